@@ -1,0 +1,334 @@
+"""Settings: the defaults of this file, the environment over them, the row's `metadatas` over both.
+
+Nothing is read at import. What is wrong is named all at once, by variable and by key of the row.
+"""
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any, NamedTuple, TypeVar
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+# ---------------------------------------------------------------- Defaults: edit them here, or set the variable.
+CONSUMER_NAME = ""  # which row of consumer_configs this worker is; also its Kafka group and the base of topic names
+DB_HOST = "localhost"
+DB_PORT = 3306
+DB_NAME = ""  # the database that holds the table consumer_configs
+DB_USER = ""
+DB_PASSWORD = ""
+DATABASE_URL = ""  # instead of the five above: mysql://…, mariadb://…, postgresql://…, sqlite:///file
+LOG_LEVEL = "INFO"  # DEBUG, INFO, WARNING, ERROR or CRITICAL
+
+MESSAGE_TIMEOUT = 60.0  # seconds that a message waits for its mates on the other topics before it is given up
+DELIVERY = "at_least_once"  # or exactly_once
+COMMIT_INTERVAL = 0.1  # seconds between two commits; with exactly_once also the most that a result waits
+MAX_PENDING_BYTES = 268_435_456  # bytes of messages held in memory: waiting, in process() and not yet committed
+GROUP_INSTANCE_ID = ""  # a name that stays with this instance over restarts (static membership); empty: dynamic
+SHUTDOWN_TIMEOUT = 4.0  # seconds that a stop may take to finish and commit what is in process()
+
+# ---------------------------------------------------------------- How a setting is read.
+T = TypeVar("T")
+
+
+class ConfigError(Exception):
+    """The configuration is wrong and stays so until somebody changes it: one line for each problem."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+class UnavailableError(Exception):
+    """Something outside is not there yet and may heal by itself: worth waiting for. The text is one line."""
+
+
+class Trouble(NamedTuple):
+    """Why something outside cannot be used: whether it may heal by itself, and one line that names the cure."""
+
+    heals: bool
+    line: str
+
+    def error(self) -> Exception:
+        return UnavailableError(self.line) if self.heals else ConfigError([self.line])
+
+
+def seconds(*, above: float = 0) -> Callable[[object], float]:
+    def parse(raw: object) -> float:
+        try:
+            number = math.nan if isinstance(raw, bool) else float(raw)  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if math.isfinite(number) and number > above:
+            return number
+        raise ValueError(f"a number of seconds above {above:g}")
+
+    return parse
+
+
+def whole(unit: str, *, least: int, most: int = 2**63 - 1) -> Callable[[object], int]:
+    def parse(raw: object) -> int:
+        try:
+            number = int(raw) if isinstance(raw, int | str) and not isinstance(raw, bool) else least - 1
+        except ValueError:
+            number = least - 1
+        if least <= number <= most:
+            return number
+        raise ValueError(f"a whole {unit}, at least {least}" + (f", at most {most}" if most < 2**63 - 1 else ""))
+
+    return parse
+
+
+def text(pattern: str = r"[^\x00-\x1f]*", meaning: str = "one line of text") -> Callable[[object], str]:
+    def parse(raw: object) -> str:
+        if isinstance(raw, str) and re.fullmatch(pattern, raw.strip()):
+            return raw.strip()
+        raise ValueError(meaning)
+
+    return parse
+
+
+def one_of(*choices: str) -> Callable[[object], str]:
+    def parse(raw: object) -> str:
+        for choice in choices:
+            if isinstance(raw, str) and raw.strip().lower() == choice.lower():
+                return choice
+        raise ValueError(" or ".join(choices))
+
+    return parse
+
+
+def password(raw: object) -> str:
+    if isinstance(raw, str):
+        return raw.rstrip("\r\n")  # a secret that was read from a file often ends with one
+    raise ValueError("text")
+
+
+def database_url(raw: object) -> str:
+    if isinstance(raw, str) and (not raw.strip() or _url(raw.strip())):
+        return raw.strip()
+    raise ValueError("text")
+
+
+def _url(raw: str) -> URL:
+    """The URL with the driver that requirements.txt installs. ValueError says what it must be."""
+    drivers = {"mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
+    drivers |= {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+    try:
+        url = make_url(raw)
+    except (ArgumentError, ValueError):
+        raise ValueError("a URL such as mysql://user:password@host:3306/database") from None
+    url = url.set(drivername=drivers.get(url.drivername, url.drivername))
+    backend = url.get_backend_name()
+    if backend not in {"mysql", "postgresql", "sqlite"}:
+        raise ValueError("a URL that begins with mysql://, mariadb://, postgresql:// or sqlite:///")
+    if backend != "sqlite" and "@" in f"{url.host}{url.database}":
+        raise ValueError("a URL whose password is percent-encoded (@ is %40), or set DB_PASSWORD and the others")
+    if not url.database or url.database == ":memory:":
+        raise ValueError("a URL that names the database after the host (SQLite: sqlite:///file)")
+    return url
+
+
+def setting(
+    default: T, parse: Callable[[object], T], *, secret: bool = False, row: bool = True, empty: bool = False
+) -> T:
+    """Declare one setting: its default, and `parse`, whose ValueError completes the sentence "NAME must be …".
+
+    secret: never shown. row: the row's metadatas may set it. empty: an empty variable is a value of its own;
+    otherwise it counts as not set.
+    """
+    facts = {"parse": parse, "secret": secret, "row": row, "empty": empty}
+    return field(default=default, repr=not secret, metadata=facts)
+
+
+# ---------------------------------------------------------------- The settings.
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting, validated. A new one is a default above and a line here: the variable is the name in capitals."""
+
+    consumer_name: str = setting(
+        CONSUMER_NAME,
+        text(r"[A-Za-z0-9._-]{1,200}", "the name of this worker's row, 1 to 200 characters of A-Z a-z 0-9 . _ -"),
+        row=False,
+    )
+    db_host: str = setting(DB_HOST, text(), row=False)
+    db_port: int = setting(DB_PORT, whole("number", least=1, most=65535), row=False)
+    db_name: str = setting(DB_NAME, text(), row=False)
+    db_user: str = setting(DB_USER, text(), row=False)
+    db_password: str = setting(DB_PASSWORD, password, row=False, secret=True, empty=True)
+    database_url: str = setting(DATABASE_URL, database_url, row=False, secret=True)
+    log_level: str = setting(LOG_LEVEL, one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+    message_timeout: float = setting(MESSAGE_TIMEOUT, seconds(above=0))
+    delivery: str = setting(DELIVERY, one_of("at_least_once", "exactly_once"))
+    commit_interval: float = setting(COMMIT_INTERVAL, seconds(above=0))
+    max_pending_bytes: int = setting(MAX_PENDING_BYTES, whole("number of bytes", least=1))
+    group_instance_id: str = setting(GROUP_INSTANCE_ID, text(), empty=True)
+    shutdown_timeout: float = setting(SHUTDOWN_TIMEOUT, seconds(above=0))
+
+    kafka: Mapping[str, str] = field(default_factory=dict, repr=False)  # the user's properties of both clients
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False)  # name -> default, environment or row
+    warnings: tuple[str, ...] = ()  # what was ignored and probably should not have been
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> "Settings":
+        """The settings of an environment; ConfigError names everything that is wrong with it."""
+        problems: list[str] = []
+        values: dict[str, Any] = {}
+        sources: dict[str, str] = {}
+        for each in _declared():
+            name = each.name.upper()
+            given = name in environ and (environ[name] != "" or each.metadata["empty"])
+            sources[name] = "environment" if given else "default"
+            values[each.name] = _parsed(each, environ[name] if given else each.default, name, problems)
+        kafka, warnings = _kafka_of_environment(environ, problems)
+        sources |= dict.fromkeys(kafka, "environment")
+        settings = cls(**values, kafka=kafka, sources=sources, warnings=warnings)
+        problems += settings._missing(problems)
+        if problems:
+            raise ConfigError(problems)
+        return settings
+
+    def overlaid(self, metadatas: str | None) -> "Settings":
+        """These settings with those of the row's `metadatas` over them; ConfigError names everything wrong there.
+
+        Other keys are the user's own and are left alone; so is JSON that is no object.
+        """
+        content = _json_object(metadatas)
+        problems: list[str] = []
+        names = {each.name: each for each in _declared() if each.metadata["row"]}
+        values = {
+            key: _parsed(names[key], raw, f"metadatas.{key}", problems) for key, raw in content.items() if key in names
+        }
+        kafka = _kafka_of_row(content.get("kafka") or {}, problems)
+        if problems:
+            raise ConfigError(problems)
+        sources = {**self.sources, **dict.fromkeys([key.upper() for key in values] + list(kafka), "row")}
+        warnings = (*self.warnings, *_near_misses(content, [*names, "kafka"]))
+        return replace(self, **values, kafka={**self.kafka, **kafka}, sources=sources, warnings=warnings)
+
+    def url(self) -> URL:
+        """Where the row is: DATABASE_URL, else MySQL by DB_HOST and the others."""
+        if self.database_url:
+            return _url(self.database_url)
+        return URL.create("mysql+pymysql", self.db_user, self.db_password, self.db_host, self.db_port, self.db_name)
+
+    def public(self) -> dict[str, object]:
+        """Every setting by its name and every Kafka property by its own, secrets masked: fit for a page or a log."""
+        shown = {each.name.upper(): getattr(self, each.name) for each in _declared()}
+        shown["DB_PASSWORD"] = "***" if self.db_password else ""
+        shown["DATABASE_URL"] = masked(self.url()) if self.database_url else ""
+        return shown | {name: "***" if is_secret(name) else value for name, value in self.kafka.items()}
+
+    def _missing(self, problems: Sequence[str]) -> list[str]:
+        if self.database_url or any(problem.startswith("DATABASE_URL ") for problem in problems):
+            return []
+        unset = [name for name in ("db_host", "db_name", "db_user") if not getattr(self, name)]
+        return [f"{name.upper()} must be set (or DATABASE_URL, which replaces all of DB_…)" for name in unset]
+
+
+def is_secret(name: str) -> bool:
+    """Whether a Kafka property or an option of a database URL may hold something that nobody should read."""
+    return re.search("password|passwd|secret|key|jaas|token|oauthbearer.config|assertion", name.lower()) is not None
+
+
+def masked(url: URL) -> str:
+    """The URL as text without its password and without other secrets."""
+    query = {name: "hidden" if is_secret(name) else value for name, value in url.query.items()}
+    return url.set(query=query).render_as_string(hide_password=True)
+
+
+def _declared() -> Iterator[Field[Any]]:
+    return (each for each in fields(Settings) if "parse" in each.metadata)
+
+
+def _parsed(each: Field[Any], raw: object, label: str, problems: list[str]) -> Any:
+    try:
+        return each.metadata["parse"](raw)
+    except ValueError as expected:
+        problems.append(f"{label} must be {expected}" + ("" if each.metadata["secret"] else f", not {_cut(raw)}"))
+        return each.default
+
+
+def _cut(raw: object) -> str:
+    shown = repr(raw)
+    return shown if len(shown) <= 80 else f"{shown[:80]}…"
+
+
+def _json_object(metadatas: str | None) -> dict[str, Any]:
+    if not (metadatas or "").strip():
+        return {}
+    try:
+        content = json.loads(metadatas or "")
+    except (ValueError, RecursionError) as error:
+        raise ConfigError([f"metadatas must be JSON, or empty: {error}"]) from None
+    return content if isinstance(content, dict) else {}
+
+
+def _near_misses(content: Mapping[str, object], names: Sequence[str]) -> Iterator[str]:
+    for key in content:
+        close = difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.85)
+        if close and key not in names:
+            yield f"metadatas.{key} is not a setting and is ignored: did you mean {close[0]}?"
+
+
+# ---------------------------------------------------------------- KAFKA_<PROPERTY>, and `kafka` of the metadatas.
+
+# The worker sets these itself: its rules of correctness stand on them, and the brokers are the row's.
+OWNED_PROPERTIES = frozenset(
+    """
+    bootstrap.servers metadata.broker.list group.id group.instance.id group.protocol partition.assignment.strategy
+    enable.auto.commit auto.commit.enable enable.auto.offset.store auto.offset.reset enable.partition.eof
+    isolation.level enable.idempotence transactional.id delivery.report.only.error partitioner
+    default.topic.config logger on.commit on.delivery
+    """.split()  # noqa: SIM905  a list would say the same in a page of quotes
+)
+# Kubernetes puts these into every container beside a service named kafka or kafka-…: addresses, no properties.
+_INJECTED = re.compile(r"KAFKA_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT|PORT_\d+_(TCP|UDP)(_.+)?)")
+
+
+def _kafka_of_environment(environ: Mapping[str, str], problems: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    given = {name: value for name, value in environ.items() if name.startswith("KAFKA_") and value}
+    given = {name: value for name, value in given.items() if not _INJECTED.fullmatch(name)}
+    # Not an error, unlike the other owned ones: test beds and other tools in the container use this very name.
+    ignored = given.pop("KAFKA_BOOTSTRAP_SERVERS", None)
+    warning = "KAFKA_BOOTSTRAP_SERVERS is ignored: the brokers are kafka_bootstrap_server of the row"
+    named = {name: (name.removeprefix("KAFKA_"), value) for name, value in given.items()}
+    return _properties(named, problems), (warning,) if ignored else ()
+
+
+def _kafka_of_row(given: object, problems: list[str]) -> dict[str, str]:
+    if not isinstance(given, dict):
+        problems.append(f"metadatas.kafka must be an object of client properties, not {_cut(given)}")
+        return {}
+    return _properties({f"metadatas.kafka.{name}": (name, value) for name, value in given.items()}, problems)
+
+
+def _properties(named: Mapping[str, tuple[str, object]], problems: list[str]) -> dict[str, str]:
+    """Label -> (name as given, value) becomes property -> text, dots for underscores, lower case."""
+    properties = {}
+    for label, (name, value) in named.items():
+        name = name.replace("_", ".").lower()
+        if name in OWNED_PROPERTIES or name.endswith(".cb"):
+            problems.append(f"{label} must not be set: the worker sets {name} itself{_instead(name)}")
+        elif isinstance(value, bool):
+            properties[name] = str(value).lower()
+        elif isinstance(value, str | int | float):
+            properties[name] = str(value)
+        else:
+            problems.append(f"{label} must be text, a number, true or false")
+    return properties
+
+
+def _instead(name: str) -> str:
+    settings = {
+        "bootstrap.servers": "kafka_bootstrap_server of the row",
+        "group.id": "CONSUMER_NAME",
+        "group.instance.id": "GROUP_INSTANCE_ID",
+        "transactional.id": "DELIVERY",
+        "enable.idempotence": "DELIVERY",
+    }
+    return f" (see {settings[name]})" if name in settings else ""

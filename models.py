@@ -1,0 +1,323 @@
+"""The row: which topics a consumer joins, on which brokers. The table, its life, and what may be wrong with both.
+
+No Kafka. Connections are short: nothing that is tied to one leaves this file.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
+
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    String,
+    Text,
+    bindparam,
+    cast,
+    create_engine,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.pool import NullPool
+from sqlalchemy.types import NULLTYPE
+
+from config import ConfigError, Trouble
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class ConsumerConfig(Base):
+    __tablename__ = "consumer_configs"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    consumer_name: Mapped[str] = mapped_column(String(200), unique=True)
+    topics_input: Mapped[str] = mapped_column(Text)  # comma separated, as the three below
+    topics_output: Mapped[str] = mapped_column(Text)
+    kafka_bootstrap_server: Mapped[str] = mapped_column(Text)
+    # Text and not JSON: tables that exist already hold free text here, and some databases have no JSON type.
+    metadatas: Mapped[str | None] = mapped_column(Text)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One consumer's row, validated."""
+
+    consumer_name: str
+    topics_input: tuple[str, ...]
+    topics_output: tuple[str, ...]  # empty: a worker whose process() forwards nothing
+    bootstrap_servers: str
+    metadatas: str | None = None  # JSON text; its settings are read by Settings.overlaid
+
+    @classmethod
+    def validated(
+        cls,
+        consumer_name: str,
+        topics_input: str | None,
+        topics_output: str | None,
+        kafka_bootstrap_server: str | None,
+        metadatas: str | None = None,
+    ) -> "Row":
+        """The row of these columns; ConfigError names every column that is wrong."""
+        problems: list[str] = []
+        inputs = _topics("topics_input", topics_input, problems)
+        outputs = _topics("topics_output", topics_output, problems)
+        if not _parts(topics_input):
+            problems.append("topics_input is empty: name the topics to read, comma separated")
+        both = sorted({*inputs} & {*outputs})
+        problems += [f"topics_output names {topic}, an input too: it would read its own results" for topic in both]
+        servers = _servers(kafka_bootstrap_server, problems)
+        if problems:
+            raise ConfigError([f"row {consumer_name}: {problem}" for problem in problems])
+        return cls(consumer_name, inputs, outputs, servers, metadatas)
+
+
+def _parts(listed: str | None) -> list[str]:
+    return [part.strip() for part in (listed or "").split(",") if part.strip()]
+
+
+def _topics(column: str, listed: str | None, problems: list[str]) -> tuple[str, ...]:
+    topics = _parts(listed)
+    for topic in dict.fromkeys(topics):
+        # The rule of org.apache.kafka.common.internals.Topic.
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", topic) or topic in {".", ".."}:
+            problems.append(f"{column} names {topic!r}, which Kafka does not allow: up to 249 of A-Z a-z 0-9 . _ -")
+        if topics.count(topic) > 1:
+            problems.append(f"{column} names {topic} twice")
+    return tuple(topics)
+
+
+def _servers(listed: str | None, problems: list[str]) -> str:
+    servers = _parts(listed)
+    for server in servers:
+        match = re.fullmatch(r"([A-Za-z_]+://)?([^\s:/\[\]]+|\[[0-9A-Fa-f:.%]+\])(:(?P<port>\d+))?", server)
+        if not match or not 1 <= int(match["port"] or 9092) <= 65535:
+            problems.append(f"kafka_bootstrap_server must be host:port, one or more, comma separated, not {server!r}")
+    if not servers:
+        problems.append("kafka_bootstrap_server is empty: name one or more brokers as host:port, comma separated")
+    return ",".join(servers)
+
+
+# ---------------------------------------------------------------- The table's life.
+
+
+def engine(url: URL, *, create: bool = False) -> Engine:
+    """The way to the database; connects to nothing yet. `create`: an SQLite file may be created.
+
+    Without a pool: the row is read now and then, and dozens of workers should not each keep a connection.
+    """
+    options: dict[str, dict[str, Any]] = {
+        "mysql": {"connect_timeout": 5, "read_timeout": 10, "write_timeout": 10},
+        "postgresql": {"connect_timeout": 5, "tcp_user_timeout": 10_000},
+        "sqlite": {"timeout": 5},
+    }
+    backend = url.get_backend_name()
+    if backend == "sqlite" and url.database and not url.database.startswith("file:"):
+        mode = {"mode": "rwc" if create else "rw", "uri": "true"}
+        url = url.set(database=f"file:{quote(url.database)}", query={**url.query, **mode})
+    try:
+        return create_engine(url, poolclass=NullPool, connect_args=options.get(backend, {}))
+    except (ImportError, NoSuchModuleError) as error:
+        package = {"postgresql+psycopg": "psycopg[binary]", "mysql+pymysql": "PyMySQL[rsa]"}.get(url.drivername)
+        cure = f": pip install '{package}'" if package else ": install it, or leave '+driver' out of DATABASE_URL"
+        raise ConfigError([f"the driver for {url.drivername} is not installed{cure}"]) from error
+
+
+def ping(engine: Engine) -> None:
+    """Connect and no more. ConfigError or UnavailableError where that fails."""
+    with _connected(engine):
+        pass
+
+
+def init_db(engine: Engine) -> bool:
+    """Create the table where it is missing; whether this call did."""
+    with _connected(engine) as connection:
+        if inspect(connection).has_table(ConsumerConfig.__tablename__):
+            return False
+        try:
+            Base.metadata.create_all(connection)
+            connection.commit()
+        except SQLAlchemyError:
+            connection.rollback()
+            if not inspect(connection).has_table(ConsumerConfig.__tablename__):
+                raise
+            return False  # another init was faster
+        return True
+
+
+def load(engine: Engine, consumer_name: str) -> Row:
+    """The consumer's row. ConfigError: no table, no row, a bad row. UnavailableError: no database at the moment."""
+    table = ConsumerConfig
+    columns = (table.topics_input, table.topics_output, table.kafka_bootstrap_server, cast(table.metadatas, Text))
+    with _connected(engine) as connection:
+        rows = connection.execute(
+            select(table.consumer_name, *columns).where(table.consumer_name == consumer_name)
+        ).all()
+        # MySQL takes `Orders` for `orders`; Kafka does not.
+        rows = [row for row in rows if row[0] == consumer_name]
+        names = connection.scalars(select(table.consumer_name).order_by(table.consumer_name).limit(21)).all()
+    if not rows:
+        exist = ", ".join(names[:20]) + (", …" if len(names) > 20 else "") or "none"
+        missing = f"table consumer_configs has no row {consumer_name!r} (CONSUMER_NAME), but: {exist}"
+        raise ConfigError([f"{missing}; set CONSUMER_NAME, or insert the row with python main.py init"])
+    if len(rows) > 1:
+        raise ConfigError([f"table consumer_configs has {len(rows)} rows {consumer_name!r}: keep one"])
+    return Row.validated(*rows[0])
+
+
+def save(engine: Engine, row: Row) -> bool:
+    """Insert the consumer's row (True) or replace it (False); the last of two at once wins.
+
+    `metadatas` None keeps the stored ones, "" empties them.
+    """
+    for _ in range(2):  # when another init inserts it in between, it is there to be replaced the second time
+        try:
+            return _save(engine, row)
+        except IntegrityError:
+            continue
+    raise ConfigError([f"the database takes {row.consumer_name!r} for the name of another row: choose another one"])
+
+
+def _save(engine: Engine, row: Row) -> bool:
+    table = ConsumerConfig
+    values: dict[str, Any] = {
+        "topics_input": ",".join(row.topics_input),
+        "topics_output": ",".join(row.topics_output),
+        "kafka_bootstrap_server": row.bootstrap_servers,
+    }
+    if row.metadatas is not None:
+        # Without a type of its own the text also fits where the column was made as JSON.
+        values["metadatas"] = text(":given").bindparams(bindparam("given", row.metadatas or None, NULLTYPE))
+    with _connected(engine) as connection:
+        found = connection.execute(
+            select(table.id, table.consumer_name).where(table.consumer_name == row.consumer_name)
+        )
+        ids = [number for number, name in found if name == row.consumer_name]
+        connection.rollback()  # SQLite: who has read must not go on to write while another one writes
+        if ids:
+            connection.execute(update(table).where(table.id.in_(ids)).values(values))
+        else:
+            connection.execute(insert(table).values(consumer_name=row.consumer_name, **values))
+        connection.commit()
+        return not ids
+
+
+# ---------------------------------------------------------------- What may be wrong with a database.
+
+
+class _Cause(NamedTuple):
+    heals: bool
+    cure: str
+    words: str  # what the message says where there is no code: a failed connection of PostgreSQL, all of SQLite
+    codes: frozenset[int | str] = frozenset()  # MySQL's numbers and PostgreSQL's SQLSTATEs, from their manuals
+
+
+_CAUSES = (
+    _Cause(
+        heals=False,
+        cure="refuses the login: check DB_USER and DB_PASSWORD (or DATABASE_URL)",
+        codes=frozenset({1045, 1130, 1251, 1698, 2059, "28P01", "28000"}),
+        words="authentication failed|no password supplied|no pg_hba.conf entry|role .* does not exist",
+    ),
+    _Cause(
+        heals=False,
+        cure="is not there, or not for this user: check DB_NAME (or DATABASE_URL), or create it",
+        codes=frozenset({1044, 1049, "3D000"}),
+        words="database .* does not exist",
+    ),
+    _Cause(
+        heals=False,
+        cure="is not there or is no database: check DATABASE_URL, or create it with python main.py init",
+        words="unable to open database file|file is not a database",
+    ),
+    _Cause(
+        heals=False,
+        cure="has no table consumer_configs: create it with python main.py init",
+        codes=frozenset({1146, "42P01"}),
+        words="no such table",
+    ),
+    _Cause(
+        heals=False,
+        cure="has a table consumer_configs without some column of models.py: add it",
+        codes=frozenset({1054, "42703"}),
+        words="no such column|has no column named",
+    ),
+    _Cause(
+        heals=False,
+        cure="forbids it: grant its user SELECT on consumer_configs (for init also CREATE, INSERT, UPDATE)",
+        codes=frozenset({1142, 1143, 1290, 1836, "25006", "42501"}),
+        words="readonly database",
+    ),
+    _Cause(
+        heals=True,
+        cure="is not ready",
+        codes=frozenset(
+            {1040, 1053, 1203, 1205, 1213, 1226, "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03"}
+        ),
+        words="starting up|shutting down|too many|connection slots|recovery|database is locked",
+    ),
+    _Cause(
+        heals=True,
+        cure="cannot be reached: if this stays, check DB_HOST and DB_PORT (or DATABASE_URL)",
+        codes=frozenset({2002, 2003, 2005, 2006, 2013, "08000", "08001", "08003", "08006"}),
+        words="refused|timed? ?out|(resolve|translate) host|closed the connection|no route|unreachable|reset by peer",
+    ),
+    _Cause(
+        heals=False,
+        cure="and this worker do not agree on TLS: check the ssl options of DATABASE_URL",
+        codes=frozenset({2026, 3159}),
+        words="ssl|certificate",
+    ),
+    _Cause(heals=False, cure="cannot be used: check DATABASE_URL, or DB_HOST and the others", words=""),
+)
+
+
+def explain(error: Exception, url: URL) -> Trouble:
+    """What an error of SQLAlchemy, or of a driver below it, means for the person who set up the database `url`."""
+    reported: Any = error.orig if isinstance(error, DBAPIError) else error
+    code = getattr(reported, "sqlstate", None)
+    if reported.args and isinstance(reported.args[0], int):
+        code = reported.args[0]  # MySQL's number says more than its SQLSTATE
+    message = " ".join(str(part) for part in reported.args if part != code)
+    for cause in _CAUSES:
+        if code in cause.codes if code else re.search(cause.words, message, re.IGNORECASE):
+            break
+    return Trouble(cause.heals, f"{_place(url)} {cause.cure} ({_first_line(message)})")
+
+
+def _place(url: URL) -> str:
+    if url.get_backend_name() == "sqlite":
+        return f"SQLite file {unquote((url.database or '').removeprefix('file:'))}"
+    return f"database {url.database} at {url.host}" + (f":{url.port}" if url.port else "")
+
+
+def _first_line(message: str) -> str:
+    line = (message.strip().splitlines() or ["no reason given"])[0]
+    return re.sub(r"^connection failed: connection to server .*? failed: ", "", line)[:200]
+
+
+@contextmanager
+def _connected(engine: Engine) -> Iterator[Connection]:
+    """A connection; what goes wrong on the way and on it leaves as UnavailableError or ConfigError."""
+    try:
+        connection = engine.connect()
+    # Drivers pass what they were given badly through: TypeError for an unknown option, OSError for a missing ssl_ca.
+    except (SQLAlchemyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise explain(error, engine.url).error() from error
+    with connection:
+        try:
+            yield connection
+        except IntegrityError:
+            raise
+        except DBAPIError as error:
+            raise explain(error, engine.url).error() from error

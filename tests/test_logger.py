@@ -1,0 +1,122 @@
+"""The logger: JSON lines for machines, text on a terminal."""
+
+import io
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from utils.logger import configure, logger
+
+ROOT = Path(__file__).parents[1]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), logger.level
+    yield
+    root.handlers[:] = handlers
+    logger.setLevel(level)
+
+
+def line_of(**fields: Any) -> dict[str, Any]:
+    stream = io.StringIO()
+    configure("INFO", stream=stream, consumer_name="orders")
+    logger.info("a message", extra=fields)
+    (line,) = stream.getvalue().splitlines()
+    return dict(json.loads(line))
+
+
+def text_of(**fields: Any) -> str:
+    stream = Terminal()
+    configure("INFO", stream=stream)
+    logger.info("a message", extra=fields)
+    return stream.getvalue()
+
+
+def test_a_line_is_one_json_object_with_its_extra_fields() -> None:
+    line = line_of(partitions=4, topic="a")
+
+    assert {key: line[key] for key in line if key != "timestamp"} == {
+        "level": "INFO",
+        "message": "a message",
+        "logger": "consumer",
+        "consumer": "orders",
+        "partitions": 4,
+        "topic": "a",
+    }
+
+
+def test_the_time_is_iso_8601_in_utc() -> None:
+    before = datetime.now(UTC)
+    at = datetime.fromisoformat(line_of()["timestamp"])
+
+    assert at.utcoffset() == before.utcoffset()
+    assert before <= at <= datetime.now(UTC)
+
+
+def test_whatever_is_in_a_field_it_stays_one_line() -> None:
+    assert line_of(id="two\nlines\u2028 and \ud800 more")["id"] == "two\nlines\u2028 and \ud800 more"
+
+
+def test_a_traceback_is_a_field() -> None:
+    stream = io.StringIO()
+    configure("INFO", stream=stream)
+    try:
+        _ = 1 / 0
+    except ZeroDivisionError:
+        logger.exception("it broke")
+
+    assert "ZeroDivisionError" in json.loads(stream.getvalue())["exc_info"]
+
+
+def test_a_terminal_shows_text_with_the_extra_fields_behind() -> None:
+    assert (
+        text_of(partitions=4, note="two words").rstrip().endswith("INFO    a message  partitions=4  note='two words'")
+    )
+
+
+def test_no_field_breaks_the_line_or_drives_the_terminal() -> None:
+    text = text_of(id="\x1b[2Jcleared\n12:00:00 ERROR forged")
+
+    assert len(text.splitlines()) == 1
+    assert "\x1b" not in text
+
+
+def test_the_level_holds_for_the_worker_and_libraries_are_heard_from_warnings_on() -> None:
+    stream = io.StringIO()
+    configure("ERROR", stream=stream)
+    logger.warning("not this")
+    logging.getLogger("library").info("not this")
+    logging.getLogger("library").warning("but this")
+
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["but this"]
+
+
+def test_configured_again_it_says_everything_once() -> None:
+    first, second = io.StringIO(), io.StringIO()
+    configure("INFO", stream=first)
+    configure("INFO", stream=second)
+    logger.info("once")
+
+    assert first.getvalue() == ""
+    assert len(second.getvalue().splitlines()) == 1
+
+
+def test_importing_it_sets_nothing_up() -> None:
+    code = "import logging, utils.logger as l; print(logging.root.handlers, l.logger.handlers, l.logger.level)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[] [] 0"

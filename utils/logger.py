@@ -1,0 +1,53 @@
+"""The logger of the worker: JSON lines for machines, readable text on a terminal. Importing it sets nothing up."""
+
+import logging
+import sys
+from typing import Any, TextIO
+
+from pythonjsonlogger.core import RESERVED_ATTRS, merge_record_extra
+from pythonjsonlogger.json import JsonFormatter
+
+logger = logging.getLogger("consumer")
+
+
+def configure(level: str, *, stream: TextIO | None = None, consumer_name: str = "") -> None:
+    """Send all log lines to `stream` (default: stderr), `logger` from `level` on, libraries from WARNING on.
+
+    Called again, it replaces what the call before set up. `consumer_name` goes into every JSON line.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.name = logger.name
+    handler.setFormatter(_Text() if handler.stream.isatty() else _json(consumer_name))
+    root = logging.getLogger()
+    for former in [each for each in root.handlers if each.name == handler.name]:
+        root.removeHandler(former)
+    root.addHandler(handler)
+    logger.setLevel(level)
+
+
+def _json(consumer_name: str) -> logging.Formatter:
+    """One JSON object a line: timestamp (ISO 8601, UTC), level, message, logger, consumer, and the extra fields."""
+    return JsonFormatter(
+        ["timestamp", "levelname", "message", "name"],
+        timestamp=True,
+        rename_fields={"levelname": "level", "name": "logger"},
+        static_fields={"consumer": consumer_name} if consumer_name else {},
+    )
+
+
+class _Text(logging.Formatter):
+    """`12:30:59 WARNING message  key=value`, a traceback below it."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s%(extras)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = merge_record_extra(record, {}, {*RESERVED_ATTRS, "extras"})
+        record.extras = "".join(f"  {key}={_shown(value)}" for key, value in fields.items())
+        return super().format(record)
+
+
+def _shown(value: object) -> str:
+    """Plain where it is one printable word, else quoted: no id can break the line or drive the terminal."""
+    text = str(value)
+    return text if text and text.isprintable() and not any(c in text for c in ' "=') else repr(text)
