@@ -1,0 +1,121 @@
+"""Bytes to fragments, fragments to one message, a result to bytes. Messages are JSON objects with an `id`.
+
+Pure: no Kafka, no clock, no logging. A fragment stays bytes until its group is complete: a waiting message costs half
+the memory that way, and one that is never completed is never decoded.
+"""
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from utils.offsets import PartitionOffsets
+
+Message = dict[str, Any]
+
+
+class InvalidMessage(Exception):
+    """An input that cannot be joined: it will not become valid by trying again."""
+
+
+class InvalidResult(Exception):
+    """`process()` returned something that cannot be forwarded."""
+
+
+class Fragment(msgspec.Struct, frozen=True, gc=False):
+    """One topic's message of an id: the index of its topic in `topics_input`, where it stands, its bytes."""
+
+    topic: int
+    offsets: PartitionOffsets
+    offset: int
+    value: bytes
+
+
+class Result(msgspec.Struct, frozen=True, gc=False):
+    """One record for every output topic."""
+
+    key: bytes
+    value: bytes
+
+
+class _Object(msgspec.Struct, frozen=True, gc=False):
+    """Any JSON object: checked, not built."""
+
+
+class _Head(msgspec.Struct, gc=False):
+    """What must be known of a fragment before its group is complete."""
+
+    id: str | int
+    content: _Object = _Object()
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+_decode = msgspec.json.Decoder(Message).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read_id(value: bytes | None) -> str:
+    """The id of a message, as text: `1` is `"1"`. Raises InvalidMessage with the reason."""
+    if value is None:
+        raise InvalidMessage("no value (a tombstone)")
+    try:
+        head = _decode_head(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidMessage(str(error)) from None
+    if head.id == "":
+        raise InvalidMessage("`id` is empty")
+    return str(head.id)
+
+
+def join(fragments: Sequence[Fragment]) -> Message:
+    """One message of the fragments of a group, independent of their arrival.
+
+    Later topics of `topics_input` win over earlier ones, field by field, and key by key in `content`, which is always
+    a dict. Raises InvalidMessage where a fragment turns out not to be JSON only now.
+    """
+    try:
+        if len(fragments) > 1:
+            fragments = sorted(fragments, key=_topic)
+        joined = _decode(fragments[0].value)
+        content = joined.setdefault("content", {})
+        for fragment in fragments[1:]:
+            message = _decode(fragment.value)
+            content |= message.get("content", {})
+            joined |= message
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidMessage(str(error)) from None
+    joined["content"] = content
+    return joined
+
+
+_topic = attrgetter("topic")
+
+
+def results(returned: object, group_id: str) -> list[Result]:
+    """What `process()` returned, as records: a dict is one, a list of dicts as many, None is none.
+
+    The key is the result's own `id`, which the next worker joins by; the group's where it has none. Raises
+    InvalidResult for anything else, and for what JSON cannot carry.
+    """
+    if isinstance(returned, dict):
+        return [_result(returned, group_id)]
+    if isinstance(returned, list):
+        return [_result(item, group_id) for item in returned]
+    if returned is None:
+        return []
+    raise InvalidResult(f"process() returns a dict, a list of dicts or None, not {type(returned).__name__}")
+
+
+def _result(item: object, group_id: str) -> Result:
+    if not isinstance(item, dict):
+        raise InvalidResult(f"process() returned a list with {type(item).__name__} in it, not only dicts")
+    key = item.get("id", group_id)
+    if not key or not isinstance(key, str):
+        if isinstance(key, bool) or not isinstance(key, int):
+            raise InvalidResult("the `id` of a result is text (not empty) or a whole number")
+        key = str(key)
+    try:
+        return Result(key.encode(), _encode(item))
+    except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
+        raise InvalidResult(f"not JSON: {error}") from None

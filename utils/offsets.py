@@ -1,0 +1,247 @@
+"""What may be committed of one partition, and the map that travels in the commit.
+
+Pure: no Kafka, no clock, no logging. Offsets count records as Kafka does: `position` is the offset to be read next,
+a range is [first, end). States are kept as one byte an offset, which lets C code search, count and pack them.
+"""
+
+import base64
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+UNFINISHED, FINISHED = 0, 1
+
+MAX_METADATA = 4095
+"""Characters of commit metadata that a broker accepts with its default `offset.metadata.max.bytes` of 4,096
+(measured: the client sends one character more)."""
+
+_VERSION = "1"
+_MAX_LENGTH = 1 << 30  # a map that claims more offsets than this is taken for damage
+_MAX_INFLATED = 1 << 27  # bytes: what a damaged or hostile payload may grow to
+_FEW = 4096  # runs or gaps: beyond this many, a bitmap is smaller and faster
+_TINY = 64  # bytes: no other encoding is tried when the first is this small
+_VARINT_BYTES = 6
+_AS_DIGITS = bytes.maketrans(b"\x00\x01", b"10")  # in a bitmap 1 means unfinished
+_FROM_DIGITS = bytes.maketrans(b"10", b"\x00\x01")
+_UNFINISHED_RUN = re.compile(b"\x00+")
+
+
+class PartitionOffsets:
+    """Which offsets of one assigned partition are finished, from the committed one up to the last that is known.
+
+    `base` is the lowest offset that is kept, `position` the next one to be read. Offsets between `position` and the end
+    of the map that was loaded keep the state that the map gave them until they are read again.
+    """
+
+    __slots__ = ("_states", "base", "clamp", "loaded_end", "partition", "position", "topic", "topic_id")
+
+    def __init__(self, topic: str, partition: int, topic_id: str, start: int, loaded: "OffsetMap | None" = None) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.topic_id = topic_id
+        self.base = self.position = start
+        self._states = bytearray(loaded.states if loaded else b"")
+        self.loaded_end = start + len(self._states)
+        self.clamp = (loaded.oldest_ms, loaded.time_ms) if loaded else (0, 0)
+
+    def read(self, offset: int) -> bool:
+        """Note that reading has come to `offset`. True: it is unfinished, handle it. False: skip it."""
+        if offset != self.position:
+            if offset < self.position:
+                return False
+            self.skip_to(offset)
+        self.position = offset + 1
+        if offset >= self.loaded_end:
+            self._states.append(UNFINISHED)
+            return True
+        return offset >= self.base and self._states[offset - self.base] == UNFINISHED
+
+    def skip_to(self, position: int) -> int:
+        """Finish [self.position, position), which the log does not hold (compaction, transaction markers, retention).
+
+        Returns how many of them were waiting according to the map that was loaded: their records are gone.
+        """
+        known_end = self.base + len(self._states)
+        first, end = max(self.position, self.base), min(position, known_end)
+        gone = 0
+        if first < end:
+            gone = self._states.count(UNFINISHED, first - self.base, end - self.base)
+            self._states[first - self.base : end - self.base] = b"\x01" * (end - first)
+        if position > known_end:
+            self._states.extend(b"\x01" * (position - known_end))
+        self.position = max(self.position, position)
+        return gone
+
+    def finish(self, offset: int) -> None:
+        """The record at `offset`, read before, needs no further work: its result is safe, or there is none."""
+        self._states[offset - self.base] = FINISHED
+
+    def lowest_unfinished(self) -> int:
+        """The offset to commit: everything below it is finished."""
+        finished = self._states.find(UNFINISHED)
+        if finished < 0:
+            finished = len(self._states)
+        del self._states[:finished]
+        self.base += finished
+        return self.base
+
+    def unfinished(self) -> int:
+        """How many known offsets are unfinished."""
+        return self._states.count(UNFINISHED)
+
+    def commit_point(self, oldest_ms: int, now_ms: int) -> "CommitPoint":
+        """What to commit now; `oldest_ms` and `now_ms` as in OffsetMap. Its map may be longer than `MAX_METADATA`."""
+        lowest = self.lowest_unfinished()
+        offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, bytes(self._states))
+        return CommitPoint(self.topic, self.partition, lowest, offset_map.encode())
+
+
+class CommitPoint(NamedTuple):
+    """The offset of a partition and the map that must travel with it, taken in one piece."""
+
+    topic: str
+    partition: int
+    offset: int
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetMap:
+    """The states of the offsets from `base` on, one byte each, as they travel in the metadata of a commit.
+
+    `oldest_ms` is the arrival of the oldest waiting fragment, `time_ms` the time of the commit, in ms since the epoch.
+    """
+
+    topic_id: str
+    base: int
+    oldest_ms: int
+    time_ms: int
+    states: bytes
+
+    def encode(self) -> str:
+        """`version:topic id:base:oldest:time:length:payload:checksum`, all ASCII."""
+        states = self.states.rstrip(b"\x01")  # what is missing up to the length is finished
+        length = len(self.states)
+        body = f"{_VERSION}:{self.topic_id}:{self.base}:{self.oldest_ms}:{self.time_ms}:{length}:{_pack(states)}"
+        return f"{body}:{_checksum(body)}"
+
+    @staticmethod
+    def decode(text: str | None, topic_id: str, committed: int) -> "OffsetMap | None":
+        """The map in the metadata of a commit; None when it is not one of ours for this very topic and offset.
+
+        Never raises. A trailing NUL, which some brokers and clients return, is tolerated.
+        """
+        body, _, checksum = (text or "").rstrip("\0").rpartition(":")
+        fields = body.split(":")
+        if checksum != _checksum(body) or len(fields) != 7 or fields[:2] != [_VERSION, topic_id]:
+            return None
+        try:
+            base, oldest_ms, time_ms, length = map(int, fields[2:6])
+            if base != committed or not 0 <= length <= _MAX_LENGTH:
+                return None
+            states = _unpack(fields[6], length)
+        except (ValueError, IndexError, zlib.error):
+            return None
+        return OffsetMap(topic_id, base, oldest_ms, time_ms, states)
+
+
+def _checksum(body: str) -> str:
+    return f"{zlib.crc32(body.encode('utf-8', 'surrogatepass')):08x}"
+
+
+def _pack(states: bytes) -> str:
+    """The smallest of a few encodings: its letter (a capital: deflated) and its bytes in URL-safe Base64."""
+    best = b""
+    letter = ""
+    for name, payload in _encodings(states):
+        deflated = zlib.compress(payload, 1 if len(payload) > 1 << 16 else 6)
+        candidate, tag = (deflated, name.upper()) if len(deflated) < len(payload) else (payload, name)
+        if not letter or len(candidate) < len(best):
+            best, letter = candidate, tag
+        if len(best) <= _TINY:
+            break
+    return letter + base64.urlsafe_b64encode(best).rstrip(b"=").decode()
+
+
+def _encodings(states: bytes) -> Iterator[tuple[str, bytes]]:
+    if states.count(b"\x00\x01") < _FEW:
+        yield "r", _varints(_runs(states))
+    if states.count(b"\x00") < _FEW:
+        yield "g", _varints(map(len, states.split(b"\x00")))
+    digits = states.translate(_AS_DIGITS)
+    yield "b", int(b"1" + digits, 2).to_bytes(len(digits) // 8 + 1) if digits else b""
+
+
+def _runs(states: bytes) -> Iterator[int]:
+    """Lengths of the runs, in turn finished (the first one perhaps 0) and unfinished."""
+    end = 0
+    for run in _UNFINISHED_RUN.finditer(states):
+        yield run.start() - end
+        end = run.end()
+        yield end - run.start()
+
+
+def _unpack(payload: str, length: int) -> bytes:
+    tag, data = payload[0], base64.b64decode(payload[1:] + "=" * (-len(payload[1:]) % 4), altchars=b"-_", validate=True)
+    if tag.isupper():
+        data = _inflate(data)
+    match tag.lower():
+        case "r":
+            states = _from_runs(_read_varints(data), length)
+        case "g":
+            states = _from_gaps(_read_varints(data), length)
+        case "b":
+            states = bin(int.from_bytes(data))[3:].encode().translate(_FROM_DIGITS) if data else b""
+        case _:
+            raise ValueError(f"unknown encoding {tag!r}")
+    if len(states) > length:
+        raise ValueError("more states than the length says")
+    return states + b"\x01" * (length - len(states))
+
+
+def _from_runs(runs: list[int], length: int) -> bytes:
+    if sum(runs) > length:
+        raise ValueError("runs longer than the length says")
+    return b"".join((b"\x00" if index % 2 else b"\x01") * run for index, run in enumerate(runs))
+
+
+def _from_gaps(gaps: list[int], length: int) -> bytes:
+    if sum(gaps) + len(gaps) - 1 > length:
+        raise ValueError("gaps longer than the length says")
+    return b"\x00".join(b"\x01" * gap for gap in gaps)
+
+
+def _inflate(data: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    inflated = inflater.decompress(data, _MAX_INFLATED)
+    if not inflater.eof:
+        raise ValueError("payload cut short or too large")
+    return inflated
+
+
+def _varints(numbers: Iterable[int]) -> bytes:
+    """LEB128, as in Protocol Buffers."""
+    packed = bytearray()
+    for number in numbers:
+        while number > 127:
+            packed.append(number & 127 | 128)
+            number >>= 7
+        packed.append(number)
+    return bytes(packed)
+
+
+def _read_varints(data: bytes) -> list[int]:
+    if data and data[-1] > 127:
+        raise ValueError("last number cut short")
+    ends = [-1, *(index for index, byte in enumerate(data) if byte <= 127)]
+    if len(ends) == len(data) + 1:
+        return list(data)
+    if max(end - before for before, end in pairwise(ends)) > _VARINT_BYTES:
+        raise ValueError("a number is too long")
+    return [
+        sum((byte & 127) << 7 * place for place, byte in enumerate(data[before + 1 : end + 1]))
+        for before, end in pairwise(ends)
+    ]
