@@ -1,0 +1,269 @@
+"""The worker: one poll loop, in the order in which a message travels.
+
+read -> receive -> process -> deliver -> commit, and once in a while evict. One thread owns the consumer and all state;
+rebalance and delivery callbacks run inside its calls. Crash-only: what the loop cannot handle is raised, all memory is
+dropped, the consumer is closed without a commit, and `supervise` builds a new worker that goes on from the last commit.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from utils.aggregator import Aggregator, Group
+from utils.delivery import Delivery
+from utils.executor import Executor, Outcome
+from utils.kafka_clients import Intake, Record
+from utils.logger import logger
+from utils.messages import Fragment, InvalidMessage, read_id
+from utils.metrics import Counters
+from utils.offsets import MAX_METADATA, CommitPoint, PartitionOffsets
+
+IDLE = 0.2  # seconds that a step waits for a record; also how long a signal may go unnoticed
+BUSY = 0.02  # seconds that a step waits for process() before it polls again
+HELD_BACK = 5.0  # seconds until a commit whose map did not fit is tried again
+EVICT_EVERY = 0.5  # seconds
+EXAMPLES = 10  # ids that a log line names at most
+
+@dataclass(kw_only=True, eq=False)
+class Worker:
+    """Joins the records of the input topics by id, hands the groups to process(), delivers what it returns."""
+
+    topics_input: tuple[str, ...]
+    message_timeout: float
+    commit_interval: float
+    shutdown_timeout: float
+    consumer: Consumer
+    intake: Intake
+    delivery: Delivery
+    executor: Executor
+    locate: Callable[[Consumer, Sequence[TopicPartition]], list[PartitionOffsets]]
+    """Where to read on in these partitions. Raises KafkaException, ConfigError."""
+    counters: Counters
+    stopping: threading.Event
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+
+    _failure: BaseException | None = None  # what a callback caught, for the loop to raise
+    _dirty: bool = False  # something has changed since the last commit was begun
+    _committing: bool = False
+    _next_commit: float = 0.0
+    _next_eviction: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._topic_index = {topic: index for index, topic in enumerate(self.topics_input)}
+        self._aggregator = Aggregator(len(self.topics_input))
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self) -> None:
+        """Work until `stopping` is set; raises what the worker cannot go on with. Either way the consumer is closed."""
+        try:
+            topics = list(self.topics_input)
+            self.consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+            while not self.stopping.is_set():
+                self.step()
+            self._shut_down()
+        except BaseException as error:
+            self._failure = self._failure or error  # from here on nothing is committed, not even by close()
+            raise
+        finally:
+            self._forget()
+            self.executor.close()
+            self.consumer.close()
+
+    def step(self) -> None:
+        """One turn of the loop."""
+        records = self._read()
+        self._process(self._receive(records))
+        self._deliver(self.executor.collect(BUSY))
+        self._commit()
+        self._evict()
+
+    # ------------------------------------------------------------------ the life of a message
+
+    def _read(self) -> list[Record]:
+        """The next records, as soon as there are any; none while there is no room for them."""
+        load = self.executor.in_flight + self.delivery.pending
+        busy = min(self.commit_interval, IDLE) if self.delivery.pending or self._dirty else IDLE
+        records = self.intake.read(load, 0 if self.executor.in_flight else busy)
+        if self._failure:
+            raise self._failure
+        return records
+
+    def _receive(self, records: list[Record]) -> list[Group]:
+        """Records into the dict; returns the groups that are complete now."""
+        now = self.clock()
+        owned = self.intake.owned
+        complete = []
+        for record in records:
+            topic, partition, offset = record.topic(), record.partition(), record.offset()
+            offsets = owned[topic, partition]
+            if not offsets.read(offset):
+                self.counters.skipped += 1
+                continue
+            value = record.value()
+            try:
+                id = read_id(value)
+            except InvalidMessage as error:
+                self.counters.invalid += 1
+                offsets.finish(offset)
+                logger.error("invalid message", extra={"source": f"{topic}:{partition}:{offset}", "error": str(error)})
+                continue
+            fragment = Fragment(self._topic_index[topic], offsets, offset, value or b"")
+            group, superseded = self._aggregator.add(id, fragment, now)
+            if group:
+                complete.append(group)
+            if superseded:
+                self.counters.superseded += 1
+                superseded.offsets.finish(superseded.offset)
+        self.counters.read += len(records)
+        self.counters.completed += len(complete)
+        self._dirty = self._dirty or bool(records)
+        return complete
+
+    def _process(self, groups: list[Group]) -> None:
+        if groups:
+            self.executor.submit(groups)
+
+    def _deliver(self, outcomes: list[Outcome]) -> None:
+        """Results on their way out. A group that failed stays unfinished: it is tried again after a restart."""
+        done = [outcome for outcome in outcomes if not outcome.error]
+        for outcome in outcomes:
+            if outcome.error:
+                self.counters.failed += 1
+                logger.error("process() failed", extra={"id": outcome.group.id}, exc_info=outcome.error)
+        self.counters.results += sum(len(outcome.results) for outcome in done)
+        self.counters.filtered += sum(not outcome.results for outcome in done)
+        if done:
+            self.delivery.send(done)
+            self._dirty = True
+
+    def _commit(self) -> None:
+        """When it is due: finish what is safe, then commit every partition's offset and map in one request."""
+        if self._committing:
+            confirmed = self.delivery.committed()
+            if confirmed is None:
+                return
+            self._committing = False
+            self._count_commit(confirmed)
+        if self.clock() < self._next_commit:
+            return
+        self._dirty = self.intake.note_positions() > 0 or self._dirty
+        if self._dirty and self._finish_safe() and (points := self._commit_points()):
+            self._dirty = False
+            self._committing = True
+            self._next_commit = self.clock() + self.commit_interval
+            self.delivery.commit(self.consumer, points)
+
+    def _evict(self) -> None:
+        """Give up the groups that have waited for MESSAGE_TIMEOUT."""
+        now = self.clock()
+        if now < self._next_eviction:
+            return
+        self._next_eviction = now + EVICT_EVERY
+        evicted = self._aggregator.evict(now - self.message_timeout)
+        for group in evicted:
+            self._finish(group)
+        if evicted:
+            self._dirty = True
+            self.counters.evicted += len(evicted)
+            missing = {group.id: self._missing_topics(group) for group in evicted[:EXAMPLES]}
+            logger.warning("incomplete messages given up", extra={"count": len(evicted), "missing_topics_by_id": missing})
+
+    # ------------------------------------------------------------------ what the steps are made of
+
+    def _finish_safe(self) -> bool:
+        groups = self.delivery.settle()
+        for group in groups or ():
+            self._finish(group)
+        return groups is not None
+
+    def _finish(self, group: Group) -> None:
+        for fragment in group.fragments:
+            fragment.offsets.finish(fragment.offset)
+
+    def _missing_topics(self, group: Group) -> list[str]:
+        return [self.topics_input[index] for index in self._aggregator.missing(group)]
+
+    def _commit_points(self) -> list[CommitPoint]:
+        """Of every partition that we own. None where a map does not fit: a commit without it would break its groups."""
+        now_ms = int(self.wall_clock() * 1000)
+        oldest = self._aggregator.oldest_arrival()
+        oldest_ms = now_ms if oldest is None else now_ms - int((self.clock() - oldest) * 1000)
+        points = [offsets.commit_point(oldest_ms, now_ms) for offsets in self.intake.owned.values()]
+        for topic, partition, _, metadata in points:
+            if len(metadata) > MAX_METADATA:
+                self._next_commit = self.clock() + HELD_BACK
+                facts = {"partition": f"{topic}:{partition}", "characters": len(metadata), "limit": MAX_METADATA}
+                logger.warning("commit held back: the map of waiting offsets does not fit", extra=facts)
+                return []
+        return points
+
+    def _count_commit(self, confirmed: bool) -> None:
+        self.counters.commits += confirmed
+        self.counters.failed_commits += not confirmed
+        self._dirty = self._dirty or not confirmed
+
+    # ------------------------------------------------------------------ rebalances and the end
+
+    def _on_assign(self, consumer: Consumer, owned: list[TopicPartition]) -> None:
+        """Runs inside poll(): no exception may leave it, the client would lose records (measured)."""
+        self.counters.rebalances += 1
+        try:
+            located = self.locate(consumer, owned)
+            self.intake.rebalanced(located)
+            consumer.assign([TopicPartition(each.topic, each.partition, each.position) for each in located])
+            self._dirty = True  # the first commit notes where reading began
+            logger.info("partitions assigned", extra={"partitions": [f"{each.topic}:{each.partition}" for each in owned]})
+        except Exception as error:
+            self._failure = self._failure or error
+
+    def _on_revoke(self, consumer: Consumer, _revoked: list[TopicPartition]) -> None:
+        """Finish what is done, commit, forget. Runs inside poll() and close(): no exception may leave it."""
+        try:
+            if self.intake.owned and not self._failure and self._drain(self.clock() + self.shutdown_timeout):
+                if points := self._commit_points():
+                    self.delivery.commit_now(consumer, points)
+                    self._count_commit(True)
+        except KafkaException as error:
+            logger.warning("commit before a revoke failed: the next owner repeats", extra={"error": str(error)})
+        except Exception as error:
+            self._failure = self._failure or error
+        finally:
+            self._forget()
+
+    def _on_lost(self, _consumer: Consumer, _lost: list[TopicPartition]) -> None:
+        """The group has given our partitions to others: nothing of them may be committed."""
+        logger.warning("partitions lost")
+        self._forget()
+
+    def _shut_down(self) -> None:
+        """As a revoke, but with polling, so that a broker that does not answer cannot hold it up."""
+        deadline = self.clock() + self.shutdown_timeout
+        if self._drain(deadline) and (points := self._commit_points()):
+            self.delivery.commit(self.consumer, points)
+            while self.delivery.committed() is None and self.clock() < deadline:
+                self.consumer.poll(BUSY)
+            self._count_commit(self.delivery.committed() is True)
+
+    def _drain(self, deadline: float) -> bool:
+        """Start no further process(), see the running one and all results through. False: not in time."""
+        self.executor.cancel()
+        while self.executor.in_flight and self.clock() < deadline:
+            self._deliver(self.executor.collect(BUSY))
+        while self.delivery.pending:
+            if not self._finish_safe() and self.clock() >= deadline:
+                return False
+        return True
+
+    def _forget(self) -> None:
+        """Drop all that is in memory: whoever is assigned the partitions next reads it again."""
+        self.executor.drop()
+        self.delivery.drop()
+        self._aggregator.clear()
+        self._committing = False
+        self.intake.rebalanced([])
+

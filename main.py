@@ -1,0 +1,377 @@
+"""The command line, and the only place that builds things: settings, row, clients, worker. `python main.py --help`."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from types import FrameType
+from typing import NamedTuple, TypeVar
+
+from config import ConfigError, Settings, UnavailableError, masked
+from models import Row, engine, init_db, load, ping, save
+from framework import Worker
+from utils import kafka
+from utils import kafka_clients as clients
+from utils.delivery import AtLeastOnce
+from utils.executor import SingleThread
+from utils.logger import configure, logger
+from utils.metrics import Counters
+from worker import process
+
+EX_CONFIG = 78  # sysexits.h: starting again is no use before somebody has changed the configuration
+LONGEST_PAUSE = 10.0  # seconds between two tries
+RESTARTS = 5  # of the worker, in a row and without a commit in between, before the process gives up
+GRACE = 0.7  # seconds beside SHUTDOWN_TIMEOUT that closing the clients may take
+
+ABOUT = """\
+The worker joins the messages of its input topics that share an id, hands each joined message to process() in
+worker.py, and sends what that returns to its output topics. Topics and brokers are in its row of the database table
+consumer_configs. Without a command it runs.
+"""
+EPILOG = """\
+environment (all names and defaults: config.py):
+  CONSUMER_NAME       which row this worker is; also its Kafka group
+  DB_HOST DB_PORT DB_NAME DB_USER DB_PASSWORD
+  DATABASE_URL        instead of the five above; MySQL, MariaDB, PostgreSQL or SQLite
+  KAFKA_<PROPERTY>    a property of Kafka's clients, such as KAFKA_SECURITY_PROTOCOL
+
+exit codes:
+  0 stopped in order    78 bad configuration    1 anything else
+
+examples:
+  python main.py demo --results 20
+  python main.py init --topics-input orders,payments --topics-output paid --kafka-bootstrap-server host:9092
+  python main.py check
+  python main.py
+"""
+
+T = TypeVar("T")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as end:  # argparse has printed the help, or what is wrong with the command line
+        return EX_CONFIG if end.code else 0
+    configure("INFO")
+    try:
+        code: int = arguments.command(arguments)
+        sys.stdout.flush()
+    except ConfigError as error:
+        for problem in error.problems:
+            logger.error(problem)
+        return EX_CONFIG
+    except UnavailableError as error:
+        logger.error(error)
+    except KeyboardInterrupt:
+        pass
+    except BrokenPipeError:  # `main.py check | head`: there is nobody to print to, also not at the interpreter's end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception:
+        logger.exception("unexpected error")
+    else:
+        return code
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("main.py", description=ABOUT, epilog=EPILOG, formatter_class=plain)
+    parser.set_defaults(command=run)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def command(function: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(function.__name__, help=summary, description=function.__doc__)
+        added.set_defaults(command=function)
+        return added
+
+    command(run, "join messages until SIGTERM or Ctrl-C (the default)")
+    command(check, "try everything that run needs and say what to do about what fails")
+    of_init = command(init, "create the table and write this consumer's row")
+    of_init.add_argument("--topics-input", required=True, metavar="A,B", help="topics to read and join")
+    of_init.add_argument("--topics-output", required=True, metavar="C", help="topics to send results to; '' for none")
+    of_init.add_argument("--kafka-bootstrap-server", required=True, metavar="HOST:PORT", help="one or more brokers")
+    of_init.add_argument(
+        "--metadatas", metavar="JSON", help="settings of this consumer; without it they stay as they are"
+    )
+    of_demo = command(demo, "see the worker at work, without Kafka and without a database server")
+    of_demo.add_argument("--results", type=int, metavar="N", help="end after N results; without it, at Ctrl-C")
+    return parser
+
+
+# ---------------------------------------------------------------- run
+
+
+class Stopped(Exception):
+    """SIGTERM or SIGINT came before the worker was built."""
+
+
+def run(_arguments: argparse.Namespace) -> int:
+    """Join messages until SIGTERM or Ctrl-C; a second one ends at once. What can heal by itself is waited for."""
+    stopping = _stop_on_signals()
+    settings = Settings.read(os.environ)
+    configure(settings.log_level, consumer_name=settings.consumer_name)
+    database = engine(settings.url())
+    try:
+        row = _patiently(lambda: load(database, settings.consumer_name), stopping)
+        settings = settings.overlaid(row.metadatas)
+        configure(settings.log_level, consumer_name=settings.consumer_name)
+        for warning in settings.warnings:
+            logger.warning(warning)
+        seen = {"topics_input": row.topics_input, "topics_output": row.topics_output, "brokers": row.bootstrap_servers}
+        logger.info("row loaded", extra=seen)
+        _patiently(lambda: kafka.check_topics(settings, row), stopping)
+    except Stopped:
+        return 0
+    return work(settings, row, stopping)
+
+
+def work(settings: Settings, row: Row, stopping: threading.Event) -> int:
+    """Run workers, one after the other where one fails, until `stopping` is set."""
+    counters = Counters()
+    _end_in_time(stopping, settings.shutdown_timeout)
+    supervise(lambda: build_worker(settings, row, counters, stopping), counters, stopping)
+    logger.info("stopped", extra=counters.as_dict())
+    return 0
+
+
+def supervise(build: Callable[[], Worker], counters: Counters, stopping: threading.Event) -> None:
+    """Crash-only: after a failure a new worker goes on from the last commit. Raises after a few failures in a row.
+
+    A ConfigError is raised at once: no restart can cure it.
+    """
+    failures = 0
+    while not stopping.is_set():
+        commits = counters.commits
+        try:
+            build().run()
+        except ConfigError:
+            raise
+        except Exception as error:
+            failures = 1 if counters.commits > commits else failures + 1
+            if failures > RESTARTS:
+                raise
+            counters.restarts += 1
+            logger.error("starting again from the last commit", extra={"failures": failures}, exc_info=error)
+            _sleep(min(2.0 ** (failures - 1), LONGEST_PAUSE), stopping)
+
+
+def build_worker(settings: Settings, row: Row, counters: Counters, stopping: threading.Event) -> Worker:
+    """A worker with clients and memory of its own. Raises ConfigError for properties that the clients refuse."""
+    with kafka.named_properties(settings):
+        properties = kafka.client_properties(settings, row)
+        delivery = AtLeastOnce(clients.producer(properties), row.topics_output)
+        consumer = clients.consumer(properties, settings, delivery.on_commit)
+        locate = clients.locator(properties, row.topics_input, settings.message_timeout, counters)
+    return Worker(
+        topics_input=row.topics_input,
+        message_timeout=settings.message_timeout,
+        commit_interval=settings.commit_interval,
+        shutdown_timeout=settings.shutdown_timeout,
+        consumer=consumer,
+        intake=clients.Intake(consumer),
+        delivery=delivery,
+        executor=SingleThread(process, row.consumer_name),
+        locate=locate,
+        counters=counters,
+        stopping=stopping,
+    )
+
+
+def _end_in_time(stopping: threading.Event, timeout: float) -> None:
+    """A thread that ends the process when a stop takes longer: a client may wait for a broker that does not answer."""
+
+    def watch() -> None:
+        stopping.wait()
+        time.sleep(timeout + GRACE)
+        logger.error("stopping takes too long: ended without the last commit", extra={"shutdown_timeout": timeout})
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end in time", daemon=True).start()
+
+
+def _stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set. The main thread must only ask `is_set()`.
+
+    A handler interrupts the main thread: inside the event's own `wait()` it would find the lock taken, for ever.
+    """
+    stopping = threading.Event()
+    received: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if received:
+            os._exit(1)
+        received.append(number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return stopping
+
+
+def _patiently(step: Callable[[], T], stopping: threading.Event) -> T:
+    """The value of step(), tried until it is not UnavailableError any more. Stopped as soon as `stopping` is set."""
+    pause = 1.0
+    while True:
+        try:
+            return _interruptibly(step, stopping)
+        except UnavailableError as error:
+            logger.warning("waiting: %s", error, extra={"next_try_in_s": pause})
+        _sleep(pause, stopping)
+        if stopping.is_set():
+            raise Stopped
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _sleep(seconds: float, stopping: threading.Event) -> None:
+    until = time.monotonic() + seconds
+    while not stopping.is_set() and time.monotonic() < until:
+        time.sleep(0.1)
+
+
+def _interruptibly(step: Callable[[], T], stopping: threading.Event) -> T:
+    """step() in a thread of its own, left behind when `stopping` is set: no signal ends a name server's silence."""
+    future: Future[T] = Future()
+
+    def attempt() -> None:
+        try:
+            future.set_result(step())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=attempt, name="start", daemon=True).start()
+    while not wait([future], timeout=0.1).done:
+        if stopping.is_set():
+            raise Stopped
+    return future.result()
+
+
+# ---------------------------------------------------------------- check
+
+
+class Finding(NamedTuple):
+    """What became of one check: its problems (none: all is well; None: it could not be told), and what was seen."""
+
+    subject: str
+    problems: Sequence[str] | None
+    seen: str = ""
+
+
+def check(_arguments: argparse.Namespace) -> int:
+    """Try everything that run needs, one line each, and change nothing. Exit 0, or 78 where something must be done."""
+    failed = False
+    for finding in _findings():
+        failed = failed or bool(finding.problems)
+        for problem in finding.problems or ():
+            _print_line("✗", finding.subject, problem)
+        if not finding.problems:
+            _print_line("-" if finding.problems is None else "✓", finding.subject, finding.seen)
+    return EX_CONFIG if failed else 0
+
+
+def _print_line(mark: str, subject: str, text: str) -> None:
+    encoding = sys.stdout.encoding
+    try:
+        mark.encode(encoding)
+    except UnicodeEncodeError:
+        mark = {"✓": "ok  ", "✗": "FAIL"}[mark]
+    print(f"{mark} {subject:10} {text}".encode(encoding, "replace").decode(encoding))
+
+
+def _findings() -> Iterator[Finding]:
+    """Each check in turn, as far as the ones before have found what it needs."""
+    settings, problems = _settings_to_try()
+    yield Finding("settings", problems, "all valid")
+    if settings is None:
+        yield Finding("the rest", None, "not tried: it needs the settings")
+        return
+    url = settings.url()
+    _, problems = _tried(lambda: ping(engine(url)))
+    yield Finding("database", problems, masked(url))
+    if problems:
+        yield Finding("the rest", None, "not tried: it needs the database")
+        return
+    row, problems = _tried(lambda: load(engine(url), settings.consumer_name))
+    if row is None:
+        yield Finding("row", problems)
+        yield Finding("the rest", None, "not tried: it needs the row")
+        return
+    overlaid, problems = _tried(lambda: settings.overlaid(row.metadatas))
+    yield Finding("row", problems, f"{row.consumer_name} joins {', '.join(row.topics_input)}")
+    yield from (Finding("warning", None, warning) for warning in (overlaid or settings).warnings)
+    yield from _findings_of_kafka(overlaid or settings, row)
+
+
+def _findings_of_kafka(settings: Settings, row: Row) -> Iterator[Finding]:
+    cluster, problems = _tried(lambda: kafka.look(settings, row))
+    if cluster is None:
+        yield Finding("broker", problems)
+        yield Finding("the rest", None, "not tried: it needs the broker")
+        return
+    yield Finding("broker", [], ", ".join(cluster.brokers))
+    yield Finding("topics", kafka.missing_topics(row, cluster), "all there")
+    counts = [f"{topic} has {cluster.partitions[topic]}" for topic in row.topics_input if topic in cluster.partitions]
+    yield Finding("partitions", kafka.unequal_partitions(row, cluster), ", ".join(counts))
+    for subject, operation, seen in (("reading", "READ", "inputs and group"), ("writing", "WRITE", _outputs(row))):
+        problems_or_none = kafka.missing_rights(settings, row, operation)
+        yield Finding(subject, problems_or_none, seen if problems_or_none is not None else "not checked: no answer")
+
+
+def _settings_to_try() -> tuple[Settings | None, list[str]]:
+    """The settings and their problems; the defaults in place of what is wrong, so that the other checks can go on."""
+    settings, problems = _tried(lambda: Settings.read(os.environ))
+    wrong = {problem.split()[0] for problem in problems}
+    if problems:
+        settings, _ = _tried(lambda: Settings.read({k: v for k, v in os.environ.items() if k not in wrong}))
+    return settings, problems
+
+
+def _tried(step: Callable[[], T]) -> tuple[T | None, list[str]]:
+    """The value of step() and no problem, or none and its problems."""
+    try:
+        return step(), []
+    except ConfigError as error:
+        return None, error.problems
+    except UnavailableError as error:
+        return None, [str(error)]
+
+
+# ---------------------------------------------------------------- init, demo
+
+
+def init(arguments: argparse.Namespace) -> int:
+    """Create the table consumer_configs where it is missing, and insert or update the row of CONSUMER_NAME."""
+    settings, problems = _tried(lambda: Settings.read(os.environ))
+    name = settings.consumer_name if settings else os.environ.get("CONSUMER_NAME", "")
+    topics, servers = (arguments.topics_input, arguments.topics_output), arguments.kafka_bootstrap_server
+    row, problems_of_row = _tried(lambda: Row.validated(name, *topics, servers, arguments.metadatas))
+    overlaid, problems_of_metadatas = _tried(lambda: (settings or Settings()).overlaid(arguments.metadatas))
+    if not settings or not row or not overlaid:
+        raise ConfigError(problems + problems_of_row + problems_of_metadatas)
+    for warning in overlaid.warnings:
+        logger.warning(warning)
+    database = engine(settings.url(), create=True)
+    print("table consumer_configs", "created" if init_db(database) else "is there")
+    inserted = save(database, row)
+    print(f"row {name}", "inserted:" if inserted else "updated:", f"{', '.join(row.topics_input)} -> {_outputs(row)}")
+    return 0
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """See the worker at work on sample messages: Kafka's client brings a broker along, the database is SQLite."""
+    from examples.demo import demo as show  # here, because nothing else of a worker needs it
+
+    return show(arguments.results)
+
+
+def _outputs(row: Row) -> str:
+    return ", ".join(row.topics_output) or "nothing (topics_output is empty)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""Results out, offsets committed: the one piece that knows what a delivery guarantee means."""
+
+from typing import Protocol
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from utils.aggregator import Group
+from utils.executor import Outcome
+from utils.offsets import CommitPoint
+
+_SETTLE = 0.05  # seconds that one step of the loop waits for acknowledgements
+
+_COMMIT_AGAIN = {
+    KafkaError.ILLEGAL_GENERATION,  # a rebalance overtook the request: the partitions stay ours or are revoked soon
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError._WAIT_COORD,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._DESTROY,
+}
+
+
+class DeliveryFailed(Exception):
+    """A result did not reach its topic: nothing may be committed any more, start again from the last commit."""
+
+
+class Delivery(Protocol):
+    """How results leave, and how the offsets behind them are committed.
+
+    The loop sends outcomes as they come. When a commit is due it asks `settle()` until that hands back groups, finishes
+    their offsets, and gives the commit points of all partitions to `commit()`.
+    """
+
+    @property
+    def pending(self) -> int:
+        """Groups sent that `settle()` has not handed back."""
+
+    def send(self, outcomes: list[Outcome]) -> None:
+        """Take the results of these outcomes on the way to every output topic."""
+
+    def settle(self) -> list[Group] | None:
+        """The groups whose results are safe once the next commit is. None: not yet, ask again. Raises DeliveryFailed."""
+
+    def drop(self) -> None:
+        """Forget what has not been handed back: its offsets are somebody else's now."""
+
+    def commit(self, consumer: Consumer, points: list[CommitPoint]) -> None:
+        """Begin to commit; `committed()` tells how it ended."""
+
+    def committed(self) -> bool | None:
+        """None: on the way. True: every partition is confirmed. False: not so; commit a new snapshot.
+
+        Raises KafkaException where trying again cannot help.
+        """
+
+    def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> None:
+        """Commit and wait for the answer: in a revoke there is no polling. Raises KafkaException."""
+
+
+class AtLeastOnce:
+    """Results leave at once; their offsets are committed when the broker has acknowledged them.
+
+    Only failed deliveries are reported one by one (`delivery.report.only.error`): the producer's queue being empty and
+    no failure reported means that everything was acknowledged. A failure is sticky.
+    """
+
+    def __init__(self, producer: Producer, topics_output: tuple[str, ...]) -> None:
+        self._producer = producer
+        self._topics = topics_output
+        self._report = self.on_delivery  # bound once
+        self._held: list[Outcome] = []
+        self._sent: list[Outcome] = []
+        self._settling = False
+        self._failure: KafkaError | None = None
+        self._unanswered = 0  # commits on the way: a revoke may leave one behind
+        self._answer: bool | None = True
+        self._commit_error: KafkaError | None = None
+
+    @property
+    def pending(self) -> int:
+        return len(self._held) + len(self._sent)
+
+    def send(self, outcomes: list[Outcome]) -> None:
+        self._held += outcomes
+        if not self._settling:
+            self._produce()
+
+    def settle(self) -> list[Group] | None:
+        self._settling = True  # what is sent from here on waits, else a busy queue would never be empty
+        unacknowledged = self._producer.flush(_SETTLE)
+        if self._failure:
+            raise DeliveryFailed(self._failure.str())
+        if unacknowledged:
+            return None
+        safe = [outcome.group for outcome in self._sent]
+        self._sent = []
+        self._settling = False
+        self._produce()
+        return safe
+
+    def drop(self) -> None:
+        self._held, self._sent, self._settling = [], [], False
+
+    def commit(self, consumer: Consumer, points: list[CommitPoint]) -> None:
+        self._unanswered += 1
+        self._answer = None
+        consumer.commit(offsets=_as_offsets(points), asynchronous=True)
+
+    def committed(self) -> bool | None:
+        if self._commit_error:
+            raise KafkaException(self._commit_error)
+        return self._answer
+
+    def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> None:
+        for partition in consumer.commit(offsets=_as_offsets(points), asynchronous=False) or ():
+            if partition.error:
+                raise KafkaException(partition.error)
+
+    def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        """The consumer's `on_commit`: the answer to a commit. Runs inside poll(), so it never raises."""
+        errors = [each for each in (error, *(partition.error for partition in partitions)) if each]
+        self._unanswered -= 1
+        if not self._unanswered:
+            self._answer = not errors
+        self._commit_error = self._commit_error or next((each for each in errors if not may_repeat(each)), None)
+
+    def on_delivery(self, error: KafkaError | None, _record: object) -> None:
+        """How a delivery ended: called for failures only. Runs inside flush(), so it never raises."""
+        self._failure = self._failure or error
+
+    def _produce(self) -> None:
+        for outcome in self._held:
+            for result in outcome.results:
+                for topic in self._topics:
+                    self._produce_one(topic, result.key, result.value)
+        self._sent += self._held
+        self._held = []
+
+    def _produce_one(self, topic: str, key: bytes, value: bytes) -> None:
+        while True:
+            try:
+                return self._producer.produce(topic, value, key, on_delivery=self._report)
+            except BufferError:  # the queue is full: the broker is slower than we are
+                self._producer.poll(_SETTLE)
+                if self._failure:
+                    raise DeliveryFailed(self._failure.str()) from None
+
+
+def _as_offsets(points: list[CommitPoint]) -> list[TopicPartition]:
+    return [TopicPartition(*point) for point in points]
+
+
+def may_repeat(error: KafkaError) -> bool:
+    """Whether a commit that failed so may succeed when it is sent again."""
+    return bool(error.retriable()) or error.code() in _COMMIT_AGAIN

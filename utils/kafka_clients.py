@@ -1,0 +1,269 @@
+"""temporary: to be merged into utils/kafka.py"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from config import ConfigError, Settings
+from utils.logger import logger
+from utils.metrics import Counters
+from utils.offsets import OffsetMap, PartitionOffsets
+
+Properties = Mapping[str, Any]
+
+BATCH = 4000  # records that one read takes at most
+MAX_IN_FLIGHT = 20_000  # groups in process() or waiting for their commit, before the worker stops reading
+PAUSE_AFTER = 1.0  # seconds without room for more records before the partitions are paused, to poll on
+_REQUEST = 10.0  # seconds that one request may take
+_EARLIEST, _LATEST = -2, -1  # timestamps of the ListOffsets request that stand for the two ends of the log
+
+
+def consumer(properties: Properties, settings: Settings, on_commit: Callable[..., None]) -> Consumer:
+    """The one consumer of a worker. Its fetch settings keep a core busy (DESIGN 4); the user's properties win."""
+    return Consumer(
+        {
+            "session.timeout.ms": 10_000,
+            "heartbeat.interval.ms": 2_000,
+            "queued.min.messages": 1_000_000,
+            "queued.max.messages.kbytes": 65_536,
+            "max.partition.fetch.bytes": 4_194_304,
+            "isolation.level": "read_committed",
+            "reconnect.backoff.max.ms": 2_000,
+            **properties,
+            "group.id": settings.consumer_name,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "partition.assignment.strategy": "range",
+            "on_commit": on_commit,
+            **({"group.instance.id": settings.group_instance_id} if settings.group_instance_id else {}),
+        }
+    )
+
+
+def producer(properties: Properties) -> Producer:
+    """The producer of results: idempotent, keys spread as Java's clients do (murmur2), only failures reported."""
+    return Producer(
+        {
+            "linger.ms": 5,
+            "queue.buffering.max.messages": 1_000_000,
+            "message.timeout.ms": 60_000,
+            "reconnect.backoff.max.ms": 2_000,
+            **properties,
+            "partitioner": "murmur2_random",
+            "enable.idempotence": True,
+            "delivery.report.only.error": True,
+        }
+    )
+
+
+class Record(Protocol):
+    """What the loop reads of the client's Message; in a record that is no error nothing but `value` may be None."""
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def value(self) -> bytes | None: ...
+
+
+_MENDED_BY_THE_CLIENT = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError._TIMED_OUT,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_COORDINATOR,
+}
+
+
+class Intake:
+    """Records out of the consumer, by the batch, and none while there is no room for them.
+
+    Without room for long, the partitions are paused, so that polling, and with it the membership, goes on.
+    """
+
+    def __init__(self, consumer: Consumer, clock: Callable[[], float] = time.monotonic) -> None:
+        self._consumer = consumer
+        self._clock = clock
+        self.owned: dict[tuple[str, int], PartitionOffsets] = {}
+        self._rebalances = 0
+        self._full_since: float | None = None
+        self._paused = False
+
+    def rebalanced(self, owned: Iterable[PartitionOffsets]) -> None:
+        """Told by the rebalance callbacks: these partitions are ours now, and what was read before is not."""
+        self.owned = {(offsets.topic, offsets.partition): offsets for offsets in owned}
+        self._rebalances += 1
+        self._paused, self._full_since = False, None
+
+    def read(self, load: int, wait: float) -> list[Record]:
+        """The next records, as soon as there are any; waits up to `wait` seconds for the first.
+
+        `load` is how many groups are in process() or wait for a commit. Raises KafkaException for what the client does
+        not mend by itself.
+        """
+        if self._holds_back(load):
+            return []
+        rebalances = self._rebalances
+        first = self._consumer.poll(wait)
+        messages = [first, *self._consumer.consume(BATCH, 0)] if first else []
+        records = cast(list[Record], [each for each in messages if not self._is_event(each)])
+        if rebalances != self._rebalances:  # in the middle of the read: what came before it is not ours any more
+            self._rewind(records)
+            return []
+        return records
+
+    def note_positions(self) -> int:
+        """Finish what reading has passed without a record, transaction markers for example; how far it has moved."""
+        moved = 0
+        if self.owned:
+            for at in self._consumer.position([TopicPartition(*each) for each in self.owned]):
+                offsets = self.owned[at.topic, at.partition]
+                if at.offset > offsets.position:
+                    moved += at.offset - offsets.position
+                    offsets.skip_to(at.offset)
+        return moved
+
+    def _holds_back(self, load: int) -> bool:
+        if load < (MAX_IN_FLIGHT // 2 if self._paused else MAX_IN_FLIGHT):
+            if self._paused:
+                self._consumer.resume(self._consumer.assignment())
+            self._paused, self._full_since = False, None
+            return False
+        now = self._clock()
+        if self._full_since is None:
+            self._full_since = now
+        elif not self._paused and now - self._full_since > PAUSE_AFTER:
+            self._consumer.pause(self._consumer.assignment())
+            self._paused = True
+        return not self._paused
+
+    def _is_event(self, message: Message) -> bool:
+        """Whether this is an error in place of a record. Raised unless the client mends it by itself."""
+        error = message.error()
+        if error is None:
+            return False
+        if error.code() not in _MENDED_BY_THE_CLIENT:
+            raise KafkaException(error)
+        logger.warning("waiting for Kafka", extra={"error": error.str()})
+        return True
+
+    def _rewind(self, records: list[Record]) -> None:
+        """Have these records fetched once more, as far as their partitions are ours."""
+        for topic_partition in {(record.topic(), record.partition()) for record in records}:
+            if offsets := self.owned.get(topic_partition):
+                self._consumer.seek(TopicPartition(*topic_partition, offsets.position))
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What a worker must know of a topic: its identity (a topic made again has another one) and its partitions."""
+
+    id: str
+    partitions: int
+
+
+def describe(admin: AdminClient, topics: tuple[str, ...]) -> dict[str, Topic]:
+    """Identity and number of partitions of each topic. Raises ConfigError where one is missing, KafkaException."""
+    cluster = admin.list_topics(timeout=_REQUEST)
+    missing = [topic for topic in topics if topic not in cluster.topics]
+    if missing:
+        raise ConfigError([f"topic {topic} does not exist" for topic in missing])
+    counts = {topic: len(cluster.topics[topic].partitions) for topic in topics}
+    if str(cluster.cluster_id).startswith("mockCluster"):  # the embedded broker answers no admin requests
+        return {topic: Topic("", count) for topic, count in counts.items()}
+    described = admin.describe_topics(TopicCollection(list(topics)), request_timeout=_REQUEST)
+    return {topic: Topic(str(future.result().topic_id), counts[topic]) for topic, future in described.items()}
+
+
+def locator(properties: Properties, topics: tuple[str, ...], message_timeout: float, counters: Counters) -> "Locator":
+    """`Worker.locate` for the input topics `topics`."""
+    return Locator(AdminClient(dict(properties)), topics, message_timeout, counters)
+
+
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """Where to read on: the commits of the group, the maps in them, and the ends of the log."""
+
+    admin: AdminClient
+    topics: tuple[str, ...]
+    message_timeout: float
+    counters: Counters
+    wall_clock: Callable[[], float] = time.time
+
+    def __call__(self, consumer: Consumer, owned: Sequence[TopicPartition]) -> list[PartitionOffsets]:
+        if not owned:
+            return []
+        topics = describe(self.admin, self.topics)
+        check_counts(topics, len(owned))
+        every = [TopicPartition(topic, each) for topic in self.topics for each in range(topics[topic].partitions)]
+        committed = {
+            (each.topic, each.partition): each for each in _checked(consumer.committed(every, timeout=_REQUEST))
+        }
+        known = {each.topic for each in committed.values() if each.offset != OFFSET_INVALID}
+        earliest = self._ends(consumer, owned, _EARLIEST)
+        latest = self._ends(consumer, owned, _LATEST)
+        recent = int((self.wall_clock() - self.message_timeout) * 1000)
+        located = []
+        for each in owned:
+            at = each.topic, each.partition
+            commit = committed[at]
+            topic_id = topics[each.topic].id
+            if commit.offset != OFFSET_INVALID:
+                loaded = OffsetMap.decode(commit.metadata, topic_id, commit.offset)
+                offsets = PartitionOffsets(each.topic, each.partition, topic_id, commit.offset, loaded)
+                located.append(self._within(offsets, earliest[at], latest[at]))
+            elif not known or each.topic in known:
+                located.append(PartitionOffsets(each.topic, each.partition, topic_id, earliest[at]))
+            else:  # a topic added to the row later: its history would open groups that can never be complete
+                start = self._ends(consumer, [each], recent)[at]
+                located.append(PartitionOffsets(each.topic, each.partition, topic_id, latest[at] if start < 0 else start))
+                logger.info("new topic", extra={"topic": each.topic, "partition": each.partition, "offset": start})
+        return located
+
+    def _within(self, offsets: PartitionOffsets, earliest: int, latest: int) -> PartitionOffsets:
+        """Go on from the earliest record where retention, or a new topic of the same name, overtook the commit."""
+        if offsets.position > latest:
+            logger.error("committed offset is beyond the end of the log: reading the topic from its beginning",
+                extra={"topic": offsets.topic, "partition": offsets.partition, "committed": offsets.position, "end": latest})
+            return PartitionOffsets(offsets.topic, offsets.partition, offsets.topic_id, earliest)
+        if offsets.position < earliest:
+            logger.error("records were deleted before they were read",
+                extra={"topic": offsets.topic, "partition": offsets.partition, "from": offsets.position, "to": earliest})
+            self.counters.skipped_by_retention += earliest - offsets.position
+            self.counters.gone += offsets.skip_to(earliest)
+        return offsets
+
+    def _ends(self, consumer: Consumer, partitions: Sequence[TopicPartition], timestamp: int) -> dict[tuple[str, int], int]:
+        asked = [TopicPartition(each.topic, each.partition, timestamp) for each in partitions]
+        answers = _checked(consumer.offsets_for_times(asked, timeout=_REQUEST))
+        return {(each.topic, each.partition): each.offset for each in answers}
+
+
+def check_counts(topics: Mapping[str, Topic], owned: int) -> None:
+    """Fragments of an id meet only where all topics have as many partitions, or one worker owns them all (rule 8)."""
+    counts = {name: topic.partitions for name, topic in topics.items()}
+    if len(set(counts.values())) > 1 and owned < sum(counts.values()):
+        listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        raise ConfigError([f"the input topics have unequal partition counts ({listed}): ..."])
+
+
+def _checked(partitions: list[TopicPartition]) -> list[TopicPartition]:
+    for each in partitions:
+        if each.error:
+            raise KafkaException(each.error)
+    return partitions
