@@ -1,0 +1,68 @@
+# Every command of this project; each sets up what it needs. `make` alone lists them.
+
+PYTHON := .venv/bin/python
+PYTHONS ?= python3.14 python3.13 python3.12 python3.11 python3
+REQUIREMENTS := requirements.txt requirements-dev.txt
+LOCKS := $(REQUIREMENTS:.txt=.lock)
+UV := uv==0.13.9
+
+# For `make wheels`: the Python of the Dockerfile, and the machines on which the image shall be built.
+WHEELS_PYTHON ?= 3.13
+WHEELS_ARCHITECTURES ?= $(shell uname -m)
+MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinux_2_28 manylinux_2_34
+
+.PHONY: help setup demo test check bench image-check wheels lock
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+setup: .venv/locked  ## makes .venv with the newest Python (3.11 at least) and the locked packages
+
+demo: setup  ## runs the worker with nothing around it; ARGS="--results 20" ends it
+	$(PYTHON) main.py demo $(ARGS)
+
+test: setup  ## runs the tests on real services; ARGS='-m "not real_kafka"' for the quick ones
+	$(PYTHON) -m pytest $(ARGS)
+
+check: setup  ## ruff and mypy
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+bench: setup  ## measures the worker against a bare loop
+	$(PYTHON) -m bench.run $(ARGS)
+
+image-check: setup  ## does what the Dockerfile does, without Docker, and runs the result
+	PYTHON=$(PYTHON) sh deploy/image-check.sh
+
+wheels: setup  ## fills deploy/wheels, from which the image is then built without a network
+	for architecture in $(WHEELS_ARCHITECTURES); do \
+	    $(PYTHON) -m pip download --require-hashes --only-binary=:all: --no-deps -r requirements.lock -d deploy/wheels \
+	        --python-version $(WHEELS_PYTHON) $(MANYLINUX:%=--platform %_$$architecture) || exit; \
+	done
+
+lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; ARGS=--upgrade for newer versions below
+	$(PYTHON) -m pip install --quiet $(UV)
+	$(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --custom-compile-command "make lock" requirements.txt -o requirements.lock $(ARGS)
+	$(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --custom-compile-command "make lock" requirements-dev.txt -c requirements.lock -o requirements-dev.lock $(ARGS)
+
+# The second install installs nothing: it fails where a requirement is not met by the lock.
+.venv/locked: $(REQUIREMENTS) $(LOCKS) | $(PYTHON)
+	$(PYTHON) -m pip install --quiet --require-hashes -r requirements-dev.lock
+	@PIP_FIND_LINKS= $(PYTHON) -m pip install --quiet --no-index --dry-run -r requirements-dev.txt || \
+	    { echo 'requirements*.txt and the locks differ: run `make lock`' >&2; exit 1; }
+	@touch $@
+
+# Each candidate is run and not only looked up: a pyenv shim exists also where its version is not selected.
+$(PYTHON):
+	@for python in $(PYTHONS); do \
+	    if $$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        echo "making .venv with $$($$python --version)"; \
+	        exec $$python -m venv .venv; \
+	    fi; \
+	done; \
+	echo "Python 3.11 or newer with its venv module is needed: SQLAlchemy 2.1 and the wheels of the Kafka client need it." >&2; \
+	echo "python3 here: $$(python3 --version 2>&1). On Debian and Ubuntu: apt-get install python3 python3-venv" >&2; \
+	exit 1

@@ -1,0 +1,45 @@
+#!/bin/sh
+# Proves the Dockerfile without Docker: its RUN lines, in a temporary directory for /app and without a network, then the
+# program, under the image's user where we are root. $PYTHON fetches the wheels.
+set -eu
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+chmod 755 "$work"
+mkdir "$work/app"
+
+as_user=
+[ "$(id -u)" != 0 ] || as_user='setpriv --reuid=10001 --regid=10001 --clear-groups'
+
+# A Python that this user may run: one in root's home is out of its reach.
+find_python() {
+    for candidate in python3.13 python3.12 python3.11 python3 /usr/bin/python3; do
+        # shellcheck disable=SC2086
+        $as_user "$candidate" -c 'import sys, ensurepip; assert sys.version_info >= (3, 11); print(sys.executable)' \
+            2>/dev/null && return
+    done
+    return 1
+}
+if ! python=$(find_python); then
+    echo "image-check: no Python 3.11 that user 10001 may run; going on as $(id -un)" >&2
+    as_user=
+    python=$PYTHON
+fi
+version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+echo "image-check: wheels for Python $version"
+"$PYTHON" -m pip download --quiet --only-binary=:all: --require-hashes --no-deps --python-version "$version" \
+    -r requirements.lock -d "$work/wheels"
+
+sed -n "s#/app#$work/app#g; s/^RUN //p" Dockerfile > "$work/steps.sh"
+PYTHON=$python WHEELS=$work/wheels sh -eux "$work/steps.sh"
+
+echo "image-check: the program, ${as_user:-as $(id -un)}"
+cd "$work/app"
+# shellcheck disable=SC2086
+$as_user env -i PATH="$work/app/.venv/bin:/usr/bin:/bin" sh -eux <<'PROGRAM'
+python -c 'import worker'
+python main.py --help
+timeout 60 python main.py demo --results 3
+test ! -w . && test ! -w main.py
+PROGRAM

@@ -1,0 +1,31 @@
+#!/bin/sh
+# The steps of the Dockerfile, one for each of its RUN lines; run in the build context.
+#   sh deploy/image.sh packages TARGET   the locked packages, in TARGET/.venv
+#   sh deploy/image.sh program TARGET    the program beside them
+# Where $WHEELS (deploy/wheels) exists, the packages come from there and from nowhere else: `make wheels` fills it.
+set -eu
+umask 022
+
+packages() {
+    target=$1
+    set --
+    if [ -d "${WHEELS:=deploy/wheels}" ]; then
+        set -- --no-index --find-links "$WHEELS"
+    fi
+    "${PYTHON:-python3}" -m venv "$target/.venv"
+    "$target/.venv/bin/python" -m pip install --no-cache-dir --only-binary=:all: --require-hashes "$@" -r requirements.lock
+    # Installs nothing: it fails where the lock is older than requirements.txt.
+    "$target/.venv/bin/python" -m pip install --quiet --no-index --dry-run -r requirements.txt ||
+        { echo 'requirements.lock lacks a part of requirements.txt: run `make lock`' >&2; exit 1; }
+    "$target/.venv/bin/python" -m pip uninstall --quiet --yes pip  # a running container installs nothing
+}
+
+program() {
+    target=$1
+    set -- ./*.py utils examples  # a directory of your own that worker.py imports belongs here
+    tar -cf - --exclude=__pycache__ "$@" | tar -xf - -C "$target" --no-same-owner
+    chmod -R a+rX,go-w "$target"  # a checkout made under a strict umask could not be read by the image's user
+    (cd "$target" && .venv/bin/python -m compileall -q "$@")
+}
+
+"$@"

@@ -1,0 +1,21 @@
+"""Small builders for the unit tests: a fragment, a group, the offsets of a partition. Defaults for what a test ignores."""
+
+from utils.aggregator import Group
+from utils.messages import Fragment
+from utils.offsets import OffsetMap, PartitionOffsets
+
+TOPIC_ID = "0Tb3yVvGQ7u6p2Xc4Zx1kA"
+
+
+def partition_offsets(
+    start: int = 0, loaded: OffsetMap | None = None, topic: str = "a", partition: int = 0, topic_id: str = TOPIC_ID
+) -> PartitionOffsets:
+    return PartitionOffsets(topic, partition, topic_id, start, loaded)
+
+
+def fragment(topic: int = 0, value: bytes = b'{"id":"1"}', offset: int = 0) -> Fragment:
+    return Fragment(topic, partition_offsets(), offset, value)
+
+
+def group(id: str = "1", *fragments: Fragment) -> Group:
+    return Group(id, 0.0, fragments or (fragment(value=b'{"id":"%s"}' % id.encode()),))

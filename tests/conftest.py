@@ -1,0 +1,162 @@
+"""Fixtures that hand real services to tests, and the summary that says what the tests ran on.
+
+A test asks for `kafka` (it runs twice: on the embedded broker and on real Kafka), `real_kafka` or `embedded_kafka`, and
+for `topics` to create topics there; for `database_url` (it runs three times) or `mariadb_url`, `postgresql_url`,
+`sqlite_url`: an empty database of its own each.
+"""
+
+import os
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import pytest
+
+from tests.services.databases import DatabaseServer, mysql_server, postgresql_server, scratch_database
+from tests.services.kafka import EmbeddedBroker, KafkaBroker, real_broker, unique_name
+from tests.services.processes import Unavailable, running
+
+SERVICES = {
+    "embedded_kafka": "embedded Kafka",
+    "real_kafka": "real Kafka",
+    "mariadb": "MariaDB or MySQL",
+    "postgresql": "PostgreSQL",
+    "sqlite": "SQLite",
+}
+STARTED = pytest.StashKey[dict[str, str]]()
+
+
+class Topics(Protocol):
+    def __call__(
+        self, broker: KafkaBroker, *names: str, partitions: int = 4, config: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """Create a topic for each name, made unique; their full names, in this order."""
+
+
+class Described(Protocol):
+    @property
+    def description(self) -> str: ...
+
+
+D = TypeVar("D", bound=Described)
+
+
+@pytest.fixture(scope="session", params=["embedded_kafka", "real_kafka"], ids=["embedded", "real"])
+def kafka(request: pytest.FixtureRequest) -> KafkaBroker:
+    broker: KafkaBroker = request.getfixturevalue(request.param)
+    return broker
+
+
+@pytest.fixture(scope="session")
+def embedded_kafka(pytestconfig: pytest.Config) -> Iterator[KafkaBroker]:
+    with running(EmbeddedBroker()) as broker:
+        pytestconfig.stash[STARTED]["embedded_kafka"] = broker.description
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def real_kafka(pytestconfig: pytest.Config) -> Iterator[KafkaBroker]:
+    with _started("real_kafka", real_broker(), pytestconfig) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def topics() -> Topics:
+    def create(
+        broker: KafkaBroker, *names: str, partitions: int = 4, config: Mapping[str, str] | None = None
+    ) -> list[str]:
+        created = [unique_name(name) for name in names]
+        for topic in created:
+            broker.create_topic(topic, partitions, config)
+        return created
+
+    return create
+
+
+@pytest.fixture(params=["mariadb", "postgresql", "sqlite"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def mariadb_url(mariadb: DatabaseServer) -> Iterator[str]:
+    with scratch_database(mariadb) as url:
+        yield url
+
+
+@pytest.fixture
+def postgresql_url(postgresql: DatabaseServer) -> Iterator[str]:
+    with scratch_database(postgresql) as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path, pytestconfig: pytest.Config) -> str:
+    pytestconfig.stash[STARTED]["sqlite"] = f"SQLite {sqlite3.sqlite_version}"
+    return f"sqlite:///{tmp_path}/consumer.db"
+
+
+@pytest.fixture(scope="session")
+def mariadb(pytestconfig: pytest.Config) -> Iterator[DatabaseServer]:
+    with _started("mariadb", mysql_server(), pytestconfig) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql(pytestconfig: pytest.Config) -> Iterator[DatabaseServer]:
+    with _started("postgresql", postgresql_server(), pytestconfig) as server:
+        yield server
+
+
+@contextmanager
+def _started(name: str, service: AbstractContextManager[D], config: pytest.Config) -> Iterator[D]:
+    """Start a service and note for the summary what it is. Where it cannot be had: skip; in CI, fail."""
+    began = time.monotonic()
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(service)
+        except Unavailable as reason:
+            outcome = pytest.fail.Exception if os.environ.get("CI") == "true" else pytest.skip.Exception
+            raise outcome(f"{SERVICES[name]} cannot be had: {reason}", pytrace=False) from None
+        config.stash[STARTED][name] = f"{found.description}, up in {time.monotonic() - began:.1f} s"
+        yield found
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[STARTED] = {}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the services are stopped in order
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test by the services that it uses, for `-m` and for the summary."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    used = fixtures | {parameters.get("kafka"), parameters.get("database_url")}
+    for name in SERVICES:
+        if used & {name, f"{name}_url"}:
+            item.add_marker(name)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """How many tests ran on which broker and database, and why some did not."""
+    terminalreporter.section("ran on")
+    started = config.stash[STARTED]
+    for name, title in SERVICES.items():
+        counts = _counts(terminalreporter, name)
+        terminalreporter.line(f"{title:17} {counts or 'no tests':24} {started.get(name, '')}".rstrip())
+    reasons = Counter(str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []))
+    for reason, number in reasons.items():
+        terminalreporter.line(f"{number} skipped: {reason.removeprefix('Skipped: ')}")
+
+
+def _counts(reporter: pytest.TerminalReporter, marker: str) -> str:
+    outcomes = ("passed", "failed", "error", "skipped")
+    numbers = {
+        outcome: sum(marker in report.keywords for report in reporter.stats.get(outcome, [])) for outcome in outcomes
+    }
+    return ", ".join(f"{number} {outcome}" for outcome, number in numbers.items() if number)

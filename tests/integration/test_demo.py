@@ -1,0 +1,51 @@
+"""`python main.py demo` as a user starts it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RESULT = re.compile(r"\d{4}  buyer=\w+ item=\w+ total=[\d.]+ +method=\w+ paid=[\d.]+ +(orders|payments) +\d\.\d s")
+
+
+def demo(*arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "main.py", "demo", *arguments]
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.embedded_kafka
+@pytest.mark.sqlite
+def test_it_shows_as_many_joined_results_as_asked_for_and_ends() -> None:
+    with demo("--results", "5") as process:
+        output, errors = process.communicate(timeout=60)
+    lines = output.splitlines()
+    assert process.returncode == 0, errors
+    assert errors == ""
+    assert sum(bool(RESULT.fullmatch(line)) for line in lines) == 5, output
+    assert lines[-2].startswith("5 results shown.")
+
+
+@pytest.mark.embedded_kafka
+@pytest.mark.sqlite
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
+    with demo() as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stdout:
+            if RESULT.fullmatch(line.strip()):
+                break
+        process.send_signal(number)
+        sent = time.monotonic()
+        output, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert errors == ""
+    assert "results shown." in output
+    assert time.monotonic() - sent < 5

@@ -1,0 +1,365 @@
+"""Kafka brokers for tests, benchmarks and chaos runs: one given by the environment, in Docker, from jars, or embedded.
+
+    with running(JavaBroker()) as broker: ...      (kill, restart, pid)
+    with running(EmbeddedBroker()) as broker: ...
+    with real_broker() as broker: ...              (whatever real Kafka this machine has)
+
+`python -m tests.services.kafka [--embedded]` starts one, prints its address as the first line, and stops it at SIGTERM,
+Ctrl-C or the end of its standard input.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from concurrent.futures import wait
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from confluent_kafka import KafkaException, cimpl, libversion
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from tests.services.containers import docker_host, kafka_container, require_docker, start_container
+from tests.services.processes import (
+    HOST,
+    ServerProcess,
+    Unavailable,
+    answers,
+    first_available,
+    free_port,
+    run_tool,
+    running,
+)
+
+if TYPE_CHECKING:
+    from testcontainers.core.container import DockerContainer
+
+VERSION = "4.3.1"
+POM = Path(__file__).with_name("pom.xml")
+CACHE = Path(os.environ.get("CONSUMER_SKELETON_CACHE", "~/.cache/consumer-skeleton")).expanduser()
+
+Kind = Literal["env", "docker", "java", "embedded"]
+
+
+class KafkaBroker(Protocol):
+    """A broker to test against. `bootstrap` and `description` are known once it is started."""
+
+    kind: Kind
+    bootstrap: str
+    description: str
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+    def create_topic(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
+        """Create a topic with one replica and return when it can be used."""
+
+
+def real_broker() -> AbstractContextManager[KafkaBroker]:
+    """Real Kafka by whichever way comes first: KAFKA_BOOTSTRAP_SERVERS, Docker, Java. Unavailable if there is none."""
+    return first_available(running(EnvBroker()), running(DockerBroker()), running(JavaBroker()))
+
+
+class EnvBroker:
+    """The broker that KAFKA_BOOTSTRAP_SERVERS names. It is left running, without the topics created here."""
+
+    kind: Kind = "env"
+
+    def __init__(self) -> None:
+        self.bootstrap = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
+        self.description = f"Kafka at {self.bootstrap} (KAFKA_BOOTSTRAP_SERVERS)"
+        self._topics: list[str] = []
+
+    def start(self) -> None:
+        if not self.bootstrap:
+            raise Unavailable("KAFKA_BOOTSTRAP_SERVERS is not set")
+        if not _has_broker(self.bootstrap, timeout=10):
+            raise RuntimeError(f"no broker answers at KAFKA_BOOTSTRAP_SERVERS={self.bootstrap}")
+
+    def stop(self) -> None:
+        if self._topics:
+            admin = _admin(self.bootstrap)
+            wait(admin.delete_topics(self._topics).values())
+
+    def create_topic(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
+        _create_topic(self.bootstrap, name, partitions, config)
+        self._topics.append(name)
+
+
+class DockerBroker:
+    """The official image, by testcontainers."""
+
+    kind: Kind = "docker"
+
+    def __init__(self) -> None:
+        self.bootstrap = ""
+        self.description = f"Apache Kafka {VERSION} (Docker)"
+        self._container: DockerContainer | None = None
+
+    def start(self) -> None:
+        require_docker()
+        host, port = docker_host(), free_port()
+        self.bootstrap = f"{host}:{port}"
+        properties = _properties(listen="0.0.0.0", advertised=host, port=port, controller_port=port + 1)
+        self._container = kafka_container(f"apache/kafka:{VERSION}", port, properties)
+        start_container(self._container)
+        _wait_for_broker(self.bootstrap)
+
+    def stop(self) -> None:
+        if self._container is not None:
+            self._container.stop()
+
+    def create_topic(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
+        _create_topic(self.bootstrap, name, partitions, config)
+
+
+class JavaBroker:
+    """A single-node broker from the jars on Maven Central, in a directory of its own that goes when it stops.
+
+    For chaos: `kill()` is a crash, `restart()` brings it back (stopping it in order first, if it runs) with the same
+    data on the same port.
+    """
+
+    kind: Kind = "java"
+
+    def __init__(self, properties: Mapping[str, str] | None = None, heap: str = "1g") -> None:
+        """`properties` are added to the broker's own; `heap` is Java's -Xmx."""
+        self.bootstrap = ""
+        self.description = f"Apache Kafka {VERSION} (Java)"
+        self._properties = dict(properties or {})
+        self._heap = heap
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._process: ServerProcess | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._started.pid
+
+    def start(self) -> None:
+        java, jars = _java(), _jars()
+        self._directory = tempfile.TemporaryDirectory(prefix="consumer-skeleton-kafka-")
+        home = Path(self._directory.name)
+        port, controller_port = free_port(), free_port()
+        self.bootstrap = f"{HOST}:{port}"
+        properties = _properties(listen=HOST, advertised=HOST, port=port, controller_port=controller_port)
+        properties |= {"log.dirs": str(home / "data"), **self._properties}
+        config = home / "server.properties"
+        config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
+        command = [java, "-cp", f"{jars}/*", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+        _format(command, config)
+        self._process = ServerProcess(
+            [*command, f"-Xmx{self._heap}", "kafka.Kafka", config],
+            ready=lambda: answers(port) and _has_broker(self.bootstrap),
+            log=home / "broker.log",
+        )
+        self.restart()
+        # The broker would make it for the first group, which would then wait 3 s for its coordinator.
+        partitions = int(properties["offsets.topic.num.partitions"])
+        self.create_topic("__consumer_offsets", partitions, {"cleanup.policy": "compact"})
+
+    def restart(self) -> None:
+        self._started.stop()
+        self._started.start()
+
+    def kill(self) -> None:
+        self._started.kill()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.stop()
+        if self._directory is not None:
+            self._directory.cleanup()
+
+    def create_topic(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
+        _create_topic(self.bootstrap, name, partitions, config)
+
+    @property
+    def _started(self) -> ServerProcess:
+        if self._process is None:
+            raise RuntimeError("not started")
+        return self._process
+
+
+class EmbeddedBroker:
+    """librdkafka's mock cluster, in this process, reachable by every client on this machine.
+
+    Started by its C interface and not by the property `test.mock.num.brokers`, which has 3 s of initial rebalance
+    delay and 4 partitions a topic. It has no admin requests, no real transactions and no metadata limit, creates an
+    unknown topic (4 partitions) when asked for it, and keeps 5 MiB a partition.
+    """
+
+    kind: Kind = "embedded"
+
+    def __init__(self) -> None:
+        self.bootstrap = ""
+        self.description = f"embedded broker of librdkafka {libversion()[0]}"
+        self._library = _librdkafka()
+        self._client: int | None = None
+        self._cluster: int | None = None
+
+    def start(self) -> None:
+        error = ctypes.create_string_buffer(512)
+        self._client = self._library.rd_kafka_new(_PRODUCER, None, error, len(error))
+        self._cluster = self._library.rd_kafka_mock_cluster_new(self._client, 1)
+        if not self._cluster:
+            raise RuntimeError(f"no mock cluster: {error.value.decode()}")
+        self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
+        self.bootstrap = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
+
+    def stop(self) -> None:
+        if self._cluster:
+            self._library.rd_kafka_mock_cluster_destroy(self._cluster)
+        if self._client:
+            self._library.rd_kafka_destroy(self._client)
+        self._cluster = self._client = None
+
+    def create_topic(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
+        if config:
+            raise ValueError("topics of the embedded broker have no configuration")
+        error = self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, 1)
+        if error:
+            raise RuntimeError(f"topic {name} not created: librdkafka error {error}")
+
+
+def unique_name(name: str) -> str:
+    """A topic or group name that no other test has."""
+    return f"{name}-{uuid.uuid4().hex[:8]}"
+
+
+def _properties(*, listen: str, advertised: str, port: int, controller_port: int) -> dict[str, str]:
+    return {
+        "node.id": "1",
+        "process.roles": "broker,controller",
+        "controller.quorum.voters": f"1@{HOST}:{controller_port}",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://{listen}:{port},CONTROLLER://{HOST}:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{advertised}:{port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "4",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        "group.initial.rebalance.delay.ms": "0",
+        "group.min.session.timeout.ms": "1000",
+        "auto.create.topics.enable": "false",
+        # A broker that crashed may register again only when its old session is over: 2 s and not 9.
+        "broker.session.timeout.ms": "2000",
+        "broker.heartbeat.interval.ms": "500",
+    }
+
+
+def _java() -> str:
+    java = shutil.which("java")
+    if java is None:
+        raise Unavailable("no java")
+    return java
+
+
+def _jars() -> Path:
+    """The directory of the broker's jars, filled by Maven the first time."""
+    jars = CACHE / f"kafka-{VERSION}"
+    if jars.is_dir():
+        return jars
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise Unavailable(f"no mvn to fill {jars}")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as partial:
+        options = [f"-Dkafka.version={VERSION}", "-DincludeScope=runtime", f"-DoutputDirectory={partial}/jars"]
+        try:
+            run_tool([maven, "-q", "-B", "-f", POM, "dependency:copy-dependencies", *options])
+        except RuntimeError as error:
+            raise Unavailable(f"Maven could not fetch Kafka's jars: {error}") from error
+        Path(partial, "jars").rename(jars)
+    return jars
+
+
+def _format(command: list[str], config: Path) -> None:
+    try:
+        run_tool([*command, "kafka.tools.StorageTool", "format", "-t", "consumer-skeleton-test", "-c", config])
+    except RuntimeError as error:
+        if "UnsupportedClassVersionError" in str(error):
+            raise Unavailable(f"java is too old for Kafka {VERSION}, which needs 17") from error
+        raise
+
+
+def _has_broker(bootstrap: str, timeout: float = 1) -> bool:
+    try:
+        return bool(_admin(bootstrap).list_topics(timeout=timeout).brokers)
+    except KafkaException:
+        return False
+
+
+def _wait_for_broker(bootstrap: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not _has_broker(bootstrap):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"no broker answers at {bootstrap} after {seconds:g} s")
+
+
+def _create_topic(bootstrap: str, name: str, partitions: int, config: Mapping[str, str] | None) -> None:
+    admin = _admin(bootstrap)
+    topic = NewTopic(name, partitions, 1, config=dict(config or {}))
+    admin.create_topics([topic])[name].result()
+    deadline = time.monotonic() + 10
+    while not _is_led(admin, name, partitions):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"topic {name} has no leaders after 10 s")
+        time.sleep(0.05)
+
+
+def _is_led(admin: AdminClient, name: str, partitions: int) -> bool:
+    found = admin.list_topics(topic=name, timeout=10).topics[name].partitions
+    return len(found) == partitions and all(partition.leader >= 0 for partition in found.values())
+
+
+def _admin(bootstrap: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+
+
+_PRODUCER = 0  # rd_kafka_type_t
+
+
+def _librdkafka() -> ctypes.CDLL:
+    """The library behind the client, wherever it lies: a symbol is looked up in all that a module is linked with."""
+    library = ctypes.CDLL(cimpl.__file__)
+    pointer, integer, text = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
+    for name, result, arguments in (
+        ("rd_kafka_new", pointer, [integer, pointer, text, ctypes.c_size_t]),
+        ("rd_kafka_destroy", None, [pointer]),
+        ("rd_kafka_mock_cluster_new", pointer, [pointer, integer]),
+        ("rd_kafka_mock_cluster_destroy", None, [pointer]),
+        ("rd_kafka_mock_cluster_bootstraps", text, [pointer]),
+        ("rd_kafka_mock_group_initial_rebalance_delay_ms", None, [pointer, ctypes.c_int32]),
+        ("rd_kafka_mock_topic_create", integer, [pointer, text, integer, integer]),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.services.kafka", description="Run a Kafka broker.")
+    parser.add_argument("--embedded", action="store_true", help="the client's embedded broker instead of real Kafka")
+    embedded = parser.parse_args().embedded
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    with contextlib.suppress(KeyboardInterrupt), running(EmbeddedBroker()) if embedded else real_broker() as broker:
+        print(broker.bootstrap, flush=True)
+        print(f"{broker.description}; stop it by SIGTERM, Ctrl-C or the end of standard input", file=sys.stderr)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

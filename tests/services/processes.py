@@ -1,0 +1,162 @@
+"""Server processes of the tests: on loopback only, and ended with the process that started them. Knows no server."""
+
+import atexit
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+HOST = "127.0.0.1"
+
+
+class Unavailable(Exception):
+    """A service cannot be had on this machine; says why in a few words."""
+
+
+class Service(Protocol):
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+S = TypeVar("S", bound=Service)
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def running(service: S) -> Iterator[S]:
+    """Start a service for the length of a `with`; also a start that fails half-way is cleaned up."""
+    try:
+        service.start()
+        yield service
+    finally:
+        service.stop()
+
+
+@contextlib.contextmanager
+def first_available(*ways: AbstractContextManager[T]) -> Iterator[T]:
+    """Enter the first of these that this machine has; Unavailable names what each of them lacks."""
+    reasons = []
+    with contextlib.ExitStack() as stack:
+        for way in ways:
+            try:
+                found = stack.enter_context(way)
+            except Unavailable as reason:
+                reasons.append(str(reason))
+            else:
+                yield found
+                return
+    raise Unavailable("; ".join(reasons))
+
+
+def free_port() -> int:
+    """A free loopback port below the ephemeral range.
+
+    Inside that range a client that keeps calling a broker which is down would in the end be given the broker's own
+    port as its source, connect to itself, and keep the broker from coming back.
+    """
+    for port in random.sample(range(15_000, 30_000), k=100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    raise RuntimeError("100 ports tried, none free")
+
+
+def run_tool(command: Sequence[str | Path], user: str | None = None) -> None:
+    """Run a set-up command to its end; what it printed is in the error when it fails."""
+    done = subprocess.run(command, user=user, group=user, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{command[0]} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+
+
+class ServerProcess:
+    """One server process, its output in a log file.
+
+    The kernel ends it when the *thread* that started it ends (Linux), so start it from a thread that lives as long as
+    the server is needed. It has a session of its own: Ctrl-C reaches only the tests, which then stop it in order.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        *,
+        ready: Callable[[], bool],
+        log: Path,
+        user: str | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        self._command = command
+        self._ready = ready
+        self._log = log
+        self._user = user
+        self._stop_signal = stop_signal
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise RuntimeError("not started")
+        return self._process.pid
+
+    def start(self, seconds: float = 60) -> None:
+        """Start it and return when it is ready; RuntimeError with the log's end when it dies or takes longer."""
+        # setpriv and not preexec_fn: forking with Python code in between is a warning where librdkafka has threads.
+        tied = ["setpriv", "--pdeathsig", self._stop_signal.name[3:]] if shutil.which("setpriv") else []
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*tied, *self._command],
+                user=self._user,
+                group=self._user,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        atexit.register(self.stop)
+        deadline = time.monotonic() + seconds
+        while not self._ready():
+            if self._process.poll() is not None:
+                raise RuntimeError(f"ended with {self._process.returncode} at its start:\n{self._log_end()}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not ready after {seconds:g} s:\n{self._log_end()}")
+            time.sleep(0.05)
+
+    def stop(self, seconds: float = 30) -> None:
+        """Ask it to stop, kill it if it has not after `seconds`; nothing to do when it does not run."""
+        atexit.unregister(self.stop)
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(self._stop_signal)
+        self._process.send_signal(signal.SIGCONT)  # a test may have frozen it
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _log_end(self) -> str:
+        return f"{self._command[0]}: {self._log.read_text(errors='replace')[-4000:]}"
+
+
+def answers(port: int) -> bool:
+    """Whether something listens on this loopback port."""
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+        return True
+    return False
+
+
+def service_user(name: str) -> str | None:
+    """The account to run a server under that refuses to run as root; None when we are not root."""
+    return name if os.geteuid() == 0 else None

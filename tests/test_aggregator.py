@@ -1,0 +1,189 @@
+"""The dict of waiting groups: when one is complete, what is superseded, what is given up, what it costs in bytes."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tests.builders import fragment
+from utils.aggregator import FRAGMENT_OVERHEAD, Aggregator
+from utils.messages import Fragment
+
+
+def test_with_one_topic_each_fragment_is_complete_at_once() -> None:
+    aggregator, only = Aggregator(1), fragment(0)
+    group, superseded = aggregator.add("1", only, 5.0)
+    assert group is not None
+    assert (group.id, group.fragments, superseded) == ("1", (only,), None)
+    assert (len(aggregator), aggregator.bytes) == (0, 0)
+
+
+def test_with_two_topics_the_second_fragment_completes_a_group() -> None:
+    aggregator, first, second = Aggregator(2), fragment(1), fragment(0)
+    assert aggregator.add("1", first, 5.0) == (None, None)
+    assert len(aggregator) == 1
+    group, _ = aggregator.add("1", second, 6.0)
+    assert group is not None
+    assert set(map(id, group.fragments)) == {id(first), id(second)}
+    assert group.arrival == 5.0
+    assert (len(aggregator), aggregator.bytes) == (0, 0)
+
+
+def test_with_three_topics_two_fragments_still_wait() -> None:
+    aggregator = Aggregator(3)
+    assert aggregator.add("1", fragment(2), 5.0) == (None, None)
+    assert aggregator.add("1", fragment(0), 6.0) == (None, None)
+    group, _ = aggregator.add("1", fragment(1), 7.0)
+    assert group is not None
+    assert sorted(each.topic for each in group.fragments) == [0, 1, 2]
+
+
+def test_different_ids_do_not_meet() -> None:
+    aggregator = Aggregator(2)
+    aggregator.add("1", fragment(0), 5.0)
+    assert aggregator.add("01", fragment(1), 5.0) == (None, None)
+    assert len(aggregator) == 2
+
+
+def test_a_second_fragment_of_a_topic_replaces_the_first() -> None:
+    aggregator, old, new, mate = Aggregator(2), fragment(0), fragment(0), fragment(1)
+    aggregator.add("1", old, 5.0)
+    _, superseded = aggregator.add("1", new, 6.0)
+    assert superseded is old
+    group, superseded = aggregator.add("1", mate, 7.0)
+    assert group is not None
+    assert superseded is None
+    assert set(map(id, group.fragments)) == {id(new), id(mate)}
+
+
+def test_a_replaced_fragment_does_not_set_back_the_timer() -> None:
+    aggregator = Aggregator(2)
+    aggregator.add("1", fragment(0), 5.0)
+    aggregator.add("1", fragment(0), 60.0)
+    assert aggregator.oldest_arrival() == 5.0
+    assert [group.arrival for group in aggregator.evict(5.1)] == [5.0]
+
+
+def test_replacing_never_completes_a_group() -> None:
+    aggregator = Aggregator(3)
+    for _ in range(3):
+        aggregator.add("1", fragment(0), 5.0)
+        assert aggregator.add("1", fragment(1), 5.0)[0] is None
+
+
+def test_an_id_may_come_again_after_it_was_complete_or_given_up() -> None:
+    aggregator = Aggregator(2)
+    aggregator.add("1", fragment(0), 5.0)
+    assert aggregator.add("1", fragment(1), 5.0)[0]
+    assert aggregator.add("1", fragment(1), 6.0) == (None, None)
+    assert aggregator.evict(7.0)
+    assert aggregator.add("1", fragment(0), 8.0) == (None, None)
+
+
+def test_groups_are_given_up_oldest_first_and_only_those_that_arrived_before() -> None:
+    aggregator = Aggregator(2)
+    for arrival, name in enumerate("abcd"):
+        aggregator.add(name, fragment(0), float(arrival))
+    assert [group.id for group in aggregator.evict(2.0)] == ["a", "b"]
+    assert aggregator.evict(2.0) == []
+    assert aggregator.oldest_arrival() == 2.0
+    assert [group.id for group in aggregator.evict(2.0001)] == ["c"]
+
+
+def test_what_was_given_up_is_not_completed_later() -> None:
+    aggregator = Aggregator(2)
+    aggregator.add("1", fragment(0), 0.0)
+    aggregator.evict(1.0)
+    assert aggregator.add("1", fragment(1), 2.0) == (None, None)
+
+
+def test_a_group_says_which_topics_are_missing() -> None:
+    aggregator = Aggregator(4)
+    aggregator.add("1", fragment(2), 0.0)
+    aggregator.add("1", fragment(0), 0.0)
+    [group] = aggregator.evict(1.0)
+    assert sorted(aggregator.missing(group)) == [1, 3]
+
+
+def test_nothing_waits_in_an_empty_aggregator() -> None:
+    aggregator = Aggregator(2)
+    assert aggregator.oldest_arrival() is None
+    assert aggregator.evict(1e12) == []
+    aggregator.add("1", fragment(0), 0.0)
+    aggregator.clear()
+    assert (len(aggregator), aggregator.bytes, aggregator.oldest_arrival()) == (0, 0, None)
+    assert aggregator.add("1", fragment(1), 0.0) == (None, None)
+
+
+def test_bytes_are_the_values_and_an_overhead_for_each_fragment() -> None:
+    aggregator = Aggregator(3)
+    aggregator.add("1", fragment(0, b"x" * 100), 0.0)
+    aggregator.add("1", fragment(1, b"x" * 20), 0.0)
+    aggregator.add("2", fragment(1, b"x" * 3), 0.0)
+    assert aggregator.bytes == 123 + 3 * FRAGMENT_OVERHEAD
+    aggregator.add("1", fragment(0, b"x" * 7), 0.0)
+    assert aggregator.bytes == 30 + 3 * FRAGMENT_OVERHEAD
+
+
+@dataclass
+class Waiting:
+    arrival: float
+    by_topic: dict[int, Fragment] = field(default_factory=dict)
+
+
+class AnyFeed(RuleBasedStateMachine):
+    """Beside the aggregator a dict of dicts, which is too simple to be wrong."""
+
+    @initialize(topics=st.integers(1, 4))
+    def start(self, topics: int) -> None:
+        self.topics = topics
+        self.aggregator = Aggregator(topics)
+        self.model: dict[str, Waiting] = {}
+        self.now = 0.0
+
+    @rule(id=st.sampled_from("abcdef"), topic=st.integers(0, 3), size=st.integers(0, 50), later=st.integers(0, 2))
+    def add(self, id: str, topic: int, size: int, later: int) -> None:
+        added = fragment(topic % self.topics, b"x" * size)
+        self.now += later
+        group, superseded = self.aggregator.add(id, added, self.now)
+        waiting = self.model.setdefault(id, Waiting(self.now))
+        assert superseded is waiting.by_topic.get(added.topic)
+        waiting.by_topic[added.topic] = added
+        assert (group is not None) == (len(waiting.by_topic) == self.topics)
+        if group is not None:
+            assert {each.topic: each for each in group.fragments} == waiting.by_topic
+            assert len(group.fragments) == self.topics
+            assert (group.id, group.arrival) == (id, waiting.arrival)
+            del self.model[id]
+
+    @rule(age=st.integers(0, 5))
+    def evict(self, age: int) -> None:
+        before = self.now - age
+        expected = [id for id, waiting in self.model.items() if waiting.arrival < before]
+        assert [group.id for group in self.aggregator.evict(before)] == expected
+        for id in expected:
+            del self.model[id]
+
+    @rule()
+    def evict_everything(self) -> None:
+        assert len(self.aggregator.evict(self.now + 1)) == len(self.model)
+        self.model.clear()
+        assert self.aggregator.bytes == 0
+
+    @rule()
+    def clear(self) -> None:
+        self.aggregator.clear()
+        self.model.clear()
+        assert self.aggregator.bytes == 0
+
+    @invariant()
+    def count_age_and_bytes_are_those_of_the_model(self) -> None:
+        kept = [each for waiting in self.model.values() for each in waiting.by_topic.values()]
+        assert len(self.aggregator) == len(self.model)
+        assert self.aggregator.bytes == sum(len(each.value) + FRAGMENT_OVERHEAD for each in kept)
+        assert self.aggregator.oldest_arrival() == min((each.arrival for each in self.model.values()), default=None)
+
+
+TestAnyFeed = AnyFeed.TestCase
+TestAnyFeed.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -1,0 +1,332 @@
+"""At least once: nothing is safe before it was acknowledged, nothing is committed before the broker has confirmed it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from tests.builders import group
+from utils.delivery import AtLeastOnce, DeliveryFailed
+from utils.executor import Outcome
+from utils.messages import Result
+from utils.offsets import CommitPoint
+
+POINTS = [CommitPoint("a", 0, 5, "map of a0"), CommitPoint("b", 0, 7, "map of b0")]
+
+
+class FakeProducer:
+    """Keeps what is produced until it is acknowledged or fails; reports failures only, inside poll() and flush()."""
+
+    def __init__(self, room: int = 1_000_000) -> None:
+        self.room = room
+        self.produced: list[tuple[str, bytes, bytes]] = []
+        self.unacknowledged = 0
+        self.events: list[Callable[[], None]] = []  # what the next poll() or flush() finds
+
+    def produce(self, topic: str, value: bytes, key: bytes) -> None:
+        if self.unacknowledged >= self.room:
+            raise BufferError
+        self.produced.append((topic, key, value))
+        self.unacknowledged += 1
+
+    def poll(self, _timeout: float) -> None:
+        events, self.events = self.events, []
+        for event in events:
+            event()
+
+    def flush(self, _timeout: float) -> int:
+        self.poll(0)
+        return self.unacknowledged
+
+    def acknowledge(self) -> None:
+        self.unacknowledged = 0
+
+    def fail(self, delivery: AtLeastOnce, error: KafkaError) -> None:
+        self.unacknowledged = 0
+        delivery.on_delivery(error, None)
+
+
+@dataclass
+class Answered:
+    """A partition in the answer to a commit."""
+
+    topic: str
+    partition: int
+    error: KafkaError | None = None
+
+
+class FakeConsumer:
+    def __init__(self, answer: list[Answered] | None = None) -> None:
+        self.commits: list[tuple[list[tuple[str, int, int, str | None]], bool]] = []
+        self.answer = answer or [Answered("a", 0), Answered("b", 0)]
+
+    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> list[Answered] | None:
+        named = [(each.topic, each.partition, each.offset, each.metadata) for each in offsets]
+        self.commits.append((named, asynchronous))
+        return None if asynchronous else self.answer
+
+
+def outcomes(*ids: str) -> list[Outcome]:
+    return [Outcome(group(id), [Result(id.encode(), b"{}")]) for id in ids]
+
+
+def ids(groups: list[Any] | None) -> list[str] | None:
+    return None if groups is None else [group.id for group in groups]
+
+
+def at_least_once(producer: FakeProducer, *topics: str) -> AtLeastOnce:
+    return AtLeastOnce(cast(Producer, producer), topics or ("out",))
+
+
+def as_consumer(fake: FakeConsumer) -> Consumer:
+    return cast(Consumer, fake)
+
+
+def answer(delivery: AtLeastOnce, error: KafkaError | None = None, *partitions: Answered) -> None:
+    """The client calls on_commit: an error of the whole request, or what became of each partition."""
+    delivery.on_commit(error, cast(list[TopicPartition], list(partitions) or [Answered("a", 0), Answered("b", 0)]))
+
+
+def failed(code: int) -> KafkaError:
+    return KafkaError(code)
+
+
+# ---------------------------------------------------------------- results
+
+
+def test_each_result_goes_to_every_output_topic_under_its_key() -> None:
+    producer = FakeProducer()
+    results = [Result(b"1", b'{"x":1}'), Result(b"2", b'{"x":2}')]
+    at_least_once(producer, "out", "copy").send([Outcome(group("1"), results)])
+    assert sorted(producer.produced) == [
+        ("copy", b"1", b'{"x":1}'),
+        ("copy", b"2", b'{"x":2}'),
+        ("out", b"1", b'{"x":1}'),
+        ("out", b"2", b'{"x":2}'),
+    ]
+
+
+def test_results_leave_in_the_order_in_which_they_were_sent() -> None:
+    producer = FakeProducer()
+    delivery = at_least_once(producer)
+    delivery.send(outcomes("1", "2"))
+    delivery.send(outcomes("3"))
+    assert [key for _, key, _ in producer.produced] == [b"1", b"2", b"3"]
+
+
+def test_nothing_is_safe_before_everything_was_acknowledged() -> None:
+    producer = FakeProducer()
+    delivery = at_least_once(producer)
+    delivery.send(outcomes("1", "2"))
+    assert delivery.settle() is None
+    producer.unacknowledged = 1
+    assert delivery.settle() is None
+    assert delivery.pending == 2
+    producer.acknowledge()
+    assert ids(delivery.settle()) == ["1", "2"]
+    assert delivery.pending == 0
+
+
+def test_groups_are_handed_back_once() -> None:
+    producer = FakeProducer()
+    delivery = at_least_once(producer)
+    delivery.send(outcomes("1"))
+    producer.acknowledge()
+    assert ids(delivery.settle()) == ["1"]
+    assert ids(delivery.settle()) == []
+
+
+def test_a_group_without_results_is_safe_as_soon_as_the_others_are() -> None:
+    producer = FakeProducer()
+    delivery = at_least_once(producer)
+    delivery.send([Outcome(group("filtered"), [])])
+    assert delivery.pending == 1
+    assert ids(delivery.settle()) == ["filtered"]
+
+
+def test_without_output_topics_every_group_is_safe_at_once() -> None:
+    producer = FakeProducer()
+    delivery = AtLeastOnce(cast(Producer, producer), ())
+    delivery.send(outcomes("1"))
+    assert ids(delivery.settle()) == ["1"]
+    assert producer.produced == []
+
+
+def test_what_is_sent_while_settling_does_not_keep_it_from_ending_and_leaves_after_it() -> None:
+    producer = FakeProducer()
+    delivery = at_least_once(producer)
+    delivery.send(outcomes("1"))
+    assert delivery.settle() is None
+    delivery.send(outcomes("2"))
+    assert [key for _, key, _ in producer.produced] == [b"1"]
+    assert delivery.pending == 2
+    producer.acknowledge()
+    assert ids(delivery.settle()) == ["1"]
+    assert [key for _, key, _ in producer.produced] == [b"1", b"2"]
+    assert delivery.settle() is None  # 2 is on its way now
+    producer.acknowledge()
+    assert ids(delivery.settle()) == ["2"]
+
+
+def test_a_failed_result_raises_and_its_group_is_never_safe() -> None:
+    producer = FakeProducer()
+    delivery = at_least_once(producer)
+    delivery.send(outcomes("1", "2"))
+    producer.events.append(lambda: producer.fail(delivery, failed(KafkaError.MSG_SIZE_TOO_LARGE)))
+    with pytest.raises(DeliveryFailed, match=r"\w"):  # although the queue is empty now
+        delivery.settle()
+
+
+def test_a_failure_is_sticky() -> None:
+    producer = FakeProducer()
+    delivery = at_least_once(producer)
+    producer.events.append(lambda: producer.fail(delivery, failed(KafkaError._MSG_TIMED_OUT)))
+    delivery.send(outcomes("1"))
+    for _ in range(3):
+        producer.acknowledge()
+        with pytest.raises(DeliveryFailed):
+            delivery.settle()
+
+
+def test_the_failure_of_a_result_from_before_a_drop_still_forbids_to_settle() -> None:
+    producer = FakeProducer()
+    delivery = at_least_once(producer)
+    delivery.send(outcomes("1"))
+    delivery.drop()
+    delivery.send(outcomes("2"))
+    producer.events.append(lambda: producer.fail(delivery, failed(KafkaError._MSG_TIMED_OUT)))
+    with pytest.raises(DeliveryFailed):
+        delivery.settle()
+
+
+def test_a_full_queue_is_waited_for_and_no_result_left_out() -> None:
+    producer = FakeProducer(room=2)
+    delivery = at_least_once(producer)
+    producer.events.append(producer.acknowledge)
+    delivery.send(outcomes("1", "2", "3"))
+    assert [key for _, key, _ in producer.produced] == [b"1", b"2", b"3"]
+
+
+def test_a_full_queue_of_results_that_fail_raises_instead_of_waiting_for_ever() -> None:
+    producer = FakeProducer(room=2)
+    delivery = at_least_once(producer)
+    producer.events.append(lambda: delivery.on_delivery(failed(KafkaError._MSG_TIMED_OUT), None))
+    with pytest.raises(DeliveryFailed):
+        delivery.send(outcomes("1", "2", "3"))
+
+
+def test_after_a_drop_nothing_of_before_is_handed_back_and_what_was_held_is_never_sent() -> None:
+    producer = FakeProducer()
+    delivery = at_least_once(producer)
+    delivery.send(outcomes("sent"))
+    assert delivery.settle() is None
+    delivery.send(outcomes("held"))
+    delivery.drop()
+    assert delivery.pending == 0
+    delivery.send(outcomes("new"))
+    producer.acknowledge()
+    assert ids(delivery.settle()) == ["new"]
+    assert [key for _, key, _ in producer.produced] == [b"sent", b"new"]
+
+
+# ---------------------------------------------------------------- commits
+
+
+def test_a_commit_carries_offset_and_map_of_every_partition_in_one_request() -> None:
+    consumer = FakeConsumer()
+    at_least_once(FakeProducer()).commit(as_consumer(consumer), POINTS)
+    assert consumer.commits == [([("a", 0, 5, "map of a0"), ("b", 0, 7, "map of b0")], True)]
+
+
+def test_a_commit_counts_only_after_the_broker_has_answered() -> None:
+    delivery = at_least_once(FakeProducer())
+    delivery.commit(as_consumer(FakeConsumer()), POINTS)
+    assert delivery.committed() is None
+    answer(delivery)
+    assert delivery.committed() is True
+
+
+def test_an_error_on_one_partition_is_a_failed_commit() -> None:
+    delivery = at_least_once(FakeProducer())
+    delivery.commit(as_consumer(FakeConsumer()), POINTS)
+    answer(delivery, None, Answered("a", 0), Answered("b", 0, failed(KafkaError.REBALANCE_IN_PROGRESS)))
+    assert delivery.committed() is False
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._WAIT_COORD,
+        KafkaError._ALL_BROKERS_DOWN,
+    ],
+)
+def test_what_may_heal_is_committed_again(code: int) -> None:
+    delivery = at_least_once(FakeProducer())
+    delivery.commit(as_consumer(FakeConsumer()), POINTS)
+    answer(delivery, failed(code))
+    assert delivery.committed() is False
+    delivery.commit(as_consumer(FakeConsumer()), POINTS)
+    assert delivery.committed() is None
+    answer(delivery)
+    assert delivery.committed() is True
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        KafkaError.OFFSET_METADATA_TOO_LARGE,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.INVALID_COMMIT_OFFSET_SIZE,
+        KafkaError._FATAL,
+    ],
+)
+def test_what_no_repetition_heals_is_raised(code: int) -> None:
+    for answers in ((failed(code),), (None, Answered("a", 0), Answered("b", 0, failed(code)))):
+        delivery = at_least_once(FakeProducer())
+        delivery.commit(as_consumer(FakeConsumer()), POINTS)
+        answer(delivery, *cast(Any, answers))
+        with pytest.raises(KafkaException):
+            delivery.committed()
+
+
+def test_the_late_answer_of_an_older_commit_is_not_taken_for_that_of_the_newer_one() -> None:
+    delivery = at_least_once(FakeProducer())
+    delivery.commit(as_consumer(FakeConsumer()), POINTS)
+    delivery.drop()  # a rebalance: nobody has asked for the answer
+    delivery.commit(as_consumer(FakeConsumer()), POINTS)
+    answer(delivery)
+    assert delivery.committed() is None
+    answer(delivery, failed(KafkaError.REBALANCE_IN_PROGRESS))
+    assert delivery.committed() is False
+
+
+def test_the_late_failure_of_an_older_commit_does_not_undo_the_newer_one() -> None:
+    delivery = at_least_once(FakeProducer())
+    delivery.commit(as_consumer(FakeConsumer()), POINTS)
+    delivery.drop()
+    delivery.commit(as_consumer(FakeConsumer()), POINTS)
+    answer(delivery, failed(KafkaError.ILLEGAL_GENERATION))
+    assert delivery.committed() is None
+    answer(delivery)
+    assert delivery.committed() is True
+
+
+def test_in_a_revoke_the_commit_waits_for_its_answer() -> None:
+    consumer = FakeConsumer()
+    at_least_once(FakeProducer()).commit_now(as_consumer(consumer), POINTS)
+    assert consumer.commits == [([("a", 0, 5, "map of a0"), ("b", 0, 7, "map of b0")], False)]
+
+
+def test_in_a_revoke_an_error_on_one_partition_is_raised() -> None:
+    consumer = FakeConsumer([Answered("a", 0), Answered("b", 0, failed(KafkaError.ILLEGAL_GENERATION))])
+    with pytest.raises(KafkaException):
+        at_least_once(FakeProducer()).commit_now(as_consumer(consumer), POINTS)

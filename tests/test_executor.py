@@ -1,0 +1,288 @@
+"""process() off the loop's thread: in order, whatever it raises, and nothing from before a drop."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.builders import fragment, group
+from utils.aggregator import Group
+from utils.executor import Outcome, SingleThread
+from utils.messages import InvalidResult, Message
+
+SECONDS = 10.0  # how long a test waits for another thread before it fails
+NAME = "orders"
+
+Start = Callable[[Callable[[Message, str], object]], SingleThread]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Makes an executor that is closed at the end of the test, and whose thread must be gone then."""
+    started: list[SingleThread] = []
+
+    def make(process: Callable[[Message, str], object]) -> SingleThread:
+        started.append(SingleThread(process, NAME))
+        return started[-1]
+
+    yield make
+    for executor in started:
+        executor.close()
+
+
+class Held:
+    """A process() that stays in the call with the id `hold` until it is let go, and notes what it was called with."""
+
+    def __init__(self, hold: str) -> None:
+        self.hold = hold
+        self.called: list[str] = []
+        self.entered = threading.Event()
+        self._leave = threading.Event()
+
+    def __call__(self, message: Message, _name: str) -> Message:
+        self.called.append(message["id"])
+        if message["id"] == self.hold:
+            self.entered.set()
+            assert self._leave.wait(SECONDS)
+        return message
+
+    def wait(self) -> None:
+        assert self.entered.wait(SECONDS)
+
+    def let_go(self) -> None:
+        self._leave.set()
+
+
+def groups(ids: str) -> list[Group]:
+    return [group(id) for id in ids]
+
+
+def collect(executor: SingleThread, number: int) -> list[Outcome]:
+    """Collect until there are that many outcomes."""
+    outcomes: list[Outcome] = []
+    deadline = time.monotonic() + SECONDS
+    while len(outcomes) < number:
+        assert time.monotonic() < deadline, f"{len(outcomes)} of {number} outcomes"
+        outcomes += executor.collect(0.05)
+    return outcomes
+
+
+def ids(outcomes: list[Outcome]) -> str:
+    return "".join(outcome.group.id for outcome in outcomes)
+
+
+def test_groups_are_processed_in_the_order_of_submission(start: Start) -> None:
+    executor = start(lambda message, _: message)
+    executor.submit(groups("abc"))
+    executor.submit(groups("de"))
+    assert ids(collect(executor, 5)) == "abcde"
+    assert executor.in_flight == 0
+
+
+def test_process_gets_the_joined_message_and_the_name_of_the_consumer(start: Start) -> None:
+    seen: list[tuple[Message, str]] = []
+    executor = start(lambda message, name: seen.append((message, name)))
+    executor.submit([group("1", fragment(1, b'{"id":"1","b":2}'), fragment(0, b'{"id":"1","a":1}'))])
+    [outcome] = collect(executor, 1)
+    assert seen == [({"id": "1", "a": 1, "b": 2, "content": {}}, NAME)]
+    assert (outcome.results, outcome.error) == ([], None)
+
+
+def test_what_process_returns_is_the_result(start: Start) -> None:
+    executor = start(lambda message, _: [{"x": 1}, {"id": "2"}])
+    executor.submit(groups("1"))
+    [outcome] = collect(executor, 1)
+    assert [(result.key, result.value) for result in outcome.results] == [(b"1", b'{"x":1}'), (b"2", b'{"id":"2"}')]
+
+
+def test_an_exception_is_the_outcome_of_its_group_alone(start: Start) -> None:
+    def process(message: Message, _name: str) -> object:
+        if message["id"] == "b":
+            raise ZeroDivisionError("mine")
+        return message
+
+    executor = start(process)
+    executor.submit(groups("abc"))
+    outcomes = collect(executor, 3)
+    assert ids(outcomes) == "abc"
+    assert [type(outcome.error) for outcome in outcomes] == [type(None), ZeroDivisionError, type(None)]
+    assert outcomes[1].results == []
+
+
+def test_a_result_that_cannot_be_forwarded_is_an_outcome_too(start: Start) -> None:
+    executor = start(lambda message, _: "no dict")
+    executor.submit(groups("a"))
+    assert isinstance(collect(executor, 1)[0].error, InvalidResult)
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
+def test_also_what_ends_a_thread_is_an_outcome_and_the_next_group_is_processed(start: Start, error: BaseException) -> None:
+    def process(message: Message, _name: str) -> object:
+        if message["id"] == "a":
+            raise error
+        return message
+
+    executor = start(process)
+    executor.submit(groups("ab"))
+    outcomes = collect(executor, 2)
+    assert ids(outcomes) == "ab"
+    assert outcomes[0].error is not None
+    assert outcomes[1].error is None
+
+
+def test_collect_does_not_wait_when_nothing_is_in_flight(start: Start) -> None:
+    executor = start(lambda message, _: message)
+    began = time.monotonic()
+    assert executor.collect(SECONDS) == []
+    assert time.monotonic() - began < SECONDS / 2
+
+
+def test_collect_gives_up_after_its_time_while_a_call_is_held(start: Start) -> None:
+    process = Held("a")
+    executor = start(process)
+    executor.submit(groups("a"))
+    process.wait()
+    assert executor.collect(0.01) == []
+    assert executor.in_flight == 1
+    process.let_go()
+    assert ids(collect(executor, 1)) == "a"
+
+
+def test_collect_returns_as_soon_as_an_outcome_is_there(start: Start) -> None:
+    executor = start(lambda message, _: message)
+    began = time.monotonic()
+    executor.submit(groups("a"))
+    assert ids(executor.collect(SECONDS)) == "a"
+    assert time.monotonic() - began < SECONDS / 2
+
+
+def test_outcomes_before_a_call_that_is_held_are_handed_back(start: Start) -> None:
+    process = Held("c")
+    executor = start(process)
+    executor.submit(groups("abc"))
+    process.wait()
+    assert ids(collect(executor, 2)) == "ab"
+    assert executor.in_flight == 1
+    process.let_go()
+    assert ids(collect(executor, 1)) == "c"
+
+
+def test_cancel_starts_nothing_more_but_the_running_call_is_collected(start: Start) -> None:
+    process = Held("a")
+    executor = start(process)
+    executor.submit(groups("abc"))
+    process.wait()
+    executor.cancel()
+    assert executor.in_flight == 1
+    process.let_go()
+    assert ids(collect(executor, 1)) == "a"
+    assert executor.in_flight == 0
+    executor.submit(groups("d"))
+    assert ids(collect(executor, 1)) == "d"
+    assert process.called == ["a", "d"]
+
+
+def test_cancel_keeps_outcomes_that_are_there_already(start: Start) -> None:
+    process = Held("b")
+    executor = start(process)
+    executor.submit(groups("abc"))
+    process.wait()
+    executor.cancel()
+    process.let_go()
+    assert ids(collect(executor, 2)) == "ab"
+
+
+def test_after_a_drop_neither_old_outcomes_nor_that_of_the_running_call_come_back(start: Start) -> None:
+    process = Held("b")
+    executor = start(process)
+    executor.submit(groups("abc"))
+    process.wait()
+    executor.drop()
+    assert executor.in_flight == 0
+    executor.submit(groups("bd"))  # the same id again: its partition has come back
+    process.hold = "none"
+    process.let_go()
+    outcomes = collect(executor, 2)
+    assert ids(outcomes) == "bd"
+    assert process.called == ["a", "b", "b", "d"]
+    assert (executor.in_flight, executor.collect(0.01)) == (0, [])
+
+
+def test_the_same_id_is_not_processed_a_second_time_while_the_dropped_call_still_runs(start: Start) -> None:
+    inside = threading.Semaphore(1)
+    overlapped = threading.Event()
+    entered, leave = threading.Event(), threading.Event()
+
+    def process(message: Message, _name: str) -> Message:
+        if not inside.acquire(blocking=False):
+            overlapped.set()
+        entered.set()
+        assert leave.wait(SECONDS)
+        inside.release()
+        return message
+
+    executor = start(process)
+    executor.submit(groups("a"))
+    assert entered.wait(SECONDS)
+    executor.drop()
+    executor.submit(groups("a"))
+    assert executor.collect(0.05) == []
+    leave.set()
+    assert ids(collect(executor, 1)) == "a"
+    assert not overlapped.is_set()
+
+
+def test_two_drops_in_a_row_hand_back_nothing_of_either(start: Start) -> None:
+    process = Held("a")
+    executor = start(process)
+    executor.submit(groups("a"))
+    process.wait()
+    executor.drop()
+    executor.submit(groups("b"))
+    executor.drop()
+    executor.submit(groups("c"))
+    process.let_go()
+    assert ids(collect(executor, 1)) == "c"
+    assert process.called == ["a", "c"]
+
+
+def test_close_does_not_wait_for_a_call_that_is_held_and_ends_the_thread_after_it() -> None:
+    process = Held("a")
+    executor = SingleThread(process, NAME)
+    before = set(threading.enumerate())
+    executor.submit(groups("ab"))
+    [thread] = set(threading.enumerate()) - before
+    process.wait()
+    executor.close()
+    assert executor.in_flight == 0
+    process.let_go()
+    thread.join(SECONDS)
+    assert not thread.is_alive()
+    assert process.called == ["a"]
+
+
+def test_an_executor_that_was_never_used_can_be_dropped_and_closed() -> None:
+    executor = SingleThread(lambda message, _: message, NAME)
+    executor.drop()
+    executor.close()
+    assert executor.collect(SECONDS) == []
+
+
+def test_in_flight_counts_what_was_submitted_and_not_collected(start: Start) -> None:
+    process = Held("a")
+    executor = start(process)
+    executor.submit(groups("ab"))
+    executor.submit(groups("c"))
+    assert executor.in_flight == 3
+    process.let_go()
+    collect(executor, 3)
+    assert executor.in_flight == 0
+
+
+def test_a_large_backlog_comes_back_complete_and_in_order(start: Start) -> None:
+    executor = start(lambda message, _: message)
+    many: list[Any] = [str(number) for number in range(5_000)]
+    executor.submit([group(id) for id in many])
+    assert [outcome.group.id for outcome in collect(executor, 5_000)] == many

@@ -1,0 +1,327 @@
+"""The checks of brokers and topics: what is said of a broker that does not answer, of topics, and of rights."""
+
+import datetime
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from confluent_kafka import KafkaError
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from config import ConfigError, Settings, UnavailableError
+from models import Row
+from tests.conftest import Topics
+from tests.services.kafka import JavaBroker, KafkaBroker
+from tests.services.processes import Unavailable, free_port, running
+from utils.kafka import (
+    Cluster,
+    check_topics,
+    client_properties,
+    explain,
+    look,
+    missing_rights,
+    missing_topics,
+    unequal_partitions,
+)
+
+T = TypeVar("T")
+Handler = Callable[[socket.socket], None]
+
+
+def row_at(servers: str, topics_input: str = "a,b", topics_output: str = "c") -> Row:
+    return Row.validated("orders", topics_input, topics_output, servers)
+
+
+def settings_with(**properties: str) -> Settings:
+    variables = {f"KAFKA_{name.upper()}": value for name, value in properties.items()}
+    return Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///rows.db", **variables})
+
+
+def eventually(look: Callable[[], T], found: Callable[[T], bool], seconds: float = 20) -> T:
+    """What `look` gives as soon as it is what was to be found; after `seconds`, what it gives then."""
+    deadline = time.monotonic() + seconds
+    while not found(seen := look()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return seen
+
+
+@contextmanager
+def listening(handle: Handler) -> Iterator[str]:
+    """A server on a free port whose every connection `handle` gets; its address."""
+
+    def serve(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection, suppress(OSError):
+                    handle(connection)
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate with its key, which nobody trusts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+    signed = builder.sign(key, hashes.SHA256())
+    file = tmp_path_factory.mktemp("tls") / "server.pem"
+    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    file.write_bytes(key.private_bytes(*pem) + signed.public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+@pytest.fixture
+def tls_broker(certificate: Path) -> Iterator[str]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def shake_hands(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True):
+            pass
+
+    with listening(shake_hands) as address:
+        yield address
+
+
+# ---------------------------------------------------------------- brokers that do not answer
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+def test_a_broker_that_is_not_there_heals(host: str) -> None:
+    server = f"{host}:{free_port()}"
+
+    with pytest.raises(UnavailableError, match=rf"Kafka at {server} cannot be reached.*kafka_bootstrap_server"):
+        look(settings_with(), row_at(server))
+
+
+def test_a_broker_that_wants_tls_does_not_heal(tls_broker: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{tls_broker} wants TLS: set KAFKA_SECURITY_PROTOCOL"):
+        look(settings_with(), row_at(tls_broker))
+
+
+def test_a_broker_that_wants_tls_is_found_among_brokers_that_are_down(tls_broker: str) -> None:
+    with pytest.raises(ConfigError, match="wants TLS"):
+        look(settings_with(), row_at(f"127.0.0.1:{free_port()},{tls_broker}"))
+
+
+def test_a_broker_that_refuses_our_kind_of_tls_still_speaks_tls() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # without a certificate no handshake succeeds
+
+    def refuse(connection: socket.socket) -> None:
+        with suppress(ssl.SSLError), context.wrap_socket(connection, server_side=True):
+            pass
+
+    with listening(refuse) as address, pytest.raises(ConfigError, match="wants TLS"):
+        look(settings_with(), row_at(address))
+
+
+def test_a_certificate_that_is_not_trusted_does_not_heal(tls_broker: str) -> None:
+    with pytest.raises(ConfigError, match=r"TLS with the broker fails: check KAFKA_SSL_CA_LOCATION"):
+        look(settings_with(security_protocol="ssl"), row_at(tls_broker))
+
+
+def test_a_server_that_hangs_up_is_waited_for_with_a_hint() -> None:
+    hint = "accepts connections but does not answer.*KAFKA_SECURITY_PROTOCOL"
+
+    with listening(lambda _connection: None) as address, pytest.raises(UnavailableError, match=hint):
+        look(settings_with(), row_at(address))
+
+
+def test_tls_towards_a_broker_without_tls_does_not_heal(real_kafka: KafkaBroker) -> None:
+    with pytest.raises(ConfigError, match=r"does not speak TLS: set KAFKA_SECURITY_PROTOCOL"):
+        look(settings_with(security_protocol="ssl"), row_at(real_kafka.bootstrap))
+
+
+def test_a_login_that_is_refused_does_not_heal_and_hides_the_password(real_kafka: KafkaBroker) -> None:
+    login = {"sasl_mechanism": "PLAIN", "sasl_username": "bob", "sasl_password": "topsecret"}
+
+    with pytest.raises(ConfigError, match=r"refuses the login: check KAFKA_SASL_MECHANISM") as caught:
+        look(settings_with(security_protocol="sasl_plaintext", **login), row_at(real_kafka.bootstrap))
+    assert "topsecret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "heals"),
+    [
+        (KafkaError._RESOLVE, True),
+        (KafkaError._ALL_BROKERS_DOWN, True),
+        (KafkaError._TIMED_OUT, True),
+        (KafkaError.SASL_AUTHENTICATION_FAILED, False),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, False),
+        (KafkaError._SSL, False),
+        (KafkaError.UNKNOWN, False),
+    ],
+)
+def test_only_what_heals_by_itself_is_worth_waiting_for(code: int, heals: bool) -> None:
+    trouble = explain(KafkaError(code, "broker/bootstrap: what happened (after 3ms in state CONNECT)"))
+
+    assert trouble.heals is heals
+    assert "(broker: what happened)" in trouble.line
+
+
+# ---------------------------------------------------------------- properties
+
+
+def test_clients_get_the_users_properties_with_the_brokers_of_the_row() -> None:
+    properties = client_properties(settings_with(sasl_username="bob", client_id="mine"), row_at("h:1,i:2"))
+
+    assert properties["bootstrap.servers"] == "h:1,i:2"
+    assert properties["sasl.username"] == "bob"
+    assert properties["client.id"] == "mine"
+
+
+@pytest.mark.parametrize(("name", "value"), [("no_such_property", "x"), ("security_protocol", "x"), ("linger_ms", "a")])
+def test_a_property_that_the_client_does_not_take_is_named_by_its_variable(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"^KAFKA_{name.upper()}: Kafka's client refuses"):
+        look(settings_with(**{name: value}), row_at("h:1"))
+
+
+def test_a_property_that_the_client_does_not_take_is_named_by_its_key_in_the_row() -> None:
+    settings = settings_with().overlaid('{"kafka": {"no.such.property": 1}}')
+
+    with pytest.raises(ConfigError, match=r"^metadatas.kafka.no.such.property: Kafka's client refuses"):
+        look(settings, row_at("h:1"))
+
+
+# ---------------------------------------------------------------- topics and rights
+
+
+def cluster(**partitions: int) -> Cluster:
+    return Cluster(("h:1",), {name.replace("_", "-"): count for name, count in partitions.items()})
+
+
+def test_a_missing_topic_names_those_that_exist_near_ones_first() -> None:
+    exist = cluster(aaa=1, zzz=1, payments=3, payment=3, orders=3)
+
+    (problem,) = missing_topics(row_at("h:1", "orders,paymenst", "aaa"), exist)
+
+    assert "topic paymenst of topics_input does not exist" in problem
+    assert "there are: payment, payments, aaa, orders, zzz." in problem
+    assert problem.endswith("kafka-topics.sh --bootstrap-server h:1 --create --partitions 3 --topic paymenst")
+
+
+def test_of_very_many_topics_twenty_are_named() -> None:
+    exist = Cluster(("h:1",), {"__consumer_offsets": 50, **{f"t{number:03}": 1 for number in range(100)}})
+
+    (problem,) = missing_topics(row_at("h:1", "absent", ""), exist)
+
+    assert "there are: t000, t001," in problem
+    assert "t019, …." in problem
+    assert "t020" not in problem
+    assert "__consumer" not in problem
+
+
+def test_equal_partition_counts_are_no_problem_and_outputs_do_not_count() -> None:
+    assert unequal_partitions(row_at("h:1"), cluster(a=4, b=4, c=1)) == []
+
+
+def test_unequal_partition_counts_name_the_topics_and_the_cure() -> None:
+    (problem,) = unequal_partitions(row_at("h:1"), cluster(a=4, b=3, c=1))
+
+    assert "a has 4, b has 3" in problem
+    assert "make b again with 4 partitions" in problem
+
+
+def test_topics_of_a_real_broker_are_seen_with_their_partitions(real_kafka: KafkaBroker, topics: Topics) -> None:
+    a, b = topics(real_kafka, "a", "b", partitions=3)
+
+    seen = check_topics(settings_with(), row_at(real_kafka.bootstrap, f"{a},{b}", ""))
+
+    assert (seen.partitions[a], seen.partitions[b]) == (3, 3)
+
+
+def test_looking_for_a_topic_does_not_create_it(kafka: KafkaBroker, topics: Topics) -> None:
+    (a,) = topics(kafka, "a")
+    row = row_at(kafka.bootstrap, a, f"{a}-absent")
+
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=f"topic {a}-absent of topics_output does not exist.* there are: {a}"):
+            check_topics(settings_with(), row)
+
+
+def test_a_broker_without_authorizer_grants_everything(real_kafka: KafkaBroker, topics: Topics) -> None:
+    a, b, c = topics(real_kafka, "a", "b", "c")
+    row = row_at(real_kafka.bootstrap, f"{a},{b}", c)
+
+    assert missing_rights(settings_with(), row, "READ") == []
+    assert missing_rights(settings_with(), row, "WRITE") == []
+
+
+@pytest.fixture(scope="module")
+def guarded_kafka() -> Iterator[KafkaBroker]:
+    """A broker that grants what its ACLs say, and everything where there are none."""
+    authorizer = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer"}
+    with ExitStack() as stack:
+        try:
+            broker = JavaBroker({**authorizer, "allow.everyone.if.no.acl.found": "true"}, heap="512m")
+            stack.enter_context(running(broker))
+        except Unavailable as reason:
+            pytest.skip(f"no broker with an authorizer: {reason}")
+        yield broker
+
+
+def grant(broker: KafkaBroker, kind: ResourceType, name: str, operation: AclOperation) -> None:
+    acl = AclBinding(kind, name, ResourcePatternType.LITERAL, "User:*", "*", operation, AclPermissionType.ALLOW)
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin.create_acls([acl])[acl].result(10)
+
+
+@pytest.mark.real_kafka
+def test_missing_rights_are_named_with_the_command_that_grants_them(guarded_kafka: KafkaBroker, topics: Topics) -> None:
+    a, b, c = topics(guarded_kafka, "a", "b", "c")
+    grant(guarded_kafka, ResourceType.TOPIC, b, AclOperation.DESCRIBE)
+    grant(guarded_kafka, ResourceType.TOPIC, c, AclOperation.READ)
+    grant(guarded_kafka, ResourceType.GROUP, "orders", AclOperation.DESCRIBE)
+    row = row_at(guarded_kafka.bootstrap, f"{a},{b}", c)
+
+    def seen() -> tuple[list[str] | None, list[str] | None]:
+        return missing_rights(settings_with(), row, "READ"), missing_rights(settings_with(), row, "WRITE")
+
+    reading, writing = eventually(seen, lambda both: both[0] is not None and len(both[0]) == 2 and both[1] != [])
+
+    assert reading is not None
+    assert [problem.partition(":")[0] for problem in reading] == [
+        f"no right to READ topic {b}",
+        "no right to READ group orders",
+    ]
+    assert reading[0].endswith(f"--allow-principal 'User:…' --operation Read --topic {b}")
+    assert writing is not None
+    assert [problem.partition(":")[0] for problem in writing] == [f"no right to WRITE topic {c}"]
+
+
+@pytest.mark.real_kafka
+def test_a_topic_that_this_user_may_not_see_says_so(guarded_kafka: KafkaBroker, topics: Topics) -> None:
+    (hidden,) = topics(guarded_kafka, "hidden")
+    grant(guarded_kafka, ResourceType.TOPIC, hidden, AclOperation.ALTER_CONFIGS)
+    row = row_at(guarded_kafka.bootstrap, hidden, "")
+
+    problems = eventually(lambda: missing_topics(row, look(settings_with(), row)), lambda found: found != [])
+
+    assert "does not exist, or this user may not see it" in problems[0]
+
+
+def test_a_broker_that_does_not_tell_rights_leaves_them_open(embedded_kafka: KafkaBroker, topics: Topics) -> None:
+    (a,) = topics(embedded_kafka, "a")
+
+    assert missing_rights(settings_with(), row_at(embedded_kafka.bootstrap, a, ""), "READ") is None

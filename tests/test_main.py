@@ -1,0 +1,430 @@
+"""The command line as people meet it: what it prints, what it waits for, and how it ends."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, make_url
+
+from models import Row, engine, init_db, load, ping, save
+from tests.conftest import Topics
+from tests.services.kafka import KafkaBroker
+from tests.services.processes import free_port
+from tests.test_kafka_checks import listening
+
+ROOT = Path(__file__).parents[1]
+INIT = ("init", "--topics-input", "a,b", "--topics-output", "c", "--kafka-bootstrap-server", "h:9092")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    code: int
+    out: str
+    log: list[str]  # the messages of the JSON lines on stderr
+
+
+class Worker:
+    """One `python main.py` with nothing in its environment but what is given here."""
+
+    def __init__(self, *arguments: str, **environ: str) -> None:
+        names = ("PATH", "HOME", "LD_LIBRARY_PATH", "SYSTEMROOT")
+        kept = {name: os.environ[name] for name in names if name in os.environ}
+        self.process = subprocess.Popen(
+            [sys.executable, "main.py", *arguments],
+            cwd=ROOT,
+            env={**kept, "CONSUMER_NAME": "orders", **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8" if environ.get("PYTHONIOENCODING") != "ascii" else "ascii",
+        )
+
+    def waits_for(self, text: str) -> str:
+        """Read the log up to the line with this text."""
+        assert self.process.stderr
+        for line in self.process.stderr:
+            if text in line:
+                return line
+        raise AssertionError(f"ended without a word of {text!r}")
+
+    def end(self, seconds: float = 30) -> Ended:
+        out, log = self.process.communicate(timeout=seconds)
+        assert "Traceback" not in out + log
+        lines = log.splitlines()
+        return Ended(self.process.returncode, out, [json.loads(line)["message"] for line in lines if line[0] == "{"])
+
+
+@contextmanager
+def working(*arguments: str, **environ: str) -> Iterator[Worker]:
+    worker = Worker(*arguments, **environ)
+    watchdog = threading.Timer(60, worker.process.kill)  # whoever reads its output then sees the end of it
+    watchdog.start()
+    try:
+        yield worker
+    finally:
+        watchdog.cancel()
+        worker.process.kill()
+        worker.process.communicate()
+
+
+def run(*arguments: str, **environ: str) -> Ended:
+    with working(*arguments, **environ) as worker:
+        return worker.end()
+
+
+def with_row(url: str, *, servers: str = "h:9092", topics: tuple[str, str] = ("a,b", "c"), metadatas: str = "") -> str:
+    """The database with a row for `orders`; its URL."""
+    database = with_table(url)
+    save(database, Row.validated("orders", *topics, servers, metadatas))
+    return url
+
+
+def with_table(url: str) -> Engine:
+    database = engine(make_url(url), create=True)
+    init_db(database)
+    return database
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def test_help_tells_the_commands_the_environment_and_the_exit_codes() -> None:
+    ended = run("--help")
+
+    assert ended.code == 0
+    for word in ("run", "check", "init", "demo", "CONSUMER_NAME", "DATABASE_URL", "KAFKA_<PROPERTY>", "78"):
+        assert word in ended.out
+
+
+@pytest.mark.parametrize("arguments", [("no-such-command",), ("init",), ("check", "--no-such-option")])
+def test_a_wrong_command_line_is_bad_configuration(arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).code == 78
+
+
+def test_an_empty_environment_names_everything_that_is_missing() -> None:
+    ended = run(CONSUMER_NAME="")
+
+    assert ended.code == 78
+    assert [message.split()[0] for message in ended.log] == ["CONSUMER_NAME", "DB_NAME", "DB_USER"]
+
+
+# ---------------------------------------------------------------- run: what does not heal
+
+
+def test_a_missing_sqlite_file_is_one_clear_line_and_not_created(sqlite_url: str) -> None:
+    ended = run(DATABASE_URL=sqlite_url)
+
+    assert ended.code == 78
+    (line,) = ended.log
+    assert "is not there" in line
+    assert not Path(make_url(sqlite_url).database or "").exists()
+
+
+def test_a_missing_table_names_the_command_that_creates_it(database_url: str) -> None:
+    ping(engine(make_url(database_url), create=True))
+
+    ended = run(DATABASE_URL=database_url)
+
+    assert ended.code == 78
+    (line,) = ended.log
+    assert "python main.py init" in line
+
+
+def test_a_missing_row_names_those_that_exist(database_url: str) -> None:
+    ended = run(DATABASE_URL=with_row(database_url), CONSUMER_NAME="payments")
+
+    assert ended.code == 78
+    (line,) = ended.log
+    assert "no row 'payments' (CONSUMER_NAME), but: orders" in line
+
+
+def test_metadatas_that_are_not_json_are_one_clear_line(sqlite_url: str) -> None:
+    ended = run(DATABASE_URL=with_row(sqlite_url, metadatas="see the wiki"))
+
+    assert ended.code == 78
+    assert ended.log == ["metadatas must be JSON, or empty: Expecting value: line 1 column 1 (char 0)"]
+
+
+def test_settings_of_the_row_are_checked_too(sqlite_url: str) -> None:
+    ended = run(DATABASE_URL=with_row(sqlite_url, metadatas='{"message_timeout": 0, "delivery": "never"}'))
+
+    assert ended.code == 78
+    assert [message.split()[0] for message in ended.log] == ["metadatas.message_timeout", "metadatas.delivery"]
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        pytest.param("mariadb_url", marks=pytest.mark.mariadb),
+        pytest.param("postgresql_url", marks=pytest.mark.postgresql),
+    ],
+)
+def test_a_wrong_password_is_one_clear_line_without_it(server: str, request: pytest.FixtureRequest) -> None:
+    url = make_url(request.getfixturevalue(server)).set(password="topsecret")
+
+    ended = run(DATABASE_URL=url.render_as_string(hide_password=False))
+
+    assert ended.code == 78
+    (line,) = ended.log
+    assert "check DB_USER and DB_PASSWORD (or DATABASE_URL)" in line
+    assert "topsecret" not in line
+
+
+def test_mysql_is_reached_by_its_parts_with_any_password(mariadb_url: str) -> None:
+    url = make_url(mariadb_url)
+    parts = {"DB_HOST": url.host, "DB_PORT": url.port, "DB_NAME": url.database, "DB_USER": url.username}
+
+    ended = run(DB_PASSWORD=f"{url.password}", **{name: str(part) for name, part in parts.items()})
+
+    assert ended.code == 78
+    assert "has no table consumer_configs" in ended.log[0]
+
+
+def test_a_broker_that_wants_tls_is_one_clear_line(sqlite_url: str) -> None:
+    alert = bytes([0x15, 3, 3, 0, 2, 2, 40])  # TLS: fatal, handshake failure
+
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(alert)
+
+    with listening(refuse) as address:
+        ended = run(DATABASE_URL=with_row(sqlite_url, servers=address))
+
+    assert ended.code == 78
+    assert ended.log[-1].startswith(f"{address} wants TLS: set KAFKA_SECURITY_PROTOCOL")
+
+
+def test_a_missing_topic_is_one_clear_line_that_names_what_exists(
+    sqlite_url: str, real_kafka: KafkaBroker, topics: Topics
+) -> None:
+    (a,) = topics(real_kafka, "a")
+
+    ended = run(DATABASE_URL=with_row(sqlite_url, servers=real_kafka.bootstrap, topics=(a, f"{a}x")))
+
+    assert ended.code == 78
+    assert ended.log[-1].startswith(f"topic {a}x of topics_output does not exist")
+    assert f"there are: {a}" in ended.log[-1]
+
+
+# ---------------------------------------------------------------- run: what heals, and signals
+
+
+@contextmanager
+def relay(port: int, target: tuple[str, int]) -> Iterator[None]:
+    """Whoever connects to the port talks to the target."""
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                here, _ = listener.accept()
+                there = socket.create_connection(target)
+                ends.enter_context(here)
+                ends.enter_context(there)
+                for pair in ((here, there), (there, here)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    with ExitStack() as ends, closing(socket.create_server(("127.0.0.1", port))) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        pytest.param("mariadb_url", marks=pytest.mark.mariadb),
+        pytest.param("postgresql_url", marks=pytest.mark.postgresql),
+    ],
+)
+def test_a_database_that_is_not_up_yet_is_waited_for(server: str, request: pytest.FixtureRequest) -> None:
+    url = make_url(request.getfixturevalue(server))
+    with_table(url.render_as_string(hide_password=False))
+    port = free_port()
+    through = url.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
+
+    with working(DATABASE_URL=through) as worker:
+        waiting = json.loads(worker.waits_for("waiting"))
+        assert f"at 127.0.0.1:{port} cannot be reached" in waiting["message"]
+        assert waiting["next_try_in_s"] == 1
+        with relay(port, (url.host or "", url.port or 0)):
+            worker.waits_for("no row 'orders'")  # so it has been there
+            assert worker.end().code == 78
+
+
+def test_a_broker_that_is_not_up_yet_is_waited_for(sqlite_url: str, real_kafka: KafkaBroker) -> None:
+    port = free_port()
+    host, _, real_port = real_kafka.bootstrap.partition(":")
+
+    with working(DATABASE_URL=with_row(sqlite_url, servers=f"127.0.0.1:{port}")) as worker:
+        worker.waits_for("waiting: Kafka at")
+        with relay(port, (host, int(real_port))):
+            worker.waits_for("topic a of topics_input does not exist")
+            assert worker.end().code == 78
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_waiting_in_order(number: signal.Signals) -> None:
+    url = f"mysql://u:p@127.0.0.1:{free_port()}/d"
+
+    with working(DATABASE_URL=url) as worker:
+        worker.waits_for("waiting")
+        worker.process.send_signal(number)
+        assert worker.end(seconds=5).code == 0
+
+
+def test_a_signal_ends_it_also_while_a_server_keeps_it_hanging() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        url = f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/d"
+        with working("run", DATABASE_URL=url) as worker:
+            connection, _ = silent.accept()
+            with connection:
+                worker.process.send_signal(signal.SIGTERM)
+                assert worker.end(seconds=3).code == 0
+
+
+def test_the_second_signal_ends_it_at_once() -> None:
+    code = "import main, time; main._stop_on_signals(); print('ready', flush=True)\nwhile True: time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 1
+
+
+# ---------------------------------------------------------------- init
+
+
+def test_init_inserts_and_then_updates(database_url: str) -> None:
+    first = run(*INIT, "--metadatas", '{"message_timeout": 5}', DATABASE_URL=database_url)
+    second = run(*INIT[:2], "x, y", *INIT[3:], DATABASE_URL=database_url)
+
+    assert (first.code, second.code) == (0, 0)
+    assert first.out == "table consumer_configs created\nrow orders inserted: a, b -> c\n"
+    assert second.out == "table consumer_configs is there\nrow orders updated: x, y -> c\n"
+    assert load(engine(make_url(database_url)), "orders") == Row(
+        "orders", ("x", "y"), ("c",), "h:9092", '{"message_timeout": 5}'
+    )
+
+
+def test_init_names_all_problems_at_once_and_writes_nothing(sqlite_url: str) -> None:
+    bad = ("init", "--topics-input", "a,a", "--topics-output", "a", "--kafka-bootstrap-server", "h:x")
+
+    ended = run(*bad, "--metadatas", "{", DATABASE_URL=sqlite_url, MESSAGE_TIMEOUT="never")
+
+    assert ended.code == 78
+    assert len(ended.log) == 5
+    for part in (
+        "MESSAGE_TIMEOUT",
+        "names a twice",
+        "an input too",
+        "kafka_bootstrap_server",
+        "metadatas must be JSON",
+    ):
+        assert any(part in message for message in ended.log)
+    assert not Path(make_url(sqlite_url).database or "").exists()
+
+
+def test_init_warns_of_a_key_that_is_nearly_a_setting(sqlite_url: str) -> None:
+    ended = run(*INIT, "--metadatas", '{"message_timout": 5}', DATABASE_URL=sqlite_url)
+
+    assert ended.code == 0
+    assert "did you mean message_timeout?" in ended.log[0]
+
+
+def test_init_without_a_database_does_not_wait() -> None:
+    ended = run(*INIT, DATABASE_URL=f"mysql://u:p@127.0.0.1:{free_port()}/d")
+
+    assert ended.code == 1
+    (line,) = ended.log
+    assert "cannot be reached" in line
+
+
+# ---------------------------------------------------------------- check
+
+
+def checked(ended: Ended) -> list[str]:
+    """Mark and subject of each line."""
+    return [" ".join(line.split()[:2]) for line in ended.out.splitlines()]
+
+
+def test_check_goes_through_everything(database_url: str, real_kafka: KafkaBroker, topics: Topics) -> None:
+    a, b, c = topics(real_kafka, "a", "b", "c")
+
+    ended = run("check", DATABASE_URL=with_row(database_url, servers=real_kafka.bootstrap, topics=(f"{a},{b}", c)))
+
+    subjects = ("settings", "database", "row", "broker", "topics", "partitions", "reading", "writing")
+    assert checked(ended) == [f"✓ {subject}" for subject in subjects]
+    assert ended.code == 0
+
+
+def test_check_goes_on_after_a_failure(sqlite_url: str, real_kafka: KafkaBroker, topics: Topics) -> None:
+    (a,), (b,) = topics(real_kafka, "a", partitions=3), topics(real_kafka, "b", partitions=2)
+    url = with_row(sqlite_url, servers=real_kafka.bootstrap, topics=(f"{a},{b}", f"{a}-gone"), metadatas="{")
+
+    ended = run("check", DATABASE_URL=url, MESSAGE_TIMEOUT="never")
+
+    marks = ["✗ settings", "✓ database", "✗ row", "✓ broker", "✗ topics", "✗ partitions", "✓ reading", "✓ writing"]
+    assert checked(ended) == marks
+    assert ended.code == 78
+
+
+def test_check_does_not_wait_and_says_what_it_could_not_try(sqlite_url: str) -> None:
+    ended = run("check", DATABASE_URL=with_row(sqlite_url, servers=f"127.0.0.1:{free_port()}"))
+
+    assert checked(ended) == ["✓ settings", "✓ database", "✓ row", "✗ broker", "- the"]
+    assert "it needs the broker" in ended.out
+    assert ended.code == 78
+
+
+def test_check_shows_no_password(mariadb_url: str) -> None:
+    url = make_url(mariadb_url)
+
+    ended = run("check", DATABASE_URL=mariadb_url)
+
+    assert re.search(r"database +mysql\+pymysql://.*:\*\*\*@", ended.out)
+    assert f":{url.password}@" not in ended.out
+
+
+def test_check_says_that_a_worker_without_outputs_is_one(
+    sqlite_url: str, real_kafka: KafkaBroker, topics: Topics
+) -> None:
+    (a,) = topics(real_kafka, "a")
+
+    ended = run("check", DATABASE_URL=with_row(sqlite_url, servers=real_kafka.bootstrap, topics=(a, "")))
+
+    assert ended.out.splitlines()[-1].split(maxsplit=2)[2] == "nothing (topics_output is empty)"
+    assert ended.code == 0
+
+
+def test_check_does_without_marks_where_the_terminal_has_none(sqlite_url: str) -> None:
+    ended = run("check", DATABASE_URL=sqlite_url, PYTHONIOENCODING="ascii")
+
+    assert [line.split()[0] for line in ended.out.splitlines()] == ["ok", "FAIL", "-"]
+
+
+def test_nobody_listening_to_the_output_is_no_reason_for_a_traceback(sqlite_url: str) -> None:
+    with working("check", DATABASE_URL=sqlite_url) as worker:
+        assert worker.process.stdout
+        assert worker.process.stderr
+        worker.process.stdout.close()
+        assert worker.process.stderr.read() == ""
+        assert worker.process.wait(30) == 1

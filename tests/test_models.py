@@ -1,0 +1,314 @@
+"""The row: what is valid, its life in each database, and what is said of a database that does not work."""
+
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pymysql  # type: ignore[import-untyped]
+import pytest
+from sqlalchemy import URL, Engine, make_url, text
+from sqlalchemy.exc import OperationalError
+
+from config import ConfigError, Settings, UnavailableError
+from models import ConsumerConfig, Row, engine, explain, init_db, load, ping, save
+from tests.services.processes import free_port
+
+
+def row(**columns: str | None) -> Row:
+    given: dict[str, str | None] = {"topics_input": "a,b", "topics_output": "c", "kafka_bootstrap_server": "h:9092"}
+    return Row.validated("orders", **{**given, **columns})
+
+
+def problems_of(**columns: str | None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        row(**columns)
+    return caught.value.problems
+
+
+@pytest.fixture
+def database(database_url: str) -> Engine:
+    """An empty database with the table."""
+    made = engine(make_url(database_url), create=True)
+    init_db(made)
+    return made
+
+
+def execute(database: Engine, statement: str) -> None:
+    with database.begin() as connection:
+        connection.execute(text(statement))
+
+
+# ---------------------------------------------------------------- what is valid
+
+
+def test_topics_may_have_spaces_and_empty_parts() -> None:
+    assert row(topics_input=" a, b,,\nc ,", topics_output=" d ").topics_input == ("a", "b", "c")
+
+
+def test_the_order_of_the_topics_is_kept() -> None:
+    assert row(topics_input="b,a").topics_input == ("b", "a")
+
+
+def test_a_worker_may_have_no_output() -> None:
+    assert row(topics_output="").topics_output == row(topics_output=None).topics_output == ()
+
+
+@pytest.mark.parametrize("topics", ["", " , ", None])
+def test_a_worker_without_input_is_refused(topics: str | None) -> None:
+    assert problems_of(topics_input=topics) == [
+        "row orders: topics_input is empty: name the topics to read, comma separated"
+    ]
+
+
+@pytest.mark.parametrize("column", ["topics_input", "topics_output"])
+def test_a_topic_that_is_named_twice_is_refused(column: str) -> None:
+    assert problems_of(**{column: "x, y, x"}) == [f"row orders: {column} names x twice"]
+
+
+@pytest.mark.parametrize("topic", [".", "..", "a b", "a/b", "ä", "a" * 250])
+def test_a_topic_name_that_kafka_does_not_allow_is_refused(topic: str) -> None:
+    (problem,) = problems_of(topics_input=topic)
+
+    assert "which Kafka does not allow" in problem
+
+
+def test_a_topic_that_is_both_input_and_output_is_refused() -> None:
+    (problem,) = problems_of(topics_input="a,b", topics_output="b")
+
+    assert problem.startswith("row orders: topics_output names b, an input too")
+
+
+@pytest.mark.parametrize("servers", ["h:9092", "h:1,i:2", " h:1 , ,i:2", "h", "[::1]:9092", "SASL_SSL://h:9092"])
+def test_brokers_are_one_or_more_addresses(servers: str) -> None:
+    assert row(kafka_bootstrap_server=servers).bootstrap_servers == servers.replace(" ", "").replace(",,", ",")
+
+
+@pytest.mark.parametrize(
+    "servers", ["h:", "h:x", "h:0", "h:70000", "h i:1", "http://h:1/path", "::1:9092", ",", "", None]
+)
+def test_what_is_no_address_of_a_broker_is_refused(servers: str | None) -> None:
+    (problem,) = problems_of(kafka_bootstrap_server=servers)
+
+    assert problem.startswith("row orders: kafka_bootstrap_server")
+
+
+def test_all_columns_that_are_wrong_are_named_at_once() -> None:
+    assert len(problems_of(topics_input="", topics_output="a b", kafka_bootstrap_server="")) == 3
+
+
+# ---------------------------------------------------------------- the row's life
+
+
+def test_the_row_comes_back_as_it_was_saved(database: Engine) -> None:
+    saved = row(topics_input="b,a", topics_output="c,d", metadatas='{"message_timeout": 5, "owner": "Zoë"}')
+
+    assert save(database, saved) is True
+    assert load(database, "orders") == saved
+
+
+def test_saved_again_the_row_is_replaced(database: Engine) -> None:
+    save(database, row(metadatas='{"message_timeout": 5}'))
+
+    assert save(database, row(topics_input="x", topics_output="")) is False
+    assert load(database, "orders") == row(topics_input="x", topics_output="", metadatas='{"message_timeout": 5}')
+
+
+def test_saved_with_empty_metadatas_the_row_has_none(database: Engine) -> None:
+    save(database, row(metadatas='{"message_timeout": 5}'))
+    save(database, row(metadatas=""))
+
+    assert load(database, "orders").metadatas is None
+
+
+def test_the_table_is_created_once(database_url: str) -> None:
+    database = engine(make_url(database_url), create=True)
+
+    assert [init_db(database), init_db(database)] == [True, False]
+
+
+def test_two_inits_at_once_get_along(database_url: str) -> None:
+    together = threading.Barrier(4, timeout=30)
+
+    def initialise(number: int) -> bool:
+        database = engine(make_url(database_url), create=True)
+        together.wait()
+        init_db(database)
+        together.wait()
+        return save(database, row(topics_output=f"out-{number}"))
+
+    with ThreadPoolExecutor(4) as threads:
+        inserted = list(threads.map(initialise, range(4)))
+
+    assert sum(inserted) == 1
+    assert load(engine(make_url(database_url)), "orders").topics_output[0].startswith("out-")
+
+
+def test_no_table_names_the_command_that_creates_it(database_url: str) -> None:
+    ping(database := engine(make_url(database_url), create=True))
+
+    with pytest.raises(ConfigError, match=r"has no table consumer_configs: create it with python main.py init"):
+        load(database, "orders")
+
+
+def test_no_row_names_the_rows_that_exist(database: Engine) -> None:
+    for number in range(25):
+        save(database, Row.validated(f"worker-{number:02}", "a", "b", "h:9092"))
+
+    with pytest.raises(ConfigError, match=r"no row 'orders' .* but: worker-00, .*worker-19, …; set CONSUMER_NAME"):
+        load(database, "orders")
+
+
+def test_a_name_in_other_capitals_is_another_name(database: Engine) -> None:
+    save(database, Row.validated("Orders", "a", "b", "h:9092"))
+
+    with pytest.raises(ConfigError, match=r"no row 'orders' \(CONSUMER_NAME\), but: Orders"):
+        load(database, "orders")
+
+
+def test_a_bad_row_in_the_table_is_named_by_its_columns(database: Engine) -> None:
+    execute(
+        database,
+        "INSERT INTO consumer_configs (consumer_name, topics_input, topics_output, kafka_bootstrap_server)"
+        " VALUES ('orders', 'a,a', 'a', '')",
+    )
+
+    with pytest.raises(ConfigError) as caught:
+        load(database, "orders")
+    assert [problem.split()[2] for problem in caught.value.problems] == [
+        "topics_input", "topics_output", "kafka_bootstrap_server",
+    ]  # fmt: skip
+
+
+def test_a_table_whose_metadatas_are_of_a_json_type_will_do(database_url: str) -> None:
+    database = engine(make_url(database_url), create=True)
+    kind = "JSONB" if database.dialect.name == "postgresql" else "JSON"
+    number = "SERIAL" if database.dialect.name == "postgresql" else "INTEGER AUTO_INCREMENT"
+    execute(
+        database,
+        f"CREATE TABLE consumer_configs (id {'INTEGER' if database.dialect.name == 'sqlite' else number} PRIMARY KEY,"
+        " consumer_name VARCHAR(200) UNIQUE, topics_input TEXT, topics_output TEXT, kafka_bootstrap_server TEXT,"
+        f" metadatas {kind})",
+    )
+    save(database, row(metadatas='{"message_timeout": 5}'))
+    save(database, row(metadatas='{"message_timeout": 6}'))
+
+    metadatas = load(database, "orders").metadatas
+    assert Settings(consumer_name="orders").overlaid(metadatas).message_timeout == 6
+
+
+def test_a_missing_column_is_named(database: Engine) -> None:
+    execute(database, "ALTER TABLE consumer_configs DROP COLUMN metadatas")
+
+    with pytest.raises(ConfigError, match=r"without some column of models.py.*metadatas"):
+        load(database, "orders")
+
+
+# ---------------------------------------------------------------- databases that do not work
+
+
+@pytest.fixture
+def server_url(request: pytest.FixtureRequest) -> URL:
+    return make_url(request.getfixturevalue(request.param))
+
+
+both_servers = pytest.mark.parametrize(
+    "server_url",
+    [
+        pytest.param("mariadb_url", marks=pytest.mark.mariadb),
+        pytest.param("postgresql_url", marks=pytest.mark.postgresql),
+    ],
+    indirect=True,
+)
+
+
+@both_servers
+def test_a_wrong_password_does_not_heal(server_url: URL) -> None:
+    with pytest.raises(ConfigError, match=r"refuses the login: check DB_USER and DB_PASSWORD") as caught:
+        ping(engine(server_url.set(password="topsecret")))
+    assert "topsecret" not in str(caught.value)
+
+
+@both_servers
+def test_an_unknown_user_does_not_heal(server_url: URL) -> None:
+    with pytest.raises(ConfigError, match="refuses the login"):
+        ping(engine(server_url.set(username="nobody")))
+
+
+@both_servers
+def test_a_database_that_does_not_exist_does_not_heal(server_url: URL) -> None:
+    with pytest.raises(ConfigError, match=r"database nowhere at .* is not there.*: check DB_NAME"):
+        ping(engine(server_url.set(database="nowhere")))
+
+
+@both_servers
+def test_an_option_that_the_driver_does_not_know_does_not_heal(server_url: URL) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be used: check DATABASE_URL"):
+        ping(engine(server_url.update_query_dict({"no_such_option": "1"})))
+
+
+@pytest.mark.parametrize("driver", ["mysql+pymysql", "postgresql+psycopg"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+def test_a_server_that_is_not_there_heals(driver: str, host: str) -> None:
+    with pytest.raises(UnavailableError, match=r"cannot be reached: if this stays, check DB_HOST and DB_PORT"):
+        ping(engine(URL.create(driver, "u", "topsecret", host, free_port(), "d")))
+
+
+def test_an_sqlite_file_that_is_missing_is_not_created_by_reading(tmp_path: Path) -> None:
+    file = tmp_path / "a name with ? and %.db"
+    url = URL.create("sqlite", database=str(file))
+
+    with pytest.raises(ConfigError, match=r"SQLite file .*/a name with \? and %.db is not there"):
+        load(engine(url), "orders")
+    assert not file.exists()
+    init_db(engine(url, create=True))
+    assert file.exists()
+
+
+def test_a_file_that_is_no_database_does_not_heal(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("not a database " * 100)
+
+    with pytest.raises(ConfigError, match="is no database"):
+        load(engine(make_url(f"sqlite:///{file}")), "orders")
+
+
+def test_a_driver_that_is_not_installed_names_what_to_install() -> None:
+    with pytest.raises(ConfigError, match=r"the driver for mysql\+mysqldb is not installed: install it"):
+        engine(make_url("mysql+mysqldb://u:p@h/d"))
+
+
+@pytest.mark.parametrize(
+    ("error", "heals"),
+    [
+        (pymysql.OperationalError(1040, "Too many connections"), True),
+        (pymysql.OperationalError(1053, "Server shutdown in progress"), True),
+        (pymysql.OperationalError(2013, "Lost connection to MySQL server during query"), True),
+        (pymysql.OperationalError(2003, "Can't connect to MySQL server on 'h' (timed out)"), True),
+        (pymysql.OperationalError(1142, "SELECT command denied to user"), False),
+        (pymysql.OperationalError(3159, "Connections using insecure transport are prohibited"), False),
+        (psycopg.OperationalError("connection failed: FATAL:  the database system is starting up"), True),
+        (psycopg.OperationalError("connection failed: FATAL:  sorry, too many clients already"), True),
+        (psycopg.errors.AdminShutdown("terminating connection due to administrator command"), True),
+        (psycopg.errors.ConnectionTimeout("connection timeout expired"), True),
+        (psycopg.errors.InsufficientPrivilege("permission denied for table consumer_configs"), False),
+        (psycopg.OperationalError("connection failed: server does not support SSL, but SSL was required"), False),
+        (sqlite3.OperationalError("database is locked"), True),
+        (sqlite3.OperationalError("attempt to write a readonly database"), False),
+        (sqlite3.OperationalError("something new"), False),
+    ],
+)
+def test_only_what_heals_by_itself_is_worth_waiting_for(error: Exception, heals: bool) -> None:
+    trouble = explain(OperationalError("SELECT 1", None, error), make_url("mysql://u:topsecret@h/d"))
+
+    assert trouble.heals is heals
+    assert str(error.args[-1]).removeprefix("connection failed: ") in trouble.line
+    assert "\n" not in trouble.line
+    assert "topsecret" not in trouble.line
+
+
+def test_the_model_has_the_columns_that_exist_out_there() -> None:
+    assert list(ConsumerConfig.__table__.columns.keys()) == [
+        "id", "consumer_name", "topics_input", "topics_output", "kafka_bootstrap_server", "metadatas",
+    ]  # fmt: skip

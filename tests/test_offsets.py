@@ -1,0 +1,435 @@
+"""What may be committed, and the map in the commit: nothing finished is repeated, nothing unfinished is passed over."""
+
+import base64
+import random
+import tracemalloc
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.builders import TOPIC_ID, partition_offsets
+from utils.offsets import FINISHED, MAX_METADATA, UNFINISHED, OffsetMap, PartitionOffsets
+
+BASE = 1_000
+
+# Runs and not single states: long ones are what the encodings differ in.
+runs = st.lists(st.tuples(st.sampled_from([UNFINISHED, FINISHED]), st.integers(1, 300) | st.integers(1, 40_000)))
+noise = st.builds(
+    lambda seed, length, share: bytes(random.Random(seed).choices([UNFINISHED, FINISHED], [share, 1 - share], k=length)),
+    st.integers(0, 2**32),
+    st.integers(0, 60_000),
+    st.floats(0, 1),
+)
+states = st.builds(lambda pairs: b"".join(bytes([state]) * length for state, length in pairs), runs) | noise
+
+
+def offset_map(states: bytes, base: int = BASE, topic_id: str = TOPIC_ID) -> OffsetMap:
+    return OffsetMap(topic_id, base, oldest_ms=1_700_000_000_123, time_ms=1_700_000_060_456, states=states)
+
+
+def signed(body: str) -> str:
+    """A body with a checksum that is right: what an attacker, or another version of this program, could write."""
+    return f"{body}:{zlib.crc32(body.encode()):08x}"
+
+
+def body(length: int | str, payload: str) -> str:
+    return f"1:{TOPIC_ID}:{BASE}:0:0:{length}:{payload}"
+
+
+def packed(tag: str, data: bytes) -> str:
+    return tag + base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def read_all(offsets: PartitionOffsets, end: int) -> list[int]:
+    """Read on up to `end`; the offsets that must be handled."""
+    return [offset for offset in range(offsets.position, end) if offsets.read(offset)]
+
+
+def committed(offsets: PartitionOffsets) -> tuple[int, str]:
+    point = offsets.commit_point(oldest_ms=0, now_ms=0)
+    return point.offset, point.metadata
+
+
+def restarted(offset: int, metadata: str) -> PartitionOffsets:
+    """What the next owner has after it has loaded this commit."""
+    loaded = OffsetMap.decode(metadata, TOPIC_ID, offset)
+    assert loaded is not None
+    return partition_offsets(offset, loaded)
+
+
+# ---------------------------------------------------------------- one partition
+
+
+def test_what_was_never_committed_is_handled() -> None:
+    assert read_all(partition_offsets(5), 8) == [5, 6, 7]
+
+
+def test_nothing_is_committed_beyond_the_start_before_anything_is_finished() -> None:
+    offsets = partition_offsets(5)
+    assert offsets.lowest_unfinished() == 5
+    read_all(offsets, 8)
+    assert offsets.lowest_unfinished() == 5
+
+
+def test_the_commit_is_the_lowest_unfinished_offset_in_whatever_order_the_others_finish() -> None:
+    offsets = partition_offsets(0)
+    read_all(offsets, 4)
+    commits = []
+    for finished in (3, 0, 2, 1):
+        offsets.finish(finished)
+        commits.append(offsets.lowest_unfinished())
+    assert commits == [0, 1, 1, 4]
+
+
+def test_a_record_read_twice_is_handled_once() -> None:
+    offsets = partition_offsets(0)
+    assert offsets.read(0)
+    assert not offsets.read(0)
+
+
+def test_a_gap_in_the_log_is_finished_once_reading_has_passed_it() -> None:
+    offsets = partition_offsets(0)
+    offsets.read(0)
+    offsets.read(7)
+    offsets.finish(0)
+    assert offsets.lowest_unfinished() == 7
+
+
+def test_markers_at_the_end_of_the_log_are_finished_once_the_position_has_passed_them() -> None:
+    offsets = partition_offsets(0)
+    offsets.read(0)
+    offsets.finish(0)
+    assert offsets.skip_to(3) == 0
+    assert (offsets.position, offsets.lowest_unfinished()) == (3, 3)
+
+
+def test_a_position_that_stands_still_or_lags_changes_nothing() -> None:
+    offsets = partition_offsets(0)
+    read_all(offsets, 3)
+    assert offsets.skip_to(3) == offsets.skip_to(1) == 0
+    assert (offsets.position, offsets.lowest_unfinished(), offsets.unfinished()) == (3, 0, 3)
+
+
+def test_after_a_restart_finished_offsets_are_skipped_and_unfinished_ones_handled_again() -> None:
+    offsets = partition_offsets(0)
+    read_all(offsets, 6)
+    for finished in (0, 2, 3, 5):
+        offsets.finish(finished)
+    again = restarted(*committed(offsets))
+    assert read_all(again, 8) == [1, 4, 6, 7]
+
+
+def test_a_commit_in_mid_replay_keeps_the_states_of_offsets_that_were_not_re_read_yet() -> None:
+    offsets = partition_offsets(0)
+    read_all(offsets, 10)
+    for finished in (2, 3, 4, 6, 8):
+        offsets.finish(finished)
+    again = restarted(*committed(offsets))
+    again.read(0)
+    again.finish(0)
+    third = restarted(*committed(again))
+    assert read_all(third, 10) == [1, 5, 7, 9]
+
+
+def test_a_commit_before_anything_is_re_read_is_the_commit_that_was_loaded() -> None:
+    offsets = partition_offsets(0)
+    read_all(offsets, 10)
+    for finished in (0, 1, 5):
+        offsets.finish(finished)
+    before = committed(offsets)
+    assert committed(restarted(*before)) == before
+
+
+def test_finishing_the_last_waiting_offset_of_a_replay_commits_the_end_of_the_map_at_once() -> None:
+    offsets = partition_offsets(0)
+    read_all(offsets, 10)
+    for finished in range(1, 10):
+        offsets.finish(finished)
+    again = restarted(*committed(offsets))
+    again.read(0)
+    again.finish(0)
+    assert again.lowest_unfinished() == 10
+    assert read_all(again, 12) == [10, 11]
+
+
+def test_waiting_offsets_that_the_log_has_lost_are_counted_and_finished() -> None:
+    offsets = partition_offsets(0)
+    read_all(offsets, 6)
+    offsets.finish(1)
+    again = restarted(*committed(offsets))
+    assert again.skip_to(4) == 3  # 0, 2 and 3 waited, 1 did not
+    assert again.lowest_unfinished() == 4
+    assert read_all(again, 6) == [4, 5]
+
+
+def test_a_log_that_begins_beyond_the_whole_map_loses_what_waited_and_no_more() -> None:
+    offsets = partition_offsets(0)
+    read_all(offsets, 6)
+    again = restarted(*committed(offsets))
+    assert again.skip_to(20) == 6
+    assert (again.position, again.lowest_unfinished()) == (20, 20)
+    assert read_all(again, 22) == [20, 21]
+
+
+class OnePartition(RuleBasedStateMachine):
+    """A log with gaps, and a worker that reads, finishes, commits and crashes at any moment.
+
+    The model is one set: the offsets that a commit of now must call unfinished.
+    """
+
+    @initialize(gaps=st.sets(st.integers(0, 60), max_size=20))
+    def start(self, gaps: set[int]) -> None:
+        self.log = [offset for offset in range(61) if offset not in gaps]
+        self.done: set[int] = set()  # finished in truth, by whichever life
+        self.durable = committed(partition_offsets(0))
+        self.durable_unfinished: set[int] = set()
+        self.durable_end = 0
+        self.crash()
+
+    @rule()
+    def crash(self) -> None:
+        self.offsets = restarted(*self.durable)
+        self.unfinished = set(self.durable_unfinished)  # as this life knows it
+        self.known_end = self.durable_end
+        self.in_hand: set[int] = set()
+
+    @precondition(lambda self: any(offset >= self.offsets.position for offset in self.log))
+    @rule(records=st.integers(1, 10))
+    def read(self, records: int) -> None:
+        for offset in [each for each in self.log if each >= self.offsets.position][:records]:
+            self.pass_over(self.offsets.position, offset)
+            handle = self.offsets.read(offset)
+            assert handle == (offset in self.unfinished or offset >= self.known_end)
+            if handle:
+                self.unfinished.add(offset)
+                self.in_hand.add(offset)
+            self.known_end = max(self.known_end, offset + 1)
+
+    @rule(ahead=st.integers(0, 5))
+    def position_passes_a_gap(self, ahead: int) -> None:
+        end = next((offset for offset in self.log if offset >= self.offsets.position), 61)
+        to = min(self.offsets.position + ahead, end)
+        gone = self.pass_over(self.offsets.position, to)
+        assert self.offsets.skip_to(to) == gone
+        self.known_end = max(self.known_end, to)
+
+    def pass_over(self, first: int, end: int) -> int:
+        """Offsets without a record: they are finished when reading has passed them."""
+        gone = self.unfinished & set(range(first, end))
+        self.unfinished -= gone
+        return len(gone)
+
+    @precondition(lambda self: self.in_hand)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        offset = data.draw(st.sampled_from(sorted(self.in_hand)))
+        self.in_hand.remove(offset)
+        self.unfinished.remove(offset)
+        self.done.add(offset)
+        self.offsets.finish(offset)
+
+    @rule()
+    def commit(self) -> None:
+        self.durable = committed(self.offsets)
+        self.durable_unfinished, self.durable_end = set(self.unfinished), self.known_end
+        loaded = OffsetMap.decode(self.durable[1], TOPIC_ID, self.durable[0])
+        assert loaded is not None
+        end = self.durable[0] + len(loaded.states)
+        waiting = {self.durable[0] + index for index, state in enumerate(loaded.states) if state == UNFINISHED}
+        assert waiting == self.unfinished
+        assert end == max(self.offsets.position, self.durable_end)
+        passed = {offset for offset in self.log if offset < end and offset not in waiting}
+        assert passed <= self.done
+
+    @invariant()
+    def nothing_unfinished_is_below_the_lowest_unfinished(self) -> None:
+        lowest = self.offsets.lowest_unfinished()
+        assert lowest == min(self.unfinished, default=self.known_end)
+        assert self.offsets.unfinished() == len(self.unfinished)
+
+
+TestAnyOrderOfReadsFinishesCommitsAndCrashes = OnePartition.TestCase
+TestAnyOrderOfReadsFinishesCommitsAndCrashes.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+# ---------------------------------------------------------------- the map
+
+
+@given(states, st.integers(0, 2**62), st.integers(0, 2**45), st.integers(0, 2**45))
+@settings(deadline=None)
+def test_a_map_comes_back_as_it_was(states: bytes, base: int, oldest_ms: int, time_ms: int) -> None:
+    written = OffsetMap(TOPIC_ID, base, oldest_ms, time_ms, states)
+    assert OffsetMap.decode(written.encode(), TOPIC_ID, base) == written
+
+
+@given(states)
+@settings(deadline=None, max_examples=25)
+def test_a_map_is_printable_ascii_which_every_client_and_tool_carries(states: bytes) -> None:
+    text = offset_map(states).encode()
+    assert text.isascii()
+    assert text.isprintable()
+
+
+def test_a_map_of_an_embedded_broker_which_has_no_topic_ids_comes_back() -> None:
+    written = offset_map(b"\x00\x01\x00", topic_id="")
+    assert OffsetMap.decode(written.encode(), "", BASE) == written
+
+
+@pytest.mark.parametrize("tail", ["\0", "\0\0"])
+def test_a_trailing_nul_is_tolerated(tail: str) -> None:
+    written = offset_map(b"\x00\x01\x00")
+    assert OffsetMap.decode(written.encode() + tail, TOPIC_ID, BASE) == written
+
+
+def test_a_map_of_another_topic_of_the_same_name_is_ignored() -> None:
+    assert OffsetMap.decode(offset_map(b"\x00").encode(), "another", BASE) is None
+    assert OffsetMap.decode(offset_map(b"\x00").encode(), "", BASE) is None
+
+
+@pytest.mark.parametrize("offset", [0, BASE - 1, BASE + 1])
+def test_a_map_beside_an_offset_that_was_reset_or_translated_is_ignored(offset: int) -> None:
+    assert OffsetMap.decode(offset_map(b"\x00\x01\x00").encode(), TOPIC_ID, offset) is None
+
+
+@pytest.mark.parametrize("foreign", [None, "", "\0", ":", "::::::::", "none", '{"host": "a"}', "bAAAAAA==", "é" * 50])
+def test_metadata_of_other_tools_is_ignored(foreign: str | None) -> None:
+    assert OffsetMap.decode(foreign, TOPIC_ID, BASE) is None
+
+
+@given(st.text() | st.text(alphabet=":0123456789abcdefgrbGRB\0").map(lambda text: f"1:{TOPIC_ID}:{BASE}:{text}"))
+def test_random_metadata_is_ignored(text: str) -> None:
+    assert OffsetMap.decode(text, TOPIC_ID, BASE) is None
+
+
+lengths = st.integers(-5, 10_000) | st.integers(2**31)
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])), lengths, st.sampled_from("rgbRGBxé"))
+def test_a_random_payload_with_a_right_checksum_never_raises(payload: str, length: int, tag: str) -> None:
+    loaded = OffsetMap.decode(signed(body(length, tag + payload)), TOPIC_ID, BASE)
+    assert loaded is None or len(loaded.states) == length
+
+
+@given(st.binary(max_size=40), st.integers(0, 2_000), st.sampled_from("rgbRGB"), st.booleans())
+def test_random_bytes_with_a_right_checksum_give_as_many_states_as_promised_or_no_map(
+    data: bytes, length: int, tag: str, deflate: bool
+) -> None:
+    payload = packed(tag, zlib.compress(data) if deflate else data)
+    loaded = OffsetMap.decode(signed(body(length, payload)), TOPIC_ID, BASE)
+    assert loaded is None or (len(loaded.states) == length and set(loaded.states) <= {UNFINISHED, FINISHED})
+
+
+@pytest.mark.parametrize(
+    "states", [b"\x00", b"\x00\x01" * 9, b"\x00" * 9_000 + b"\x01\x00", random.Random(1).randbytes(200).translate(
+        bytes(index & 1 for index in range(256)))]
+)
+def test_a_map_that_was_cut_short_or_changed_in_any_one_place_is_ignored(states: bytes) -> None:
+    text = offset_map(states).encode()
+    for place in range(len(text)):
+        assert OffsetMap.decode(text[:place], TOPIC_ID, BASE) is None
+        assert OffsetMap.decode(text[place + 1 :], TOPIC_ID, BASE) is None
+        assert OffsetMap.decode(text[:place] + text[place + 1 :], TOPIC_ID, BASE) is None
+        for other in "0aA:-_\0 ÿ€":
+            if other != text[place]:
+                assert OffsetMap.decode(text[:place] + other + text[place + 1 :], TOPIC_ID, BASE) is None
+
+
+@given(st.data())
+def test_a_map_with_any_character_in_any_place_is_ignored(data: st.DataObject) -> None:
+    text = offset_map(b"\x00\x01\x00\x00").encode()
+    place = data.draw(st.integers(0, len(text) - 1))
+    other = data.draw(st.characters().filter(lambda character: character != text[place]))
+    assert OffsetMap.decode(text[:place] + other + text[place + 1 :], TOPIC_ID, BASE) is None
+
+
+@pytest.mark.parametrize("length", ["", "-1", "1.5", "nan", str(2**31), str(2**64), "9" * 4_000, "9" * 9_000])
+def test_a_length_that_no_partition_has_is_ignored_and_costs_nothing(length: str) -> None:
+    tracemalloc.start()
+    try:
+        assert OffsetMap.decode(signed(body(length, "r")), TOPIC_ID, BASE) is None
+        assert OffsetMap.decode(signed(body(length, packed("r", b"\x00" + b"\xff" * 5 + b"\x7f"))), TOPIC_ID, BASE) is None
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "",  # not even a letter
+        "x",  # an encoding that nobody knows
+        packed("r", b"\x00\xff\xff\xff\xff\xff\x01"),  # a run of 2**35 offsets
+        packed("r", b"\x00" + b"\xff" * 30 + b"\x01"),  # a number of 31 bytes
+        packed("r", b"\x00\xff"),  # a number without its end
+        packed("g", b"\xff\xff\xff\xff\xff\x01"),
+        packed("g", b"\x00" * 12),
+        packed("b", b"\x07\xff"),  # 10 states where 4 are promised
+        packed("R", zlib.compress(b"\x00" * 5_000)[:-5]),  # cut short
+        packed("R", b"no zlib"),
+    ],
+)
+def test_a_payload_with_more_states_than_promised_or_without_sense_is_ignored(payload: str) -> None:
+    tracemalloc.start()
+    try:
+        assert OffsetMap.decode(signed(body(4, payload)), TOPIC_ID, BASE) is None
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_payload_that_inflates_without_end_is_ignored_within_bounds() -> None:
+    bomb = packed("B", zlib.compress(zlib.compress(bytes(1 << 20)) + bytes(1 << 28), 1))
+    tracemalloc.start()
+    try:
+        assert OffsetMap.decode(signed(body(4, bomb)), TOPIC_ID, BASE) is None
+        assert tracemalloc.get_traced_memory()[1] < 3 * (1 << 27)
+    finally:
+        tracemalloc.stop()
+
+
+# ---------------------------------------------------------------- its size
+
+
+def test_a_broker_takes_4095_characters() -> None:
+    assert MAX_METADATA == 4095
+
+
+def sparse(length: int, waiting: int) -> bytes:
+    states = bytearray([FINISHED]) * length
+    for offset in random.Random(7).sample(range(length), waiting):
+        states[offset] = UNFINISHED
+    return bytes(states)
+
+
+@pytest.mark.parametrize(
+    ("what", "states", "limit"),
+    [
+        ("nothing waits", b"\x01" * 1_000_000, 80),
+        ("one waits", b"\x00" + b"\x01" * 1_000_000, 90),
+        ("a million wait in one run", b"\x00" * 1_000_000, 90),
+        ("a million wait behind one that is finished", b"\x00\x01" + b"\x00" * 1_000_000, 90),
+        ("every second one of a million waits", b"\x00\x01" * 500_000, 2_000),
+        ("every second one of 20,000 at random", sparse(20_000, 10_000), MAX_METADATA),
+        ("1 % of 200,000 at random", sparse(200_000, 2_000), MAX_METADATA),
+        ("1,300 of ten million at random", sparse(10_000_000, 1_300), MAX_METADATA),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_map_fits(what: str, states: bytes, limit: int) -> None:
+    text = offset_map(states).encode()
+    assert len(text) <= limit, what
+    loaded = OffsetMap.decode(text, TOPIC_ID, BASE)
+    assert loaded is not None
+    assert loaded.states == states
+
+
+def test_a_map_that_cannot_fit_is_long_and_not_wrong() -> None:
+    states = sparse(100_000, 50_000)
+    text = offset_map(states).encode()
+    assert len(text) > MAX_METADATA
+    loaded: Any = OffsetMap.decode(text, TOPIC_ID, BASE)
+    assert loaded.states == states
