@@ -13,12 +13,14 @@ RUN sh deploy/image.sh program /app
 FROM ${PYTHON_IMAGE}
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1
+    PYTHONDONTWRITEBYTECODE=1 \
+    HTTP_HOST=0.0.0.0 \
+    HTTP_PORT=8080
 WORKDIR /app
 COPY --from=build /app /app
 # A number, so that Kubernetes can see that it is not root (runAsNonRoot).
 USER 10001:10001
 # Asks whether the worker's loop turns; Kafka being away does not make a worker unhealthy.
-HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["python", "main.py", "health"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["python", "-m", "utils.status"]
 ENTRYPOINT ["python", "main.py"]
 CMD ["run"]

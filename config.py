@@ -29,6 +29,8 @@ DELIVERY = "at_least_once"  # or exactly_once
 COMMIT_INTERVAL = 0.1  # seconds between two commits; with exactly_once also the most that a result waits
 MAX_PENDING_BYTES = 268_435_456  # bytes of messages held in memory: waiting, in process() and not yet committed
 GROUP_INSTANCE_ID = ""  # a name that stays with this instance over restarts (static membership); empty: dynamic
+HTTP_HOST = "127.0.0.1"  # where /health/live and /health/ready are answered; 0.0.0.0: for all (the container's way)
+HTTP_PORT = 0  # 0: any free port, which the log names
 SHUTDOWN_TIMEOUT = 4.0  # seconds that a stop may take to finish and commit what is in process()
 
 # ---------------------------------------------------------------- How a setting is read.
@@ -167,6 +169,8 @@ class Settings:
     commit_interval: float = setting(COMMIT_INTERVAL, seconds(above=0))
     max_pending_bytes: int = setting(MAX_PENDING_BYTES, whole("number of bytes", least=1))
     group_instance_id: str = setting(GROUP_INSTANCE_ID, text(), empty=True)
+    http_host: str = setting(HTTP_HOST, text(), row=False)
+    http_port: int = setting(HTTP_PORT, whole("number", least=0, most=65535), row=False)
     shutdown_timeout: float = setting(SHUTDOWN_TIMEOUT, seconds(above=0))
 
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False)  # the user's properties of both clients
@@ -302,7 +306,7 @@ def _kafka_of_environment(environ: Mapping[str, str], problems: list[str]) -> tu
 
 def _kafka_of_row(given: object, problems: list[str]) -> dict[str, str]:
     if not isinstance(given, dict):
-        problems.append(f"metadatas.kafka must be an object of client properties, not {_cut(given)}")
+        problems.append("metadatas.kafka must be an object of client properties")
         return {}
     return _properties({f"metadatas.kafka.{name}": (name, value) for name, value in given.items()}, problems)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from utils.aggregator import Aggregator, Group
+from utils.aggregator import Aggregator, Group, Pass, ahead_of_siblings
 from utils.delivery import Delivery
 from utils.executor import Executor, Outcome
 from utils.kafka_clients import Intake, Record
@@ -20,10 +20,13 @@ from utils.logger import logger
 from utils.messages import Fragment, InvalidMessage, read_id
 from utils.metrics import Counters
 from utils.offsets import MAX_METADATA, CommitPoint, PartitionOffsets
+from utils.status import Health
 
 IDLE = 0.2  # seconds that a step waits for a record; also how long a signal may go unnoticed
 BUSY = 0.02  # seconds that a step waits for process() before it polls again
 HELD_BACK = 5.0  # seconds until a commit whose map did not fit is tried again
+MAX_IN_FLIGHT = 20_000  # groups in process() or waiting for their commit, before the worker stops reading
+BALANCE_EVERY = 1.0  # seconds
 EVICT_EVERY = 0.5  # seconds
 EXAMPLES = 10  # ids that a log line names at most
 
@@ -33,6 +36,7 @@ class Worker:
 
     topics_input: tuple[str, ...]
     message_timeout: float
+    max_pending_bytes: int
     commit_interval: float
     shutdown_timeout: float
     consumer: Consumer
@@ -42,19 +46,24 @@ class Worker:
     locate: Callable[[Consumer, Sequence[TopicPartition]], list[PartitionOffsets]]
     """Where to read on in these partitions. Raises KafkaException, ConfigError."""
     counters: Counters
+    health: Health
     stopping: threading.Event
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
 
     _failure: BaseException | None = None  # what a callback caught, for the loop to raise
+    _bytes_out: int = 0  # of the groups in process() or waiting for their commit
     _dirty: bool = False  # something has changed since the last commit was begun
     _committing: bool = False
     _next_commit: float = 0.0
     _next_eviction: float = 0.0
+    _next_balance: float = 0.0
+    _pass: Pass | None = None  # there is something to be read again
 
     def __post_init__(self) -> None:
         self._topic_index = {topic: index for index, topic in enumerate(self.topics_input)}
         self._aggregator = Aggregator(len(self.topics_input))
+        self._room = self.max_pending_bytes // 2  # for what waits; the other half is for what is on its way out
 
     # ------------------------------------------------------------------ the loop
 
@@ -71,22 +80,24 @@ class Worker:
             raise
         finally:
             self._forget()
-            self.executor.close()
+            self.health.turned_at = None
             self.consumer.close()
 
     def step(self) -> None:
         """One turn of the loop."""
+        self.health.turned_at = self.clock()
         records = self._read()
         self._process(self._receive(records))
         self._deliver(self.executor.collect(BUSY))
         self._commit()
         self._evict()
+        self._make_room()
 
     # ------------------------------------------------------------------ the life of a message
 
     def _read(self) -> list[Record]:
         """The next records, as soon as there are any; none while there is no room for them."""
-        load = self.executor.in_flight + self.delivery.pending
+        load = max((self.executor.in_flight + self.delivery.pending) / MAX_IN_FLIGHT, self._bytes_out / self._room)
         busy = min(self.commit_interval, IDLE) if self.delivery.pending or self._dirty else IDLE
         records = self.intake.read(load, 0 if self.executor.in_flight else busy)
         if self._failure:
@@ -112,13 +123,19 @@ class Worker:
                 offsets.finish(offset)
                 logger.error("invalid message", extra={"source": f"{topic}:{partition}:{offset}", "error": str(error)})
                 continue
-            fragment = Fragment(self._topic_index[topic], offsets, offset, value or b"")
-            group, superseded = self._aggregator.add(id, fragment, now)
+            index = self._topic_index[topic]
+            if self._aggregator.bytes >= self._room and not self._aggregator.waits(id):
+                self._drop(offsets, offset)
+                continue
+            arrival = self._first_arrival(record, offsets, now) if offsets.was_loaded(offset) else now
+            group, superseded = self._aggregator.add(id, Fragment(index, offsets, offset, value or b""), arrival)
             if group:
                 complete.append(group)
             if superseded:
                 self.counters.superseded += 1
                 superseded.offsets.finish(superseded.offset)
+            if self._aggregator.bytes > self._room:  # a waiting group has grown
+                self._shed(self._room, keep=id)
         self.counters.read += len(records)
         self.counters.completed += len(complete)
         self._dirty = self._dirty or bool(records)
@@ -126,6 +143,7 @@ class Worker:
 
     def _process(self, groups: list[Group]) -> None:
         if groups:
+            self._bytes_out += sum([group.bytes for group in groups])
             self.executor.submit(groups)
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
@@ -134,6 +152,7 @@ class Worker:
         for outcome in outcomes:
             if outcome.error:
                 self.counters.failed += 1
+                self._bytes_out -= outcome.group.bytes
                 logger.error("process() failed", extra={"id": outcome.group.id}, exc_info=outcome.error)
         self.counters.results += sum(len(outcome.results) for outcome in done)
         self.counters.filtered += sum(not outcome.results for outcome in done)
@@ -164,7 +183,11 @@ class Worker:
         if now < self._next_eviction:
             return
         self._next_eviction = now + EVICT_EVERY
-        evicted = self._aggregator.evict(now - self.message_timeout)
+        if not self._aggregator.has_waited_since(now - self.message_timeout):
+            return
+        evicted = self._aggregator.evict(
+            {(self._topic_index[at[0]], at[1]): arrived_by for at, arrived_by in self._waited_enough(now).items()}
+        )
         for group in evicted:
             self._finish(group)
         if evicted:
@@ -173,12 +196,55 @@ class Worker:
             missing = {group.id: self._missing_topics(group) for group in evicted[:EXAMPLES]}
             logger.warning("incomplete messages given up", extra={"count": len(evicted), "missing_topics_by_id": missing})
 
+    def _make_room(self) -> None:
+        """Near the bound of memory let the partitions wait that are ahead; with room again, read what was shed."""
+        now = self.clock()
+        if now < self._next_balance:
+            return
+        self._next_balance = now + BALANCE_EVERY
+        if self._pass and self._pass.is_stuck(now, self.intake.all_read_through(now)):
+            self._shed(self._room // 8)
+        if self._aggregator.bytes > self._room // 2:
+            ahead = ahead_of_siblings(self._aggregator.waited_for())
+            self.intake.pause_only(at for at in self.intake.owned if (self._topic_index[at[0]], at[1]) in ahead)
+        elif self._aggregator.bytes < self._room // 4:
+            self.intake.pause_only(())
+            self._pass = Pass(now) if self.intake.read_shed_again() else None
+
     # ------------------------------------------------------------------ what the steps are made of
+
+    def _waited_enough(self, now: float) -> dict[tuple[str, int], float]:
+        """By partition: which groups need not wait for it any longer, namely those whose arrival was by that time.
+
+        MESSAGE_TIMEOUT has passed for them, and reading has come to the end that the partition had after that, with
+        every record of it offered to the group: none was shed before it arrived.
+        """
+        enough = {}
+        for at, moment in self.intake.read_through(now).items():
+            arrived_by, shed_since = moment - self.message_timeout, self.intake.owned[at].shed_since
+            enough[at] = arrived_by if shed_since is None else min(arrived_by, shed_since)
+        return enough
+
+    def _drop(self, offsets: PartitionOffsets, offset: int) -> None:
+        self.counters.shed += 1
+        self._pass = self._pass or Pass(self.clock())
+        offsets.drop(offset, self.clock())
+
+    def _shed(self, down_to: int, keep: str = "") -> None:
+        for group in self._aggregator.shed(down_to, keep=keep):
+            for fragment in group.fragments:
+                self._drop(fragment.offsets, fragment.offset)
+
+    def _first_arrival(self, record: Record, offsets: PartitionOffsets, now: float) -> float:
+        """When a record that is read again arrived the first time: the clock of MESSAGE_TIMEOUT goes on."""
+        age = self.wall_clock() - offsets.first_arrival_ms(record.timestamp()[1]) / 1000
+        return now - max(age, 0.0)
 
     def _finish_safe(self) -> bool:
         groups = self.delivery.settle()
         for group in groups or ():
             self._finish(group)
+            self._bytes_out -= group.bytes
         return groups is not None
 
     def _finish(self, group: Group) -> None:
@@ -214,8 +280,10 @@ class Worker:
         self.counters.rebalances += 1
         try:
             located = self.locate(consumer, owned)
+            self.delivery.assigned(consumer)
             self.intake.rebalanced(located)
             consumer.assign([TopicPartition(each.topic, each.partition, each.position) for each in located])
+            self.health.joined = True
             self._dirty = True  # the first commit notes where reading began
             logger.info("partitions assigned", extra={"partitions": [f"{each.topic}:{each.partition}" for each in owned]})
         except Exception as error:
@@ -264,6 +332,8 @@ class Worker:
         self.executor.drop()
         self.delivery.drop()
         self._aggregator.clear()
+        self.health.joined = False
+        self._bytes_out, self._pass = 0, None
         self._committing = False
         self.intake.rebalanced([])
 

@@ -6,20 +6,22 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from types import FrameType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from config import ConfigError, Settings, UnavailableError, masked
-from models import Row, engine, init_db, load, ping, save
 from framework import Worker
+from models import Row, engine, init_db, load, ping, save
 from utils import kafka
 from utils import kafka_clients as clients
-from utils.delivery import AtLeastOnce
-from utils.executor import SingleThread
+from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
+from utils.executor import Executor, SingleThread
 from utils.logger import configure, logger
 from utils.metrics import Counters
+from utils.status import Health, serve
 from worker import process
 
 EX_CONFIG = 78  # sysexits.h: starting again is no use before somebody has changed the configuration
@@ -116,6 +118,7 @@ def run(_arguments: argparse.Namespace) -> int:
     stopping = _stop_on_signals()
     settings = Settings.read(os.environ)
     configure(settings.log_level, consumer_name=settings.consumer_name)
+    health = _answer_probes(settings)
     database = engine(settings.url())
     try:
         row = _patiently(lambda: load(database, settings.consumer_name), stopping)
@@ -128,14 +131,26 @@ def run(_arguments: argparse.Namespace) -> int:
         _patiently(lambda: kafka.check_topics(settings, row), stopping)
     except Stopped:
         return 0
-    return work(settings, row, stopping)
+    return work(settings, row, stopping, health)
 
 
-def work(settings: Settings, row: Row, stopping: threading.Event) -> int:
+def _answer_probes(settings: Settings) -> Health:
+    health = Health()
+    try:
+        server = serve(health, settings.http_host, settings.http_port)
+    except OSError as error:
+        address = f"{settings.http_host}:{settings.http_port}"
+        raise ConfigError([f"HTTP_PORT, HTTP_HOST: cannot listen on {address} ({error}); 0 is any free port"]) from None
+    logger.info("health is answered", extra={"url": f"http://{settings.http_host}:{server.server_port}/health/ready"})
+    return health
+
+
+def work(settings: Settings, row: Row, stopping: threading.Event, health: Health | None = None) -> int:
     """Run workers, one after the other where one fails, until `stopping` is set."""
     counters = Counters()
+    executor = SingleThread(process, row.consumer_name)  # outlives a worker: no id may be in process() twice at once
     _end_in_time(stopping, settings.shutdown_timeout)
-    supervise(lambda: build_worker(settings, row, counters, stopping), counters, stopping)
+    supervise(lambda: build_worker(settings, row, executor, counters, health or Health(), stopping), counters, stopping)
     logger.info("stopped", extra=counters.as_dict())
     return 0
 
@@ -161,26 +176,37 @@ def supervise(build: Callable[[], Worker], counters: Counters, stopping: threadi
             _sleep(min(2.0 ** (failures - 1), LONGEST_PAUSE), stopping)
 
 
-def build_worker(settings: Settings, row: Row, counters: Counters, stopping: threading.Event) -> Worker:
+def build_worker(
+    settings: Settings, row: Row, executor: Executor, counters: Counters, health: Health, stopping: threading.Event
+) -> Worker:
     """A worker with clients and memory of its own. Raises ConfigError for properties that the clients refuse."""
     with kafka.named_properties(settings):
         properties = kafka.client_properties(settings, row)
-        delivery = AtLeastOnce(clients.producer(properties), row.topics_output)
+        delivery = _delivery(settings, row, properties)
         consumer = clients.consumer(properties, settings, delivery.on_commit)
         locate = clients.locator(properties, row.topics_input, settings.message_timeout, counters)
     return Worker(
         topics_input=row.topics_input,
         message_timeout=settings.message_timeout,
+        max_pending_bytes=settings.max_pending_bytes,
         commit_interval=settings.commit_interval,
         shutdown_timeout=settings.shutdown_timeout,
         consumer=consumer,
         intake=clients.Intake(consumer),
         delivery=delivery,
-        executor=SingleThread(process, row.consumer_name),
+        executor=executor,
         locate=locate,
         counters=counters,
+        health=health,
         stopping=stopping,
     )
+
+
+def _delivery(settings: Settings, row: Row, properties: Mapping[str, Any]) -> Delivery:
+    if settings.delivery == "at_least_once":
+        return AtLeastOnce(clients.producer(properties), row.topics_output)
+    instance = settings.group_instance_id or uuid.uuid4()
+    return ExactlyOnce(clients.producer(properties, f"{row.consumer_name}-{instance}"), row.topics_output)
 
 
 def _end_in_time(stopping: threading.Event, timeout: float) -> None:
@@ -366,7 +392,7 @@ def demo(arguments: argparse.Namespace) -> int:
     """See the worker at work on sample messages: Kafka's client brings a broker along, the database is SQLite."""
     from examples.demo import demo as show  # here, because nothing else of a worker needs it
 
-    return show(arguments.results)
+    return show(arguments.results, work, _stop_on_signals())
 
 
 def _outputs(row: Row) -> str:

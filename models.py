@@ -203,7 +203,6 @@ def _save(engine: Engine, row: Row) -> bool:
             select(table.id, table.consumer_name).where(table.consumer_name == row.consumer_name)
         )
         ids = [number for number, name in found if name == row.consumer_name]
-        connection.rollback()  # SQLite: who has read must not go on to write while another one writes
         if ids:
             connection.execute(update(table).where(table.id.in_(ids)).values(values))
         else:

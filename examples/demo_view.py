@@ -70,7 +70,7 @@ class View:
             "invalid": counters["invalid"],
         }
         parts["still waiting"] = counters["read"] - sum(parts.values()) - counters["completed"]
-        listed = ", ".join(f"{number} {part}" for part, number in parts.items() if number)
+        listed = ", ".join(f"{number} {part}" for part, number in parts.items() if number) or "none"
         yield ""
         yield f"{shown} results shown. {counters['read']} messages read: {listed}{_unsent(counters)}."
         yield "Now edit process() in worker.py and start the demo again. README.md tells how to run it on real topics."

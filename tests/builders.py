@@ -1,4 +1,4 @@
-"""Small builders for the unit tests: a fragment, a group, the offsets of a partition. Defaults for what a test ignores."""
+"""Builders for the unit tests, with defaults for what a test ignores: a fragment, a group, offsets of a partition."""
 
 from utils.aggregator import Group
 from utils.messages import Fragment

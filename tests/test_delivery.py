@@ -1,4 +1,4 @@
-"""At least once: nothing is safe before it was acknowledged, nothing is committed before the broker has confirmed it."""
+"""At least once: nothing is safe before it was acknowledged, nothing committed before the broker has confirmed it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from utils.executor import Outcome
 from utils.messages import Result
 from utils.offsets import CommitPoint
 
+Report = Callable[[KafkaError | None, object], None]
 POINTS = [CommitPoint("a", 0, 5, "map of a0"), CommitPoint("b", 0, 7, "map of b0")]
 
 
@@ -23,11 +24,13 @@ class FakeProducer:
         self.room = room
         self.produced: list[tuple[str, bytes, bytes]] = []
         self.unacknowledged = 0
+        self._report: Report | None = None
         self.events: list[Callable[[], None]] = []  # what the next poll() or flush() finds
 
-    def produce(self, topic: str, value: bytes, key: bytes) -> None:
+    def produce(self, topic: str, value: bytes, key: bytes, on_delivery: Report) -> None:
         if self.unacknowledged >= self.room:
             raise BufferError
+        self._report = on_delivery
         self.produced.append((topic, key, value))
         self.unacknowledged += 1
 
@@ -43,9 +46,11 @@ class FakeProducer:
     def acknowledge(self) -> None:
         self.unacknowledged = 0
 
-    def fail(self, delivery: AtLeastOnce, error: KafkaError) -> None:
+    def fail(self, code: int) -> None:
+        """The last result fails, the others were acknowledged."""
+        assert self._report is not None
         self.unacknowledged = 0
-        delivery.on_delivery(error, None)
+        self._report(KafkaError(code), None)
 
 
 @dataclass
@@ -174,7 +179,7 @@ def test_a_failed_result_raises_and_its_group_is_never_safe() -> None:
     producer = FakeProducer()
     delivery = at_least_once(producer)
     delivery.send(outcomes("1", "2"))
-    producer.events.append(lambda: producer.fail(delivery, failed(KafkaError.MSG_SIZE_TOO_LARGE)))
+    producer.events.append(lambda: producer.fail(KafkaError.MSG_SIZE_TOO_LARGE))
     with pytest.raises(DeliveryFailed, match=r"\w"):  # although the queue is empty now
         delivery.settle()
 
@@ -182,7 +187,7 @@ def test_a_failed_result_raises_and_its_group_is_never_safe() -> None:
 def test_a_failure_is_sticky() -> None:
     producer = FakeProducer()
     delivery = at_least_once(producer)
-    producer.events.append(lambda: producer.fail(delivery, failed(KafkaError._MSG_TIMED_OUT)))
+    producer.events.append(lambda: producer.fail(KafkaError._MSG_TIMED_OUT))
     delivery.send(outcomes("1"))
     for _ in range(3):
         producer.acknowledge()
@@ -196,7 +201,7 @@ def test_the_failure_of_a_result_from_before_a_drop_still_forbids_to_settle() ->
     delivery.send(outcomes("1"))
     delivery.drop()
     delivery.send(outcomes("2"))
-    producer.events.append(lambda: producer.fail(delivery, failed(KafkaError._MSG_TIMED_OUT)))
+    producer.events.append(lambda: producer.fail(KafkaError._MSG_TIMED_OUT))
     with pytest.raises(DeliveryFailed):
         delivery.settle()
 
@@ -212,7 +217,7 @@ def test_a_full_queue_is_waited_for_and_no_result_left_out() -> None:
 def test_a_full_queue_of_results_that_fail_raises_instead_of_waiting_for_ever() -> None:
     producer = FakeProducer(room=2)
     delivery = at_least_once(producer)
-    producer.events.append(lambda: delivery.on_delivery(failed(KafkaError._MSG_TIMED_OUT), None))
+    producer.events.append(lambda: producer.fail(KafkaError._MSG_TIMED_OUT))
     with pytest.raises(DeliveryFailed):
         delivery.send(outcomes("1", "2", "3"))
 

@@ -118,7 +118,9 @@ def test_a_result_that_cannot_be_forwarded_is_an_outcome_too(start: Start) -> No
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
-def test_also_what_ends_a_thread_is_an_outcome_and_the_next_group_is_processed(start: Start, error: BaseException) -> None:
+def test_also_what_ends_a_thread_is_an_outcome_and_the_next_group_is_processed(
+    start: Start, error: BaseException
+) -> None:
     def process(message: Message, _name: str) -> object:
         if message["id"] == "a":
             raise error

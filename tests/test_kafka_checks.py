@@ -289,20 +289,22 @@ def grant(broker: KafkaBroker, kind: ResourceType, name: str, operation: AclOper
 
 @pytest.mark.real_kafka
 def test_missing_rights_are_named_with_the_command_that_grants_them(guarded_kafka: KafkaBroker, topics: Topics) -> None:
-    a, b, c = topics(guarded_kafka, "a", "b", "c")
+    a, b, c, hidden = topics(guarded_kafka, "a", "b", "c", "hidden")
+    grant(guarded_kafka, ResourceType.TOPIC, hidden, AclOperation.ALTER_CONFIGS)
     grant(guarded_kafka, ResourceType.TOPIC, b, AclOperation.DESCRIBE)
     grant(guarded_kafka, ResourceType.TOPIC, c, AclOperation.READ)
     grant(guarded_kafka, ResourceType.GROUP, "orders", AclOperation.DESCRIBE)
-    row = row_at(guarded_kafka.bootstrap, f"{a},{b}", c)
+    row = row_at(guarded_kafka.bootstrap, f"{a},{b},{hidden}", c)
 
     def seen() -> tuple[list[str] | None, list[str] | None]:
         return missing_rights(settings_with(), row, "READ"), missing_rights(settings_with(), row, "WRITE")
 
-    reading, writing = eventually(seen, lambda both: both[0] is not None and len(both[0]) == 2 and both[1] != [])
+    reading, writing = eventually(seen, lambda both: both[0] is not None and len(both[0]) == 3 and both[1] != [])
 
     assert reading is not None
     assert [problem.partition(":")[0] for problem in reading] == [
         f"no right to READ topic {b}",
+        f"no right to READ topic {hidden}",
         "no right to READ group orders",
     ]
     assert reading[0].endswith(f"--allow-principal 'User:…' --operation Read --topic {b}")

@@ -88,11 +88,12 @@ def test_a_terminal_shows_text_with_the_extra_fields_behind() -> None:
     )
 
 
-def test_no_field_breaks_the_line_or_drives_the_terminal() -> None:
-    text = text_of(id="\x1b[2Jcleared\n12:00:00 ERROR forged")
+@pytest.mark.parametrize("hostile", ["\x1b[2Jcleared", "12:00:00\nERROR", "\u202eright-to-left", "a=1  b=2", ""])
+def test_no_field_breaks_the_line_or_drives_the_terminal(hostile: str) -> None:
+    text = text_of(id=hostile)
 
-    assert len(text.splitlines()) == 1
-    assert "\x1b" not in text
+    assert text.removesuffix("\n").endswith(f"  id={hostile!r}")
+    assert text.removesuffix("\n").isprintable()
 
 
 def test_the_level_holds_for_the_worker_and_libraries_are_heard_from_warnings_on() -> None:

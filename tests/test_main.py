@@ -307,7 +307,10 @@ def test_the_second_signal_ends_it_at_once() -> None:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 1
+        try:
+            assert process.wait(10) == 1
+        finally:
+            process.kill()
 
 
 # ---------------------------------------------------------------- init

@@ -1,5 +1,6 @@
 """Bytes to fragments, fragments to one message, results to bytes."""
 
+import contextlib
 import itertools
 import json
 from collections.abc import Sequence
@@ -13,14 +14,23 @@ from tests.builders import fragment
 from utils.messages import Fragment, InvalidMessage, InvalidResult, Result, join, read_id, results
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=8,
 )
 keys = st.sampled_from(["a", "b", "c", "price"])
 messages = st.fixed_dictionaries(
     {"id": st.just("1")},
-    optional={"content": st.dictionaries(keys, json_values), "source": json_values, "price": json_values, "a": json_values},
+    optional={
+        "content": st.dictionaries(keys, json_values),
+        "source": json_values,
+        "price": json_values,
+        "a": json_values,
+    },
 )
 
 
@@ -98,10 +108,8 @@ def test_what_is_no_json_object_with_an_id_is_invalid_with_a_reason(value: bytes
 
 @given(st.binary())
 def test_random_bytes_are_an_id_or_invalid_and_nothing_else(value: bytes) -> None:
-    try:
+    with contextlib.suppress(InvalidMessage):
         assert read_id(value)
-    except InvalidMessage:
-        pass
 
 
 @given(messages, st.data())
@@ -193,11 +201,9 @@ def test_a_fragment_that_turns_out_to_be_no_json_only_now_is_invalid_with_a_reas
 @given(st.binary())
 def test_joining_whatever_has_an_id_gives_a_message_or_says_that_it_is_invalid(tail: bytes) -> None:
     value = b'{"id":"1","x":' + tail + b"}"
-    try:
+    with contextlib.suppress(InvalidMessage):
         read_id(value)
         assert join([fragment(0, value)])["content"] is not None
-    except InvalidMessage:
-        pass
 
 
 # ---------------------------------------------------------------- results

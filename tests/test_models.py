@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -165,6 +166,16 @@ def test_a_name_in_other_capitals_is_another_name(database: Engine) -> None:
 
     with pytest.raises(ConfigError, match=r"no row 'orders' \(CONSUMER_NAME\), but: Orders"):
         load(database, "orders")
+
+
+def test_a_row_whose_name_is_in_other_capitals_is_never_overwritten(database: Engine) -> None:
+    others = Row.validated("Orders", "a", "b", "h:9092")
+    save(database, others)
+
+    with suppress(ConfigError):  # MySQL takes the two for one name
+        save(database, row(topics_input="x"))
+
+    assert load(database, "Orders") == others
 
 
 def test_a_bad_row_in_the_table_is_named_by_its_columns(database: Engine) -> None:

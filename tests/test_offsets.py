@@ -19,7 +19,9 @@ BASE = 1_000
 # Runs and not single states: long ones are what the encodings differ in.
 runs = st.lists(st.tuples(st.sampled_from([UNFINISHED, FINISHED]), st.integers(1, 300) | st.integers(1, 40_000)))
 noise = st.builds(
-    lambda seed, length, share: bytes(random.Random(seed).choices([UNFINISHED, FINISHED], [share, 1 - share], k=length)),
+    lambda seed, length, share: bytes(
+        random.Random(seed).choices([UNFINISHED, FINISHED], [share, 1 - share], k=length)
+    ),
     st.integers(0, 2**32),
     st.integers(0, 60_000),
     st.floats(0, 1),
@@ -89,6 +91,15 @@ def test_a_record_read_twice_is_handled_once() -> None:
     offsets = partition_offsets(0)
     assert offsets.read(0)
     assert not offsets.read(0)
+
+
+def test_an_offset_that_is_finished_twice_finishes_no_other() -> None:
+    offsets = partition_offsets(0)
+    read_all(offsets, 3)
+    offsets.finish(0)
+    assert offsets.lowest_unfinished() == 1
+    offsets.finish(0)
+    assert (offsets.lowest_unfinished(), offsets.unfinished()) == (1, 2)
 
 
 def test_a_gap_in_the_log_is_finished_once_reading_has_passed_it() -> None:
@@ -253,7 +264,9 @@ class OnePartition(RuleBasedStateMachine):
 
 
 TestAnyOrderOfReadsFinishesCommitsAndCrashes = OnePartition.TestCase
-TestAnyOrderOfReadsFinishesCommitsAndCrashes.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAnyOrderOfReadsFinishesCommitsAndCrashes.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None
+)
 
 
 # ---------------------------------------------------------------- the map
@@ -324,8 +337,13 @@ def test_random_bytes_with_a_right_checksum_give_as_many_states_as_promised_or_n
 
 
 @pytest.mark.parametrize(
-    "states", [b"\x00", b"\x00\x01" * 9, b"\x00" * 9_000 + b"\x01\x00", random.Random(1).randbytes(200).translate(
-        bytes(index & 1 for index in range(256)))]
+    "states",
+    [
+        b"\x00",
+        b"\x00\x01" * 9,
+        b"\x00" * 9_000 + b"\x01\x00",
+        random.Random(1).randbytes(200).translate(bytes(index & 1 for index in range(256))),
+    ],
 )
 def test_a_map_that_was_cut_short_or_changed_in_any_one_place_is_ignored(states: bytes) -> None:
     text = offset_map(states).encode()
@@ -351,7 +369,9 @@ def test_a_length_that_no_partition_has_is_ignored_and_costs_nothing(length: str
     tracemalloc.start()
     try:
         assert OffsetMap.decode(signed(body(length, "r")), TOPIC_ID, BASE) is None
-        assert OffsetMap.decode(signed(body(length, packed("r", b"\x00" + b"\xff" * 5 + b"\x7f"))), TOPIC_ID, BASE) is None
+        assert (
+            OffsetMap.decode(signed(body(length, packed("r", b"\x00" + b"\xff" * 5 + b"\x7f"))), TOPIC_ID, BASE) is None
+        )
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()

@@ -1,13 +1,17 @@
 """Results out, offsets committed: the one piece that knows what a delivery guarantee means."""
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from utils.aggregator import Group
 from utils.executor import Outcome
+from utils.logger import logger
+from utils.messages import Result
 from utils.offsets import CommitPoint
 
+_TRANSACTION = 8.0  # seconds that one step of a transaction may take; less than transaction.timeout.ms
 _SETTLE = 0.05  # seconds that one step of the loop waits for acknowledgements
 
 _COMMIT_AGAIN = {
@@ -23,7 +27,7 @@ _COMMIT_AGAIN = {
 
 
 class DeliveryFailed(Exception):
-    """A result did not reach its topic: nothing may be committed any more, start again from the last commit."""
+    """Results did not reach their topics: nothing may be committed any more, start again from the last commit."""
 
 
 class Delivery(Protocol):
@@ -36,6 +40,9 @@ class Delivery(Protocol):
     @property
     def pending(self) -> int:
         """Groups sent that `settle()` has not handed back."""
+
+    def assigned(self, consumer: Consumer) -> None:
+        """Told in the assignment callback, before anything is sent for the new partitions. Raises KafkaException."""
 
     def send(self, outcomes: list[Outcome]) -> None:
         """Take the results of these outcomes on the way to every output topic."""
@@ -57,6 +64,9 @@ class Delivery(Protocol):
 
     def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> None:
         """Commit and wait for the answer: in a revoke there is no polling. Raises KafkaException."""
+
+    def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        """The consumer's `on_commit`: the answer to an asynchronous commit. Runs inside poll(), so it never raises."""
 
 
 class AtLeastOnce:
@@ -81,6 +91,9 @@ class AtLeastOnce:
     @property
     def pending(self) -> int:
         return len(self._held) + len(self._sent)
+
+    def assigned(self, consumer: Consumer) -> None:
+        pass
 
     def send(self, outcomes: list[Outcome]) -> None:
         self._held += outcomes
@@ -119,7 +132,6 @@ class AtLeastOnce:
                 raise KafkaException(partition.error)
 
     def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        """The consumer's `on_commit`: the answer to a commit. Runs inside poll(), so it never raises."""
         errors = [each for each in (error, *(partition.error for partition in partitions)) if each]
         self._unanswered -= 1
         if not self._unanswered:
@@ -131,21 +143,94 @@ class AtLeastOnce:
         self._failure = self._failure or error
 
     def _produce(self) -> None:
-        for outcome in self._held:
-            for result in outcome.results:
-                for topic in self._topics:
-                    self._produce_one(topic, result.key, result.value)
+        for topic, result in _records(self._held, self._topics):
+            while True:
+                try:
+                    self._producer.produce(topic, result.value, result.key, on_delivery=self._report)
+                    break
+                except BufferError:  # the queue is full: the broker is slower than we are
+                    self._producer.poll(_SETTLE)
+                    if self._failure:
+                        raise DeliveryFailed(self._failure.str()) from None
         self._sent += self._held
         self._held = []
 
-    def _produce_one(self, topic: str, key: bytes, value: bytes) -> None:
-        while True:
-            try:
-                return self._producer.produce(topic, value, key, on_delivery=self._report)
-            except BufferError:  # the queue is full: the broker is slower than we are
-                self._producer.poll(_SETTLE)
-                if self._failure:
-                    raise DeliveryFailed(self._failure.str()) from None
+
+class ExactlyOnce:
+    """Results wait for the commit and go with their offsets in one transaction, opened only for that moment.
+
+    Any failure aborts it and is raised: the worker starts again from the last commit. "Exactly once in Kafka": calls of
+    process() to the outside are not part of it.
+    """
+
+    def __init__(self, producer: Producer, topics_output: tuple[str, ...]) -> None:
+        self._producer = producer
+        self._topics = topics_output
+        self._staged: list[Outcome] = []
+        self._settled: list[Outcome] = []
+        self._group: object = None
+        self._initialised = False
+
+    @property
+    def pending(self) -> int:
+        return len(self._staged)
+
+    def assigned(self, consumer: Consumer) -> None:
+        # Only here is it sure to carry the generation of this assignment: without one the broker fences nothing.
+        self._group = consumer.consumer_group_metadata()
+        if not self._initialised:
+            self._producer.init_transactions(_TRANSACTION)
+            self._initialised = True
+
+    def send(self, outcomes: list[Outcome]) -> None:
+        self._staged += outcomes
+
+    def settle(self) -> list[Group] | None:
+        self._settled += self._staged
+        self._staged = []
+        return [outcome.group for outcome in self._settled]
+
+    def drop(self) -> None:
+        self._staged, self._settled = [], []
+
+    def commit(self, consumer: Consumer, points: list[CommitPoint]) -> None:
+        self._producer.begin_transaction()
+        try:
+            self._produce()
+            self._producer.send_offsets_to_transaction(_as_offsets(points), self._group, _TRANSACTION)
+            self._producer.commit_transaction(_TRANSACTION)
+        except KafkaException as error:
+            self._abort()
+            raise DeliveryFailed(f"transaction aborted: {error.args[0].str()}") from error
+        self._settled = []
+
+    def committed(self) -> bool | None:
+        return True
+
+    def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> None:
+        self.commit(consumer, points)
+
+    def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        pass
+
+    def _produce(self) -> None:
+        for topic, result in _records(self._settled, self._topics):
+            while True:
+                try:
+                    self._producer.produce(topic, result.value, result.key)
+                    break
+                except BufferError:  # the queue is full: the broker is slower than we are
+                    self._producer.poll(_SETTLE)
+
+    def _abort(self) -> None:
+        try:
+            self._producer.abort_transaction(_TRANSACTION)
+        except KafkaException as error:  # fenced, or no broker: it ends there by transaction.timeout.ms
+            logger.warning("transaction not aborted", extra={"error": str(error)})
+
+
+def _records(outcomes: list[Outcome], topics: tuple[str, ...]) -> Iterator[tuple[str, Result]]:
+    return ((topic, result) for outcome in outcomes for result in outcome.results for topic in topics)
 
 
 def _as_offsets(points: list[CommitPoint]) -> list[TopicPartition]:

@@ -18,14 +18,15 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from config import ConfigError, Settings
+from utils.aggregator import NEVER
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.offsets import OffsetMap, PartitionOffsets
 
 Properties = Mapping[str, Any]
 
+SESSION_TIMEOUT_MS = 10_000  # after this time the partitions of a dead worker go to others
 BATCH = 4000  # records that one read takes at most
-MAX_IN_FLIGHT = 20_000  # groups in process() or waiting for their commit, before the worker stops reading
 PAUSE_AFTER = 1.0  # seconds without room for more records before the partitions are paused, to poll on
 _REQUEST = 10.0  # seconds that one request may take
 _EARLIEST, _LATEST = -2, -1  # timestamps of the ListOffsets request that stand for the two ends of the log
@@ -35,7 +36,7 @@ def consumer(properties: Properties, settings: Settings, on_commit: Callable[...
     """The one consumer of a worker. Its fetch settings keep a core busy (DESIGN 4); the user's properties win."""
     return Consumer(
         {
-            "session.timeout.ms": 10_000,
+            "session.timeout.ms": SESSION_TIMEOUT_MS,
             "heartbeat.interval.ms": 2_000,
             "queued.min.messages": 1_000_000,
             "queued.max.messages.kbytes": 65_536,
@@ -54,8 +55,17 @@ def consumer(properties: Properties, settings: Settings, on_commit: Callable[...
     )
 
 
-def producer(properties: Properties) -> Producer:
-    """The producer of results: idempotent, keys spread as Java's clients do (murmur2), only failures reported."""
+def producer(properties: Properties, transactional_id: str = "") -> Producer:
+    """The producer of results: idempotent, keys spread as Java's clients do (murmur2), only failures reported.
+
+    With `transactional_id` it works in transactions, which the broker aborts as soon as it misses a dead member: one
+    that is open for longer would hide all later results of these topics.
+    """
+    session = int(properties.get("session.timeout.ms", SESSION_TIMEOUT_MS))
+    transactional: dict[str, Any] = {}
+    if transactional_id:
+        transactional = {"transactional.id": transactional_id, "transaction.timeout.ms": session}
+        transactional["message.timeout.ms"] = session
     return Producer(
         {
             "linger.ms": 5,
@@ -66,6 +76,7 @@ def producer(properties: Properties) -> Producer:
             "partitioner": "murmur2_random",
             "enable.idempotence": True,
             "delivery.report.only.error": True,
+            **transactional,
         }
     )
 
@@ -77,6 +88,7 @@ class Record(Protocol):
     def partition(self) -> int: ...
     def offset(self) -> int: ...
     def value(self) -> bytes | None: ...
+    def timestamp(self) -> tuple[int, int]: ...
 
 
 _MENDED_BY_THE_CLIENT = {
@@ -100,6 +112,9 @@ class Intake:
         self._consumer = consumer
         self._clock = clock
         self.owned: dict[tuple[str, int], PartitionOffsets] = {}
+        self._ends: dict[tuple[str, int], tuple[float, int]] = {}  # when asked for, and the answer not yet read up to
+        self._through: dict[tuple[str, int], float] = {}
+        self._ahead: set[tuple[str, int]] = set()  # paused because their siblings must catch up
         self._rebalances = 0
         self._full_since: float | None = None
         self._paused = False
@@ -109,12 +124,14 @@ class Intake:
         self.owned = {(offsets.topic, offsets.partition): offsets for offsets in owned}
         self._rebalances += 1
         self._paused, self._full_since = False, None
+        self._ahead = set()
+        self._ends, self._through = {}, {}
 
-    def read(self, load: int, wait: float) -> list[Record]:
+    def read(self, load: float, wait: float) -> list[Record]:
         """The next records, as soon as there are any; waits up to `wait` seconds for the first.
 
-        `load` is how many groups are in process() or wait for a commit. Raises KafkaException for what the client does
-        not mend by itself.
+        `load`: 1 and more is no room; with paused partitions they go on below a half. Raises KafkaException for what
+        the client does not mend by itself.
         """
         if self._holds_back(load):
             return []
@@ -138,17 +155,56 @@ class Intake:
                     offsets.skip_to(at.offset)
         return moved
 
-    def _holds_back(self, load: int) -> bool:
-        if load < (MAX_IN_FLIGHT // 2 if self._paused else MAX_IN_FLIGHT):
+    def read_through(self, now: float) -> dict[tuple[str, int], float]:
+        """For each partition the last moment for which it is known that all records there were then have been read.
+
+        The ends are asked for anew, never taken from the client's cache, and compared with the position, which counts
+        transaction markers too. A broker that does not answer only delays the answer.
+        """
+        for at, (asked, end) in list(self._ends.items()):
+            if self.owned[at].position >= end:
+                self._through[at] = asked
+                del self._ends[at]
+        wanted = [TopicPartition(*at, _LATEST) for at in self.owned if at not in self._ends]
+        try:
+            answers = _checked(self._consumer.offsets_for_times(wanted, timeout=1.0)) if wanted else []
+            self._ends |= {(each.topic, each.partition): (now, each.offset) for each in answers}
+        except KafkaException as error:
+            logger.warning("waiting for the ends of the partitions", extra={"error": str(error)})
+        return {at: self._through.get(at, NEVER) for at in self.owned}
+
+    def all_read_through(self, now: float) -> float:
+        """`read_through` of all partitions together, but for those that are paused because they are ahead."""
+        return min((moment for at, moment in self.read_through(now).items() if at not in self._ahead), default=NEVER)
+
+    def pause_only(self, ahead: Iterable[tuple[str, int]]) -> None:
+        """Pause these partitions, and no others."""
+        ahead = set(ahead)
+        if resumed := self._ahead - ahead:
+            self._consumer.resume([TopicPartition(*at) for at in resumed])
+        if paused := ahead - self._ahead:
+            self._consumer.pause([TopicPartition(*at) for at in paused])
+        self._ahead = ahead
+
+    def read_shed_again(self) -> bool:
+        """Go back, in each partition, to the lowest offset for which there was no room; whether there is any."""
+        shed = {at: offsets for at, offsets in self.owned.items() if offsets.shed}
+        for at, offsets in shed.items():
+            self._consumer.seek(TopicPartition(*at, offsets.set_back()))
+            self._through.pop(at, None)
+        return bool(shed)
+
+    def _holds_back(self, load: float) -> bool:
+        if load < (0.5 if self._paused else 1):
             if self._paused:
-                self._consumer.resume(self._consumer.assignment())
+                self._consumer.resume([TopicPartition(*at) for at in self.owned if at not in self._ahead])
             self._paused, self._full_since = False, None
             return False
         now = self._clock()
         if self._full_since is None:
             self._full_since = now
         elif not self._paused and now - self._full_since > PAUSE_AFTER:
-            self._consumer.pause(self._consumer.assignment())
+            self._consumer.pause([TopicPartition(*at) for at in self.owned])
             self._paused = True
         return not self._paused
 

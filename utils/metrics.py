@@ -11,6 +11,7 @@ class Counters:
     skipped: int = 0  # finished by an earlier commit
     invalid: int = 0
     superseded: int = 0
+    shed: int = 0  # for want of memory: read again later
     gone: int = 0  # waiting according to the commit, but no longer in the log
     skipped_by_retention: int = 0
     completed: int = 0  # groups

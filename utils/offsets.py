@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-UNFINISHED, FINISHED = 0, 1
+UNFINISHED, FINISHED, SHED = 0, 1, 2
+"""SHED is unfinished too: read, and dropped from memory. In a map that travels it is UNFINISHED."""
 
 MAX_METADATA = 4095
 """Characters of commit metadata that a broker accepts with its default `offset.metadata.max.bytes` of 4,096
@@ -26,6 +27,8 @@ _TINY = 64  # bytes: no other encoding is tried when the first is this small
 _VARINT_BYTES = 6
 _AS_DIGITS = bytes.maketrans(b"\x00\x01", b"10")  # in a bitmap 1 means unfinished
 _FROM_DIGITS = bytes.maketrans(b"10", b"\x00\x01")
+_AS_UNFINISHED = bytes.maketrans(b"\x02", b"\x00")
+_UNFINISHED = re.compile(b"[^\x01]")
 _UNFINISHED_RUN = re.compile(b"\x00+")
 
 
@@ -36,66 +39,110 @@ class PartitionOffsets:
     of the map that was loaded keep the state that the map gave them until they are read again.
     """
 
-    __slots__ = ("_states", "base", "clamp", "loaded_end", "partition", "position", "topic", "topic_id")
+    __slots__ = ("_known_end", "_read_end", "_states", "base", "loaded", "partition", "position", "shed", "shed_since", "topic", "topic_id")
 
     def __init__(self, topic: str, partition: int, topic_id: str, start: int, loaded: "OffsetMap | None" = None) -> None:
         self.topic = topic
         self.partition = partition
         self.topic_id = topic_id
         self.base = self.position = start
+        self.loaded = loaded
+        self.shed = 0  # how many offsets were read, not kept, and must be read again
+        self.shed_since: float | None = None  # when that began, since reading was last set back
         self._states = bytearray(loaded.states if loaded else b"")
-        self.loaded_end = start + len(self._states)
-        self.clamp = (loaded.oldest_ms, loaded.time_ms) if loaded else (0, 0)
+        self._known_end = start + len(self._states)
+        self._read_end = start  # below it everything has been read before, when position has been set back
 
     def read(self, offset: int) -> bool:
         """Note that reading has come to `offset`. True: it is unfinished, handle it. False: skip it."""
-        if offset != self.position:
-            if offset < self.position:
-                return False
-            self.skip_to(offset)
-        self.position = offset + 1
-        if offset >= self.loaded_end:
+        if offset == self.position == self._known_end:
+            self.position = self._known_end = offset + 1
             self._states.append(UNFINISHED)
             return True
-        return offset >= self.base and self._states[offset - self.base] == UNFINISHED
+        return self._read_known(offset)
+
+    def _read_known(self, offset: int) -> bool:
+        if offset < self.position:
+            return False
+        self.skip_to(offset)
+        if offset == self._known_end:
+            return self.read(offset)
+        self.position = offset + 1
+        if offset < self.base:
+            return False
+        state = self._states[offset - self.base]
+        if offset >= self._read_end:
+            return state == UNFINISHED
+        if state == SHED:
+            self._states[offset - self.base] = UNFINISHED
+            self.shed -= 1
+        return state == SHED
 
     def skip_to(self, position: int) -> int:
         """Finish [self.position, position), which the log does not hold (compaction, transaction markers, retention).
 
-        Returns how many of them were waiting according to the map that was loaded: their records are gone.
+        Returns how many of them were waiting to be read again: their records are gone.
         """
-        known_end = self.base + len(self._states)
-        first, end = max(self.position, self.base), min(position, known_end)
-        gone = 0
-        if first < end:
-            gone = self._states.count(UNFINISHED, first - self.base, end - self.base)
-            self._states[first - self.base : end - self.base] = b"\x01" * (end - first)
-        if position > known_end:
-            self._states.extend(b"\x01" * (position - known_end))
+        first, end = max(self.position, self.base), min(position, self._known_end)
+        again = min(max(first, self._read_end), end)  # below it, unfinished offsets are in memory and stay so
+        gone = self._finish_all(SHED, first, again)
+        self.shed -= gone
+        gone += self._finish_all(UNFINISHED, again, end)
+        if position > self._known_end:
+            self._states.extend(b"\x01" * (position - self._known_end))
+            self._known_end = position
         self.position = max(self.position, position)
         return gone
+
+    def _finish_all(self, state: int, first: int, end: int) -> int:
+        if first >= end:
+            return 0
+        states = self._states[first - self.base : end - self.base]
+        self._states[first - self.base : end - self.base] = states.replace(bytes((state,)), b"\x01")
+        return states.count(state)
 
     def finish(self, offset: int) -> None:
         """The record at `offset`, read before, needs no further work: its result is safe, or there is none."""
         self._states[offset - self.base] = FINISHED
 
+    def drop(self, offset: int, now: float) -> None:
+        """There is no room for the record at `offset`, which was read: it stays unfinished and is to be read again."""
+        self._states[offset - self.base] = SHED
+        self.shed += 1
+        if self.shed_since is None:
+            self.shed_since = now
+
+    def set_back(self) -> int:
+        """Go on reading from the lowest offset that was shed; returns it."""
+        self._read_end = max(self._read_end, self.position)
+        self.position = self.base + self._states.index(SHED)
+        self.shed_since = None
+        return self.position
+
+    def was_loaded(self, offset: int) -> bool:
+        """Whether the map that was loaded speaks of this offset."""
+        return self.loaded is not None and offset < self.loaded.base + len(self.loaded.states)
+
+    def first_arrival_ms(self, timestamp_ms: int) -> int:
+        """When a record that is read again arrived the first time, as far as its timestamp and the map tell."""
+        assert self.loaded
+        return min(max(timestamp_ms, self.loaded.oldest_ms), self.loaded.time_ms)
+
     def lowest_unfinished(self) -> int:
         """The offset to commit: everything below it is finished."""
-        finished = self._states.find(UNFINISHED)
-        if finished < 0:
-            finished = len(self._states)
+        unfinished = _UNFINISHED.search(self._states)
+        finished = unfinished.start() if unfinished else len(self._states)
         del self._states[:finished]
         self.base += finished
         return self.base
 
-    def unfinished(self) -> int:
-        """How many known offsets are unfinished."""
-        return self._states.count(UNFINISHED)
-
     def commit_point(self, oldest_ms: int, now_ms: int) -> "CommitPoint":
         """What to commit now; `oldest_ms` and `now_ms` as in OffsetMap. Its map may be longer than `MAX_METADATA`."""
         lowest = self.lowest_unfinished()
-        offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, bytes(self._states))
+        if self.loaded and self.was_loaded(self.position):  # in the middle of a replay the oldest may be yet to come
+            oldest_ms = min(oldest_ms, self.loaded.oldest_ms)
+        states = bytes(self._states.translate(_AS_UNFINISHED) if self.shed else self._states)
+        offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, states)
         return CommitPoint(self.topic, self.partition, lowest, offset_map.encode())
 
 

@@ -34,6 +34,16 @@ def test_it_shows_as_many_joined_results_as_asked_for_and_ends() -> None:
 
 @pytest.mark.embedded_kafka
 @pytest.mark.sqlite
+def test_it_runs_the_process_of_worker_py() -> None:
+    other = "worker.process = lambda message, consumer_name: {**message, 'seen_by': consumer_name}"
+    program = f"import sys, worker; {other}; import main; sys.exit(main.main(['demo', '--results', '2']))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("from process(): seen_by=demo\n") == 2
+
+
+@pytest.mark.embedded_kafka
+@pytest.mark.sqlite
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
     with demo() as process:

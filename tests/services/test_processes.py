@@ -29,7 +29,8 @@ def test_a_server_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
 from tests.services.processes import ServerProcess
-server = ServerProcess(["sleep", "600"], ready=lambda: True, log=Path("{tmp_path}/log"))
+log = Path("{tmp_path}/log")
+server = ServerProcess(["sh", "-c", "echo up; exec sleep 600"], ready=lambda: log.read_text() == "up\\n", log=log)
 server.start()
 print(server.pid, flush=True)
 input()

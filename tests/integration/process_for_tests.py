@@ -1,0 +1,30 @@
+"""A worker.py for the tests: as the shipped one, but slow, failing or blocking where its environment says so."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+SECONDS = float(os.environ.get("PROCESS_SECONDS", "0"))  # that each call takes
+BLOCKED = os.environ.get(
+    "PROCESS_BLOCKED", ""
+)  # a file: while it exists, calls with an id in it (empty: all) do not return
+FAILING = os.environ.get("PROCESS_FAILING", "")  # a file: the ids in it, one a line, raise
+
+
+def process(message: dict[str, Any], consumer_name: str) -> dict[str, Any]:
+    if SECONDS:
+        time.sleep(SECONDS)
+    while _blocks(str(message["id"])):
+        time.sleep(0.01)
+    if FAILING and str(message["id"]) in Path(FAILING).read_text().split():
+        raise RuntimeError("a failure that the test asked for")
+    return message
+
+
+def _blocks(id: str) -> bool:
+    try:
+        ids = Path(BLOCKED).read_text().split() if BLOCKED else [""]
+    except FileNotFoundError:
+        return False
+    return not ids or id in ids

@@ -1,0 +1,163 @@
+"""Workers on a broker: what they join, what they skip, what they keep over a restart."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Topics
+from tests.integration.conftest import Scenes
+from tests.integration.workers import eventually
+from tests.services.kafka import KafkaBroker
+
+
+def ids(number: int, prefix: str = "") -> list[str]:
+    return [f"{prefix}{each}" for each in range(number)]
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 3])
+def test_a_worker_joins_its_topics(kafka: KafkaBroker, scenes: Scenes, inputs: int) -> None:
+    scene = scenes(kafka, inputs)
+    scene.feed(ids(1_000))
+    worker = scene.job.start().is_assigned()
+    scene.wait_for_all(worker)
+    scene.feed(ids(1_000, "later-"))
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    assert scene.job.lag() == 0
+    scene.judge(once=True)
+
+
+def test_a_restart_neither_loses_a_waiting_fragment_nor_emits_a_half(kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(kafka)
+    a, b = scene.job.topics_input
+    first, second = ids(500, "first-"), ids(500, "second-")
+    scene.feed(first, a)
+    scene.feed(second)  # finished above what waits
+    worker = scene.job.start()
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    waiting = sum(len(commit.waiting) for (topic, _), commit in scene.job.commits().items() if topic == a)
+    assert waiting == 500
+    scene.judge(once=True)
+
+    scene.feed(first, b)
+    worker = scene.job.start()
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    assert scene.job.lag() == 0
+    scene.judge(once=True)
+
+
+def test_a_waiting_fragment_survives_several_restarts_without_news(kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(kafka)
+    a, b = scene.job.topics_input
+    scene.feed(ids(100), a)
+    scene.feed(ids(100, "done-"))
+    for _ in range(3):
+        worker = scene.job.start().is_assigned()
+        scene.wait_for_all(worker)
+        assert worker.stop() == 0
+    scene.feed(ids(100), b)
+    worker = scene.job.start()
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    scene.judge(once=True)
+
+
+def test_invalid_messages_are_skipped_and_counted(kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(kafka)
+    a, b = scene.job.topics_input
+    scene.feed(ids(50, "before-"))
+    invalid = (b"no json", b'{"no":"id"}', b'{"id":1.5}', b'{"id":"x","content":[]}', b"", None, b"\xff\xfe")
+    scene.feed_raw(a, *invalid)
+    scene.feed_raw(b, None)
+    scene.feed(ids(50, "after-"))
+    worker = scene.job.start()
+    scene.wait_for_all(worker)
+    eventually(lambda: scene.job.lag() == 0, "all committed")
+    assert len(worker.said("invalid message")) == len(invalid) + 1
+    assert worker.stop() == 0
+    assert worker.said("stopped")[0]["invalid"] == len(invalid) + 1
+    scene.judge(once=True)
+
+
+def test_an_invalid_message_that_comes_alone_is_counted_too(kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(kafka)
+    worker = scene.job.start().is_assigned()
+    for value in (None, b"", b"no json"):
+        before = len(worker.said("invalid message"))
+        scene.feed_raw(scene.job.topics_input[0], value)
+        worker.says("invalid message", before + 1, seconds=10)
+
+
+def test_a_fragment_that_turns_out_to_be_invalid_only_when_joined_does_not_stay_for_ever(
+    kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    scene = scenes(kafka)
+    a, b = scene.job.topics_input
+    scene.feed_raw(a, b'{"id":"x","text":"\xff"}')
+    scene.feed_raw(b, b'{"id":"x"}')
+    scene.feed(ids(10))
+    worker = scene.job.start()
+    scene.wait_for_all(worker)
+    eventually(lambda: scene.job.lag() == 0, "all committed", seconds=10)
+    assert worker.stop() == 0
+
+
+def test_a_failing_process_leaves_its_group_unfinished_and_a_restart_tries_it_again(
+    kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    failing = tmp_path / "failing"
+    failing.write_text("3\n7")
+    scene = scenes(kafka, slow_process=True, environment={"PROCESS_FAILING": str(failing)})
+    scene.feed(ids(20))
+    worker = scene.job.start()
+    scene.wait_for(18, worker)
+    lines = [worker.says("process() failed", times) for times in (1, 2)]
+    assert sorted(line["id"] for line in lines) == ["3", "7"]
+    assert worker.stop() == 0
+    assert sum(len(commit.waiting) for commit in scene.job.commits().values()) == 4
+    assert set(scene.oracle.results) == set(ids(20)) - {"3", "7"}
+
+    failing.write_text("")
+    worker = scene.job.start()
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    scene.judge(once=True)
+    assert scene.job.lag() == 0
+
+
+def test_incomplete_messages_are_given_up_after_the_message_timeout(kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(kafka, environment={"MESSAGE_TIMEOUT": "1"})
+    scene.feed(ids(20, "alone-"), scene.job.topics_input[0])
+    scene.feed(ids(20))
+    worker = scene.job.start()
+    scene.wait_for_all(worker)
+    worker.says("given up")
+    eventually(lambda: scene.job.lag() == 0, "all committed")
+    assert worker.stop() == 0
+    assert worker.said("stopped")[0]["evicted"] == 20
+    scene.judge(once=True, given_up=ids(20, "alone-"))
+
+
+def test_a_topic_that_is_added_to_the_row_later_begins_at_the_message_timeout_before_now(
+    real_kafka: KafkaBroker, scenes: Scenes, topics: Topics
+) -> None:
+    scene = scenes(real_kafka, 1, environment={"MESSAGE_TIMEOUT": "3600"})
+    scene.feed(ids(50, "old-"))
+    worker = scene.job.start()
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+
+    added, out = topics(real_kafka, "added", "out")
+    two = scene.with_topics([*scene.job.topics_input, added], [out])
+    two.feed_old(ids(300, "history-"), added, age=7200)
+    two.feed(ids(50, "new-"))
+    worker = two.job.start()
+    two.wait_for_all(worker)
+    assert worker.stop() == 0
+    commits = two.job.commits()
+    assert worker.said("stopped")[0]["read"] == 100
+    assert all(not commit.waiting for commit in commits.values())
+    two.judge(once=True, given_up=ids(300, "history-"))
+    assert two.job.lag() == 0

@@ -1,0 +1,166 @@
+"""Offsets, maps and topics that somebody else has changed: nothing lost, nothing half, and a line that says so."""
+
+import os
+import signal
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from tests.conftest import Topics
+from tests.integration.conftest import Scene, Scenes
+from tests.integration.workers import ASSIGNED, eventually, identities
+from tests.services.kafka import KafkaBroker
+
+
+def ids(number: int, prefix: str = "") -> list[str]:
+    return [f"{prefix}{each}" for each in range(number)]
+
+
+def admin(broker: KafkaBroker) -> AdminClient:
+    return AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
+
+
+def run_once(scene: Scene) -> None:
+    """Start a worker, have it join what there is, and stop it."""
+    worker = scene.job.start().is_assigned()
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("metadata", ["junk of another tool", "", "x" * 4_000, "same but damaged"])
+def test_metadata_overwritten_by_another_tool_loses_nothing(kafka: KafkaBroker, scenes: Scenes, metadata: str) -> None:
+    scene = scenes(kafka)
+    a, b = scene.job.topics_input
+    scene.feed(ids(100, "waiting-"), a)
+    scene.feed(ids(100, "done-"))
+    run_once(scene)
+    commits = scene.job.commits()
+    damaged = {
+        partition: (commit.offset, metadata if metadata != "same but damaged" else commit.metadata[:-12])
+        for partition, commit in commits.items()
+    }
+    scene.job.overwrite_commits(damaged)
+    scene.feed(ids(100, "waiting-"), b)
+    run_once(scene)
+    scene.judge()
+
+
+def test_offsets_reset_to_the_beginning_by_another_tool_lose_nothing(kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(kafka)
+    a, b = scene.job.topics_input
+    scene.feed(ids(100, "done-"))
+    scene.feed(ids(100, "waiting-"), a)
+    run_once(scene)
+    scene.job.overwrite_commits(dict.fromkeys(scene.job.commits(), (0, "")))
+    scene.feed(ids(100, "waiting-"), b)
+    run_once(scene)
+    scene.judge()
+
+
+def test_records_deleted_before_they_were_read_are_an_error_line_and_the_rest_goes_on(
+    real_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    scene = scenes(real_kafka, partitions=1)
+    a, _b = scene.job.topics_input
+    scene.feed(ids(50, "waiting-"), a)
+    scene.feed(ids(10, "done-"))
+    run_once(scene)
+    scene.feed(ids(40, "deleted-"))
+    scene.feed(ids(40, "kept-"))
+    delete_records(real_kafka, a, before=100)
+    worker = scene.job.start().is_assigned()
+    scene.wait_for_kept(worker)
+    assert worker.stop() == 0
+    [line] = worker.said("deleted")
+    assert (line["level"], line["topic"]) == ("ERROR", a)
+    counted = worker.said("stopped")[0]
+    assert (counted["skipped_by_retention"], counted["gone"]) == (100, 50)
+    given_up = [*ids(40, "deleted-"), *ids(50, "waiting-")]
+    scene.judge(given_up=given_up)
+    assert not scene.oracle.results.keys() & given_up
+
+
+def delete_records(broker: KafkaBroker, topic: str, before: int) -> None:
+    [deleted] = admin(broker).delete_records([TopicPartition(topic, 0, before)]).values()
+    assert deleted.result().low_watermark == before
+
+
+def test_records_deleted_under_a_worker_that_was_frozen_let_it_go_on_with_an_error_line(
+    real_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    scene = scenes(real_kafka, partitions=1)
+    scene.feed(ids(10, "done-"))
+    worker = scene.job.start().is_assigned()
+    scene.wait_for_all(worker)
+    os.kill(worker.pid, signal.SIGSTOP)
+    scene.feed(ids(40, "deleted-"))
+    scene.feed(ids(40, "kept-"))
+    for topic in scene.job.topics_input:
+        delete_records(real_kafka, topic, before=50)
+    os.kill(worker.pid, signal.SIGCONT)
+    scene.wait_for_kept(worker)
+    assert worker.stop() == 0
+    assert {line["level"] for line in worker.said("deleted")} == {"ERROR"}
+    scene.judge(given_up=ids(40, "deleted-"))
+
+
+def test_a_topic_made_again_under_the_same_name_is_not_read_by_the_map_of_the_old_one(
+    real_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    scene = scenes(real_kafka)
+    a, _b = scene.job.topics_input
+    scene.feed(ids(100, "waiting-"), a)
+    scene.feed(ids(400, "done-"))
+    run_once(scene)
+    old = {partition: commit for partition, commit in scene.job.commits().items() if partition[0] == a}
+    old_id = identities(real_kafka, [a])[a]
+    make_again(real_kafka, a)
+    assert identities(real_kafka, [a])[a] != old_id
+    # The broker forgets commits of a topic that is deleted, but not those of a worker that did not notice it.
+    scene.job.overwrite_commits({partition: (commit.offset, commit.metadata) for partition, commit in old.items()})
+    scene.oracle.forget(a)
+    scene.feed(ids(300, "new-"))
+    run_once(scene)
+    scene.judge(given_up=[*ids(100, "waiting-"), *ids(400, "done-")])
+
+
+def make_again(broker: KafkaBroker, topic: str) -> None:
+    for deleted in admin(broker).delete_topics([topic]).values():
+        deleted.result()
+
+    def created() -> bool:
+        try:
+            broker.create_topic(topic, 4)
+        except Exception:  # it is not gone yet
+            return False
+        return True
+
+    eventually(created, f"{topic} made again", pause=0.2)
+
+
+def test_unequal_partition_counts_are_an_error_where_a_worker_does_not_own_all_partitions(
+    kafka: KafkaBroker, scenes: Scenes, topics: Topics
+) -> None:
+    scene = scenes(kafka, 1, quick_session=True)
+    [wider] = topics(kafka, "wider", partitions=6)
+    scene = scene.with_topics([*scene.job.topics_input, wider], scene.job.topics_output)
+    scene.feed(ids(200))
+    alone = scene.job.start()
+    scene.wait_for_all(alone)  # one worker that owns them all may
+    second = scene.job.start()
+    ended = eventually(lambda: [each for each in (alone, second) if each.process.poll() is not None], "one has ended")
+    for worker in ended:
+        assert worker.ends() == 78
+        [line] = worker.said("unequal partition counts")
+        assert scene.job.topics_input[0] in line["message"]
+        assert wider in line["message"]
+        assert not worker.said("Traceback")
+    for worker in (alone, second):
+        worker.kill()
+    scene.feed(ids(200, "later-"))
+    last = scene.job.start()
+    scene.wait_for_all(last)
+    assert last.stop() == 0
+    assert len(last.said(ASSIGNED)) == 1
+    scene.judge()

@@ -1,0 +1,417 @@
+"""Real workers for the tests, the chaos runs and the measurements: `python main.py` with its row, environment and log.
+
+oracle = Oracle(("a", "b"))
+feed(broker, oracle, ["1", "2"])
+with Job(broker, "name", ("a", "b"), ("out",), directory) as job:
+    worker = job.start()
+    outputs = Outputs(job, oracle)
+    outputs.wait(lambda: not oracle.missing(), worker)
+    assert worker.stop() == 0
+oracle.judge(job.commits()).require()
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+
+from config import Settings
+from models import Row, engine, init_db, save
+from tests.integration.oracle import Commit, Oracle, Partition, fragment_value
+from tests.services.kafka import KafkaBroker
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 60.0  # how long a test waits for something before it fails
+ASSIGNED = "partitions assigned"  # the worker's own log line
+
+T = TypeVar("T")
+
+
+class TookTooLong(AssertionError):
+    """What a test waits for has not happened."""
+
+
+def eventually(condition: Callable[[], T | None], what: str, seconds: float = SECONDS, pause: float = 0.02) -> T:
+    """The first true value of the condition; TookTooLong where there is none in time."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise TookTooLong(f"{what}: not within {seconds:g} s")
+        time.sleep(pause)
+    return value
+
+
+class Worker:
+    """One process of a worker. Its log, a file of JSON lines, is kept; it ends with the process that started it."""
+
+    def __init__(self, program: Path, environment: Mapping[str, str], log: Path) -> None:
+        self.log = log
+        tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(
+                [*tied, sys.executable, "main.py"],
+                cwd=program,
+                env={**_kept_environment(), **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+        self.started = time.monotonic()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log so far; a line that is no JSON comes as `{"message": line}`."""
+        complete = self.log.read_bytes().decode(errors="replace").rpartition("\n")[0]
+        return [_parsed(line) for line in complete.splitlines()]
+
+    def said(self, text: str) -> list[dict[str, Any]]:
+        """The lines whose message holds this text."""
+        return [line for line in self.lines() if text in str(line["message"])]
+
+    def says(self, text: str, times: int = 1, seconds: float = SECONDS, pause: float = 0.02) -> dict[str, Any]:
+        """Wait for the line; the `times`-th one with this text. Fails at once when the process ends without it."""
+
+        def found() -> dict[str, Any] | None:
+            ended = self.process.poll() is not None
+            lines = self.said(text)
+            if len(lines) >= times:
+                return lines[times - 1]
+            self.must_run(ended)
+            return None
+
+        return eventually(found, f"{text!r} in {self.log}\n{self.tail()}", seconds, pause)
+
+    def is_assigned(self, times: int = 1, pause: float = 0.02) -> "Worker":
+        self.says(ASSIGNED, times, pause=pause)
+        return self
+
+    def must_run(self, ended: bool | None = None) -> None:
+        if self.process.poll() is not None if ended is None else ended:
+            raise AssertionError(f"the worker has ended with {self.process.returncode}\n{self.tail()}")
+
+    def stop(self, seconds: float = 30) -> int:
+        """SIGTERM; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.ends(seconds)
+
+    def ends(self, seconds: float = 30) -> int:
+        """Wait for its end; its exit code."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise TookTooLong(f"the worker has not ended after {seconds:g} s\n{self.tail()}") from None
+
+    def kill(self) -> None:
+        """SIGKILL, as often as wanted."""
+        self.process.kill()
+        self.process.wait()
+
+    def tail(self) -> str:
+        return f"{self.log}:\n{self.log.read_bytes()[-4000:].decode(errors='replace')}"
+
+
+class Job(AbstractContextManager["Job"]):
+    """A consumer: its row, its topics, and the workers that run it, none of which outlives it.
+
+    `process`, the source of a worker.py, is put into a copy of the program, as a user does it.
+    """
+
+    def __init__(
+        self,
+        broker: KafkaBroker,
+        name: str,
+        topics_input: Iterable[str],
+        topics_output: Iterable[str],
+        directory: Path,
+        *,
+        database_url: str = "",
+        process: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.broker = broker
+        self.name = name
+        self.topics_input = tuple(topics_input)
+        self.topics_output = tuple(topics_output)
+        self._directory = directory
+        self._database_url = database_url or f"sqlite:///{directory}/{name}.db"
+        self._program = copy_of_the_program(directory / f"{name}-program", process) if process else ROOT
+        self._environment = {
+            "CONSUMER_NAME": name,
+            "DATABASE_URL": self._database_url,
+            "LOG_LEVEL": "INFO",
+            "HTTP_PORT": "0",
+            **(environment or {}),
+        }
+        self.workers: list[Worker] = []
+        self.write_row()
+
+    def write_row(self, topics_input: Iterable[str] = (), topics_output: Iterable[str] = ()) -> None:
+        """Insert or update the row, with other topics where they are given."""
+        self.topics_input = tuple(topics_input) or self.topics_input
+        self.topics_output = tuple(topics_output) or self.topics_output
+        url = Settings.read({"CONSUMER_NAME": self.name, "DATABASE_URL": self._database_url}).url()
+        database = engine(url, create=True)
+        init_db(database)
+        columns = (",".join(self.topics_input), ",".join(self.topics_output), self.broker.bootstrap)
+        save(database, Row.validated(self.name, *columns))
+
+    def start(self, **environment: str) -> Worker:
+        """One more worker."""
+        log = self._directory / f"{self.name}-{len(self.workers)}.log"
+        self.workers.append(Worker(self._program, {**self._environment, **environment}, log))
+        return self.workers[-1]
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.kill()
+
+    def _bare_consumer(self, **settings: str | bool) -> Consumer:
+        """In the group by name only: it never joins."""
+        settings = {"bootstrap.servers": self.broker.bootstrap, "group.id": self.name, **settings}
+        return Consumer({**settings, "enable.auto.commit": False, "log_level": 0})
+
+    def commits(self) -> dict[Partition, Commit]:
+        """What the group has committed, with the maps read."""
+        topic_ids = identities(self.broker, self.topics_input)
+        consumer = self._bare_consumer()
+        try:
+            asked = [TopicPartition(*each) for each in partitions_of(consumer, self.topics_input)]
+            answers = consumer.committed(asked, timeout=SECONDS)
+        finally:
+            consumer.close()
+        return {
+            (each.topic, each.partition): Commit.read(each.offset, each.metadata, topic_ids[each.topic])
+            for each in answers
+            if each.offset >= 0
+        }
+
+    def overwrite_commits(self, changed: Mapping[Partition, tuple[int, str]]) -> None:
+        """Commit as another tool would. The group must be empty."""
+        consumer = self._bare_consumer()
+        try:
+            offsets = [TopicPartition(*each, offset, metadata) for each, (offset, metadata) in changed.items()]
+            for answer in consumer.commit(offsets=offsets, asynchronous=False) or ():
+                assert answer.error is None, answer
+        finally:
+            consumer.close()
+
+    def lag(self) -> int:
+        """Records between what is committed and the ends of the input topics (read_committed). Unknown commits: all."""
+        committed = {partition: commit.offset for partition, commit in self.commits().items()}
+        consumer = self._bare_consumer()
+        try:
+            first = ends_of(consumer, self.topics_input, OFFSET_BEGINNING)
+            ends = ends_of(consumer, self.topics_input, OFFSET_END)
+        finally:
+            consumer.close()
+        return sum(end - committed.get(each, first[each]) for each, end in ends.items())
+
+
+class Outputs:
+    """Reads the output topics from their beginning, read_committed, into an oracle."""
+
+    def __init__(self, job: Job, oracle: Oracle) -> None:
+        self._oracle = oracle
+        self._topics = job.topics_output[:1]  # each of them gets every result
+        settings: dict[str, str | int | bool] = {
+            "bootstrap.servers": job.broker.bootstrap,
+            "group.id": f"{job.name}-reader",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "log_level": 0,
+        }
+        self._consumer = Consumer(settings)
+        self._partitions = partitions_of(self._consumer, self._topics)
+        self._consumer.assign([TopicPartition(*each, OFFSET_BEGINNING) for each in self._partitions])
+
+    def read(self, wait: float = 0.05) -> int:
+        """Whatever has come; how many results that were."""
+        messages = self._consumer.consume(10_000, wait)
+        for message in messages:
+            error = message.error()
+            if error is None:
+                self._oracle.seen(message.key(), message.value())
+            elif error.code() not in {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}:
+                raise AssertionError(error)
+        return len(messages)
+
+    def read_to_the_end(self, seconds: float = SECONDS) -> None:
+        """All results that are there now."""
+        ends = ends_of(self._consumer, self._topics, OFFSET_END)
+
+        def at_the_end() -> bool:
+            self.read()
+            positions = self._consumer.position([TopicPartition(*each) for each in self._partitions])
+            return all(max(at.offset, 0) >= ends[at.topic, at.partition] for at in positions)
+
+        eventually(at_the_end, "the outputs read to their end", seconds, pause=0)
+
+    def wait(self, condition: Callable[[], bool], *workers: Worker, seconds: float = SECONDS) -> None:
+        """Read until the condition holds. Fails at once when one of these workers ends."""
+
+        def holds() -> bool:
+            self.read()
+            for worker in workers:
+                worker.must_run()
+            return condition()
+
+        try:
+            eventually(holds, "the results", seconds, pause=0)
+        except TookTooLong as error:
+            tails = "\n".join(worker.tail() for worker in workers)
+            raise TookTooLong(f"{error}\n{self._oracle.judge()}\n{tails}") from None
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def feed(
+    broker: KafkaBroker,
+    oracle: Oracle,
+    ids: Iterable[str],
+    topics: Iterable[str] = (),
+    *,
+    pad: int = 0,
+    partition: int | None = None,
+    timestamp: int = 0,
+    producer: Producer | None = None,
+) -> None:
+    """Send a fragment of each id to each of these topics (default: all inputs), id by id, and note it in the ledger.
+
+    Returns when the broker has acknowledged all. Keys go where Java's clients put them, unless `partition` is given.
+    """
+    producer = producer or feeder(broker)
+    topics = tuple(topics) or oracle.topics_input
+    failed: list[KafkaError] = []
+    fixed: dict[str, Any] = {} if partition is None else {"partition": partition}
+    if timestamp:
+        fixed["timestamp"] = timestamp
+
+    def report(error: KafkaError | None, message: Any, id: str) -> None:
+        if error is None:
+            oracle.sent(message.topic(), message.partition(), message.offset(), id)
+        else:
+            failed.append(error)
+
+    for id in ids:
+        for topic in topics:
+            value = fragment_value(topic, id, oracle.times_sent(topic, id), pad)
+            _produce(producer, topic, value, id, lambda error, message, id=id: report(error, message, id), fixed)
+    assert producer.flush(SECONDS) == 0
+    assert not failed, failed[0]
+
+
+def feed_raw(broker: KafkaBroker, oracle: Oracle, topic: str, values: Iterable[bytes | None], key: str = "x") -> None:
+    """Send values that are no valid messages, into the ledger as such."""
+    producer = feeder(broker)
+    for value in values:
+        _produce(producer, topic, value, key, lambda error, message: _note_invalid(oracle, error, message), {})
+    assert producer.flush(SECONDS) == 0
+
+
+def _note_invalid(oracle: Oracle, error: KafkaError | None, message: Any) -> None:
+    assert error is None, error
+    oracle.sent(message.topic(), message.partition(), message.offset(), None)
+
+
+def _produce(
+    producer: Producer, topic: str, value: bytes | None, key: str, report: Callable[..., None], fixed: dict[str, Any]
+) -> None:
+    while True:
+        try:
+            return producer.produce(topic, value, key, on_delivery=report, **fixed)
+        except BufferError:
+            producer.poll(0.1)
+
+
+def feeder(broker: KafkaBroker) -> Producer:
+    return Producer(
+        {
+            "bootstrap.servers": broker.bootstrap,
+            "partitioner": "murmur2_random",
+            "linger.ms": 5,
+            "queue.buffering.max.messages": 500_000,
+            "log_level": 0,
+        }
+    )
+
+
+def partitions_of(client: Consumer, topics: Iterable[str]) -> list[Partition]:
+    """Every partition of these topics, asked for one by one: a cluster may have many more."""
+    found = []
+    for topic in topics:
+        described = client.list_topics(topic, timeout=SECONDS).topics[topic]
+        found += [(topic, partition) for partition in sorted(described.partitions)]
+    return found
+
+
+def ends_of(client: Consumer, topics: Iterable[str], which: int) -> dict[Partition, int]:
+    """Where these topics begin (OFFSET_BEGINNING) or end (OFFSET_END), as the client's isolation level sees it."""
+    asked = [TopicPartition(*each, which) for each in partitions_of(client, topics)]
+    return {(at.topic, at.partition): at.offset for at in client.offsets_for_times(asked, timeout=SECONDS)}
+
+
+def identities(broker: KafkaBroker, topics: Iterable[str]) -> dict[str, str]:
+    """The ids of these topics; the embedded broker has none."""
+    if broker.kind == "embedded":
+        return dict.fromkeys(topics, "")
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
+    described = admin.describe_topics(TopicCollection(list(topics)), request_timeout=SECONDS)
+    return {topic: str(future.result().topic_id) for topic, future in described.items()}
+
+
+def short_session(broker: KafkaBroker) -> dict[str, str]:
+    """The environment for a session time-out as short as the broker allows: a killed member is missed that long."""
+    shortest = 1500
+    if broker.kind != "embedded":
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
+        node = str(next(iter(admin.list_topics(timeout=SECONDS).brokers)))
+        [future] = admin.describe_configs([ConfigResource(ResourceType.BROKER, node)]).values()
+        shortest = max(shortest, int(future.result()["group.min.session.timeout.ms"].value))
+    return {"KAFKA_SESSION_TIMEOUT_MS": str(shortest), "KAFKA_HEARTBEAT_INTERVAL_MS": str(shortest // 5)}
+
+
+def copy_of_the_program(directory: Path, process: Path) -> Path:
+    """What ships, in a directory of its own, with this file as its worker.py."""
+    (directory / "utils").mkdir(parents=True)
+    for path in [*ROOT.glob("*.py"), *ROOT.glob("utils/*.py")]:
+        shutil.copy(path, directory / path.relative_to(ROOT))
+    shutil.copy(process, directory / "worker.py")
+    return directory
+
+
+def _kept_environment() -> dict[str, str]:
+    """Nothing of the tests' own settings reaches a worker."""
+    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(line)
+    except ValueError:
+        return {"message": line}
+    return parsed if isinstance(parsed, dict) and "message" in parsed else {"message": line}

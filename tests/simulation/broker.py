@@ -1,0 +1,363 @@
+"""A model of Kafka's broker: logs, transactions and one consumer group, as far as a worker can tell.
+
+No client, no threads, no clock: time (seconds) passes when `tick` is called. What was measured on a real broker
+(DESIGN 4) is modelled as it was measured; the rest follows Kafka's classic group and transaction protocols.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from confluent_kafka import KafkaError
+
+Partition = tuple[str, int]
+SESSION = 10.0  # seconds without a heartbeat after which a member is expelled
+MAX_POLL = 300.0  # seconds without a poll after which a client leaves; also how long a rebalance waits for members
+METADATA_LIMIT = 4095  # characters (measured)
+
+
+class Committed(NamedTuple):
+    offset: int
+    metadata: str
+
+
+@dataclass(slots=True, eq=False)
+class Transaction:
+    """`of` is its transactional id. Its records are seen when `committed`, never when not, and hold readers up before."""
+
+    of: str
+    began: float
+    timeout: float
+    committed: bool | None = None
+    logs: list["Log"] = field(default_factory=list)
+    records: list[tuple[Partition, "Entry"]] = field(default_factory=list)
+    offsets: dict[Partition, Committed] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A record, or with `marker` the end of a transaction, which takes an offset too."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int
+    transaction: Transaction | None = None
+    marker: bool = False
+
+    @property
+    def visible(self) -> bool:
+        return not self.marker and (self.transaction is None or self.transaction.committed is True)
+
+
+class Log:
+    """One partition. An entry is None where compaction or retention has removed it."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry | None] = []
+        self.start = 0
+        self._open: dict[Transaction, int] = {}
+
+    @property
+    def end(self) -> int:
+        return len(self.entries)
+
+    @property
+    def stable_end(self) -> int:
+        """The end for a reader with read_committed: where the first open transaction began."""
+        return min(self._open.values(), default=self.end)
+
+    def append(
+        self, key: bytes | None, value: bytes | None, timestamp_ms: int, transaction: Transaction | None = None
+    ) -> Entry:
+        entry = Entry(self.end, key, value, timestamp_ms, transaction)
+        if transaction and transaction not in self._open:
+            self._open[transaction] = self.end
+            transaction.logs.append(self)
+        self.entries.append(entry)
+        return entry
+
+    def mark(self, transaction: Transaction, timestamp_ms: int) -> None:
+        del self._open[transaction]
+        self.entries.append(Entry(self.end, None, None, timestamp_ms, transaction, marker=True))
+
+    def read(self, position: int, limit: int) -> tuple[list[Entry], int]:
+        """The next visible entries, and the position behind them and behind the markers that were passed."""
+        entries, stable_end = [], self.stable_end
+        passed = position
+        for entry in self.entries[position:stable_end]:
+            if entry and entry.visible:
+                if len(entries) == limit:
+                    break
+                entries.append(entry)
+            if entry and (entry.visible or entry.marker):
+                passed = entry.offset + 1
+        return entries, passed
+
+    def truncate(self, start: int) -> list[Entry]:
+        """Retention: drops what is below; returns what was there."""
+        dropped = [entry for entry in self.entries[self.start : start] if entry]
+        self.entries[self.start : start] = [None] * (start - self.start)
+        self.start = start
+        return dropped
+
+    def remove(self, offset: int) -> None:
+        """Compaction: the record leaves, the others keep their offsets."""
+        self.entries[offset] = None
+
+    def waiting(self) -> Iterator[Entry]:
+        return (entry for entry in self.entries if entry and entry.visible)
+
+
+@dataclass(slots=True, eq=False)
+class Topic:
+    id: str
+    logs: list[Log]
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """Of the consumer group. `instance` is set for a static member."""
+
+    id: str
+    instance: str
+    polled: float
+    joined: bool = False
+    generation: int = -1
+    assignment: list[Partition] = field(default_factory=list)
+    silent_since: float | None = None
+
+
+class Watcher(Protocol):
+    """Who is told of all that becomes durable."""
+
+    def on_record(self, at: Partition, entry: Entry) -> None:
+        """A record stands in the log; where it is transactional, perhaps for nothing."""
+
+    def on_visible(self, at: Partition, entry: Entry) -> None:
+        """A record can be seen by readers."""
+
+    def on_commit(self, at: Partition, committed: Committed) -> None:
+        """The group's offset of a partition has changed."""
+
+
+class Group:
+    """The coordinator of the consumer group: classic protocol, eager, range assignment."""
+
+    def __init__(self, broker: "Broker") -> None:
+        self._broker = broker
+        self.members: dict[str, Member] = {}
+        self.generation = 0
+        self.rebalancing_since: float | None = None
+        self.offsets: dict[Partition, Committed] = {}
+        self.pending: dict[Partition, list[Transaction]] = {}
+        self._names = 0
+
+    # ------------------------------------------------------------------ membership
+
+    def join(self, instance: str, now: float) -> Member:
+        """A new member; a static one takes the place of its predecessor, without a rebalance."""
+        self._names += 1
+        member = Member(f"m{self._names}", instance, now)
+        predecessor = next((each for each in self.members.values() if instance and each.instance == instance), None)
+        if predecessor:
+            del self.members[predecessor.id]
+            self.members[member.id] = member
+            if self.rebalancing_since is None:
+                member.generation, member.assignment, member.joined = self.generation, predecessor.assignment, True
+            else:
+                self.rejoin(member, now)
+        else:
+            self.members[member.id] = member
+            self.rebalance(now)
+            self.rejoin(member, now)
+        return member
+
+    def rejoin(self, member: Member, now: float) -> None:
+        member.joined = True
+        self._complete(now)
+
+    def leave(self, member: Member, now: float) -> None:
+        if self.members.pop(member.id, None):
+            self.rebalance(now)
+            self._complete(now)
+
+    def rebalance(self, now: float) -> None:
+        if self.rebalancing_since is None:
+            self.rebalancing_since = now
+            for member in self.members.values():
+                member.joined = False
+
+    def _complete(self, now: float) -> None:
+        """A new generation, once all members have joined."""
+        if self.rebalancing_since is not None and all(member.joined for member in self.members.values()):
+            self.rebalancing_since = None
+            self.generation += 1
+            order = sorted(self.members.values(), key=lambda member: (member.instance, member.id))
+            for member in order:
+                member.generation, member.assignment, member.polled = self.generation, [], now
+            for topic in self._broker.inputs:
+                _assign_range(order, topic, len(self._broker.topics[topic].logs))
+
+    def tick(self, now: float) -> None:
+        for member in list(self.members.values()):
+            silent = member.silent_since is not None and now - member.silent_since >= SESSION
+            since = self.rebalancing_since
+            late = since is not None and not member.joined and now - since >= MAX_POLL
+            if silent or late or (member.silent_since is None and now - member.polled > MAX_POLL):
+                self.leave(member, now)
+
+    # ------------------------------------------------------------------ offsets
+
+    def refusal(self, member_id: str, instance: str, generation: int) -> int | None:
+        """Why a commit by this member is refused: an error code."""
+        if generation < 0 and not member_id:
+            return KafkaError.UNKNOWN_MEMBER_ID if self.members else None
+        if member_id not in self.members:
+            taken = instance and any(member.instance == instance for member in self.members.values())
+            return KafkaError.FENCED_INSTANCE_ID if taken else KafkaError.UNKNOWN_MEMBER_ID
+        return KafkaError.ILLEGAL_GENERATION if generation != self.generation else None
+
+    def commit(self, at: Partition, committed: Committed) -> int | None:
+        """Accepted for every partition, owned or not (measured); None, or the error code."""
+        if len(committed.metadata) > METADATA_LIMIT:
+            return KafkaError.OFFSET_METADATA_TOO_LARGE
+        self.offsets[at] = committed
+        self._broker.watcher.on_commit(at, committed)
+        return None
+
+
+def _assign_range(order: list[Member], topic: str, partitions: int) -> None:
+    each, more = divmod(partitions, len(order) or 1)
+    first = 0
+    for index, member in enumerate(order):
+        count = each + (index < more)
+        member.assignment += [(topic, partition) for partition in range(first, first + count)]
+        first += count
+
+
+class Broker:
+    """Topics, the group that reads `inputs`, and the transaction coordinator."""
+
+    def __init__(self, partitions: dict[str, int], inputs: tuple[str, ...], watcher: Watcher) -> None:
+        self._ids = 0
+        self.now = 0.0
+        self.watcher = watcher
+        self.inputs = inputs
+        self.topics: dict[str, Topic] = {}
+        for name, count in partitions.items():
+            self.create(name, count)
+        self.group = Group(self)
+        self._epochs: dict[str, int] = {}
+        self._open: dict[str, Transaction] = {}
+        self._late: list[tuple[float, Transaction]] = []
+        self.changes = 0  # goes up with all that happens: unchanged means quiet
+
+    def create(self, name: str, partitions: int) -> None:
+        """A topic, or another one in the place of one of that name."""
+        self._ids += 1
+        self.topics[name] = Topic(f"topic-{self._ids}", [Log() for _ in range(partitions)])
+
+    def log(self, at: Partition) -> Log:
+        return self.topics[at[0]].logs[at[1]]
+
+    def tick(self, now: float) -> None:
+        self.now = now
+        self.group.tick(now)
+        for at, transaction in [late for late in self._late if late[0] <= now]:
+            self._late.remove((at, transaction))
+            if transaction.committed is None:
+                self.end(transaction.of, committed=True)
+        for transaction in list(self._open.values()):
+            if now - transaction.began >= transaction.timeout:
+                self.end(transaction.of, committed=False)
+                self._epochs[transaction.of] += 1  # its producer is fenced
+
+    @property
+    def open_transactions(self) -> list[Transaction]:
+        return list(self._open.values())
+
+    # ------------------------------------------------------------------ producers
+
+    def append(
+        self,
+        at: Partition,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp_ms: int,
+        transaction: Transaction | None = None,
+    ) -> Entry:
+        self.changes += 1
+        entry = self.log(at).append(key, value, timestamp_ms, transaction)
+        self.watcher.on_record(at, entry)
+        if transaction:
+            transaction.records.append((at, entry))
+        else:
+            self.watcher.on_visible(at, entry)
+        return entry
+
+    def init_transactions(self, transactional_id: str) -> int:
+        """The epoch of the new producer. An older one is fenced and its transaction aborted."""
+        if transactional_id in self._open:
+            self.end(transactional_id, committed=False)
+        self._epochs[transactional_id] = self._epochs.get(transactional_id, -1) + 1
+        return self._epochs[transactional_id]
+
+    def is_fenced(self, transactional_id: str, epoch: int) -> bool:
+        return self._epochs[transactional_id] != epoch
+
+    def transaction(self, transactional_id: str, timeout: float) -> Transaction:
+        """The open transaction of this id; it is opened where there is none."""
+        if transactional_id not in self._open:
+            self._open[transactional_id] = Transaction(transactional_id, self.now, timeout)
+        return self._open[transactional_id]
+
+    def add_offsets(
+        self, transaction: Transaction, member: tuple[str, str, int], offsets: dict[Partition, Committed]
+    ) -> int | None:
+        """Offsets into a transaction; None, or the error code. Without a member they are accepted unfenced (measured)."""
+        member_id, instance, generation = member
+        refusal = self.group.refusal(member_id, instance, generation) if member_id or generation >= 0 else None
+        if refusal is not None:
+            return refusal
+        if any(len(committed.metadata) > METADATA_LIMIT for committed in offsets.values()):
+            return KafkaError.OFFSET_METADATA_TOO_LARGE
+        for at in offsets:
+            self.group.pending.setdefault(at, []).append(transaction)
+        transaction.offsets |= offsets
+        return None
+
+    def end(self, transactional_id: str, *, committed: bool) -> None:
+        """Commit or abort: markers in every log, then the offsets."""
+        transaction = self._open.pop(transactional_id, None)
+        if transaction is None:
+            return
+        self.changes += 1
+        transaction.committed = committed
+        for log in transaction.logs:
+            log.mark(transaction, int(self.now * 1000))
+        for at, pending in self.group.pending.items():
+            self.group.pending[at] = [each for each in pending if each is not transaction]
+        if committed:
+            for at, entry in transaction.records:
+                self.watcher.on_visible(at, entry)
+            for at, offset in transaction.offsets.items():
+                self.group.commit(at, offset)
+
+    def end_later(self, transactional_id: str, seconds: float) -> None:
+        """A request to commit that is on its way for so long."""
+        if seconds == 0:
+            self.end(transactional_id, committed=True)
+        elif transactional_id in self._open:
+            self._late.append((self.now + seconds, self._open[transactional_id]))
+
+    def commit(
+        self, member: tuple[str, str, int], offsets: dict[Partition, Committed]
+    ) -> tuple[int | None, dict[Partition, int]]:
+        """A plain commit: the error code of the whole, and those of single partitions."""
+        refusal = self.group.refusal(*member)
+        if refusal is not None:
+            return refusal, {}
+        self.changes += 1
+        answers = {at: self.group.commit(at, committed) for at, committed in offsets.items()}
+        return None, {at: code for at, code in answers.items() if code is not None}

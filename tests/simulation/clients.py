@@ -1,0 +1,587 @@
+"""Stand-ins for confluent_kafka's Consumer, Producer and AdminClient over the model broker.
+
+What the client library adds to the broker: positions, callbacks inside poll() and consume(), queues, answers that come
+later. A `Host` decides what is left open (how much comes at once, what fails), and may end the process at any call.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NoReturn, Protocol
+
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, TopicPartition
+
+from tests.simulation.broker import MAX_POLL, Broker, Committed, Entry, Member, Partition, Transaction
+
+ANSWER_LATER = 3  # polls that the answer to a commit takes at most
+BACKGROUND = 0.5  # seconds between two tries of what a client repeats by itself
+
+Offsets = dict[Partition, Committed]
+
+
+class Host(Protocol):
+    """The process that the clients live in, as they see it."""
+
+    broker: Broker
+    dead: bool
+    """The process was killed: nothing it still does has any effect."""
+
+    def here(self, call: str) -> None:
+        """A call begins: the schedule may let others go first, or end the process here."""
+
+    def choose(self, options: int) -> int:
+        """One of so many courses of events; 0 is the one without complications."""
+
+    def wait(self, seconds: float) -> None:
+        """Time passes in this call."""
+
+    def fault(self, kind: str) -> bool:
+        """Whether this call is to fail so. Each fault that was planted happens once."""
+
+    def monotonic(self) -> float: ...
+
+    def broken(self, rule: str, what: str) -> NoReturn:
+        """The worker has done what it must never do."""
+
+    def note(self, what: str) -> None:
+        """For the table of what was exercised."""
+
+
+@dataclass(slots=True)
+class Part:
+    """A TopicPartition of an answer: only the client itself can set `error` of the real one."""
+
+    topic: str
+    partition: int
+    offset: int = OFFSET_INVALID
+    metadata: str | None = None
+    error: KafkaError | None = None
+
+
+class FakeConsumer:
+    """Classic protocol, eager; no auto commit; `auto.offset.reset` is `error`; read_committed."""
+
+    def __init__(self, host: Host, on_commit: Callable[[KafkaError | None, list[Part]], None], instance: str = "") -> None:
+        self._host = host
+        self._broker = host.broker
+        self._on_commit = on_commit
+        self._instance = instance
+        self._callbacks: dict[str, Callable[[Any, list[TopicPartition]], None]] = {}
+        self._member: Member | None = None
+        self._generation = -1  # of the assignment that the callback was told of
+        self._assigned: dict[Partition, int] = {}
+        self._topic_ids: dict[str, str] = {}
+        self._positions: dict[Partition, int] = {}
+        self._paused: set[Partition] = set()
+        self._off: set[Partition] = set()  # fetching has ended with an error
+        self._events: list[Message] = []
+        self._answers: list[tuple[int, KafkaError | None, list[Part]]] = []
+        self._polled = host.monotonic()
+        self._closed = False
+        self._assign_called = False
+
+    # ------------------------------------------------------------------ records
+
+    def subscribe(self, topics: list[str], *, on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
+        self._host.here("subscribe")
+        self._callbacks = {"assign": on_assign, "revoke": on_revoke, "lost": on_lost}
+
+    def poll(self, timeout: float = -1) -> Message | None:
+        self._begin("poll")
+        self._serve(self._host.choose(4) != 3)
+        messages = self._fetch(1)
+        if not messages:
+            self._host.wait(max(timeout, 0))
+            self._serve(self._host.choose(2) == 0)
+            messages = self._fetch(1)
+        return messages[0] if messages else None
+
+    def consume(self, num_messages: int = 1, timeout: float = -1) -> list[Message]:
+        self._begin("consume")
+        limit = (num_messages, 1, 2, 3)[self._host.choose(4)]
+        before = self._fetch(min(limit, self._host.choose(4) or num_messages))
+        if self._host.choose(2):
+            assignment = self._assigned
+            self._serve(True)
+            if assignment is not self._assigned and self._host.choose(2):
+                before = []  # the client has noticed in time that they are stale
+        return before + self._fetch(limit - len(before))
+
+    def _begin(self, call: str) -> None:
+        self._host.here(call)
+        if self._closed:
+            raise RuntimeError("Consumer closed")
+        now = self._host.monotonic()
+        if now - self._polled > MAX_POLL:
+            self._events.append(Message(error=KafkaError(KafkaError._MAX_POLL_EXCEEDED)))
+        self._polled = now
+        if self._member:
+            self._member.polled = self._broker.now
+
+    def _fetch(self, limit: int) -> list[Message]:
+        messages, self._events = self._events[:limit], self._events[limit:]
+        turn = self._host.choose(len(self._assigned) or 1)
+        order = list(self._assigned)
+        for at in order[turn:] + order[:turn]:
+            if at not in self._paused and at not in self._off:
+                messages += self._fetch_from(at, limit - len(messages))
+        return messages
+
+    def _fetch_from(self, at: Partition, limit: int) -> list[Message]:
+        if self._broker.topics[at[0]].id != self._topic_ids[at[0]]:
+            return self._stop(at, KafkaError.UNKNOWN_TOPIC_OR_PART)
+        log, position = self._broker.log(at), self._assigned[at]
+        if not log.start <= position <= log.end:
+            return self._stop(at, KafkaError._AUTO_OFFSET_RESET)
+        entries, passed = log.read(position, limit)
+        if passed > position:
+            self._assigned[at] = self._positions[at] = passed
+        return [_message(at, entry) for entry in entries]
+
+    def _stop(self, at: Partition, code: int) -> list[Message]:
+        self._off.add(at)
+        return [Message(topic=at[0], partition=at[1], error=KafkaError(code))]
+
+    # ------------------------------------------------------------------ the group
+
+    def _serve(self, group_too: bool) -> None:
+        """What happens inside poll(): answers to commits, then what the group wants."""
+        while self._answers and self._answers[0][0] <= 0:
+            _, error, parts = self._answers.pop(0)
+            self._call("on_commit", partial(self._on_commit, error, parts))
+        self._answers = [(polls - 1, error, parts) for polls, error, parts in self._answers]
+        if group_too and self._callbacks:
+            self._serve_group()
+
+    def _serve_group(self) -> None:
+        group, now, member = self._broker.group, self._broker.now, self._member
+        if member is None:
+            self._member = group.join(self._instance, now)
+        elif member.id not in group.members:
+            self._host.note("assignment lost")
+            self._take_away("lost")
+            self._member = group.join(self._instance, now)
+        elif group.rebalancing_since is not None and not member.joined:
+            if self._assigned:
+                self._host.note("revoke")
+                self._take_away("revoke")
+            if member.id in group.members:
+                group.rejoin(member, now)
+        if self._member and self._member.joined and self._member.generation != self._generation:
+            if group.rebalancing_since is None:
+                self._give(self._member)
+
+    def _give(self, member: Member) -> None:
+        self._generation = member.generation
+        self._assign_called = False
+        given = [TopicPartition(*at) for at in member.assignment]
+        self._host.note("assignment")
+        self._call("on_assign", lambda: self._callbacks["assign"](self, given))
+        if not self._assign_called:  # as the client: from the committed offsets
+            committed = self._broker.group.offsets
+            self.assign([TopicPartition(*at, committed[at].offset if at in committed else 0) for at in member.assignment])
+
+    def _take_away(self, how: str) -> None:
+        if self._assigned or how == "lost":
+            taken = [TopicPartition(*at) for at in self._assigned]
+            self._call(f"on_{how}", lambda: self._callbacks[how](self, taken))
+        self._drop_assignment()
+
+    def _drop_assignment(self) -> None:
+        self._assigned, self._positions, self._paused, self._off = {}, {}, set(), set()
+
+    def _call(self, name: str, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception as error:
+            if not self._host.dead:
+                self._host.broken("rule 12", f"{error!r} left {name}")
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        self._assign_called = True
+        self._drop_assignment()
+        self._assigned = {(each.topic, each.partition): each.offset for each in partitions}
+        self._topic_ids = {each.topic: self._broker.topics[each.topic].id for each in partitions}
+
+    def unassign(self) -> None:
+        self._drop_assignment()
+
+    def assignment(self) -> list[TopicPartition]:
+        return [TopicPartition(*at) for at in self._assigned]
+
+    def consumer_group_metadata(self) -> tuple[str, str, int]:
+        """Without a generation before the group has given one, and again once the client knows that it was expelled."""
+        member = self._member
+        if member is None or (member.id not in self._broker.group.members and self._host.choose(2)):
+            return "", self._instance, -1
+        return member.id, self._instance, member.generation
+
+    def close(self) -> None:
+        self._host.here("close")
+        member, group = self._member, self._broker.group
+        self._serve(group_too=False)
+        if member and member.id in group.members:
+            if self._assigned:
+                self._take_away("revoke")
+            if not self._instance:
+                group.leave(member, self._broker.now)
+            member.silent_since = self._broker.now
+        elif self._assigned:
+            self._take_away("lost")
+        self._closed = True
+        self._host.here("closed")
+
+    def silence(self, since: float | None) -> None:
+        """The process is frozen or dead since then; None: it lives."""
+        if self._member:
+            self._member.silent_since = since
+
+    # ------------------------------------------------------------------ positions
+
+    def position(self, partitions: Iterable[TopicPartition]) -> list[Part]:
+        self._host.here("position")
+        at = [(each.topic, each.partition) for each in partitions]
+        return [Part(*each, self._positions.get(each, OFFSET_INVALID)) for each in at]
+
+    def seek(self, to: TopicPartition) -> None:
+        self._host.here("seek")
+        at = to.topic, to.partition
+        if at not in self._assigned:
+            raise KafkaException(KafkaError(KafkaError._STATE))
+        self._assigned[at] = to.offset
+        self._positions.pop(at, None)  # unknown until the next record (measured)
+        self._off.discard(at)
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        self._host.note("pause")
+        self._paused |= {(each.topic, each.partition) for each in partitions} & self._assigned.keys()
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        self._paused -= {(each.topic, each.partition) for each in partitions}
+
+    def offsets_for_times(self, partitions: Iterable[TopicPartition], timeout: float = -1) -> list[Part]:
+        self._begin_request("offsets_for_times", timeout)
+        return [Part(each.topic, each.partition, self._offset_for_time(each)) for each in partitions]
+
+    def _offset_for_time(self, each: TopicPartition) -> int:
+        log = self._broker.log((each.topic, each.partition))
+        if each.offset == -2:
+            return log.start
+        if each.offset == -1:
+            return log.stable_end
+        later = (entry.offset for entry in log.waiting() if entry.timestamp_ms >= each.offset)
+        return next(later, -1)
+
+    def get_watermark_offsets(self, at: TopicPartition, timeout: float = -1, cached: bool = False) -> tuple[int, int]:
+        self._begin_request("get_watermark_offsets", timeout)
+        log = self._broker.log((at.topic, at.partition))
+        return log.start, log.stable_end
+
+    def list_topics(self, topic: str | None = None, timeout: float = -1) -> "Metadata":
+        self._begin_request("list_topics", timeout)
+        return Metadata.of(self._broker)
+
+    def _begin_request(self, call: str, timeout: float) -> None:
+        self._host.here(call)
+        if self._host.fault("request"):
+            self._host.wait(max(timeout, 0))
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    # ------------------------------------------------------------------ commits
+
+    def committed(self, partitions: Iterable[TopicPartition], timeout: float = -1) -> list[Part]:
+        """Waits for transactions that are about to change the answer, as the broker has the client do (KIP-447)."""
+        self._begin_request("committed", timeout)
+        at, group, waited = [(each.topic, each.partition) for each in partitions], self._broker.group, 0.0
+        while any(group.pending.get(each) for each in at):
+            self._host.note("waited for a transaction with offsets")
+            if waited >= timeout:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            self._host.wait(BACKGROUND)
+            self._host.here("committed")
+            waited += BACKGROUND
+        nul = "\0" * self._host.choose(2)
+        return [
+            Part(*each, group.offsets[each].offset, group.offsets[each].metadata + nul) if each in group.offsets else Part(*each)
+            for each in at
+        ]
+
+    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool = True) -> list[Part] | None:
+        self._host.here("commit")
+        wanted = _offsets(offsets)
+        error, errors = self._request_commit(wanted)
+        parts = [Part(*at, each.offset, each.metadata, _error(errors.get(at))) for at, each in wanted.items()]
+        if error is None and len(errors) == len(wanted) > 0:
+            error = next(iter(errors.values()))  # as the client: when all have failed, all of it has
+        self._host.note("commit failed" if error is not None else "commit failed in part" if errors else "commit")
+        if asynchronous:
+            if self._answers:
+                self._host.note("commit while another is on its way")
+            self._answers.append((self._host.choose(ANSWER_LATER + 1), _error(error), parts))
+            return None
+        self._host.here("commit answered")
+        if error is not None:
+            raise KafkaException(_error(error))
+        return parts
+
+    def _request_commit(self, wanted: Offsets) -> tuple[int | None, dict[Partition, int]]:
+        if self._host.fault("commit lost"):
+            return KafkaError._TRANSPORT, {}
+        failing = next((kind for kind in _PARTIAL if self._host.fault(kind)), None)
+        failed = {list(wanted)[-1 - self._host.choose(len(wanted))]} if failing and wanted else set()
+        accepted = {at: each for at, each in wanted.items() if at not in failed}
+        error, errors = self._broker.commit(self.consumer_group_metadata(), accepted)
+        if self._host.fault("commit answer lost"):
+            return KafkaError._TIMED_OUT, {}
+        return error, errors if error is not None else errors | dict.fromkeys(failed, _PARTIAL.get(failing or "", 0))
+
+
+_PARTIAL = {
+    "commit fails for one partition": KafkaError.UNKNOWN_TOPIC_OR_PART,
+    "commit is refused for one partition": KafkaError.TOPIC_AUTHORIZATION_FAILED,
+}
+_RETRIABLE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._TRANSPORT}
+
+
+def _error(code: int | None) -> KafkaError | None:
+    return None if code is None else KafkaError(code, None, False, code in _RETRIABLE, False)
+
+
+def _offsets(offsets: Iterable[TopicPartition]) -> Offsets:
+    return {(each.topic, each.partition): Committed(each.offset, each.metadata or "") for each in offsets}
+
+
+def _message(at: Partition, entry: Entry) -> Message:
+    return Message(
+        topic=at[0],
+        partition=at[1],
+        offset=entry.offset,
+        key=entry.key,
+        value=entry.value,
+        timestamp=(1, entry.timestamp_ms),
+    )
+
+
+Report = Callable[[KafkaError | None, Any], None]
+
+
+class FakeProducer:
+    """Idempotent, only failures reported; with `transactional_id` in transactions."""
+
+    def __init__(self, host: Host, room: int, wall_ms: Callable[[], int], transactional_id: str = "", timeout: float = 10) -> None:
+        self._host = host
+        self._broker = host.broker
+        self._room = room
+        self._wall_ms = wall_ms
+        self._id = transactional_id
+        self._timeout = timeout
+        self._epoch: int | None = None
+        self._open: Transaction | None = None
+        self._begun = False
+        self._must_abort = False
+        self._fatal = False
+        self._in_doubt = False  # a commit was asked for and not answered: it may still be carried out
+        self._queue: list[tuple[str, bytes, bytes, Report | None]] = []
+        self._unanswered: list[tuple[str, bytes, bytes, Report | None]] = []  # in the log, but we do not know it yet
+
+    def __len__(self) -> int:
+        return len(self._queue) + len(self._unanswered)
+
+    def produce(self, topic: str, value: bytes, key: bytes, on_delivery: Report | None = None, **_more: Any) -> None:
+        self._host.here("produce")
+        if self._id and not self._begun:
+            raise KafkaException(KafkaError(KafkaError._STATE))
+        if len(self) >= self._room:
+            self._host.note("producer queue full")
+            raise BufferError
+        if self._fatal:
+            raise KafkaException(KafkaError(KafkaError._FATAL, None, True, False, False))
+        self._queue.append((topic, value, key, on_delivery))
+        self._background()
+
+    def poll(self, timeout: float = -1) -> int:
+        self._host.here("producer.poll")
+        self._exchange(max(timeout, 0))
+        return 0
+
+    def flush(self, timeout: float = -1) -> int:
+        self._host.here("flush")
+        self._exchange(max(timeout, 0))
+        return len(self)
+
+    def _exchange(self, timeout: float) -> None:
+        if self._host.fault("broker slow"):
+            self._host.note("flush not in time")
+            self._host.wait(timeout)
+            return
+        self._send(len(self._queue))
+        if self._unanswered and self._host.choose(3) == 2:
+            self._host.note("acknowledged later")
+            self._host.wait(timeout)
+            return
+        self._unanswered = []
+
+    def _background(self) -> None:
+        if self._host.choose(3):
+            self._send(self._host.choose(len(self._queue) + 1))
+
+    def leave_behind(self, number: int) -> None:
+        """The process is killed: so many records of the queue were on the way already."""
+        for topic, value, key, _ in self._queue[:number]:
+            if not self._id:
+                self._append(topic, key, value)
+
+    def _send(self, number: int) -> None:
+        for _ in range(number):
+            record = self._queue.pop(0)
+            topic, value, key, report = record
+            if self._host.fault("produce fails"):
+                self._fail(report, KafkaError._MSG_TIMED_OUT)
+            elif self._host.fault("produce fails yet arrives"):
+                self._append(topic, key, value)
+                self._fail(report, KafkaError._MSG_TIMED_OUT)
+            elif self._id and self._is_fenced():
+                self._fatal = True
+                self._fail(report, KafkaError._FENCED)
+            else:
+                self._append(topic, key, value)
+                self._unanswered.append(record)
+
+    def _fail(self, report: Report | None, code: int) -> None:
+        self._host.note("delivery failed")
+        self._must_abort = True
+        if report:
+            report(KafkaError(code), Message())
+
+    def _append(self, topic: str, key: bytes, value: bytes) -> None:
+        transaction = self._join_transaction() if self._id else None
+        partition = sum(key) % len(self._broker.topics[topic].logs)
+        self._broker.append((topic, partition), key, value, self._wall_ms(), transaction)
+
+    # ------------------------------------------------------------------ transactions
+
+    def _is_fenced(self) -> bool:
+        return self._epoch is None or self._broker.is_fenced(self._id, self._epoch)
+
+    def _join_transaction(self) -> Transaction:
+        self._open = self._broker.transaction(self._id, self._timeout)
+        return self._open
+
+    def init_transactions(self, timeout: float = -1) -> None:
+        self._begin("init_transactions", timeout)
+        self._epoch = self._broker.init_transactions(self._id)
+
+    def begin_transaction(self) -> None:
+        self._host.here("begin_transaction")
+        if self._epoch is None or self._begun:
+            raise KafkaException(KafkaError(KafkaError._STATE))
+        self._raise_if_fenced()
+        self._begun, self._must_abort, self._open = True, False, None
+        self._host.note("transaction")
+
+    def send_offsets_to_transaction(self, offsets: list[TopicPartition], group: Any, timeout: float = -1) -> None:
+        self._begin("send_offsets_to_transaction", timeout, in_transaction=True)
+        code = self._broker.add_offsets(self._join_transaction(), group, _offsets(offsets))
+        if code is not None:
+            self._abortable(code)
+
+    def commit_transaction(self, timeout: float = -1) -> None:
+        self._begin("commit_transaction", timeout, in_transaction=True)
+        self._exchange(0)
+        self._send(len(self._queue))
+        self._raise_if_fenced()
+        if self._must_abort:
+            self._abortable(KafkaError._STATE)
+        if self._host.fault("transaction answer lost"):
+            self._broker.end_later(self._id, self._host.choose(3))
+            self._in_doubt = True
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, None, False, True, False))
+        self._end(committed=True)
+        self._host.here("transaction committed")
+
+    def abort_transaction(self, timeout: float = -1) -> None:
+        self._begin("abort_transaction", timeout)
+        if self._in_doubt:
+            raise KafkaException(KafkaError(KafkaError._CONFLICT))
+        self._host.note("transaction aborted")
+        self._queue = []
+        self._end(committed=False)
+
+    def _end(self, *, committed: bool) -> None:
+        self._queue, self._unanswered, self._begun, self._must_abort = [], [], False, False
+        if self._open:
+            self._broker.end(self._id, committed=committed)
+            self._open = None
+
+    def _begin(self, call: str, timeout: float, *, in_transaction: bool = False) -> None:
+        self._host.here(call)
+        if in_transaction and not self._begun:
+            raise KafkaException(KafkaError(KafkaError._STATE))
+        if self._epoch is not None:
+            self._raise_if_fenced()
+        if in_transaction and self._must_abort:
+            self._abortable(KafkaError._STATE)
+        if self._host.fault("transaction fails"):
+            self._host.wait(max(timeout, 0))
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, None, False, True, False))
+
+    def _raise_if_fenced(self) -> None:
+        if self._fatal or self._is_fenced():
+            self._fatal = True
+            self._host.note("producer fenced")
+            raise KafkaException(KafkaError(KafkaError._FENCED, None, True, False, False))
+
+    def _abortable(self, code: int) -> NoReturn:
+        self._must_abort = True
+        raise KafkaException(KafkaError(code, None, False, False, True))
+
+
+@dataclass(slots=True)
+class TopicMetadata:
+    partitions: dict[int, object]
+
+
+@dataclass(slots=True)
+class Metadata:
+    topics: dict[str, TopicMetadata]
+    cluster_id: str = "model"
+
+    @staticmethod
+    def of(broker: Broker) -> "Metadata":
+        counts = {name: len(topic.logs) for name, topic in broker.topics.items()}
+        return Metadata({name: TopicMetadata(dict.fromkeys(range(count))) for name, count in counts.items()})
+
+
+@dataclass(slots=True)
+class Answer:
+    """A future whose answer is there already."""
+
+    value: Any
+
+    def result(self, timeout: float | None = None) -> Any:
+        return self.value
+
+
+@dataclass(slots=True)
+class Described:
+    topic_id: str
+
+
+class FakeAdmin:
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def list_topics(self, topic: str | None = None, timeout: float = -1) -> Metadata:
+        self._begin("list_topics", timeout)
+        return Metadata.of(self._host.broker)
+
+    def describe_topics(self, topics: Any, request_timeout: float = -1) -> dict[str, Answer]:
+        self._begin("describe_topics", request_timeout)
+        names = [name for name in self._host.broker.topics]
+        return {name: Answer(Described(self._host.broker.topics[name].id)) for name in names}
+
+    def _begin(self, call: str, timeout: float) -> None:
+        self._host.here(call)
+        if self._host.fault("request"):
+            self._host.wait(max(timeout, 0))
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))

@@ -1,0 +1,308 @@
+"""A ledger of every fragment, and the promises of DESIGN 6 checked against it: at every commit, and at the end.
+
+Knows what was sent and what stands in the logs and commits; knows nothing of the worker's own bookkeeping. It reads a
+commit as the next owner would: everything below the offset, and what the map calls finished, will never be read again.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+from tests.simulation.broker import METADATA_LIMIT, Broker, Committed, Entry, Partition
+from utils.offsets import FINISHED, OffsetMap
+
+_decode = OffsetMap.decode  # as it was before any mutant
+
+FORWARDED, FILTERED, TWOFOLD, FAILING, FAILING_FOR_A_WHILE = "forwarded", "filtered", "twofold", "failing", "failing for a while"
+
+
+@dataclass(slots=True, eq=False)
+class Sent:
+    """A fragment in the ledger, or what looks like one. `uid` is in its content, and so in every result made of it."""
+
+    uid: int
+    at: Partition
+    entry: Entry
+    id: str | None
+    round: int
+    sent: float
+    honest: bool
+    excused: bool = False  # deleted, or passed over, from outside before it was done
+
+    @property
+    def is_valid(self) -> bool:
+        return self.id is not None
+
+
+Parts = tuple[int, ...]  # the uids that a result is made of, in the order of the input topics
+
+
+@dataclass
+class Oracle:
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    exactly_once: bool
+    message_timeout: float
+    strict_eviction: bool = True
+
+    broker: Broker = field(init=False)
+    sent: dict[int, Sent] = field(default_factory=dict)
+    at: dict[Partition, dict[int, Sent]] = field(default_factory=dict)
+    by_id: dict[str, list[Sent]] = field(default_factory=dict)
+    results: dict[Parts, Counter[tuple[str, int]]] = field(default_factory=dict)
+    made: dict[int, list[Parts]] = field(default_factory=dict)
+    called: set[int] = field(default_factory=set)
+    """The uids that process() was called with."""
+    failing: set[str] = field(default_factory=lambda: {FAILING, FAILING_FOR_A_WHILE})
+    """What process() raises for."""
+    finished: dict[Partition, bytes] = field(default_factory=dict)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    destroyed: bool = False
+    """Offsets or maps were destroyed from outside: what was done may be done again."""
+    torn: bool = False
+    """A commit was carried out for some of its partitions only: the others may repeat what these have finished."""
+    disturbed: bool = False
+    """Something has happened after which at-least-once may repeat results."""
+
+    # ------------------------------------------------------------------ what is told
+
+    def is_sent(self, sent: Sent) -> None:
+        self.sent[sent.uid] = sent
+        self.at.setdefault(sent.at, {})[sent.entry.offset] = sent
+        if sent.id is not None:
+            self.by_id.setdefault(sent.id, []).append(sent)
+
+    def is_called(self, message: dict[str, object]) -> str:
+        """process() is called with this message; returns what it is to do."""
+        parts = self._parts(message)
+        self.called |= set(parts or ())
+        return behaviour(str(message["id"]))
+
+    def on_record(self, at: Partition, entry: Entry) -> None:
+        if at[0] in self.outputs:
+            message = json.loads(entry.value or b"null")
+            if self._parts(message) and entry.key != str(message["id"]).encode():
+                self._broken("I2", f"the key of {message} is {entry.key!r}")
+
+    def on_visible(self, at: Partition, entry: Entry) -> None:
+        if at[0] not in self.outputs:
+            return
+        message = json.loads(entry.value or b"null")
+        parts = self._parts(message)
+        if parts is None:
+            return
+        which = at[0], message.get("part", 0)
+        if parts not in self.results:
+            self.results[parts] = Counter()
+            for uid in parts:
+                self.made.setdefault(uid, []).append(parts)
+        self.results[parts][which] += 1
+        if self.exactly_once and not self.destroyed:
+            again = [uid for uid in parts if len(self.made[uid]) > 1]
+            if self.results[parts][which] > 1 or again:
+                self._broken("I1", f"twice in {at[0]}: {message}")
+
+    def on_commit(self, at: Partition, committed: Committed) -> None:
+        if at[0] not in self.inputs:
+            return
+        finished = self._finished(at, committed)
+        if finished is None:
+            return
+        before = self.finished.get(at, b"")
+        if finished != before:
+            self._check_commit(at, committed, finished, before)
+            self.finished[at] = finished
+
+    def is_reset(self, at: Partition, committed: Committed | None) -> None:
+        """Another tool has changed the committed offset, or its map, or deleted both."""
+        self.destroyed = True
+        skipped = committed.offset if committed else 0
+        for offset, sent in self.at.get(at, {}).items():
+            if offset < skipped:
+                sent.excused = True
+        self.finished[at] = b"\x01" * skipped
+
+    def is_deleted(self, at: Partition, entry: Entry) -> None:
+        """Retention or compaction has removed a record."""
+        if sent := self.at.get(at, {}).get(entry.offset):
+            sent.excused = True
+
+    def is_made_again(self, topic: str) -> None:
+        """The topic was deleted and created again: none of its records is there any more."""
+        self.destroyed = True
+        for at in [at for at in self.at if at[0] == topic]:
+            for sent in self.at.pop(at).values():
+                sent.excused = True
+            self.finished.pop(at, None)
+
+    # ------------------------------------------------------------------ questions of the schedule
+
+    def is_done(self, sent: Sent) -> bool:
+        """Whether this fragment stands in a result everywhere it should, or process() filtered it."""
+        if not self.outputs or behaviour(sent.id or "") == FILTERED:
+            return sent.uid in self.called
+        return any(self._is_complete(parts) for parts in self.made.get(sent.uid, ()))
+
+    def is_over(self, id: str) -> bool:
+        """Whether all fragments of an id are done and durably so: it may be used again."""
+        return all(self._is_finished(sent) and self.is_done(sent) for sent in self.by_id[id])
+
+    def lacking(self, id: str) -> list[str]:
+        """The topics in which the present round of this id has no fragment."""
+        last = max(sent.round for sent in self.by_id[id])
+        has = {sent.at[0] for sent in self.by_id[id] if sent.round == last}
+        return [topic for topic in self.inputs if topic not in has]
+
+    # ------------------------------------------------------------------ the end
+
+    def check_end(self, *, evicted: bool) -> None:
+        """When all is quiet. `evicted`: what could not be completed has been given up by now."""
+        if self.broker.open_transactions:
+            self._broken("I4", f"open transactions: {[each.of for each in self.broker.open_transactions]}")
+        for topic in self.inputs:
+            for number, log in enumerate(self.broker.topics[topic].logs):
+                self._check_end_of((topic, number), log.stable_end, evicted)
+        for id in self.by_id:
+            self._check_end_of_id(id)
+        if not self.exactly_once and not self.disturbed:
+            for parts, counts in self.results.items():
+                if max(counts.values()) > 1:
+                    self._broken("I1", f"twice without a fault: {[self.sent[uid].id for uid in parts]}")
+
+    def duplicates(self) -> int:
+        return sum(count - 1 for counts in self.results.values() for count in counts.values())
+
+    def _check_end_of(self, at: Partition, end: int, evicted: bool) -> None:
+        committed = self.broker.group.offsets.get(at)
+        finished = self.finished.get(at, b"")
+        if committed is None or len(finished) != end:
+            self._broken("I5", f"{name(at)} ends at {end}, read and committed up to {len(finished)}")
+            return
+        for offset, state in enumerate(finished):
+            sent = self.at.get(at, {}).get(offset)
+            if state != FINISHED and sent is not None:
+                if evicted and behaviour(sent.id or "") not in self.failing:
+                    self._broken("I5", f"{self._text(sent)} still waits")
+                elif self._was_to_go(sent):
+                    self._broken("I1", f"{self._text(sent)} waits, and its group is complete")
+            elif state != FINISHED and committed.offset <= offset:
+                self._broken("I5", f"{name(at)}:{offset} is waited for, and there is no such record")
+
+    def _was_to_go(self, sent: Sent) -> bool:
+        """Whether a waiting fragment has mates that wait too, one of every topic."""
+        assert sent.id is not None
+        waiting = {each.at[0] for each in self.by_id[sent.id] if not self._is_finished(each) and self._is_there(each)}
+        return len(waiting) == len(self.inputs) and behaviour(sent.id) not in self.failing
+
+    def _check_end_of_id(self, id: str) -> None:
+        fragments = self.by_id[id]
+        for number in range(max(sent.round for sent in fragments) + 1):
+            ours = [sent for sent in fragments if sent.round == number]
+            if self._must_be_joined(ours) and not any(self.is_done(sent) for sent in ours):
+                self._broken("I1", f"lost: {[self._text(sent) for sent in ours]}")
+
+    def _must_be_joined(self, fragments: list[Sent]) -> bool:
+        """Whether nothing excuses that there is no result of these fragments of one id."""
+        there = [sent for sent in fragments if sent.entry.visible and not sent.excused]
+        if len({sent.at[0] for sent in there}) < len(self.inputs) or len(there) < len(fragments):
+            return False
+        if behaviour(there[0].id or "") in self.failing:
+            return False
+        span = max(sent.sent for sent in there) - min(sent.sent for sent in there)
+        return span < self.message_timeout and self.strict_eviction and all(sent.honest for sent in there)
+
+    # ------------------------------------------------------------------ a commit
+
+    def _finished(self, at: Partition, committed: Committed) -> bytes | None:
+        """The state of every offset from 0 on, as the next owner will have it."""
+        if len(committed.metadata) > METADATA_LIMIT:
+            self._broken("I6", f"a map of {len(committed.metadata)} characters")
+        loaded = _decode(committed.metadata, self.broker.topics[at[0]].id, committed.offset)
+        if loaded is None:
+            topic_id = committed.metadata.split(":")[1:2]
+            if topic_id and topic_id != [self.broker.topics[at[0]].id]:
+                return None  # by a worker that does not know yet that the topic was made again
+            self._broken("rule 3", f"{name(at)} is committed at {committed.offset} without its map: {committed.metadata!r}")
+            return None
+        return b"\x01" * committed.offset + loaded.states
+
+    def _check_commit(self, at: Partition, committed: Committed, finished: bytes, before: bytes) -> None:
+        log = self.broker.log(at)
+        if len(finished) > log.end:
+            self._broken("I3", f"{name(at)} is committed up to {len(finished)}, beyond its end, {log.end}")
+        for offset, state in enumerate(before[: len(finished)]):
+            if state == FINISHED != finished[offset] and not self.destroyed:
+                self._broken("rule 1", f"{name(at)}:{offset} was finished by an earlier commit and is not in this one")
+                return
+        if len(finished) < len(before) and not self.destroyed and FINISHED in before[len(finished) :]:
+            self._broken("rule 1", f"{name(at)} was known up to {len(before)}, in this commit up to {len(finished)}")
+        for offset, state in enumerate(finished):
+            if state == FINISHED and before[offset : offset + 1] != b"\x01":
+                self._check_finished(at, offset)
+
+    def _check_finished(self, at: Partition, offset: int) -> None:
+        sent = self.at.get(at, {}).get(offset)
+        log = self.broker.log(at)
+        if offset >= log.stable_end:
+            self._broken("I3", f"{name(at)}:{offset} is finished, and readers cannot see it yet")
+        if sent is None or not self._is_there(sent) or not sent.is_valid:
+            return
+        if not (self.is_done(sent) or self._is_superseded(sent) or self._may_be_evicted(sent)):
+            self._broken("I3", f"{self._text(sent)} is finished in a commit, and nothing has become of it")
+
+    def _is_superseded(self, sent: Sent) -> bool:
+        later = (each for each in self.by_id[sent.id or ""] if each.at == sent.at)
+        return any(each.entry.offset > sent.entry.offset and each.entry.visible for each in later)
+
+    def _may_be_evicted(self, sent: Sent) -> bool:
+        since = sent.sent if sent.honest else min(each.sent for each in self.sent.values())
+        if self.broker.now - since <= self.message_timeout:
+            return False
+        ours = [each for each in self.by_id[sent.id or ""] if each.round == sent.round]
+        return not self._must_be_joined(ours) or any(self.is_done(each) for each in ours if each is not sent)
+
+    # ------------------------------------------------------------------ results
+
+    def _parts(self, message: object) -> Parts | None:
+        """What a message is made of. Complains unless that is one fragment of every topic, all of one id and round."""
+        content = message.get("content") if isinstance(message, dict) else None
+        if not isinstance(message, dict) or not isinstance(content, dict) or set(content) != set(self.inputs):
+            self._broken("I2", f"not one fragment of every topic: {message}")
+            return None
+        parts = [self.sent.get(content[topic]) for topic in self.inputs]
+        fragments = [sent for sent in parts if sent]
+        if any(sent.at[0] != topic for sent, topic in zip(fragments, self.inputs, strict=False)) or len(fragments) < len(parts):
+            self._broken("I2", f"foreign fragments: {message}")
+            return None
+        if {sent.id for sent in fragments} != {str(message["id"])}:
+            self._broken("I2", f"fragments of several ids: {message}")
+        if any(sent.entry.transaction and sent.entry.transaction.committed is not True for sent in fragments):
+            self._broken("I2", f"a fragment that was aborted, or may be: {message}")
+        if len({sent.round for sent in fragments}) > 1 and not self.destroyed and not self.torn:
+            self._broken("I2", f"a finished fragment joined with a new one: {[self._text(sent) for sent in fragments]}")
+        return tuple(sent.uid for sent in fragments)
+
+    def _is_complete(self, parts: Parts) -> bool:
+        expected = 2 if behaviour(self.sent[parts[0]].id or "") == TWOFOLD else 1
+        return len(self.results[parts]) == expected * len(self.outputs)
+
+    def _is_finished(self, sent: Sent) -> bool:
+        return self.finished.get(sent.at, b"")[sent.entry.offset : sent.entry.offset + 1] == b"\x01"
+
+    def _is_there(self, sent: Sent) -> bool:
+        return sent.entry.visible and not sent.excused
+
+    def _text(self, sent: Sent) -> str:
+        return f"id {sent.id} at {name(sent.at)}:{sent.entry.offset}"
+
+    def _broken(self, rule: str, what: str) -> None:
+        self.problems.append((rule, what))
+
+
+def behaviour(id: str) -> str:
+    """What process() does with an id: a number and, for some, a letter."""
+    return {"n": FILTERED, "t": TWOFOLD, "f": FAILING, "w": FAILING_FOR_A_WHILE}.get(id[-1:], FORWARDED)
+
+
+def name(at: Partition) -> str:
+    return f"{at[0]}[{at[1]}]"

@@ -1,0 +1,329 @@
+"""One process of a worker: the real Worker, supervised as in main.py, over stand-ins for its clients and its executor.
+
+It runs in a thread, but only while the schedule lets it: each call of a client is a point where it may be stopped.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn, Protocol, cast
+
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+import main
+from config import ConfigError
+from framework import Worker
+from tests.simulation.broker import SESSION, Broker
+from tests.simulation.clients import FakeAdmin, FakeConsumer, FakeProducer
+from utils.aggregator import Group
+from utils.delivery import AtLeastOnce, Delivery, DeliveryFailed, ExactlyOnce
+from utils.executor import Outcome, Process, attempt
+from utils.kafka_clients import Intake, Locator
+from utils.metrics import Counters
+
+WALL = 1_700_000_000.0  # seconds since the epoch when the model's clock says 0
+STUCK = 20_000  # calls of clients within one turn of the loop
+EXPECTED = (KafkaException, DeliveryFailed, ConfigError)  # with these a worker may end; anything else is a defect
+
+
+class Killed(BaseException):
+    """The process is gone. Not an Exception: nothing in a worker may catch it."""
+
+
+class Violation(AssertionError):
+    """The worker broke a promise."""
+
+    def __init__(self, rule: str, what: str) -> None:
+        super().__init__(f"{rule}: {what}")
+        self.rule = rule
+
+
+class World(Protocol):
+    """What all processes share."""
+
+    broker: Broker
+    planted: dict[str, int]
+    """Faults that are still to happen, by kind."""
+
+    def advance(self, seconds: float) -> None: ...
+
+    def note(self, what: str) -> None: ...
+
+    def trace(self, who: str, what: str) -> None: ...
+
+
+class Options(Protocol):
+    """What a schedule fixes for all its workers."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    exactly_once: bool
+    static: bool
+    message_timeout: float
+    max_pending_bytes: int
+    producer_room: int
+
+
+class ModelProcess:
+    """A thread that has the word only between `resume()` and the next point where it is stopped. Implements Host."""
+
+    def __init__(self, name: str, world: World, options: Options, process: Process, number: int) -> None:
+        self.name = name
+        self.world = world
+        self.broker = world.broker
+        self.counters = Counters()
+        self.dead = False
+        self.ended = False
+        self.frozen = False
+        self.error: BaseException | None = None  # what the process ended with
+        self.worker: Worker | None = None
+        self.producer: FakeProducer | None = None
+        self.consumer: FakeConsumer | None = None
+        self.restarts = 0
+        self._options = options
+        self._process = process
+        self._number = number
+        self._calls = 0  # until it is stopped
+        self._to_turn = True  # stopped at the next turn of the loop
+        self._chance = 0
+        self._go, self._stopped = threading.Lock(), threading.Lock()
+        self._go.acquire()
+        self._stopped.acquire()
+        self._stopping = Stopping(self)
+        self._thread = threading.Thread(target=self._live, daemon=True)
+        self._thread.start()
+
+    # ------------------------------------------------------------------ what the schedule does
+
+    def resume(self, quirk: int, calls: int = STUCK, *, to_turn: bool = True) -> None:
+        """Run for so many calls, or to the next turn of the loop. `quirk` decides what the calls leave open."""
+        if self.ended:
+            return
+        self._chance, self._calls, self._to_turn = quirk, calls, to_turn
+        self._go.release()
+        self._stopped.acquire()
+        if self._calls <= 0 and calls == STUCK and not self.ended:
+            raise Violation("liveness", f"{self.name} does not come to an end of its turn")
+        if isinstance(self.error, Violation):
+            raise self.error
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        self._stopping.is_requested = True
+
+    def kill(self, left_behind: int = 0) -> None:
+        """SIGKILL, at the call where it stands."""
+        if self.producer and not self.ended:
+            self.producer.leave_behind(left_behind)
+        self.freeze()
+        self.dead = True
+        while not self.ended:
+            self._go.release()
+            self._stopped.acquire()
+
+    def freeze(self) -> None:
+        if not self.frozen and self.consumer and not self.ended:
+            self.consumer.silence(self.broker.now)
+        self.frozen = True
+
+    def thaw(self) -> None:
+        if self.frozen and self.consumer and not self.dead:
+            self.consumer.silence(None)
+        self.frozen = False
+
+    # ------------------------------------------------------------------ the process
+
+    def _live(self) -> None:
+        self._go.acquire()
+        try:
+            if not self.dead:
+                main.supervise(self._build, self.counters, cast(threading.Event, self._stopping))
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.ended = True
+            self._stopped.release()
+
+    def _build(self) -> Worker:
+        """As main.build_worker, and a check that a worker ends with no error but those that it is made for."""
+        worker, run = self._built()
+
+        def checked() -> None:
+            try:
+                run()
+            except EXPECTED as error:
+                self.restarts += 1
+                self.note(f"restart after {type(error).__name__}")
+                self.trace(f"restart after {error!r}")
+                raise
+            except Exception as error:
+                raise Violation("unexpected error", repr(error)) from error
+
+        worker.run = checked  # type: ignore[method-assign]
+        self.worker = worker
+        return worker
+
+    def _built(self) -> tuple[Worker, Callable[[], None]]:
+        options = self._options
+        instance = f"{self.name}" if options.static else ""
+        self.here("build")
+        delivery = self._delivery(instance)
+        self.consumer = FakeConsumer(self, cast(Any, delivery.on_commit), instance)
+        consumer = cast(Consumer, self.consumer)
+        admin = cast(AdminClient, FakeAdmin(self))
+        worker = Worker(
+            topics_input=options.inputs,
+            message_timeout=options.message_timeout,
+            max_pending_bytes=options.max_pending_bytes,
+            commit_interval=0.1,
+            shutdown_timeout=4.0,
+            consumer=consumer,
+            intake=Intake(consumer, self.monotonic),
+            delivery=delivery,
+            executor=ScheduledExecutor(self, self._process),
+            locate=Locator(admin, options.inputs, options.message_timeout, self.counters, self.wall),
+            counters=self.counters,
+            stopping=cast(threading.Event, self._stopping),
+            clock=self.monotonic,
+            wall_clock=self.wall,
+        )
+        return worker, worker.run
+
+    def _delivery(self, instance: str) -> Delivery:
+        options = self._options
+        identity = f"group-{instance or f'{self.name}-{self._number}-{self.restarts}'}" if options.exactly_once else ""
+        self.producer = FakeProducer(self, options.producer_room, lambda: int(self.wall() * 1000), identity, SESSION)
+        producer = cast(Producer, self.producer)
+        return (ExactlyOnce if options.exactly_once else AtLeastOnce)(producer, options.outputs)
+
+    # ------------------------------------------------------------------ Host: what the clients see
+
+    def here(self, call: str) -> None:
+        if self.dead:
+            raise Killed
+        self._calls -= 1
+        if self._calls <= 0:
+            self._pause()
+        self.trace(call)
+
+    def at_turn(self) -> None:
+        """The loop begins its next turn."""
+        if self.dead:
+            raise Killed
+        if self._to_turn:
+            self._pause()
+
+    def _pause(self) -> None:
+        self._stopped.release()
+        self._go.acquire()
+        if self.dead:
+            raise Killed
+
+    def choose(self, options: int) -> int:
+        if not self._chance:
+            return 0
+        self._chance = self._chance * 1103515245 + 12345 & 0x7FFFFFFF
+        return (self._chance >> 12) % options
+
+    def wait(self, seconds: float) -> None:
+        self.world.advance(seconds)
+
+    def fault(self, kind: str) -> bool:
+        planted = self.world.planted
+        if not planted.get(kind):
+            return False
+        planted[kind] -= 1
+        self.note(kind)
+        self.trace(f"FAULT {kind}")
+        return True
+
+    def monotonic(self) -> float:
+        return self.broker.now + 1000 * self._number
+
+    def wall(self) -> float:
+        return WALL + self.broker.now
+
+    def broken(self, rule: str, what: str) -> NoReturn:
+        self.error = Violation(rule, f"{self.name}: {what}")
+        raise Killed
+
+    def note(self, what: str) -> None:
+        self.world.note(what)
+
+    def trace(self, what: str) -> None:
+        self.world.trace(self.name, what)
+
+
+class Stopping:
+    """The event of SIGTERM. Being asked for it is how the loop shows that it begins its next turn."""
+
+    def __init__(self, process: ModelProcess) -> None:
+        self._process = process
+        self.is_requested = False
+
+    def is_set(self) -> bool:
+        self._process.at_turn()
+        return self.is_requested
+
+    def sleep(self, seconds: float) -> None:
+        """In place of main._sleep()."""
+        self._process.here("sleep")
+        if not self.is_requested:
+            self._process.wait(seconds)
+
+
+def sleep(seconds: float, stopping: threading.Event) -> None:
+    """main._sleep in model time."""
+    cast(Stopping, stopping).sleep(seconds)
+
+
+class ScheduledExecutor:
+    """Completes groups in the order and at the moments that the schedule draws. An Executor."""
+
+    def __init__(self, host: ModelProcess, process: Process) -> None:
+        self._host = host
+        self._process = process
+        self._waiting: list[Group] = []
+        self._running: list[Group] = []
+        self._done: list[Outcome] = []
+        self.in_flight = 0
+
+    def submit(self, groups: list[Group]) -> None:
+        self._host.here("submit")
+        self._waiting += groups
+        self.in_flight += len(groups)
+
+    def collect(self, timeout: float) -> list[Outcome]:
+        self._host.here("collect")
+        if not self.in_flight:
+            return []
+        if not self._work():
+            self._host.wait(timeout)
+        collected, self._done = self._done, []
+        self.in_flight -= len(collected)
+        return collected
+
+    def _work(self) -> bool:
+        """Start calls and end some, oldest first or not; whether any outcome is there."""
+        course = self._host.choose(4)
+        started = self._host.choose(len(self._waiting) + 1) if course else len(self._waiting)
+        self._running += self._waiting[:started]
+        self._waiting = self._waiting[started:]
+        ended = self._host.choose(len(self._running) + 1) if course else len(self._running)
+        for _ in range(ended):
+            group = self._running.pop(self._host.choose(len(self._running)))
+            self._done.append(attempt(self._process, group, "name"))
+        return bool(self._done)
+
+    def cancel(self) -> None:
+        self.in_flight -= len(self._waiting)
+        self._waiting = []
+
+    def drop(self) -> None:
+        """What runs goes on, as a thread would, and its outcomes are forgotten."""
+        for group in self._running:
+            attempt(self._process, group, "name")
+        self._waiting, self._running, self._done, self.in_flight = [], [], [], 0
+
+    def close(self) -> None:
+        self.drop()

@@ -1,0 +1,182 @@
+"""What a simulation run consists of: the setup that stays, and the list of actions. Both can be drawn, printed, shrunk."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from typing import NamedTuple
+
+LENGTH = 80  # actions in a drawn schedule
+HEADER = 12  # bytes that draw the setup
+BYTES = HEADER + 3 * LENGTH
+
+INPUTS = ("a", "b", "c")
+OUTPUTS = ("x", "y")
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The defaults are the simplest case; a failing schedule is shrunk towards them."""
+
+    topics: int = 2
+    partitions: int = 1
+    workers: int = 1
+    out: int = 1
+    exactly_once: bool = False
+    static: bool = False
+    quirks: bool = False  # the clients' calls take all courses, not only the one without complications
+    crashes: bool = False
+    freezes: bool = False
+    rebalances: bool = False
+    faults: bool = False  # of requests
+    transactions: bool = False  # of those who feed
+    odd: bool = False  # duplicates, invalid messages, ids used again, process() that filters or fails
+    evictions: bool = False  # time passes in minutes
+    tight: bool = False  # memory for a few groups only
+    loss: bool = False  # compaction and retention
+    destruction: bool = False  # offsets and maps are changed from outside, topics made again
+    small_queue: bool = False
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return INPUTS[: self.topics]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return OUTPUTS[: self.out]
+
+    @property
+    def message_timeout(self) -> float:
+        return 60.0 if self.evictions else 1e6
+
+    @property
+    def max_pending_bytes(self) -> int:
+        return 4_000 if self.tight else 1 << 30
+
+    @property
+    def producer_room(self) -> int:
+        return 2 if self.small_queue else 1_000
+
+    def __str__(self) -> str:
+        plain = asdict(Setup())
+        return f"Setup({', '.join(f'{key}={value}' for key, value in asdict(self).items() if value != plain[key])})"
+
+
+class Action(NamedTuple):
+    """`who` is a worker, a topic or nobody; `how` says which one, how many or how, each as the kind of action needs it."""
+
+    kind: str
+    who: int = 0
+    how: int = 0
+
+
+class Schedule(NamedTuple):
+    setup: Setup
+    actions: tuple[Action, ...]
+
+    def __str__(self) -> str:
+        lines = (f"    {tuple(action)}," for action in self.actions)
+        return "\n".join([f"{self.setup}", "[", *lines, "]"])
+
+
+# Kinds of actions with their weights, and what must be switched on in the setup for them.
+_KINDS: tuple[tuple[str, int, Callable[[Setup], bool]], ...] = (
+    ("feed", 8, lambda _: True),  # a new id in one topic
+    ("feed all", 6, lambda _: True),  # a new id in all topics
+    ("mate", 12, lambda _: True),  # of an id that lacks one
+    ("step", 34, lambda _: True),  # a turn of a worker's loop
+    ("calls", 8, lambda _: True),  # so many calls of its clients, which may end in the middle of a turn
+    ("time", 3, lambda _: True),
+    ("again", 3, lambda s: s.odd),  # an id that is done, once more
+    ("duplicate", 4, lambda s: s.odd),
+    ("invalid", 2, lambda s: s.odd),
+    ("start", 3, lambda s: s.crashes or s.rebalances),
+    ("kill", 5, lambda s: s.crashes),
+    ("stop", 3, lambda s: s.rebalances),
+    ("rebalance", 3, lambda s: s.rebalances),
+    ("lose", 2, lambda s: s.rebalances),
+    ("freeze", 4, lambda s: s.freezes),
+    ("thaw", 3, lambda s: s.freezes),
+    ("session", 3, lambda s: s.freezes or s.crashes),  # so much time passes that a member is missed
+    ("fault", 8, lambda s: s.faults),
+    ("transaction", 4, lambda s: s.transactions),  # begin one, or end it, in an input partition
+    ("minute", 4, lambda s: s.evictions),
+    ("compact", 3, lambda s: s.loss),
+    ("retention", 2, lambda s: s.loss),
+    ("reset", 2, lambda s: s.destruction),
+    ("wipe", 2, lambda s: s.destruction),
+    ("damage", 2, lambda s: s.destruction),
+    ("recreate", 1, lambda s: s.destruction),
+)
+
+
+def decode(drawn: bytes) -> Schedule:
+    """Any bytes are a schedule."""
+    setup = _setup(drawn[:HEADER])
+    kinds = [kind for kind, weight, needs in _KINDS if needs(setup) for _ in range(weight)]
+    actions = (drawn[at : at + 3] for at in range(HEADER, len(drawn) - 2, 3))
+    return Schedule(setup, tuple(Action(kinds[kind % len(kinds)], who % 3, how) for kind, who, how in actions))
+
+
+def _setup(drawn: bytes) -> Setup:
+    """Each switch is off in most schedules, so that each combination of few comes up."""
+    some, more = drawn[9], drawn[10]
+    return Setup(
+        topics=(2, 2, 2, 1, 3)[drawn[0] % 5],
+        partitions=(1, 2, 1, 3)[drawn[1] % 4],
+        workers=(1, 2, 3, 2)[drawn[2] % 4],
+        out=(1, 1, 1, 2, 1, 0)[drawn[3] % 6],
+        exactly_once=drawn[4] % 2 == 1,
+        static=drawn[5] % 4 == 3,
+        quirks=drawn[6] % 4 > 0,
+        crashes=drawn[7] % 2 == 1,
+        freezes=drawn[8] % 3 == 2,
+        rebalances=drawn[8] // 3 % 2 == 1,
+        faults=some % 2 == 1,
+        transactions=some // 2 % 4 == 3,
+        odd=some // 8 % 2 == 1,
+        evictions=some // 16 % 4 == 3,
+        tight=some // 64 % 4 == 3,
+        loss=more % 8 == 7,
+        destruction=more // 8 % 8 == 7,
+        small_queue=more // 64 == 3,
+    )
+
+
+def shrink(schedule: Schedule, fails: Callable[[Schedule], bool], tries: int = 2_000) -> Schedule:
+    """The shortest schedule found that still fails: actions left out, then numbers and the setup made simpler."""
+    left = [tries]
+
+    def still(candidate: Schedule) -> bool:
+        left[0] -= 1
+        return left[0] >= 0 and candidate != best and fails(candidate)
+
+    best, before = schedule, None
+    while best != before and left[0] > 0:
+        before = best
+        size = max(len(best.actions) // 2, 1)
+        while size:
+            at = 0
+            while at < len(best.actions):
+                candidate = best._replace(actions=best.actions[:at] + best.actions[at + size :])
+                if still(candidate):
+                    best = candidate
+                else:
+                    at += size
+            size //= 2
+        for each in fields(Setup):
+            candidate = best._replace(setup=replace(best.setup, **{each.name: each.default}))
+            if still(candidate):
+                best = candidate
+        for at in range(len(best.actions)):
+            for simpler in _simpler(best.actions[at]):
+                candidate = best._replace(actions=(*best.actions[:at], simpler, *best.actions[at + 1 :]))
+                if still(candidate):
+                    best = candidate
+                    break
+    return best
+
+
+def _simpler(action: Action) -> list[Action]:
+    smaller = sorted({0, 1, 2, action.how // 2, action.how - 1} - {action.how})
+    return [action._replace(who=who) for who in range(action.who)] + [
+        action._replace(how=how) for how in smaller if 0 <= how < action.how
+    ]

@@ -1,0 +1,1119 @@
+"""The loop, step by step, with fakes for client, delivery and executor, and a clock that only the test moves."""
+
+import json
+import logging
+import math
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
+
+from config import ConfigError
+from framework import Worker
+from tests.builders import TOPIC_ID, partition_offsets
+from utils.aggregator import Group
+from utils.delivery import DeliveryFailed
+from utils.executor import Outcome, attempt
+from utils.kafka_clients import Intake
+from utils.messages import Message
+from utils.metrics import Counters
+from utils.offsets import UNFINISHED, CommitPoint, OffsetMap, PartitionOffsets
+
+TIMEOUT = 60.0  # MESSAGE_TIMEOUT of all tests
+INTERVAL = 0.1  # COMMIT_INTERVAL
+SHUTDOWN = 4.0  # SHUTDOWN_TIMEOUT
+WALL = 1_700_000_000.0  # the wall clock when the other one says 0
+EVER = 10.0  # any time long enough for whatever is due to be done
+
+Partition = tuple[str, int]
+A0, B0, A1, B1 = ("a", 0), ("b", 0), ("a", 1), ("b", 1)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return WALL + self.now
+
+
+@dataclass
+class FakeMessage:
+    """As the client's: empty, and so false, where the value is."""
+
+    at: Partition
+    number: int
+    content: bytes | None
+    failure: KafkaError | None = None
+
+    def __len__(self) -> int:
+        return len(self.content or b"")
+
+    def topic(self) -> str:
+        return self.at[0]
+
+    def partition(self) -> int:
+        return self.at[1]
+
+    def offset(self) -> int:
+        return self.number
+
+    def value(self) -> bytes | None:
+        return self.content
+
+    def error(self) -> KafkaError | None:
+        return self.failure
+
+
+class FakeConsumer:
+    """A consumer group of one, over a log in memory. `events` happen inside the next poll(), as rebalances do."""
+
+    def __init__(self) -> None:
+        self.log: dict[Partition, dict[int, bytes | None]] = {}
+        self.ends: dict[Partition, int] = {}  # beyond the last record where markers stand there
+        self.fetch_at: dict[Partition, int] = {}
+        self.app_position: dict[Partition, int] = {}
+        self.events: list[Callable[[], None]] = []
+        self.events_in_consume: list[Callable[[], None]] = []
+        self.errors: list[FakeMessage] = []
+        self.paused: set[Partition] = set()
+        self.polls = 0
+        self.closed = False
+
+    def subscribe(self, topics: list[str], *, on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
+        self.on_assign, self.on_revoke, self.on_lost = on_assign, on_revoke, on_lost
+
+    def poll(self, _timeout: float) -> FakeMessage | None:
+        self.polls += 1
+        self._serve(self.events)
+        return next(iter(self._fetch(1)), None)
+
+    def consume(self, number: int, _timeout: float) -> list[FakeMessage]:
+        first = self._fetch(1) if self.events_in_consume else []
+        self._serve(self.events_in_consume)
+        return first + self._fetch(number)
+
+    def _serve(self, events: list[Callable[[], None]]) -> None:
+        while events:
+            events.pop(0)()
+
+    def _fetch(self, number: int) -> list[FakeMessage]:
+        fetched, self.errors = self.errors, []
+        for at, position in self.fetch_at.items():
+            log = {} if at in self.paused else self.log.get(at, {})
+            end = next(reversed(log), -1) + 1
+            for offset in range(position, end):
+                if len(fetched) == number:
+                    break
+                if offset in log:
+                    fetched.append(FakeMessage(at, offset, log[offset]))
+                    self.fetch_at[at] = self.app_position[at] = offset + 1
+            if at in self.ends and self.app_position.get(at) == end:
+                self.app_position[at] = max(end, self.ends[at])
+        return fetched
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        self.fetch_at = {(each.topic, each.partition): each.offset for each in partitions}
+        self.app_position, self.paused = {}, set()
+
+    def assignment(self) -> list[TopicPartition]:
+        return [TopicPartition(*at) for at in self.fetch_at]
+
+    def seek(self, to: TopicPartition) -> None:
+        self.fetch_at[to.topic, to.partition] = to.offset
+        self.app_position.pop((to.topic, to.partition), None)  # as the client: unknown until the next record (measured)
+
+    def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        at = [(each.topic, each.partition) for each in partitions]
+        return [TopicPartition(*each, self.app_position.get(each, OFFSET_INVALID)) for each in at]
+
+    def pause(self, partitions: list[TopicPartition]) -> None:
+        self.paused |= {(each.topic, each.partition) for each in partitions}
+
+    def resume(self, partitions: list[TopicPartition]) -> None:
+        self.paused -= {(each.topic, each.partition) for each in partitions}
+
+    def close(self) -> None:
+        self.closed = True
+        if self.fetch_at:
+            self.on_revoke(self, self.assignment())
+
+
+class FakeDelivery:
+    """Acknowledges at once unless `slow`, confirms at once unless `answer` is changed."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._sent: list[Outcome] = []
+        self.sent: list[tuple[bytes, Any]] = []
+        self.commits: list[list[CommitPoint]] = []
+        self.commits_in_revoke: list[list[CommitPoint]] = []
+        self.slow = False
+        self.answer: bool | None = True
+        self.broken: Exception | None = None  # what settle() and commit_now() raise
+
+    @property
+    def pending(self) -> int:
+        return len(self._sent)
+
+    def assigned(self, _consumer: Consumer) -> None:
+        pass
+
+    def on_commit(self, _error: KafkaError | None, _partitions: list[TopicPartition]) -> None:
+        raise NotImplementedError
+
+    def send(self, outcomes: list[Outcome]) -> None:
+        self._sent += outcomes
+        self.sent += [(result.key, json.loads(result.value)) for outcome in outcomes for result in outcome.results]
+
+    def settle(self) -> list[Group] | None:
+        self._clock.now += 0.05 if self.slow else 0
+        if isinstance(self.broken, DeliveryFailed):
+            raise self.broken
+        if self.slow:
+            return None
+        safe, self._sent = [outcome.group for outcome in self._sent], []
+        return safe
+
+    def drop(self) -> None:
+        self._sent = []
+
+    def commit(self, _consumer: Consumer, points: list[CommitPoint]) -> None:
+        self.commits.append(points)
+
+    def committed(self) -> bool | None:
+        return self.answer
+
+    def commit_now(self, _consumer: Consumer, points: list[CommitPoint]) -> None:
+        if self.broken:
+            raise self.broken
+        self.commits_in_revoke.append(points)
+
+
+class FakeExecutor:
+    """Runs process() inside collect(), but not in the next `hold` of them: then time passes and the call goes on."""
+
+    def __init__(self, clock: Clock, process: Callable[[Message, str], object]) -> None:
+        self._clock = clock
+        self._process = process
+        self._waiting: list[Group] = []
+        self.hold = 0.0
+        self.in_flight = 0
+        self.closed = False
+
+    def submit(self, groups: list[Group]) -> None:
+        self._waiting += groups
+        self.in_flight += len(groups)
+
+    def collect(self, timeout: float) -> list[Outcome]:
+        if self.hold and self.in_flight:
+            self.hold -= 1
+            self._clock.now += timeout
+            return []
+        groups, self._waiting = self._waiting, []
+        self.in_flight -= len(groups)
+        return [attempt(self._process, group, "name") for group in groups]
+
+    def cancel(self) -> None:
+        running = self._waiting[:1] if self.hold else []
+        self.in_flight -= len(self._waiting) - len(running)
+        self._waiting = running
+
+    def drop(self) -> None:
+        self._waiting, self.in_flight = [], 0
+
+    def close(self) -> None:
+        self.drop()
+        self.closed = True
+
+
+@dataclass
+class Bench:
+    """A worker over two topics, or others, with everything around it in the hands of the test."""
+
+    topics: tuple[str, ...] = ("a", "b")
+    process: Callable[[Message, str], object] = lambda message, _name: message
+    durable: dict[Partition, CommitPoint] = field(default_factory=dict)
+    consumer: FakeConsumer = field(default_factory=FakeConsumer)
+    locate_error: Exception | None = None
+
+    def __post_init__(self) -> None:
+        self.clock = Clock()
+        self.delivery = FakeDelivery(self.clock)
+        self.executor = FakeExecutor(self.clock, self.process)
+        self.counters = Counters()
+        self.stopping = threading.Event()
+        self.worker = Worker(
+            topics_input=self.topics,
+            message_timeout=TIMEOUT,
+            commit_interval=INTERVAL,
+            shutdown_timeout=SHUTDOWN,
+            consumer=cast(Consumer, self.consumer),
+            intake=Intake(cast(Consumer, self.consumer), self.clock),
+            delivery=self.delivery,
+            executor=self.executor,
+            locate=self.locate,
+            counters=self.counters,
+            stopping=self.stopping,
+            clock=self.clock,
+            wall_clock=self.clock.wall,
+        )
+        self.subscribe()
+
+    def subscribe(self) -> None:
+        """A run that is stopped before its first step: the tests call step() themselves."""
+        self.stopping.set()
+        self.worker.run()
+        self.stopping.clear()
+        self.consumer.closed = self.executor.closed = False
+
+    def locate(self, _consumer: Consumer, owned: Any) -> list[PartitionOffsets]:
+        if self.locate_error:
+            raise self.locate_error
+        return [self.located((each.topic, each.partition)) for each in owned]
+
+    def located(self, at: Partition) -> PartitionOffsets:
+        if at not in self.durable:
+            return partition_offsets(0, None, *at)
+        offset, metadata = self.durable[at][2:]
+        loaded = OffsetMap.decode(metadata, TOPIC_ID, offset)
+        assert loaded is not None
+        return partition_offsets(offset, loaded, *at)
+
+    # what happens inside the next poll()
+
+    def assign(self, *partitions: Partition) -> None:
+        owned = [TopicPartition(*at) for at in partitions]
+        self.consumer.events.append(lambda: self.consumer.on_assign(self.consumer, owned))
+
+    def revoke(self) -> None:
+        self.consumer.events.append(self.revoked)
+
+    def revoked(self) -> None:
+        self.consumer.on_revoke(self.consumer, self.consumer.assignment())
+        self.consumer.assign([])
+
+    def lose(self) -> None:
+        def lost() -> None:
+            self.consumer.on_lost(self.consumer, self.consumer.assignment())
+            self.consumer.assign([])
+
+        self.consumer.events.append(lost)
+
+    # what the test does
+
+    def feed(self, at: Partition, *values: object) -> None:
+        """Append to the log: a dict or a text as a message of that id, bytes and None as they are."""
+        log = self.consumer.log.setdefault(at, {})
+        for value in values:
+            if isinstance(value, str):
+                value = {"id": value, "content": {at[0]: at[1]}}
+            raw = value if isinstance(value, bytes | None) else json.dumps(value).encode()
+            log[next(reversed(log), -1) + 1] = raw
+
+    def step(self, steps: int = 1, seconds: float = INTERVAL) -> None:
+        """Turns of the loop; time passes before each."""
+        for _ in range(steps):
+            self.clock.now += seconds
+            self.worker.step()
+
+    def settle_down(self) -> None:
+        self.step(6, INTERVAL)
+
+    def sent_ids(self) -> list[str]:
+        return [key.decode() for key, _ in self.delivery.sent]
+
+    def committed(self) -> dict[Partition, int]:
+        """The offsets of the last commit."""
+        return {(topic, partition): offset for topic, partition, offset, _ in self.delivery.commits[-1]}
+
+    def waiting(self, at: Partition) -> list[int]:
+        """The offsets that the last commit calls unfinished."""
+        [point] = [point for point in self.delivery.commits[-1] if point[:2] == at]
+        loaded = OffsetMap.decode(point.metadata, TOPIC_ID, point.offset)
+        assert loaded is not None
+        return [point.offset + index for index, state in enumerate(loaded.states) if state == UNFINISHED]
+
+    def next_owner(self) -> "Bench":
+        """A new process, after a crash, that has the same log and the last commit."""
+        durable = {(point.topic, point.partition): point for commit in self.delivery.commits for point in commit}
+        consumer = FakeConsumer()
+        consumer.log, consumer.ends = self.consumer.log, self.consumer.ends
+        return Bench(self.topics, self.process, durable, consumer)
+
+
+def started(*partitions: Partition, **options: Any) -> Bench:
+    bench = Bench(**options)
+    bench.assign(*(partitions or (A0, B0)))
+    bench.step()
+    return bench
+
+
+# ---------------------------------------------------------------- the life of a message
+
+
+def test_the_fragments_of_an_id_become_one_result() -> None:
+    bench = started()
+    bench.feed(A0, "1")
+    bench.step()
+    assert bench.delivery.sent == []
+    bench.feed(B0, "1")
+    bench.step()
+    assert bench.delivery.sent == [(b"1", {"id": "1", "content": {"a": 0, "b": 0}})]
+
+
+def test_with_one_topic_every_message_is_a_result() -> None:
+    bench = started(A0, topics=("a",))
+    bench.feed(A0, "1", "2")
+    bench.settle_down()
+    assert bench.sent_ids() == ["1", "2"]
+    assert bench.committed() == {A0: 2}
+
+
+def test_with_three_topics_a_group_waits_for_all_three() -> None:
+    bench = started(A0, B0, ("c", 0), topics=("a", "b", "c"))
+    bench.feed(("c", 0), "1")
+    bench.feed(A0, "1")
+    bench.settle_down()
+    assert bench.sent_ids() == []
+    bench.feed(B0, "1")
+    bench.settle_down()
+    assert bench.sent_ids() == ["1"]
+    assert bench.committed() == {A0: 1, B0: 1, ("c", 0): 1}
+
+
+def test_a_result_is_none_when_process_filters_and_its_offsets_are_committed() -> None:
+    bench = started(process=lambda message, name: None)
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.settle_down()
+    assert (bench.sent_ids(), bench.counters.filtered) == ([], 1)
+    assert bench.committed() == {A0: 1, B0: 1}
+
+
+def test_an_invalid_message_is_counted_and_does_not_hold_up_the_commit() -> None:
+    bench = started()
+    bench.feed(A0, b"no json", {"no": "id"}, None, b"", "1")
+    bench.feed(B0, "1")
+    bench.settle_down()
+    assert bench.counters.invalid == 4
+    assert bench.sent_ids() == ["1"]
+    assert bench.committed() == {A0: 5, B0: 1}
+
+
+@pytest.mark.parametrize("value", [None, b"", b"no json"])
+def test_an_invalid_message_that_comes_alone_is_counted_too(value: bytes | None) -> None:
+    bench = started()
+    bench.feed(A0, value)
+    bench.settle_down()
+    assert bench.counters.invalid == 1
+    assert bench.committed() == {A0: 1, B0: 0}
+
+
+def test_a_fragment_that_turns_out_to_be_invalid_only_when_joined_is_not_tried_for_ever() -> None:
+    bench = started()
+    bench.feed(A0, b'{"id":"1","text":"\xff"}', "2")
+    bench.feed(B0, "1", "2")
+    bench.settle_down()
+    assert bench.sent_ids() == ["2"]
+    assert bench.counters.invalid >= 1
+    assert bench.committed() == {A0: 2, B0: 2}
+
+
+def test_a_replaced_fragment_is_counted_and_finished() -> None:
+    bench = started()
+    bench.feed(A0, {"id": "1", "content": {"v": 1}}, {"id": "1", "content": {"v": 2}})
+    bench.settle_down()
+    assert bench.waiting(A0) == [1]
+    bench.feed(B0, {"id": "1"})
+    bench.settle_down()
+    assert bench.counters.superseded == 1
+    assert bench.delivery.sent == [(b"1", {"id": "1", "content": {"v": 2}})]
+    assert bench.committed() == {A0: 2, B0: 1}
+
+
+def test_a_group_whose_process_fails_stays_unfinished_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    def process(message: Message, _name: str) -> object:
+        if message["id"] == "2":
+            raise ZeroDivisionError
+        return message
+
+    bench = started(process=process)
+    bench.feed(A0, "1", "2", "3")
+    bench.feed(B0, "1", "2", "3")
+    bench.settle_down()
+    assert bench.sent_ids() == ["1", "3"]
+    assert bench.counters.failed == 1
+    assert (bench.waiting(A0), bench.waiting(B0)) == ([1], [1])
+    [line] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert vars(line)["id"] == "2"
+
+
+def test_after_a_restart_a_failed_group_is_tried_again_and_nothing_else() -> None:
+    failing = {"2"}
+
+    def process(message: Message, _name: str) -> object:
+        if message["id"] in failing:
+            raise ZeroDivisionError
+        return message
+
+    bench = started(process=process)
+    bench.feed(A0, "1", "2", "3")
+    bench.feed(B0, "1", "2", "3")
+    bench.settle_down()
+    failing.clear()
+    again = bench.next_owner()
+    again.assign(A0, B0)
+    again.settle_down()
+    assert again.sent_ids() == ["2"]
+    assert again.committed() == {A0: 3, B0: 3}
+
+
+# ---------------------------------------------------------------- commits
+
+
+def test_the_first_commit_notes_where_reading_began() -> None:
+    bench = started()
+    bench.settle_down()
+    assert bench.committed() == {A0: 0, B0: 0}
+
+
+def test_a_commit_is_never_above_a_waiting_fragment() -> None:
+    bench = started()
+    bench.feed(A0, "1", "2", "3")
+    bench.feed(B0, "3", "2")
+    bench.settle_down()
+    assert bench.committed() == {A0: 0, B0: 2}
+    assert bench.waiting(A0) == [0]
+
+
+def test_a_commit_names_all_partitions_also_those_where_nothing_happened() -> None:
+    bench = started(A0, A1, B0, B1)
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.settle_down()
+    assert all(len(points) == 4 for points in bench.delivery.commits)
+    assert bench.committed() == {A0: 1, A1: 0, B0: 1, B1: 0}
+
+
+def test_nothing_is_committed_before_its_result_is_safe() -> None:
+    bench = started()
+    bench.settle_down()
+    bench.delivery.slow = True
+    before = len(bench.delivery.commits)
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.step(20)
+    assert bench.sent_ids() == ["1"]
+    assert len(bench.delivery.commits) == before
+    bench.delivery.slow = False
+    bench.settle_down()
+    assert bench.committed() == {A0: 1, B0: 1}
+
+
+def test_commits_keep_their_interval() -> None:
+    bench = started()
+    bench.settle_down()
+    before = len(bench.delivery.commits)
+    for number in range(50):
+        bench.feed(A0, str(number))
+        bench.feed(B0, str(number))
+        bench.step(1, INTERVAL / 10)
+    assert 4 <= len(bench.delivery.commits) - before <= 6
+
+
+def test_without_news_nothing_is_committed() -> None:
+    bench = started()
+    bench.settle_down()
+    before = len(bench.delivery.commits)
+    bench.step(50)
+    assert len(bench.delivery.commits) == before
+
+
+def test_no_commit_is_begun_while_another_is_on_its_way() -> None:
+    bench = started()
+    bench.settle_down()
+    bench.delivery.answer = None
+    before = len(bench.delivery.commits)
+    for number in range(5):
+        bench.feed(A0, str(number))
+        bench.step()
+    assert len(bench.delivery.commits) == before + 1
+    bench.delivery.answer = True
+    bench.settle_down()
+    assert bench.waiting(A0) == [0, 1, 2, 3, 4]
+
+
+def test_a_failed_commit_is_repeated_with_what_has_come_since() -> None:
+    bench = started()
+    bench.settle_down()
+    bench.delivery.answer = False
+    bench.feed(A0, "1")
+    bench.step(3)
+    bench.feed(B0, "1")
+    bench.step(3)
+    assert bench.counters.failed_commits > 1
+    bench.delivery.answer = True
+    bench.settle_down()
+    assert bench.committed() == {A0: 1, B0: 1}
+
+
+def test_markers_at_the_end_of_the_log_are_committed() -> None:
+    bench = started()
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.consumer.ends = {A0: 3, B0: 2}
+    bench.settle_down()
+    assert bench.committed() == {A0: 3, B0: 2}
+
+
+def test_a_map_that_does_not_fit_holds_the_whole_commit_back_and_reading_goes_on() -> None:
+    bench = started(A0, A1, B0, B1)
+    bench.settle_down()
+    missing = overfill(bench)
+    before = len(bench.delivery.commits)
+    bench.feed(A1, "one")
+    bench.feed(B1, "one")
+    bench.step(3, EVER)
+    assert "one" in bench.sent_ids()
+    assert len(bench.delivery.commits) == before
+    bench.feed(B0, *missing)
+    bench.step(20, 1.0)
+    assert bench.committed() == {A0: MANY, A1: 1, B0: MANY, B1: 1}
+
+
+MANY = 40_000
+
+
+def overfill(bench: Bench) -> list[str]:
+    """Have every second of many offsets wait, at random, so that no encoding is small enough. The ids that wait."""
+    ids = [str(number) for number in range(MANY)]
+    met = set(random.Random(3).sample(ids, MANY // 2))
+    bench.feed(A0, *ids)
+    bench.feed(B0, *met)
+    bench.step(MANY // 1_000, 0.001)
+    assert bench.counters.results == MANY // 2
+    bench.step(1, INTERVAL)
+    return [id for id in ids if id not in met]
+
+
+# ---------------------------------------------------------------- a restart
+
+
+def test_a_restart_neither_loses_a_waiting_fragment_nor_repeats_a_finished_one() -> None:
+    bench = started()
+    bench.feed(A0, "1", "2", "3")
+    bench.feed(B0, "3", "4")
+    bench.settle_down()
+    again = bench.next_owner()
+    again.feed(A0, "4")
+    again.feed(B0, "2", "1")
+    again.assign(A0, B0)
+    again.settle_down()
+    assert bench.sent_ids() == ["3"]
+    assert sorted(again.sent_ids()) == ["1", "2", "4"]
+    assert all(result["content"] == {"a": 0, "b": 0} for _, result in again.delivery.sent)
+    assert again.counters.skipped == 1  # "3" of a; that of b is below the committed offset
+    assert again.committed() == {A0: 4, B0: 4}
+
+
+def test_finished_records_are_skipped_before_they_are_decoded() -> None:
+    bench = started()
+    bench.feed(A0, "1", b"no json", b"no json")
+    bench.settle_down()
+    again = bench.next_owner()
+    again.assign(A0, B0)
+    again.settle_down()
+    assert (again.counters.invalid, again.counters.skipped) == (0, 2)
+
+
+def test_a_commit_right_after_a_restart_forgets_nothing() -> None:
+    bench = started()
+    bench.feed(A0, "1", "2", "3")
+    bench.feed(B0, "2")
+    bench.settle_down()
+    again = bench.next_owner()
+    records, again.consumer.log = again.consumer.log, {}
+    again.assign(A0, B0)
+    again.settle_down()
+    assert again.waiting(A0) == [0, 2]
+    again.consumer.log = records
+    again.settle_down()
+    assert again.waiting(A0) == [0, 2]
+
+
+def test_a_waiting_record_that_the_log_has_lost_is_counted() -> None:
+    bench = started()
+    bench.feed(A0, "1", "2", "3")
+    bench.settle_down()
+    again = bench.next_owner()
+    del again.consumer.log[A0][1]
+    again.assign(A0, B0)
+    again.settle_down()
+    assert again.waiting(A0) == [0, 2]
+    assert again.counters.gone == 1
+
+
+def test_a_waiting_record_at_the_end_that_the_log_has_lost_is_counted() -> None:
+    bench = started()
+    bench.feed(A0, "1", "2")
+    bench.settle_down()
+    again = bench.next_owner()
+    del again.consumer.log[A0][1]
+    again.consumer.ends = {A0: 2}
+    again.assign(A0, B0)
+    again.settle_down()
+    assert again.waiting(A0) == [0]
+    assert again.counters.gone == 1
+
+
+# ---------------------------------------------------------------- eviction
+
+
+def test_a_group_is_given_up_after_the_message_timeout_and_not_before(caplog: pytest.LogCaptureFixture) -> None:
+    bench = started()
+    bench.feed(A0, "1")
+    bench.step()
+    bench.step(1, TIMEOUT - 1)
+    bench.settle_down()
+    assert bench.waiting(A0) == [0]
+    bench.step(4, 1.0)
+    assert bench.counters.evicted == 1
+    assert bench.committed() == {A0: 1, B0: 0}
+    [line] = [record for record in caplog.records if "given up" in record.message]
+    assert "'1': ['b']" in str(vars(line))
+
+
+def test_a_mate_that_comes_after_a_group_was_given_up_gives_no_half_result() -> None:
+    bench = started()
+    bench.feed(A0, "1")
+    bench.step()
+    bench.step(3, TIMEOUT)
+    bench.feed(B0, "1")
+    bench.settle_down()
+    assert bench.sent_ids() == []
+    assert bench.waiting(B0) == [0]
+
+
+def test_the_map_says_how_old_the_oldest_waiting_fragment_is() -> None:
+    bench = started()
+    bench.feed(A0, "1")
+    bench.step()
+    arrived = bench.clock.wall()
+    bench.step(20, 1.0)
+    bench.feed(A0, "2")
+    bench.settle_down()
+    [point] = [point for point in bench.delivery.commits[-1] if point[:2] == A0]
+    loaded = OffsetMap.decode(point.metadata, TOPIC_ID, point.offset)
+    assert loaded is not None
+    assert loaded.oldest_ms == pytest.approx(arrived * 1000, abs=2)
+    assert loaded.time_ms == pytest.approx(bench.clock.wall() * 1000, abs=1000)
+
+
+# ---------------------------------------------------------------- no room
+
+
+def test_without_room_nothing_is_read_and_after_a_while_the_paused_consumer_is_polled_on() -> None:
+    bench = started()
+    bench.executor.in_flight = 10**9
+    bench.executor.hold = math.inf
+    bench.feed(A0, "1")
+    bench.step()
+    polls = bench.consumer.polls
+    bench.step(1, INTERVAL)
+    assert bench.consumer.polls == polls
+    bench.step(5, EVER)
+    assert bench.consumer.polls >= polls + 3  # else the group would take the worker for dead
+    assert bench.consumer.paused == {A0, B0}
+    assert bench.counters.read == 0
+
+
+def test_reading_goes_on_when_there_is_room_again() -> None:
+    bench = started()
+    bench.executor.in_flight = 10**9
+    bench.executor.hold = math.inf
+    bench.step(5, EVER)
+    bench.executor.in_flight = 0
+    bench.executor.hold = 0
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.settle_down()
+    assert bench.consumer.paused == set()
+    assert bench.sent_ids() == ["1"]
+
+
+def test_reading_does_not_go_on_as_soon_as_there_is_room_for_one() -> None:
+    bench = started()
+    bench.executor.hold = math.inf
+    bench.executor.in_flight = 10**9
+    bench.step(5, EVER)
+    bench.executor.in_flight = 19_999
+    bench.step(3)
+    assert bench.consumer.paused == {A0, B0}
+
+
+def test_results_that_wait_for_their_acknowledgement_take_room_too() -> None:
+    bench = started()
+    bench.delivery.slow = True
+    bench.delivery._sent = [cast(Outcome, None)] * 10**6
+    polls = bench.consumer.polls
+    bench.step(3, INTERVAL)
+    assert bench.consumer.polls == polls
+
+
+def test_a_rebalance_while_paused_leaves_nothing_paused() -> None:
+    bench = started()
+    bench.executor.in_flight = 10**9
+    bench.executor.hold = math.inf
+    bench.step(5, EVER)
+    assert bench.consumer.paused
+    bench.revoke()
+    bench.assign(A0, B0)
+    bench.step()
+    bench.executor.hold = 0
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.settle_down()
+    assert bench.sent_ids() == ["1"]
+
+
+# ---------------------------------------------------------------- events of the client
+
+
+def test_an_error_that_the_client_mends_itself_is_logged_and_the_records_beside_it_are_handled() -> None:
+    bench = started()
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.consumer.errors = [FakeMessage(A0, -1, b"down", KafkaError(KafkaError._TRANSPORT))]
+    bench.settle_down()
+    assert bench.sent_ids() == ["1"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [KafkaError._FATAL, KafkaError._MAX_POLL_EXCEEDED, KafkaError._AUTO_OFFSET_RESET, KafkaError.UNKNOWN_TOPIC_OR_PART],
+)
+@pytest.mark.parametrize("text", [b"reason", None])
+def test_any_other_error_is_raised(code: int, text: bytes | None) -> None:
+    bench = started()
+    bench.consumer.errors = [FakeMessage(A0, -1, text, KafkaError(code))]
+    with pytest.raises(KafkaException):
+        bench.step()
+
+
+# ---------------------------------------------------------------- rebalances
+
+
+def test_records_read_before_a_rebalance_in_the_same_poll_are_not_taken_for_ours() -> None:
+    bench = started()
+    bench.feed(A0, "1", "2", "3")
+    bench.feed(B0, "1")
+    owned = [TopicPartition(*A0), TopicPartition(*B0)]
+    bench.consumer.events_in_consume += [bench.revoked, lambda: bench.consumer.on_assign(bench.consumer, owned)]
+    bench.step()
+    bench.feed(B0, "2", "3")
+    bench.settle_down()
+    assert sorted(bench.sent_ids()) == ["1", "2", "3"]
+    assert bench.committed() == {A0: 3, B0: 3}
+    assert bench.counters.superseded == 0
+
+
+def test_records_read_before_a_revoke_in_the_same_poll_are_left_to_the_next_owner() -> None:
+    bench = started()
+    bench.settle_down()
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.consumer.events_in_consume.append(bench.revoked)
+    bench.settle_down()
+    assert bench.sent_ids() == []
+    [points] = bench.delivery.commits_in_revoke
+    assert {point[:2]: point.offset for point in points} == {A0: 0, B0: 0}
+
+
+def test_a_record_that_comes_with_its_assignment_is_not_lost() -> None:
+    bench = Bench()
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.assign(A0, B0)
+    bench.settle_down()
+    assert bench.sent_ids() == ["1"]
+    assert bench.committed() == {A0: 1, B0: 1}
+
+
+def test_a_revoke_commits_what_is_done_with_the_map_of_what_waits() -> None:
+    bench = started()
+    bench.feed(A0, "1", "2")
+    bench.feed(B0, "2")
+    bench.step()
+    bench.revoke()
+    bench.step()
+    [points] = bench.delivery.commits_in_revoke
+    assert {point[:2]: point.offset for point in points} == {A0: 0, B0: 1}
+    [metadata] = [point.metadata for point in points if point[:2] == A0]
+    loaded = OffsetMap.decode(metadata, TOPIC_ID, 0)
+    assert loaded is not None
+    assert loaded.states == b"\x00\x01"
+
+
+def test_after_a_revoke_nothing_of_before_is_sent_or_committed() -> None:
+    bench = started()
+    bench.feed(A0, "1", "2")
+    bench.feed(B0, "1")
+    bench.executor.hold = math.inf
+    bench.step()
+    bench.revoke()
+    bench.step()
+    begun = len(bench.delivery.commits)
+    bench.executor.hold = 0
+    bench.feed(B0, "2")
+    bench.settle_down()
+    assert bench.sent_ids() == []
+    assert len(bench.delivery.commits) == begun
+
+
+def test_partitions_that_come_back_are_read_again_from_the_commit() -> None:
+    bench = started()
+    bench.feed(A0, "1", "2")
+    bench.feed(B0, "1")
+    bench.settle_down()
+    bench.revoke()
+    bench.step()
+    bench.durable = {point[:2]: point for point in bench.delivery.commits_in_revoke[-1]}
+    bench.feed(B0, "2")
+    bench.assign(A0, B0)
+    bench.settle_down()
+    assert bench.sent_ids() == ["1", "2"]
+    assert bench.committed() == {A0: 2, B0: 2}
+
+
+def test_a_revoke_waits_for_the_running_call_and_starts_no_other() -> None:
+    bench = started()
+    bench.feed(A0, "1", "2")
+    bench.feed(B0, "1", "2")
+    bench.executor.hold = 10
+    bench.step()
+    bench.revoke()
+    bench.step()
+    assert bench.sent_ids() == ["1"]
+    [points] = bench.delivery.commits_in_revoke
+    assert {point[:2]: point.offset for point in points} == {A0: 1, B0: 1}
+
+
+def test_a_call_that_never_ends_holds_up_a_revoke_for_the_shutdown_timeout_and_stays_unfinished() -> None:
+    bench = started()
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.executor.hold = math.inf
+    bench.step()
+    bench.revoke()
+    began = bench.clock.now
+    bench.step(1, 0)
+    assert SHUTDOWN <= bench.clock.now - began < SHUTDOWN + 1
+    assert bench.sent_ids() == []
+    assert all(point.offset == 0 for points in bench.delivery.commits_in_revoke for point in points)
+
+
+def test_results_that_are_never_acknowledged_hold_up_a_revoke_for_the_shutdown_timeout_and_are_not_committed() -> None:
+    bench = started()
+    bench.settle_down()
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.delivery.slow = True
+    bench.step()
+    bench.revoke()
+    began = bench.clock.now
+    bench.step(1, 0)
+    assert SHUTDOWN <= bench.clock.now - began < SHUTDOWN + 1
+    assert all(point.offset == 0 for points in bench.delivery.commits_in_revoke for point in points)
+
+
+def test_a_commit_that_fails_in_a_revoke_leaves_the_rest_to_the_next_owner() -> None:
+    bench = started()
+    bench.feed(A0, "1")
+    bench.step()
+    bench.delivery.broken = KafkaException(KafkaError(KafkaError.ILLEGAL_GENERATION))
+    bench.revoke()
+    bench.step()
+    bench.delivery.broken = None
+    bench.feed(B0, "1")
+    bench.assign(A0, B0)
+    bench.settle_down()
+    assert bench.sent_ids() == ["1"]
+
+
+def test_a_map_that_does_not_fit_is_not_committed_in_a_revoke_either() -> None:
+    bench = started()
+    overfill(bench)
+    bench.revoke()
+    bench.step()
+    assert bench.delivery.commits_in_revoke == []
+
+
+def test_what_was_lost_is_never_committed() -> None:
+    bench = started()
+    bench.settle_down()
+    begun = len(bench.delivery.commits)
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.delivery.slow = True
+    bench.step()
+    bench.lose()
+    bench.step()
+    bench.delivery.slow = False
+    bench.settle_down()
+    bench.consumer.close()
+    assert (len(bench.delivery.commits), bench.delivery.commits_in_revoke) == (begun, [])
+
+
+def test_the_answer_to_a_commit_from_before_a_rebalance_is_not_waited_for() -> None:
+    bench = started()
+    bench.delivery.answer = None
+    bench.step(3)
+    bench.lose()
+    bench.assign(A0, B0)
+    bench.step()
+    bench.delivery.answer = True
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.settle_down()
+    assert bench.committed() == {A0: 1, B0: 1}
+
+
+def test_an_assignment_of_nothing_is_no_error() -> None:
+    bench = started()
+    bench.revoke()
+    bench.assign()
+    bench.settle_down()
+    assert bench.consumer.fetch_at == {}
+
+
+# ---------------------------------------------------------------- failures
+
+
+@pytest.mark.parametrize(
+    "error", [KafkaException(KafkaError(KafkaError._TIMED_OUT)), ConfigError(["counts"]), KeyError("x")]
+)
+def test_an_error_in_the_assignment_does_not_leave_the_callback_but_the_loop(error: Exception) -> None:
+    bench = Bench(locate_error=error)
+    bench.consumer.on_assign(bench.consumer, [TopicPartition(*A0), TopicPartition(*B0)])
+    with pytest.raises(type(error)) as raised:
+        bench.step()
+    assert raised.value is error
+
+
+def test_an_error_in_a_revoke_does_not_leave_the_callback_but_the_loop() -> None:
+    bench = started()
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.delivery.slow = True
+    bench.step()
+    bench.delivery.broken = DeliveryFailed("gone")
+    bench.revoked()
+    with pytest.raises(DeliveryFailed):
+        bench.step()
+    assert bench.delivery.commits_in_revoke == []
+
+
+def test_after_a_failure_nothing_is_committed_not_even_by_close() -> None:
+    bench = Bench()
+    bench.feed(A0, "1")
+    bench.feed(B0, "1", "2")
+    bench.assign(A0, B0)
+    bench.delivery.broken = DeliveryFailed("gone")
+    with pytest.raises(DeliveryFailed):
+        bench.worker.run()
+    assert (bench.consumer.closed, bench.executor.closed) == (True, True)
+    assert (bench.delivery.commits, bench.delivery.commits_in_revoke) == ([], [])
+
+
+def test_after_a_failure_in_the_assignment_close_commits_nothing() -> None:
+    bench = started()
+    bench.settle_down()
+    bench.locate_error = KeyError("x")
+    bench.revoke()
+    bench.assign(A0, B0)
+    revokes = len(bench.delivery.commits_in_revoke) + 1
+    with pytest.raises(KeyError):
+        bench.worker.run()
+    assert len(bench.delivery.commits_in_revoke) == revokes
+    assert bench.consumer.closed
+
+
+# ---------------------------------------------------------------- the end
+
+
+class StopWhen:
+    """Sets `stopping` in the poll in which a condition holds."""
+
+    def __init__(self, bench: Bench, condition: Callable[[], bool]) -> None:
+        poll = bench.consumer.poll
+
+        def polled(timeout: float) -> FakeMessage | None:
+            bench.clock.now += INTERVAL
+            if condition():
+                bench.stopping.set()
+            return poll(timeout)
+
+        bench.consumer.poll = polled  # type: ignore[method-assign]
+
+
+def test_a_stop_sees_results_through_commits_with_the_map_and_closes() -> None:
+    bench = Bench()
+    bench.feed(A0, "1", "2")
+    bench.feed(B0, "2")
+    bench.assign(A0, B0)
+    StopWhen(bench, lambda: bench.consumer.polls > 0)
+    bench.worker.run()
+    assert bench.sent_ids() == ["2"]
+    assert bench.committed() == {A0: 0, B0: 1}
+    assert bench.waiting(A0) == [0]
+    assert (bench.consumer.closed, bench.executor.closed) == (True, True)
+    assert bench.delivery.commits_in_revoke == []
+
+
+def test_a_stop_waits_for_the_answer_to_its_commit_but_not_for_ever() -> None:
+    bench = Bench()
+    bench.feed(A0, "1")
+    bench.assign(A0, B0)
+    bench.delivery.answer = None
+    StopWhen(bench, lambda: bench.consumer.polls > 2)
+    bench.worker.run()
+    assert bench.clock.now < 2 * SHUTDOWN
+    assert bench.consumer.closed
+
+
+def test_a_stop_with_a_call_that_never_ends_commits_the_rest() -> None:
+    bench = Bench(topics=("a",))
+    bench.assign(A0)
+    bench.feed(A0, "1")
+    StopWhen(bench, lambda: bench.consumer.polls > 4)
+    bench.executor.hold = math.inf
+    bench.worker.run()
+    assert bench.clock.now < 2 * SHUTDOWN
+    assert bench.committed() == {A0: 0}
+    assert bench.waiting(A0) == [0]
+
+
+def test_a_stop_with_a_map_that_does_not_fit_commits_nothing() -> None:
+    bench = Bench()
+    bench.assign(A0, B0)
+    bench.step()
+    bench.settle_down()
+    overfill(bench)
+    begun = len(bench.delivery.commits)
+    bench.stopping.set()
+    bench.worker.run()
+    assert (len(bench.delivery.commits), bench.delivery.commits_in_revoke) == (begun, [])
+
+
+def test_a_stop_before_anything_was_assigned_commits_nothing() -> None:
+    bench = Bench()
+    bench.stopping.set()
+    bench.worker.run()
+    assert (bench.delivery.commits, bench.consumer.closed) == ([], True)

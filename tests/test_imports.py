@@ -1,0 +1,90 @@
+"""The rules of the house: who may import whom, and how long the loop may grow."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PURE = ["messages", "aggregator", "offsets", "partitions"]
+MAY_KNOW_KAFKA = {"framework.py", "utils/kafka.py", "utils/delivery.py", "utils/dead_letters.py"}
+
+SHIPPED = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in [*ROOT.glob("*.py"), *ROOT.glob("utils/**/*.py")]
+    if path.name != "__init__.py"
+)
+OURS = {path.removesuffix(".py").replace("/", ".") for path in SHIPPED} | {"utils", "tests", "examples", "bench"}
+
+
+def imports(path: str) -> set[str]:
+    """Every module that a file imports anywhere, also in functions; `from utils import kafka` is `utils.kafka`."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & OURS
+            found |= submodules or {str(node.module)}
+    return found
+
+
+def package(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def names(path: str) -> set[str]:
+    """Every dotted name that a file uses, such as `os.environ`."""
+    return {
+        ast.unparse(node) for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.Attribute)
+    }
+
+
+def test_the_files_of_the_worker_are_found() -> None:
+    assert {"main.py", "worker.py", "framework.py", "config.py", "models.py", "utils/offsets.py"} <= set(SHIPPED)
+    assert "utils.offsets" in imports("framework.py")
+    assert "utils.kafka" in imports("main.py")
+
+
+def test_the_file_that_users_edit_knows_nothing_of_the_framework_but_the_logger() -> None:
+    assert imports("worker.py") & OURS <= {"utils.logger"}
+    assert {package(module) for module in imports("worker.py")} <= {"utils"} | sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if Path(path).stem in PURE])
+def test_pure_files_know_the_standard_library_msgspec_and_each_other(path: str) -> None:
+    allowed = {f"utils.{name}" for name in PURE}
+    for module in imports(path):
+        assert module in allowed or package(module) in sys.stdlib_module_names | {"msgspec"}, f"{path}: {module}"
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if Path(path).stem in PURE])
+def test_pure_files_have_no_clock_no_log_no_environment_no_files_and_no_threads(path: str) -> None:
+    impure = {"time", "datetime", "logging", "os", "io", "pathlib", "socket", "threading", "subprocess", "random"}
+    assert imports(path) & impure == set()
+
+
+def test_only_four_files_know_kafka() -> None:
+    knowing = {path for path in SHIPPED if "confluent_kafka" in {package(module) for module in imports(path)}}
+    assert knowing <= MAY_KNOW_KAFKA
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if path != "main.py"])
+def test_nobody_imports_main(path: str) -> None:
+    assert "main" not in imports(path)
+
+
+def test_the_loop_reads_neither_the_environment_nor_the_database() -> None:
+    assert {package(module) for module in imports("framework.py")}.isdisjoint({"os", "models", "sqlalchemy"})
+    assert not {name for name in names("framework.py") if "environ" in name or "getenv" in name}
+
+
+def test_only_main_py_reads_the_environment() -> None:
+    reading = {path for path in SHIPPED if {"os.environ", "os.getenv"} & names(path)}
+    assert reading == {"main.py"}
+
+
+def test_the_loop_stays_short_enough_to_be_read_at_a_sitting() -> None:
+    assert len((ROOT / "framework.py").read_text().splitlines()) <= 310
