@@ -8,7 +8,8 @@ dropped, the consumer is closed without a commit, and `supervise` builds a new w
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import compress
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -17,7 +18,7 @@ from utils.delivery import Delivery
 from utils.executor import Executor, Outcome
 from utils.kafka_clients import Intake, Record
 from utils.logger import logger
-from utils.messages import Fragment, InvalidMessage, read_id
+from utils.messages import Fragment, InvalidMessage, read_ids
 from utils.metrics import Counters
 from utils.offsets import MAX_METADATA, CommitPoint, PartitionOffsets
 from utils.status import Health
@@ -30,7 +31,7 @@ BALANCE_EVERY = 1.0  # seconds
 EVICT_EVERY = 0.5  # seconds
 EXAMPLES = 10  # ids that a log line names at most
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, slots=True)
 class Worker:
     """Joins the records of the input topics by id, hands the groups to process(), delivers what it returns."""
 
@@ -59,6 +60,10 @@ class Worker:
     _next_eviction: float = 0.0
     _next_balance: float = 0.0
     _pass: Pass | None = None  # there is something to be read again
+
+    _topic_index: dict[str, int] = field(init=False)
+    _aggregator: Aggregator = field(init=False)
+    _room: int = field(init=False)
 
     def __post_init__(self) -> None:
         self._topic_index = {topic: index for index, topic in enumerate(self.topics_input)}
@@ -106,40 +111,41 @@ class Worker:
 
     def _receive(self, records: list[Record]) -> list[Group]:
         """Records into the dict; returns the groups that are complete now."""
-        now = self.clock()
-        owned = self.intake.owned
-        complete = []
-        for record in records:
-            topic, partition, offset = record.topic(), record.partition(), record.offset()
-            offsets = owned[topic, partition]
-            if not offsets.read(offset):
-                self.counters.skipped += 1
+        now, aggregator, complete = self.clock(), self._aggregator, []
+        records, offsets_of_each = self._unfinished(records)
+        values = [record.value() for record in records]
+        for record, value, offsets, id in zip(records, values, offsets_of_each, read_ids(values), strict=True):
+            offset = record.offset()
+            if not isinstance(id, str):
+                self._reject(offsets, offset, id)
                 continue
-            value = record.value()
-            try:
-                id = read_id(value)
-            except InvalidMessage as error:
-                self.counters.invalid += 1
-                offsets.finish(offset)
-                logger.error("invalid message", extra={"source": f"{topic}:{partition}:{offset}", "error": str(error)})
-                continue
-            index = self._topic_index[topic]
-            if self._aggregator.bytes >= self._room and not self._aggregator.waits(id):
+            if aggregator.bytes >= self._room and not aggregator.waits(id):
                 self._drop(offsets, offset)
                 continue
-            arrival = self._first_arrival(record, offsets, now) if offsets.was_loaded(offset) else now
-            group, superseded = self._aggregator.add(id, Fragment(index, offsets, offset, value or b""), arrival)
+            fragment = Fragment(self._topic_index[offsets.topic], offsets, offset, value or b"")
+            arrival = now if offset >= offsets.loaded_end else self._first_arrival(record, offsets, now)
+            group, superseded = aggregator.add(id, fragment, arrival)
             if group:
                 complete.append(group)
             if superseded:
                 self.counters.superseded += 1
                 superseded.offsets.finish(superseded.offset)
-            if self._aggregator.bytes > self._room:  # a waiting group has grown
+            if aggregator.bytes > self._room:  # a group that waits has grown
                 self._shed(self._room, keep=id)
-        self.counters.read += len(records)
         self.counters.completed += len(complete)
-        self._dirty = self._dirty or bool(records)
         return complete
+
+    def _unfinished(self, records: list[Record]) -> tuple[list[Record], list[PartitionOffsets]]:
+        """The records that no earlier commit says are done, each with the offsets of its partition. Not decoded yet."""
+        owned = self.intake.owned
+        offsets_of_each = [owned[record.topic(), record.partition()] for record in records]
+        unfinished = [offsets.read(record.offset()) for record, offsets in zip(records, offsets_of_each, strict=True)]
+        self.counters.read += len(records)
+        self._dirty = self._dirty or bool(records)
+        if all(unfinished):
+            return records, offsets_of_each
+        self.counters.skipped += unfinished.count(False)
+        return list(compress(records, unfinished)), list(compress(offsets_of_each, unfinished))
 
     def _process(self, groups: list[Group]) -> None:
         if groups:
@@ -154,8 +160,9 @@ class Worker:
                 self.counters.failed += 1
                 self._bytes_out -= outcome.group.bytes
                 logger.error("process() failed", extra={"id": outcome.group.id}, exc_info=outcome.error)
-        self.counters.results += sum(len(outcome.results) for outcome in done)
-        self.counters.filtered += sum(not outcome.results for outcome in done)
+        sizes = [len(outcome.results) for outcome in done]
+        self.counters.results += sum(sizes)
+        self.counters.filtered += sizes.count(0)
         if done:
             self.delivery.send(done)
             self._dirty = True
@@ -171,7 +178,7 @@ class Worker:
         if self.clock() < self._next_commit:
             return
         self._dirty = self.intake.note_positions() > 0 or self._dirty
-        if self._dirty and self._finish_safe() and (points := self._commit_points()):
+        if (self._dirty or self.delivery.pending) and self._finish_safe() and (points := self._commit_points()):
             self._dirty = False
             self._committing = True
             self._next_commit = self.clock() + self.commit_interval
@@ -189,7 +196,8 @@ class Worker:
             {(self._topic_index[at[0]], at[1]): arrived_by for at, arrived_by in self._waited_enough(now).items()}
         )
         for group in evicted:
-            self._finish(group)
+            for fragment in group.fragments:
+                fragment.offsets.finish(fragment.offset)
         if evicted:
             self._dirty = True
             self.counters.evicted += len(evicted)
@@ -202,6 +210,8 @@ class Worker:
         if now < self._next_balance:
             return
         self._next_balance = now + BALANCE_EVERY
+        if not any(offsets.shed for offsets in self.intake.owned.values()):
+            self._pass = None
         if self._pass and self._pass.is_stuck(now, self.intake.all_read_through(now)):
             self._shed(self._room // 8)
         if self._aggregator.bytes > self._room // 2:
@@ -225,6 +235,12 @@ class Worker:
             enough[at] = arrived_by if shed_since is None else min(arrived_by, shed_since)
         return enough
 
+    def _reject(self, offsets: PartitionOffsets, offset: int, error: InvalidMessage) -> None:
+        self.counters.invalid += 1
+        offsets.finish(offset)
+        source = f"{offsets.topic}:{offsets.partition}:{offset}"
+        logger.error("invalid message", extra={"source": source, "error": str(error)})
+
     def _drop(self, offsets: PartitionOffsets, offset: int) -> None:
         self.counters.shed += 1
         self._pass = self._pass or Pass(self.clock())
@@ -243,13 +259,10 @@ class Worker:
     def _finish_safe(self) -> bool:
         groups = self.delivery.settle()
         for group in groups or ():
-            self._finish(group)
             self._bytes_out -= group.bytes
+            for fragment in group.fragments:
+                fragment.offsets.finish(fragment.offset)
         return groups is not None
-
-    def _finish(self, group: Group) -> None:
-        for fragment in group.fragments:
-            fragment.offsets.finish(fragment.offset)
 
     def _missing_topics(self, group: Group) -> list[str]:
         return [self.topics_input[index] for index in self._aggregator.missing(group)]

@@ -104,7 +104,7 @@ def _view(view: View, servers: str, sent: Sent, results: int | None, ended: thre
     consumer.assign([TopicPartition(RESULTS, partition, OFFSET_BEGINNING) for partition in partitions])
     shown = 0
     try:
-        while shown != results:
+        while results is None or shown < results:
             record = consumer.poll(0.2)
             if record is None:
                 if ended.is_set():

@@ -120,7 +120,7 @@ class FakeConsumer:
 
     def assign(self, partitions: list[TopicPartition]) -> None:
         self.fetch_at = {(each.topic, each.partition): each.offset for each in partitions}
-        self.app_position, self.paused = {}, set()
+        self.app_position = {}  # what is paused stays so, as with the client (measured)
 
     def assignment(self) -> list[TopicPartition]:
         return [TopicPartition(*at) for at in self.fetch_at]

@@ -22,7 +22,7 @@ class Group(msgspec.Struct, gc=False):
     id: str
     arrival: float
     fragments: tuple[Fragment, ...]
-    bytes: int = 0  # of memory, once it is complete
+    bytes: int  # of memory
 
     @property
     def partition(self) -> int:
@@ -45,23 +45,31 @@ class Aggregator:
 
     def add(self, id: str, fragment: Fragment, arrival: float) -> tuple[Group | None, Fragment | None]:
         """Returns the group that this fragment completes, and the fragment that it supersedes, if any."""
+        size = len(fragment.value) + FRAGMENT_OVERHEAD
         if self._topics == 1:
-            return Group(id, arrival, (fragment,), _bytes(fragment)), None
+            return Group(id, arrival, (fragment,), size), None
         group = self._waiting.get(id)
         if group is None:
-            self._open(id, fragment, arrival)
+            if not self._waiting:
+                self._in_order = True
+            elif arrival < self._newest:
+                self._in_order = False
+            self._newest = arrival
+            self._waiting[id] = Group(id, arrival, (fragment,), size)
+            self.bytes += size
             return None, None
         superseded = None
         for other in group.fragments:
             if other.topic == fragment.topic:
                 superseded = other
         if superseded:
-            self.bytes -= _bytes(superseded)
+            size -= len(superseded.value) + FRAGMENT_OVERHEAD
             group.fragments = tuple([each for each in group.fragments if each is not superseded])
-        group.fragments += (fragment,)
         if arrival < group.arrival:
             group.arrival, self._in_order = arrival, False
-        self.bytes += _bytes(fragment)
+        group.fragments += (fragment,)
+        group.bytes += size
+        self.bytes += size
         if len(group.fragments) < self._topics:
             return None, superseded
         self._remove(group)
@@ -79,7 +87,7 @@ class Aggregator:
                 second = self._waiting.popitem()[1]
                 self._waiting[keep] = newest
                 newest = second
-            self.bytes -= sum([_bytes(fragment) for fragment in newest.fragments])
+            self.bytes -= newest.bytes
             dropped.append(newest)
         return dropped
 
@@ -132,24 +140,9 @@ class Aggregator:
         self._newest, self._in_order = NEVER, True
         self.bytes = 0
 
-    def _open(self, id: str, fragment: Fragment, arrival: float) -> None:
-        if not self._waiting:
-            self._newest, self._in_order = arrival, True
-        elif arrival < self._newest:
-            self._in_order = False
-        else:
-            self._newest = arrival
-        self._waiting[id] = Group(id, arrival, (fragment,))
-        self.bytes += _bytes(fragment)
-
     def _remove(self, group: Group) -> None:
         del self._waiting[group.id]
-        group.bytes = sum([_bytes(fragment) for fragment in group.fragments])
         self.bytes -= group.bytes
-
-
-def _bytes(fragment: Fragment) -> int:
-    return len(fragment.value) + FRAGMENT_OVERHEAD
 
 
 @dataclass(slots=True)

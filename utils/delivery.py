@@ -1,6 +1,5 @@
 """Results out, offsets committed: the one piece that knows what a delivery guarantee means."""
 
-from collections.abc import Iterator
 from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -143,10 +142,11 @@ class AtLeastOnce:
         self._failure = self._failure or error
 
     def _produce(self) -> None:
+        produce, report = self._producer.produce, self._report
         for topic, result in _records(self._held, self._topics):
             while True:
                 try:
-                    self._producer.produce(topic, result.value, result.key, on_delivery=self._report)
+                    produce(topic, result.value, result.key, on_delivery=report)
                     break
                 except BufferError:  # the queue is full: the broker is slower than we are
                     self._producer.poll(_SETTLE)
@@ -229,8 +229,8 @@ class ExactlyOnce:
             logger.warning("transaction not aborted", extra={"error": str(error)})
 
 
-def _records(outcomes: list[Outcome], topics: tuple[str, ...]) -> Iterator[tuple[str, Result]]:
-    return ((topic, result) for outcome in outcomes for result in outcome.results for topic in topics)
+def _records(outcomes: list[Outcome], topics: tuple[str, ...]) -> list[tuple[str, Result]]:
+    return [(topic, result) for outcome in outcomes for result in outcome.results for topic in topics]
 
 
 def _as_offsets(points: list[CommitPoint]) -> list[TopicPartition]:

@@ -5,7 +5,6 @@ Knows neither Kafka nor offsets: groups go in by the batch, outcomes come out.
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -39,7 +38,7 @@ class Executor(Protocol):
         """The outcomes since the last call; waits up to `timeout` seconds for the first one."""
 
     def cancel(self) -> None:
-        """Start none of the groups that wait: they are not in flight any more."""
+        """Start none of the groups that wait: they leave `in_flight` as soon as a call that runs has ended."""
 
     def drop(self) -> None:
         """Cancel, and never hand back the outcomes of what has been started."""
@@ -54,10 +53,9 @@ class SingleThread:
     def __init__(self, process: Process, consumer_name: str) -> None:
         self._process = process
         self._consumer_name = consumer_name
-        self._epoch = 0  # goes up when outcomes are dropped: what was started before comes back with the old one
-        self._waiting: deque[tuple[int, Group]] = deque()
-        self._wake: SimpleQueue[bool] = SimpleQueue()
-        self._outcomes: SimpleQueue[tuple[int, list[Outcome]]] = SimpleQueue()
+        self._submitted = self._cancelled = self._dropped = 0  # numbers of batches
+        self._batches: SimpleQueue[tuple[int, list[Group]] | None] = SimpleQueue()
+        self._done: SimpleQueue[tuple[int, list[Outcome], int]] = SimpleQueue()  # batch, outcomes, groups not started
         self._thread = threading.Thread(target=self._work, name="process", daemon=True)
         self.in_flight = 0
 
@@ -65,58 +63,49 @@ class SingleThread:
         if not self._thread.ident:
             self._thread.start()
         self.in_flight += len(groups)
-        self._waiting.extend((self._epoch, group) for group in groups)
-        self._wake.put(True)
+        self._submitted += 1
+        self._batches.put((self._submitted, groups))
 
     def collect(self, timeout: float) -> list[Outcome]:
         collected: list[Outcome] = []
         try:
             while self.in_flight:
-                epoch, outcomes = self._outcomes.get(timeout=0 if collected else timeout)
-                if epoch == self._epoch:
+                number, outcomes, not_started = self._done.get(timeout=0 if collected else timeout)
+                if number > self._dropped:
                     collected += outcomes
-                    self.in_flight -= len(outcomes)
+                    self.in_flight -= len(outcomes) + not_started
         except Empty:
             pass
         return collected
 
     def cancel(self) -> None:
-        try:
-            while True:
-                self._waiting.pop()
-                self.in_flight -= 1
-        except IndexError:
-            pass
+        self._cancelled = self._submitted
 
     def drop(self) -> None:
-        self.cancel()
-        self._epoch += 1
+        self._cancelled = self._dropped = self._submitted
         self.in_flight = 0
 
     def close(self) -> None:
         self.drop()
-        self._wake.put(False)
+        self._batches.put(None)
 
     def _work(self) -> None:
-        while self._wake.get():
-            self._run_waiting()
+        while batch := self._batches.get():
+            self._run(*batch)
 
-    def _run_waiting(self) -> None:
+    def _run(self, number: int, groups: list[Group]) -> None:
         done: list[Outcome] = []
-        epoch, hand_back = self._epoch, time.monotonic() + _HAND_BACK
-        while self._waiting:
-            try:
-                started, group = self._waiting.popleft()
-            except IndexError:  # cancelled in between
+        started = 0
+        hand_back = time.monotonic() + _HAND_BACK
+        for group in groups:
+            if number <= self._cancelled:
                 break
-            if started != epoch:
-                self._outcomes.put((epoch, done))
-                done, epoch = [], started
+            started += 1
             done.append(attempt(self._process, group, self._consumer_name))
             if time.monotonic() >= hand_back:
-                self._outcomes.put((epoch, done))
+                self._done.put((number, done, 0))
                 done, hand_back = [], time.monotonic() + _HAND_BACK
-        self._outcomes.put((epoch, done))
+        self._done.put((number, done, len(groups) - started))
 
 
 def attempt(process: Process, group: Group, consumer_name: str) -> Outcome:

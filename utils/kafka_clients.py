@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from confluent_kafka import (
-    OFFSET_INVALID,
     Consumer,
     KafkaError,
     KafkaException,
@@ -21,7 +20,7 @@ from config import ConfigError, Settings
 from utils.aggregator import NEVER
 from utils.logger import logger
 from utils.metrics import Counters
-from utils.offsets import OffsetMap, PartitionOffsets
+from utils.offsets import OffsetMap, PartitionOffsets, topic_tags
 
 Properties = Mapping[str, Any]
 
@@ -137,8 +136,10 @@ class Intake:
             return []
         rebalances = self._rebalances
         first = self._consumer.poll(wait)
-        messages = [first, *self._consumer.consume(BATCH, 0)] if first else []
-        records = cast(list[Record], [each for each in messages if not self._is_event(each)])
+        messages = [first, *self._consumer.consume(BATCH, 0)] if first is not None else []
+        if any(map(Message.error, messages)):
+            messages = [each for each in messages if not self._is_event(each)]
+        records = cast(list[Record], messages)
         if rebalances != self._rebalances:  # in the middle of the read: what came before it is not ours any more
             self._rewind(records)
             return []
@@ -267,36 +268,37 @@ class Locator:
         topics = describe(self.admin, self.topics)
         check_counts(topics, len(owned))
         every = [TopicPartition(topic, each) for topic in self.topics for each in range(topics[topic].partitions)]
-        committed = {
-            (each.topic, each.partition): each for each in _checked(consumer.committed(every, timeout=_REQUEST))
-        }
-        known = {each.topic for each in committed.values() if each.offset != OFFSET_INVALID}
-        earliest = self._ends(consumer, owned, _EARLIEST)
-        latest = self._ends(consumer, owned, _LATEST)
-        recent = int((self.wall_clock() - self.message_timeout) * 1000)
+        commits = [each for each in _checked(consumer.committed(every, timeout=_REQUEST)) if each.offset >= 0]
+        history = _History(commits, {topic: described.id for topic, described in topics.items()})
+        earliest, latest = self._ends(consumer, owned, _EARLIEST), self._ends(consumer, owned, _LATEST)
+        tags = topic_tags(self.topics)
         located = []
-        for each in owned:
-            at = each.topic, each.partition
-            commit = committed[at]
-            topic_id = topics[each.topic].id
-            if commit.offset != OFFSET_INVALID:
-                loaded = OffsetMap.decode(commit.metadata, topic_id, commit.offset)
-                offsets = PartitionOffsets(each.topic, each.partition, topic_id, commit.offset, loaded)
-                located.append(self._within(offsets, earliest[at], latest[at]))
-            elif not known or each.topic in known:
-                located.append(PartitionOffsets(each.topic, each.partition, topic_id, earliest[at]))
-            else:  # a topic added to the row later: its history would open groups that can never be complete
-                start = self._ends(consumer, [each], recent)[at]
-                located.append(PartitionOffsets(each.topic, each.partition, topic_id, latest[at] if start < 0 else start))
-                logger.info("new topic", extra={"topic": each.topic, "partition": each.partition, "offset": start})
+        for topic, number in earliest:
+            start, loaded = history.committed(topic, number)
+            if start is None:
+                start = earliest[topic, number]
+                if history.is_new(topic):
+                    start = self._recent(consumer, topic, number, latest[topic, number])
+            offsets = PartitionOffsets(topic, number, topics[topic].id, start, loaded, tags)
+            located.append(self._within(offsets, earliest[topic, number], latest[topic, number]))
         return located
+
+    def _recent(self, consumer: Consumer, topic: str, number: int, end: int) -> int:
+        """MESSAGE_TIMEOUT before now: the history of a new topic would open groups that can never be complete."""
+        since = int((self.wall_clock() - self.message_timeout) * 1000)
+        start = self._ends(consumer, [TopicPartition(topic, number)], since)[topic, number]
+        start = end if start < 0 else start
+        logger.info("reading a new input topic", extra={"topic": topic, "partition": number, "offset": start})
+        return start
 
     def _within(self, offsets: PartitionOffsets, earliest: int, latest: int) -> PartitionOffsets:
         """Go on from the earliest record where retention, or a new topic of the same name, overtook the commit."""
         if offsets.position > latest:
             logger.error("committed offset is beyond the end of the log: reading the topic from its beginning",
                 extra={"topic": offsets.topic, "partition": offsets.partition, "committed": offsets.position, "end": latest})
-            return PartitionOffsets(offsets.topic, offsets.partition, offsets.topic_id, earliest)
+            return PartitionOffsets(
+                offsets.topic, offsets.partition, offsets.topic_id, earliest, None, offsets.joined_with
+            )
         if offsets.position < earliest:
             logger.error("records were deleted before they were read",
                 extra={"topic": offsets.topic, "partition": offsets.partition, "from": offsets.position, "to": earliest})
@@ -310,12 +312,39 @@ class Locator:
         return {(each.topic, each.partition): each.offset for each in answers}
 
 
+class _History:
+    """What the commits of the group, and the maps in them, tell of its input topics."""
+
+    def __init__(self, commits: Iterable[TopicPartition], topic_ids: Mapping[str, str]) -> None:
+        self._topic_ids = topic_ids
+        self._commits = {(each.topic, each.partition): each for each in commits}
+        self._maps = {at: OffsetMap.parse(each.metadata) for at, each in self._commits.items()}
+
+    def committed(self, topic: str, number: int) -> tuple[int | None, OffsetMap | None]:
+        """The committed offset and the map that fits to it; no offset where there is none of this very topic."""
+        commit, found = self._commits.get((topic, number)), self._maps.get((topic, number))
+        if commit is None:
+            return None, None
+        if found and found.topic_id != self._topic_ids[topic]:
+            logger.error("the topic was made again: reading it from its beginning", extra={"topic": topic})
+            return None, None
+        return commit.offset, found if found and found.base == commit.offset else None
+
+    def is_new(self, topic: str) -> bool:
+        """Whether the group has read other topics so far, but not this one."""
+        known = {topic for topic, _ in self._commits}
+        tag = topic_tags([topic])
+        joined = any(tag in found.joined_with.split(".") for found in self._maps.values() if found)
+        return bool(known) and topic not in known and not joined
+
+
 def check_counts(topics: Mapping[str, Topic], owned: int) -> None:
     """Fragments of an id meet only where all topics have as many partitions, or one worker owns them all (rule 8)."""
     counts = {name: topic.partitions for name, topic in topics.items()}
     if len(set(counts.values())) > 1 and owned < sum(counts.values()):
         listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
-        raise ConfigError([f"the input topics have unequal partition counts ({listed}): ..."])
+        cure = "make them equal, or run no more than one worker"
+        raise ConfigError([f"the input topics have unequal partition counts ({listed}): {cure}"])
 
 
 def _checked(partitions: list[TopicPartition]) -> list[TopicPartition]:

@@ -6,7 +6,7 @@ the memory that way, and one that is never completed is never decoded.
 
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -50,22 +50,31 @@ class _Head(msgspec.Struct, gc=False):
     content: _Object = _Object()
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError)
 _decode_head = msgspec.json.Decoder(_Head).decode
 _decode = msgspec.json.Decoder(Message).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read_id(value: bytes | None) -> str:
-    """The id of a message, as text: `1` is `"1"`. Raises InvalidMessage with the reason."""
+def read_ids(values: Sequence[bytes | None]) -> Sequence[str | InvalidMessage]:
+    """The id of each message, as text (`1` is `"1"`), or why it has none: not JSON, no id, `content` no object."""
+    try:
+        ids: list[Any] = [head.id for head in map(_decode_head, cast(Sequence[bytes], values))]
+    except _UNREADABLE:
+        return [_read_id(value) for value in values]
+    if "" in ids or set(map(type, ids)) != {str}:
+        return [_read_id(value) for value in values]
+    return ids
+
+
+def _read_id(value: bytes | None) -> str | InvalidMessage:
     if value is None:
-        raise InvalidMessage("no value (a tombstone)")
+        return InvalidMessage("no value (a tombstone)")
     try:
         head = _decode_head(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidMessage(str(error)) from None
-    if head.id == "":
-        raise InvalidMessage("`id` is empty")
-    return str(head.id)
+    except _UNREADABLE as error:
+        return InvalidMessage(str(error))
+    return str(head.id) if head.id != "" else InvalidMessage("`id` is empty")
 
 
 def join(fragments: Sequence[Fragment]) -> Message:
@@ -75,7 +84,7 @@ def join(fragments: Sequence[Fragment]) -> Message:
     a dict. Raises InvalidMessage where a fragment turns out not to be JSON only now.
     """
     try:
-        if len(fragments) > 1:
+        if len(fragments) > 2 or fragments[0].topic > fragments[-1].topic:
             fragments = sorted(fragments, key=_topic)
         joined = _decode(fragments[0].value)
         content = joined.setdefault("content", {})
@@ -83,7 +92,7 @@ def join(fragments: Sequence[Fragment]) -> Message:
             message = _decode(fragment.value)
             content |= message.get("content", {})
             joined |= message
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise InvalidMessage(str(error)) from None
     joined["content"] = content
     return joined

@@ -39,14 +39,38 @@ class PartitionOffsets:
     of the map that was loaded keep the state that the map gave them until they are read again.
     """
 
-    __slots__ = ("_known_end", "_read_end", "_states", "base", "loaded", "partition", "position", "shed", "shed_since", "topic", "topic_id")
+    __slots__ = (
+        "_known_end",
+        "_loaded",
+        "_read_end",
+        "_states",
+        "base",
+        "joined_with",
+        "loaded_end",
+        "partition",
+        "position",
+        "shed",
+        "shed_since",
+        "topic",
+        "topic_id",
+    )
 
-    def __init__(self, topic: str, partition: int, topic_id: str, start: int, loaded: "OffsetMap | None" = None) -> None:
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        topic_id: str,
+        start: int,
+        loaded: "OffsetMap | None" = None,
+        joined_with: str = "",
+    ) -> None:
         self.topic = topic
         self.partition = partition
         self.topic_id = topic_id
+        self.joined_with = joined_with
         self.base = self.position = start
-        self.loaded = loaded
+        self._loaded = loaded
+        self.loaded_end = start + len(loaded.states) if loaded else start  # below it the map that was loaded speaks
         self.shed = 0  # how many offsets were read, not kept, and must be read again
         self.shed_since: float | None = None  # when that began, since reading was last set back
         self._states = bytearray(loaded.states if loaded else b"")
@@ -119,14 +143,11 @@ class PartitionOffsets:
         self.shed_since = None
         return self.position
 
-    def was_loaded(self, offset: int) -> bool:
-        """Whether the map that was loaded speaks of this offset."""
-        return self.loaded is not None and offset < self.loaded.base + len(self.loaded.states)
-
     def first_arrival_ms(self, timestamp_ms: int) -> int:
         """When a record that is read again arrived the first time, as far as its timestamp and the map tell."""
-        assert self.loaded
-        return min(max(timestamp_ms, self.loaded.oldest_ms), self.loaded.time_ms)
+        if self._loaded is None:
+            return timestamp_ms
+        return min(max(timestamp_ms, self._loaded.oldest_ms), self._loaded.time_ms)
 
     def lowest_unfinished(self) -> int:
         """The offset to commit: everything below it is finished."""
@@ -139,10 +160,10 @@ class PartitionOffsets:
     def commit_point(self, oldest_ms: int, now_ms: int) -> "CommitPoint":
         """What to commit now; `oldest_ms` and `now_ms` as in OffsetMap. Its map may be longer than `MAX_METADATA`."""
         lowest = self.lowest_unfinished()
-        if self.loaded and self.was_loaded(self.position):  # in the middle of a replay the oldest may be yet to come
-            oldest_ms = min(oldest_ms, self.loaded.oldest_ms)
+        if self._loaded and self.position < self.loaded_end:  # in the middle of a replay the oldest may be yet to come
+            oldest_ms = min(oldest_ms, self._loaded.oldest_ms)
         states = bytes(self._states.translate(_AS_UNFINISHED) if self.shed else self._states)
-        offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, states)
+        offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, states, self.joined_with)
         return CommitPoint(self.topic, self.partition, lowest, offset_map.encode())
 
 
@@ -160,6 +181,7 @@ class OffsetMap:
     """The states of the offsets from `base` on, one byte each, as they travel in the metadata of a commit.
 
     `oldest_ms` is the arrival of the oldest waiting fragment, `time_ms` the time of the commit, in ms since the epoch.
+    `joined_with` names all input topics of the worker (`topic_tags`): another topic, seen later, is a new one.
     """
 
     topic_id: str
@@ -167,12 +189,13 @@ class OffsetMap:
     oldest_ms: int
     time_ms: int
     states: bytes
+    joined_with: str = ""
 
     def encode(self) -> str:
-        """`version:topic id:base:oldest:time:length:payload:checksum`, all ASCII."""
+        """`version:topic id:joined with:base:oldest:time:length:payload:checksum`, all ASCII."""
         states = self.states.rstrip(b"\x01")  # what is missing up to the length is finished
-        length = len(self.states)
-        body = f"{_VERSION}:{self.topic_id}:{self.base}:{self.oldest_ms}:{self.time_ms}:{length}:{_pack(states)}"
+        head = f"{_VERSION}:{self.topic_id}:{self.joined_with}:{self.base}:{self.oldest_ms}:{self.time_ms}"
+        body = f"{head}:{len(self.states)}:{_pack(states)}"
         return f"{body}:{_checksum(body)}"
 
     @staticmethod
@@ -181,18 +204,29 @@ class OffsetMap:
 
         Never raises. A trailing NUL, which some brokers and clients return, is tolerated.
         """
+        found = OffsetMap.parse(text)
+        return found if found and (found.topic_id, found.base) == (topic_id, committed) else None
+
+    @staticmethod
+    def parse(text: str | None) -> "OffsetMap | None":
+        """A map of ours, of whichever topic and offset; None for any other text. Never raises."""
         body, _, checksum = (text or "").rstrip("\0").rpartition(":")
         fields = body.split(":")
-        if checksum != _checksum(body) or len(fields) != 7 or fields[:2] != [_VERSION, topic_id]:
+        if checksum != _checksum(body) or len(fields) != 8 or fields[0] != _VERSION:
             return None
         try:
-            base, oldest_ms, time_ms, length = map(int, fields[2:6])
-            if base != committed or not 0 <= length <= _MAX_LENGTH:
+            base, oldest_ms, time_ms, length = map(int, fields[3:7])
+            if not 0 <= length <= _MAX_LENGTH:
                 return None
-            states = _unpack(fields[6], length)
+            states = _unpack(fields[7], length)
         except (ValueError, IndexError, zlib.error):
             return None
-        return OffsetMap(topic_id, base, oldest_ms, time_ms, states)
+        return OffsetMap(fields[1], base, oldest_ms, time_ms, states, fields[2])
+
+
+def topic_tags(topics: Iterable[str]) -> str:
+    """Short names of topics for `OffsetMap.joined_with`, separated by dots."""
+    return ".".join(sorted(f"{zlib.crc32(topic.encode()):08x}" for topic in topics))
 
 
 def _checksum(body: str) -> str:

@@ -76,11 +76,10 @@ class Scenes(Protocol):
         inputs: int = 2,
         *,
         partitions: int = 4,
-        quick_session: bool = False,
         slow_process: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> Scene:
-        """Topics and a row. `quick_session`: the shortest session time-out; `slow_process`: process_for_tests.py."""
+        """Topics and a row; `slow_process`: process_for_tests.py is its process()."""
 
 
 @pytest.fixture
@@ -101,12 +100,10 @@ def scenes(topics: Topics, tmp_path: Path) -> Iterator[Scenes]:
             inputs: int = 2,
             *,
             partitions: int = 4,
-            quick_session: bool = False,
-            slow_process: bool = False,
+                slow_process: bool = False,
             environment: Mapping[str, str] | None = None,
         ) -> Scene:
             created = topics(broker, *"abcde"[:inputs], "out", partitions=partitions)
-            session = short_session(broker) if quick_session else {}
             job = Job(
                 broker,
                 unique_name("job"),
@@ -114,7 +111,7 @@ def scenes(topics: Topics, tmp_path: Path) -> Iterator[Scenes]:
                 created[inputs:],
                 tmp_path,
                 process=PROCESS if slow_process else None,
-                environment={**session, **(environment or {})},
+                environment={**short_session(broker), **(environment or {})},
             )
             stack.enter_context(job)
             oracle = Oracle(job.topics_input)

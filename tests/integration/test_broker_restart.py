@@ -13,7 +13,7 @@ def ids(number: int, prefix: str = "") -> list[str]:
 
 @pytest.mark.real_kafka
 def test_a_restart_and_a_crash_of_the_broker_heal(own_broker: JavaBroker, scenes: Scenes) -> None:
-    scene = scenes(own_broker, quick_session=True)
+    scene = scenes(own_broker)
     a, b = scene.job.topics_input
     scene.feed(ids(200, "split-"), a)
     scene.feed(ids(500, "before-"))

@@ -43,7 +43,7 @@ def test_sigterm_in_mid_stream_ends_in_order_and_a_second_run_goes_on(kafka: Kaf
 
 
 def test_kill_in_mid_stream(kafka: KafkaBroker, scenes: Scenes) -> None:
-    scene = scenes(kafka, slow_process=True, quick_session=True, environment=SLOW)
+    scene = scenes(kafka, slow_process=True, environment=SLOW)
     scene.feed(ids(MANY))
     worker = scene.job.start()
     scene.wait_for(MANY // 4, worker)
@@ -57,7 +57,7 @@ def test_kill_in_mid_stream(kafka: KafkaBroker, scenes: Scenes) -> None:
 
 
 def test_kill_within_200_ms_of_an_assignment(kafka: KafkaBroker, scenes: Scenes) -> None:
-    scene = scenes(kafka, quick_session=True)
+    scene = scenes(kafka)
     a, b = scene.job.topics_input
     scene.feed(ids(500, "waiting-"), a)
     for round in range(3):
@@ -75,7 +75,7 @@ def test_kill_within_200_ms_of_an_assignment(kafka: KafkaBroker, scenes: Scenes)
 
 
 def test_kill_twice_before_the_replay_of_the_first_has_ended(kafka: KafkaBroker, scenes: Scenes) -> None:
-    scene = scenes(kafka, quick_session=True)
+    scene = scenes(kafka)
     a, b = scene.job.topics_input
     scene.feed(ids(200, "waiting-"), a)  # they keep the committed offset down: everything behind is replayed
     scene.feed(ids(6_000, "done-"))
@@ -103,7 +103,7 @@ def waiting(scene: Scene) -> int:
 
 
 def test_a_second_worker_comes_and_goes(kafka: KafkaBroker, scenes: Scenes) -> None:
-    scene = scenes(kafka, quick_session=True)
+    scene = scenes(kafka)
     a, b = scene.job.topics_input
     numbers = count()
 
@@ -144,11 +144,11 @@ def test_a_call_that_takes_longer_than_the_poll_interval_costs_no_assignment(
 ) -> None:
     blocked = tmp_path / "blocked"
     blocked.touch()
-    limits = {"KAFKA_SESSION_TIMEOUT_MS": "6000", "KAFKA_MAX_POLL_INTERVAL_MS": "6000"}
+    limits = {"KAFKA_MAX_POLL_INTERVAL_MS": "3000"}
     scene = scenes(kafka, slow_process=True, environment={**limits, "PROCESS_BLOCKED": str(blocked)})
     scene.feed(ids(100))
     worker = scene.job.start().is_assigned()
-    time.sleep(8)
+    time.sleep(5)
     assert not scene.oracle.results
     blocked.unlink()
     scene.wait_for_all(worker)
@@ -163,11 +163,11 @@ def test_a_worker_that_is_full_behind_a_blocked_call_keeps_its_assignment_and_go
 ) -> None:
     blocked = tmp_path / "blocked"
     blocked.touch()
-    limits = {"KAFKA_SESSION_TIMEOUT_MS": "6000", "KAFKA_MAX_POLL_INTERVAL_MS": "6000"}
+    limits = {"KAFKA_MAX_POLL_INTERVAL_MS": "3000"}
     scene = scenes(kafka, 1, slow_process=True, environment={**limits, "PROCESS_BLOCKED": str(blocked)})
     scene.feed(ids(30_000))
     worker = scene.job.start().is_assigned()
-    time.sleep(8)
+    time.sleep(5)
     blocked.unlink()
     scene.wait_for_all(worker)
     assert len(worker.said(ASSIGNED)) == 1
@@ -181,7 +181,7 @@ def test_a_rebalance_behind_a_blocked_call_leaves_no_partition_paused(
     blocked = tmp_path / "blocked"
     blocked.touch()
     environment = {"PROCESS_BLOCKED": str(blocked), "SHUTDOWN_TIMEOUT": "1"}
-    scene = scenes(kafka, 1, slow_process=True, quick_session=True, environment=environment)
+    scene = scenes(kafka, 1, slow_process=True, environment=environment)
     scene.feed(ids(30_000))
     first = scene.job.start().is_assigned()
     time.sleep(3)  # full, and paused after a second
@@ -201,7 +201,7 @@ def test_a_stop_behind_a_call_that_never_ends_still_ends_and_leaves_it_to_the_ne
     blocked = tmp_path / "blocked"
     blocked.touch()
     environment = {"PROCESS_BLOCKED": str(blocked), "SHUTDOWN_TIMEOUT": "1"}
-    scene = scenes(kafka, slow_process=True, quick_session=True, environment=environment)
+    scene = scenes(kafka, slow_process=True, environment=environment)
     scene.feed(ids(100))
     worker = scene.job.start().is_assigned()
     time.sleep(0.5)

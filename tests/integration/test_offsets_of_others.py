@@ -142,7 +142,7 @@ def make_again(broker: KafkaBroker, topic: str) -> None:
 def test_unequal_partition_counts_are_an_error_where_a_worker_does_not_own_all_partitions(
     kafka: KafkaBroker, scenes: Scenes, topics: Topics
 ) -> None:
-    scene = scenes(kafka, 1, quick_session=True)
+    scene = scenes(kafka, 1)
     [wider] = topics(kafka, "wider", partitions=6)
     scene = scene.with_topics([*scene.job.topics_input, wider], scene.job.topics_output)
     scene.feed(ids(200))

@@ -385,7 +385,10 @@ def identities(broker: KafkaBroker, topics: Iterable[str]) -> dict[str, str]:
 
 
 def short_session(broker: KafkaBroker) -> dict[str, str]:
-    """The environment for a session time-out as short as the broker allows: a killed member is missed that long."""
+    """The environment for a session time-out as short as the broker allows: a killed member is missed that long.
+
+    (On the embedded broker also one that has left.)
+    """
     shortest = 1500
     if broker.kind != "embedded":
         admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})

@@ -44,6 +44,7 @@ class Entry:
     timestamp_ms: int
     transaction: Transaction | None = None
     marker: bool = False
+    since: float | None = None  # when readers could come to it
 
     @property
     def visible(self) -> bool:
@@ -57,6 +58,7 @@ class Log:
         self.entries: list[Entry | None] = []
         self.start = 0
         self._open: dict[Transaction, int] = {}
+        self._noted = 0
 
     @property
     def end(self) -> int:
@@ -68,18 +70,33 @@ class Log:
         return min(self._open.values(), default=self.end)
 
     def append(
-        self, key: bytes | None, value: bytes | None, timestamp_ms: int, transaction: Transaction | None = None
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp_ms: int,
+        now: float,
+        transaction: Transaction | None = None,
     ) -> Entry:
         entry = Entry(self.end, key, value, timestamp_ms, transaction)
         if transaction and transaction not in self._open:
             self._open[transaction] = self.end
             transaction.logs.append(self)
         self.entries.append(entry)
+        self._note_stable(now)
         return entry
 
-    def mark(self, transaction: Transaction, timestamp_ms: int) -> None:
+    def mark(self, transaction: Transaction, now: float) -> None:
+        """The end of a transaction."""
         del self._open[transaction]
-        self.entries.append(Entry(self.end, None, None, timestamp_ms, transaction, marker=True))
+        self.entries.append(Entry(self.end, None, None, 0, transaction, marker=True))
+        self._note_stable(now)
+
+    def _note_stable(self, now: float) -> None:
+        stable_end = self.stable_end
+        for entry in self.entries[self._noted : stable_end]:
+            if entry:
+                entry.since = now
+        self._noted = stable_end
 
     def read(self, position: int, limit: int) -> tuple[list[Entry], int]:
         """The next visible entries, and the position behind them and behind the markers that were passed."""
@@ -274,6 +291,13 @@ class Broker:
                 self._epochs[transaction.of] += 1  # its producer is fenced
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether something will happen by itself when time passes."""
+        group = self.group
+        missed = any(member.silent_since is not None for member in group.members.values())
+        return bool(self._open) or group.rebalancing_since is not None or missed
+
+    @property
     def open_transactions(self) -> list[Transaction]:
         return list(self._open.values())
 
@@ -288,7 +312,7 @@ class Broker:
         transaction: Transaction | None = None,
     ) -> Entry:
         self.changes += 1
-        entry = self.log(at).append(key, value, timestamp_ms, transaction)
+        entry = self.log(at).append(key, value, timestamp_ms, self.now, transaction)
         self.watcher.on_record(at, entry)
         if transaction:
             transaction.records.append((at, entry))
@@ -335,7 +359,7 @@ class Broker:
         self.changes += 1
         transaction.committed = committed
         for log in transaction.logs:
-            log.mark(transaction, int(self.now * 1000))
+            log.mark(transaction, self.now)
         for at, pending in self.group.pending.items():
             self.group.pending[at] = [each for each in pending if each is not transaction]
         if committed:

@@ -40,11 +40,14 @@ class Host(Protocol):
 
     def monotonic(self) -> float: ...
 
-    def broken(self, rule: str, what: str) -> NoReturn:
+    def broken(self, rule: str, what: str, cause: Exception | None = None) -> None:
         """The worker has done what it must never do."""
 
     def note(self, what: str) -> None:
         """For the table of what was exercised."""
+
+    def trace(self, what: object) -> None:
+        """For the story of a schedule that failed."""
 
 
 @dataclass(slots=True)
@@ -113,7 +116,10 @@ class FakeConsumer:
             raise RuntimeError("Consumer closed")
         now = self._host.monotonic()
         if now - self._polled > MAX_POLL:
-            self._events.append(Message(error=KafkaError(KafkaError._MAX_POLL_EXCEEDED)))
+            self._events.append(Message(error=KafkaError(KafkaError._MAX_POLL_EXCEEDED), value=self._reason()))
+        for kind, code in _EVENTS.items():
+            if self._host.fault(kind):
+                self._events.append(Message(error=KafkaError(code), value=self._reason()))
         self._polled = now
         if self._member:
             self._member.polled = self._broker.now
@@ -123,7 +129,7 @@ class FakeConsumer:
         turn = self._host.choose(len(self._assigned) or 1)
         order = list(self._assigned)
         for at in order[turn:] + order[:turn]:
-            if at not in self._paused and at not in self._off:
+            if len(messages) < limit and at not in self._paused and at not in self._off:
                 messages += self._fetch_from(at, limit - len(messages))
         return messages
 
@@ -136,11 +142,16 @@ class FakeConsumer:
         entries, passed = log.read(position, limit)
         if passed > position:
             self._assigned[at] = self._positions[at] = passed
+            self._host.trace((at, "read", [entry.offset for entry in entries], "position", passed))
         return [_message(at, entry) for entry in entries]
 
     def _stop(self, at: Partition, code: int) -> list[Message]:
         self._off.add(at)
-        return [Message(topic=at[0], partition=at[1], error=KafkaError(code))]
+        return [Message(topic=at[0], partition=at[1], error=KafkaError(code), value=self._reason())]
+
+    def _reason(self) -> bytes:
+        """The client's words, where it has any."""
+        return (b"reason", b"")[self._host.choose(2)]
 
     # ------------------------------------------------------------------ the group
 
@@ -175,6 +186,7 @@ class FakeConsumer:
         self._generation = member.generation
         self._assign_called = False
         given = [TopicPartition(*at) for at in member.assignment]
+        self._host.trace(("assigned", member.assignment, "generation", member.generation))
         self._host.note("assignment")
         self._call("on_assign", lambda: self._callbacks["assign"](self, given))
         if not self._assign_called:  # as the client: from the committed offsets
@@ -184,6 +196,7 @@ class FakeConsumer:
     def _take_away(self, how: str) -> None:
         if self._assigned or how == "lost":
             taken = [TopicPartition(*at) for at in self._assigned]
+            self._host.trace((how, self._assigned))
             self._call(f"on_{how}", lambda: self._callbacks[how](self, taken))
         self._drop_assignment()
 
@@ -194,8 +207,7 @@ class FakeConsumer:
         try:
             callback()
         except Exception as error:
-            if not self._host.dead:
-                self._host.broken("rule 12", f"{error!r} left {name}")
+            self._host.broken("rule 12", f"{error!r} left {name}", error)
 
     def assign(self, partitions: list[TopicPartition]) -> None:
         self._assign_called = True
@@ -336,6 +348,7 @@ class FakeConsumer:
         return error, errors if error is not None else errors | dict.fromkeys(failed, _PARTIAL.get(failing or "", 0))
 
 
+_EVENTS = {"event": KafkaError._ALL_BROKERS_DOWN, "fatal event": KafkaError._FATAL}
 _PARTIAL = {
     "commit fails for one partition": KafkaError.UNKNOWN_TOPIC_OR_PART,
     "commit is refused for one partition": KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -577,8 +590,7 @@ class FakeAdmin:
 
     def describe_topics(self, topics: Any, request_timeout: float = -1) -> dict[str, Answer]:
         self._begin("describe_topics", request_timeout)
-        names = [name for name in self._host.broker.topics]
-        return {name: Answer(Described(self._host.broker.topics[name].id)) for name in names}
+        return {name: Answer(Described(self._host.broker.topics[name].id)) for name in topics.topic_names}
 
     def _begin(self, call: str, timeout: float) -> None:
         self._host.here(call)

@@ -6,6 +6,7 @@ commit as the next owner would: everything below the offset, and what the map ca
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.simulation.broker import METADATA_LIMIT, Broker, Committed, Entry, Partition
@@ -25,13 +26,13 @@ class Sent:
     entry: Entry
     id: str | None
     round: int
-    sent: float
     honest: bool
     excused: bool = False  # deleted, or passed over, from outside before it was done
 
     @property
-    def is_valid(self) -> bool:
-        return self.id is not None
+    def since(self) -> float:
+        """When readers could come to it."""
+        return float("inf") if self.entry.since is None else self.entry.since
 
 
 Parts = tuple[int, ...]  # the uids that a result is made of, in the order of the input topics
@@ -46,6 +47,7 @@ class Oracle:
     strict_eviction: bool = True
 
     broker: Broker = field(init=False)
+    trace: Callable[[object], None] = field(default=lambda _: None)
     sent: dict[int, Sent] = field(default_factory=dict)
     at: dict[Partition, dict[int, Sent]] = field(default_factory=dict)
     by_id: dict[str, list[Sent]] = field(default_factory=dict)
@@ -56,6 +58,8 @@ class Oracle:
     failing: set[str] = field(default_factory=lambda: {FAILING, FAILING_FOR_A_WHILE})
     """What process() raises for."""
     finished: dict[Partition, bytes] = field(default_factory=dict)
+    skipped: dict[Partition, int] = field(default_factory=dict)
+    """Where another tool has told the group to go on reading."""
     problems: list[tuple[str, str]] = field(default_factory=list)
     destroyed: bool = False
     """Offsets or maps were destroyed from outside: what was done may be done again."""
@@ -69,6 +73,7 @@ class Oracle:
     def is_sent(self, sent: Sent) -> None:
         self.sent[sent.uid] = sent
         self.at.setdefault(sent.at, {})[sent.entry.offset] = sent
+        sent.excused = sent.entry.offset < self.skipped.get(sent.at, 0)
         if sent.id is not None:
             self.by_id.setdefault(sent.id, []).append(sent)
 
@@ -92,6 +97,7 @@ class Oracle:
         if parts is None:
             return
         which = at[0], message.get("part", 0)
+        self.trace(("result", entry.value))
         if parts not in self.results:
             self.results[parts] = Counter()
             for uid in parts:
@@ -109,6 +115,7 @@ class Oracle:
         if finished is None:
             return
         before = self.finished.get(at, b"")
+        self.trace(("committed", name(at), committed.offset, finished[committed.offset :].hex(" ")))
         if finished != before:
             self._check_commit(at, committed, finished, before)
             self.finished[at] = finished
@@ -116,10 +123,9 @@ class Oracle:
     def is_reset(self, at: Partition, committed: Committed | None) -> None:
         """Another tool has changed the committed offset, or its map, or deleted both."""
         self.destroyed = True
-        skipped = committed.offset if committed else 0
+        self.skipped[at] = skipped = committed.offset if committed else 0
         for offset, sent in self.at.get(at, {}).items():
-            if offset < skipped:
-                sent.excused = True
+            sent.excused |= offset < skipped and not self._is_finished(sent)
         self.finished[at] = b"\x01" * skipped
 
     def is_deleted(self, at: Partition, entry: Entry) -> None:
@@ -134,6 +140,7 @@ class Oracle:
             for sent in self.at.pop(at).values():
                 sent.excused = True
             self.finished.pop(at, None)
+            self.skipped.pop(at, None)
 
     # ------------------------------------------------------------------ questions of the schedule
 
@@ -154,6 +161,10 @@ class Oracle:
         return [topic for topic in self.inputs if topic not in has]
 
     # ------------------------------------------------------------------ the end
+
+    def waiting(self) -> int:
+        """How many fragments the next owner would read again."""
+        return sum(state != FINISHED for finished in self.finished.values() for state in finished)
 
     def check_end(self, *, evicted: bool) -> None:
         """When all is quiet. `evicted`: what could not be completed has been given up by now."""
@@ -208,7 +219,7 @@ class Oracle:
             return False
         if behaviour(there[0].id or "") in self.failing:
             return False
-        span = max(sent.sent for sent in there) - min(sent.sent for sent in there)
+        span = max(sent.since for sent in there) - min(sent.since for sent in there)
         return span < self.message_timeout and self.strict_eviction and all(sent.honest for sent in there)
 
     # ------------------------------------------------------------------ a commit
@@ -245,7 +256,7 @@ class Oracle:
         log = self.broker.log(at)
         if offset >= log.stable_end:
             self._broken("I3", f"{name(at)}:{offset} is finished, and readers cannot see it yet")
-        if sent is None or not self._is_there(sent) or not sent.is_valid:
+        if sent is None or not self._is_there(sent) or sent.id is None:
             return
         if not (self.is_done(sent) or self._is_superseded(sent) or self._may_be_evicted(sent)):
             self._broken("I3", f"{self._text(sent)} is finished in a commit, and nothing has become of it")
@@ -255,10 +266,10 @@ class Oracle:
         return any(each.entry.offset > sent.entry.offset and each.entry.visible for each in later)
 
     def _may_be_evicted(self, sent: Sent) -> bool:
-        since = sent.sent if sent.honest else min(each.sent for each in self.sent.values())
-        if self.broker.now - since <= self.message_timeout:
-            return False
         ours = [each for each in self.by_id[sent.id or ""] if each.round == sent.round]
+        others = ours if all(each.honest for each in ours) else self.sent.values()
+        if self.broker.now - min(each.since for each in others) <= self.message_timeout:
+            return False
         return not self._must_be_joined(ours) or any(self.is_done(each) for each in ours if each is not sent)
 
     # ------------------------------------------------------------------ results

@@ -4,8 +4,7 @@ It runs in a thread, but only while the schedule lets it: each call of a client 
 """
 
 import threading
-from collections.abc import Callable
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, Protocol, cast
 
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
@@ -20,6 +19,7 @@ from utils.delivery import AtLeastOnce, Delivery, DeliveryFailed, ExactlyOnce
 from utils.executor import Outcome, Process, attempt
 from utils.kafka_clients import Intake, Locator
 from utils.metrics import Counters
+from utils.status import Health
 
 WALL = 1_700_000_000.0  # seconds since the epoch when the model's clock says 0
 STUCK = 20_000  # calls of clients within one turn of the loop
@@ -49,7 +49,7 @@ class World(Protocol):
 
     def note(self, what: str) -> None: ...
 
-    def trace(self, who: str, what: str) -> None: ...
+    def trace(self, who: str, what: object) -> None: ...
 
 
 class Options(Protocol):
@@ -76,13 +76,14 @@ class ModelProcess:
         self.ended = False
         self.frozen = False
         self.error: BaseException | None = None  # what the process ended with
+        self.violation: Violation | None = None
         self.worker: Worker | None = None
         self.producer: FakeProducer | None = None
         self.consumer: FakeConsumer | None = None
         self.restarts = 0
         self._options = options
-        self._process = process
         self._number = number
+        self._executor = ScheduledExecutor(self, process)
         self._calls = 0  # until it is stopped
         self._to_turn = True  # stopped at the next turn of the loop
         self._chance = 0
@@ -104,8 +105,8 @@ class ModelProcess:
         self._stopped.acquire()
         if self._calls <= 0 and calls == STUCK and not self.ended:
             raise Violation("liveness", f"{self.name} does not come to an end of its turn")
-        if isinstance(self.error, Violation):
-            raise self.error
+        if self.violation:
+            raise self.violation
 
     def stop(self) -> None:
         """SIGTERM."""
@@ -146,24 +147,28 @@ class ModelProcess:
 
     def _build(self) -> Worker:
         """As main.build_worker, and a check that a worker ends with no error but those that it is made for."""
-        worker, run = self._built()
+        try:
+            self.worker = self._built()
+        except Exception as error:
+            self.broken("unexpected error", repr(error), error)
+            raise
+        return cast(Worker, self)
 
-        def checked() -> None:
-            try:
-                run()
-            except EXPECTED as error:
-                self.restarts += 1
-                self.note(f"restart after {type(error).__name__}")
-                self.trace(f"restart after {error!r}")
-                raise
-            except Exception as error:
-                raise Violation("unexpected error", repr(error)) from error
+    def run(self) -> None:
+        """As Worker.run()."""
+        assert self.worker
+        try:
+            self.worker.run()
+        except EXPECTED as error:
+            self.restarts += 1
+            self.note(f"restart after {type(error).__name__}")
+            self.trace(f"restart after {error!r}")
+            raise
+        except Exception as error:
+            self.broken("unexpected error", repr(error), error)
+            raise
 
-        worker.run = checked  # type: ignore[method-assign]
-        self.worker = worker
-        return worker
-
-    def _built(self) -> tuple[Worker, Callable[[], None]]:
+    def _built(self) -> Worker:
         options = self._options
         instance = f"{self.name}" if options.static else ""
         self.here("build")
@@ -171,7 +176,7 @@ class ModelProcess:
         self.consumer = FakeConsumer(self, cast(Any, delivery.on_commit), instance)
         consumer = cast(Consumer, self.consumer)
         admin = cast(AdminClient, FakeAdmin(self))
-        worker = Worker(
+        return Worker(
             topics_input=options.inputs,
             message_timeout=options.message_timeout,
             max_pending_bytes=options.max_pending_bytes,
@@ -180,14 +185,14 @@ class ModelProcess:
             consumer=consumer,
             intake=Intake(consumer, self.monotonic),
             delivery=delivery,
-            executor=ScheduledExecutor(self, self._process),
+            executor=self._executor,
             locate=Locator(admin, options.inputs, options.message_timeout, self.counters, self.wall),
             counters=self.counters,
+            health=Health(),
             stopping=cast(threading.Event, self._stopping),
             clock=self.monotonic,
             wall_clock=self.wall,
         )
-        return worker, worker.run
 
     def _delivery(self, instance: str) -> Delivery:
         options = self._options
@@ -243,14 +248,14 @@ class ModelProcess:
     def wall(self) -> float:
         return WALL + self.broker.now
 
-    def broken(self, rule: str, what: str) -> NoReturn:
-        self.error = Violation(rule, f"{self.name}: {what}")
-        raise Killed
+    def broken(self, rule: str, what: str, cause: Exception | None = None) -> None:
+        self.violation = Violation(rule, f"{self.name}: {what}")
+        self.violation.__cause__ = cause
 
     def note(self, what: str) -> None:
         self.world.note(what)
 
-    def trace(self, what: str) -> None:
+    def trace(self, what: object) -> None:
         self.world.trace(self.name, what)
 
 

@@ -133,7 +133,7 @@ def _setup(drawn: bytes) -> Setup:
         faults=some % 2 == 1,
         transactions=some // 2 % 4 == 3,
         odd=some // 8 % 2 == 1,
-        evictions=some // 16 % 4 == 3,
+        evictions=some // 16 % 4 == 3 or some // 64 % 4 == 3,
         tight=some // 64 % 4 == 3,
         loss=more % 8 == 7,
         destruction=more // 8 % 8 == 7,

@@ -1,0 +1,428 @@
+"""Runs a schedule: some processes of a worker, the model broker, the ledger, and one clock that only moves when told."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from unittest.mock import patch
+
+from tests.simulation import oracle as promises
+from tests.simulation.broker import Broker, Committed, Partition
+from tests.simulation.oracle import Oracle, Sent, behaviour
+from tests.simulation.process import WALL, ModelProcess, Violation, sleep
+from tests.simulation.schedule import Action, Schedule, Setup
+from utils.logger import logger
+from utils.messages import Message
+
+QUIET = 4.0  # seconds without a change after which all is taken to be done
+ROUNDS = 150  # of turns of all workers, until all must be done
+EVICTIONS = 12  # times that MESSAGE_TIMEOUT passes where memory is for a few groups only
+EXITS = 4  # of processes, without any fault any more
+EVER = 1e9  # seconds
+
+FAULTS = (
+    "commit lost",
+    "commit answer lost",
+    "commit fails for one partition",
+    "commit is refused for one partition",
+    "request",
+    "broker slow",
+    "produce fails",
+    "produce fails yet arrives",
+    "transaction fails",
+    "transaction answer lost",
+    "event",
+    "fatal event",
+)
+INVALID = (b"no json", None, b"", b'{"no":1}', b'{"id":""}', b'{"id":true}', b'{"id":"1","content":[]}', b"[]", b"\xff")
+LETTERS = ("", "", "", "n", "t", "f", "w", "")
+
+
+class World:
+    """What a schedule acts on. `notes` counts what has happened, `log` tells it in order when traced."""
+
+    def __init__(self, setup: Setup, *, traced: bool = False) -> None:
+        self.setup = setup
+        self.oracle = Oracle(setup.inputs, setup.outputs, setup.exactly_once, setup.message_timeout)
+        partitions = dict.fromkeys(setup.inputs, setup.partitions) | dict.fromkeys(setup.outputs, 2)
+        self.broker = self.oracle.broker = Broker(partitions, setup.inputs, self.oracle)
+        self.oracle.trace = partial(self.trace, "==")
+        self.planted: dict[str, int] = {}
+        self.notes: Counter[str] = Counter()
+        self.log: list[str] = []
+        self._traced = traced
+        self._ids = 0
+        self._uids = 0
+        self._started = 0
+        self._processes: dict[int, ModelProcess] = {}
+        self._zombies: list[ModelProcess] = []
+        self._feeding: dict[Partition, str] = {}  # the transaction of those who feed, by partition
+
+    # ------------------------------------------------------------------ for the processes
+
+    def advance(self, seconds: float) -> None:
+        if seconds > 0:
+            self.broker.tick(self.broker.now + seconds)
+
+    def note(self, what: str) -> None:
+        self.notes[what] += 1
+
+    def trace(self, who: str, what: object) -> None:
+        if self._traced:
+            self.log.append(f"{self.broker.now:8.2f} {who} {what}")
+
+    def process(self, message: Message, _consumer_name: str) -> object:
+        """The user's process()."""
+        what = self.oracle.is_called(message)
+        self.note(f"process(): {what}")
+        if what in self.oracle.failing:
+            raise ZeroDivisionError("process() fails")
+        if what == promises.FILTERED:
+            return None
+        return [message | {"part": part} for part in range(2)] if what == promises.TWOFOLD else message
+
+    # ------------------------------------------------------------------ the run
+
+    def run(self, actions: tuple[Action, ...]) -> None:
+        """All actions, then quiet. Raises Violation."""
+        try:
+            for who in range(self.setup.workers):
+                self._start(who, 0)
+            for action in actions:
+                self._act(action)
+            self._end()
+        finally:
+            for process in [*self._processes.values(), *self._zombies]:
+                process.kill()
+
+    def _act(self, action: Action) -> None:
+        self.trace("--", f"{action}")
+        _ACTIONS[action.kind](self, action.who, action.how)
+        self._check()
+
+    def _check(self) -> None:
+        if self.oracle.problems:
+            raise Violation(*self.oracle.problems[0])
+
+    def _end(self) -> None:
+        """Without faults everything comes to its end."""
+        self._heal()
+        self._settle()
+        if self.oracle.destroyed:  # so that every worker starts from what is committed now
+            self._restart_all()
+            self._settle()
+        if not self.setup.tight:  # else what is complete may have to wait until there is room for it
+            self.oracle.check_end(evicted=False)
+        self._check()
+        if promises.FAILING_FOR_A_WHILE in map(behaviour, self.oracle.by_id):
+            self.oracle.failing.discard(promises.FAILING_FOR_A_WHILE)
+            self._restart_all()
+            self._settle()
+        if self.setup.evictions:
+            for _ in range(EVICTIONS if self.setup.tight else 1):
+                self.advance(self.setup.message_timeout + 1)
+                self._settle()
+                if not self.oracle.waiting():
+                    break
+        self.oracle.check_end(evicted=self.setup.evictions)
+        self._check()
+
+    def _heal(self) -> None:
+        self.planted.clear()
+        for at in list(self._feeding):
+            self._end_transaction(at, committed=True)
+        for process in self._processes.values():
+            process.thaw()
+
+    def _restart_all(self) -> None:
+        for process in self._processes.values():
+            process.stop()
+
+    def _settle(self) -> None:
+        exits, changes, since = 0, -1, self.broker.now
+        for _ in range(ROUNDS):
+            for who in range(self.setup.workers):
+                exits += self._start(who, 0)
+                self._processes[who].resume(0)
+            for zombie in self._zombies:
+                zombie.resume(0)
+            self._check()
+            self.advance(0.5)
+            if changes != self.broker.changes or self.broker.is_waiting:
+                changes, since = self.broker.changes, self.broker.now
+            elif self.broker.now - since > QUIET:
+                return
+            if exits > EXITS + self.setup.workers:
+                raise Violation("liveness", "processes end again and again")
+        if not self.setup.tight:
+            raise Violation("liveness", "no end of commits and results, though nothing new is sent")
+
+    # ------------------------------------------------------------------ workers
+
+    def _start(self, who: int, _how: int) -> bool:
+        who %= self.setup.workers
+        process = self._processes.get(who)
+        if process and not process.ended:
+            return False
+        if process and process.error and not process.dead:
+            self.note("process ended: " + type(process.error).__name__)
+        self._started += 1
+        self.note("process started")
+        self._processes[who] = ModelProcess(f"W{who}", self, self.setup, self.process, self._started)
+        return True
+
+    def _alive(self, who: int) -> ModelProcess | None:
+        process = self._processes[who % self.setup.workers]
+        return None if process.ended or process.frozen else process
+
+    def _step(self, who: int, how: int) -> None:
+        if process := self._alive(who):
+            process.resume(how if self.setup.quirks else 0)
+
+    def _calls(self, who: int, how: int) -> None:
+        if process := self._alive(who):
+            process.resume(how if self.setup.quirks else 0, 1 + how % 24, to_turn=False)
+
+    def _kill(self, who: int, how: int) -> None:
+        process = self._processes[who % self.setup.workers]
+        if not process.ended:
+            self.note("killed")
+            self.oracle.disturbed = True
+            process.kill(how % 4)
+
+    def _stop(self, who: int, _how: int) -> None:
+        if process := self._alive(who):
+            self.note("SIGTERM")
+            process.stop()
+
+    def _freeze(self, who: int, _how: int) -> None:
+        if process := self._alive(who):
+            self.note("frozen")
+            self.oracle.disturbed = True
+            process.freeze()
+
+    def _thaw(self, who: int, _how: int) -> None:
+        self._processes[who % self.setup.workers].thaw()
+
+    def _rebalance(self, _who: int, _how: int) -> None:
+        self.broker.group.rebalance(self.broker.now)
+
+    def _lose(self, who: int, how: int) -> None:
+        members = list(self.broker.group.members.values())
+        if members:
+            self.note("expelled")
+            self.oracle.disturbed = True
+            self.broker.group.leave(members[(who + how) % len(members)], self.broker.now)
+
+    def _fault(self, who: int, how: int) -> None:
+        self.oracle.disturbed = True
+        kind = FAULTS[how % len(FAULTS)]
+        self.oracle.torn |= "one partition" in kind
+        self.planted[kind] = 1 + who
+
+    # ------------------------------------------------------------------ time
+
+    def _time(self, _who: int, how: int) -> None:
+        self.advance((0.1, 0.05, 0.5, 1.0, 2.0, 5.0)[how % 6])
+
+    def _session(self, _who: int, _how: int) -> None:
+        self.advance(10.5)
+
+    def _minute(self, _who: int, how: int) -> None:
+        self.note("a minute passed")
+        self.advance((61.0, 30.0, 59.0, 125.0)[how % 4])
+
+    # ------------------------------------------------------------------ feeds
+
+    def _feed(self, who: int, how: int) -> None:
+        self._send(self._new_id(how), who % self.setup.topics, how)
+
+    def _feed_all(self, who: int, how: int) -> None:
+        id = self._new_id(how)
+        for index in range(self.setup.topics):
+            self._send(id, (who + index) % self.setup.topics, how)
+
+    def _mate(self, who: int, how: int) -> None:
+        lacking = [(id, topics) for id in self.oracle.by_id if (topics := self.oracle.lacking(id))]
+        if lacking:
+            id, topics = lacking[how % len(lacking)]
+            self._send(id, self.setup.inputs.index(topics[who % len(topics)]), how)
+
+    def _again(self, who: int, how: int) -> None:
+        over = [id for id in self.oracle.by_id if not self.oracle.lacking(id) and self.oracle.is_over(id)]
+        if over:
+            self.note("id used again")
+            id = over[how % len(over)]
+            self._send(id, who % self.setup.topics, how, new_round=True)
+
+    def _duplicate(self, who: int, how: int) -> None:
+        if self.oracle.by_id:
+            self.note("duplicate sent")
+            self._send(list(self.oracle.by_id)[how % len(self.oracle.by_id)], who % self.setup.topics, how)
+
+    def _invalid(self, who: int, how: int) -> None:
+        self.note("invalid sent")
+        self._append(None, self._at(who % self.setup.topics, how), INVALID[how % len(INVALID)], how, 0)
+
+    def _new_id(self, how: int) -> str:
+        self._ids += 1
+        return f"{self._ids}{LETTERS[how % len(LETTERS)] if self.setup.odd else ''}"
+
+    def _at(self, topic: int, number: int) -> Partition:
+        return self.setup.inputs[topic], number % self.setup.partitions
+
+    def _send(self, id: str, topic: int, how: int, *, new_round: bool = False) -> None:
+        at = self._at(topic, int(id.rstrip("ntfw")))
+        rounds = [sent.round for sent in self.oracle.by_id.get(id, ())]
+        as_number = topic % 2 and id.isdigit()
+        value = {"id": int(id) if as_number else id, "content": {at[0]: self._uids + 1}}
+        self._append(id, at, json.dumps(value).encode(), how, max(rounds, default=0) + new_round)
+
+    def _append(self, id: str | None, at: Partition, value: bytes | None, how: int, number: int) -> None:
+        self._uids += 1
+        shift = (0, 0, 0, -3_600, 3_600)[how % 5] if self.setup.evictions else 0
+        transaction = None
+        if at in self._feeding and how % 2:
+            transaction = self.broker.transaction(self._feeding[at], EVER)
+            self.note("sent in a transaction")
+        now = self.broker.now
+        entry = self.broker.append(at, (id or "").encode(), value, int((WALL + now + shift) * 1000), transaction)
+        self.oracle.is_sent(Sent(self._uids, at, entry, id, number, honest=shift == 0))
+        self.trace("--", f"{at[0]}[{at[1]}]:{entry.offset} {value!r}")
+
+    def _transaction(self, who: int, how: int) -> None:
+        at = self._at(who % self.setup.topics, how // 4)
+        if at in self._feeding:
+            self._end_transaction(at, committed=how % 3 > 0)
+        else:
+            self._feeding[at] = f"feeding {at}"
+
+    def _end_transaction(self, at: Partition, *, committed: bool) -> None:
+        self.note("feeding transaction " + ("committed" if committed else "aborted"))
+        self.broker.end(self._feeding.pop(at), committed=committed)
+
+    # ------------------------------------------------------------------ loss and destruction
+
+    def _compact(self, who: int, how: int) -> None:
+        """A record with an older key is removed, or any record that is not the last."""
+        at = self._at(who % self.setup.topics, how)
+        log = self.broker.log(at)
+        there = [entry for entry in log.waiting() if entry.offset < log.end - 1]
+        if there:
+            self.note("record compacted away")
+            entry = there[how % len(there)]
+            log.remove(entry.offset)
+            self.oracle.is_deleted(at, entry)
+
+    def _retention(self, who: int, how: int) -> None:
+        at = self._at(who % self.setup.topics, how)
+        log = self.broker.log(at)
+        start = min(log.start + 1 + how % 4, log.stable_end)
+        if start > log.start:
+            self.note("records deleted by retention")
+            for entry in log.truncate(start):
+                self.oracle.is_deleted(at, entry)
+
+    def _reset(self, who: int, how: int) -> None:
+        at = self._at(who % self.setup.topics, how)
+        if at not in self.broker.group.offsets:
+            return
+        self.oracle.disturbed = True
+        end = self.broker.log(at).end
+        if how % 5 == 4:
+            self.note("committed offset deleted")
+            self.broker.group.offsets.pop(at, None)
+            self.oracle.is_reset(at, None)
+        else:
+            self.note("committed offset reset")
+            self._overwrite(at, Committed((0, end, end // 2, end + 3)[how % 5], ""))
+
+    def _wipe(self, who: int, how: int) -> None:
+        at = self._at(who % self.setup.topics, how)
+        if committed := self.broker.group.offsets.get(at):
+            self.note("map wiped")
+            self._overwrite(at, Committed(committed.offset, ("", "by another tool")[how % 2]))
+
+    def _damage(self, who: int, how: int) -> None:
+        at = self._at(who % self.setup.topics, how)
+        committed = self.broker.group.offsets.get(at)
+        if committed and committed.metadata:
+            self.note("map damaged")
+            text = committed.metadata
+            place = how * 7 % len(text)
+            changed = text[:place] + chr(ord(text[place]) ^ 1) + text[place + 1 :]
+            moved = Committed(max(committed.offset + (1, -1)[how % 2], 0), text)
+            self._overwrite(at, moved if how % 3 == 0 else Committed(committed.offset, changed))
+
+    def _overwrite(self, at: Partition, committed: Committed) -> None:
+        self.oracle.disturbed = True
+        self.broker.group.offsets[at] = committed
+        self.oracle.is_reset(at, committed)
+
+    def _recreate(self, who: int, _how: int) -> None:
+        """The broker deletes a topic's offsets with it; a worker that does not know yet may commit old ones again."""
+        topic = self.setup.inputs[who % self.setup.topics]
+        if any(at[0] == topic for at in self._feeding):
+            return
+        self.note("topic made again")
+        self.oracle.disturbed = True
+        self.broker.create(topic, self.setup.partitions)
+        self.oracle.is_made_again(topic)
+        for number in range(self.setup.partitions):
+            self.broker.group.offsets.pop((topic, number), None)
+        self.broker.group.rebalance(self.broker.now)
+
+
+_ACTIONS: dict[str, Callable[[World, int, int], object]] = {
+    "feed": World._feed,
+    "feed all": World._feed_all,
+    "mate": World._mate,
+    "again": World._again,
+    "duplicate": World._duplicate,
+    "invalid": World._invalid,
+    "step": World._step,
+    "calls": World._calls,
+    "time": World._time,
+    "start": World._start,
+    "kill": World._kill,
+    "stop": World._stop,
+    "rebalance": World._rebalance,
+    "lose": World._lose,
+    "freeze": World._freeze,
+    "thaw": World._thaw,
+    "session": World._session,
+    "fault": World._fault,
+    "transaction": World._transaction,
+    "minute": World._minute,
+    "compact": World._compact,
+    "retention": World._retention,
+    "reset": World._reset,
+    "wipe": World._wipe,
+    "damage": World._damage,
+    "recreate": World._recreate,
+}
+
+
+@contextmanager
+def model_time() -> Iterator[None]:
+    """While it lasts no worker logs, and none sleeps but in model time."""
+    was_disabled = logger.disabled
+    logger.disabled = True
+    try:
+        with patch("main._sleep", sleep):
+            yield
+    finally:
+        logger.disabled = was_disabled
+
+
+def simulate(schedule: Schedule, *, traced: bool = False) -> World:
+    """Run one schedule; raises Violation, with the world in `world`, where a promise is broken."""
+    world = World(schedule.setup, traced=traced)
+    with model_time():
+        try:
+            world.run(schedule.actions)
+        except Violation as violation:
+            violation.world = world  # type: ignore[attr-defined]
+            raise
+    return world
