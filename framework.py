@@ -9,14 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from utils.aggregator import Aggregator, Group, Pass, ahead_of_siblings
 from utils.delivery import Delivery
 from utils.executor import Executor, Outcome
-from utils.kafka_clients import Intake, Record
+from utils.intake import Intake, Record
 from utils.logger import logger
 from utils.messages import Fragment, InvalidMessage, read_ids
 from utils.metrics import Counters
@@ -30,6 +29,7 @@ MAX_IN_FLIGHT = 20_000  # groups in process() or waiting for their commit, befor
 BALANCE_EVERY = 1.0  # seconds
 EVICT_EVERY = 0.5  # seconds
 EXAMPLES = 10  # ids that a log line names at most
+
 
 @dataclass(kw_only=True, eq=False, slots=True)
 class Worker:
@@ -112,7 +112,8 @@ class Worker:
     def _receive(self, records: list[Record]) -> list[Group]:
         """Records into the dict; returns the groups that are complete now."""
         now, aggregator, complete = self.clock(), self._aggregator, []
-        records, offsets_of_each = self._unfinished(records)
+        self._dirty = self._dirty or bool(records)
+        records, offsets_of_each = self.intake.unfinished(records)
         values = [record.value() for record in records]
         for record, value, offsets, id in zip(records, values, offsets_of_each, read_ids(values), strict=True):
             offset = record.offset()
@@ -135,18 +136,6 @@ class Worker:
         self.counters.completed += len(complete)
         return complete
 
-    def _unfinished(self, records: list[Record]) -> tuple[list[Record], list[PartitionOffsets]]:
-        """The records that no earlier commit says are done, each with the offsets of its partition. Not decoded yet."""
-        owned = self.intake.owned
-        offsets_of_each = [owned[record.topic(), record.partition()] for record in records]
-        unfinished = [offsets.read(record.offset()) for record, offsets in zip(records, offsets_of_each, strict=True)]
-        self.counters.read += len(records)
-        self._dirty = self._dirty or bool(records)
-        if all(unfinished):
-            return records, offsets_of_each
-        self.counters.skipped += unfinished.count(False)
-        return list(compress(records, unfinished)), list(compress(offsets_of_each, unfinished))
-
     def _process(self, groups: list[Group]) -> None:
         if groups:
             self._bytes_out += sum([group.bytes for group in groups])
@@ -154,15 +143,20 @@ class Worker:
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
         """Results on their way out. A group that failed stays unfinished: it is tried again after a restart."""
-        done = [outcome for outcome in outcomes if not outcome.error]
+        done = []
         for outcome in outcomes:
-            if outcome.error:
+            if not outcome.error:
+                self.counters.results += len(outcome.results)
+                self.counters.filtered += not outcome.results
+                done.append(outcome)
+            elif isinstance(outcome.error, InvalidMessage):  # it looked valid as long as only its id had been decoded
+                self.counters.invalid += len(outcome.group.fragments)
+                logger.error("invalid message", extra={"id": outcome.group.id, "error": str(outcome.error)})
+                done.append(outcome)
+            else:
                 self.counters.failed += 1
                 self._bytes_out -= outcome.group.bytes
                 logger.error("process() failed", extra={"id": outcome.group.id}, exc_info=outcome.error)
-        sizes = [len(outcome.results) for outcome in done]
-        self.counters.results += sum(sizes)
-        self.counters.filtered += sizes.count(0)
         if done:
             self.delivery.send(done)
             self._dirty = True
@@ -192,9 +186,8 @@ class Worker:
         self._next_eviction = now + EVICT_EVERY
         if not self._aggregator.has_waited_since(now - self.message_timeout):
             return
-        evicted = self._aggregator.evict(
-            {(self._topic_index[at[0]], at[1]): arrived_by for at, arrived_by in self._waited_enough(now).items()}
-        )
+        enough = self.intake.waited_enough(now, self.message_timeout)
+        evicted = self._aggregator.evict({(self._topic_index[at[0]], at[1]): by for at, by in enough.items()})
         for group in evicted:
             for fragment in group.fragments:
                 fragment.offsets.finish(fragment.offset)
@@ -202,7 +195,9 @@ class Worker:
             self._dirty = True
             self.counters.evicted += len(evicted)
             missing = {group.id: self._missing_topics(group) for group in evicted[:EXAMPLES]}
-            logger.warning("incomplete messages given up", extra={"count": len(evicted), "missing_topics_by_id": missing})
+            logger.warning(
+                "incomplete messages given up", extra={"count": len(evicted), "missing_topics_by_id": missing}
+            )
 
     def _make_room(self) -> None:
         """Near the bound of memory let the partitions wait that are ahead; with room again, read what was shed."""
@@ -222,18 +217,6 @@ class Worker:
             self._pass = Pass(now) if self.intake.read_shed_again() else None
 
     # ------------------------------------------------------------------ what the steps are made of
-
-    def _waited_enough(self, now: float) -> dict[tuple[str, int], float]:
-        """By partition: which groups need not wait for it any longer, namely those whose arrival was by that time.
-
-        MESSAGE_TIMEOUT has passed for them, and reading has come to the end that the partition had after that, with
-        every record of it offered to the group: none was shed before it arrived.
-        """
-        enough = {}
-        for at, moment in self.intake.read_through(now).items():
-            arrived_by, shed_since = moment - self.message_timeout, self.intake.owned[at].shed_since
-            enough[at] = arrived_by if shed_since is None else min(arrived_by, shed_since)
-        return enough
 
     def _reject(self, offsets: PartitionOffsets, offset: int, error: InvalidMessage) -> None:
         self.counters.invalid += 1
@@ -295,20 +278,24 @@ class Worker:
             located = self.locate(consumer, owned)
             self.delivery.assigned(consumer)
             self.intake.rebalanced(located)
-            consumer.assign([TopicPartition(each.topic, each.partition, each.position) for each in located])
+            partitions = [TopicPartition(each.topic, each.partition, each.position) for each in located]
+            consumer.assign(partitions)
+            consumer.resume(partitions)  # a pause outlives a rebalance (measured)
             self.health.joined = True
             self._dirty = True  # the first commit notes where reading began
-            logger.info("partitions assigned", extra={"partitions": [f"{each.topic}:{each.partition}" for each in owned]})
+            logger.info(
+                "partitions assigned", extra={"partitions": [f"{each.topic}:{each.partition}" for each in owned]}
+            )
         except Exception as error:
             self._failure = self._failure or error
 
     def _on_revoke(self, consumer: Consumer, _revoked: list[TopicPartition]) -> None:
         """Finish what is done, commit, forget. Runs inside poll() and close(): no exception may leave it."""
         try:
-            if self.intake.owned and not self._failure and self._drain(self.clock() + self.shutdown_timeout):
-                if points := self._commit_points():
-                    self.delivery.commit_now(consumer, points)
-                    self._count_commit(True)
+            ours = self.intake.owned and not self._failure
+            if ours and self._drain(self.clock() + self.shutdown_timeout) and (points := self._commit_points()):
+                self.delivery.commit_now(consumer, points)
+                self._count_commit(True)
         except KafkaException as error:
             logger.warning("commit before a revoke failed: the next owner repeats", extra={"error": str(error)})
         except Exception as error:
@@ -349,4 +336,3 @@ class Worker:
         self._bytes_out, self._pass = 0, None
         self._committing = False
         self.intake.rebalanced([])
-

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple, TypeVar
 from config import ConfigError, Settings, UnavailableError, masked
 from framework import Worker
 from models import Row, engine, init_db, load, ping, save
-from utils import kafka
-from utils import kafka_clients as clients
+from utils import kafka, preflight
 from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from utils.executor import Executor, SingleThread
+from utils.intake import Intake
+from utils.locator import locator
 from utils.logger import configure, logger
 from utils.metrics import Counters
 from utils.status import Health, serve
@@ -130,7 +131,7 @@ def run(_arguments: argparse.Namespace) -> int:
             logger.warning(warning)
         seen = {"topics_input": row.topics_input, "topics_output": row.topics_output, "brokers": row.bootstrap_servers}
         logger.info("row loaded", extra=seen)
-        _patiently(lambda: kafka.check_topics(settings, row), stopping)
+        _patiently(lambda: preflight.check_topics(settings, row), stopping)
     except Stopped:
         return 0
     return work(settings, row, stopping, health)
@@ -186,8 +187,8 @@ def build_worker(
     with kafka.named_properties(settings):
         properties = kafka.client_properties(settings, row)
         delivery = _delivery(settings, row, properties)
-        consumer = clients.consumer(properties, settings, delivery.on_commit)
-        locate = clients.locator(properties, row.topics_input, settings.message_timeout, counters)
+        consumer = kafka.consumer(properties, settings, delivery.on_commit)
+        locate = locator(properties, row.topics_input, settings.message_timeout, counters)
     return Worker(
         topics_input=row.topics_input,
         message_timeout=settings.message_timeout,
@@ -195,7 +196,7 @@ def build_worker(
         commit_interval=settings.commit_interval,
         shutdown_timeout=settings.shutdown_timeout,
         consumer=consumer,
-        intake=clients.Intake(consumer),
+        intake=Intake(consumer, counters),
         delivery=delivery,
         executor=executor,
         locate=locate,
@@ -207,9 +208,9 @@ def build_worker(
 
 def _delivery(settings: Settings, row: Row, properties: Mapping[str, Any]) -> Delivery:
     if settings.delivery == "at_least_once":
-        return AtLeastOnce(clients.producer(properties), row.topics_output)
+        return AtLeastOnce(kafka.producer(properties), row.topics_output)
     instance = settings.group_instance_id or uuid.uuid4()
-    return ExactlyOnce(clients.producer(properties, f"{row.consumer_name}-{instance}"), row.topics_output)
+    return ExactlyOnce(kafka.producer(properties, f"{row.consumer_name}-{instance}"), row.topics_output)
 
 
 def _end_in_time(stopping: threading.Event, timeout: float) -> None:
@@ -337,17 +338,17 @@ def _findings() -> Iterator[Finding]:
 
 
 def _findings_of_kafka(settings: Settings, row: Row) -> Iterator[Finding]:
-    cluster, problems = _tried(lambda: kafka.look(settings, row))
+    cluster, problems = _tried(lambda: preflight.look(settings, row))
     if cluster is None:
         yield Finding("broker", problems)
         yield Finding("the rest", None, "not tried: it needs the broker")
         return
     yield Finding("broker", [], ", ".join(cluster.brokers))
-    yield Finding("topics", kafka.missing_topics(row, cluster), "all there")
+    yield Finding("topics", preflight.missing_topics(row, cluster), "all there")
     counts = [f"{topic} has {cluster.partitions[topic]}" for topic in row.topics_input if topic in cluster.partitions]
-    yield Finding("partitions", kafka.unequal_partitions(row, cluster), ", ".join(counts))
+    yield Finding("partitions", preflight.unequal_partitions(row, cluster), ", ".join(counts))
     for subject, operation, seen in (("reading", "READ", "inputs and group"), ("writing", "WRITE", _outputs(row))):
-        problems_or_none = kafka.missing_rights(settings, row, operation)
+        problems_or_none = preflight.missing_rights(settings, row, operation)
         yield Finding(subject, problems_or_none, seen if problems_or_none is not None else "not checked: no answer")
 
 

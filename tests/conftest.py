@@ -157,6 +157,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _counts(reporter: pytest.TerminalReporter, marker: str) -> str:
     outcomes = ("passed", "failed", "error", "skipped")
     numbers = {
-        outcome: sum(marker in report.keywords for report in reporter.stats.get(outcome, [])) for outcome in outcomes
+        outcome: sum(marker in getattr(report, "keywords", ()) for report in reporter.stats.get(outcome, []))
+        for outcome in outcomes
     }
     return ", ".join(f"{number} {outcome}" for outcome, number in numbers.items() if number)

@@ -18,10 +18,11 @@ from tests.builders import TOPIC_ID, partition_offsets
 from utils.aggregator import Group
 from utils.delivery import DeliveryFailed
 from utils.executor import Outcome, attempt
-from utils.kafka_clients import Intake
+from utils.intake import Intake
 from utils.messages import Message
 from utils.metrics import Counters
 from utils.offsets import UNFINISHED, CommitPoint, OffsetMap, PartitionOffsets
+from utils.status import Health
 
 TIMEOUT = 60.0  # MESSAGE_TIMEOUT of all tests
 INTERVAL = 0.1  # COMMIT_INTERVAL
@@ -51,6 +52,7 @@ class FakeMessage:
     number: int
     content: bytes | None
     failure: KafkaError | None = None
+    timestamp_ms: int = 2**41  # in the far future: clamped to the time of the commit
 
     def __len__(self) -> int:
         return len(self.content or b"")
@@ -69,6 +71,9 @@ class FakeMessage:
 
     def error(self) -> KafkaError | None:
         return self.failure
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, self.timestamp_ms
 
 
 class FakeConsumer:
@@ -132,6 +137,11 @@ class FakeConsumer:
     def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         at = [(each.topic, each.partition) for each in partitions]
         return [TopicPartition(*each, self.app_position.get(each, OFFSET_INVALID)) for each in at]
+
+    def offsets_for_times(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        assert {each.offset for each in asked} <= {-1}
+        ends = {at: max(next(reversed(log), -1) + 1, self.ends.get(at, 0)) for at, log in self.log.items()}
+        return [TopicPartition(each.topic, each.partition, ends.get((each.topic, each.partition), 0)) for each in asked]
 
     def pause(self, partitions: list[TopicPartition]) -> None:
         self.paused |= {(each.topic, each.partition) for each in partitions}
@@ -242,24 +252,28 @@ class Bench:
     durable: dict[Partition, CommitPoint] = field(default_factory=dict)
     consumer: FakeConsumer = field(default_factory=FakeConsumer)
     locate_error: Exception | None = None
+    max_pending_bytes: int = 10**9
 
     def __post_init__(self) -> None:
         self.clock = Clock()
         self.delivery = FakeDelivery(self.clock)
         self.executor = FakeExecutor(self.clock, self.process)
         self.counters = Counters()
+        self.health = Health()
         self.stopping = threading.Event()
         self.worker = Worker(
             topics_input=self.topics,
             message_timeout=TIMEOUT,
+            max_pending_bytes=self.max_pending_bytes,
             commit_interval=INTERVAL,
             shutdown_timeout=SHUTDOWN,
             consumer=cast(Consumer, self.consumer),
-            intake=Intake(cast(Consumer, self.consumer), self.clock),
+            intake=Intake(cast(Consumer, self.consumer), self.counters, self.clock),
             delivery=self.delivery,
             executor=self.executor,
             locate=self.locate,
             counters=self.counters,
+            health=self.health,
             stopping=self.stopping,
             clock=self.clock,
             wall_clock=self.clock.wall,
@@ -1028,7 +1042,7 @@ def test_after_a_failure_nothing_is_committed_not_even_by_close() -> None:
     bench.delivery.broken = DeliveryFailed("gone")
     with pytest.raises(DeliveryFailed):
         bench.worker.run()
-    assert (bench.consumer.closed, bench.executor.closed) == (True, True)
+    assert (bench.consumer.closed, bench.executor.in_flight) == (True, 0)
     assert (bench.delivery.commits, bench.delivery.commits_in_revoke) == ([], [])
 
 
@@ -1073,7 +1087,7 @@ def test_a_stop_sees_results_through_commits_with_the_map_and_closes() -> None:
     assert bench.sent_ids() == ["2"]
     assert bench.committed() == {A0: 0, B0: 1}
     assert bench.waiting(A0) == [0]
-    assert (bench.consumer.closed, bench.executor.closed) == (True, True)
+    assert (bench.consumer.closed, bench.executor.in_flight) == (True, 0)
     assert bench.delivery.commits_in_revoke == []
 
 

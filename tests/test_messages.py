@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import fragment
-from utils.messages import Fragment, InvalidMessage, InvalidResult, Result, join, read_id, results
+from utils.messages import Fragment, InvalidMessage, InvalidResult, Result, join, read_ids, results
 
 json_values = st.recursive(
     st.none()
@@ -120,6 +120,13 @@ def test_a_message_cut_short_is_invalid(message: dict[str, Any], data: st.DataOb
 
 
 # ---------------------------------------------------------------- joining
+
+
+def read_id(value: bytes | None) -> str:
+    [id] = read_ids([value])
+    if isinstance(id, InvalidMessage):
+        raise id
+    return id
 
 
 def test_later_topics_win_field_by_field_and_key_by_key_in_content() -> None:

@@ -39,7 +39,7 @@ def signed(body: str) -> str:
 
 
 def body(length: int | str, payload: str) -> str:
-    return f"1:{TOPIC_ID}:{BASE}:0:0:{length}:{payload}"
+    return f"1:{TOPIC_ID}::{BASE}:0:0:{length}:{payload}"
 
 
 def packed(tag: str, data: bytes) -> str:

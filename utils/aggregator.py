@@ -22,7 +22,7 @@ class Group(msgspec.Struct, gc=False):
     id: str
     arrival: float
     fragments: tuple[Fragment, ...]
-    bytes: int  # of memory
+    bytes: int = 0  # of memory
 
     @property
     def partition(self) -> int:
@@ -115,7 +115,9 @@ class Aggregator:
             if group.arrival > latest:
                 if self._in_order:
                     break
-            elif group.arrival <= min([arrived_by.get((topic, group.partition), NEVER) for topic in self.missing(group)]):
+            elif group.arrival <= min(
+                [arrived_by.get((topic, group.partition), NEVER) for topic in self.missing(group)]
+            ):
                 evicted.append(group)
         for group in evicted:
             self._remove(group)

@@ -5,8 +5,9 @@ Knows neither Kafka nor offsets: groups go in by the batch, outcomes come out.
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Protocol
 
 import msgspec
@@ -23,7 +24,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 
     group: Group
     results: list[Result]
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 class Executor(Protocol):
@@ -38,7 +39,7 @@ class Executor(Protocol):
         """The outcomes since the last call; waits up to `timeout` seconds for the first one."""
 
     def cancel(self) -> None:
-        """Start none of the groups that wait: they leave `in_flight` as soon as a call that runs has ended."""
+        """Start none of the groups that wait: they are not in flight any more."""
 
     def drop(self) -> None:
         """Cancel, and never hand back the outcomes of what has been started."""
@@ -53,9 +54,11 @@ class SingleThread:
     def __init__(self, process: Process, consumer_name: str) -> None:
         self._process = process
         self._consumer_name = consumer_name
-        self._submitted = self._cancelled = self._dropped = 0  # numbers of batches
-        self._batches: SimpleQueue[tuple[int, list[Group]] | None] = SimpleQueue()
-        self._done: SimpleQueue[tuple[int, list[Outcome], int]] = SimpleQueue()  # batch, outcomes, groups not started
+        self._waiting: deque[Group] = deque()
+        self._done: deque[Outcome] = deque()  # another one after each drop: what was started before ends in the old one
+        self._lock = threading.Lock()  # a group is taken together with the place for its outcome
+        self._work_is_there: SimpleQueue[bool] = SimpleQueue()
+        self._hand_back = threading.Event()
         self._thread = threading.Thread(target=self._work, name="process", daemon=True)
         self.in_flight = 0
 
@@ -63,49 +66,47 @@ class SingleThread:
         if not self._thread.ident:
             self._thread.start()
         self.in_flight += len(groups)
-        self._submitted += 1
-        self._batches.put((self._submitted, groups))
+        self._waiting.extend(groups)
+        self._work_is_there.put(True)
 
     def collect(self, timeout: float) -> list[Outcome]:
-        collected: list[Outcome] = []
-        try:
-            while self.in_flight:
-                number, outcomes, not_started = self._done.get(timeout=0 if collected else timeout)
-                if number > self._dropped:
-                    collected += outcomes
-                    self.in_flight -= len(outcomes) + not_started
-        except Empty:
-            pass
+        if not self.in_flight:
+            return []
+        self._hand_back.wait(timeout)
+        self._hand_back.clear()
+        collected = [self._done.popleft() for _ in range(len(self._done))]
+        self.in_flight -= len(collected)
         return collected
 
     def cancel(self) -> None:
-        self._cancelled = self._submitted
+        with self._lock:
+            self.in_flight -= len(self._waiting)
+            self._waiting.clear()
 
     def drop(self) -> None:
-        self._cancelled = self._dropped = self._submitted
-        self.in_flight = 0
+        with self._lock:
+            self._waiting.clear()
+            self._done = deque()
+            self.in_flight = 0
 
     def close(self) -> None:
         self.drop()
-        self._batches.put(None)
+        self._work_is_there.put(False)
 
     def _work(self) -> None:
-        while batch := self._batches.get():
-            self._run(*batch)
+        while self._work_is_there.get():
+            since = time.monotonic()
+            while taken := self._take():
+                group, done = taken
+                done.append(attempt(self._process, group, self._consumer_name))
+                if time.monotonic() - since > _HAND_BACK:
+                    since = time.monotonic()
+                    self._hand_back.set()
+            self._hand_back.set()
 
-    def _run(self, number: int, groups: list[Group]) -> None:
-        done: list[Outcome] = []
-        started = 0
-        hand_back = time.monotonic() + _HAND_BACK
-        for group in groups:
-            if number <= self._cancelled:
-                break
-            started += 1
-            done.append(attempt(self._process, group, self._consumer_name))
-            if time.monotonic() >= hand_back:
-                self._done.put((number, done, 0))
-                done, hand_back = [], time.monotonic() + _HAND_BACK
-        self._done.put((number, done, len(groups) - started))
+    def _take(self) -> tuple[Group, deque[Outcome]] | None:
+        with self._lock:
+            return (self._waiting.popleft(), self._done) if self._waiting else None
 
 
 def attempt(process: Process, group: Group, consumer_name: str) -> Outcome:
@@ -113,5 +114,5 @@ def attempt(process: Process, group: Group, consumer_name: str) -> Outcome:
     try:
         message = join(group.fragments)
         return Outcome(group, results(process(message, consumer_name), group.id))
-    except Exception as error:  # user code may raise anything
+    except BaseException as error:  # user code may raise anything, and sys.exit() must not end the thread
         return Outcome(group, [], error)

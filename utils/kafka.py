@@ -1,24 +1,24 @@
-"""Kafka: the clients of a worker from its settings and its row, and the checks of brokers and topics at the start."""
+"""Kafka's clients, from the settings and the row of a worker, and what their errors mean for the person who set them up."""
 
-import difflib
 import logging
 import re
-import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from config import ConfigError, Settings, Trouble, is_secret
 from models import Row
 from utils.logger import logger
+
+Properties = Mapping[str, Any]
+
+QUIET = 10.0  # seconds until the same kind of trouble with a broker is logged again
+_said: dict[str, float] = {}
+SESSION_TIMEOUT_MS = 10_000  # after this time the partitions of a dead worker go to others
 
 # ---------------------------------------------------------------- Properties.
 
@@ -37,6 +37,12 @@ def client_properties(settings: Settings, row: Row) -> dict[str, Any]:
 def log_error(error: KafkaError) -> None:
     """The clients' `error_cb`: tells what is wrong and what to do. They mend by themselves what heals; never raises."""
     heals, line = explain(error)
+    now = time.monotonic()
+    if (
+        now - _said.get(error.name(), -QUIET) < QUIET
+    ):  # while a broker is away each client reports it many times a second
+        return
+    _said[error.name()] = now
     logger.log(logging.WARNING if heals else logging.ERROR, line, extra={"kafka_error": error.name()})
 
 
@@ -82,25 +88,77 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not (record.levelno == logging.ERROR and record.getMessage().startswith("FAIL "))
 
 
+# ---------------------------------------------------------------- Clients.
+
+
+def consumer(properties: Properties, settings: Settings, on_commit: Callable[..., None]) -> Consumer:
+    """The one consumer of a worker. Its fetch settings keep a core busy (DESIGN 4); the user's properties win."""
+    return Consumer(
+        {
+            "session.timeout.ms": SESSION_TIMEOUT_MS,
+            "heartbeat.interval.ms": 2_000,
+            "queued.min.messages": 1_000_000,
+            "queued.max.messages.kbytes": 65_536,
+            "max.partition.fetch.bytes": 4_194_304,
+            "isolation.level": "read_committed",
+            "reconnect.backoff.max.ms": 2_000,
+            **properties,
+            "group.id": settings.consumer_name,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "partition.assignment.strategy": "range",
+            "on_commit": on_commit,
+            **({"group.instance.id": settings.group_instance_id} if settings.group_instance_id else {}),
+        }
+    )
+
+
+def producer(properties: Properties, transactional_id: str = "") -> Producer:
+    """The producer of results: idempotent, keys spread as Java's clients do (murmur2), only failures reported.
+
+    With `transactional_id` it works in transactions, which the broker aborts as soon as it misses a dead member: one
+    that is open for longer would hide all later results of these topics.
+    """
+    session = int(properties.get("session.timeout.ms", SESSION_TIMEOUT_MS))
+    transactional: dict[str, Any] = {}
+    if transactional_id:
+        transactional = {"transactional.id": transactional_id, "transaction.timeout.ms": session}
+        transactional["message.timeout.ms"] = session
+    return Producer(
+        {
+            "linger.ms": 5,
+            "queue.buffering.max.messages": 1_000_000,
+            "message.timeout.ms": 60_000,
+            "reconnect.backoff.max.ms": 2_000,
+            **properties,
+            "partitioner": "murmur2_random",
+            "enable.idempotence": True,
+            "delivery.report.only.error": True,
+            **transactional,
+        }
+    )
+
+
 # ---------------------------------------------------------------- What may be wrong with a broker.
 
 _LOGIN = "check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD (or `kafka` in the row's metadatas)"
-_PROTOCOL = "KAFKA_SECURITY_PROTOCOL (or security.protocol in `kafka` of the row's metadatas)"
-_SERVERS = "if this stays, check kafka_bootstrap_server of the row"
+PROTOCOL = "KAFKA_SECURITYPROTOCOL (or security.protocol in `kafka` of the row's metadatas)"
+SERVERS = "if this stays, check kafka_bootstrap_server of the row"
 
-_LOGIN_ERRORS = {
+LOGIN_ERRORS = {
     KafkaError._AUTHENTICATION,
     KafkaError.SASL_AUTHENTICATION_FAILED,
     KafkaError.UNSUPPORTED_SASL_MECHANISM,
     KafkaError.ILLEGAL_SASL_STATE,
 }
-_RIGHTS_ERRORS = {
+RIGHTS_ERRORS = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
-_CONNECTION_ERRORS = {
+CONNECTION_ERRORS = {
     KafkaError._TRANSPORT,
     KafkaError._RESOLVE,
     KafkaError._ALL_BROKERS_DOWN,
@@ -112,191 +170,22 @@ _CONNECTION_ERRORS = {
 
 def explain(error: KafkaError) -> Trouble:
     """What an error of a client or a broker means for the person who set them up."""
-    code, reason = error.code(), _plain(error.str())
-    if code in _LOGIN_ERRORS:
+    code, reason = error.code(), plain(error.str())
+    if code in LOGIN_ERRORS:
         return Trouble(heals=False, line=f"Kafka refuses the login: {_LOGIN} ({reason})")
-    if code in _RIGHTS_ERRORS:
+    if code in RIGHTS_ERRORS:
         return Trouble(heals=False, line=f"Kafka forbids it: grant the right; main.py check names it ({reason})")
     if "PLAINTEXT broker listener" in reason:
-        return Trouble(heals=False, line=f"the broker does not speak TLS: set {_PROTOCOL} without SSL ({reason})")
+        return Trouble(heals=False, line=f"the broker does not speak TLS: set {PROTOCOL} without SSL ({reason})")
     if code == KafkaError._SSL or "certificate verify failed" in reason:
         return Trouble(heals=False, line=f"TLS with the broker fails: check KAFKA_SSL_CA_LOCATION ({reason})")
-    if code in _CONNECTION_ERRORS:
-        return Trouble(heals=True, line=f"Kafka cannot be reached: {_SERVERS} ({reason})")
+    if code in CONNECTION_ERRORS:
+        return Trouble(heals=True, line=f"Kafka cannot be reached: {SERVERS} ({reason})")
     if error.retriable() and not error.fatal():
         return Trouble(heals=True, line=f"Kafka is not ready ({reason})")
     return Trouble(heals=False, line=f"Kafka: {error.name()} ({reason})")
 
 
-def _plain(reason: str) -> str:
+def plain(reason: str) -> str:
     """The client's text without its own state: `127.0.0.1:9092: Connect to … failed: Connection refused`."""
     return re.sub(r" \(after \d+ms in state [^)]*\)", "", reason).replace("/bootstrap:", ":").strip()
-
-
-# ---------------------------------------------------------------- Checks at the start.
-
-_REQUEST = 5.0  # seconds that one request may take
-_SHOWN = 20  # topics that an error names at most
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """What the brokers of a row say of themselves to this user."""
-
-    brokers: tuple[str, ...]  # as advertised to the clients, host:port
-    partitions: Mapping[str, int]  # of every topic that exists and that the user may see
-
-
-def look(settings: Settings, row: Row) -> Cluster:
-    """The cluster as it is now. UnavailableError: not there at the moment; ConfigError: not with these settings."""
-    heard: list[KafkaError] = []
-    admin = _admin(settings, row, heard.append)
-    deadline = time.monotonic() + _REQUEST
-    while True:
-        try:
-            # All topics, not ours by name: a name asked for is created where brokers create topics by themselves.
-            metadata = admin.list_topics(timeout=1)
-            brokers = sorted(f"{each.host}:{each.port}" for each in metadata.brokers.values())
-            return Cluster(tuple(brokers), {name: len(topic.partitions) for name, topic in metadata.topics.items()})
-        except KafkaException as error:
-            admin.poll(0)
-            all_failed = any(each.code() == KafkaError._ALL_BROKERS_DOWN for each in heard)
-            if all_failed or time.monotonic() > deadline:
-                raise _why([*heard, error.args[0]], settings, row).error() from error
-
-
-def check_topics(settings: Settings, row: Row) -> Cluster:
-    """`look`, and ConfigError where a topic of the row does not exist."""
-    cluster = look(settings, row)
-    if problems := missing_topics(row, cluster):
-        raise ConfigError(problems)
-    return cluster
-
-
-def missing_topics(row: Row, cluster: Cluster) -> list[str]:
-    """One line for each topic of the row that does not exist: the names that do, near ones first, and the cure."""
-    siblings = [cluster.partitions[topic] for topic in row.topics_input if topic in cluster.partitions]
-    create = (
-        f"kafka-topics.sh --bootstrap-server {row.bootstrap_servers} --create --partitions {max(siblings, default=4)}"
-    )
-    return [
-        f"topic {topic} of {column} does not exist, or this user may not see it; there are: {_names(topic, cluster)}."
-        f" Correct the row, or create it: {create} --topic {topic}"
-        for column, topics in (("topics_input", row.topics_input), ("topics_output", row.topics_output))
-        for topic in topics
-        if topic not in cluster.partitions
-    ]
-
-
-def unequal_partitions(row: Row, cluster: Cluster) -> list[str]:
-    """One line where the input topics that exist do not all have the same number of partitions, else none."""
-    counts = {topic: cluster.partitions[topic] for topic in row.topics_input if topic in cluster.partitions}
-    if len(set(counts.values())) <= 1:
-        return []
-    listed = ", ".join(f"{topic} has {count}" for topic, count in counts.items())
-    fewer = " and ".join(topic for topic, count in counts.items() if count < max(counts.values()))
-    return [
-        f"the input topics have unequal partition counts ({listed}), so the messages of an id would reach different"
-        f" workers: make {fewer} again with {max(counts.values())} partitions, or run no more than one worker"
-    ]
-
-
-def missing_rights(settings: Settings, row: Row, operation: str) -> list[str] | None:
-    """One line for each right that READ of the inputs, or WRITE of the outputs, lacks. None: the broker does not tell.
-
-    Reads only: brokers tell a user's own rights since 2.3 (KIP-430), without an authorizer all of them.
-    """
-    admin = _admin(settings, row, lambda _error: None)
-    deadline = time.monotonic() + _REQUEST
-    while None in (granted := _granted(admin, row, operation)).values():
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(0.5)  # a broker that has never had a group first makes room for them
-    user = settings.kafka.get("sasl.username", "…")
-    grant = f"kafka-acls.sh --bootstrap-server {row.bootstrap_servers} --add --allow-principal 'User:{user}'"
-    return [
-        f"no right to {operation} {resource}: {grant} --operation {operation.capitalize()} --{resource}"
-        for resource, may in granted.items()
-        if not may
-    ]
-
-
-def _granted(admin: AdminClient, row: Row, operation: str) -> dict[str, bool | None]:
-    """Whether the user may, for each `topic NAME` and `group NAME` that it needs. None: no answer."""
-    options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": _REQUEST}
-    topics = row.topics_input if operation == "READ" else row.topics_output
-    asked = {}
-    if topics:
-        described = admin.describe_topics(TopicCollection(list(topics)), **options)
-        asked = {f"topic {name}": future for name, future in described.items()}
-    if operation == "READ":
-        groups = admin.describe_consumer_groups([row.consumer_name], **options)
-        asked |= {f"group {name}": future for name, future in groups.items()}
-    return {resource: _may(future, operation) for resource, future in asked.items()}
-
-
-def _admin(settings: Settings, row: Row, on_error: Callable[[KafkaError], None]) -> AdminClient:
-    """A client for one look: what it hears goes to `on_error` and not to the log."""
-    silent = logging.Logger("silent", logging.CRITICAL + 1)
-    properties = {**client_properties(settings, row), "error_cb": on_error, "logger": silent}
-    with named_properties(settings):
-        return AdminClient(properties)
-
-
-def _names(topic: str, cluster: Cluster) -> str:
-    existing = sorted(name for name in cluster.partitions if not name.startswith("__"))
-    near = difflib.get_close_matches(topic, existing, n=5, cutoff=0.6)
-    names = near + [name for name in existing if name not in near]
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "") or "none"
-
-
-def _may(described: "Future[Any]", operation: str) -> bool | None:
-    try:
-        operations = described.result(_REQUEST + 1).authorized_operations
-    except KafkaException as error:
-        code = error.args[0].code()
-        if code in _RIGHTS_ERRORS:
-            return False
-        return True if code == KafkaError.UNKNOWN_TOPIC_OR_PART else None  # it is missing_topics that names it
-    except TimeoutError:
-        return None
-    return operation in {each.name for each in operations} if operations else None
-
-
-def _why(heard: list[KafkaError], settings: Settings, row: Row) -> Trouble:
-    """Of all that a client has heard, what tells the most."""
-    hopeless = next((trouble for trouble in map(explain, heard) if not trouble.heals), None)
-    reason = _plain(next((each for each in heard if each.code() != KafkaError._ALL_BROKERS_DOWN), heard[0]).str())
-    down = Trouble(heals=True, line=f"Kafka at {row.bootstrap_servers} cannot be reached: {_SERVERS} ({reason})")
-    return hopeless or _wrong_protocol(settings, row) or down
-
-
-def _wrong_protocol(settings: Settings, row: Row) -> Trouble | None:
-    """The client reports a broker that wants TLS or a login only as `disconnected`: find out by asking for TLS."""
-    if "ssl" in settings.kafka.get("security.protocol", "plaintext").lower():
-        return None
-    for server in row.bootstrap_servers.split(",")[:3]:
-        address = urlsplit("//" + server.rpartition("://")[2])
-        answer = _greet(address.hostname or "", address.port or 9092)
-        if answer == "tls":
-            return Trouble(heals=False, line=f"{server} wants TLS: set {_PROTOCOL} to SSL or SASL_SSL")
-        if answer == "open":
-            cure = f"if this stays, check {_PROTOCOL}: it may want a login, SASL_PLAINTEXT"
-            return Trouble(heals=True, line=f"{server} accepts connections but does not answer: {cure}")
-    return None
-
-
-def _greet(host: str, port: int) -> Literal["tls", "open", "closed"]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    try:
-        with socket.create_connection((host, port), timeout=1) as connection:
-            try:
-                with context.wrap_socket(connection):
-                    return "tls"
-            except ssl.SSLError as error:
-                return "tls" if "ALERT" in (error.reason or "") else "open"
-            except OSError:
-                return "open"
-    except (OSError, UnicodeError):
-        return "closed"

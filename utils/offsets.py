@@ -45,6 +45,7 @@ class PartitionOffsets:
         "_read_end",
         "_states",
         "base",
+        "gone",
         "joined_with",
         "loaded_end",
         "partition",
@@ -71,6 +72,7 @@ class PartitionOffsets:
         self.base = self.position = start
         self._loaded = loaded
         self.loaded_end = start + len(loaded.states) if loaded else start  # below it the map that was loaded speaks
+        self.gone = 0  # how many were waiting to be read again and are not in the log any more
         self.shed = 0  # how many offsets were read, not kept, and must be read again
         self.shed_since: float | None = None  # when that began, since reading was last set back
         self._states = bytearray(loaded.states if loaded else b"")
@@ -105,7 +107,7 @@ class PartitionOffsets:
     def skip_to(self, position: int) -> int:
         """Finish [self.position, position), which the log does not hold (compaction, transaction markers, retention).
 
-        Returns how many of them were waiting to be read again: their records are gone.
+        Those of them that were waiting to be read again are counted in `gone` and returned.
         """
         first, end = max(self.position, self.base), min(position, self._known_end)
         again = min(max(first, self._read_end), end)  # below it, unfinished offsets are in memory and stay so
@@ -116,6 +118,7 @@ class PartitionOffsets:
             self._states.extend(b"\x01" * (position - self._known_end))
             self._known_end = position
         self.position = max(self.position, position)
+        self.gone += gone
         return gone
 
     def _finish_all(self, state: int, first: int, end: int) -> int:
@@ -127,7 +130,8 @@ class PartitionOffsets:
 
     def finish(self, offset: int) -> None:
         """The record at `offset`, read before, needs no further work: its result is safe, or there is none."""
-        self._states[offset - self.base] = FINISHED
+        if offset >= self.base:
+            self._states[offset - self.base] = FINISHED
 
     def drop(self, offset: int, now: float) -> None:
         """There is no room for the record at `offset`, which was read: it stays unfinished and is to be read again."""
@@ -156,6 +160,10 @@ class PartitionOffsets:
         del self._states[:finished]
         self.base += finished
         return self.base
+
+    def unfinished(self) -> int:
+        """How many known offsets are unfinished."""
+        return len(self._states) - self._states.count(FINISHED)
 
     def commit_point(self, oldest_ms: int, now_ms: int) -> "CommitPoint":
         """What to commit now; `oldest_ms` and `now_ms` as in OffsetMap. Its map may be longer than `MAX_METADATA`."""

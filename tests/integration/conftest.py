@@ -100,7 +100,7 @@ def scenes(topics: Topics, tmp_path: Path) -> Iterator[Scenes]:
             inputs: int = 2,
             *,
             partitions: int = 4,
-                slow_process: bool = False,
+            slow_process: bool = False,
             environment: Mapping[str, str] | None = None,
         ) -> Scene:
             created = topics(broker, *"abcde"[:inputs], "out", partitions=partitions)

@@ -29,8 +29,10 @@ def run_once(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("metadata", ["junk of another tool", "", "x" * 4_000, "same but damaged"])
-def test_metadata_overwritten_by_another_tool_loses_nothing(kafka: KafkaBroker, scenes: Scenes, metadata: str) -> None:
-    scene = scenes(kafka)
+def test_metadata_overwritten_by_another_tool_loses_nothing(
+    real_kafka: KafkaBroker, scenes: Scenes, metadata: str
+) -> None:
+    scene = scenes(real_kafka)
     a, b = scene.job.topics_input
     scene.feed(ids(100, "waiting-"), a)
     scene.feed(ids(100, "done-"))
@@ -46,8 +48,8 @@ def test_metadata_overwritten_by_another_tool_loses_nothing(kafka: KafkaBroker, 
     scene.judge()
 
 
-def test_offsets_reset_to_the_beginning_by_another_tool_lose_nothing(kafka: KafkaBroker, scenes: Scenes) -> None:
-    scene = scenes(kafka)
+def test_offsets_reset_to_the_beginning_by_another_tool_lose_nothing(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(real_kafka)
     a, b = scene.job.topics_input
     scene.feed(ids(100, "done-"))
     scene.feed(ids(100, "waiting-"), a)

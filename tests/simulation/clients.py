@@ -64,7 +64,9 @@ class Part:
 class FakeConsumer:
     """Classic protocol, eager; no auto commit; `auto.offset.reset` is `error`; read_committed."""
 
-    def __init__(self, host: Host, on_commit: Callable[[KafkaError | None, list[Part]], None], instance: str = "") -> None:
+    def __init__(
+        self, host: Host, on_commit: Callable[[KafkaError | None, list[Part]], None], instance: str = ""
+    ) -> None:
         self._host = host
         self._broker = host.broker
         self._on_commit = on_commit
@@ -191,7 +193,9 @@ class FakeConsumer:
         self._call("on_assign", lambda: self._callbacks["assign"](self, given))
         if not self._assign_called:  # as the client: from the committed offsets
             committed = self._broker.group.offsets
-            self.assign([TopicPartition(*at, committed[at].offset if at in committed else 0) for at in member.assignment])
+            self.assign(
+                [TopicPartition(*at, committed[at].offset if at in committed else 0) for at in member.assignment]
+            )
 
     def _take_away(self, how: str) -> None:
         if self._assigned or how == "lost":
@@ -314,7 +318,9 @@ class FakeConsumer:
             waited += BACKGROUND
         nul = "\0" * self._host.choose(2)
         return [
-            Part(*each, group.offsets[each].offset, group.offsets[each].metadata + nul) if each in group.offsets else Part(*each)
+            Part(*each, group.offsets[each].offset, group.offsets[each].metadata + nul)
+            if each in group.offsets
+            else Part(*each)
             for each in at
         ]
 
@@ -381,7 +387,9 @@ Report = Callable[[KafkaError | None, Any], None]
 class FakeProducer:
     """Idempotent, only failures reported; with `transactional_id` in transactions."""
 
-    def __init__(self, host: Host, room: int, wall_ms: Callable[[], int], transactional_id: str = "", timeout: float = 10) -> None:
+    def __init__(
+        self, host: Host, room: int, wall_ms: Callable[[], int], transactional_id: str = "", timeout: float = 10
+    ) -> None:
         self._host = host
         self._broker = host.broker
         self._room = room

@@ -14,7 +14,13 @@ from utils.offsets import FINISHED, OffsetMap
 
 _decode = OffsetMap.decode  # as it was before any mutant
 
-FORWARDED, FILTERED, TWOFOLD, FAILING, FAILING_FOR_A_WHILE = "forwarded", "filtered", "twofold", "failing", "failing for a while"
+FORWARDED, FILTERED, TWOFOLD, FAILING, FAILING_FOR_A_WHILE = (
+    "forwarded",
+    "filtered",
+    "twofold",
+    "failing",
+    "failing for a while",
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -233,7 +239,9 @@ class Oracle:
             topic_id = committed.metadata.split(":")[1:2]
             if topic_id and topic_id != [self.broker.topics[at[0]].id]:
                 return None  # by a worker that does not know yet that the topic was made again
-            self._broken("rule 3", f"{name(at)} is committed at {committed.offset} without its map: {committed.metadata!r}")
+            self._broken(
+                "rule 3", f"{name(at)} is committed at {committed.offset} without its map: {committed.metadata!r}"
+            )
             return None
         return b"\x01" * committed.offset + loaded.states
 
@@ -282,7 +290,9 @@ class Oracle:
             return None
         parts = [self.sent.get(content[topic]) for topic in self.inputs]
         fragments = [sent for sent in parts if sent]
-        if any(sent.at[0] != topic for sent, topic in zip(fragments, self.inputs, strict=False)) or len(fragments) < len(parts):
+        if any(sent.at[0] != topic for sent, topic in zip(fragments, self.inputs, strict=False)) or len(
+            fragments
+        ) < len(parts):
             self._broken("I2", f"foreign fragments: {message}")
             return None
         if {sent.id for sent in fragments} != {str(message["id"])}:

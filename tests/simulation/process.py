@@ -17,7 +17,8 @@ from tests.simulation.clients import FakeAdmin, FakeConsumer, FakeProducer
 from utils.aggregator import Group
 from utils.delivery import AtLeastOnce, Delivery, DeliveryFailed, ExactlyOnce
 from utils.executor import Outcome, Process, attempt
-from utils.kafka_clients import Intake, Locator
+from utils.intake import Intake
+from utils.locator import Locator
 from utils.metrics import Counters
 from utils.status import Health
 
@@ -36,6 +37,7 @@ class Violation(AssertionError):
     def __init__(self, rule: str, what: str) -> None:
         super().__init__(f"{rule}: {what}")
         self.rule = rule
+        self.story: list[str] = []  # what happened, where it was traced
 
 
 class World(Protocol):
@@ -132,6 +134,21 @@ class ModelProcess:
             self.consumer.silence(None)
         self.frozen = False
 
+    def describe(self) -> str:
+        """What the worker has in mind, for the story of a schedule that failed."""
+        if not self.worker:
+            return "nothing"
+        slots = {name: getattr(self.worker, name) for name in self.worker.__slots__ if name.startswith("_")}
+        groups = [
+            (group.id, group.arrival, [f"{each.offsets.topic}:{each.offset}" for each in group.fragments])
+            for group in self.worker._aggregator._waiting.values()
+        ]
+        owned = [
+            (at, offsets.base, offsets.position, offsets._states.hex(" "))
+            for at, offsets in self.worker.intake.owned.items()
+        ]
+        return f"{self.monotonic()} {slots} waiting={groups} owned={owned} intake={vars(self.worker.intake)}"
+
     # ------------------------------------------------------------------ the process
 
     def _live(self) -> None:
@@ -183,7 +200,7 @@ class ModelProcess:
             commit_interval=0.1,
             shutdown_timeout=4.0,
             consumer=consumer,
-            intake=Intake(consumer, self.monotonic),
+            intake=Intake(consumer, self.counters, self.monotonic),
             delivery=delivery,
             executor=self._executor,
             locate=Locator(admin, options.inputs, options.message_timeout, self.counters, self.wall),

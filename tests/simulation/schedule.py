@@ -49,7 +49,7 @@ class Setup:
 
     @property
     def max_pending_bytes(self) -> int:
-        return 4_000 if self.tight else 1 << 30
+        return 10_000 if self.tight else 1 << 30
 
     @property
     def producer_room(self) -> int:
@@ -98,6 +98,8 @@ _KINDS: tuple[tuple[str, int, Callable[[Setup], bool]], ...] = (
     ("session", 3, lambda s: s.freezes or s.crashes),  # so much time passes that a member is missed
     ("fault", 8, lambda s: s.faults),
     ("transaction", 4, lambda s: s.transactions),  # begin one, or end it, in an input partition
+    ("burst", 5, lambda s: s.tight),  # some new ids in one topic
+    ("mates", 4, lambda s: s.tight),  # of some that lack one, newest first
     ("minute", 4, lambda s: s.evictions),
     ("compact", 3, lambda s: s.loss),
     ("retention", 2, lambda s: s.loss),

@@ -92,6 +92,11 @@ class World:
             for action in actions:
                 self._act(action)
             self._end()
+        except Violation as violation:
+            violation.story = self.log
+            for process in self._processes.values():
+                self.trace(process.name, process.describe() if self._traced else "")
+            raise
         finally:
             for process in [*self._processes.values(), *self._zombies]:
                 process.kill()
@@ -247,7 +252,15 @@ class World:
         lacking = [(id, topics) for id in self.oracle.by_id if (topics := self.oracle.lacking(id))]
         if lacking:
             id, topics = lacking[how % len(lacking)]
-            self._send(id, self.setup.inputs.index(topics[who % len(topics)]), how)
+            self._send(id, self.setup.inputs.index(topics[who % len(topics)]), abs(how))
+
+    def _burst(self, who: int, how: int) -> None:
+        for number in range(2 + how % 8):
+            self._feed(who, how + number)
+
+    def _mates(self, who: int, how: int) -> None:
+        for number in range(2 + how % 8):
+            self._mate(who, -1 - number)
 
     def _again(self, who: int, how: int) -> None:
         over = [id for id in self.oracle.by_id if not self.oracle.lacking(id) and self.oracle.is_over(id)]
@@ -378,6 +391,8 @@ _ACTIONS: dict[str, Callable[[World, int, int], object]] = {
     "feed": World._feed,
     "feed all": World._feed_all,
     "mate": World._mate,
+    "burst": World._burst,
+    "mates": World._mates,
     "again": World._again,
     "duplicate": World._duplicate,
     "invalid": World._invalid,
@@ -417,12 +432,8 @@ def model_time() -> Iterator[None]:
 
 
 def simulate(schedule: Schedule, *, traced: bool = False) -> World:
-    """Run one schedule; raises Violation, with the world in `world`, where a promise is broken."""
+    """Run one schedule; raises Violation where a promise is broken."""
     world = World(schedule.setup, traced=traced)
     with model_time():
-        try:
-            world.run(schedule.actions)
-        except Violation as violation:
-            violation.world = world  # type: ignore[attr-defined]
-            raise
+        world.run(schedule.actions)
     return world

@@ -25,11 +25,10 @@ from models import Row
 from tests.conftest import Topics
 from tests.services.kafka import JavaBroker, KafkaBroker
 from tests.services.processes import Unavailable, free_port, running
-from utils.kafka import (
+from utils.kafka import client_properties, explain
+from utils.preflight import (
     Cluster,
     check_topics,
-    client_properties,
-    explain,
     look,
     missing_rights,
     missing_topics,

@@ -1,0 +1,91 @@
+"""Draws schedules with Hypothesis, as many as asked, and stops at the first that breaks a promise."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from tests.simulation.process import Violation
+from tests.simulation.schedule import BYTES, Schedule, decode, shrink
+from tests.simulation.world import simulate
+
+CHUNK = 2_000  # schedules that Hypothesis draws at a time: it remembers them all
+
+
+@dataclass
+class Found:
+    """What became of an exploration."""
+
+    runs: int = 0
+    notes: Counter[str] = field(default_factory=Counter)
+    schedule: Schedule | None = None
+    violation: Violation | None = None
+
+
+def explore(schedules: int, seed_value: int, progress: Callable[[int], None] = lambda _runs: None) -> Found:
+    """Run that many schedules, the same ones for the same seed."""
+    found = Found()
+    chunk = 0
+    while found.runs < schedules and not found.violation:
+        _draw(min(CHUNK, schedules - found.runs), seed_value * 1_000_003 + chunk, found)
+        progress(found.runs)
+        chunk += 1
+    return found
+
+
+def _draw(number: int, seed_value: int, found: Found) -> None:
+    @seed(seed_value)
+    @settings(
+        max_examples=number,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.binary(min_size=BYTES, max_size=BYTES))
+    def run(drawn: bytes) -> None:
+        if not found.violation:  # else Hypothesis would go on to compare failures
+            _try(decode(drawn), found)
+
+    run()
+
+
+def _try(schedule: Schedule, found: Found) -> None:
+    found.runs += 1
+    try:
+        found.notes += simulate(schedule).notes
+    except Violation as violation:
+        found.schedule, found.violation = schedule, violation
+
+
+def shortest(schedule: Schedule, violation: Violation) -> Schedule:
+    """A schedule as short as can be that breaks the same promise."""
+
+    def fails(candidate: Schedule) -> bool:
+        try:
+            simulate(candidate)
+        except Violation as other:
+            return other.rule == violation.rule
+        return False
+
+    return shrink(schedule, fails)
+
+
+def tell(schedule: Schedule) -> str:
+    """The schedule, all that happened in it, and how it ended."""
+    try:
+        simulate(schedule, traced=True)
+    except Violation as violation:
+        return "\n".join([*violation.story, "", str(schedule), "", str(violation)])
+    return f"{schedule}\nno promise was broken"
+
+
+def report(found: Found) -> None:
+    """Shrink what was found and print it, to be read and to be kept as a regression test."""
+    assert found.schedule
+    assert found.violation
+    print(f"after {found.runs} schedules: {found.violation}\nshrinking ...", file=sys.stderr)
+    print(tell(shortest(found.schedule, found.violation)))

@@ -1,0 +1,502 @@
+"""Bugs planted on purpose, at least one for each rule of DESIGN 3: a simulation that does not find them proves nothing.
+
+Each replaces a few functions of the real classes while the simulation runs. `python -m tests.simulation.mutants` looks
+for every one of them until a promise is broken, and prints after how many schedules it was.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+import framework
+from framework import Worker
+from tests.simulation.explore import explore
+from tests.simulation.process import ScheduledExecutor, Violation
+from utils import executor, offsets
+from utils.aggregator import Aggregator, Group
+from utils.delivery import AtLeastOnce, DeliveryFailed, ExactlyOnce, _as_offsets
+from utils.executor import Outcome
+from utils.intake import Intake
+from utils.locator import History, Locator
+from utils.messages import Fragment, Result
+from utils.offsets import FINISHED, SHED, CommitPoint, OffsetMap, PartitionOffsets
+
+SCHEDULES = 3_000  # that are tried for one mutant
+
+Replacement = tuple[object, str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    rule: str
+    what: str
+    replacements: tuple[Replacement, ...]
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for where, name, replacement in self.replacements:
+                stack.enter_context(patch.object(where, name, replacement))
+            yield
+
+
+def _nothing(*_arguments: object, **_named: object) -> None:
+    """In place of a function whose work is left out."""
+
+
+# ---------------------------------------------------------------- offsets and maps
+
+
+def _commit_the_position(self: PartitionOffsets) -> int:
+    del self._states[: self.position - self.base]
+    self.base = self.position
+    return self.base
+
+
+def _up_to_position(self: PartitionOffsets, oldest_ms: int, now_ms: int) -> CommitPoint:
+    lowest = self.lowest_unfinished()
+    states = bytes(self._states[: max(self.position - lowest, 0)]).replace(b"\x02", b"\x00")
+    offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, states, self.joined_with)
+    return CommitPoint(self.topic, self.partition, lowest, offset_map.encode())
+
+
+def _reads_all_again(self: PartitionOffsets, offset: int) -> bool:
+    known = _read_known(self, offset)
+    return known or self.base <= offset
+
+
+def _skips_all_known(self: PartitionOffsets, offset: int) -> bool:
+    new = offset >= self.loaded_end
+    return _read_known(self, offset) and new
+
+
+_read_known = PartitionOffsets._read_known
+
+
+def _gap_unfinished(self: PartitionOffsets, position: int) -> int:
+    if position > self._known_end:
+        self._states.extend(b"\x00" * (position - self._known_end))
+        self._known_end = position
+    self.position = max(self.position, position)
+    return 0
+
+
+def _any_base(self: History, topic: str, number: int) -> tuple[int | None, OffsetMap | None]:
+    commit = self._commits.get((topic, number))
+    return (commit.offset, self._maps[topic, number]) if commit else (None, None)
+
+
+def _any_topic(self: History, topic: str, number: int) -> tuple[int | None, OffsetMap | None]:
+    commit, found = self._commits.get((topic, number)), self._maps.get((topic, number))
+    return (commit.offset, found if found and found.base == commit.offset else None) if commit else (None, None)
+
+
+def _no_map(self: History, topic: str, number: int) -> tuple[int | None, OffsetMap | None]:
+    return _committed(self, topic, number)[0], None
+
+
+_committed = History.committed
+
+
+def _unchecked(text: str | None) -> OffsetMap | None:
+    fields = (text or "").rstrip("\0").split(":")
+    if len(fields) != 9:
+        return None
+    return _parse(":".join([*fields[:8], offsets._checksum(":".join(fields[:8]))]))
+
+
+def _raises_when_damaged(text: str | None) -> OffsetMap | None:
+    if text and not _parse(text):
+        raise ValueError("damaged")
+    return _parse(text)
+
+
+_parse = OffsetMap.parse
+
+
+def _first_partition_only(self: Worker) -> list[CommitPoint]:
+    return _commit_points(self)[:1]
+
+
+def _map_of_before(self: Worker) -> list[CommitPoint]:
+    before = [(each.base, bytes(each._states)) for each in self.intake.owned.values()]
+    points = _commit_points(self)
+    maps = [OffsetMap("", base, 0, 0, states.replace(b"\x02", b"\x00")) for base, states in before]
+    return [
+        point._replace(metadata=OffsetMap(owned.topic_id, point.offset, 0, 0, map.states, owned.joined_with).encode())
+        for point, map, owned in zip(points, maps, self.intake.owned.values(), strict=True)
+    ]
+
+
+_commit_points = Worker._commit_points
+
+
+def _whole_error_only(self: AtLeastOnce, error: KafkaError | None, _partitions: list[TopicPartition]) -> None:
+    _on_commit(self, error, [])
+
+
+def _always_confirmed(self: AtLeastOnce, _error: KafkaError | None, _partitions: list[TopicPartition]) -> None:
+    _on_commit(self, None, [])
+
+
+_on_commit = AtLeastOnce.on_commit
+
+
+def _dirty_only(self: Worker) -> bool:
+    return self._dirty and _finish_safe(self)
+
+
+_finish_safe = Worker._finish_safe
+
+# ---------------------------------------------------------------- joining
+
+
+def _one_topic_less(self: Aggregator, topics: int) -> None:
+    _init_aggregator(self, max(topics - 1, 1))
+
+
+_init_aggregator = Aggregator.__init__
+
+
+def _superseded_stays(self: Aggregator, id: str, fragment: Fragment, arrival: float) -> tuple[Any, None]:
+    return _add(self, id, fragment, arrival)[0], None
+
+
+def _newer_goes(self: Aggregator, id: str, fragment: Fragment, arrival: float) -> tuple[Any, Any]:
+    group, superseded = _add(self, id, fragment, arrival)
+    return group, fragment if superseded else None
+
+
+def _counts_fragments(self: Aggregator, id: str, fragment: Fragment, arrival: float) -> tuple[Any, Any]:
+    waiting = self._waiting.get(id)
+    if waiting and len(waiting.fragments) == self._topics - 1:
+        waiting.fragments += (fragment,)
+        self._remove(waiting)
+        return waiting, None
+    return _add(self, id, fragment, arrival)
+
+
+_add = Aggregator.add
+
+
+def _typed_ids(values: list[bytes | None]) -> list[Any]:
+    """1 is not "1"."""
+    ids = _read_ids(values)
+    return [
+        id if not isinstance(id, str) or f'"{id}"'.encode() in (value or b"") else f"#{id}"
+        for id, value in zip(ids, values, strict=True)
+    ]
+
+
+_read_ids = framework.read_ids
+
+
+def _as_they_came(fragments: Any) -> Any:
+    """Fragments merge in the order of arrival."""
+    renamed = [Fragment(index, each.offsets, each.offset, each.value) for index, each in enumerate(fragments)]
+    return _join(renamed)
+
+
+_join = executor.join
+
+
+def _plain_timer(self: Intake, now: float, timeout: float) -> dict[tuple[str, int], float]:
+    return dict.fromkeys(self.owned, now - timeout)
+
+
+def _whatever_was_shed(self: Intake, now: float, timeout: float) -> dict[tuple[str, int], float]:
+    return {at: moment - timeout for at, moment in self.read_through(now).items()}
+
+
+def _evicts_in_silence(self: Aggregator, arrived_by: Any) -> list[Group]:
+    _evict(self, arrived_by)
+    return []
+
+
+_evict = Aggregator.evict
+
+
+def _arrives_now(self: Worker, _record: object, _offsets: object, now: float) -> float:
+    return now
+
+
+def _finished_when_dropped(self: PartitionOffsets, offset: int, _now: float) -> None:
+    self._states[offset - self.base] = FINISHED
+
+
+def _stays_paused(self: Intake, ahead: Any) -> None:
+    ahead = set(ahead) | self._ahead
+    if paused := ahead - self._ahead:
+        self._consumer.pause([TopicPartition(*at) for at in paused])
+    self._ahead = ahead
+
+
+def _keeps_all(self: Aggregator, _id: str) -> bool:
+    return True
+
+
+def _shed_is_not_read(self: Intake) -> bool:
+    return any(each.shed for each in self.owned.values())
+
+
+def _set_back_too_far(self: PartitionOffsets) -> int:
+    """Goes back beyond what is kept in memory without knowing that it is."""
+    position = _set_back(self)
+    self._read_end = position
+    self._states = bytearray(self._states.replace(bytes((SHED,)), b"\x00"))
+    self.shed = 0
+    return position
+
+
+_set_back = PartitionOffsets.set_back
+
+# ---------------------------------------------------------------- process and deliver
+
+
+def _without_filtered(self: Worker, outcomes: list[Outcome]) -> None:
+    _deliver(self, [each for each in outcomes if each.error or each.results])
+
+
+def _failed_is_done(self: Worker, outcomes: list[Outcome]) -> None:
+    _deliver(self, [Outcome(each.group, []) if each.error else each for each in outcomes])
+
+
+_deliver = Worker._deliver
+
+
+def _first_result_only(returned: object, group_id: str) -> list[Result]:
+    return _results(returned, group_id)[:1]
+
+
+_results = executor.results
+
+
+def _safe_when_produced(self: AtLeastOnce) -> list[Group]:
+    self._settling = False
+    self._produce()
+    safe = [outcome.group for outcome in self._sent]
+    self._sent = []
+    return safe
+
+
+def _held_is_safe(self: AtLeastOnce) -> list[Group] | None:
+    held = [outcome.group for outcome in self._held]
+    safe = _settle(self)
+    return None if safe is None else safe + held
+
+
+def _queue_empty_is_enough(self: AtLeastOnce) -> list[Group] | None:
+    self._failure = None
+    try:
+        return _settle(self)
+    except DeliveryFailed:
+        safe = [outcome.group for outcome in self._sent]
+        self._sent, self._settling = [], False
+        return safe
+
+
+_settle = AtLeastOnce.settle
+
+
+def _offsets_after_the_transaction(self: ExactlyOnce, consumer: Consumer, points: list[CommitPoint]) -> None:
+    self._producer.begin_transaction()
+    try:
+        self._produce()
+        self._producer.commit_transaction(8.0)
+    except KafkaException as error:
+        self._abort()
+        raise DeliveryFailed("aborted") from error
+    self._settled = []
+    consumer.commit(offsets=_as_offsets(points), asynchronous=False)
+
+
+def _identity_of_the_moment(self: ExactlyOnce, consumer: Consumer, points: list[CommitPoint]) -> None:
+    self._group = consumer.consumer_group_metadata()
+    _commit(self, consumer, points)
+
+
+def _no_identity(self: ExactlyOnce, consumer: Consumer, points: list[CommitPoint]) -> None:
+    self._group = ("", "", -1)
+    _commit(self, consumer, points)
+
+
+def _goes_on_after_abort(self: ExactlyOnce, consumer: Consumer, points: list[CommitPoint]) -> None:
+    try:
+        _commit(self, consumer, points)
+    except DeliveryFailed:
+        self._settled = []
+
+
+_commit = ExactlyOnce.commit
+
+# ---------------------------------------------------------------- rebalances and the end
+
+
+def _commits_after_failure(self: Worker, consumer: Consumer, revoked: list[TopicPartition]) -> None:
+    self._failure = None
+    _on_revoke(self, consumer, revoked)
+
+
+_on_revoke = Worker._on_revoke
+
+
+def _without_commit(self: Worker, _consumer: Consumer, _revoked: list[TopicPartition]) -> None:
+    self._forget()
+
+
+def _forgets_all_but(what: str) -> Callable[[Worker], None]:
+    """`Worker._forget` with one of its steps left out."""
+
+    def forget(self: Worker) -> None:
+        owner = {
+            "executor": ScheduledExecutor,
+            "delivery": type(self.delivery),
+            "aggregator": Aggregator,
+            "intake": Intake,
+        }
+        name = {"executor": "drop", "delivery": "drop", "aggregator": "clear", "intake": "rebalanced"}
+        with patch.object(owner[what], name[what], _nothing):
+            _forget(self)
+
+    return forget
+
+
+_forget = Worker._forget
+
+
+def _stale_outcomes(self: ScheduledExecutor) -> None:
+    """The outcomes of what has been started are handed back after all."""
+    self.in_flight -= len(self._waiting)
+    self._waiting = []
+
+
+def _does_not_notice(self: Intake, load: float, wait: float) -> list[Any]:
+    """A rebalance in the middle of a read."""
+    if self._holds_back(load):
+        return []
+    first = self._consumer.poll(wait)
+    messages = [first, *self._consumer.consume(4_000, 0)] if first is not None else []
+    records = [each for each in messages if not self._is_event(each)]
+    return [each for each in records if (each.topic(), each.partition()) in self.owned]
+
+
+def _raises_in_callback(self: Worker, consumer: Consumer, owned: list[TopicPartition]) -> None:
+    located = self.locate(consumer, owned)
+    self.delivery.assigned(consumer)
+    self.intake.rebalanced(located)
+    consumer.assign([TopicPartition(each.topic, each.partition, each.position) for each in located])
+    self._dirty = True
+
+
+def _from_the_end(self: Locator, consumer: Consumer, partitions: Any, timestamp: int) -> Any:
+    return _ends(self, consumer, partitions, -1 if timestamp == -2 else timestamp)
+
+
+_ends = Locator._ends
+
+
+def _out_of_range(_self: Locator, offsets: PartitionOffsets, _earliest: int, _latest: int) -> PartitionOffsets:
+    return offsets
+
+
+def _new_without_a_commit(self: History, topic: str) -> bool:
+    return bool(self._commits) and all(at[0] != topic for at in self._commits)
+
+
+MUTANTS = tuple(
+    Mutant(rule, what, tuple(replacements))
+    for rule, what, *replacements in (
+        ("1", "the position is committed", (PartitionOffsets, "lowest_unfinished", _commit_the_position)),
+        ("1", "what is not re-read yet is left out of the map", (PartitionOffsets, "commit_point", _up_to_position)),
+        ("1", "finished offsets are handled again", (PartitionOffsets, "_read_known", _reads_all_again)),
+        ("1", "unfinished offsets of the map are skipped", (PartitionOffsets, "_read_known", _skips_all_known)),
+        ("1", "gaps stay unfinished", (PartitionOffsets, "skip_to", _gap_unfinished)),
+        ("1", "markers at the end are not noticed", (Intake, "note_positions", lambda _self: 0)),
+        ("1", "the map is not loaded", (History, "committed", _no_map)),
+        ("2", "a map of another base is taken", (History, "committed", _any_base)),
+        ("2", "a map of another topic is taken", (History, "committed", _any_topic)),
+        ("2", "the checksum is not looked at", (OffsetMap, "parse", staticmethod(_unchecked))),
+        ("2", "damage raises", (OffsetMap, "parse", staticmethod(_raises_when_damaged))),
+        ("3", "the map is left out", (OffsetMap, "encode", lambda _self: "")),
+        ("3", "one partition is committed", (Worker, "_commit_points", _first_partition_only)),
+        ("4", "the map is of a moment before the offset", (Worker, "_commit_points", _map_of_before)),
+        ("4", "errors of single partitions pass", (AtLeastOnce, "on_commit", _whole_error_only)),
+        ("4", "a failed commit is not repeated", (AtLeastOnce, "on_commit", _always_confirmed)),
+        ("5", "a group is complete without its last topic", (Aggregator, "__init__", _one_topic_less)),
+        ("5", "a superseded fragment stays unfinished", (Aggregator, "add", _superseded_stays)),
+        ("5", "the superseding fragment is finished instead", (Aggregator, "add", _newer_goes)),
+        ("5", "two fragments of one topic make a group", (Aggregator, "add", _counts_fragments)),
+        ("5", "1 is not '1'", (framework, "read_ids", _typed_ids)),
+        ("5", "fragments merge in the order of arrival", (executor, "join", _as_they_came)),
+        ("6", "a plain timer evicts", (Intake, "waited_enough", _plain_timer)),
+        ("6", "what is evicted stays unfinished", (Aggregator, "evict", _evicts_in_silence)),
+        ("6", "the timer begins anew at a restart", (Worker, "_first_arrival", _arrives_now)),
+        ("7", "memory is not bounded", (Aggregator, "waits", _keeps_all)),
+        ("7", "what was shed does not delay an eviction", (Intake, "waited_enough", _whatever_was_shed)),
+        ("7", "what was shed is finished", (PartitionOffsets, "drop", _finished_when_dropped)),
+        ("7", "what was shed is not read again", (Intake, "read_shed_again", _shed_is_not_read)),
+        ("7", "what was kept is read again too", (PartitionOffsets, "set_back", _set_back_too_far)),
+        ("7", "who was paused stays paused", (Intake, "pause_only", _stays_paused)),
+        ("9", "filtered groups stay unfinished", (Worker, "_deliver", _without_filtered)),
+        ("9", "failed groups are finished", (Worker, "_deliver", _failed_is_done)),
+        ("9", "one result of a list is sent", (executor, "results", _first_result_only)),
+        ("10", "finished when produced, not when acknowledged", (AtLeastOnce, "settle", _safe_when_produced)),
+        ("10", "what is held counts as safe", (AtLeastOnce, "settle", _held_is_safe)),
+        ("10", "an empty queue proves delivery", (AtLeastOnce, "settle", _queue_empty_is_enough)),
+        ("10", "offsets outside the transaction", (ExactlyOnce, "commit", _offsets_after_the_transaction)),
+        ("10", "the member of the moment in the transaction", (ExactlyOnce, "commit", _identity_of_the_moment)),
+        ("10", "no member in the transaction", (ExactlyOnce, "commit", _no_identity)),
+        ("10", "goes on after an aborted transaction", (ExactlyOnce, "commit", _goes_on_after_abort)),
+        ("11", "a revoke commits after a failure", (Worker, "_on_revoke", _commits_after_failure)),
+        ("11", "a revoke does not commit", (Worker, "_on_revoke", _without_commit)),
+        ("11", "a stop does not commit", (Worker, "_shut_down", _nothing), (Worker, "_on_revoke", _without_commit)),
+        ("11", "outcomes of old assignments are taken", (ScheduledExecutor, "drop", _stale_outcomes)),
+        ("11", "results of old assignments are sent", (Worker, "_forget", _forgets_all_but("delivery"))),
+        ("11", "fragments of old assignments wait on", (Worker, "_forget", _forgets_all_but("aggregator"))),
+        ("11", "lost partitions are not forgotten", (Worker, "_on_lost", _nothing)),
+        ("11", "no rewind after a rebalance within a read", (Intake, "_rewind", _nothing)),
+        ("11", "a rebalance within a read is not noticed", (Intake, "read", _does_not_notice)),
+        ("12", "an exception leaves a callback", (Worker, "_on_assign", _raises_in_callback)),
+        ("14", "a new group reads from the end", (Locator, "_ends", _from_the_end)),
+        ("14", "out of range is not mended", (Locator, "_within", _out_of_range)),
+        ("14", "a topic without a commit counts as new", (History, "is_new", _new_without_a_commit)),
+    )
+)
+
+
+def look_for(mutant: Mutant, schedules: int, seed: int) -> tuple[int | None, str]:
+    """After how many schedules a promise was broken, and which; None: it was not."""
+    with mutant.planted():
+        found = explore(schedules, seed)
+    return (found.runs, str(found.violation)) if found.violation else (None, "")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pattern", nargs="?", default="", help="only those whose rule or name contains it")
+    parser.add_argument("--schedules", type=int, default=SCHEDULES)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    missed = 0
+    for mutant in MUTANTS:
+        name = f"rule {mutant.rule:2}  {mutant.what}"
+        if arguments.pattern not in name:
+            continue
+        began = time.monotonic()
+        runs, broken = look_for(mutant, arguments.schedules, arguments.seed)
+        missed += runs is None
+        result = "NOT FOUND" if runs is None else f"found after {runs}"
+        print(f"{name:64} {result:18} {time.monotonic() - began:5.1f} s  {broken[:70]}", flush=True)
+    print(f"{missed} of {len(MUTANTS)} not found" if missed else "all found")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""Records out of the consumer: by the batch, none while there is no room for them, back to those that were shed."""
+
+import time
+from collections.abc import Callable, Iterable
+from itertools import compress
+from operator import methodcaller
+from typing import Protocol, cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from utils.aggregator import NEVER
+from utils.locator import LATEST, checked
+from utils.logger import logger
+from utils.metrics import Counters
+from utils.offsets import PartitionOffsets
+
+BATCH = 4000  # records that one read takes at most
+PAUSE_AFTER = 1.0  # seconds without room for more records before the partitions are paused, to poll on
+
+
+class Record(Protocol):
+    """What the loop reads of the client's Message; in a record that is no error nothing but `value` may be None."""
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def value(self) -> bytes | None: ...
+    def timestamp(self) -> tuple[int, int]: ...
+
+
+_MENDED_BY_THE_CLIENT = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError._TIMED_OUT,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_COORDINATOR,
+}
+
+
+_error = methodcaller("error")
+
+
+class Intake:
+    """Records out of the consumer, by the batch, and none while there is no room for them.
+
+    Without room for long, the partitions are paused, so that polling, and with it the membership, goes on.
+    """
+
+    def __init__(self, consumer: Consumer, counters: Counters, clock: Callable[[], float] = time.monotonic) -> None:
+        self._consumer = consumer
+        self._counters = counters
+        self._clock = clock
+        self.owned: dict[tuple[str, int], PartitionOffsets] = {}
+        self._ends: dict[tuple[str, int], tuple[float, int]] = {}  # when asked for, and the answer not yet read up to
+        self._through: dict[tuple[str, int], float] = {}
+        self._ahead: set[tuple[str, int]] = set()  # paused because their siblings must catch up
+        self._rebalances = 0
+        self._full_since: float | None = None
+        self._paused = False
+
+    def rebalanced(self, owned: Iterable[PartitionOffsets]) -> None:
+        """Told by the rebalance callbacks: these partitions are ours now, and what was read before is not."""
+        self.owned = {(offsets.topic, offsets.partition): offsets for offsets in owned}
+        self._rebalances += 1
+        self._paused, self._full_since = False, None
+        self._ahead = set()
+        self._ends, self._through = {}, {}
+
+    def read(self, load: float, wait: float) -> list[Record]:
+        """The next records, as soon as there are any; waits up to `wait` seconds for the first.
+
+        `load`: 1 and more is no room; with paused partitions they go on below a half. Raises KafkaException for what
+        the client does not mend by itself.
+        """
+        if self._holds_back(load):
+            return []
+        rebalances = self._rebalances
+        first = self._consumer.poll(wait)
+        messages = [first, *self._consumer.consume(BATCH, 0)] if first is not None else []
+        if any(map(_error, messages)):
+            messages = [each for each in messages if not self._is_event(each)]
+        records = cast(list[Record], messages)
+        if rebalances != self._rebalances:  # in the middle of the read: what came before it is not ours any more
+            self._rewind(records)
+            return []
+        return records
+
+    def unfinished(self, records: list[Record]) -> tuple[list[Record], list[PartitionOffsets]]:
+        """The records that no earlier commit says are done, each with the offsets of its partition. Nothing is decoded."""
+        owned = self.owned
+        offsets_of_each = [owned[record.topic(), record.partition()] for record in records]
+        unfinished = [offsets.read(record.offset()) for record, offsets in zip(records, offsets_of_each, strict=True)]
+        self._counters.read += len(records)
+        if all(unfinished):
+            return records, offsets_of_each
+        self._counters.skipped += unfinished.count(False)
+        return list(compress(records, unfinished)), list(compress(offsets_of_each, unfinished))
+
+    def note_positions(self) -> int:
+        """Finish what reading has passed without a record, transaction markers for example; how far it has moved."""
+        moved = 0
+        if self.owned:
+            for at in self._consumer.position([TopicPartition(*each) for each in self.owned]):
+                offsets = self.owned[at.topic, at.partition]
+                if at.offset > offsets.position:
+                    moved += at.offset - offsets.position
+                    offsets.skip_to(at.offset)
+        self._count_gone()
+        return moved
+
+    def _count_gone(self) -> None:
+        for (topic, partition), offsets in self.owned.items():
+            if offsets.gone:
+                self._counters.gone += offsets.gone
+                facts = {"topic": topic, "partition": partition, "count": offsets.gone}
+                logger.error("records that were waiting are no longer in the log", extra=facts)
+                offsets.gone = 0
+
+    def read_through(self, now: float) -> dict[tuple[str, int], float]:
+        """For each partition the last moment for which it is known that all records there were then have been read.
+
+        The ends are asked for anew, never taken from the client's cache, and compared with the position, which counts
+        transaction markers too. A broker that does not answer only delays the answer.
+        """
+        for at, (asked, end) in list(self._ends.items()):
+            if self.owned[at].position >= end:
+                self._through[at] = asked
+                del self._ends[at]
+        wanted = [TopicPartition(*at, LATEST) for at in self.owned if at not in self._ends]
+        try:
+            answers = checked(self._consumer.offsets_for_times(wanted, timeout=1.0)) if wanted else []
+            self._ends |= {(each.topic, each.partition): (now, each.offset) for each in answers}
+        except KafkaException as error:
+            logger.warning("waiting for the ends of the partitions", extra={"error": str(error)})
+        return {at: self._through.get(at, NEVER) for at in self.owned}
+
+    def waited_enough(self, now: float, timeout: float) -> dict[tuple[str, int], float]:
+        """By partition: which groups need not wait for it any longer, namely those whose arrival was by that time.
+
+        `timeout` has passed for them, and reading has come to the end that the partition had after that, with every
+        record of it offered to the group: none was shed before it arrived.
+        """
+        enough = {}
+        for at, moment in self.read_through(now).items():
+            shed_since = self.owned[at].shed_since
+            enough[at] = moment - timeout if shed_since is None else min(moment - timeout, shed_since)
+        return enough
+
+    def all_read_through(self, now: float) -> float:
+        """`read_through` of all partitions together, but for those that are paused because they are ahead."""
+        return min((moment for at, moment in self.read_through(now).items() if at not in self._ahead), default=NEVER)
+
+    def pause_only(self, ahead: Iterable[tuple[str, int]]) -> None:
+        """Pause these partitions, and no others."""
+        ahead = set(ahead)
+        if resumed := self._ahead - ahead:
+            self._consumer.resume([TopicPartition(*at) for at in resumed])
+        if paused := ahead - self._ahead:
+            self._consumer.pause([TopicPartition(*at) for at in paused])
+        self._ahead = ahead
+
+    def read_shed_again(self) -> bool:
+        """Go back, in each partition, to the lowest offset for which there was no room; whether there is any."""
+        shed = {at: offsets for at, offsets in self.owned.items() if offsets.shed}
+        for at, offsets in shed.items():
+            self._consumer.seek(TopicPartition(*at, offsets.set_back()))
+            self._through.pop(at, None)
+        return bool(shed)
+
+    def _holds_back(self, load: float) -> bool:
+        if load < (0.5 if self._paused else 1):
+            if self._paused:
+                self._consumer.resume([TopicPartition(*at) for at in self.owned if at not in self._ahead])
+            self._paused, self._full_since = False, None
+            return False
+        now = self._clock()
+        if self._full_since is None:
+            self._full_since = now
+        elif not self._paused and now - self._full_since > PAUSE_AFTER:
+            self._consumer.pause([TopicPartition(*at) for at in self.owned])
+            self._paused = True
+        return not self._paused
+
+    def _is_event(self, message: Message) -> bool:
+        """Whether this is an error in place of a record. Raised unless the client mends it by itself."""
+        error = message.error()
+        if error is None:
+            return False
+        if error.code() not in _MENDED_BY_THE_CLIENT:
+            raise KafkaException(error)
+        logger.warning("waiting for Kafka", extra={"error": error.str()})
+        return True
+
+    def _rewind(self, records: list[Record]) -> None:
+        """Have these records fetched once more, as far as their partitions are ours."""
+        for topic_partition in {(record.topic(), record.partition()) for record in records}:
+            if offsets := self.owned.get(topic_partition):
+                self._consumer.seek(TopicPartition(*topic_partition, offsets.position))

@@ -1,0 +1,163 @@
+"""Where a worker reads on: the commits of its group, the maps in them, and the ends of the log."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from config import ConfigError
+from utils.logger import logger
+from utils.metrics import Counters
+from utils.offsets import OffsetMap, PartitionOffsets, topic_tags
+
+_REQUEST = 10.0  # seconds that one request may take
+_EARLIEST, LATEST = -2, -1  # timestamps of the ListOffsets request that stand for the two ends of the log
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What a worker must know of a topic: its identity (a topic made again has another one) and its partitions."""
+
+    id: str
+    partitions: int
+
+
+def describe(admin: AdminClient, topics: tuple[str, ...]) -> dict[str, Topic]:
+    """Identity and number of partitions of each topic. Raises ConfigError where one is missing, KafkaException."""
+    cluster = admin.list_topics(timeout=_REQUEST)
+    missing = [topic for topic in topics if topic not in cluster.topics]
+    if missing:
+        raise ConfigError([f"topic {topic} does not exist" for topic in missing])
+    counts = {topic: len(cluster.topics[topic].partitions) for topic in topics}
+    if str(cluster.cluster_id).startswith("mockCluster"):  # the embedded broker answers no admin requests
+        return {topic: Topic("", count) for topic, count in counts.items()}
+    described = admin.describe_topics(TopicCollection(list(topics)), request_timeout=_REQUEST)
+    return {topic: Topic(str(future.result().topic_id), counts[topic]) for topic, future in described.items()}
+
+
+def locator(
+    properties: Mapping[str, Any], topics: tuple[str, ...], message_timeout: float, counters: Counters
+) -> "Locator":
+    """`Worker.locate` for the input topics `topics`."""
+    return Locator(AdminClient(dict(properties)), topics, message_timeout, counters)
+
+
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """Where to read on: the commits of the group, the maps in them, and the ends of the log."""
+
+    admin: AdminClient
+    topics: tuple[str, ...]
+    message_timeout: float
+    counters: Counters
+    wall_clock: Callable[[], float] = time.time
+
+    def __call__(self, consumer: Consumer, owned: Sequence[TopicPartition]) -> list[PartitionOffsets]:
+        if not owned:
+            return []
+        topics = describe(self.admin, self.topics)
+        check_counts(topics, len(owned))
+        every = [TopicPartition(topic, each) for topic in self.topics for each in range(topics[topic].partitions)]
+        commits = [each for each in checked(consumer.committed(every, timeout=_REQUEST)) if each.offset >= 0]
+        history = History(commits, {topic: described.id for topic, described in topics.items()})
+        earliest, latest = self._ends(consumer, owned, _EARLIEST), self._ends(consumer, owned, LATEST)
+        tags = topic_tags(self.topics)
+        located = []
+        for topic, number in earliest:
+            start, loaded = history.committed(topic, number)
+            if start is None:
+                start = earliest[topic, number]
+                if history.is_new(topic):
+                    start = self._recent(consumer, topic, number, latest[topic, number])
+            offsets = PartitionOffsets(topic, number, topics[topic].id, start, loaded, tags)
+            located.append(self._within(offsets, earliest[topic, number], latest[topic, number]))
+        return located
+
+    def _recent(self, consumer: Consumer, topic: str, number: int, end: int) -> int:
+        """MESSAGE_TIMEOUT before now: the history of a new topic would open groups that can never be complete."""
+        since = int((self.wall_clock() - self.message_timeout) * 1000)
+        start = self._ends(consumer, [TopicPartition(topic, number)], since)[topic, number]
+        start = end if start < 0 else start
+        logger.info("reading a new input topic", extra={"topic": topic, "partition": number, "offset": start})
+        return start
+
+    def _within(self, offsets: PartitionOffsets, earliest: int, latest: int) -> PartitionOffsets:
+        """Go on from the earliest record where retention, or a new topic of the same name, overtook the commit."""
+        if offsets.position > latest:
+            logger.error(
+                "committed offset is beyond the end of the log: reading the topic from its beginning",
+                extra={
+                    "topic": offsets.topic,
+                    "partition": offsets.partition,
+                    "committed": offsets.position,
+                    "end": latest,
+                },
+            )
+            return PartitionOffsets(
+                offsets.topic, offsets.partition, offsets.topic_id, earliest, None, offsets.joined_with
+            )
+        if offsets.position < earliest:
+            logger.error(
+                "records were deleted before they were read",
+                extra={
+                    "topic": offsets.topic,
+                    "partition": offsets.partition,
+                    "from": offsets.position,
+                    "to": earliest,
+                },
+            )
+            self.counters.skipped_by_retention += earliest - offsets.position
+            offsets.skip_to(earliest)
+        return offsets
+
+    def _ends(
+        self, consumer: Consumer, partitions: Sequence[TopicPartition], timestamp: int
+    ) -> dict[tuple[str, int], int]:
+        asked = [TopicPartition(each.topic, each.partition, timestamp) for each in partitions]
+        answers = checked(consumer.offsets_for_times(asked, timeout=_REQUEST))
+        return {(each.topic, each.partition): each.offset for each in answers}
+
+
+class History:
+    """What the commits of the group, and the maps in them, tell of its input topics."""
+
+    def __init__(self, commits: Iterable[TopicPartition], topic_ids: Mapping[str, str]) -> None:
+        self._topic_ids = topic_ids
+        self._commits = {(each.topic, each.partition): each for each in commits}
+        self._maps = {at: OffsetMap.parse(each.metadata) for at, each in self._commits.items()}
+
+    def committed(self, topic: str, number: int) -> tuple[int | None, OffsetMap | None]:
+        """The committed offset and the map that fits to it; no offset where there is none of this very topic."""
+        commit, found = self._commits.get((topic, number)), self._maps.get((topic, number))
+        if commit is None:
+            return None, None
+        if found and found.topic_id != self._topic_ids[topic]:
+            logger.error("the topic was made again: reading it from its beginning", extra={"topic": topic})
+            return None, None
+        return commit.offset, found if found and found.base == commit.offset else None
+
+    def is_new(self, topic: str) -> bool:
+        """Whether the group has read other topics so far, but not this one."""
+        known = {topic for topic, _ in self._commits}
+        tag = topic_tags([topic])
+        joined = any(tag in found.joined_with.split(".") for found in self._maps.values() if found)
+        return bool(known) and topic not in known and not joined
+
+
+def check_counts(topics: Mapping[str, Topic], owned: int) -> None:
+    """Fragments of an id meet only where all topics have as many partitions, or one worker owns them all (rule 8)."""
+    counts = {name: topic.partitions for name, topic in topics.items()}
+    if len(set(counts.values())) > 1 and owned < sum(counts.values()):
+        listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        cure = "make them equal, or run no more than one worker"
+        raise ConfigError([f"the input topics have unequal partition counts ({listed}): {cure}"])
+
+
+def checked(partitions: list[TopicPartition]) -> list[TopicPartition]:
+    for each in partitions:
+        if each.error:
+            raise KafkaException(each.error)
+    return partitions

@@ -1,0 +1,185 @@
+"""What is looked at before a worker starts: brokers, topics, partition counts, rights. Nothing is changed."""
+
+import difflib
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+
+from config import ConfigError, Settings, Trouble
+from models import Row
+from utils.kafka import PROTOCOL, RIGHTS_ERRORS, SERVERS, client_properties, explain, named_properties, plain
+
+_REQUEST = 5.0  # seconds that one request may take
+_SHOWN = 20  # topics that an error names at most
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What the brokers of a row say of themselves to this user."""
+
+    brokers: tuple[str, ...]  # as advertised to the clients, host:port
+    partitions: Mapping[str, int]  # of every topic that exists and that the user may see
+
+
+def look(settings: Settings, row: Row) -> Cluster:
+    """The cluster as it is now. UnavailableError: not there at the moment; ConfigError: not with these settings."""
+    heard: list[KafkaError] = []
+    admin = _admin(settings, row, heard.append)
+    deadline = time.monotonic() + _REQUEST
+    while True:
+        try:
+            # All topics, not ours by name: a name asked for is created where brokers create topics by themselves.
+            metadata = admin.list_topics(timeout=1)
+            brokers = sorted(f"{each.host}:{each.port}" for each in metadata.brokers.values())
+            return Cluster(tuple(brokers), {name: len(topic.partitions) for name, topic in metadata.topics.items()})
+        except KafkaException as error:
+            admin.poll(0)
+            all_failed = any(each.code() == KafkaError._ALL_BROKERS_DOWN for each in heard)
+            if all_failed or time.monotonic() > deadline:
+                raise _why([*heard, error.args[0]], settings, row).error() from error
+
+
+def check_topics(settings: Settings, row: Row) -> Cluster:
+    """`look`, and ConfigError where a topic of the row does not exist."""
+    cluster = look(settings, row)
+    if problems := missing_topics(row, cluster):
+        raise ConfigError(problems)
+    return cluster
+
+
+def missing_topics(row: Row, cluster: Cluster) -> list[str]:
+    """One line for each topic of the row that does not exist: the names that do, near ones first, and the cure."""
+    siblings = [cluster.partitions[topic] for topic in row.topics_input if topic in cluster.partitions]
+    create = (
+        f"kafka-topics.sh --bootstrap-server {row.bootstrap_servers} --create --partitions {max(siblings, default=4)}"
+    )
+    return [
+        f"topic {topic} of {column} does not exist, or this user may not see it; there are: {_names(topic, cluster)}."
+        f" Correct the row, or create it: {create} --topic {topic}"
+        for column, topics in (("topics_input", row.topics_input), ("topics_output", row.topics_output))
+        for topic in topics
+        if topic not in cluster.partitions
+    ]
+
+
+def unequal_partitions(row: Row, cluster: Cluster) -> list[str]:
+    """One line where the input topics that exist do not all have the same number of partitions, else none."""
+    counts = {topic: cluster.partitions[topic] for topic in row.topics_input if topic in cluster.partitions}
+    if len(set(counts.values())) <= 1:
+        return []
+    listed = ", ".join(f"{topic} has {count}" for topic, count in counts.items())
+    fewer = " and ".join(topic for topic, count in counts.items() if count < max(counts.values()))
+    return [
+        f"the input topics have unequal partition counts ({listed}), so the messages of an id would reach different"
+        f" workers: make {fewer} again with {max(counts.values())} partitions, or run no more than one worker"
+    ]
+
+
+def missing_rights(settings: Settings, row: Row, operation: str) -> list[str] | None:
+    """One line for each right that READ of the inputs, or WRITE of the outputs, lacks. None: the broker does not tell.
+
+    Reads only: brokers tell a user's own rights since 2.3 (KIP-430), without an authorizer all of them.
+    """
+    admin = _admin(settings, row, lambda _error: None)
+    deadline = time.monotonic() + _REQUEST
+    while None in (granted := _granted(admin, row, operation)).values():
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.5)  # a broker that has never had a group first makes room for them
+    user = settings.kafka.get("sasl.username", "…")
+    grant = f"kafka-acls.sh --bootstrap-server {row.bootstrap_servers} --add --allow-principal 'User:{user}'"
+    return [
+        f"no right to {operation} {resource}: {grant} --operation {operation.capitalize()} --{resource}"
+        for resource, may in granted.items()
+        if not may
+    ]
+
+
+def _granted(admin: AdminClient, row: Row, operation: str) -> dict[str, bool | None]:
+    """Whether the user may, for each `topic NAME` and `group NAME` that it needs. None: no answer."""
+    options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": _REQUEST}
+    topics = row.topics_input if operation == "READ" else row.topics_output
+    asked = {}
+    if topics:
+        described = admin.describe_topics(TopicCollection(list(topics)), **options)
+        asked = {f"topic {name}": future for name, future in described.items()}
+    if operation == "READ":
+        groups = admin.describe_consumer_groups([row.consumer_name], **options)
+        asked |= {f"group {name}": future for name, future in groups.items()}
+    return {resource: _may(future, operation) for resource, future in asked.items()}
+
+
+def _admin(settings: Settings, row: Row, on_error: Callable[[KafkaError], None]) -> AdminClient:
+    """A client for one look: what it hears goes to `on_error` and not to the log."""
+    silent = logging.Logger("silent", logging.CRITICAL + 1)
+    properties = {**client_properties(settings, row), "error_cb": on_error, "logger": silent}
+    with named_properties(settings):
+        return AdminClient(properties)
+
+
+def _names(topic: str, cluster: Cluster) -> str:
+    existing = sorted(name for name in cluster.partitions if not name.startswith("__"))
+    near = difflib.get_close_matches(topic, existing, n=5, cutoff=0.6)
+    names = near + [name for name in existing if name not in near]
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "") or "none"
+
+
+def _may(described: "Future[Any]", operation: str) -> bool | None:
+    try:
+        operations = described.result(_REQUEST + 1).authorized_operations
+    except KafkaException as error:
+        code = error.args[0].code()
+        if code in RIGHTS_ERRORS:
+            return False
+        return True if code == KafkaError.UNKNOWN_TOPIC_OR_PART else None  # it is missing_topics that names it
+    except TimeoutError:
+        return None
+    return operation in {each.name for each in operations} if operations else None
+
+
+def _why(heard: list[KafkaError], settings: Settings, row: Row) -> Trouble:
+    """Of all that a client has heard, what tells the most."""
+    hopeless = next((trouble for trouble in map(explain, heard) if not trouble.heals), None)
+    reason = plain(next((each for each in heard if each.code() != KafkaError._ALL_BROKERS_DOWN), heard[0]).str())
+    down = Trouble(heals=True, line=f"Kafka at {row.bootstrap_servers} cannot be reached: {SERVERS} ({reason})")
+    return hopeless or _wrong_protocol(settings, row) or down
+
+
+def _wrong_protocol(settings: Settings, row: Row) -> Trouble | None:
+    """The client reports a broker that wants TLS or a login only as `disconnected`: find out by asking for TLS."""
+    if "ssl" in settings.kafka.get("security.protocol", "plaintext").lower():
+        return None
+    for server in row.bootstrap_servers.split(",")[:3]:
+        address = urlsplit("//" + server.rpartition("://")[2])
+        answer = _greet(address.hostname or "", address.port or 9092)
+        if answer == "tls":
+            return Trouble(heals=False, line=f"{server} wants TLS: set {PROTOCOL} to SSL or SASL_SSL")
+        if answer == "open":
+            cure = f"if this stays, check {PROTOCOL}: it may want a login, SASL_PLAINTEXT"
+            return Trouble(heals=True, line=f"{server} accepts connections but does not answer: {cure}")
+    return None
+
+
+def _greet(host: str, port: int) -> Literal["tls", "open", "closed"]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((host, port), timeout=1) as connection:
+            try:
+                with context.wrap_socket(connection):
+                    return "tls"
+            except ssl.SSLError as error:
+                return "tls" if "ALERT" in (error.reason or "") else "open"
+            except OSError:
+                return "open"
+    except (OSError, UnicodeError):
+        return "closed"
