@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from utils.aggregator import Aggregator, Group, Pass, ahead_of_siblings
+from utils.aggregator import Aggregator, Group
 from utils.delivery import Delivery
 from utils.executor import Executor, Outcome
 from utils.intake import Intake, Record
@@ -20,13 +20,13 @@ from utils.logger import logger
 from utils.messages import Fragment, InvalidMessage, read_ids
 from utils.metrics import Counters
 from utils.offsets import MAX_METADATA, CommitPoint, PartitionOffsets
+from utils.overflow import Overflow
 from utils.status import Health
 
 IDLE = 0.2  # seconds that a step waits for a record; also how long a signal may go unnoticed
 BUSY = 0.02  # seconds that a step waits for process() before it polls again
 HELD_BACK = 5.0  # seconds until a commit whose map did not fit is tried again
 MAX_IN_FLIGHT = 20_000  # groups in process() or waiting for their commit, before the worker stops reading
-BALANCE_EVERY = 1.0  # seconds
 EVICT_EVERY = 0.5  # seconds
 EXAMPLES = 10  # ids that a log line names at most
 
@@ -58,17 +58,16 @@ class Worker:
     _committing: bool = False
     _next_commit: float = 0.0
     _next_eviction: float = 0.0
-    _next_balance: float = 0.0
-    _pass: Pass | None = None  # there is something to be read again
 
     _topic_index: dict[str, int] = field(init=False)
     _aggregator: Aggregator = field(init=False)
-    _room: int = field(init=False)
+    _overflow: Overflow = field(init=False)
 
     def __post_init__(self) -> None:
         self._topic_index = {topic: index for index, topic in enumerate(self.topics_input)}
         self._aggregator = Aggregator(len(self.topics_input))
-        self._room = self.max_pending_bytes // 2  # for what waits; the other half is for what is on its way out
+        room = self.max_pending_bytes // 2  # for what waits; the other half is for what is on its way out
+        self._overflow = Overflow(self._aggregator, self.intake, self._topic_index, room, self.counters)
 
     # ------------------------------------------------------------------ the loop
 
@@ -96,13 +95,15 @@ class Worker:
         self._deliver(self.executor.collect(BUSY))
         self._commit()
         self._evict()
-        self._make_room()
+        self._overflow.balance(self.clock())
 
     # ------------------------------------------------------------------ the life of a message
 
     def _read(self) -> list[Record]:
         """The next records, as soon as there are any; none while there is no room for them."""
-        load = max((self.executor.in_flight + self.delivery.pending) / MAX_IN_FLIGHT, self._bytes_out / self._room)
+        load = max(
+            (self.executor.in_flight + self.delivery.pending) / MAX_IN_FLIGHT, self._bytes_out / self._overflow.room
+        )
         busy = min(self.commit_interval, IDLE) if self.delivery.pending or self._dirty else IDLE
         records = self.intake.read(load, 0 if self.executor.in_flight else busy)
         if self._failure:
@@ -111,7 +112,7 @@ class Worker:
 
     def _receive(self, records: list[Record]) -> list[Group]:
         """Records into the dict; returns the groups that are complete now."""
-        now, aggregator, complete = self.clock(), self._aggregator, []
+        now, aggregator, overflow, complete = self.clock(), self._aggregator, self._overflow, []
         self._dirty = self._dirty or bool(records)
         records, offsets_of_each = self.intake.unfinished(records)
         values = [record.value() for record in records]
@@ -120,19 +121,19 @@ class Worker:
             if not isinstance(id, str):
                 self._reject(offsets, offset, id)
                 continue
-            if aggregator.bytes >= self._room and not aggregator.waits(id):
-                self._drop(offsets, offset)
+            if not overflow.admits(id):
+                overflow.drop(offsets, offset, now)
                 continue
             fragment = Fragment(self._topic_index[offsets.topic], offsets, offset, value or b"")
             arrival = now if offset >= offsets.loaded_end else self._first_arrival(record, offsets, now)
-            group, superseded = aggregator.add(id, fragment, arrival)
+            group, superseded = aggregator.add(id, fragment, arrival, now)
             if group:
                 complete.append(group)
             if superseded:
                 self.counters.superseded += 1
                 superseded.offsets.finish(superseded.offset)
-            if aggregator.bytes > self._room:  # a group that waits has grown
-                self._shed(self._room, keep=id)
+            if aggregator.bytes > overflow.room:  # a group that waits has grown
+                overflow.shed(overflow.room, now, keep=id)
         self.counters.completed += len(complete)
         return complete
 
@@ -199,23 +200,6 @@ class Worker:
                 "incomplete messages given up", extra={"count": len(evicted), "missing_topics_by_id": missing}
             )
 
-    def _make_room(self) -> None:
-        """Near the bound of memory let the partitions wait that are ahead; with room again, read what was shed."""
-        now = self.clock()
-        if now < self._next_balance:
-            return
-        self._next_balance = now + BALANCE_EVERY
-        if not any(offsets.shed for offsets in self.intake.owned.values()):
-            self._pass = None
-        if self._pass and self._pass.is_stuck(now, self.intake.all_read_through(now)):
-            self._shed(self._room // 8)
-        if self._aggregator.bytes > self._room // 2:
-            ahead = ahead_of_siblings(self._aggregator.waited_for())
-            self.intake.pause_only(at for at in self.intake.owned if (self._topic_index[at[0]], at[1]) in ahead)
-        elif self._aggregator.bytes < self._room // 4:
-            self.intake.pause_only(())
-            self._pass = Pass(now) if self.intake.read_shed_again() else None
-
     # ------------------------------------------------------------------ what the steps are made of
 
     def _reject(self, offsets: PartitionOffsets, offset: int, error: InvalidMessage) -> None:
@@ -223,16 +207,6 @@ class Worker:
         offsets.finish(offset)
         source = f"{offsets.topic}:{offsets.partition}:{offset}"
         logger.error("invalid message", extra={"source": source, "error": str(error)})
-
-    def _drop(self, offsets: PartitionOffsets, offset: int) -> None:
-        self.counters.shed += 1
-        self._pass = self._pass or Pass(self.clock())
-        offsets.drop(offset, self.clock())
-
-    def _shed(self, down_to: int, keep: str = "") -> None:
-        for group in self._aggregator.shed(down_to, keep=keep):
-            for fragment in group.fragments:
-                self._drop(fragment.offsets, fragment.offset)
 
     def _first_arrival(self, record: Record, offsets: PartitionOffsets, now: float) -> float:
         """When a record that is read again arrived the first time: the clock of MESSAGE_TIMEOUT goes on."""
@@ -333,6 +307,7 @@ class Worker:
         self.delivery.drop()
         self._aggregator.clear()
         self.health.joined = False
-        self._bytes_out, self._pass = 0, None
+        self._bytes_out = 0
+        self._overflow.forget()
         self._committing = False
         self.intake.rebalanced([])

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.builders import fragment
-from utils.aggregator import FRAGMENT_OVERHEAD, Aggregator, Group
+from utils.aggregator import FRAGMENT_OVERHEAD, Aggregator, Enough, Group
 from utils.messages import Fragment
 
 
 def given_up(aggregator: Aggregator, before: float) -> list[Group]:
     """Evict what arrived before that time, all partitions having been read far enough."""
     last = math.nextafter(before, -math.inf)
-    return aggregator.evict({(topic, number): last for topic in range(4) for number in range(3)})
+    return aggregator.evict({(topic, number): Enough(last, math.inf) for topic in range(4) for number in range(3)})
 
 
 def test_with_one_topic_each_fragment_is_complete_at_once() -> None:

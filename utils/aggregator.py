@@ -4,7 +4,7 @@ Pure: no Kafka, no clock, no logging; `now` is in seconds of whatever clock the 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,12 +17,13 @@ NEVER = float("-inf")
 
 
 class Group(msgspec.Struct, gc=False):
-    """The fragments of an id that have arrived; `arrival` is that of the first one."""
+    """The fragments of an id that have arrived; `arrival` is that of the first one, also over a restart."""
 
     id: str
     arrival: float
     fragments: tuple[Fragment, ...]
     bytes: int = 0  # of memory
+    opened: float = NEVER  # when it came into this memory
 
     @property
     def partition(self) -> int:
@@ -43,8 +44,13 @@ class Aggregator:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, id: str, fragment: Fragment, arrival: float) -> tuple[Group | None, Fragment | None]:
-        """Returns the group that this fragment completes, and the fragment that it supersedes, if any."""
+    def add(
+        self, id: str, fragment: Fragment, arrival: float, opened: float = NEVER
+    ) -> tuple[Group | None, Fragment | None]:
+        """Returns the group that this fragment completes, and the fragment that it supersedes, if any.
+
+        `arrival`: of the fragment, perhaps in the life of an earlier process; `opened`: now.
+        """
         size = len(fragment.value) + FRAGMENT_OVERHEAD
         if self._topics == 1:
             return Group(id, arrival, (fragment,), size), None
@@ -55,7 +61,7 @@ class Aggregator:
             elif arrival < self._newest:
                 self._in_order = False
             self._newest = arrival
-            self._waiting[id] = Group(id, arrival, (fragment,), size)
+            self._waiting[id] = Group(id, arrival, (fragment,), size, opened)
             self.bytes += size
             return None, None
         superseded = None
@@ -104,20 +110,18 @@ class Aggregator:
                 break
         return False
 
-    def evict(self, arrived_by: Mapping[tuple[int, int], float]) -> list[Group]:
+    def evict(self, enough: Mapping[tuple[int, int], "Enough"]) -> list[Group]:
         """Gives up, and returns, the groups that have waited long enough for every topic that they lack.
 
-        `arrived_by`: for (topic, partition number), the arrival up to which a group need not wait for it any longer.
+        `enough`: for each (topic, partition number).
         """
-        latest = max(arrived_by.values(), default=NEVER)
+        latest = max((each.arrived_by for each in enough.values()), default=NEVER)
         evicted = []
         for group in self._waiting.values():
             if group.arrival > latest:
                 if self._in_order:
                     break
-            elif group.arrival <= min(
-                [arrived_by.get((topic, group.partition), NEVER) for topic in self.missing(group)]
-            ):
+            elif all([_is_enough(enough.get((topic, group.partition)), group) for topic in self.missing(group)]):
                 evicted.append(group)
         for group in evicted:
             self._remove(group)
@@ -147,21 +151,15 @@ class Aggregator:
         self.bytes -= group.bytes
 
 
-@dataclass(slots=True)
-class Pass:
-    """One reading of the log from the lowest record for which there was no room up to its end."""
+def _is_enough(enough: "Enough | None", group: Group) -> bool:
+    return enough is not None and group.arrival <= enough.arrived_by and group.opened <= enough.opened_by
 
-    began: float
-    ended: float | None = None
 
-    def is_stuck(self, now: float, read_through: float) -> bool:
-        """Whether it has ended, by `read_through`, and has made no room for as long as it took.
+class Enough(NamedTuple):
+    """Which groups need not wait for a partition any longer: those that arrived, and were opened, by these times."""
 
-        What waits then may lack mates that were dropped before it came: it must make room and be read again after them.
-        """
-        if self.ended is None and read_through >= self.began:
-            self.ended = now
-        return self.ended is not None and now - self.ended >= self.ended - self.began
+    arrived_by: float
+    opened_by: float
 
 
 def ahead_of_siblings(waited_for: Mapping[int, Sequence[int]]) -> set[tuple[int, int]]:

@@ -8,13 +8,14 @@ from typing import Protocol, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from utils.aggregator import NEVER
+from utils.aggregator import NEVER, Enough
 from utils.locator import LATEST, checked
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.offsets import PartitionOffsets
 
 BATCH = 4000  # records that one read takes at most
+FOREVER = float("inf")
 PAUSE_AFTER = 1.0  # seconds without room for more records before the partitions are paused, to poll on
 
 
@@ -136,16 +137,16 @@ class Intake:
             logger.warning("waiting for the ends of the partitions", extra={"error": str(error)})
         return {at: self._through.get(at, NEVER) for at in self.owned}
 
-    def waited_enough(self, now: float, timeout: float) -> dict[tuple[str, int], float]:
-        """By partition: which groups need not wait for it any longer, namely those whose arrival was by that time.
+    def waited_enough(self, now: float, timeout: float) -> dict[tuple[str, int], Enough]:
+        """By partition: which groups need not wait for it any longer.
 
         `timeout` has passed for them, and reading has come to the end that the partition had after that, with every
-        record of it offered to the group: none was shed before it arrived.
+        record of it offered to the group: none was shed before the group was opened.
         """
         enough = {}
         for at, moment in self.read_through(now).items():
             shed_since = self.owned[at].shed_since
-            enough[at] = moment - timeout if shed_since is None else min(moment - timeout, shed_since)
+            enough[at] = Enough(moment - timeout, FOREVER if shed_since is None else shed_since)
         return enough
 
     def all_read_through(self, now: float) -> float:

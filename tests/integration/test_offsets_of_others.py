@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.conftest import Topics
 from tests.integration.conftest import Scene, Scenes
-from tests.integration.workers import ASSIGNED, eventually, identities
+from tests.integration.workers import ASSIGNED, SECONDS, eventually, identities
 from tests.services.kafka import KafkaBroker
 
 
@@ -84,8 +84,9 @@ def test_records_deleted_before_they_were_read_are_an_error_line_and_the_rest_go
 
 
 def delete_records(broker: KafkaBroker, topic: str, before: int) -> None:
-    [deleted] = admin(broker).delete_records([TopicPartition(topic, 0, before)]).values()
-    assert deleted.result().low_watermark == before
+    client = admin(broker)  # it must outlive its futures
+    [deleted] = client.delete_records([TopicPartition(topic, 0, before)]).values()
+    assert deleted.result(SECONDS).low_watermark == before
 
 
 def test_records_deleted_under_a_worker_that_was_frozen_let_it_go_on_with_an_error_line(
@@ -128,8 +129,8 @@ def test_a_topic_made_again_under_the_same_name_is_not_read_by_the_map_of_the_ol
 
 
 def make_again(broker: KafkaBroker, topic: str) -> None:
-    for deleted in admin(broker).delete_topics([topic]).values():
-        deleted.result()
+    client = admin(broker)
+    client.delete_topics([topic])[topic].result(SECONDS)
 
     def created() -> bool:
         try:

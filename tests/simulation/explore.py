@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.simulation.process import Violation
 from tests.simulation.schedule import BYTES, Schedule, decode, shrink
-from tests.simulation.world import simulate
+from tests.simulation.world import World, simulate
 
 CHUNK = 2_000  # schedules that Hypothesis draws at a time: it remembers them all
 
@@ -25,18 +25,23 @@ class Found:
     violation: Violation | None = None
 
 
-def explore(schedules: int, seed_value: int, progress: Callable[[int], None] = lambda _runs: None) -> Found:
+def explore(
+    schedules: int,
+    seed_value: int,
+    run: Callable[[Schedule], World] = simulate,
+    progress: Callable[[int], None] = lambda _runs: None,
+) -> Found:
     """Run that many schedules, the same ones for the same seed."""
     found = Found()
     chunk = 0
     while found.runs < schedules and not found.violation:
-        _draw(min(CHUNK, schedules - found.runs), seed_value * 1_000_003 + chunk, found)
+        _draw(min(CHUNK, schedules - found.runs), seed_value * 1_000_003 + chunk, run, found)
         progress(found.runs)
         chunk += 1
     return found
 
 
-def _draw(number: int, seed_value: int, found: Found) -> None:
+def _draw(number: int, seed_value: int, run: Callable[[Schedule], World], found: Found) -> None:
     @seed(seed_value)
     @settings(
         max_examples=number,
@@ -46,17 +51,17 @@ def _draw(number: int, seed_value: int, found: Found) -> None:
         suppress_health_check=list(HealthCheck),
     )
     @given(st.binary(min_size=BYTES, max_size=BYTES))
-    def run(drawn: bytes) -> None:
-        if not found.violation:  # else Hypothesis would go on to compare failures
-            _try(decode(drawn), found)
+    def each(drawn: bytes) -> None:
+        if not found.violation:  # nothing is raised: Hypothesis would shrink it byte by byte, `shrink` knows better
+            _try(decode(drawn), run, found)
 
-    run()
+    each()
 
 
-def _try(schedule: Schedule, found: Found) -> None:
+def _try(schedule: Schedule, run: Callable[[Schedule], World], found: Found) -> None:
     found.runs += 1
     try:
-        found.notes += simulate(schedule).notes
+        found.notes.update(run(schedule).notes)
     except Violation as violation:
         found.schedule, found.violation = schedule, violation
 

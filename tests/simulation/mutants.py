@@ -19,6 +19,8 @@ import framework
 from framework import Worker
 from tests.simulation.explore import explore
 from tests.simulation.process import ScheduledExecutor, Violation
+from tests.simulation.schedule import Schedule
+from tests.simulation.world import World, simulate
 from utils import executor, offsets
 from utils.aggregator import Aggregator, Group
 from utils.delivery import AtLeastOnce, DeliveryFailed, ExactlyOnce, _as_offsets
@@ -472,9 +474,17 @@ MUTANTS = tuple(
 
 
 def look_for(mutant: Mutant, schedules: int, seed: int) -> tuple[int | None, str]:
-    """After how many schedules a promise was broken, and which; None: it was not."""
-    with mutant.planted():
-        found = explore(schedules, seed)
+    """After how many schedules a promise was broken that is kept without the mutant, and which; None: it was not."""
+
+    def run(schedule: Schedule) -> World:
+        try:
+            with mutant.planted():
+                return simulate(schedule)
+        except Violation:
+            simulate(schedule)
+            raise
+
+    found = explore(schedules, seed, run)
     return (found.runs, str(found.violation)) if found.violation else (None, "")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.simulation.broker import METADATA_LIMIT, Broker, Committed, Entry, Partition
+from utils.metrics import Counters
 from utils.offsets import FINISHED, OffsetMap
 
 _decode = OffsetMap.decode  # as it was before any mutant
@@ -186,8 +187,18 @@ class Oracle:
                 if max(counts.values()) > 1:
                     self._broken("I1", f"twice without a fault: {[self.sent[uid].id for uid in parts]}")
 
-    def duplicates(self) -> int:
-        return sum(count - 1 for counts in self.results.values() for count in counts.values())
+    def check_counters(self, counters: list[Counters]) -> None:
+        """I7: where nothing was repeated, every invalid message and every result was counted, once."""
+        if self.disturbed:
+            return
+        invalid = [sent for each in self.at.values() for sent in each.values() if sent.id is None and sent.entry.visible]
+        counted = sum(each.invalid for each in counters)
+        if counted != len(invalid) and not any(sent.excused for sent in invalid):
+            self._broken("I7", f"{counted} invalid messages were counted, {len(invalid)} were sent")
+        results = sum(sum(each.values()) for each in self.results.values())
+        counted = sum(each.results for each in counters)
+        if counted * len(self.outputs) != results:
+            self._broken("I7", f"{counted} results were counted, {results} were sent to {len(self.outputs)} topics")
 
     def _check_end_of(self, at: Partition, end: int, evicted: bool) -> None:
         committed = self.broker.group.offsets.get(at)
@@ -297,6 +308,8 @@ class Oracle:
             return None
         if {sent.id for sent in fragments} != {str(message["id"])}:
             self._broken("I2", f"fragments of several ids: {message}")
+        if message["from"] != self.inputs[-1]:
+            self._broken("rule 5", f"an earlier topic has won over a later one: {message}")
         if any(sent.entry.transaction and sent.entry.transaction.committed is not True for sent in fragments):
             self._broken("I2", f"a fragment that was aborted, or may be: {message}")
         if len({sent.round for sent in fragments}) > 1 and not self.destroyed and not self.torn:

@@ -109,6 +109,20 @@ class ModelProcess:
             raise Violation("liveness", f"{self.name} does not come to an end of its turn")
         if self.violation:
             raise self.violation
+        self._check_memory()
+
+    def _check_memory(self) -> None:
+        """I6: the bytes that wait are bounded, but for one group. Of what is on its way out one batch may come on top."""
+        if self.worker and self.worker._aggregator.bytes > self._options.max_pending_bytes // 2:
+            if len(self.worker._aggregator) > 1:
+                raise Violation("I6", f"{self.name}: {self.worker._aggregator.bytes} bytes wait")
+
+    def check_idle(self) -> None:
+        """When all is quiet, nothing may count as being on its way: it would take room for ever."""
+        if self.worker and not self.ended:
+            load = self.worker._bytes_out, self._executor.in_flight, self.worker.delivery.pending
+            if any(load):
+                raise Violation("I6", f"{self.name}: {load} (bytes, in flight, pending) are on their way, and nothing is")
 
     def stop(self) -> None:
         """SIGTERM."""
@@ -266,8 +280,9 @@ class ModelProcess:
         return WALL + self.broker.now
 
     def broken(self, rule: str, what: str, cause: Exception | None = None) -> None:
-        self.violation = Violation(rule, f"{self.name}: {what}")
-        self.violation.__cause__ = cause
+        if not self.violation:
+            self.violation = Violation(rule, f"{self.name}: {what}")
+            self.violation.__cause__ = cause
 
     def note(self, what: str) -> None:
         self.world.note(what)

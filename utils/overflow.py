@@ -1,0 +1,81 @@
+"""Memory is bounded in bytes, and the log is its overflow: what does not fit is dropped, stays unfinished, is read again.
+
+No Kafka but by the intake, no clock, no logging; `now` is a parameter.
+"""
+
+from dataclasses import dataclass
+
+from utils.aggregator import Aggregator, ahead_of_siblings
+from utils.intake import Intake
+from utils.metrics import Counters
+from utils.offsets import PartitionOffsets
+
+BALANCE_EVERY = 1.0  # seconds
+
+
+@dataclass(slots=True)
+class Pass:
+    """One reading of the log from the lowest record for which there was no room up to its end."""
+
+    began: float
+    ended: float | None = None
+
+    def is_stuck(self, now: float, read_through: float) -> bool:
+        """Whether it has ended, by `read_through`, and has made no room for as long as it took.
+
+        What waits then may lack mates that were dropped before it came: it must make room and be read again after them.
+        """
+        if self.ended is None and read_through >= self.began:
+            self.ended = now
+        return self.ended is not None and now - self.ended >= self.ended - self.began
+
+
+class Overflow:
+    """Keeps the groups that wait within `room` bytes."""
+
+    def __init__(
+        self, aggregator: Aggregator, intake: Intake, topics: dict[str, int], room: int, counters: Counters
+    ) -> None:
+        self._aggregator = aggregator
+        self._intake = intake
+        self._topics = topics
+        self.room = room
+        self._counters = counters
+        self._next_balance = 0.0
+        self._pass: Pass | None = None  # there is something to be read again
+
+    def admits(self, id: str) -> bool:
+        """Whether there is room for a fragment. There always is for one whose group waits: its mates are not kept away."""
+        return self._aggregator.bytes < self.room or self._aggregator.waits(id)
+
+    def drop(self, offsets: PartitionOffsets, offset: int, now: float) -> None:
+        """There is no room for this record, just read."""
+        self._counters.shed += 1
+        self._pass = self._pass or Pass(now)
+        offsets.drop(offset, now)
+
+    def shed(self, down_to: int, now: float, keep: str = "") -> None:
+        """Drop the newest groups, but `keep`, until no more than that many bytes wait."""
+        for group in self._aggregator.shed(down_to, keep=keep):
+            for fragment in group.fragments:
+                self.drop(fragment.offsets, fragment.offset, now)
+
+    def balance(self, now: float) -> None:
+        """Near the bound let the partitions wait that are ahead of their siblings; with room again, read what was shed."""
+        if now < self._next_balance:
+            return
+        self._next_balance = now + BALANCE_EVERY
+        if not any(offsets.shed for offsets in self._intake.owned.values()):
+            self._pass = None
+        stuck = self._pass is not None and self._pass.is_stuck(now, self._intake.all_read_through(now))
+        if stuck:
+            self.shed(self.room // 8, now)
+        if stuck or self._aggregator.bytes < self.room // 4:
+            self._intake.pause_only(())
+            self._pass = Pass(now) if self._intake.read_shed_again() else None
+        elif self._aggregator.bytes > self.room // 2:
+            ahead = ahead_of_siblings(self._aggregator.waited_for())
+            self._intake.pause_only(at for at in self._intake.owned if (self._topics[at[0]], at[1]) in ahead)
+
+    def forget(self) -> None:
+        self._pass = None
