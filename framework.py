@@ -114,18 +114,19 @@ class Worker:
         """Records into the dict; returns the groups that are complete now."""
         now, aggregator, overflow, complete = self.clock(), self._aggregator, self._overflow, []
         self._dirty = self._dirty or bool(records)
-        records, offsets_of_each = self.intake.unfinished(records)
+        records, offsets, partitions = self.intake.unfinished(records)
         values = [record.value() for record in records]
-        for record, value, offsets, id in zip(records, values, offsets_of_each, read_ids(values), strict=True):
-            offset = record.offset()
+        for record, offset, partition, value, id in zip(
+            records, offsets, partitions, values, read_ids(values), strict=True
+        ):
             if not isinstance(id, str):
-                self._reject(offsets, offset, id)
+                self._reject(partition, offset, id)
                 continue
-            if not overflow.admits(id):
-                overflow.drop(offsets, offset, now)
+            if aggregator.bytes >= overflow.room and not aggregator.waits(id):  # a mate of one that waits has room
+                overflow.drop(partition, offset, now)
                 continue
-            fragment = Fragment(self._topic_index[offsets.topic], offsets, offset, value or b"")
-            arrival = now if offset >= offsets.loaded_end else self._first_arrival(record, offsets, now)
+            fragment = Fragment(self._topic_index[partition.topic], partition, offset, value or b"")
+            arrival = now if offset >= partition.loaded_end else self._first_arrival(record, partition, now)
             group, superseded = aggregator.add(id, fragment, arrival, now)
             if group:
                 complete.append(group)

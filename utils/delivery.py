@@ -142,18 +142,21 @@ class AtLeastOnce:
         self._failure = self._failure or error
 
     def _produce(self) -> None:
-        produce, report = self._producer.produce, self._report
-        for topic, result in _records(self._held, self._topics):
-            while True:
-                try:
-                    produce(topic, result.value, result.key, on_delivery=report)
-                    break
-                except BufferError:  # the queue is full: the broker is slower than we are
-                    self._producer.poll(_SETTLE)
-                    if self._failure:
-                        raise DeliveryFailed(self._failure.str()) from None
+        for outcome in self._held:
+            for result in outcome.results:
+                for topic in self._topics:
+                    self._produce_one(topic, result)
         self._sent += self._held
         self._held = []
+
+    def _produce_one(self, topic: str, result: Result) -> None:
+        while True:
+            try:
+                return self._producer.produce(topic, result.value, result.key, on_delivery=self._report)
+            except BufferError:  # the queue is full: the broker is slower than we are
+                self._producer.poll(_SETTLE)
+                if self._failure:
+                    raise DeliveryFailed(self._failure.str()) from None
 
 
 class ExactlyOnce:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import repeat
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -54,9 +55,8 @@ class SingleThread:
     def __init__(self, process: Process, consumer_name: str) -> None:
         self._process = process
         self._consumer_name = consumer_name
-        self._waiting: deque[Group] = deque()
         self._done: deque[Outcome] = deque()  # another one after each drop: what was started before ends in the old one
-        self._lock = threading.Lock()  # a group is taken together with the place for its outcome
+        self._waiting: deque[tuple[Group, deque[Outcome]]] = deque()  # each with the place for its outcome
         self._work_is_there: SimpleQueue[bool] = SimpleQueue()
         self._hand_back = threading.Event()
         self._thread = threading.Thread(target=self._work, name="process", daemon=True)
@@ -66,7 +66,7 @@ class SingleThread:
         if not self._thread.ident:
             self._thread.start()
         self.in_flight += len(groups)
-        self._waiting.extend(groups)
+        self._waiting.extend(zip(groups, repeat(self._done)))
         self._work_is_there.put(True)
 
     def collect(self, timeout: float) -> list[Outcome]:
@@ -79,15 +79,13 @@ class SingleThread:
         return collected
 
     def cancel(self) -> None:
-        with self._lock:
-            self.in_flight -= len(self._waiting)
-            self._waiting.clear()
+        while self._take():
+            self.in_flight -= 1
 
     def drop(self) -> None:
-        with self._lock:
-            self._waiting.clear()
-            self._done = deque()
-            self.in_flight = 0
+        self._waiting.clear()
+        self._done = deque()
+        self.in_flight = 0
 
     def close(self) -> None:
         self.drop()
@@ -105,8 +103,10 @@ class SingleThread:
             self._hand_back.set()
 
     def _take(self) -> tuple[Group, deque[Outcome]] | None:
-        with self._lock:
-            return (self._waiting.popleft(), self._done) if self._waiting else None
+        try:
+            return self._waiting.popleft()
+        except IndexError:  # the other thread was faster
+            return None
 
 
 def attempt(process: Process, group: Group, consumer_name: str) -> Outcome:

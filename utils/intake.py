@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from itertools import compress
+from itertools import compress, groupby
 from operator import methodcaller
 from typing import Protocol, cast
 
@@ -88,16 +88,25 @@ class Intake:
             return []
         return records
 
-    def unfinished(self, records: list[Record]) -> tuple[list[Record], list[PartitionOffsets]]:
-        """The records that no earlier commit says are done, each with the offsets of its partition. Nothing is decoded."""
-        owned = self.owned
-        offsets_of_each = [owned[record.topic(), record.partition()] for record in records]
-        unfinished = [offsets.read(record.offset()) for record, offsets in zip(records, offsets_of_each, strict=True)]
+    def unfinished(self, records: list[Record]) -> tuple[list[Record], list[int], list[PartitionOffsets]]:
+        """The records that no earlier commit says are done, with offset and partition of each. Nothing is decoded."""
         self._counters.read += len(records)
+        partitions: list[PartitionOffsets] = []
+        offsets = [record.offset() for record in records]
+        unfinished: list[bool] = []
+        for at, same in groupby([(record.topic(), record.partition()) for record in records]):
+            run = offsets[len(partitions) : len(partitions) + len(list(same))]
+            partition = self.owned[at]
+            partitions += [partition] * len(run)
+            unfinished += [True] * len(run) if partition.read_run(run) else map(partition.read, run)
         if all(unfinished):
-            return records, offsets_of_each
+            return records, offsets, partitions
         self._counters.skipped += unfinished.count(False)
-        return list(compress(records, unfinished)), list(compress(offsets_of_each, unfinished))
+        return (
+            list(compress(records, unfinished)),
+            list(compress(offsets, unfinished)),
+            list(compress(partitions, unfinished)),
+        )
 
     def note_positions(self) -> int:
         """Finish what reading has passed without a record, transaction markers for example; how far it has moved."""

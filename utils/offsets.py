@@ -7,7 +7,7 @@ a range is [first, end). States are kept as one byte an offset, which lets C cod
 import base64
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -86,6 +86,15 @@ class PartitionOffsets:
             self._states.append(UNFINISHED)
             return True
         return self._read_known(offset)
+
+    def read_run(self, run: Sequence[int]) -> bool:
+        """`read` for a run of offsets at once. False, and nothing done: they are not all new and in a row."""
+        first, end = run[0], run[-1] + 1
+        if not first == self.position == self._known_end or end - first != len(run):
+            return False
+        self.position = self._known_end = end
+        self._states.extend(bytes(len(run)))
+        return True
 
     def _read_known(self, offset: int) -> bool:
         if offset < self.position:

@@ -44,10 +44,6 @@ class Overflow:
         self._next_balance = 0.0
         self._pass: Pass | None = None  # there is something to be read again
 
-    def admits(self, id: str) -> bool:
-        """Whether there is room for a fragment. There always is for one whose group waits: its mates are not kept away."""
-        return self._aggregator.bytes < self.room or self._aggregator.waits(id)
-
     def drop(self, offsets: PartitionOffsets, offset: int, now: float) -> None:
         """There is no room for this record, just read."""
         self._counters.shed += 1

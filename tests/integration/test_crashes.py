@@ -32,7 +32,7 @@ def test_sigterm_in_mid_stream_ends_in_order_and_a_second_run_goes_on(kafka: Kaf
     began = time.monotonic()
     assert worker.stop() == 0
     assert time.monotonic() - began < 5
-    assert not worker.said("warning")
+    assert worker.said("stopped")[0]["restarts"] == 0
     scene.judge_so_far()
     in_mid_stream(scene, MANY)
     worker = scene.job.start()
@@ -54,6 +54,21 @@ def test_kill_in_mid_stream(kafka: KafkaBroker, scenes: Scenes) -> None:
     scene.wait_for_all(worker)
     assert worker.stop() == 0
     scene.judge()
+
+
+def test_exactly_once_a_kill_in_mid_stream_doubles_nothing(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(real_kafka, slow_process=True, environment={**SLOW, "DELIVERY": "exactly_once"})
+    scene.feed(ids(MANY))
+    for part in (1, 2):
+        worker = scene.job.start()
+        scene.wait_for(part * MANY // 4, worker)
+        worker.kill()
+        scene.judge_so_far()
+    in_mid_stream(scene, MANY)
+    worker = scene.job.start()
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    scene.judge(once=True)
 
 
 def test_kill_within_200_ms_of_an_assignment(kafka: KafkaBroker, scenes: Scenes) -> None:
@@ -159,12 +174,12 @@ def test_a_call_that_takes_longer_than_the_poll_interval_costs_no_assignment(
 
 
 def test_a_worker_that_is_full_behind_a_blocked_call_keeps_its_assignment_and_goes_on(
-    kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
 ) -> None:
     blocked = tmp_path / "blocked"
     blocked.touch()
     limits = {"KAFKA_MAX_POLL_INTERVAL_MS": "3000"}
-    scene = scenes(kafka, 1, slow_process=True, environment={**limits, "PROCESS_BLOCKED": str(blocked)})
+    scene = scenes(real_kafka, 1, slow_process=True, environment={**limits, "PROCESS_BLOCKED": str(blocked)})
     scene.feed(ids(30_000))
     worker = scene.job.start().is_assigned()
     time.sleep(5)
@@ -176,12 +191,12 @@ def test_a_worker_that_is_full_behind_a_blocked_call_keeps_its_assignment_and_go
 
 
 def test_a_rebalance_behind_a_blocked_call_leaves_no_partition_paused(
-    kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
 ) -> None:
     blocked = tmp_path / "blocked"
     blocked.touch()
     environment = {"PROCESS_BLOCKED": str(blocked), "SHUTDOWN_TIMEOUT": "1"}
-    scene = scenes(kafka, 1, slow_process=True, environment=environment)
+    scene = scenes(real_kafka, 1, slow_process=True, environment=environment)
     scene.feed(ids(30_000))
     first = scene.job.start().is_assigned()
     time.sleep(3)  # full, and paused after a second

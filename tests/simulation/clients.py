@@ -43,6 +43,9 @@ class Host(Protocol):
     def broken(self, rule: str, what: str, cause: Exception | None = None) -> None:
         """The worker has done what it must never do."""
 
+    def check_commit(self) -> None:
+        """Offsets are about to be committed: complains where this worker must not do it any more."""
+
     def note(self, what: str) -> None:
         """For the table of what was exercised."""
 
@@ -108,8 +111,12 @@ class FakeConsumer:
         if self._host.choose(2):
             assignment = self._assigned
             self._serve(True)
-            if assignment is not self._assigned and self._host.choose(2):
-                before = []  # the client has noticed in time that they are stale
+            if assignment is not self._assigned:
+                self._host.note("rebalance within a read")
+                if self._host.choose(2):
+                    before = []  # the client has noticed in time that they are stale
+                elif before:
+                    self._host.note("stale records handed out")
         return before + self._fetch(limit - len(before))
 
     def _begin(self, call: str) -> None:
@@ -326,6 +333,7 @@ class FakeConsumer:
 
     def commit(self, *, offsets: list[TopicPartition], asynchronous: bool = True) -> list[Part] | None:
         self._host.here("commit")
+        self._host.check_commit()
         wanted = _offsets(offsets)
         error, errors = self._request_commit(wanted)
         parts = [Part(*at, each.offset, each.metadata, _error(errors.get(at))) for at, each in wanted.items()]
@@ -502,6 +510,7 @@ class FakeProducer:
 
     def send_offsets_to_transaction(self, offsets: list[TopicPartition], group: Any, timeout: float = -1) -> None:
         self._begin("send_offsets_to_transaction", timeout, in_transaction=True)
+        self._host.check_commit()
         code = self._broker.add_offsets(self._join_transaction(), group, _offsets(offsets))
         if code is not None:
             self._abortable(code)

@@ -51,7 +51,8 @@ class Oracle:
     outputs: tuple[str, ...]
     exactly_once: bool
     message_timeout: float
-    strict_eviction: bool = True
+    slack: float = 0.0
+    """Seconds by which the clocks of two workers differ at most."""
 
     broker: Broker = field(init=False)
     trace: Callable[[object], None] = field(default=lambda _: None)
@@ -237,7 +238,7 @@ class Oracle:
         if behaviour(there[0].id or "") in self.failing:
             return False
         span = max(sent.since for sent in there) - min(sent.since for sent in there)
-        return span < self.message_timeout and self.strict_eviction and all(sent.honest for sent in there)
+        return span < self.message_timeout - self.slack and all(sent.honest for sent in there)
 
     # ------------------------------------------------------------------ a commit
 
@@ -287,7 +288,7 @@ class Oracle:
     def _may_be_evicted(self, sent: Sent) -> bool:
         ours = [each for each in self.by_id[sent.id or ""] if each.round == sent.round]
         others = ours if all(each.honest for each in ours) else self.sent.values()
-        if self.broker.now - min(each.since for each in others) <= self.message_timeout:
+        if self.broker.now - min(each.since for each in others) <= self.message_timeout - self.slack:
             return False
         return not self._must_be_joined(ours) or any(self.is_done(each) for each in ours if each is not sent)
 

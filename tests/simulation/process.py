@@ -64,6 +64,7 @@ class Options(Protocol):
     message_timeout: float
     max_pending_bytes: int
     producer_room: int
+    skew: float
 
 
 class ModelProcess:
@@ -277,7 +278,11 @@ class ModelProcess:
         return self.broker.now + 1000 * self._number
 
     def wall(self) -> float:
-        return WALL + self.broker.now
+        return WALL + self.broker.now + self._options.skew * (self._number % 3 - 1)
+
+    def check_commit(self) -> None:
+        if self.worker and self.worker._failure:
+            self.broken("rule 11", f"a commit after {self.worker._failure!r}")
 
     def broken(self, rule: str, what: str, cause: Exception | None = None) -> None:
         if not self.violation:

@@ -34,6 +34,8 @@ class Setup:
     loss: bool = False  # compaction and retention
     destruction: bool = False  # offsets and maps are changed from outside, topics made again
     small_queue: bool = False
+    unequal: bool = False  # one topic has more partitions than the others
+    skewed: bool = False  # the clocks of the workers' hosts differ
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -42,6 +44,14 @@ class Setup:
     @property
     def outputs(self) -> tuple[str, ...]:
         return OUTPUTS[: self.out]
+
+    @property
+    def skew(self) -> float:
+        """Seconds that a host's clock is off at most."""
+        return 2.0 if self.skewed else 0.0
+
+    def partitions_of(self, topic: str) -> int:
+        return self.partitions + (self.unequal and topic == INPUTS[1])
 
     @property
     def message_timeout(self) -> float:
@@ -120,11 +130,12 @@ def decode(drawn: bytes) -> Schedule:
 
 def _setup(drawn: bytes) -> Setup:
     """Each switch is off in most schedules, so that each combination of few comes up."""
-    some, more = drawn[9], drawn[10]
+    some, more, rest = drawn[9:12]
+    unequal = rest % 16 == 15
     return Setup(
         topics=(2, 2, 2, 1, 3)[drawn[0] % 5],
         partitions=(1, 2, 1, 3)[drawn[1] % 4],
-        workers=(1, 2, 3, 2)[drawn[2] % 4],
+        workers=1 if unequal else (1, 2, 3, 2)[drawn[2] % 4],
         out=(1, 1, 1, 2, 1, 0)[drawn[3] % 6],
         exactly_once=drawn[4] % 2 == 1,
         static=drawn[5] % 4 == 3,
@@ -140,6 +151,8 @@ def _setup(drawn: bytes) -> Setup:
         loss=more % 8 == 7,
         destruction=more // 8 % 8 == 7,
         small_queue=more // 64 == 3,
+        unequal=unequal,
+        skewed=rest // 16 % 4 == 3,
     )
 
 

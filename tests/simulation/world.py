@@ -45,8 +45,8 @@ class World:
 
     def __init__(self, setup: Setup, *, traced: bool = False) -> None:
         self.setup = setup
-        self.oracle = Oracle(setup.inputs, setup.outputs, setup.exactly_once, setup.message_timeout)
-        partitions = dict.fromkeys(setup.inputs, setup.partitions) | dict.fromkeys(setup.outputs, 2)
+        self.oracle = Oracle(setup.inputs, setup.outputs, setup.exactly_once, setup.message_timeout, 2 * setup.skew)
+        partitions = {topic: setup.partitions_of(topic) for topic in setup.inputs} | dict.fromkeys(setup.outputs, 2)
         self.broker = self.oracle.broker = Broker(partitions, setup.inputs, self.oracle)
         self.oracle.trace = partial(self.trace, "==")
         self.planted: dict[str, int] = {}
@@ -112,7 +112,7 @@ class World:
             raise Violation(*self.oracle.problems[0])
 
     def _end(self) -> None:
-        """Without faults everything comes to its end."""
+        """Everything comes to its end, when the faults that are still planted have happened."""
         self._heal()
         self._settle()
         if self.oracle.destroyed:  # so that every worker starts from what is committed now
@@ -145,7 +145,6 @@ class World:
                 break
 
     def _heal(self) -> None:
-        self.planted.clear()
         for at in list(self._feeding):
             self._end_transaction(at, committed=True)
         for process in self._processes.values():
@@ -293,7 +292,8 @@ class World:
         return f"{self._ids}{LETTERS[how % len(LETTERS)] if self.setup.odd else ''}"
 
     def _at(self, topic: int, number: int) -> Partition:
-        return self.setup.inputs[topic], number % self.setup.partitions
+        name = self.setup.inputs[topic]
+        return name, number % self.setup.partitions_of(name)
 
     def _send(self, id: str, topic: int, how: int, *, new_round: bool = False) -> None:
         at = self._at(topic, int(id.rstrip("ntfw")))
@@ -390,9 +390,9 @@ class World:
             return
         self.note("topic made again")
         self.oracle.disturbed = True
-        self.broker.create(topic, self.setup.partitions)
+        self.broker.create(topic, self.setup.partitions_of(topic))
         self.oracle.is_made_again(topic)
-        for number in range(self.setup.partitions):
+        for number in range(self.setup.partitions_of(topic)):
             self.broker.group.offsets.pop((topic, number), None)
         self.broker.group.rebalance(self.broker.now)
 

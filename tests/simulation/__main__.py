@@ -1,0 +1,102 @@
+"""`python -m tests.simulation N`: runs N schedules and says how fast, and what they exercised."""
+
+import argparse
+import random
+import sys
+import time
+from collections import Counter
+
+from tests.simulation.explore import explore, report
+
+EXERCISED = (
+    "SIGTERM",
+    "a minute passed",
+    "acknowledged later",
+    "assignment lost",
+    "assignment",
+    "commit answer lost",
+    "commit failed in part",
+    "commit failed",
+    "commit while another is on its way",
+    "commit",
+    "committed offset deleted",
+    "committed offset reset",
+    "delivery failed",
+    "duplicate sent",
+    "event",
+    "expelled",
+    "fatal event",
+    "feeding transaction aborted",
+    "feeding transaction committed",
+    "flush not in time",
+    "frozen",
+    "id used again",
+    "invalid sent",
+    "killed",
+    "map damaged",
+    "map wiped",
+    "pause",
+    "process(): failing for a while",
+    "process(): failing",
+    "process(): filtered",
+    "process(): forwarded",
+    "process(): twofold",
+    "process started",
+    "produce fails yet arrives",
+    "produce fails",
+    "producer fenced",
+    "producer queue full",
+    "record compacted away",
+    "rebalance within a read",
+    "records deleted by retention",
+    "request",
+    "restart after DeliveryFailed",
+    "restart after KafkaException",
+    "revoke",
+    "sent in a transaction",
+    "stale records handed out",
+    "topic made again",
+    "transaction aborted",
+    "transaction answer lost",
+    "transaction fails",
+    "transaction",
+    "waited for a transaction with offsets",
+)
+"""What must have happened in a run of some thousand schedules: what never happens is not tested."""
+ENOUGH = 2_000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("python -m tests.simulation", description=__doc__)
+    parser.add_argument("schedules", type=int, nargs="?", default=ENOUGH)
+    parser.add_argument("--seed", type=int, default=None, help="to have the same schedules again")
+    arguments = parser.parse_args()
+    seed = random.randrange(1 << 20) if arguments.seed is None else arguments.seed
+    print(f"{arguments.schedules} schedules, seed {seed}", flush=True)
+    began = time.monotonic()
+
+    def progress(runs: int) -> None:
+        print(f"{runs:8} {(time.monotonic() - began) / runs * 1000:6.1f} ms each", file=sys.stderr, flush=True)
+
+    found = explore(arguments.schedules, seed, progress=progress)
+    if found.violation:
+        report(found)
+        return 1
+    seconds = time.monotonic() - began
+    print(f"{found.runs} schedules in {seconds:.0f} s, {seconds / found.runs * 1000:.1f} ms each: no promise was broken")
+    return _table(found.notes, found.runs)
+
+
+def _table(notes: Counter[str], runs: int) -> int:
+    """What was exercised, by its number. 1 where something never happened, though there was occasion."""
+    for what, number in sorted(notes.items()):
+        print(f"{number:10}  {what}")
+    never = [what for what in EXERCISED if not notes[what]]
+    if never and runs >= ENOUGH:
+        print(f"never happened: {', '.join(never)}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
