@@ -129,6 +129,11 @@ class Oracle:
             for topic, value in named.items()
         )
 
+    def forget_results(self) -> None:
+        """The outputs are going to be read once more from their beginning."""
+        self._results.clear()
+        self.half.clear()
+
     @property
     def results(self) -> Mapping[str, int]:
         """How many results each id has."""

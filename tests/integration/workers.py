@@ -71,7 +71,7 @@ class Worker:
             self.process = subprocess.Popen(
                 [*tied, sys.executable, "main.py"],
                 cwd=program,
-                env={**_kept_environment(), **environment},
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -182,8 +182,13 @@ class Job(AbstractContextManager["Job"]):
     def start(self, **environment: str) -> Worker:
         """One more worker."""
         log = self._directory / f"{self.name}-{len(self.workers)}.log"
-        self.workers.append(Worker(self._program, {**self._environment, **environment}, log))
+        self.workers.append(Worker(self._program, {**self.whole_environment(), **environment}, log))
         return self.workers[-1]
+
+    def whole_environment(self) -> dict[str, str]:
+        """That of its workers: nothing of the tests' own settings is in it."""
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
+        return {**kept, **self._environment}
 
     def __exit__(self, *_: object) -> None:
         for worker in self.workers:
@@ -405,11 +410,6 @@ def copy_of_the_program(directory: Path, process: Path) -> Path:
         shutil.copy(path, directory / path.relative_to(ROOT))
     shutil.copy(process, directory / "worker.py")
     return directory
-
-
-def _kept_environment() -> dict[str, str]:
-    """Nothing of the tests' own settings reaches a worker."""
-    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
 
 
 def _parsed(line: str) -> dict[str, Any]:

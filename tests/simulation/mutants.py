@@ -22,12 +22,13 @@ from tests.simulation.explore import explore, notes_of
 from tests.simulation.process import ScheduledExecutor, Violation
 from tests.simulation.schedule import Schedule
 from utils import executor, offsets
-from utils.aggregator import Aggregator, Group
+from utils.aggregator import Aggregator, Enough, Group
 from utils.delivery import AtLeastOnce, DeliveryFailed, ExactlyOnce, _as_offsets
 from utils.executor import Outcome
-from utils.intake import Intake
+from utils.intake import FOREVER, Intake
 from utils.locator import History, Locator
 from utils.messages import Fragment, Result
+from utils.overflow import Overflow
 from utils.offsets import FINISHED, SHED, CommitPoint, OffsetMap, PartitionOffsets
 
 SCHEDULES = 3_000  # that are tried for one mutant
@@ -209,12 +210,15 @@ def _as_they_came(fragments: Any) -> Any:
 _join = executor.join
 
 
-def _plain_timer(self: Intake, now: float, timeout: float) -> dict[tuple[str, int], float]:
-    return dict.fromkeys(self.owned, now - timeout)
+def _plain_timer(self: Intake, now: float, timeout: float) -> dict[tuple[str, int], Enough]:
+    return dict.fromkeys(self.owned, Enough(now - timeout, FOREVER))
 
 
-def _whatever_was_shed(self: Intake, now: float, timeout: float) -> dict[tuple[str, int], float]:
-    return {at: moment - timeout for at, moment in self.read_through(now).items()}
+def _whatever_was_shed(self: Intake, now: float, timeout: float) -> dict[tuple[str, int], Enough]:
+    return {at: each._replace(opened_by=FOREVER) for at, each in _waited_enough(self, now, timeout).items()}
+
+
+_waited_enough = Intake.waited_enough
 
 
 def _evicts_in_silence(self: Aggregator, arrived_by: Any) -> list[Group]:
@@ -240,12 +244,12 @@ def _stays_paused(self: Intake, ahead: Any) -> None:
     self._ahead = ahead
 
 
-def _room_for_all(self: Worker) -> None:
-    _post_init(self)
-    self._room = 1 << 40
+def _room_for_all(self: Overflow, *arguments: Any) -> None:
+    _init_overflow(self, *arguments)
+    self.room = 1 << 40
 
 
-_post_init = Worker.__post_init__
+_init_overflow = Overflow.__init__
 
 
 def _shed_is_not_read(self: Intake) -> bool:
@@ -444,7 +448,7 @@ MUTANTS = tuple(
         ("6", "a plain timer evicts", (Intake, "waited_enough", _plain_timer)),
         ("6", "what is evicted stays unfinished", (Aggregator, "evict", _evicts_in_silence)),
         ("6", "the timer begins anew at a restart", (Worker, "_first_arrival", _arrives_now)),
-        ("7", "memory is not bounded", (Worker, "__post_init__", _room_for_all)),
+        ("7", "memory is not bounded", (Overflow, "__init__", _room_for_all)),
         ("7", "what was shed does not delay an eviction", (Intake, "waited_enough", _whatever_was_shed)),
         ("7", "what was shed is finished", (PartitionOffsets, "drop", _finished_when_dropped)),
         ("7", "what was shed is not read again", (Intake, "read_shed_again", _shed_is_not_read)),

@@ -33,13 +33,18 @@ class Sent:
     entry: Entry
     id: str | None
     round: int
-    honest: bool
+    timestamp: float  # of the record, on the model's clock
     excused: bool = False  # deleted, or passed over, from outside before it was done
 
     @property
     def since(self) -> float:
         """When readers could come to it."""
         return float("inf") if self.entry.since is None else self.entry.since
+
+    @property
+    def honest(self) -> bool:
+        """Whether its timestamp says when readers could come to it."""
+        return abs(self.timestamp - self.since) < 0.01
 
 
 Parts = tuple[int, ...]  # the uids that a result is made of, in the order of the input topics

@@ -68,6 +68,7 @@ class World:
 
     def note(self, what: str) -> None:
         self.notes[what] += 1
+        self.oracle.disturbed |= what.startswith("restart")
 
     def trace(self, who: str, what: object) -> None:
         if self._traced:
@@ -155,15 +156,16 @@ class World:
             process.stop()
 
     def _settle(self) -> None:
-        exits, changes, since = 0, -1, self.broker.now
+        exits, before, since = 0, (-1, -1), self.broker.now
         for _ in range(ROUNDS):
             for who in range(self.setup.workers):
                 exits += self._start(who, 0)
                 self._processes[who].resume(0)
             self._check()
             self.advance(0.5)
-            if changes != self.broker.changes or self.broker.is_waiting:
-                changes, since = self.broker.changes, self.broker.now
+            changes = self.broker.changes, sum(each.restarts for each in self._processes.values())
+            if changes != before or self.broker.is_waiting:
+                before, since = changes, self.broker.now
             elif self.broker.now - since > QUIET:
                 return
             if exits > EXITS + self.setup.workers:
@@ -311,7 +313,7 @@ class World:
             self.note("sent in a transaction")
         now = self.broker.now
         entry = self.broker.append(at, (id or "").encode(), value, int((WALL + now + shift) * 1000), transaction)
-        self.oracle.is_sent(Sent(self._uids, at, entry, id, number, honest=shift == 0))
+        self.oracle.is_sent(Sent(self._uids, at, entry, id, number, now + shift))
         self.trace("--", f"{at[0]}[{at[1]}]:{entry.offset} {value!r}")
 
     def _transaction(self, who: int, how: int) -> None:
