@@ -126,7 +126,7 @@ class Worker:
                 overflow.drop(partition, offset, now)
                 continue
             fragment = Fragment(self._topic_index[partition.topic], partition, offset, value or b"")
-            arrival = now if offset >= partition.loaded_end else self._first_arrival(record, partition, now)
+            arrival = now if partition.is_new(offset) else self._first_arrival(record, partition, now)
             group, superseded = aggregator.add(id, fragment, arrival, now)
             if group:
                 complete.append(group)
@@ -209,10 +209,10 @@ class Worker:
         source = f"{offsets.topic}:{offsets.partition}:{offset}"
         logger.error("invalid message", extra={"source": source, "error": str(error)})
 
-    def _first_arrival(self, record: Record, offsets: PartitionOffsets, now: float) -> float:
+    def _first_arrival(self, record: Record, partition: PartitionOffsets, now: float) -> float:
         """When a record that is read again arrived the first time: the clock of MESSAGE_TIMEOUT goes on."""
-        age = self.wall_clock() - offsets.first_arrival_ms(record.timestamp()[1]) / 1000
-        return now - max(age, 0.0)
+        epoch = now - self.wall_clock()
+        return min(partition.first_arrival(record.offset(), epoch + record.timestamp()[1] / 1000, epoch), now)
 
     def _finish_safe(self) -> bool:
         groups = self.delivery.settle()

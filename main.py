@@ -121,7 +121,7 @@ def run(_arguments: argparse.Namespace) -> int:
     stopping = _stop_on_signals()
     settings = Settings.read(os.environ)
     configure(settings.log_level, consumer_name=settings.consumer_name)
-    health = _answer_probes(settings)
+    health, address = _answer_probes(settings)
     database = engine(settings.url())
     try:
         row = _patiently(lambda: load(database, settings.consumer_name), stopping)
@@ -130,22 +130,22 @@ def run(_arguments: argparse.Namespace) -> int:
         for warning in settings.warnings:
             logger.warning(warning)
         seen = {"topics_input": row.topics_input, "topics_output": row.topics_output, "brokers": row.bootstrap_servers}
-        logger.info("row loaded", extra=seen)
+        logger.info("row loaded", extra={**seen, "health": address})
         _patiently(lambda: preflight.check_topics(settings, row), stopping)
     except Stopped:
         return 0
     return work(settings, row, stopping, health)
 
 
-def _answer_probes(settings: Settings) -> Health:
+def _answer_probes(settings: Settings) -> tuple[Health, str]:
+    """What the loop writes and /health answers, and the address where it does."""
     health = Health()
     try:
         server = serve(health, settings.http_host, settings.http_port)
     except OSError as error:
         address = f"{settings.http_host}:{settings.http_port}"
         raise ConfigError([f"HTTP_PORT, HTTP_HOST: cannot listen on {address} ({error}); 0 is any free port"]) from None
-    logger.info("health is answered", extra={"url": f"http://{settings.http_host}:{server.server_port}/health/ready"})
-    return health
+    return health, f"http://{settings.http_host}:{server.server_port}/health/ready"
 
 
 def work(settings: Settings, row: Row, stopping: threading.Event, health: Health | None = None) -> int:

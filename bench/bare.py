@@ -1,4 +1,4 @@
-"""The yardstick: consume, decode, join, produce with the same client, and nothing else. No commit, no map, no process().
+"""The yardstick: consume, decode, join, produce with the same client. No commit, no map, no process().
 
 python -m bench.bare BOOTSTRAP INPUT_A INPUT_B OUTPUT RESULTS
 """

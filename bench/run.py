@@ -114,7 +114,7 @@ def measure(command: Command, bootstrap: str, output: str, ids: int, runs: Runs)
     with tempfile.TemporaryDirectory() as directory:
         words, environment = command(bootstrap, output, ids, Path(directory))
         begun = time.monotonic()
-        with open(Path(directory) / "log", "wb") as log:
+        with (Path(directory) / "log").open("wb") as log:
             process = subprocess.Popen(
                 ["taskset", "--cpu-list", str(WORKER_CORE), *words],
                 cwd=ROOT,

@@ -1,4 +1,7 @@
-"""At least once: nothing is safe before it was acknowledged, nothing committed before the broker has confirmed it."""
+"""At least once: nothing is safe before it was acknowledged, nothing committed before the broker has confirmed it.
+
+Exactly once: results and offsets in one transaction, which is open for no longer than that takes.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +11,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from tests.builders import group
-from utils.delivery import AtLeastOnce, DeliveryFailed
+from utils.delivery import AtLeastOnce, DeliveryFailed, ExactlyOnce
 from utils.executor import Outcome
 from utils.messages import Result
 from utils.offsets import CommitPoint
@@ -335,3 +338,173 @@ def test_in_a_revoke_an_error_on_one_partition_is_raised() -> None:
     consumer = FakeConsumer([Answered("a", 0), Answered("b", 0, failed(KafkaError.ILLEGAL_GENERATION))])
     with pytest.raises(KafkaException):
         at_least_once(FakeProducer()).commit_now(as_consumer(consumer), POINTS)
+
+
+# ---------------------------------------------------------------- exactly once
+
+
+class FakeTransactions:
+    """A transactional producer that notes its calls; `failing` is the call that raises, `room` what its queue takes."""
+
+    def __init__(self, failing: str = "", room: int = 1_000_000) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self.failing = failing
+        self.room = room
+
+    def _call(self, name: str, *arguments: object) -> None:
+        self.calls.append((name, *arguments))
+        if name == self.failing:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    def init_transactions(self, _timeout: float) -> None:
+        self._call("init")
+
+    def begin_transaction(self) -> None:
+        self._call("begin")
+
+    def produce(self, topic: str, value: bytes, key: bytes) -> None:
+        if not self.room:
+            raise BufferError
+        self.room -= 1
+        self._call("produce", topic, key, value)
+
+    def poll(self, _timeout: float) -> None:
+        self.room += 1
+
+    def send_offsets_to_transaction(self, offsets: list[TopicPartition], group: object, _timeout: float) -> None:
+        self._call("offsets", [(each.topic, each.partition, each.offset, each.metadata) for each in offsets], group)
+
+    def commit_transaction(self, _timeout: float) -> None:
+        self._call("commit")
+
+    def abort_transaction(self, _timeout: float) -> None:
+        self._call("abort")
+
+    def names(self) -> list[object]:
+        return [name for name, *_ in self.calls]
+
+
+class FakeMember:
+    """A consumer whose group metadata names its generation."""
+
+    generation = 1
+
+    def consumer_group_metadata(self) -> str:
+        return f"generation {self.generation}"
+
+
+def exactly_once(producer: FakeTransactions, member: FakeMember | None = None) -> ExactlyOnce:
+    delivery = ExactlyOnce(cast(Producer, producer), ("out",))
+    delivery.assigned(cast(Consumer, member or FakeMember()))
+    producer.calls.clear()
+    return delivery
+
+
+def commit(delivery: ExactlyOnce) -> None:
+    delivery.commit(cast(Consumer, None), POINTS)
+
+
+def test_exactly_once_results_and_offsets_go_in_one_transaction() -> None:
+    producer = FakeTransactions()
+    delivery = exactly_once(producer)
+    delivery.send(outcomes("1"))
+    delivery.send(outcomes("2"))
+    assert ids(delivery.settle()) == ["1", "2"]
+    assert producer.calls == []  # open only for the moment of the commit
+    commit(delivery)
+    offsets = [("a", 0, 5, "map of a0"), ("b", 0, 7, "map of b0")]
+    assert producer.calls == [
+        ("begin",),
+        ("produce", "out", b"1", b"{}"),
+        ("produce", "out", b"2", b"{}"),
+        ("offsets", offsets, "generation 1"),
+        ("commit",),
+    ]
+    assert delivery.committed() is True
+
+
+def test_exactly_once_each_result_goes_into_one_transaction_only() -> None:
+    producer = FakeTransactions()
+    delivery = exactly_once(producer)
+    for id in ("1", "2"):
+        delivery.send(outcomes(id))
+        delivery.settle()
+        commit(delivery)
+    assert [key for name, *rest in producer.calls if name == "produce" for key in rest[1:2]] == [b"1", b"2"]
+
+
+def test_exactly_once_what_was_not_settled_is_in_no_transaction() -> None:
+    producer = FakeTransactions()
+    delivery = exactly_once(producer)
+    delivery.send(outcomes("1"))
+    delivery.settle()
+    delivery.send(outcomes("2"))
+    assert delivery.pending == 1
+    commit(delivery)
+    assert producer.names().count("produce") == 1
+    assert ids(delivery.settle()) == ["2"]
+
+
+def test_exactly_once_groups_are_handed_back_once_also_where_the_commit_behind_it_is_held_back() -> None:
+    producer = FakeTransactions()
+    delivery = exactly_once(producer)
+    delivery.send(outcomes("1"))
+    assert ids(delivery.settle()) == ["1"]
+    delivery.send(outcomes("2"))
+    assert ids(delivery.settle()) == ["2"]
+    commit(delivery)
+    assert producer.names().count("produce") == 2
+
+
+@pytest.mark.parametrize("failing", ["produce", "offsets", "commit"])
+def test_exactly_once_a_failure_aborts_and_is_raised(failing: str) -> None:
+    producer = FakeTransactions(failing)
+    delivery = exactly_once(producer)
+    delivery.send(outcomes("1"))
+    delivery.settle()
+    with pytest.raises(DeliveryFailed, match=r"\w"):
+        commit(delivery)
+    assert producer.names()[-1] == "abort"
+
+
+def test_exactly_once_a_transaction_that_cannot_even_be_aborted_raises_why_it_failed() -> None:
+    producer = FakeTransactions("commit")
+    delivery = exactly_once(producer)
+    producer.abort_transaction = lambda _timeout: producer._call("commit")  # type: ignore[method-assign]
+    with pytest.raises(DeliveryFailed):
+        commit(delivery)
+
+
+def test_exactly_once_the_generation_is_that_of_the_assignment_not_that_of_the_moment() -> None:
+    producer, member = FakeTransactions(), FakeMember()
+    delivery = exactly_once(producer, member)
+    member.generation = -1  # the consumer has been thrown out and does not know it yet
+    commit(delivery)
+    assert ("offsets", [tuple(point) for point in POINTS], "generation 1") in producer.calls
+    member.generation = 2
+    delivery.assigned(cast(Consumer, member))
+    commit(delivery)
+    assert producer.calls[-2][-1] == "generation 2"
+    assert "init" not in producer.names()  # it would fence ourselves
+
+
+def test_exactly_once_after_a_drop_nothing_of_before_is_sent() -> None:
+    producer = FakeTransactions()
+    delivery = exactly_once(producer)
+    delivery.send(outcomes("settled"))
+    delivery.settle()
+    delivery.send(outcomes("staged"))
+    delivery.drop()
+    assert delivery.pending == 0
+    assert ids(delivery.settle()) == []
+    commit(delivery)
+    assert "produce" not in producer.names()
+
+
+def test_exactly_once_a_full_queue_is_waited_for() -> None:
+    producer = FakeTransactions(room=1)
+    delivery = exactly_once(producer)
+    delivery.send(outcomes("1", "2", "3"))
+    delivery.settle()
+    commit(delivery)
+    assert producer.names().count("produce") == 3

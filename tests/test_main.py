@@ -20,7 +20,7 @@ from models import Row, engine, init_db, load, ping, save
 from tests.conftest import Topics
 from tests.services.kafka import KafkaBroker
 from tests.services.processes import free_port
-from tests.test_kafka_checks import listening
+from tests.test_preflight import listening
 
 ROOT = Path(__file__).parents[1]
 INIT = ("init", "--topics-input", "a,b", "--topics-output", "c", "--kafka-bootstrap-server", "h:9092")

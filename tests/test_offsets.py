@@ -210,6 +210,20 @@ class OnePartition(RuleBasedStateMachine):
 
     @precondition(lambda self: any(offset >= self.offsets.position for offset in self.log))
     @rule(records=st.integers(1, 10))
+    def read_a_run(self, records: int) -> None:
+        """As `read`, but all at once where that is possible; where not, nothing may have happened."""
+        run = [each for each in self.log if each >= self.offsets.position][:records]
+        if self.offsets.read_run(run):
+            assert all(offset >= self.known_end for offset in run)
+            assert run == list(range(self.known_end, self.known_end + len(run)))
+            self.unfinished |= set(run)
+            self.in_hand |= set(run)
+            self.known_end = run[-1] + 1
+        else:
+            self.read(records)
+
+    @precondition(lambda self: any(offset >= self.offsets.position for offset in self.log))
+    @rule(records=st.integers(1, 10))
     def read(self, records: int) -> None:
         for offset in [each for each in self.log if each >= self.offsets.position][:records]:
             self.pass_over(self.offsets.position, offset)

@@ -121,7 +121,7 @@ class Aggregator:
             if group.arrival > latest:
                 if self._in_order:
                     break
-            elif all([_is_enough(enough.get((topic, group.partition)), group) for topic in self.missing(group)]):
+            elif all(_is_enough(enough.get((topic, group.partition)), group) for topic in self.missing(group)):
                 evicted.append(group)
         for group in evicted:
             self._remove(group)
@@ -152,14 +152,14 @@ class Aggregator:
 
 
 def _is_enough(enough: "Enough | None", group: Group) -> bool:
-    return enough is not None and group.arrival <= enough.arrived_by and group.opened <= enough.opened_by
+    return enough is not None and group.arrival <= enough.arrived_by and group.opened < enough.opened_before
 
 
 class Enough(NamedTuple):
-    """Which groups need not wait for a partition any longer: those that arrived, and were opened, by these times."""
+    """Which groups need not wait for a partition any longer: arrived by a time, in this memory since before another."""
 
     arrived_by: float
-    opened_by: float
+    opened_before: float
 
 
 def ahead_of_siblings(waited_for: Mapping[int, Sequence[int]]) -> set[tuple[int, int]]:

@@ -47,7 +47,7 @@ class Delivery(Protocol):
         """Take the results of these outcomes on the way to every output topic."""
 
     def settle(self) -> list[Group] | None:
-        """The groups whose results are safe once the next commit is. None: not yet, ask again. Raises DeliveryFailed."""
+        """The groups whose results are safe once the next commit is, each once. None: ask again. Raises DeliveryFailed."""
 
     def drop(self) -> None:
         """Forget what has not been handed back: its offsets are somebody else's now."""
@@ -189,9 +189,9 @@ class ExactlyOnce:
         self._staged += outcomes
 
     def settle(self) -> list[Group] | None:
-        self._settled += self._staged
-        self._staged = []
-        return [outcome.group for outcome in self._settled]
+        settled, self._staged = self._staged, []
+        self._settled += settled
+        return [outcome.group for outcome in settled]
 
     def drop(self) -> None:
         self._staged, self._settled = [], []

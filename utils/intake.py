@@ -156,7 +156,14 @@ class Intake:
         for at, moment in self.read_through(now).items():
             shed_since = self.owned[at].shed_since
             enough[at] = Enough(moment - timeout, FOREVER if shed_since is None else shed_since)
-        return enough
+        return enough if self._are_siblings_together() else _of_all_partitions(enough)
+
+    def _are_siblings_together(self) -> bool:
+        """Whether fragments of an id have the same partition number in all topics."""
+        numbers: dict[str, set[int]] = {}
+        for topic, number in self.owned:
+            numbers.setdefault(topic, set()).add(number)
+        return len({frozenset(each) for each in numbers.values()}) <= 1
 
     def all_read_through(self, now: float) -> float:
         """`read_through` of all partitions together, but for those that are paused because they are ahead."""
@@ -208,3 +215,13 @@ class Intake:
         for topic_partition in {(record.topic(), record.partition()) for record in records}:
             if offsets := self.owned.get(topic_partition):
                 self._consumer.seek(TopicPartition(*topic_partition, offsets.position))
+
+
+def _of_all_partitions(enough: dict[tuple[str, int], Enough]) -> dict[tuple[str, int], Enough]:
+    """For any partition number: what holds for all partitions of the topic, for a mate may be in each of them."""
+    numbers = {number for _, number in enough}
+    least: dict[str, Enough] = {}
+    for (topic, _), each in enough.items():
+        known = least.get(topic, each)
+        least[topic] = Enough(min(known.arrived_by, each.arrived_by), min(known.opened_before, each.opened_before))
+    return {(topic, number): each for topic, each in least.items() for number in numbers}

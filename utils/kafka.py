@@ -1,4 +1,4 @@
-"""Kafka's clients, from the settings and the row of a worker, and what their errors mean for the person who set them up."""
+"""Kafka's clients, from the settings and the row of a worker, and what their errors mean for a person."""
 
 import logging
 import re
@@ -143,7 +143,7 @@ def producer(properties: Properties, transactional_id: str = "") -> Producer:
 # ---------------------------------------------------------------- What may be wrong with a broker.
 
 _LOGIN = "check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD (or `kafka` in the row's metadatas)"
-PROTOCOL = "KAFKA_SECURITYPROTOCOL (or security.protocol in `kafka` of the row's metadatas)"
+PROTOCOL = "KAFKA_SECURITY_PROTOCOL (or security.protocol in `kafka` of the row's metadatas)"
 SERVERS = "if this stays, check kafka_bootstrap_server of the row"
 
 LOGIN_ERRORS = {

@@ -140,11 +140,9 @@ class History:
         return commit.offset, found if found and found.base == commit.offset else None
 
     def is_new(self, topic: str) -> bool:
-        """Whether the group has read other topics so far, but not this one."""
-        known = {topic for topic, _ in self._commits}
-        tag = topic_tags([topic])
-        joined = any(tag in found.joined_with.split(".") for found in self._maps.values() if found)
-        return bool(known) and topic not in known and not joined
+        """Whether the group has read other topics so far, but not this one. Where no map tells: no, to lose nothing."""
+        tags = {tag for found in self._maps.values() if found for tag in found.joined_with.split(".")}
+        return bool(tags) and topic_tags([topic]) not in tags
 
 
 def check_counts(topics: Mapping[str, Topic], owned: int) -> None:

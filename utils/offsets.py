@@ -40,7 +40,9 @@ class PartitionOffsets:
     """
 
     __slots__ = (
+        "_first_drop",
         "_known_end",
+        "_last_drop",
         "_loaded",
         "_read_end",
         "_states",
@@ -77,6 +79,7 @@ class PartitionOffsets:
         self.shed_since: float | None = None  # when that began, since reading was last set back
         self._states = bytearray(loaded.states if loaded else b"")
         self._known_end = start + len(self._states)
+        self._first_drop = self._last_drop = 0.0  # of what is shed
         self._read_end = start  # below it everything has been read before, when position has been set back
 
     def read(self, offset: int) -> bool:
@@ -144,6 +147,9 @@ class PartitionOffsets:
 
     def drop(self, offset: int, now: float) -> None:
         """There is no room for the record at `offset`, which was read: it stays unfinished and is to be read again."""
+        if not self.shed:
+            self._first_drop = now
+        self._last_drop = now
         self._states[offset - self.base] = SHED
         self.shed += 1
         if self.shed_since is None:
@@ -156,11 +162,19 @@ class PartitionOffsets:
         self.shed_since = None
         return self.position
 
-    def first_arrival_ms(self, timestamp_ms: int) -> int:
-        """When a record that is read again arrived the first time, as far as its timestamp and the map tell."""
-        if self._loaded is None:
-            return timestamp_ms
-        return min(max(timestamp_ms, self._loaded.oldest_ms), self._loaded.time_ms)
+    def is_new(self, offset: int) -> bool:
+        """Whether neither the map that was loaded nor an earlier reading knows this offset."""
+        return offset >= self.loaded_end and offset >= self._read_end
+
+    def first_arrival(self, offset: int, timestamp: float, epoch: float) -> float:
+        """When a record that is read again arrived the first time, as far as its timestamp and what is known tell.
+
+        All in seconds of the loop's clock; `epoch` is what that clock showed at the epoch of the map's times.
+        """
+        first, last = self._first_drop, self._last_drop
+        if self._loaded and offset < self.loaded_end:
+            first, last = epoch + self._loaded.oldest_ms / 1000, epoch + self._loaded.time_ms / 1000
+        return min(max(timestamp, first), last)
 
     def lowest_unfinished(self) -> int:
         """The offset to commit: everything below it is finished."""

@@ -1,4 +1,4 @@
-"""Memory is bounded in bytes, and the log is its overflow: what does not fit is dropped, stays unfinished, is read again.
+"""Memory is bounded in bytes, and the log is its overflow: what does not fit is dropped and read again later.
 
 No Kafka but by the intake, no clock, no logging; `now` is a parameter.
 """
@@ -18,16 +18,17 @@ class Pass:
     """One reading of the log from the lowest record for which there was no room up to its end."""
 
     began: float
+    vain: int = 0  # passes before this one that made no room
     ended: float | None = None
 
     def is_stuck(self, now: float, read_through: float) -> bool:
-        """Whether it has ended, by `read_through`, and has made no room for as long as it took.
+        """Whether it has ended, by `read_through`, and has made no room for a while: twice as long after each vain one.
 
         What waits then may lack mates that were dropped before it came: it must make room and be read again after them.
         """
         if self.ended is None and read_through >= self.began:
             self.ended = now
-        return self.ended is not None and now - self.ended >= self.ended - self.began
+        return self.ended is not None and now - self.ended >= (self.ended - self.began) * 2.0 ** min(self.vain, 6)
 
 
 class Overflow:
@@ -57,7 +58,7 @@ class Overflow:
                 self.drop(fragment.offsets, fragment.offset, now)
 
     def balance(self, now: float) -> None:
-        """Near the bound let the partitions wait that are ahead of their siblings; with room again, read what was shed."""
+        """Near the bound let those partitions wait that are ahead; with room again, read what was shed."""
         if now < self._next_balance:
             return
         self._next_balance = now + BALANCE_EVERY
@@ -68,7 +69,8 @@ class Overflow:
             self.shed(self.room // 8, now)
         if stuck or self._aggregator.bytes < self.room // 4:
             self._intake.pause_only(())
-            self._pass = Pass(now) if self._intake.read_shed_again() else None
+            vain = self._pass.vain + 1 if self._pass and stuck else 0
+            self._pass = Pass(now, vain) if self._intake.read_shed_again() else None
         elif self._aggregator.bytes > self.room // 2:
             ahead = ahead_of_siblings(self._aggregator.waited_for())
             self._intake.pause_only(at for at in self._intake.owned if (self._topics[at[0]], at[1]) in ahead)

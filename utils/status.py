@@ -33,16 +33,17 @@ class Health:
 
 
 def serve(health: Health, host: str, port: int, clock: Callable[[], float] = time.monotonic) -> ThreadingHTTPServer:
-    """Answer requests in a daemon thread; `server_port` of what is returned is the port. Raises OSError if it is taken."""
+    """Answer requests in a daemon thread; `server_port` of the result is the port. Raises OSError if it is taken."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             answers = {"/health/live": health.is_live, "/health/ready": health.is_ready}
             answer = answers.get(self.path)
             if answer is None:
-                return self._answer(404, {"paths": list(answers)})
-            well = answer(clock())
-            self._answer(200 if well else 503, {self.path.rpartition("/")[2]: well})
+                self._answer(404, {"paths": list(answers)})
+            else:
+                well = answer(clock())
+                self._answer(200 if well else 503, {self.path.rpartition("/")[2]: well})
 
         def _answer(self, status: int, content: object) -> None:
             body = json.dumps(content).encode() + b"\n"

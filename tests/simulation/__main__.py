@@ -1,6 +1,7 @@
 """`python -m tests.simulation N`: runs N schedules and says how fast, and what they exercised."""
 
 import argparse
+import ast
 import random
 import sys
 import time
@@ -70,6 +71,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.simulation", description=__doc__)
     parser.add_argument("schedules", type=int, nargs="?", default=ENOUGH)
     parser.add_argument("--seed", type=int, default=None, help="to have the same schedules again")
+    parser.add_argument("--fix", action="append", default=[], metavar="FIELD=VALUE", help="of the setup: tight=False")
     arguments = parser.parse_args()
     seed = random.randrange(1 << 20) if arguments.seed is None else arguments.seed
     print(f"{arguments.schedules} schedules, seed {seed}", flush=True)
@@ -78,12 +80,14 @@ def main() -> int:
     def progress(runs: int) -> None:
         print(f"{runs:8} {(time.monotonic() - began) / runs * 1000:6.1f} ms each", file=sys.stderr, flush=True)
 
-    found = explore(arguments.schedules, seed, progress=progress)
+    fixed = {name: ast.literal_eval(value) for name, value in (each.split("=") for each in arguments.fix)}
+    found = explore(arguments.schedules, seed, progress=progress, fixed=fixed)
     if found.violation:
         report(found)
         return 1
     seconds = time.monotonic() - began
-    print(f"{found.runs} schedules in {seconds:.0f} s, {seconds / found.runs * 1000:.1f} ms each: no promise was broken")
+    each = seconds / found.runs * 1000
+    print(f"{found.runs} schedules in {seconds:.0f} s, {each:.1f} ms each: no promise was broken")
     return _table(found.notes, found.runs)
 
 

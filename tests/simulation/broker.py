@@ -23,7 +23,7 @@ class Committed(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Transaction:
-    """`of` is its transactional id. Its records are seen when `committed`, never when not, and hold readers up before."""
+    """`of` is its transactional id. Until it is decided whether it is `committed`, its records hold readers up."""
 
     of: str
     began: float
@@ -100,7 +100,8 @@ class Log:
 
     def read(self, position: int, limit: int) -> tuple[list[Entry], int]:
         """The next visible entries, and the position behind them and behind the markers that were passed."""
-        entries, stable_end = [], self.stable_end
+        entries: list[Entry] = []
+        stable_end = self.stable_end
         passed = position
         for entry in self.entries[position:stable_end]:
             if entry and entry.visible:
@@ -339,7 +340,7 @@ class Broker:
     def add_offsets(
         self, transaction: Transaction, member: tuple[str, str, int], offsets: dict[Partition, Committed]
     ) -> int | None:
-        """Offsets into a transaction; None, or the error code. Without a member they are accepted unfenced (measured)."""
+        """Offsets into a transaction; None, or the error code. Without a member nothing is fenced (measured)."""
         member_id, instance, generation = member
         refusal = self.group.refusal(member_id, instance, generation) if member_id or generation >= 0 else None
         if refusal is not None:

@@ -187,9 +187,8 @@ class FakeConsumer:
                 self._take_away("revoke")
             if member.id in group.members:
                 group.rejoin(member, now)
-        if self._member and self._member.joined and self._member.generation != self._generation:
-            if group.rebalancing_since is None:
-                self._give(self._member)
+        if group.rebalancing_since is None and self._member and self._member.generation != self._generation:
+            self._give(self._member)
 
     def _give(self, member: Member) -> None:
         self._generation = member.generation
@@ -212,7 +211,8 @@ class FakeConsumer:
         self._drop_assignment()
 
     def _drop_assignment(self) -> None:
-        self._assigned, self._positions, self._paused, self._off = {}, {}, set(), set()
+        """What is paused stays so, should it come back (measured)."""
+        self._assigned, self._positions, self._off = {}, {}, set()
 
     def _call(self, name: str, callback: Callable[[], None]) -> None:
         try:

@@ -2,8 +2,10 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -35,18 +37,25 @@ def explore(
     seed_value: int,
     run: Callable[[Schedule], Counter[str]] = notes_of,
     progress: Callable[[int], None] = lambda _runs: None,
+    fixed: Mapping[str, Any] = MappingProxyType({}),
 ) -> Found:
-    """Run that many schedules, the same ones for the same seed."""
+    """Run that many schedules, the same ones for the same seed; `fixed` are fields of their setups."""
     found = Found()
     chunk = 0
     while found.runs < schedules and not found.violation:
-        _draw(min(CHUNK, schedules - found.runs), seed_value * 1_000_003 + chunk, run, found)
+        _draw(min(CHUNK, schedules - found.runs), seed_value * 1_000_003 + chunk, run, found, fixed)
         progress(found.runs)
         chunk += 1
     return found
 
 
-def _draw(number: int, seed_value: int, run: Callable[[Schedule], Counter[str]], found: Found) -> None:
+def _draw(
+    number: int,
+    seed_value: int,
+    run: Callable[[Schedule], Counter[str]],
+    found: Found,
+    fixed: Mapping[str, Any],
+) -> None:
     @seed(seed_value)
     @settings(
         max_examples=number,
@@ -58,7 +67,7 @@ def _draw(number: int, seed_value: int, run: Callable[[Schedule], Counter[str]],
     @given(st.binary(min_size=BYTES, max_size=BYTES))
     def each(drawn: bytes) -> None:
         if not found.violation:  # nothing is raised: Hypothesis would shrink it byte by byte, `shrink` knows better
-            _try(decode(drawn), run, found)
+            _try(decode(drawn, fixed), run, found)
 
     each()
 

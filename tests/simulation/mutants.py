@@ -21,15 +21,15 @@ from framework import Worker
 from tests.simulation.explore import explore, notes_of
 from tests.simulation.process import ScheduledExecutor, Violation
 from tests.simulation.schedule import Schedule
-from utils import executor, offsets
+from utils import executor, messages, offsets
 from utils.aggregator import Aggregator, Enough, Group
 from utils.delivery import AtLeastOnce, DeliveryFailed, ExactlyOnce, _as_offsets
 from utils.executor import Outcome
 from utils.intake import FOREVER, Intake
 from utils.locator import History, Locator
 from utils.messages import Fragment, Result
-from utils.overflow import Overflow
 from utils.offsets import FINISHED, SHED, CommitPoint, OffsetMap, PartitionOffsets
+from utils.overflow import Overflow
 
 SCHEDULES = 3_000  # that are tried for one mutant
 
@@ -198,7 +198,7 @@ def _typed_ids(values: list[bytes | None]) -> list[Any]:
     ]
 
 
-_read_ids = framework.read_ids
+_read_ids = messages.read_ids
 
 
 def _as_they_came(fragments: Any) -> Any:
@@ -207,7 +207,7 @@ def _as_they_came(fragments: Any) -> Any:
     return _join(renamed)
 
 
-_join = executor.join
+_join = messages.join
 
 
 def _plain_timer(self: Intake, now: float, timeout: float) -> dict[tuple[str, int], Enough]:
@@ -285,7 +285,7 @@ def _first_result_only(returned: object, group_id: str) -> list[Result]:
     return _results(returned, group_id)[:1]
 
 
-_results = executor.results
+_results = messages.results
 
 
 def _safe_when_produced(self: AtLeastOnce) -> list[Group]:

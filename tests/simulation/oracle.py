@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.simulation.broker import METADATA_LIMIT, Broker, Committed, Entry, Partition
 from utils.metrics import Counters
@@ -106,9 +107,7 @@ class Oracle:
         if at[0] not in self.outputs:
             return
         message = json.loads(entry.value or b"null")
-        parts = self._parts(message)
-        if parts is None:
-            return
+        parts = self._uids(message)
         which = at[0], message.get("part", 0)
         self.trace(("result", entry.value))
         if parts not in self.results:
@@ -197,7 +196,8 @@ class Oracle:
         """I7: where nothing was repeated, every invalid message and every result was counted, once."""
         if self.disturbed:
             return
-        invalid = [sent for each in self.at.values() for sent in each.values() if sent.id is None and sent.entry.visible]
+        sent_here = [sent for each in self.at.values() for sent in each.values()]
+        invalid = [sent for sent in sent_here if sent.id is None and sent.entry.visible]
         counted = sum(each.invalid for each in counters)
         if counted != len(invalid) and not any(sent.excused for sent in invalid):
             self._broken("I7", f"{counted} invalid messages were counted, {len(invalid)} were sent")
@@ -299,6 +299,9 @@ class Oracle:
 
     # ------------------------------------------------------------------ results
 
+    def _uids(self, message: dict[str, Any]) -> Parts:
+        return tuple(message["content"].get(topic, 0) for topic in self.inputs)
+
     def _parts(self, message: object) -> Parts | None:
         """What a message is made of. Complains unless that is one fragment of every topic, all of one id and round."""
         content = message.get("content") if isinstance(message, dict) else None
@@ -320,7 +323,7 @@ class Oracle:
             self._broken("I2", f"a fragment that was aborted, or may be: {message}")
         if len({sent.round for sent in fragments}) > 1 and not self.destroyed and not self.torn:
             self._broken("I2", f"a finished fragment joined with a new one: {[self._text(sent) for sent in fragments]}")
-        return tuple(sent.uid for sent in fragments)
+        return self._uids(message)
 
     def _is_complete(self, parts: Parts) -> bool:
         expected = 2 if behaviour(self.sent[parts[0]].id or "") == TWOFOLD else 1

@@ -57,14 +57,22 @@ class World(Protocol):
 class Options(Protocol):
     """What a schedule fixes for all its workers."""
 
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    exactly_once: bool
-    static: bool
-    message_timeout: float
-    max_pending_bytes: int
-    producer_room: int
-    skew: float
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+    @property
+    def exactly_once(self) -> bool: ...
+    @property
+    def static(self) -> bool: ...
+    @property
+    def message_timeout(self) -> float: ...
+    @property
+    def max_pending_bytes(self) -> int: ...
+    @property
+    def producer_room(self) -> int: ...
+    @property
+    def skew(self) -> float: ...
 
 
 class ModelProcess:
@@ -113,17 +121,17 @@ class ModelProcess:
         self._check_memory()
 
     def _check_memory(self) -> None:
-        """I6: the bytes that wait are bounded, but for one group. Of what is on its way out one batch may come on top."""
-        if self.worker and self.worker._aggregator.bytes > self._options.max_pending_bytes // 2:
-            if len(self.worker._aggregator) > 1:
-                raise Violation("I6", f"{self.name}: {self.worker._aggregator.bytes} bytes wait")
+        """I6: the bytes that wait are bounded, but for a single group."""
+        waiting = self.worker._aggregator if self.worker else None
+        if waiting and len(waiting) > 1 and waiting.bytes > self._options.max_pending_bytes // 2:
+            raise Violation("I6", f"{self.name}: {waiting.bytes} bytes wait")
 
     def check_idle(self) -> None:
         """When all is quiet, nothing may count as being on its way: it would take room for ever."""
         if self.worker and not self.ended:
             load = self.worker._bytes_out, self._executor.in_flight, self.worker.delivery.pending
             if any(load):
-                raise Violation("I6", f"{self.name}: {load} (bytes, in flight, pending) are on their way, and nothing is")
+                raise Violation("I6", f"{self.name}: bytes, groups in flight and pending count as {load}, all is done")
 
     def stop(self) -> None:
         """SIGTERM."""
@@ -153,7 +161,6 @@ class ModelProcess:
         """What the worker has in mind, for the story of a schedule that failed."""
         if not self.worker:
             return "nothing"
-        slots = {name: getattr(self.worker, name) for name in self.worker.__slots__ if name.startswith("_")}
         groups = [
             (group.id, group.arrival, [f"{each.offsets.topic}:{each.offset}" for each in group.fragments])
             for group in self.worker._aggregator._waiting.values()
@@ -162,7 +169,8 @@ class ModelProcess:
             (at, offsets.base, offsets.position, offsets._states.hex(" "))
             for at, offsets in self.worker.intake.owned.items()
         ]
-        return f"{self.monotonic()} {slots} waiting={groups} owned={owned} intake={vars(self.worker.intake)}"
+        counted = {name: number for name, number in self.counters.as_dict().items() if number}
+        return f"clock={self.monotonic()} waiting={groups} owned={owned} {counted} failure={self.worker._failure!r}"
 
     # ------------------------------------------------------------------ the process
 

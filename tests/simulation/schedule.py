@@ -1,8 +1,9 @@
-"""What a simulation run consists of: the setup that stays, and the list of actions. Both can be drawn, printed, shrunk."""
+"""What the simulation runs: a setup that stays, and a list of actions. They can be drawn, printed and shrunk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 LENGTH = 80  # actions in a drawn schedule
 HEADER = 12  # bytes that draw the setup
@@ -71,7 +72,7 @@ class Setup:
 
 
 class Action(NamedTuple):
-    """`who` is a worker, a topic or nobody; `how` says which one, how many or how, each as the kind of action needs it."""
+    """`who` is a worker, a topic or nobody; `how` says which one, how many or how, as the kind of action needs it."""
 
     kind: str
     who: int = 0
@@ -120,9 +121,9 @@ _KINDS: tuple[tuple[str, int, Callable[[Setup], bool]], ...] = (
 )
 
 
-def decode(drawn: bytes) -> Schedule:
-    """Any bytes are a schedule."""
-    setup = _setup(drawn[:HEADER])
+def decode(drawn: bytes, fixed: Mapping[str, Any] = MappingProxyType({})) -> Schedule:
+    """Any bytes are a schedule. `fixed` are fields of the setup that are not drawn."""
+    setup = Setup(**(asdict(_setup(drawn[:HEADER])) | fixed))
     kinds = [kind for kind, weight, needs in _KINDS if needs(setup) for _ in range(weight)]
     actions = (drawn[at : at + 3] for at in range(HEADER, len(drawn) - 2, 3))
     return Schedule(setup, tuple(Action(kinds[kind % len(kinds)], who % 3, how) for kind, who, how in actions))

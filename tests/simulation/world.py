@@ -1,4 +1,4 @@
-"""Runs a schedule: some processes of a worker, the model broker, the ledger, and one clock that only moves when told."""
+"""Runs a schedule: processes of a worker, the model broker, the ledger, and one clock that only moves when told."""
 
 import json
 from collections import Counter
@@ -55,7 +55,7 @@ class World:
         self._traced = traced
         self._ids = 0
         self._uids = 0
-        self._started = 0
+        self._starts = 0  # of processes, and of workers in a process
         self._processes: dict[int, ModelProcess] = {}
         self._counters: list[Counters] = []
         self._feeding: dict[Partition, str] = {}  # the transaction of those who feed, by partition
@@ -68,7 +68,9 @@ class World:
 
     def note(self, what: str) -> None:
         self.notes[what] += 1
-        self.oracle.disturbed |= what.startswith("restart")
+        if what.startswith("restart"):
+            self._starts += 1
+            self.oracle.disturbed = True
 
     def trace(self, who: str, what: object) -> None:
         if self._traced:
@@ -104,7 +106,7 @@ class World:
                 process.kill()
 
     def _act(self, action: Action) -> None:
-        self.trace("--", f"{action}")
+        self.trace("--", action)
         _ACTIONS[action.kind](self, action.who, action.how)
         self._check()
 
@@ -163,7 +165,7 @@ class World:
                 self._processes[who].resume(0)
             self._check()
             self.advance(0.5)
-            changes = self.broker.changes, sum(each.restarts for each in self._processes.values())
+            changes = self.broker.changes, self._starts
             if changes != before or self.broker.is_waiting:
                 before, since = changes, self.broker.now
             elif self.broker.now - since > QUIET:
@@ -182,9 +184,9 @@ class World:
             return False
         if process and process.error and not process.dead:
             self.note("process ended: " + type(process.error).__name__)
-        self._started += 1
+        self._starts += 1
         self.note("process started")
-        self._processes[who] = ModelProcess(f"W{who}", self, self.setup, self.process, self._started)
+        self._processes[who] = ModelProcess(f"W{who}", self, self.setup, self.process, self._starts)
         self._counters.append(self._processes[who].counters)
         return True
 
@@ -314,7 +316,7 @@ class World:
         now = self.broker.now
         entry = self.broker.append(at, (id or "").encode(), value, int((WALL + now + shift) * 1000), transaction)
         self.oracle.is_sent(Sent(self._uids, at, entry, id, number, now + shift))
-        self.trace("--", f"{at[0]}[{at[1]}]:{entry.offset} {value!r}")
+        self.trace("--", (at, entry.offset, value))
 
     def _transaction(self, who: int, how: int) -> None:
         at = self._at(who % self.setup.topics, how // 4)

@@ -1,0 +1,112 @@
+"""Schedules that broke a promise once: what the simulation has found, each as short as it could be made."""
+
+import pytest
+
+from tests.simulation.schedule import Action, Schedule, Setup
+from tests.simulation.world import simulate
+
+Actions = list[tuple[str, int, int]]
+
+REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
+    "a result that was held while others settled is committed too": (
+        Setup(quirks=True),
+        [
+            ("calls", 0, 22),
+            ("feed", 0, 0),
+            ("mate", 0, 0),
+            ("step", 0, 0),
+            ("step", 0, 2),
+            ("feed", 0, 0),
+            ("mate", 0, 0),
+        ],
+    ),
+    "a topic that was made again is read from its beginning": (
+        Setup(),
+        [
+            ("feed", 0, 0),
+            ("mate", 0, 0),
+            ("calls", 0, 161),
+            ("recreate", 0, 0),
+            ("feed all", 0, 0),
+        ],
+    ),
+    "what was shed once and kept then is not shed again": (
+        Setup(evictions=True, tight=True),
+        [
+            ("feed all", 0, 0),
+            ("burst", 0, 6),
+            ("burst", 0, 6),
+            ("feed all", 0, 0),
+            ("feed all", 0, 0),
+        ],
+    ),
+    "a topic whose first commit failed is not a new one": (
+        Setup(evictions=True),
+        [
+            ("fault", 0, 27),
+            ("calls", 0, 204),
+            ("feed all", 0, 0),
+            ("minute", 0, 0),
+        ],
+    ),
+    "an empty record that comes alone is counted": (
+        Setup(odd=True),
+        [
+            ("invalid", 0, 1),
+        ],
+    ),
+    "after a restart a group waits for a mate that was shed": (
+        Setup(workers=2, evictions=True, tight=True),
+        [
+            ("burst", 0, 126),
+            ("burst", 0, 180),
+            ("mates", 0, 183),
+            ("step", 0, 0),
+            ("minute", 0, 0),
+            ("stop", 0, 0),
+        ],
+    ),
+    "a group waits for a mate that was shed in the same batch": (
+        Setup(topics=3, workers=2, evictions=True, tight=True),
+        [
+            ("burst", 0, 126),
+            ("burst", 0, 180),
+            ("mates", 0, 183),
+            ("mate", 0, 92),
+            ("step", 0, 0),
+        ],
+    ),
+    "a group is given up though a topic has no partition of its number": (
+        Setup(evictions=True, unequal=True),
+        [
+            ("feed", 1, 0),
+        ],
+    ),
+    "what is shed grows old": (
+        Setup(evictions=True, tight=True),
+        [
+            ("burst", 0, 2),
+            ("burst", 0, 22),
+            ("burst", 1, 0),
+            ("burst", 0, 0),
+            ("burst", 0, 37),
+            ("burst", 0, 133),
+        ],
+    ),
+    "a topic without a commit is not new where no map can be read": (
+        Setup(evictions=True),
+        [
+            ("calls", 0, 108),
+            ("recreate", 0, 0),
+            ("lose", 0, 0),
+            ("feed all", 0, 0),
+            ("minute", 0, 0),
+            ("damage", 1, 1),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("setup", "actions"), REGRESSIONS.values(), ids=REGRESSIONS.keys())
+def test_promise_is_kept(setup: Setup, actions: Actions) -> None:
+    simulate(Schedule(setup, tuple(Action(*action) for action in actions)))
