@@ -47,7 +47,7 @@ class Delivery(Protocol):
         """Take the results of these outcomes on the way to every output topic."""
 
     def settle(self) -> list[Group] | None:
-        """The groups whose results are safe once the next commit is, each once. None: ask again. Raises DeliveryFailed."""
+        """The groups, each once, whose results are safe when the next commit is. None: ask again. Or DeliveryFailed."""
 
     def drop(self) -> None:
         """Forget what has not been handed back: its offsets are somebody else's now."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from unittest.mock import patch
 
+import framework
 from tests.simulation import oracle as promises
 from tests.simulation.broker import Broker, Committed, Partition
 from tests.simulation.oracle import Oracle, Sent, behaviour
@@ -138,7 +139,8 @@ class World:
         self._check()
 
     def _let_evict(self) -> None:
-        """MESSAGE_TIMEOUT passes, and its clock goes on over a restart (where timestamps are honest)."""
+        """Without faults MESSAGE_TIMEOUT passes, and its clock goes on over a restart (where timestamps are honest)."""
+        self.planted.clear()
         for _ in range(EVICTIONS if self.setup.tight else 1):
             self.advance(self.setup.message_timeout + 1)
             if not self.setup.tight and all(sent.honest for sent in self.oracle.sent.values()):
@@ -165,7 +167,7 @@ class World:
                 self._processes[who].resume(0)
             self._check()
             self.advance(0.5)
-            changes = self.broker.changes, self._starts
+            changes = self.broker.changes, self._starts + sum(self.planted.values())
             if changes != before or self.broker.is_waiting:
                 before, since = changes, self.broker.now
             elif self.broker.now - since > QUIET:
@@ -434,12 +436,13 @@ _ACTIONS: dict[str, Callable[[World, int, int], object]] = {
 
 
 @contextmanager
-def model_time() -> Iterator[None]:
-    """While it lasts no worker logs, and none sleeps but in model time."""
+def model_time(setup: Setup) -> Iterator[None]:
+    """While it lasts no worker logs, none sleeps but in model time, and with a small queue few groups may be in flight."""
     was_disabled = logger.disabled
     logger.disabled = True
     try:
-        with patch("main._sleep", sleep):
+        in_flight = 3 if setup.small_queue else framework.MAX_IN_FLIGHT
+        with patch("main._sleep", sleep), patch("framework.MAX_IN_FLIGHT", in_flight):
             yield
     finally:
         logger.disabled = was_disabled
@@ -448,6 +451,6 @@ def model_time() -> Iterator[None]:
 def simulate(schedule: Schedule, *, traced: bool = False) -> World:
     """Run one schedule; raises Violation where a promise is broken."""
     world = World(schedule.setup, traced=traced)
-    with model_time():
+    with model_time(schedule.setup):
         world.run(schedule.actions)
     return world
