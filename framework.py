@@ -127,7 +127,7 @@ class Worker:
                 continue
             fragment = Fragment(self._topic_index[partition.topic], partition, offset, value or b"")
             arrival = now if partition.is_new(offset) else self._first_arrival(record, partition, now)
-            group, superseded = aggregator.add(id, fragment, arrival, now)
+            group, superseded = aggregator.add(id, fragment, arrival, overflow.drops)
             if group:
                 complete.append(group)
             if superseded:

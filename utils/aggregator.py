@@ -23,7 +23,7 @@ class Group(msgspec.Struct, gc=False):
     arrival: float
     fragments: tuple[Fragment, ...]
     bytes: int = 0  # of memory
-    opened: float = NEVER  # when it came into this memory
+    opened: int = -1  # how many records had been dropped when it came into memory
 
     @property
     def partition(self) -> int:
@@ -45,11 +45,12 @@ class Aggregator:
         return len(self._waiting)
 
     def add(
-        self, id: str, fragment: Fragment, arrival: float, opened: float = NEVER
+        self, id: str, fragment: Fragment, arrival: float, opened: int = -1
     ) -> tuple[Group | None, Fragment | None]:
         """Returns the group that this fragment completes, and the fragment that it supersedes, if any.
 
-        `arrival`: of the fragment, perhaps in the life of an earlier process; `opened`: now.
+        `arrival`: of the fragment, perhaps in the life of an earlier process; `opened`: how many records were dropped
+        so far.
         """
         size = len(fragment.value) + FRAGMENT_OVERHEAD
         if self._topics == 1:
@@ -152,14 +153,14 @@ class Aggregator:
 
 
 def _is_enough(enough: "Enough | None", group: Group) -> bool:
-    return enough is not None and group.arrival <= enough.arrived_by and group.opened < enough.opened_before
+    return enough is not None and group.arrival <= enough.arrived_by and group.opened < enough.first_drop
 
 
 class Enough(NamedTuple):
-    """Which groups need not wait for a partition any longer: arrived by a time, in this memory since before another."""
+    """Which groups need not wait for a partition any longer: arrived by a time, in memory since before a drop."""
 
     arrived_by: float
-    opened_before: float
+    first_drop: float
 
 
 def ahead_of_siblings(waited_for: Mapping[int, Sequence[int]]) -> set[tuple[int, int]]:

@@ -223,5 +223,5 @@ def _of_all_partitions(enough: dict[tuple[str, int], Enough]) -> dict[tuple[str,
     least: dict[str, Enough] = {}
     for (topic, _), each in enough.items():
         known = least.get(topic, each)
-        least[topic] = Enough(min(known.arrived_by, each.arrived_by), min(known.opened_before, each.opened_before))
+        least[topic] = Enough(min(known.arrived_by, each.arrived_by), min(known.first_drop, each.first_drop))
     return {(topic, number): each for topic, each in least.items() for number in numbers}

@@ -76,7 +76,7 @@ class PartitionOffsets:
         self.loaded_end = start + len(loaded.states) if loaded else start  # below it the map that was loaded speaks
         self.gone = 0  # how many were waiting to be read again and are not in the log any more
         self.shed = 0  # how many offsets were read, not kept, and must be read again
-        self.shed_since: float | None = None  # when that began, since reading was last set back
+        self.shed_since: int | None = None  # the first drop since reading was last set back, by its number
         self._states = bytearray(loaded.states if loaded else b"")
         self._known_end = start + len(self._states)
         self._first_drop = self._last_drop = 0.0  # of what is shed
@@ -145,15 +145,18 @@ class PartitionOffsets:
         if offset >= self.base:
             self._states[offset - self.base] = FINISHED
 
-    def drop(self, offset: int, now: float) -> None:
-        """There is no room for the record at `offset`, which was read: it stays unfinished and is to be read again."""
+    def drop(self, offset: int, now: float, number: int) -> None:
+        """There is no room for the record at `offset`, which was read: it stays unfinished and is to be read again.
+
+        `number`: how many records were dropped so far, in all partitions, with this one.
+        """
         if not self.shed:
             self._first_drop = now
         self._last_drop = now
         self._states[offset - self.base] = SHED
         self.shed += 1
         if self.shed_since is None:
-            self.shed_since = now
+            self.shed_since = number
 
     def set_back(self) -> int:
         """Go on reading from the lowest offset that was shed; returns it."""

@@ -28,7 +28,9 @@ class Pass:
         """
         if self.ended is None and read_through >= self.began:
             self.ended = now
-        return self.ended is not None and now - self.ended >= (self.ended - self.began) * 2.0 ** min(self.vain, 6)
+        return self.ended is not None and now - self.ended >= max(self.ended - self.began, 1.0) * 2.0 ** min(
+            self.vain, 6
+        )
 
 
 class Overflow:
@@ -43,13 +45,15 @@ class Overflow:
         self.room = room
         self._counters = counters
         self._next_balance = 0.0
+        self.drops = 0  # so far: tells what came before which drop
         self._pass: Pass | None = None  # there is something to be read again
 
     def drop(self, offsets: PartitionOffsets, offset: int, now: float) -> None:
         """There is no room for this record, just read."""
         self._counters.shed += 1
+        self.drops += 1
         self._pass = self._pass or Pass(now)
-        offsets.drop(offset, now)
+        offsets.drop(offset, now, self.drops)
 
     def shed(self, down_to: int, now: float, keep: str = "") -> None:
         """Drop the newest groups, but `keep`, until no more than that many bytes wait."""

@@ -215,7 +215,7 @@ def _plain_timer(self: Intake, now: float, timeout: float) -> dict[tuple[str, in
 
 
 def _whatever_was_shed(self: Intake, now: float, timeout: float) -> dict[tuple[str, int], Enough]:
-    return {at: each._replace(opened_by=FOREVER) for at, each in _waited_enough(self, now, timeout).items()}
+    return {at: each._replace(first_drop=FOREVER) for at, each in _waited_enough(self, now, timeout).items()}
 
 
 _waited_enough = Intake.waited_enough

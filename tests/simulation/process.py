@@ -10,7 +10,6 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 import main
-from config import ConfigError
 from framework import Worker
 from tests.simulation.broker import SESSION, Broker
 from tests.simulation.clients import FakeAdmin, FakeConsumer, FakeProducer
@@ -24,7 +23,7 @@ from utils.status import Health
 
 WALL = 1_700_000_000.0  # seconds since the epoch when the model's clock says 0
 STUCK = 20_000  # calls of clients within one turn of the loop
-EXPECTED = (KafkaException, DeliveryFailed, ConfigError)  # with these a worker may end; anything else is a defect
+EXPECTED = (KafkaException, DeliveryFailed)  # with these a worker may end; anything else is a defect
 
 
 class Killed(BaseException):

@@ -142,9 +142,12 @@ class World:
         """Without faults MESSAGE_TIMEOUT passes, and its clock goes on over a restart (where timestamps are honest)."""
         self.planted.clear()
         for _ in range(EVICTIONS if self.setup.tight else 1):
-            self.advance(self.setup.message_timeout + 1)
-            if not self.setup.tight and all(sent.honest for sent in self.oracle.sent.values()):
-                self._restart_all()
+            if self.setup.tight:  # turn by turn, for what was shed is read again and again meanwhile
+                self._settle(at_least=self.setup.message_timeout, pause=2.0)
+            else:
+                self.advance(self.setup.message_timeout + 1)
+                if all(sent.honest for sent in self.oracle.sent.values()):
+                    self._restart_all()
             self._settle()
             if not self.oracle.waiting():
                 break
@@ -159,18 +162,20 @@ class World:
         for process in self._processes.values():
             process.stop()
 
-    def _settle(self) -> None:
-        exits, before, since = 0, (-1, -1), self.broker.now
+    def _settle(self, at_least: float = 0.0, pause: float = 0.5) -> None:
+        """Turns of all workers until nothing changes any more, for so many seconds at least."""
+        until = self.broker.now + at_least
+        exits, before, since = 0, (-1, -1, -1), self.broker.now
         for _ in range(ROUNDS):
             for who in range(self.setup.workers):
                 exits += self._start(who, 0)
                 self._processes[who].resume(0)
             self._check()
-            self.advance(0.5)
-            changes = self.broker.changes, self._starts + sum(self.planted.values())
+            self.advance(pause)
+            changes = self.broker.changes, self._starts, sum(self.planted.values())
             if changes != before or self.broker.is_waiting:
                 before, since = changes, self.broker.now
-            elif self.broker.now - since > QUIET:
+            elif self.broker.now - since > QUIET and self.broker.now > until:
                 return
             if exits > EXITS + self.setup.workers:
                 raise Violation("liveness", "processes end again and again")
