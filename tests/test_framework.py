@@ -578,6 +578,22 @@ def test_a_failed_commit_is_repeated_with_what_has_come_since() -> None:
     assert bench.committed() == {A0: 1, B0: 1}
 
 
+def test_a_failed_commit_is_repeated_also_without_news() -> None:
+    bench = started()
+    bench.settle_down()
+    bench.delivery.answer = False
+    bench.feed(A0, "1")
+    bench.step(5)
+    before = len(bench.delivery.commits)
+    bench.step(5)
+    assert len(bench.delivery.commits) > before
+    bench.delivery.answer = True
+    bench.settle_down()
+    last = len(bench.delivery.commits)
+    bench.step(5)
+    assert len(bench.delivery.commits) == last
+
+
 def test_markers_at_the_end_of_the_log_are_committed() -> None:
     bench = started()
     bench.feed(A0, "1")
@@ -972,14 +988,17 @@ def test_a_map_that_does_not_fit_is_not_committed_in_a_revoke_either() -> None:
 def test_what_was_lost_is_never_committed() -> None:
     bench = started()
     bench.settle_down()
+    bench.delivery.answer = None
+    bench.feed(A0, "0")
+    bench.step()  # this commit is on its way for the rest of the test
     begun = len(bench.delivery.commits)
     bench.feed(A0, "1")
-    bench.feed(B0, "1")
-    bench.delivery.slow = True
+    bench.feed(B0, "1", "0")
     bench.step()
+    assert bench.delivery.pending == 2
     bench.lose()
     bench.step()
-    bench.delivery.slow = False
+    assert (bench.delivery.pending, bench.executor.in_flight) == (0, 0)
     bench.settle_down()
     bench.consumer.close()
     assert (len(bench.delivery.commits), bench.delivery.commits_in_revoke) == (begun, [])
@@ -989,14 +1008,27 @@ def test_the_answer_to_a_commit_from_before_a_rebalance_is_not_waited_for() -> N
     bench = started()
     bench.delivery.answer = None
     bench.step(3)
+    before = len(bench.delivery.commits)
     bench.lose()
     bench.assign(A0, B0)
-    bench.step()
-    bench.delivery.answer = True
+    bench.settle_down()
+    assert len(bench.delivery.commits) == before + 1
+
+
+def test_fragments_of_partitions_that_were_revoked_join_nothing_any_more() -> None:
+    bench = started()
     bench.feed(A0, "1")
+    bench.settle_down()
+    bench.revoke()
+    bench.assign(B0)
     bench.feed(B0, "1")
     bench.settle_down()
-    assert bench.committed() == {A0: 1, B0: 1}
+    assert bench.sent_ids() == []
+    bench.revoke()
+    bench.assign(A0, B0)
+    bench.settle_down()
+    assert bench.sent_ids() == ["1"]
+    assert bench.counters.superseded == 0
 
 
 def test_an_assignment_of_nothing_is_no_error() -> None:
@@ -1029,6 +1061,22 @@ def test_an_error_in_a_revoke_does_not_leave_the_callback_but_the_loop() -> None
     bench.step()
     bench.delivery.broken = DeliveryFailed("gone")
     bench.revoked()
+    with pytest.raises(DeliveryFailed):
+        bench.step()
+    assert bench.delivery.commits_in_revoke == []
+
+
+def test_after_a_failure_in_a_revoke_the_next_one_in_the_same_poll_commits_nothing() -> None:
+    bench = started()
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.delivery.slow = True
+    bench.step()
+    bench.delivery.broken = DeliveryFailed("gone")
+    bench.revoke()
+    bench.consumer.events.append(lambda: setattr(bench.delivery, "broken", None))
+    bench.assign(A0, B0)
+    bench.revoke()
     with pytest.raises(DeliveryFailed):
         bench.step()
     assert bench.delivery.commits_in_revoke == []
@@ -1074,7 +1122,7 @@ class StopWhen:
                 bench.stopping.set()
             return poll(timeout)
 
-        bench.consumer.poll = polled  # type: ignore[method-assign]
+        bench.consumer.poll = polled  # type: ignore[method-assign, assignment]
 
 
 def test_a_stop_sees_results_through_commits_with_the_map_and_closes() -> None:

@@ -11,6 +11,7 @@ from utils.metrics import Counters
 from utils.offsets import PartitionOffsets
 
 BALANCE_EVERY = 1.0  # seconds
+LONGEST_PAUSE = 60.0  # seconds between passes that make no room, unless a pass itself takes longer
 
 
 @dataclass(slots=True)
@@ -28,9 +29,10 @@ class Pass:
         """
         if self.ended is None and read_through >= self.began:
             self.ended = now
-        return self.ended is not None and now - self.ended >= max(self.ended - self.began, 1.0) * 2.0 ** min(
-            self.vain, 6
-        )
+        if self.ended is None:
+            return False
+        took = max(self.ended - self.began, 1.0)
+        return now - self.ended >= max(took, min(took * 2.0**self.vain, LONGEST_PAUSE))
 
 
 class Overflow:

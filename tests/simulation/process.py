@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 import main
+from config import ConfigError
 from framework import Worker
 from tests.simulation.broker import SESSION, Broker
 from tests.simulation.clients import FakeAdmin, FakeConsumer, FakeProducer
@@ -202,6 +203,10 @@ class ModelProcess:
             self.restarts += 1
             self.note(f"restart after {type(error).__name__}")
             self.trace(f"restart after {error!r}")
+            raise
+        except ConfigError as error:
+            if "unequal" not in str(error):  # which a member that is dead, and not missed yet, can make believe
+                self.broken("unexpected error", repr(error), error)
             raise
         except Exception as error:
             self.broken("unexpected error", repr(error), error)

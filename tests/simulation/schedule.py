@@ -123,7 +123,7 @@ _KINDS: tuple[tuple[str, int, Callable[[Setup], bool]], ...] = (
 
 def decode(drawn: bytes, fixed: Mapping[str, Any] = MappingProxyType({})) -> Schedule:
     """Any bytes are a schedule. `fixed` are fields of the setup that are not drawn."""
-    setup = Setup(**(asdict(_setup(drawn[:HEADER])) | fixed))
+    setup = Setup(**(asdict(_setup(drawn[:HEADER])) | dict(fixed)))
     kinds = [kind for kind, weight, needs in _KINDS if needs(setup) for _ in range(weight)]
     actions = (drawn[at : at + 3] for at in range(HEADER, len(drawn) - 2, 3))
     return Schedule(setup, tuple(Action(kinds[kind % len(kinds)], who % 3, how) for kind, who, how in actions))
@@ -179,7 +179,8 @@ def shrink(schedule: Schedule, fails: Callable[[Schedule], bool], tries: int = 2
                     at += size
             size //= 2
         for each in fields(Setup):
-            candidate = best._replace(setup=replace(best.setup, **{each.name: each.default}))
+            simpler_setup: dict[str, Any] = {each.name: each.default}
+            candidate = best._replace(setup=replace(best.setup, **simpler_setup))
             if still(candidate):
                 best = candidate
         for at in range(len(best.actions)):

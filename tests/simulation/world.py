@@ -442,7 +442,7 @@ _ACTIONS: dict[str, Callable[[World, int, int], object]] = {
 
 @contextmanager
 def model_time(setup: Setup) -> Iterator[None]:
-    """While it lasts no worker logs, none sleeps but in model time, and with a small queue few groups may be in flight."""
+    """While it lasts no worker logs, none sleeps but in model time; with a small queue few groups may be in flight."""
     was_disabled = logger.disabled
     logger.disabled = True
     try:
