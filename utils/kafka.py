@@ -114,7 +114,9 @@ def consumer(properties: Properties, settings: Settings, on_commit: Callable[...
     )
 
 
-def producer(properties: Properties, transactional_id: str = "") -> Producer:
+def producer(
+    properties: Properties, on_delivery: Callable[..., None] | None = None, transactional_id: str = ""
+) -> Producer:
     """The producer of results: idempotent, keys spread as Java's clients do (murmur2), only failures reported.
 
     With `transactional_id` it works in transactions, which the broker aborts as soon as it misses a dead member: one
@@ -135,6 +137,7 @@ def producer(properties: Properties, transactional_id: str = "") -> Producer:
             "partitioner": "murmur2_random",
             "enable.idempotence": True,
             "delivery.report.only.error": True,
+            **({"on_delivery": on_delivery} if on_delivery else {}),
             **transactional,
         }
     )

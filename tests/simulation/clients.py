@@ -4,19 +4,23 @@ What the client library adds to the broker: positions, callbacks inside poll() a
 later. A `Host` decides what is left open (how much comes at once, what fails), and may end the process at any call.
 """
 
+import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, cast
 
-from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from tests.simulation.broker import MAX_POLL, Broker, Committed, Entry, Member, Partition, Transaction
 
 ANSWER_LATER = 3  # polls that the answer to a commit takes at most
 BACKGROUND = 0.5  # seconds between two tries of what a client repeats by itself
 
+_METADATA = b"CGMDv2:"
+
 Offsets = dict[Partition, Committed]
+Identity = tuple[str, str, int]
 
 
 class Host(Protocol):
@@ -76,6 +80,7 @@ class FakeConsumer:
         self._instance = instance
         self._callbacks: dict[str, Callable[[Any, list[TopicPartition]], None]] = {}
         self._member: Member | None = None
+        self._knows = False  # that the group has expelled us
         self._generation = -1  # of the assignment that the callback was told of
         self._assigned: dict[Partition, int] = {}
         self._topic_ids: dict[str, str] = {}
@@ -180,7 +185,7 @@ class FakeConsumer:
         elif member.id not in group.members:
             self._host.note("assignment lost")
             self._take_away("lost")
-            self._member = group.join(self._instance, now)
+            self._member, self._knows = group.join(self._instance, now), False
         elif group.rebalancing_since is not None and not member.joined:
             if self._assigned:
                 self._host.note("revoke")
@@ -232,10 +237,21 @@ class FakeConsumer:
     def assignment(self) -> list[TopicPartition]:
         return [TopicPartition(*at) for at in self._assigned]
 
-    def consumer_group_metadata(self) -> tuple[str, str, int]:
-        """Without a generation before the group has given one, and again once the client knows that it was expelled."""
+    def consumer_group_metadata(self) -> bytes:
+        """In the client's own form (measured). Without a member and a generation before the group has given one."""
+        member_id, instance, generation = self._identity()
+        of_instance = b"\0" + instance.encode() + b"\0" if instance else b"\1"
+        return _METADATA + struct.pack("=i", generation) + b"group\0" + member_id.encode() + b"\0" + of_instance
+
+    def memberid(self) -> str:
+        return self._identity()[0]
+
+    def _identity(self) -> Identity:
+        """Member, instance and generation: none once a heartbeat has told the client that it was expelled."""
         member = self._member
-        if member is None or (member.id not in self._broker.group.members and self._host.choose(2)):
+        if member and member.id not in self._broker.group.members:
+            self._knows = self._knows or self._host.choose(2) == 1
+        if member is None or self._knows:
             return "", self._instance, -1
         return member.id, self._instance, member.generation
 
@@ -356,7 +372,7 @@ class FakeConsumer:
         failing = next((kind for kind in _PARTIAL if self._host.fault(kind)), None)
         failed = {list(wanted)[-1 - self._host.choose(len(wanted))]} if failing and wanted else set()
         accepted = {at: each for at, each in wanted.items() if at not in failed}
-        error, errors = self._broker.commit(self.consumer_group_metadata(), accepted)
+        error, errors = self._broker.commit(self._identity(), accepted)
         if self._host.fault("commit answer lost"):
             return KafkaError._TIMED_OUT, {}
         return error, errors if error is not None else errors | dict.fromkeys(failed, _PARTIAL.get(failing or "", 0))
@@ -376,6 +392,12 @@ def _error(code: int | None) -> KafkaError | None:
 
 def _offsets(offsets: Iterable[TopicPartition]) -> Offsets:
     return {(each.topic, each.partition): Committed(each.offset, each.metadata or "") for each in offsets}
+
+
+def _identity_in(metadata: bytes) -> Identity:
+    generation = struct.unpack_from("=i", metadata, len(_METADATA))[0]
+    _, member_id, instance = metadata[len(_METADATA) + 4 :].split(b"\0", 2)
+    return member_id.decode(), instance.strip(b"\0\1").decode(), generation
 
 
 def _message(at: Partition, entry: Entry) -> Message:
@@ -410,13 +432,18 @@ class FakeProducer:
         self._must_abort = False
         self._fatal = False
         self._in_doubt = False  # a commit was asked for and not answered: it may still be carried out
+        self._report: Report | None = None
         self._queue: list[tuple[str, bytes, bytes, Report | None]] = []
         self._unanswered: list[tuple[str, bytes, bytes, Report | None]] = []  # in the log, but we do not know it yet
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._unanswered)
 
-    def produce(self, topic: str, value: bytes, key: bytes, on_delivery: Report | None = None, **_more: Any) -> None:
+    def reporting_to(self, report: Report) -> Producer:
+        self._report = report
+        return cast(Producer, self)
+
+    def produce(self, topic: str, value: bytes, key: bytes, **_more: Any) -> None:
         self._host.here("produce")
         if self._id and not self._begun:
             raise KafkaException(KafkaError(KafkaError._STATE))
@@ -425,7 +452,7 @@ class FakeProducer:
             raise BufferError
         if self._fatal:
             raise KafkaException(KafkaError(KafkaError._FATAL, None, True, False, False))
-        self._queue.append((topic, value, key, on_delivery))
+        self._queue.append((topic, value, key, self._report))
         self._background()
 
     def poll(self, timeout: float = -1) -> int:
@@ -508,10 +535,10 @@ class FakeProducer:
         self._begun, self._must_abort, self._open = True, False, None
         self._host.note("transaction")
 
-    def send_offsets_to_transaction(self, offsets: list[TopicPartition], group: Any, timeout: float = -1) -> None:
+    def send_offsets_to_transaction(self, offsets: list[TopicPartition], group: bytes, timeout: float = -1) -> None:
         self._begin("send_offsets_to_transaction", timeout, in_transaction=True)
         self._host.check_commit()
-        code = self._broker.add_offsets(self._join_transaction(), group, _offsets(offsets))
+        code = self._broker.add_offsets(self._join_transaction(), _identity_in(group), _offsets(offsets))
         if code is not None:
             self._abortable(code)
 

@@ -333,7 +333,7 @@ def _identity_of_the_moment(self: ExactlyOnce, consumer: Consumer, points: list[
 
 
 def _no_identity(self: ExactlyOnce, consumer: Consumer, points: list[CommitPoint]) -> None:
-    self._group = ("", "", -1)
+    self._group = b"CGMDv2:\xff\xff\xff\xffgroup\0\0\1"
     _commit(self, consumer, points)
 
 

@@ -242,8 +242,9 @@ class ModelProcess:
         options = self._options
         identity = f"group-{instance or f'{self.name}-{self._number}-{self.restarts}'}" if options.exactly_once else ""
         self.producer = FakeProducer(self, options.producer_room, lambda: int(self.wall() * 1000), identity, SESSION)
-        producer = cast(Producer, self.producer)
-        return (ExactlyOnce if options.exactly_once else AtLeastOnce)(producer, options.outputs)
+        if options.exactly_once:
+            return ExactlyOnce(cast(Producer, self.producer), options.outputs)
+        return AtLeastOnce(self.producer.reporting_to, options.outputs)
 
     # ------------------------------------------------------------------ Host: what the clients see
 

@@ -129,9 +129,9 @@ class World:
             self.oracle.failing.discard(promises.FAILING_FOR_A_WHILE)
             self._restart_all()
             self._settle()
-        if self.setup.evictions:
+        if self.setup.evicts:
             self._let_evict()
-        self.oracle.check_end(evicted=self.setup.evictions)
+        self.oracle.check_end(evicted=self.setup.evicts)
         self._check()
         for process in self._processes.values():
             process.check_idle()
@@ -315,7 +315,7 @@ class World:
 
     def _append(self, id: str | None, at: Partition, value: bytes | None, how: int, number: int) -> None:
         self._uids += 1
-        shift = (0, 0, 0, -3_600, 3_600)[how % 5] if self.setup.evictions else 0
+        shift = (0, 0, 0, -3_600, 3_600)[how % 5] if self.setup.evicts else 0
         transaction = None
         if at in self._feeding and how % 2:
             transaction = self.broker.transaction(self._feeding[at], EVER)
