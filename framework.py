@@ -145,23 +145,26 @@ class Worker:
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
         """Results on their way out. A group that failed stays unfinished: it is tried again after a restart."""
-        done = []
-        for outcome in outcomes:
-            if not outcome.error:
-                self.counters.results += len(outcome.results)
-                self.counters.filtered += not outcome.results
-                done.append(outcome)
-            elif isinstance(outcome.error, InvalidMessage):  # it looked valid as long as only its id had been decoded
-                self.counters.invalid += len(outcome.group.fragments)
-                logger.error("invalid message", extra={"id": outcome.group.id, "error": str(outcome.error)})
-                done.append(outcome)
-            else:
-                self.counters.failed += 1
-                self._bytes_out -= outcome.group.bytes
-                logger.error("process() failed", extra={"id": outcome.group.id}, exc_info=outcome.error)
+        failed = [outcome for outcome in outcomes if outcome.error]
+        done = [outcome for outcome in outcomes if not self._has_failed(outcome)] if failed else outcomes
+        sizes = [len(outcome.results) for outcome in done if not outcome.error]
+        self.counters.results += sum(sizes)
+        self.counters.filtered += sizes.count(0)
         if done:
             self.delivery.send(done)
             self._dirty = True
+
+    def _has_failed(self, outcome: Outcome) -> bool:
+        """Whether process() failed. What turned out to be no valid message only when it was joined is done with."""
+        if isinstance(outcome.error, InvalidMessage):
+            self.counters.invalid += len(outcome.group.fragments)
+            logger.error("invalid message", extra={"id": outcome.group.id, "error": str(outcome.error)})
+            return False
+        if outcome.error:
+            self.counters.failed += 1
+            self._bytes_out -= outcome.group.bytes
+            logger.error("process() failed", extra={"id": outcome.group.id}, exc_info=outcome.error)
+        return outcome.error is not None
 
     def _commit(self) -> None:
         """When it is due: finish what is safe, then commit every partition's offset and map in one request."""

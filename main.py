@@ -153,6 +153,7 @@ def work(settings: Settings, row: Row, stopping: threading.Event, health: Health
     """Run workers, one after the other where one fails, until `stopping` is set."""
     counters = Counters()
     executor = SingleThread(process, row.consumer_name)  # outlives a worker: no id may be in process() twice at once
+    gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     _end_in_time(stopping, settings.shutdown_timeout)
     supervise(lambda: build_worker(settings, row, executor, counters, health or Health(), stopping), counters, stopping)

@@ -627,7 +627,7 @@ def overfill(bench: Bench) -> list[str]:
     met = set(random.Random(3).sample(ids, MANY // 2))
     bench.feed(A0, *ids)
     bench.feed(B0, *met)
-    bench.step(MANY // 1_000, 0.001)
+    bench.step(MANY // 500, 0.0005)
     assert bench.counters.results == MANY // 2
     bench.step(1, INTERVAL)
     return [id for id in ids if id not in met]

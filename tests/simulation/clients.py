@@ -90,7 +90,7 @@ class FakeConsumer:
         self._events: list[Message] = []
         self._answers: list[tuple[int, KafkaError | None, list[Part]]] = []
         self._polled = host.monotonic()
-        self._closed = False
+        self.closing = self._closed = False
         self._assign_called = False
 
     # ------------------------------------------------------------------ records
@@ -257,6 +257,7 @@ class FakeConsumer:
 
     def close(self) -> None:
         self._host.here("close")
+        self.closing = True
         member, group = self._member, self._broker.group
         self._serve(group_too=False)
         if member and member.id in group.members:

@@ -296,6 +296,8 @@ class ModelProcess:
     def check_commit(self) -> None:
         if self.worker and self.worker._failure:
             self.broken("rule 11", f"a commit after {self.worker._failure!r}")
+        if self.consumer and self.consumer.closing and not self._stopping.is_requested:
+            self.broken("rule 11", "a commit while closing after a failure")
 
     def broken(self, rule: str, what: str, cause: Exception | None = None) -> None:
         if not self.violation:

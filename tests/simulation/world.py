@@ -384,8 +384,9 @@ class World:
         if committed and committed.metadata:
             self.note("map damaged")
             text = committed.metadata
-            place = how * 7 % len(text)
-            changed = text[:place] + chr(ord(text[place]) ^ 1) + text[place + 1 :]
+            place = (how * 7 % len(text), -10 - how % 8)[how % 2]  # the odd ones: in the states
+            place %= len(text)
+            changed = text[:place] + chr(ord(text[place]) ^ (1 << how % 3)) + text[place + 1 :]
             moved = Committed(max(committed.offset + (1, -1)[how % 2], 0), text)
             self._overwrite(at, moved if how % 3 == 0 else Committed(committed.offset, changed))
 
