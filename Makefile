@@ -11,7 +11,7 @@ WHEELS_PYTHON ?= 3.13
 WHEELS_ARCHITECTURES ?= $(shell uname -m)
 MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinux_2_28 manylinux_2_34
 
-.PHONY: help setup demo test check bench image-check wheels lock
+.PHONY: help setup demo test check simulate mutants bench image-check wheels lock
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -28,6 +28,12 @@ check: setup  ## ruff and mypy
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+
+simulate: setup  ## runs N=… schedules of the simulation (2,000)
+	$(PYTHON) -m tests.simulation $(or $(N),2000)
+
+mutants: setup  ## runs the simulation against bugs planted on purpose, each of which it must find
+	$(PYTHON) -m tests.simulation.mutants
 
 bench: setup  ## measures the worker against a bare loop
 	$(PYTHON) -m bench.run $(ARGS)

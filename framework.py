@@ -253,8 +253,8 @@ class Worker:
         """Runs inside poll(): no exception may leave it, the client would lose records (measured)."""
         self.counters.rebalances += 1
         try:
-            located = self.locate(consumer, owned)
             self.delivery.assigned(consumer)
+            located = self.locate(consumer, owned)
             self.intake.rebalanced(located)
             partitions = [TopicPartition(each.topic, each.partition, each.position) for each in located]
             consumer.assign(partitions)

@@ -392,8 +392,16 @@ class FakeMember:
 
     generation = 1
 
+    def memberid(self) -> str:
+        return "member"
+
     def consumer_group_metadata(self) -> str:
         return f"generation {self.generation}"
+
+
+class ExpelledMember(FakeMember):
+    def memberid(self) -> str:
+        return ""
 
 
 def exactly_once(producer: FakeTransactions, member: FakeMember | None = None) -> ExactlyOnce:
@@ -511,3 +519,9 @@ def test_exactly_once_a_full_queue_is_waited_for() -> None:
     delivery.settle()
     commit(delivery)
     assert producer.names().count("produce") == 3
+
+
+def test_exactly_once_takes_no_assignment_without_a_generation_that_the_broker_could_fence() -> None:
+    delivery = ExactlyOnce(cast(Producer, FakeTransactions()), ("out",))
+    with pytest.raises(DeliveryFailed, match="expelled"):
+        delivery.assigned(cast(Consumer, ExpelledMember()))

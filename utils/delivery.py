@@ -182,8 +182,11 @@ class ExactlyOnce:
         return len(self._staged)
 
     def assigned(self, consumer: Consumer) -> None:
-        # Only here is it sure to carry the generation of this assignment: without one the broker fences nothing.
+        # Only here, and first of all, it is sure to carry the generation of this assignment. Without one, when the
+        # group has expelled us, the broker fences nothing (measured); the member id is empty then.
         self._group = consumer.consumer_group_metadata()
+        if not consumer.memberid():
+            raise DeliveryFailed("expelled from the group before the assignment was taken in")
         if not self._initialised:
             self._producer.init_transactions(_TRANSACTION)
             self._initialised = True
