@@ -53,7 +53,7 @@ def test_a_waiting_fragment_survives_several_restarts_without_news(kafka: KafkaB
     a, b = scene.job.topics_input
     scene.feed(ids(100), a)
     scene.feed(ids(100, "done-"))
-    for _ in range(3):
+    for _ in range(2):
         worker = scene.job.start().is_assigned()
         scene.wait_for_all(worker)
         assert worker.stop() == 0

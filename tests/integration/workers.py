@@ -247,6 +247,7 @@ class Outputs:
             "group.id": f"{job.name}-reader",
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
+            "fetch.wait.max.ms": 50,  # a question about the ends waits on the same connection for the fetch before it
             "log_level": 0,
         }
         self._consumer = Consumer(settings)

@@ -158,6 +158,9 @@ class Watcher(Protocol):
     def on_commit(self, at: Partition, committed: Committed) -> None:
         """The group's offset of a partition has changed."""
 
+    def on_unfenced(self) -> None:
+        """A plain commit without a member comes, which an empty group accepts of anybody, late as it may be."""
+
 
 class Group:
     """The coordinator of the consumer group: classic protocol, eager, range assignment."""
@@ -384,5 +387,7 @@ class Broker:
         if refusal is not None:
             return refusal, {}
         self.changes += 1
+        if not member[0]:
+            self.watcher.on_unfenced()
         answers = {at: self.group.commit(at, committed) for at, committed in offsets.items()}
         return None, {at: code for at, code in answers.items() if code is not None}

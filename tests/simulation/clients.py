@@ -182,6 +182,10 @@ class FakeConsumer:
         group, now, member = self._broker.group, self._broker.now, self._member
         if member is None:
             self._member = group.join(self._instance, now)
+        elif member.id not in group.members and member.generation > self._generation and self._host.choose(2):
+            self._host.note("assignment that is lost already")  # it was on its way to the callback for too long
+            self._knows = True
+            self._give(member)
         elif member.id not in group.members:
             self._host.note("assignment lost")
             self._take_away("lost")
@@ -323,6 +327,8 @@ class FakeConsumer:
 
     def _begin_request(self, call: str, timeout: float) -> None:
         self._host.here(call)
+        if self._member and self._host.fault("expelled in a request"):
+            self._broker.group.leave(self._member, self._broker.now)
         if self._host.fault("request"):
             self._host.wait(max(timeout, 0))
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))

@@ -18,10 +18,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 import framework
 from framework import Worker
+from tests.simulation.clients import FakeConsumer
 from tests.simulation.explore import explore, notes_of
 from tests.simulation.process import ScheduledExecutor, Violation
 from tests.simulation.schedule import Schedule
-from utils import executor, messages, offsets
+from utils import executor, intake, messages, offsets
 from utils.aggregator import Aggregator, Enough, Group
 from utils.delivery import AtLeastOnce, DeliveryFailed, ExactlyOnce, _as_offsets
 from utils.executor import Outcome
@@ -157,6 +158,15 @@ def _dirty_only(self: Worker) -> bool:
 
 
 _finish_safe = Worker._finish_safe
+
+
+def _only_when_dirty(self: Worker) -> None:
+    """What is pending does not make a commit due."""
+    with patch.object(type(self.delivery), "pending", 0):
+        _commit_when_due(self)
+
+
+_commit_when_due = Worker._commit
 
 # ---------------------------------------------------------------- joining
 
@@ -346,6 +356,14 @@ def _goes_on_after_abort(self: ExactlyOnce, consumer: Consumer, points: list[Com
 
 _commit = ExactlyOnce.commit
 
+
+def _any_member(self: ExactlyOnce, consumer: Consumer) -> None:
+    with patch.object(FakeConsumer, "memberid", lambda _self: "not looked at"):
+        _assigned(self, consumer)
+
+
+_assigned = ExactlyOnce.assigned
+
 # ---------------------------------------------------------------- rebalances and the end
 
 
@@ -401,6 +419,14 @@ def _does_not_notice(self: Intake, load: float, wait: float) -> list[Any]:
     return [each for each in records if (each.topic(), each.partition()) in self.owned]
 
 
+def _stays_paused_when_it_comes_back(self: Worker, consumer: Consumer, owned: list[TopicPartition]) -> None:
+    with patch.object(FakeConsumer, "resume", _nothing):
+        _on_assign(self, consumer, owned)
+
+
+_on_assign = Worker._on_assign
+
+
 def _raises_in_callback(self: Worker, consumer: Consumer, owned: list[TopicPartition]) -> None:
     located = self.locate(consumer, owned)
     self.delivery.assigned(consumer)
@@ -441,6 +467,7 @@ MUTANTS = tuple(
         ("3", "the map is left out", (OffsetMap, "encode", lambda _self: "")),
         ("3", "one partition is committed", (Worker, "_commit_points", _first_partition_only)),
         ("4", "the map is of a moment before the offset", (Worker, "_commit_points", _map_of_before)),
+        ("4", "what is pending does not make a commit due", (Worker, "_commit", _only_when_dirty)),
         ("4", "errors of single partitions pass", (AtLeastOnce, "on_commit", _whole_error_only)),
         ("4", "a failed commit is not repeated", (AtLeastOnce, "on_commit", _always_confirmed)),
         ("5", "a group is complete without its last topic", (Aggregator, "__init__", _one_topic_less)),
@@ -450,6 +477,7 @@ MUTANTS = tuple(
         ("5", "1 is not '1'", (framework, "read_ids", _typed_ids)),
         ("5", "fragments merge in the order of arrival", (executor, "join", _as_they_came)),
         ("6", "a plain timer evicts", (Intake, "waited_enough", _plain_timer)),
+        ("6", "a mate is awaited in one partition only", (intake, "_of_all_partitions", lambda enough: enough)),
         ("6", "what is evicted stays unfinished", (Aggregator, "evict", _evicts_in_silence)),
         ("6", "the timer begins anew at a restart", (Worker, "_first_arrival", _arrives_now)),
         ("7", "memory is not bounded", (Overflow, "__init__", _room_for_all)),
@@ -458,6 +486,7 @@ MUTANTS = tuple(
         ("7", "what was shed is not read again", (Intake, "read_shed_again", _shed_is_not_read)),
         ("7", "what was kept is read again too", (PartitionOffsets, "set_back", _set_back_too_far)),
         ("7", "who was paused stays paused", (Intake, "pause_only", _stays_paused)),
+        ("7", "who was paused is so after a rebalance", (Worker, "_on_assign", _stays_paused_when_it_comes_back)),
         ("9", "filtered groups stay unfinished", (Worker, "_deliver", _without_filtered)),
         ("9", "failed groups are finished", (Worker, "_deliver", _failed_is_done)),
         ("9", "one result of a list is sent", (executor, "results", _first_result_only)),
@@ -467,6 +496,7 @@ MUTANTS = tuple(
         ("10", "offsets outside the transaction", (ExactlyOnce, "commit", _offsets_after_the_transaction)),
         ("10", "the member of the moment in the transaction", (ExactlyOnce, "commit", _identity_of_the_moment)),
         ("10", "no member in the transaction", (ExactlyOnce, "commit", _no_identity)),
+        ("10", "an assignment without a generation is taken", (ExactlyOnce, "assigned", _any_member)),
         ("10", "goes on after an aborted transaction", (ExactlyOnce, "commit", _goes_on_after_abort)),
         ("11", "a revoke commits after a failure", (Worker, "run", _commits_after_failure)),
         ("11", "a revoke does not commit", (Worker, "_on_revoke", _without_commit)),

@@ -79,8 +79,15 @@ class Oracle:
     """Offsets or maps were destroyed from outside: what was done may be done again."""
     torn: bool = False
     """A commit was carried out for some of its partitions only: the others may repeat what these have finished."""
+    set_back: bool = False
+    """At least once, a late commit was carried out over a newer one."""
     disturbed: bool = False
     """Something has happened after which at-least-once may repeat results."""
+
+    @property
+    def may_go_back(self) -> bool:
+        """Whether a commit may call unfinished what an earlier one has finished."""
+        return self.destroyed or self.set_back
 
     # ------------------------------------------------------------------ what is told
 
@@ -131,6 +138,10 @@ class Oracle:
         if finished != before:
             self._check_commit(at, committed, finished, before)
             self.finished[at] = finished
+
+    def on_unfenced(self) -> None:
+        """At least once: what others have done since may be repeated."""
+        self.set_back = self.torn = True
 
     def is_reset(self, at: Partition, committed: Committed | None) -> None:
         """Another tool has changed the committed offset, or its map, or deleted both."""
@@ -267,10 +278,10 @@ class Oracle:
         if len(finished) > log.end:
             self._broken("I3", f"{name(at)} is committed up to {len(finished)}, beyond its end, {log.end}")
         for offset, state in enumerate(before[: len(finished)]):
-            if state == FINISHED != finished[offset] and not self.destroyed:
+            if state == FINISHED != finished[offset] and not self.may_go_back:
                 self._broken("rule 1", f"{name(at)}:{offset} was finished by an earlier commit and is not in this one")
                 return
-        if len(finished) < len(before) and not self.destroyed and FINISHED in before[len(finished) :]:
+        if len(finished) < len(before) and not self.may_go_back and FINISHED in before[len(finished) :]:
             self._broken("rule 1", f"{name(at)} was known up to {len(before)}, in this commit up to {len(finished)}")
         for offset, state in enumerate(finished):
             if state == FINISHED and before[offset : offset + 1] != b"\x01":

@@ -153,7 +153,7 @@ def _setup(drawn: bytes) -> Setup:
         transactions=some // 2 % 4 == 3,
         odd=some // 8 % 2 == 1,
         evictions=some // 16 % 4 == 3,
-        tight=some // 64 % 4 == 3,
+        tight=some // 64 % 4 == 3 and rest // 64 % 2 == 1,
         loss=more % 8 == 7,
         destruction=more // 8 % 8 == 7,
         small_queue=more // 64 == 3,

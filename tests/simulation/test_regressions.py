@@ -43,7 +43,7 @@ REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
     "a topic whose first commit failed is not a new one": (
         Setup(evictions=True),
         [
-            ("fault", 0, 27),
+            ("fault", 0, 3),
             ("calls", 0, 204),
             ("feed all", 0, 0),
             ("minute", 0, 0),
