@@ -22,6 +22,7 @@ from utils.metrics import Counters
 from utils.offsets import MAX_METADATA, CommitPoint, PartitionOffsets
 from utils.overflow import Overflow
 from utils.status import Health
+from utils.view import View
 
 IDLE = 0.2  # seconds that a step waits for a record; also how long a signal may go unnoticed
 BUSY = 0.02  # seconds that a step waits for process() before it polls again
@@ -66,6 +67,7 @@ class Worker:
     def __post_init__(self) -> None:
         self._topic_index = {topic: index for index, topic in enumerate(self.topics_input)}
         self._aggregator = Aggregator(len(self.topics_input))
+        self.health.view = View(self, self._aggregator)
         room = self.max_pending_bytes // 2  # for what waits; the other half is for what is on its way out
         self._overflow = Overflow(self._aggregator, self.intake, self._topic_index, room, self.counters)
 
@@ -89,7 +91,7 @@ class Worker:
 
     def step(self) -> None:
         """One turn of the loop."""
-        self.health.turned_at = self.clock()
+        self.health.turn(self.clock())
         records = self._read()
         self._process(self._receive(records))
         self._deliver(self.executor.collect(BUSY))
@@ -198,11 +200,11 @@ class Worker:
                 fragment.offsets.finish(fragment.offset)
         if evicted:
             self._dirty = True
-            self.counters.evicted += len(evicted)
-            missing = {group.id: self._missing_topics(group) for group in evicted[:EXAMPLES]}
-            logger.warning(
-                "incomplete messages given up", extra={"count": len(evicted), "missing_topics_by_id": missing}
-            )
+            missing = [self._missing_topics(group) for group in evicted]
+            self.counters.count_evicted(missing)
+            examples = {group.id: topics for group, topics in zip(evicted[:EXAMPLES], missing, strict=False)}
+            facts = {"count": len(evicted), "missing_topics_by_id": examples}
+            logger.warning("incomplete messages given up", extra=facts)
 
     # ------------------------------------------------------------------ what the steps are made of
 

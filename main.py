@@ -25,6 +25,7 @@ from utils.locator import locator
 from utils.logger import configure, logger
 from utils.metrics import Counters
 from utils.status import Health, serve
+from utils.watch import Watch
 from worker import process
 
 EX_CONFIG = 78  # sysexits.h: starting again is no use before somebody has changed the configuration
@@ -122,7 +123,8 @@ def run(_arguments: argparse.Namespace) -> int:
     stopping = _stop_on_signals()
     settings = Settings.read(os.environ)
     configure(settings.log_level, consumer_name=settings.consumer_name)
-    health, address = _answer_probes(settings)
+    watch = Watch(settings)
+    address = _serve(watch)
     database = engine(settings.url())
     try:
         row = _patiently(lambda: load(database, settings.consumer_name), stopping)
@@ -131,32 +133,35 @@ def run(_arguments: argparse.Namespace) -> int:
         for warning in settings.warnings:
             logger.warning(warning)
         seen = {"topics_input": row.topics_input, "topics_output": row.topics_output, "brokers": row.bootstrap_servers}
-        logger.info("row loaded", extra={**seen, "health": address})
+        logger.info("row loaded", extra={**seen, "status": address, "health": f"{address}health/ready"})
         _patiently(lambda: preflight.check_topics(settings, row), stopping)
     except Stopped:
         return 0
-    return work(settings, row, stopping, health)
+    return work(settings, row, stopping, watch)
 
 
-def _answer_probes(settings: Settings) -> tuple[Health, str]:
-    """What the loop writes and /health answers, and the address where it does."""
-    health = Health()
+def _serve(watch: Watch) -> str:
+    """Answer HTTP requests about the worker; the address of the status page."""
+    host, port = watch.settings.http_host, watch.settings.http_port
     try:
-        server = serve(health, settings.http_host, settings.http_port)
+        server = serve(watch.health, host, port, watch.pages())
     except OSError as error:
-        address = f"{settings.http_host}:{settings.http_port}"
-        raise ConfigError([f"HTTP_PORT, HTTP_HOST: cannot listen on {address} ({error}); 0 is any free port"]) from None
-    return health, f"http://{settings.http_host}:{server.server_port}/health/ready"
+        reason = f"cannot listen on {host}:{port} ({error}); 0 is any free port"
+        raise ConfigError([f"HTTP_PORT, HTTP_HOST: {reason}"]) from None
+    return f"http://{host}:{server.server_port}/"
 
 
-def work(settings: Settings, row: Row, stopping: threading.Event, health: Health | None = None) -> int:
+def work(settings: Settings, row: Row, stopping: threading.Event, watch: Watch | None = None) -> int:
     """Run workers, one after the other where one fails, until `stopping` is set."""
-    counters = Counters()
-    executor = SingleThread(process, row.consumer_name)  # outlives a worker: no id may be in process() twice at once
+    watch = watch or Watch(settings)
+    watch.settings = settings
+    counters, health = watch.counters, watch.health
+    # It outlives a worker: no id may be in process() twice at once.
+    executor = SingleThread(process, row.consumer_name)
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     _end_in_time(stopping, settings.shutdown_timeout)
-    supervise(lambda: build_worker(settings, row, executor, counters, health or Health(), stopping), counters, stopping)
+    supervise(lambda: build_worker(settings, row, executor, counters, health, stopping), counters, stopping)
     logger.info("stopped", extra=counters.as_dict())
     return 0
 
@@ -188,7 +193,7 @@ def build_worker(
     """A worker with clients and memory of its own. Raises ConfigError for properties that the clients refuse."""
     with kafka.named_properties(settings):
         properties = kafka.client_properties(settings, row)
-        delivery = _delivery(settings, row, properties)
+        delivery = _delivery(settings, row, properties, counters)
         consumer = kafka.consumer(properties, settings, delivery.on_commit)
         locate = locator(properties, row.topics_input, settings.message_timeout, counters)
     return Worker(
@@ -208,12 +213,12 @@ def build_worker(
     )
 
 
-def _delivery(settings: Settings, row: Row, properties: Mapping[str, Any]) -> Delivery:
+def _delivery(settings: Settings, row: Row, properties: Mapping[str, Any], counters: Counters) -> Delivery:
     if settings.delivery == "at_least_once":
-        return AtLeastOnce(partial(kafka.producer, properties), row.topics_output)
+        return AtLeastOnce(partial(kafka.producer, properties), row.topics_output, counters.commit_time)
     instance = settings.group_instance_id or uuid.uuid4()
     producer = kafka.producer(properties, transactional_id=f"{row.consumer_name}-{instance}")
-    return ExactlyOnce(producer, row.topics_output)
+    return ExactlyOnce(producer, row.topics_output, counters.commit_time)
 
 
 def _end_in_time(stopping: threading.Event, timeout: float) -> None:

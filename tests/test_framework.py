@@ -143,6 +143,11 @@ class FakeConsumer:
         ends = {at: max(next(reversed(log), -1) + 1, self.ends.get(at, 0)) for at, log in self.log.items()}
         return [TopicPartition(each.topic, each.partition, ends.get((each.topic, each.partition), 0)) for each in asked]
 
+    def get_watermark_offsets(self, at: TopicPartition, cached: bool) -> tuple[int, int]:
+        assert cached
+        log = self.log.get((at.topic, at.partition))
+        return OFFSET_INVALID, next(reversed(log), -1) + 1 if log else OFFSET_INVALID
+
     def pause(self, partitions: list[TopicPartition]) -> None:
         self.paused |= {(each.topic, each.partition) for each in partitions}
 

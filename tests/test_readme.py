@@ -16,6 +16,7 @@ import config
 import main
 import models
 from config import Settings
+from tests.test_prometheus import exported
 from utils.messages import Fragment, join
 from utils.offsets import PartitionOffsets
 
@@ -181,6 +182,12 @@ def test_the_log_lines_are_those_of_the_code() -> None:
     for message, level, _ in table("message"):
         begins = message.strip("`").removesuffix("…").strip()
         assert re.search(rf'logger\.{level.lower()}\(\s*"{re.escape(begins)}', CODE), message
+
+
+def test_the_table_of_metrics_is_what_a_worker_exports() -> None:
+    listed = {name.strip("`"): set(re.findall("`(.*?)`", labels)) for name, labels, _ in table("metric")}
+    build = {"python", "confluent_kafka"}
+    assert listed == {**exported(), "consumer_build_info": build}
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -4,6 +4,8 @@ Pure: no Kafka, no clock, no logging; `now` is in seconds of whatever clock the 
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -84,6 +86,13 @@ class Aggregator:
 
     def waits(self, id: str) -> bool:
         return self._topics == 1 or id in self._waiting
+
+    def get(self, id: str) -> Group | None:
+        return self._waiting.get(id)
+
+    def oldest(self, number: int) -> list[Group]:
+        """That many of those that have waited longest, oldest first; soon after a restart only nearly so."""
+        return sorted(islice(self._waiting.values(), number), key=attrgetter("arrival"))
 
     def shed(self, down_to: int, *, keep: str = "") -> list[Group]:
         """Drops the newest groups, but `keep`, until no more than that many bytes are left; returns them."""

@@ -16,6 +16,7 @@ from utils.offsets import PartitionOffsets
 
 BATCH = 1000  # records that one read takes at most; larger ones leave the processor's caches (measured)
 FOREVER = float("inf")
+ASK_EVERY = 10.0  # seconds
 PAUSE_AFTER = 1.0  # seconds without room for more records before the partitions are paused, to poll on
 
 
@@ -60,6 +61,8 @@ class Intake:
         self._rebalances = 0
         self._full_since: float | None = None
         self._paused = False
+        self._ends_of_paused: dict[tuple[str, int], int] = {}
+        self._next_asked = 0.0
 
     def rebalanced(self, owned: Iterable[PartitionOffsets]) -> None:
         """Told by the rebalance callbacks: these partitions are ours now, and what was read before is not."""
@@ -67,7 +70,7 @@ class Intake:
         self._rebalances += 1
         self._paused, self._full_since = False, None
         self._ahead = set()
-        self._ends, self._through = {}, {}
+        self._ends, self._through, self._ends_of_paused = {}, {}, {}
 
     def read(self, load: float, wait: float) -> list[Record]:
         """The next records, as soon as there are any; waits up to `wait` seconds for the first.
@@ -96,6 +99,7 @@ class Intake:
         unfinished: list[bool] = []
         for at, same in groupby([(record.topic(), record.partition()) for record in records]):
             run = offsets[len(partitions) : len(partitions) + len(list(same))]
+            self._counters.read_from[at[0]] += len(run)
             partition = self.owned[at]
             partitions += [partition] * len(run)
             unfinished += [True] * len(run) if partition.read_run(run) else map(partition.read, run)
@@ -168,6 +172,27 @@ class Intake:
     def all_read_through(self, now: float) -> float:
         """`read_through` of all partitions together, but for those that are paused because they are ahead."""
         return min((moment for at, moment in self.read_through(now).items() if at not in self._ahead), default=NEVER)
+
+    def ends(self, now: float) -> dict[tuple[str, int], int]:
+        """The end of each partition, as far as it is known, to show: as the last fetch told, which costs no request.
+
+        Paused partitions are not fetched: their ends are asked for, every `ASK_EVERY` seconds at most.
+        """
+        paused = [at for at in self.owned if self.is_paused(at)]
+        if paused and now >= self._next_asked:
+            self._next_asked = now + ASK_EVERY
+            try:
+                asked = [TopicPartition(*at, LATEST) for at in paused]
+                answers = checked(self._consumer.offsets_for_times(asked, timeout=1.0))
+                self._ends_of_paused = {(each.topic, each.partition): each.offset for each in answers}
+            except KafkaException:  # to be shown only: what the worker needs of the broker tells of the trouble
+                self._ends_of_paused = {}
+        ends = {at: self._consumer.get_watermark_offsets(TopicPartition(*at), cached=True)[1] for at in self.owned}
+        ends |= {at: end for at, end in self._ends_of_paused.items() if at in paused}
+        return {at: end for at, end in ends.items() if end >= 0}
+
+    def is_paused(self, at: tuple[str, int]) -> bool:
+        return self._paused or at in self._ahead
 
     def pause_only(self, ahead: Iterable[tuple[str, int]]) -> None:
         """Pause these partitions, and no others."""

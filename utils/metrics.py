@@ -1,11 +1,51 @@
-"""What the worker counts. Plain numbers: the loop adds, whoever asks reads."""
+"""What the worker counts and times. Plain numbers: the worker adds, whoever asks reads. No Prometheus, no clock."""
 
-from dataclasses import asdict, dataclass
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Seconds: the upper bounds of a histogram's buckets."""
+
+
+class Histogram:
+    """How long something took, counted by upper bound. Any thread adds, any thread reads."""
+
+    __slots__ = ("_counts", "_lock", "_sum")
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(BOUNDS) + 1)
+        self._sum = 0.0
+        self._lock = threading.Lock()
+
+    def add(self, seconds: float) -> None:
+        self.add_batch(1, seconds, (seconds,))
+
+    def add_batch(self, number: int, seconds: float, slow: Sequence[float] = ()) -> None:
+        """`number` of them took `seconds` together. Those not in `slow` took at most `BOUNDS[0]` each.
+
+        So a batch of calls that are too fast to be worth two looks at the clock each costs one.
+        """
+        with self._lock:
+            self._sum += seconds
+            self._counts[0] += number - len(slow)
+            for each in slow:
+                self._counts[bisect_left(BOUNDS, each)] += 1
+
+    def read(self) -> tuple[list[int], float]:
+        """How many took up to each bound, cumulated, at last how many there were; and the sum of their seconds."""
+        with self._lock:
+            counts, total = list(self._counts), self._sum
+        for index in range(1, len(counts)):
+            counts[index] += counts[index - 1]
+        return counts, total
 
 
 @dataclass(slots=True)
 class Counters:
-    """Records unless said otherwise, since the start of the process."""
+    """Records unless said otherwise, since the start of the process. utils/prometheus.py exports them."""
 
     read: int = 0
     skipped: int = 0  # finished by an earlier commit
@@ -24,5 +64,20 @@ class Counters:
     rebalances: int = 0
     restarts: int = 0
 
+    read_from: Counter[str] = field(default_factory=Counter)  # by topic
+    evicted_without: Counter[str] = field(
+        default_factory=Counter
+    )  # groups, by what they lacked: topics, comma separated
+    process_time: Histogram = field(default_factory=Histogram)
+    commit_time: Histogram = field(default_factory=Histogram)
+
+    def count_evicted(self, missing: Iterable[Sequence[str]]) -> None:
+        """Groups were given up: the topics that each lacked."""
+        without = Counter(map(",".join, missing))
+        self.evicted += without.total()
+        self.evicted_without.update(without)
+
     def as_dict(self) -> dict[str, int]:
-        return asdict(self)
+        """The plain numbers by name."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, int)}

@@ -50,6 +50,7 @@ class PartitionOffsets:
         "gone",
         "joined_with",
         "loaded_end",
+        "map_characters",
         "partition",
         "position",
         "shed",
@@ -74,6 +75,7 @@ class PartitionOffsets:
         self.base = self.position = start
         self._loaded = loaded
         self.loaded_end = start + len(loaded.states) if loaded else start  # below it the map that was loaded speaks
+        self.map_characters = 0  # of the last map that was made for a commit
         self.gone = 0  # how many were waiting to be read again and are not in the log any more
         self.shed = 0  # how many offsets were read, not kept, and must be read again
         self.shed_since: int | None = None  # the first drop since reading was last set back, by its number
@@ -198,7 +200,9 @@ class PartitionOffsets:
             oldest_ms = min(oldest_ms, self._loaded.oldest_ms)
         states = bytes(self._states.translate(_AS_UNFINISHED) if self.shed else self._states)
         offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, states, self.joined_with)
-        return CommitPoint(self.topic, self.partition, lowest, offset_map.encode())
+        metadata = offset_map.encode()
+        self.map_characters = len(metadata)
+        return CommitPoint(self.topic, self.partition, lowest, metadata)
 
 
 class CommitPoint(NamedTuple):

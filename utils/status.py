@@ -1,27 +1,41 @@
-"""What the worker tells over HTTP: /health/live and /health/ready. Reads plain values; the loop never waits for it.
+"""What the worker tells over HTTP: /health/live, /health/ready, and the pages that it is given. Reads plain values.
 
 Imports the standard library only, so that the container's health check (`python -m utils.status`) costs little.
 """
 
 import json
+import logging
 import os
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from utils.view import View
 
 STALLED = 60.0  # seconds without a turn of the loop after which the worker counts as dead
+SLOW_CLIENT = 10.0  # seconds that a request may take to arrive
+TICK = 5.0  # seconds
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class Health:
-    """Written by the loop, read by whoever asks."""
+    """Where the loop and those who ask meet: it writes, and answers between two steps; they read, and ask."""
 
     turned_at: float | None = None  # when the loop last turned; None: it has not begun, or begins again after a failure
     joined: bool = False  # the group has told which partitions are ours
+    view: "View | None" = None  # of the latest worker; for its thread only
+    _questions: deque[Callable[[], None]] = field(default_factory=deque)
 
     def is_live(self, now: float) -> bool:
         """Whether the loop turns. Waiting for Kafka or the database is no death: a restart would not cure it."""
@@ -31,35 +45,130 @@ class Health:
         """Whether records are being read, or would be if there were any."""
         return self.joined and self.turned_at is not None and self.is_live(now)
 
+    def turn(self, now: float) -> None:
+        """Told by the loop at each turn, on its thread: the moment to answer."""
+        self.turned_at = now
+        while self._questions:
+            self._questions.popleft()()
 
-def serve(health: Health, host: str, port: int, clock: Callable[[], float] = time.monotonic) -> ThreadingHTTPServer:
-    """Answer requests in a daemon thread; `server_port` of the result is the port. Raises OSError if it is taken."""
+    def ask(self, question: Callable[["View"], T], timeout: float) -> T | None:
+        """The answer, which the loop's thread gives. None: no worker runs, or it is busy for longer than `timeout` s.
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answers = {"/health/live": health.is_live, "/health/ready": health.is_ready}
-            answer = answers.get(self.path)
-            if answer is None:
-                self._answer(404, {"paths": list(answers)})
-            else:
-                well = answer(clock())
-                self._answer(200 if well else 503, {self.path.rpartition("/")[2]: well})
+        What the question raises is raised here; the loop goes on.
+        """
+        answers: SimpleQueue[T | Exception] = SimpleQueue()
 
-        def _answer(self, status: int, content: object) -> None:
-            body = json.dumps(content).encode() + b"\n"
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+        def answer() -> None:
+            try:
+                if self.view:
+                    answers.put(question(self.view))
+            except Exception as error:
+                answers.put(error)
 
-        def log_message(self, format: str, *arguments: object) -> None:
-            """A probe every few seconds is no news."""
+        if self.turned_at is None:
+            return None
+        self._questions.append(answer)
+        try:
+            answered = answers.get(timeout=timeout)
+        except Empty:
+            return None
+        if isinstance(answered, Exception):
+            raise answered
+        return answered
 
-    server = ThreadingHTTPServer((host, port), Handler)
-    server.daemon_threads = True
+
+class Answer(NamedTuple):
+    content_type: str
+    body: bytes
+    policy: str = "default-src 'none'"  # Content-Security-Policy
+    status: int = 200
+
+
+Page = Callable[[Mapping[str, str]], Answer]  # of the query's fields
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, pages: Mapping[str, Page], tick: Callable[[], None]) -> None:
+        super().__init__((host, port), _Handler)
+        self.pages = pages
+        self._tick = tick
+        self._next_tick = 0.0
+
+    def service_actions(self) -> None:
+        """Called by serve_forever() twice a second."""
+        if time.monotonic() >= self._next_tick:
+            self._next_tick = time.monotonic() + TICK
+            self._tick()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    timeout = SLOW_CLIENT
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        page = self.server.pages.get(path, self._not_found)
+        try:
+            answer = page(dict(urllib.parse.parse_qsl(query)))
+        except Exception:  # of a page, never of the worker: it goes on
+            logging.getLogger("consumer").exception("page failed", extra={"path": path})
+            answer = _json(500, {"error": "the log tells"})
+        self._answer(answer)
+
+    def _not_found(self, _query: Mapping[str, str]) -> Answer:
+        return _json(404, {"paths": list(self.server.pages)})
+
+    def _answer(self, answer: Answer) -> None:
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Content-Security-Policy", f"{answer.policy}; base-uri 'none'; frame-ancestors 'none'")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    def version_string(self) -> str:
+        return "consumer"
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """A probe every few seconds is no news."""
+
+
+def serve(
+    health: Health,
+    host: str,
+    port: int,
+    pages: Mapping[str, Page] | None = None,
+    tick: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Server:
+    """Answer requests in daemon threads; `server_port` of the result is the port. Raises OSError if it is taken.
+
+    `tick` is called every few seconds, from a thread of the server.
+    """
+
+    def probe(name: str, answer: Callable[[float], bool]) -> Page:
+        def page(_query: Mapping[str, str]) -> Answer:
+            well = answer(clock())
+            return _json(200 if well else 503, {name: well})
+
+        return page
+
+    probes = {"/health/live": probe("live", health.is_live), "/health/ready": probe("ready", health.is_ready)}
+    server = Server(host, port, {**probes, **(pages or {})}, tick)
     threading.Thread(target=server.serve_forever, name="status", daemon=True).start()
     return server
+
+
+def _json(status: int, content: object) -> Answer:
+    return Answer("application/json", json.dumps(content).encode() + b"\n", status=status)
 
 
 def check(port: str) -> int:

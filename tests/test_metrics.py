@@ -1,0 +1,43 @@
+"""Counters and histograms: plain numbers that add up."""
+
+from utils.metrics import BOUNDS, Counters, Histogram
+
+
+def test_a_histogram_counts_by_upper_bound_and_cumulates() -> None:
+    histogram = Histogram()
+    for seconds in (0.0005, 0.001, 0.002, 70.0):
+        histogram.add(seconds)
+    counts, total = histogram.read()
+    assert counts[:2] == [2, 3]
+    assert counts[-2:] == [3, 4]
+    assert len(counts) == len(BOUNDS) + 1
+    assert total == 70.0035
+
+
+def test_a_batch_needs_a_time_of_its_own_only_for_what_was_slow() -> None:
+    histogram = Histogram()
+    histogram.add_batch(100, 0.3, slow=[0.2])
+    counts, total = histogram.read()
+    assert counts[0] == 99
+    assert counts[BOUNDS.index(0.1)] == 99
+    assert counts[BOUNDS.index(0.25)] == counts[-1] == 100
+    assert total == 0.3
+
+
+def test_reading_a_histogram_twice_changes_nothing() -> None:
+    histogram = Histogram()
+    histogram.add(0.3)
+    assert histogram.read() == histogram.read()
+
+
+def test_what_was_given_up_is_counted_by_what_was_missing() -> None:
+    counters = Counters()
+    counters.count_evicted([["b"], ["b"], ["a", "c"]])
+    assert counters.evicted == 3
+    assert counters.evicted_without == {"b": 2, "a,c": 1}
+
+
+def test_the_plain_numbers_go_into_a_log_line() -> None:
+    logged = Counters(read=3).as_dict()
+    assert logged["read"] == 3
+    assert set(map(type, logged.values())) == {int}
