@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import hypothesis
 import pytest
 
 from tests.services.databases import DatabaseServer, mysql_server, postgresql_server, scratch_database
@@ -28,6 +29,12 @@ SERVICES = {
     "postgresql": "PostgreSQL",
     "sqlite": "SQLite",
 }
+# How fast this machine is at the moment says nothing about the code.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
+
 STARTED = pytest.StashKey[dict[str, str]]()
 
 
