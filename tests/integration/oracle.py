@@ -79,7 +79,9 @@ class Oracle:
     """The ledger, and what has been seen since."""
 
     topics_input: tuple[str, ...]
-    half: list[str] = field(default_factory=list)
+    _suspects: list[tuple[str, bytes | None]] = field(default_factory=list)
+    """Results that were not whole when they were read. A ledger is written as the broker acknowledges what was sent,
+    and a result may be read before that: so they are looked at again when it comes to the verdict."""
 
     def __post_init__(self) -> None:
         self._offsets: dict[Partition, dict[int, str | None]] = {}
@@ -117,12 +119,14 @@ class Oracle:
         """A result has been read. It must be the fragments of its id, one of each input topic, and nothing else."""
         id = (key or b"").decode()
         self._results[id] += 1
+        if not self._is_whole(id, value):
+            self._suspects.append((id, value))
+
+    def _is_whole(self, id: str, value: bytes | None) -> bool:
         message = _decode(value or b"null")
         content = message.get("content") if isinstance(message, dict) else None
-        if not isinstance(content, dict) or str(message.get("id")) != id or not self._is_whole(id, content):
-            self.half.append(f"{id}: {(value or b'')[:300]!r}")
-
-    def _is_whole(self, id: str, content: dict[str, object]) -> bool:
+        if not isinstance(content, dict) or str(message.get("id")) != id:
+            return False
         named = {key: value for key, value in content.items() if not key.startswith("pad ")}
         return named.keys() == self._times_sent.keys() and all(
             value in {f"{topic}/{id}/{version}" for version in range(self._times_sent[topic][id])}
@@ -132,7 +136,7 @@ class Oracle:
     def forget_results(self) -> None:
         """The outputs are going to be read once more from their beginning."""
         self._results.clear()
-        self.half.clear()
+        self._suspects.clear()
 
     @property
     def results(self) -> Mapping[str, int]:
@@ -156,7 +160,7 @@ class Oracle:
             results=self._results.total(),
             lost=sorted(self.missing() - set(given_up)),
             twice=sorted(id for id, number in self._results.items() if number > 1),
-            half=list(self.half),
+            half=[f"{id}: {(value or b'')[:300]!r}" for id, value in self._suspects if not self._is_whole(id, value)],
             overtaken=list(self._overtaken(commits or {}, given_up)),
         )
 

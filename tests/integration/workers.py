@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -64,12 +64,14 @@ def eventually(condition: Callable[[], T | None], what: str, seconds: float = SE
 class Worker:
     """One process of a worker. Its log, a file of JSON lines, is kept; it ends with the process that started it."""
 
-    def __init__(self, program: Path, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, program: Path, environment: Mapping[str, str], log: Path, main: Sequence[str] = ("main.py",)
+    ) -> None:
         self.log = log
         tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                [*tied, sys.executable, "main.py"],
+                [*tied, sys.executable, *main],
                 cwd=program,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -179,10 +181,10 @@ class Job(AbstractContextManager["Job"]):
         columns = (",".join(self.topics_input), ",".join(self.topics_output), self.broker.bootstrap)
         save(database, Row.validated(self.name, *columns))
 
-    def start(self, **environment: str) -> Worker:
-        """One more worker."""
+    def start(self, *, main: Sequence[str] = ("main.py",), **environment: str) -> Worker:
+        """One more worker; `main`: what the interpreter is told to run."""
         log = self._directory / f"{self.name}-{len(self.workers)}.log"
-        self.workers.append(Worker(self._program, {**self.whole_environment(), **environment}, log))
+        self.workers.append(Worker(self._program, {**self.whole_environment(), **environment}, log, main))
         return self.workers[-1]
 
     def whole_environment(self) -> dict[str, str]:
@@ -359,6 +361,7 @@ def feeder(broker: KafkaBroker) -> Producer:
         {
             "bootstrap.servers": broker.bootstrap,
             "partitioner": "murmur2_random",
+            "enable.idempotence": True,  # a broker that restarts must not have a record twice
             "linger.ms": 5,
             "queue.buffering.max.messages": 500_000,
             "log_level": 0,

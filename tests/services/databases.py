@@ -38,10 +38,14 @@ PASSWORD = "only-for-tests"
 
 @dataclass(frozen=True, slots=True)
 class DatabaseServer:
-    """A running server; the user in `url` may create databases. `description`: product, version, how it was found."""
+    """A running server; the user in `url` may create databases. `description`: product, version, how it was found.
+
+    `process`: a server of our own, which a test may stop and start.
+    """
 
     url: URL
     description: str
+    process: ServerProcess | None = None
 
 
 def mysql_server() -> AbstractContextManager[DatabaseServer]:
@@ -105,7 +109,7 @@ def _mariadb() -> Iterator[DatabaseServer]:
             log=home / "log",
         )
         with running(process):
-            yield DatabaseServer(url, _describe(url, server))
+            yield DatabaseServer(url, _describe(url, server), process)
 
 
 @contextmanager
@@ -130,7 +134,7 @@ def _postgresql() -> Iterator[DatabaseServer]:
             stop_signal=signal.SIGINT,  # SIGTERM would wait for the tests' connections
         )
         with running(process):
-            yield DatabaseServer(url, _describe(url, server))
+            yield DatabaseServer(url, _describe(url, server), process)
 
 
 def _binary(name: str) -> str:

@@ -1,0 +1,53 @@
+"""`python -m tests.chaos --minutes 20`: every fault against real Kafka, and a table of what it did.
+
+Each fault has topics, a consumer and a ledger of its own, and an equal share of the time, in each of the modes. Ends
+with 1 where anything was lost, half, twice (exactly once), committed too early, or where a worker ended by itself.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.rounds import HEADER, play
+from tests.services.kafka import JavaBroker
+from tests.services.processes import running
+
+MODES = ["exactly_once", "at_least_once"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=20, help="in all; a fault that takes longer is seen through")
+    parser.add_argument("--mode", choices=MODES, action="append", help="default: both")
+    parser.add_argument("--fault", default="", help="only those with this in their name")
+    parser.add_argument("--most", type=int, default=1_000_000, help="times that a fault is played")
+    parser.add_argument("--seed", type=int, default=random.randrange(10_000))
+    parser.add_argument("--keep", type=Path, help="a directory for the workers' logs; default: they are not kept")
+    options = parser.parse_args()
+    rounds = [
+        (fault, mode)
+        for mode in options.mode or MODES
+        for fault in FAULTS
+        if options.fault in fault.name and fault.only in {"", mode}
+    ]
+    seconds = options.minutes * 60 / len(rounds)
+    print(f"seed {options.seed}, {len(rounds)} rounds of {seconds:.0f} s")
+    print(HEADER, flush=True)
+    bad = 0
+    with tempfile.TemporaryDirectory(prefix="chaos-") as temporary, running(JavaBroker()) as broker:
+        directory = options.keep or Path(temporary)
+        directory.mkdir(parents=True, exist_ok=True)
+        for fault, mode in rounds:
+            line = play(fault, broker, mode, directory, options.seed, seconds, options.most)
+            print(line, flush=True)
+            for problem in line.problems:
+                print(f"    {problem}", flush=True)
+            bad += bool(line.problems)
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

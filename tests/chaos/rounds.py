@@ -1,0 +1,73 @@
+"""A round: one fault, again and again for a time, on a stage of its own; then the verdict, as a line of the table."""
+
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.faults import Fault
+from tests.integration.oracle import Verdict
+from tests.services.kafka import KafkaBroker
+
+HEADER = (
+    f"{'fault':38} {'delivery':13} {'times':>5} {'ids':>7} {'lost':>5} {'twice':>6} {'half':>5}"
+    f" {'overtaken':>9} {'open':>4}  seconds until new results (median, longest)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one fault did. `str()` of it is the line of the table; `problems` are what must not be, as text."""
+
+    fault: str
+    delivery: str
+    times: int
+    verdict: Verdict
+    open_transactions: int
+    seconds: str
+    problems: list[str]
+
+    def __str__(self) -> str:
+        found = self.verdict
+        counts = f"{len(found.lost):5} {len(found.twice):6} {len(found.half):5} {len(found.overtaken):9}"
+        line = f"{self.fault:38} {self.delivery:13} {self.times:5} {found.complete:7} {counts}"
+        return f"{line} {self.open_transactions:4}  {self.seconds}"
+
+
+def play(
+    fault: Fault,
+    broker: KafkaBroker,
+    delivery: str,
+    directory: Path,
+    seed: int,
+    seconds: float,
+    most: int = 1_000_000,
+) -> Line:
+    """The fault, at least once and at most `most` times, until the time is up."""
+    with fault.stage(broker, delivery, directory, random.Random(seed)) as stage:
+        stage.feed()
+        stage.start(fault.workers)
+        for worker in stage.workers:
+            worker.is_assigned()
+        stage.pass_time(1)
+        until = time.monotonic() + seconds
+        while stage.faults == 0 or (time.monotonic() < until and stage.faults < most):
+            fault.play(stage)
+        verdict = stage.finish(lag=not fault.destroys)
+        return Line(
+            fault.name,
+            delivery,
+            stage.faults,
+            verdict,
+            stage.open_transactions(),
+            stage.times(),
+            problems(verdict, once=delivery == "exactly_once" and not fault.destroys) + stage.ended,
+        )
+
+
+def problems(verdict: Verdict, *, once: bool) -> list[str]:
+    try:
+        verdict.require(once=once)
+    except AssertionError as error:
+        return [str(error)]
+    return []
