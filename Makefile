@@ -11,7 +11,7 @@ WHEELS_PYTHON ?= 3.13
 WHEELS_ARCHITECTURES ?= $(shell uname -m)
 MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinux_2_28 manylinux_2_34
 
-.PHONY: help setup demo test check simulate mutants bench image-check wheels lock
+.PHONY: help setup demo test check simulate mutants chaos recovery bench image-check wheels lock
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -34,6 +34,12 @@ simulate: setup  ## runs N=… schedules of the simulation (2,000)
 
 mutants: setup  ## runs the simulation against bugs planted on purpose, each of which it must find
 	$(PYTHON) -m tests.simulation.mutants
+
+chaos: setup  ## plays every fault on real Kafka for MINUTES=… (20) in all; MODE=exactly_once or at_least_once
+	$(PYTHON) -m tests.chaos --minutes $(or $(MINUTES),20) --mode "$(MODE)" $(ARGS)
+
+recovery: setup  ## measures how long new results take after the end of a worker
+	$(PYTHON) -m tests.chaos.recovery $(ARGS)
 
 bench: setup  ## measures the worker against a bare loop
 	$(PYTHON) -m bench.run $(ARGS)

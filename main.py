@@ -169,7 +169,8 @@ def work(settings: Settings, row: Row, stopping: threading.Event, watch: Watch |
 def supervise(build: Callable[[], Worker], counters: Counters, stopping: threading.Event) -> None:
     """Crash-only: after a failure a new worker goes on from the last commit. Raises after a few failures in a row.
 
-    A ConfigError is raised at once: no restart can cure it.
+    A ConfigError is raised at once: no restart can cure it, or, beside a worker with the same GROUP_INSTANCE_ID, it would
+    drive that one out, which then would do the same.
     """
     failures = 0
     while not stopping.is_set():
@@ -179,6 +180,8 @@ def supervise(build: Callable[[], Worker], counters: Counters, stopping: threadi
         except ConfigError:
             raise
         except Exception as error:
+            if kafka.is_replaced(error):
+                raise ConfigError([kafka.REPLACED]) from error
             failures = 1 if counters.commits > commits else failures + 1
             if failures > RESTARTS:
                 raise

@@ -13,7 +13,7 @@ from utils.messages import Result
 from utils.metrics import Histogram
 from utils.offsets import CommitPoint
 
-_TRANSACTION = 8.0  # seconds that one step of a transaction may take; less than transaction.timeout.ms
+_TRANSACTION = 8.0  # seconds that one step of a transaction may block; less than the session time-out
 _SETTLE = 0.05  # seconds that one step of the loop waits for acknowledgements
 
 _COMMIT_AGAIN = {

@@ -19,6 +19,7 @@ Properties = Mapping[str, Any]
 QUIET = 10.0  # seconds until the same kind of trouble with a broker is logged again
 _said: dict[str, float] = {}
 SESSION_TIMEOUT_MS = 10_000  # after this time the partitions of a dead worker go to others
+TRANSACTION_TIMEOUT_MS = 2_000  # and its open transaction, which hides what comes behind it, is aborted
 
 # ---------------------------------------------------------------- Properties.
 
@@ -119,14 +120,16 @@ def producer(
 ) -> Producer:
     """The producer of results: idempotent, keys spread as Java's clients do (murmur2), only failures reported.
 
-    With `transactional_id` it works in transactions, which the broker aborts as soon as it misses a dead member: one
-    that is open for longer would hide all later results of these topics.
+    With `transactional_id` it works in transactions. One that a dead worker has left open keeps its offsets from the
+    next owner, and all later results from whoever reads them committed. The broker looks for such only every 10 s
+    (`transaction.abort.timed.out.transaction.cleanup.interval.ms`), so they must be over their time early.
     """
-    session = int(properties.get("session.timeout.ms", SESSION_TIMEOUT_MS))
     transactional: dict[str, Any] = {}
     if transactional_id:
-        transactional = {"transactional.id": transactional_id, "transaction.timeout.ms": session}
-        transactional["message.timeout.ms"] = session
+        session = int(properties.get("session.timeout.ms", SESSION_TIMEOUT_MS))
+        timeout = int(properties.get("transaction.timeout.ms", min(session, TRANSACTION_TIMEOUT_MS)))
+        transactional = {"transactional.id": transactional_id, "transaction.timeout.ms": timeout}
+        transactional["message.timeout.ms"] = timeout
     return Producer(
         {
             "linger.ms": 5,
@@ -187,6 +190,25 @@ def explain(error: KafkaError) -> Trouble:
     if error.retriable() and not error.fatal():
         return Trouble(heals=True, line=f"Kafka is not ready ({reason})")
     return Trouble(heals=False, line=f"Kafka: {error.name()} ({reason})")
+
+
+REPLACED = (
+    "GROUP_INSTANCE_ID: another worker of this group has the same one and has taken this one's place;"
+    " give each worker its own, such as the name of its pod"
+)
+_FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
+
+
+def is_replaced(error: BaseException | None) -> bool:
+    """Whether this came of a worker with our GROUP_INSTANCE_ID: joining again would drive that one out, and so on.
+
+    By the text, for a fatal error of the client carries no other code than its own.
+    """
+    while error is not None:
+        if isinstance(error, KafkaException) and _FENCED in error.args[0].str():
+            return True
+        error = error.__cause__
+    return False
 
 
 def plain(reason: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.chaos.faults import FAULTS
 from tests.chaos.rounds import HEADER, play
+from tests.chaos.stage import RATE
 from tests.services.kafka import JavaBroker
 from tests.services.processes import running
 
@@ -21,17 +22,19 @@ MODES = ["exactly_once", "at_least_once"]
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--minutes", type=float, default=20, help="in all; a fault that takes longer is seen through")
-    parser.add_argument("--mode", choices=MODES, action="append", help="default: both")
+    parser.add_argument("--mode", choices=["", *MODES], default="", help="default: both")
     parser.add_argument("--fault", default="", help="only those with this in their name")
     parser.add_argument("--most", type=int, default=1_000_000, help="times that a fault is played")
+    parser.add_argument("--rate", type=float, default=RATE, help="ids a second; each is two messages")
+    parser.add_argument("--pause", type=float, default=3, help="seconds between random faults, on an average")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
     parser.add_argument("--keep", type=Path, help="a directory for the workers' logs; default: they are not kept")
     options = parser.parse_args()
     rounds = [
         (fault, mode)
-        for mode in options.mode or MODES
+        for mode in MODES
         for fault in FAULTS
-        if options.fault in fault.name and fault.only in {"", mode}
+        if options.fault in fault.name and fault.only in {"", mode} and options.mode in {"", mode}
     ]
     seconds = options.minutes * 60 / len(rounds)
     print(f"seed {options.seed}, {len(rounds)} rounds of {seconds:.0f} s")
@@ -41,7 +44,9 @@ def main() -> int:
         directory = options.keep or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
         for fault, mode in rounds:
-            line = play(fault, broker, mode, directory, options.seed, seconds, options.most)
+            chance = random.Random(f"{options.seed} {fault.name}")
+            pace = {"rate": options.rate, "pause": options.pause}
+            line = play(fault, broker, mode, directory, chance, seconds, options.most, **pace)
             print(line, flush=True)
             for problem in line.problems:
                 print(f"    {problem}", flush=True)

@@ -4,6 +4,7 @@ import random
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.faults import Fault
 from tests.integration.oracle import Verdict
@@ -39,20 +40,24 @@ def play(
     broker: KafkaBroker,
     delivery: str,
     directory: Path,
-    seed: int,
+    chance: random.Random,
     seconds: float,
     most: int = 1_000_000,
+    **options: Any,
 ) -> Line:
-    """The fault, at least once and at most `most` times, until the time is up."""
-    with fault.stage(broker, delivery, directory, random.Random(seed)) as stage:
+    """The fault, at least once and at most `most` times, until the time is up. `options` are those of the stage."""
+    with fault.stage(broker, delivery, directory, chance, **options) as stage:
         stage.feed()
         stage.start(fault.workers)
         for worker in stage.workers:
             worker.is_assigned()
         stage.pass_time(1)
         until = time.monotonic() + seconds
-        while stage.faults == 0 or (time.monotonic() < until and stage.faults < most):
-            fault.play(stage)
+        try:
+            while stage.faults == 0 or (time.monotonic() < until and stage.faults < most):
+                fault.play(stage)
+        except AssertionError as error:
+            stage.ended.append(str(error))
         verdict = stage.finish(lag=not fault.destroys)
         return Line(
             fault.name,

@@ -1,0 +1,53 @@
+"""What the clients' errors mean."""
+
+import threading
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from config import ConfigError
+from framework import Worker
+from main import supervise
+from utils.delivery import DeliveryFailed
+from utils.kafka import is_replaced
+from utils.metrics import Counters
+
+FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID)
+FATAL = KafkaError(KafkaError._FATAL, f"Fatal error: {FENCED.str()}: OffsetCommit failed: {FENCED.str()}")  # as seen
+
+
+def aborted(reason: KafkaError) -> DeliveryFailed:
+    error = DeliveryFailed("transaction aborted")
+    error.__cause__ = KafkaException(reason)
+    return error
+
+
+@pytest.mark.parametrize("error", [KafkaException(FENCED), KafkaException(FATAL), aborted(FENCED)])
+def test_a_worker_is_replaced_when_a_client_says_so_in_whatever_way(error: Exception) -> None:
+    assert is_replaced(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KafkaException(KafkaError(KafkaError._FENCED)),  # also a transaction that took too long ends so
+        KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID)),
+        aborted(KafkaError(KafkaError._FENCED)),
+        ValueError("group.instance.id"),
+        None,
+    ],
+)
+def test_no_other_error_means_that_a_worker_is_replaced(error: Exception | None) -> None:
+    assert not is_replaced(error)
+
+
+def test_a_replaced_worker_does_not_start_again() -> None:
+    built: list[None] = []
+
+    def build() -> Worker:
+        built.append(None)
+        raise aborted(FENCED)
+
+    with pytest.raises(ConfigError, match="GROUP_INSTANCE_ID"):
+        supervise(build, Counters(), threading.Event())
+    assert len(built) == 1
