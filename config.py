@@ -28,6 +28,7 @@ MESSAGE_TIMEOUT = 60.0  # seconds that a message waits for its mates on the othe
 DELIVERY = "at_least_once"  # or exactly_once
 COMMIT_INTERVAL = 0.1  # seconds between two commits; with exactly_once also the most that a result waits
 MAX_PENDING_BYTES = 268_435_456  # bytes of messages held in memory: waiting, in process() and not yet committed
+DLQ_TOPIC = "<consumer_name>-dlq"  # where what fails is kept; empty: nowhere, it is logged and discarded
 GROUP_INSTANCE_ID = ""  # a name that stays with this instance over restarts (static membership); empty: dynamic
 HTTP_HOST = "127.0.0.1"  # where /health/live and /health/ready are answered; 0.0.0.0: for all (the container's way)
 HTTP_PORT = 0  # 0: any free port, which the log names
@@ -168,6 +169,14 @@ class Settings:
     delivery: str = setting(DELIVERY, one_of("at_least_once", "exactly_once"))
     commit_interval: float = setting(COMMIT_INTERVAL, seconds(above=0))
     max_pending_bytes: int = setting(MAX_PENDING_BYTES, whole("number of bytes", least=1))
+    dlq_topic: str = setting(
+        DLQ_TOPIC,
+        text(
+            r"([A-Za-z0-9._-]|<consumer_name>){0,249}",
+            "the name of a topic, in which <consumer_name> stands for that of this consumer, or empty",
+        ),
+        empty=True,
+    )
     group_instance_id: str = setting(GROUP_INSTANCE_ID, text(), empty=True)
     http_host: str = setting(HTTP_HOST, text(), row=False)
     http_port: int = setting(HTTP_PORT, whole("number", least=0, most=65535), row=False)
@@ -213,6 +222,11 @@ class Settings:
         sources = {**self.sources, **dict.fromkeys([key.upper() for key in values] + list(kafka), "row")}
         warnings = (*self.warnings, *_near_misses(content, [*names, "kafka"]))
         return replace(self, **values, kafka={**self.kafka, **kafka}, sources=sources, warnings=warnings)
+
+    @property
+    def dead_letters(self) -> str:
+        """The topic of dead letters; empty: there is none."""
+        return self.dlq_topic.replace("<consumer_name>", self.consumer_name)
 
     def url(self) -> URL:
         """Where the row is: DATABASE_URL, else MySQL by DB_HOST and the others."""

@@ -15,9 +15,10 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from utils.aggregator import Aggregator, Group
 from utils.delivery import Delivery
 from utils.executor import Executor, Outcome
+from utils.failures import Failures
 from utils.intake import Intake, Record
 from utils.logger import logger
-from utils.messages import Fragment, InvalidMessage, read_ids
+from utils.messages import Fragment, read_ids
 from utils.metrics import Counters
 from utils.offsets import MAX_METADATA, CommitPoint, PartitionOffsets
 from utils.overflow import Overflow
@@ -29,7 +30,6 @@ BUSY = 0.02  # seconds that a step waits for process() before it polls again
 HELD_BACK = 5.0  # seconds until a commit whose map did not fit is tried again
 MAX_IN_FLIGHT = 20_000  # groups in process() or waiting for their commit, before the worker stops reading
 EVICT_EVERY = 0.5  # seconds
-EXAMPLES = 10  # ids that a log line names at most
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
@@ -44,6 +44,7 @@ class Worker:
     consumer: Consumer
     intake: Intake
     delivery: Delivery
+    failures: Failures
     executor: Executor
     locate: Callable[[Consumer, Sequence[TopicPartition]], list[PartitionOffsets]]
     """Where to read on in these partitions. Raises KafkaException, ConfigError."""
@@ -114,20 +115,22 @@ class Worker:
 
     def _receive(self, records: list[Record]) -> list[Group]:
         """Records into the dict; returns the groups that are complete now."""
-        now, aggregator, overflow, complete = self.clock(), self._aggregator, self._overflow, []
+        now, aggregator, overflow, topic_index = self.clock(), self._aggregator, self._overflow, self._topic_index
+        complete: list[Group] = []
+        invalid: list[Outcome] = []
         self._dirty = self._dirty or bool(records)
         records, offsets, partitions = self.intake.unfinished(records)
         values = [record.value() for record in records]
         for record, offset, partition, value, id in zip(
             records, offsets, partitions, values, read_ids(values), strict=True
         ):
+            fragment = Fragment(topic_index[partition.topic], partition, offset, value or b"", record.headers())
             if not isinstance(id, str):
-                self._reject(partition, offset, id)
+                invalid.append(self.failures.invalid(fragment, record.key(), id))
                 continue
             if aggregator.bytes >= overflow.room and not aggregator.waits(id):  # a mate of one that waits has room
                 overflow.drop(partition, offset, now)
                 continue
-            fragment = Fragment(self._topic_index[partition.topic], partition, offset, value or b"")
             arrival = now if partition.is_new(offset) else self._first_arrival(record, partition, now)
             group, superseded = aggregator.add(id, fragment, arrival, overflow.drops)
             if group:
@@ -137,6 +140,7 @@ class Worker:
                 superseded.offsets.finish(superseded.offset)
             if aggregator.bytes > overflow.room:  # a group that waits has grown
                 overflow.shed(overflow.room, now, keep=id)
+        self._give_up(invalid)
         self.counters.completed += len(complete)
         return complete
 
@@ -146,27 +150,22 @@ class Worker:
             self.executor.submit(groups)
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
-        """Results on their way out. A group that failed stays unfinished: it is tried again after a restart."""
-        failed = [outcome for outcome in outcomes if outcome.error]
-        done = [outcome for outcome in outcomes if not self._has_failed(outcome)] if failed else outcomes
-        sizes = [len(outcome.results) for outcome in done if not outcome.error]
+        """Results, and dead letters in place of those that failed, on their way out."""
+        sizes = [len(outcome.results) for outcome in outcomes if not outcome.error]
+        if len(sizes) < len(outcomes):
+            outcomes = [self.failures.failed(outcome) if outcome.error else outcome for outcome in outcomes]
         self.counters.results += sum(sizes)
         self.counters.filtered += sizes.count(0)
-        if done:
-            self.delivery.send(done)
+        if outcomes:
+            self.delivery.send(outcomes)
             self._dirty = True
 
-    def _has_failed(self, outcome: Outcome) -> bool:
-        """Whether process() failed. What turned out to be no valid message only when it was joined is done with."""
-        if isinstance(outcome.error, InvalidMessage):
-            self.counters.invalid += len(outcome.group.fragments)
-            logger.error("invalid message", extra={"id": outcome.group.id, "error": str(outcome.error)})
-            return False
-        if outcome.error:
-            self.counters.failed += 1
-            self._bytes_out -= outcome.group.bytes
-            logger.error("process() failed", extra={"id": outcome.group.id}, exc_info=outcome.error)
-        return outcome.error is not None
+    def _give_up(self, outcomes: list[Outcome]) -> None:
+        """What never gets to process() leaves as a result does: its offsets are finished when its letter is safe."""
+        if outcomes:
+            self._bytes_out += sum([outcome.group.bytes for outcome in outcomes])
+            self.delivery.send(outcomes)
+            self._dirty = True
 
     def _commit(self) -> None:
         """When it is due: finish what is safe, then commit every partition's offset and map in one request."""
@@ -195,24 +194,10 @@ class Worker:
             return
         enough = self.intake.waited_enough(now, self.message_timeout)
         evicted = self._aggregator.evict({(self._topic_index[at[0]], at[1]): by for at, by in enough.items()})
-        for group in evicted:
-            for fragment in group.fragments:
-                fragment.offsets.finish(fragment.offset)
         if evicted:
-            self._dirty = True
-            missing = [self._missing_topics(group) for group in evicted]
-            self.counters.count_evicted(missing)
-            examples = {group.id: topics for group, topics in zip(evicted[:EXAMPLES], missing, strict=False)}
-            facts = {"count": len(evicted), "missing_topics_by_id": examples}
-            logger.warning("incomplete messages given up", extra=facts)
+            self._give_up(self.failures.incomplete(evicted, self._missing_topics))
 
     # ------------------------------------------------------------------ what the steps are made of
-
-    def _reject(self, offsets: PartitionOffsets, offset: int, error: InvalidMessage) -> None:
-        self.counters.invalid += 1
-        offsets.finish(offset)
-        source = f"{offsets.topic}:{offsets.partition}:{offset}"
-        logger.error("invalid message", extra={"source": source, "error": str(error)})
 
     def _first_arrival(self, record: Record, partition: PartitionOffsets, now: float) -> float:
         """When a record that is read again arrived the first time: the clock of MESSAGE_TIMEOUT goes on."""

@@ -20,10 +20,12 @@ from models import Row, engine, init_db, load, ping, save
 from utils import kafka, preflight
 from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from utils.executor import Executor, SingleThread
+from utils.failures import Failures
 from utils.intake import Intake
 from utils.locator import locator
 from utils.logger import configure, logger
 from utils.metrics import Counters
+from utils.outbox import Outbox, RecordRefused, Refusals
 from utils.status import Health, serve
 from utils.watch import Watch
 from worker import process
@@ -158,10 +160,11 @@ def work(settings: Settings, row: Row, stopping: threading.Event, watch: Watch |
     counters, health = watch.counters, watch.health
     # It outlives a worker: no id may be in process() twice at once.
     executor = SingleThread(process, row.consumer_name)
+    refusals = Refusals()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     _end_in_time(stopping, settings.shutdown_timeout)
-    supervise(lambda: build_worker(settings, row, executor, counters, health, stopping), counters, stopping)
+    supervise(lambda: build_worker(settings, row, executor, counters, health, stopping, refusals), counters, stopping)
     logger.info("stopped", extra=counters.as_dict())
     return 0
 
@@ -169,8 +172,8 @@ def work(settings: Settings, row: Row, stopping: threading.Event, watch: Watch |
 def supervise(build: Callable[[], Worker], counters: Counters, stopping: threading.Event) -> None:
     """Crash-only: after a failure a new worker goes on from the last commit. Raises after a few failures in a row.
 
-    A ConfigError is raised at once: no restart can cure it, or, beside a worker with the same GROUP_INSTANCE_ID, it would
-    drive that one out, which then would do the same.
+    A ConfigError is raised at once: no restart can cure it, or, beside a worker with the same GROUP_INSTANCE_ID, it
+    would drive that one out, which then would do the same.
     """
     failures = 0
     while not stopping.is_set():
@@ -179,6 +182,9 @@ def supervise(build: Callable[[], Worker], counters: Counters, stopping: threadi
             build().run()
         except ConfigError:
             raise
+        except RecordRefused as error:  # no failure of the worker: it knows now what to do with that record
+            counters.restarts += 1
+            logger.error("starting again from the last commit", extra={"error": str(error)})
         except Exception as error:
             if kafka.is_replaced(error):
                 raise ConfigError([kafka.REPLACED]) from error
@@ -191,12 +197,19 @@ def supervise(build: Callable[[], Worker], counters: Counters, stopping: threadi
 
 
 def build_worker(
-    settings: Settings, row: Row, executor: Executor, counters: Counters, health: Health, stopping: threading.Event
+    settings: Settings,
+    row: Row,
+    executor: Executor,
+    counters: Counters,
+    health: Health,
+    stopping: threading.Event,
+    refusals: Refusals,
 ) -> Worker:
     """A worker with clients and memory of its own. Raises ConfigError for properties that the clients refuse."""
     with kafka.named_properties(settings):
         properties = kafka.client_properties(settings, row)
-        delivery = _delivery(settings, row, properties, counters)
+        failures = Failures(row.consumer_name, settings.dead_letters, counters)
+        delivery = _delivery(settings, row, properties, counters, failures, refusals)
         consumer = kafka.consumer(properties, settings, delivery.on_commit)
         locate = locator(properties, row.topics_input, settings.message_timeout, counters)
     return Worker(
@@ -208,6 +221,7 @@ def build_worker(
         consumer=consumer,
         intake=Intake(consumer, counters),
         delivery=delivery,
+        failures=failures,
         executor=executor,
         locate=locate,
         counters=counters,
@@ -216,12 +230,19 @@ def build_worker(
     )
 
 
-def _delivery(settings: Settings, row: Row, properties: Mapping[str, Any], counters: Counters) -> Delivery:
-    if settings.delivery == "at_least_once":
-        return AtLeastOnce(partial(kafka.producer, properties), row.topics_output, counters.commit_time)
-    instance = settings.group_instance_id or uuid.uuid4()
-    producer = kafka.producer(properties, transactional_id=f"{row.consumer_name}-{instance}")
-    return ExactlyOnce(producer, row.topics_output, counters.commit_time)
+def _delivery(
+    settings: Settings,
+    row: Row,
+    properties: Mapping[str, Any],
+    counters: Counters,
+    failures: Failures,
+    refusals: Refusals,
+) -> Delivery:
+    transactional = settings.delivery == "exactly_once"
+    identity = f"{row.consumer_name}-{settings.group_instance_id or uuid.uuid4()}" if transactional else ""
+    producer = partial(kafka.producer, properties, transactional_id=identity, one_by_one=refusals.one_by_one)
+    outbox = Outbox(producer, row.topics_output, failures, refusals)
+    return (ExactlyOnce if transactional else AtLeastOnce)(outbox, counters.commit_time)
 
 
 def _end_in_time(stopping: threading.Event, timeout: float) -> None:

@@ -11,12 +11,15 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from tests.builders import group
-from utils.delivery import AtLeastOnce, DeliveryFailed, ExactlyOnce
+from utils.delivery import AtLeastOnce, ExactlyOnce
 from utils.executor import Outcome
+from utils.failures import Failures
 from utils.messages import Result
+from utils.metrics import Counters
 from utils.offsets import CommitPoint
+from utils.outbox import DeliveryFailed, Outbox, Refusals
 
-Report = Callable[[KafkaError | None, object], None]
+Report = Callable[[KafkaError | None, Any], None]
 POINTS = [CommitPoint("a", 0, 5, "map of a0"), CommitPoint("b", 0, 7, "map of b0")]
 
 
@@ -34,7 +37,7 @@ class FakeProducer:
         self._report = report
         return cast(Producer, self)
 
-    def produce(self, topic: str, value: bytes, key: bytes) -> None:
+    def produce(self, topic: str, value: bytes, key: bytes, headers: object = None) -> None:
         if self.unacknowledged >= self.room:
             raise BufferError
         self.produced.append((topic, key, value))
@@ -88,7 +91,15 @@ def ids(groups: list[Any] | None) -> list[str] | None:
 
 
 def at_least_once(producer: FakeProducer, *topics: str) -> AtLeastOnce:
-    return AtLeastOnce(producer.reporting_to, topics or ("out",))
+    return AtLeastOnce(outbox(producer, *topics or ("out",)))
+
+
+def outbox(producer: "FakeProducer | FakeTransactions", *topics: str, refusals: Refusals | None = None) -> Outbox:
+    return Outbox(producer.reporting_to, topics, failures(), refusals or Refusals())
+
+
+def failures() -> Failures:
+    return Failures("consumer", "letters", Counters(), lambda: 0.0)
 
 
 def as_consumer(fake: FakeConsumer) -> Consumer:
@@ -159,7 +170,7 @@ def test_a_group_without_results_is_safe_as_soon_as_the_others_are() -> None:
 
 def test_without_output_topics_every_group_is_safe_at_once() -> None:
     producer = FakeProducer()
-    delivery = AtLeastOnce(producer.reporting_to, ())
+    delivery = AtLeastOnce(outbox(producer))
     delivery.send(outcomes("1"))
     assert ids(delivery.settle()) == ["1"]
     assert producer.produced == []
@@ -185,7 +196,7 @@ def test_a_failed_result_raises_and_its_group_is_never_safe() -> None:
     producer = FakeProducer()
     delivery = at_least_once(producer)
     delivery.send(outcomes("1", "2"))
-    producer.events.append(lambda: producer.fail(KafkaError.MSG_SIZE_TOO_LARGE))
+    producer.events.append(lambda: producer.fail(KafkaError._MSG_TIMED_OUT))
     with pytest.raises(DeliveryFailed, match=r"\w"):  # although the queue is empty now
         delivery.settle()
 
@@ -365,7 +376,11 @@ class FakeTransactions:
     def begin_transaction(self) -> None:
         self._call("begin")
 
-    def produce(self, topic: str, value: bytes, key: bytes) -> None:
+    def reporting_to(self, report: Report) -> Producer:
+        self._report = report
+        return cast(Producer, self)
+
+    def produce(self, topic: str, value: bytes, key: bytes, headers: object = None) -> None:
         if not self.room:
             raise BufferError
         self.room -= 1
@@ -405,7 +420,7 @@ class ExpelledMember(FakeMember):
 
 
 def exactly_once(producer: FakeTransactions, member: FakeMember | None = None) -> ExactlyOnce:
-    delivery = ExactlyOnce(cast(Producer, producer), ("out",))
+    delivery = ExactlyOnce(outbox(producer, "out"))
     delivery.assigned(cast(Consumer, member or FakeMember()))
     producer.calls.clear()
     return delivery
@@ -522,6 +537,6 @@ def test_exactly_once_a_full_queue_is_waited_for() -> None:
 
 
 def test_exactly_once_takes_no_assignment_without_a_generation_that_the_broker_could_fence() -> None:
-    delivery = ExactlyOnce(cast(Producer, FakeTransactions()), ("out",))
+    delivery = ExactlyOnce(outbox(FakeTransactions(), "out"))
     with pytest.raises(DeliveryFailed, match="expelled"):
         delivery.assigned(cast(Consumer, ExpelledMember()))

@@ -16,12 +16,14 @@ from config import ConfigError
 from framework import Worker
 from tests.builders import TOPIC_ID, partition_offsets
 from utils.aggregator import Group
-from utils.delivery import DeliveryFailed
+from utils.dead_letters import Letter
 from utils.executor import Outcome, attempt
+from utils.failures import Failures
 from utils.intake import Intake
 from utils.messages import Message
 from utils.metrics import Counters
 from utils.offsets import UNFINISHED, CommitPoint, OffsetMap, PartitionOffsets
+from utils.outbox import DeliveryFailed
 from utils.status import Health
 
 TIMEOUT = 60.0  # MESSAGE_TIMEOUT of all tests
@@ -66,8 +68,14 @@ class FakeMessage:
     def offset(self) -> int:
         return self.number
 
+    def key(self) -> bytes | None:
+        return None
+
     def value(self) -> bytes | None:
         return self.content
+
+    def headers(self) -> None:
+        return None
 
     def error(self) -> KafkaError | None:
         return self.failure
@@ -167,6 +175,7 @@ class FakeDelivery:
         self._clock = clock
         self._sent: list[Outcome] = []
         self.sent: list[tuple[bytes, Any]] = []
+        self.letters: list[Letter] = []
         self.commits: list[list[CommitPoint]] = []
         self.commits_in_revoke: list[list[CommitPoint]] = []
         self.slow = False
@@ -185,6 +194,7 @@ class FakeDelivery:
 
     def send(self, outcomes: list[Outcome]) -> None:
         self._sent += outcomes
+        self.letters += [outcome.letter for outcome in outcomes if outcome.letter]
         self.sent += [(result.key, json.loads(result.value)) for outcome in outcomes for result in outcome.results]
 
     def settle(self) -> list[Group] | None:
@@ -275,6 +285,7 @@ class Bench:
             consumer=cast(Consumer, self.consumer),
             intake=Intake(cast(Consumer, self.consumer), self.counters, self.clock),
             delivery=self.delivery,
+            failures=Failures("consumer", "letters", self.counters, self.clock.wall),
             executor=self.executor,
             locate=self.locate,
             counters=self.counters,
@@ -457,7 +468,9 @@ def test_a_replaced_fragment_is_counted_and_finished() -> None:
     assert bench.committed() == {A0: 2, B0: 1}
 
 
-def test_a_group_whose_process_fails_stays_unfinished_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_group_whose_process_fails_leaves_as_a_dead_letter_and_the_others_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def process(message: Message, _name: str) -> object:
         if message["id"] == "2":
             raise ZeroDivisionError
@@ -469,29 +482,30 @@ def test_a_group_whose_process_fails_stays_unfinished_and_the_others_go_on(caplo
     bench.settle_down()
     assert bench.sent_ids() == ["1", "3"]
     assert bench.counters.failed == 1
-    assert (bench.waiting(A0), bench.waiting(B0)) == ([1], [1])
+    assert [(letter.key, letter.reason) for letter in bench.delivery.letters] == [(b"2", "process_failed")]
+    assert bench.committed() == {A0: 3, B0: 3}
     [line] = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert vars(line)["id"] == "2"
+    assert vars(line)["source"] == ["a:0:1", "b:0:1"]
 
 
-def test_after_a_restart_a_failed_group_is_tried_again_and_nothing_else() -> None:
-    failing = {"2"}
-
-    def process(message: Message, _name: str) -> object:
-        if message["id"] in failing:
-            raise ZeroDivisionError
-        return message
+def test_nothing_that_failed_is_finished_before_its_dead_letter_is_safe() -> None:
+    def process(_message: Message, _name: str) -> object:
+        raise ZeroDivisionError
 
     bench = started(process=process)
-    bench.feed(A0, "1", "2", "3")
-    bench.feed(B0, "1", "2", "3")
+    bench.feed(A0, "1", b"no json", "alone")
+    bench.feed(B0, "1")
+    bench.clock.now += EVER * TIMEOUT
+    bench.delivery.slow = True
+    for _ in range(20):
+        bench.worker.step()
+    assert {letter.reason for letter in bench.delivery.letters} == {"process_failed", "invalid_message"}
+    assert bench.committed() == {A0: 0, B0: 0}
+    bench.delivery.slow = False
     bench.settle_down()
-    failing.clear()
-    again = bench.next_owner()
-    again.assign(A0, B0)
-    again.settle_down()
-    assert again.sent_ids() == ["2"]
-    assert again.committed() == {A0: 3, B0: 3}
+    assert bench.waiting(A0) == [2]
+    assert bench.committed() == {A0: 2, B0: 1}
 
 
 # ---------------------------------------------------------------- commits

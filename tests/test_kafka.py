@@ -8,9 +8,9 @@ from confluent_kafka import KafkaError, KafkaException
 from config import ConfigError
 from framework import Worker
 from main import supervise
-from utils.delivery import DeliveryFailed
 from utils.kafka import is_replaced
 from utils.metrics import Counters
+from utils.outbox import DeliveryFailed
 
 FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID)
 FATAL = KafkaError(KafkaError._FATAL, f"Fatal error: {FENCED.str()}: OffsetCommit failed: {FENCED.str()}")  # as seen

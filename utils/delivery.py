@@ -1,17 +1,16 @@
 """Results out, offsets committed: the one piece that knows what a delivery guarantee means."""
 
 import time
-from collections.abc import Callable
 from typing import Protocol
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from utils.aggregator import Group
 from utils.executor import Outcome
 from utils.logger import logger
-from utils.messages import Result
 from utils.metrics import Histogram
 from utils.offsets import CommitPoint
+from utils.outbox import DeliveryFailed, Outbox, RecordRefused
 
 _TRANSACTION = 8.0  # seconds that one step of a transaction may block; less than the session time-out
 _SETTLE = 0.05  # seconds that one step of the loop waits for acknowledgements
@@ -26,13 +25,6 @@ _COMMIT_AGAIN = {
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._DESTROY,
 }
-
-
-Report = Callable[[KafkaError | None, object], None]  # of a delivery that has failed
-
-
-class DeliveryFailed(Exception):
-    """Results did not reach their topics: nothing may be committed any more, start again from the last commit."""
 
 
 class Delivery(Protocol):
@@ -81,18 +73,11 @@ class AtLeastOnce:
     no failure reported means that everything was acknowledged. A failure is sticky.
     """
 
-    def __init__(
-        self,
-        producer: Callable[[Report], Producer],
-        topics_output: tuple[str, ...],
-        commit_time: Histogram | None = None,
-    ) -> None:
-        self._producer = producer(self.on_delivery)  # one report for all: one for each result costs 0.5 us (measured)
-        self._topics = topics_output
+    def __init__(self, outbox: Outbox, commit_time: Histogram | None = None) -> None:
+        self._outbox = outbox
         self._held: list[Outcome] = []
         self._sent: list[Outcome] = []
         self._settling = False
-        self._failure: KafkaError | None = None
         self._unanswered = 0  # commits on the way: a revoke may leave one behind
         self._answer: bool | None = True
         self._commit_error: KafkaError | None = None
@@ -107,17 +92,21 @@ class AtLeastOnce:
         pass
 
     def send(self, outcomes: list[Outcome]) -> None:
-        self._held += outcomes
+        self._held += self._outbox.as_known(outcomes)
         if not self._settling:
             self._produce()
 
     def settle(self) -> list[Group] | None:
         self._settling = True  # what is sent from here on waits, else a busy queue would never be empty
-        unacknowledged = self._producer.flush(_SETTLE)
-        if self._failure:
-            raise DeliveryFailed(self._failure.str())
-        if unacknowledged:
+        if self._outbox.flush(_SETTLE):
             return None
+        if self._outbox.has_refused:
+            guilty = self._outbox.accuse(self._sent)
+            ids = set(map(id, guilty))
+            self._sent = [outcome for outcome in self._sent if id(outcome) not in ids]
+            self._sent += self._outbox.put(self._outbox.as_known(guilty))
+            return None
+        self._outbox.forget(self._sent)
         safe = [outcome.group for outcome in self._sent]
         self._sent = []
         self._settling = False
@@ -151,26 +140,9 @@ class AtLeastOnce:
             self._commit_time.add(time.monotonic() - self._commit_began)
         self._commit_error = self._commit_error or next((each for each in errors if not may_repeat(each)), None)
 
-    def on_delivery(self, error: KafkaError | None, _record: object) -> None:
-        """How a delivery ended: called for failures only. Runs inside flush(), so it never raises."""
-        self._failure = self._failure or error
-
     def _produce(self) -> None:
-        for outcome in self._held:
-            for result in outcome.results:
-                for topic in self._topics:
-                    self._produce_one(topic, result)
-        self._sent += self._held
+        self._sent += self._outbox.put(self._held)
         self._held = []
-
-    def _produce_one(self, topic: str, result: Result) -> None:
-        while True:
-            try:
-                return self._producer.produce(topic, result.value, result.key)
-            except BufferError:  # the queue is full: the broker is slower than we are
-                self._producer.poll(_SETTLE)
-                if self._failure:
-                    raise DeliveryFailed(self._failure.str()) from None
 
 
 class ExactlyOnce:
@@ -180,11 +152,9 @@ class ExactlyOnce:
     process() to the outside are not part of it.
     """
 
-    def __init__(
-        self, producer: Producer, topics_output: tuple[str, ...], commit_time: Histogram | None = None
-    ) -> None:
-        self._producer = producer
-        self._topics = topics_output
+    def __init__(self, outbox: Outbox, commit_time: Histogram | None = None) -> None:
+        self._outbox = outbox
+        self._producer = outbox.producer
         self._staged: list[Outcome] = []
         self._settled: list[Outcome] = []
         self._group: object = None
@@ -206,7 +176,7 @@ class ExactlyOnce:
             self._initialised = True
 
     def send(self, outcomes: list[Outcome]) -> None:
-        self._staged += outcomes
+        self._staged += self._outbox.as_known(outcomes)
 
     def settle(self) -> list[Group] | None:
         settled, self._staged = self._staged, []
@@ -220,12 +190,17 @@ class ExactlyOnce:
         began = time.monotonic()
         self._producer.begin_transaction()
         try:
-            self._produce()
+            self._settled = self._outbox.put(self._settled)
             self._producer.send_offsets_to_transaction(_as_offsets(points), self._group, _TRANSACTION)
             self._producer.commit_transaction(_TRANSACTION)
-        except KafkaException as error:
+        except (KafkaException, DeliveryFailed) as error:
             self._abort()
+            if self._outbox.accuse(self._settled):
+                raise RecordRefused("a record was too large for its topic") from error
+            if isinstance(error, DeliveryFailed):
+                raise
             raise DeliveryFailed(f"transaction aborted: {error.args[0].str()}") from error
+        self._outbox.forget(self._settled)
         self._commit_time.add(time.monotonic() - began)
         self._settled = []
 
@@ -238,24 +213,11 @@ class ExactlyOnce:
     def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         pass
 
-    def _produce(self) -> None:
-        for topic, result in _records(self._settled, self._topics):
-            while True:
-                try:
-                    self._producer.produce(topic, result.value, result.key)
-                    break
-                except BufferError:  # the queue is full: the broker is slower than we are
-                    self._producer.poll(_SETTLE)
-
     def _abort(self) -> None:
         try:
             self._producer.abort_transaction(_TRANSACTION)
         except KafkaException as error:  # fenced, or no broker: it ends there by transaction.timeout.ms
             logger.warning("transaction not aborted", extra={"error": str(error)})
-
-
-def _records(outcomes: list[Outcome], topics: tuple[str, ...]) -> list[tuple[str, Result]]:
-    return [(topic, result) for outcome in outcomes for result in outcome.results for topic in topics]
 
 
 def _as_offsets(points: list[CommitPoint]) -> list[TopicPartition]:

@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from utils.aggregator import Group
+from utils.dead_letters import Letter
 from utils.messages import Message, Result, join, results
 
 Process = Callable[[Message, str], object]
@@ -21,11 +22,15 @@ _HAND_BACK = 0.02  # seconds: outcomes of a batch that is not done yet are hande
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What became of a group: its results (none: filtered), or the error that process() or its data raised."""
+    """What became of a group: its results (none: filtered), or the error that process() or its data raised.
+
+    `letter`: what is kept of a group that is given up (utils/failures.py).
+    """
 
     group: Group
     results: list[Result]
     error: BaseException | None = None
+    letter: Letter | None = None
 
 
 class Executor(Protocol):

@@ -116,13 +116,14 @@ def consumer(properties: Properties, settings: Settings, on_commit: Callable[...
 
 
 def producer(
-    properties: Properties, on_delivery: Callable[..., None] | None = None, transactional_id: str = ""
+    properties: Properties, on_delivery: Callable[..., None], transactional_id: str = "", *, one_by_one: bool = False
 ) -> Producer:
     """The producer of results: idempotent, keys spread as Java's clients do (murmur2), only failures reported.
 
     With `transactional_id` it works in transactions. One that a dead worker has left open keeps its offsets from the
     next owner, and all later results from whoever reads them committed. The broker looks for such only every 10 s
     (`transaction.abort.timed.out.transaction.cleanup.interval.ms`), so they must be over their time early.
+    `one_by_one`: one record in each batch.
     """
     transactional: dict[str, Any] = {}
     if transactional_id:
@@ -140,7 +141,8 @@ def producer(
             "partitioner": "murmur2_random",
             "enable.idempotence": True,
             "delivery.report.only.error": True,
-            **({"on_delivery": on_delivery} if on_delivery else {}),
+            "on_delivery": on_delivery,
+            **({"batch.size": 1} if one_by_one else {}),
             **transactional,
         }
     )

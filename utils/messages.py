@@ -13,6 +13,7 @@ import msgspec
 from utils.offsets import PartitionOffsets
 
 Message = dict[str, Any]
+Headers = list[tuple[str, str | bytes | None]]  # as the client has it; what it has read is bytes
 
 
 class InvalidMessage(Exception):
@@ -30,6 +31,7 @@ class Fragment(msgspec.Struct, frozen=True, gc=False):
     offsets: PartitionOffsets
     offset: int
     value: bytes
+    headers: Headers | None = None  # None where there are none: they cost a waiting fragment nothing
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):

@@ -63,6 +63,7 @@ class Counters:
     failed_commits: int = 0
     rebalances: int = 0
     restarts: int = 0
+    dead_letters: Counter[str] = field(default_factory=Counter)  # by reason
 
     read_from: Counter[str] = field(default_factory=Counter)  # by topic
     evicted_without: Counter[str] = field(

@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 
 from confluent_kafka import KafkaError
 
+from utils.messages import Headers
+
 Partition = tuple[str, int]
 SESSION = 10.0  # seconds without a heartbeat after which a member is expelled
 MAX_POLL = 300.0  # seconds without a poll after which a client leaves; also how long a rebalance waits for members
@@ -45,6 +47,7 @@ class Entry:
     transaction: Transaction | None = None
     marker: bool = False
     since: float | None = None  # when readers could come to it
+    headers: Headers | None = None
 
     @property
     def visible(self) -> bool:
@@ -76,8 +79,9 @@ class Log:
         timestamp_ms: int,
         now: float,
         transaction: Transaction | None = None,
+        headers: Headers | None = None,
     ) -> Entry:
-        entry = Entry(self.end, key, value, timestamp_ms, transaction)
+        entry = Entry(self.end, key, value, timestamp_ms, transaction, headers=headers)
         if transaction and transaction not in self._open:
             self._open[transaction] = self.end
             transaction.logs.append(self)
@@ -314,9 +318,10 @@ class Broker:
         value: bytes | None,
         timestamp_ms: int,
         transaction: Transaction | None = None,
+        headers: Headers | None = None,
     ) -> Entry:
         self.changes += 1
-        entry = self.log(at).append(key, value, timestamp_ms, self.now, transaction)
+        entry = self.log(at).append(key, value, timestamp_ms, self.now, transaction, headers)
         self.watcher.on_record(at, entry)
         if transaction:
             transaction.records.append((at, entry))

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Protocol, cast
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from tests.simulation.broker import MAX_POLL, Broker, Committed, Entry, Member, Partition, Transaction
+from utils.messages import Headers
 
 ANSWER_LATER = 3  # polls that the answer to a commit takes at most
 BACKGROUND = 0.5  # seconds between two tries of what a client repeats by itself
@@ -419,6 +420,7 @@ def _message(at: Partition, entry: Entry) -> Message:
 
 
 Report = Callable[[KafkaError | None, Any], None]
+Queued = tuple[str, bytes | None, bytes | None, Headers | None]
 
 
 class FakeProducer:
@@ -440,8 +442,8 @@ class FakeProducer:
         self._fatal = False
         self._in_doubt = False  # a commit was asked for and not answered: it may still be carried out
         self._report: Report | None = None
-        self._queue: list[tuple[str, bytes, bytes, Report | None]] = []
-        self._unanswered: list[tuple[str, bytes, bytes, Report | None]] = []  # in the log, but we do not know it yet
+        self._queue: list[Queued] = []
+        self._unanswered: list[Queued] = []  # in the log, but we do not know it yet
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._unanswered)
@@ -450,7 +452,7 @@ class FakeProducer:
         self._report = report
         return cast(Producer, self)
 
-    def produce(self, topic: str, value: bytes, key: bytes, **_more: Any) -> None:
+    def produce(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers | None = None) -> None:
         self._host.here("produce")
         if self._id and not self._begun:
             raise KafkaException(KafkaError(KafkaError._STATE))
@@ -459,7 +461,7 @@ class FakeProducer:
             raise BufferError
         if self._fatal:
             raise KafkaException(KafkaError(KafkaError._FATAL, None, True, False, False))
-        self._queue.append((topic, value, key, self._report))
+        self._queue.append((topic, value, key, headers))
         self._background()
 
     def poll(self, timeout: float = -1) -> int:
@@ -490,36 +492,36 @@ class FakeProducer:
 
     def leave_behind(self, number: int) -> None:
         """The process is killed: so many records of the queue were on the way already."""
-        for topic, value, key, _ in self._queue[:number]:
+        for topic, value, key, headers in self._queue[:number]:
             if not self._id:
-                self._append(topic, key, value)
+                self._append(topic, key, value, headers)
 
     def _send(self, number: int) -> None:
         for _ in range(number):
             record = self._queue.pop(0)
-            topic, value, key, report = record
+            topic, value, key, headers = record
             if self._host.fault("produce fails"):
-                self._fail(report, KafkaError._MSG_TIMED_OUT)
+                self._fail(KafkaError._MSG_TIMED_OUT)
             elif self._host.fault("produce fails yet arrives"):
-                self._append(topic, key, value)
-                self._fail(report, KafkaError._MSG_TIMED_OUT)
+                self._append(topic, key, value, headers)
+                self._fail(KafkaError._MSG_TIMED_OUT)
             elif self._id and self._is_fenced():
                 self._fatal = True
-                self._fail(report, KafkaError._FENCED)
+                self._fail(KafkaError._FENCED)
             else:
-                self._append(topic, key, value)
+                self._append(topic, key, value, headers)
                 self._unanswered.append(record)
 
-    def _fail(self, report: Report | None, code: int) -> None:
+    def _fail(self, code: int) -> None:
         self._host.note("delivery failed")
         self._must_abort = True
-        if report:
-            report(KafkaError(code), Message())
+        if self._report:
+            self._report(KafkaError(code), Message())
 
-    def _append(self, topic: str, key: bytes, value: bytes) -> None:
+    def _append(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None) -> None:
         transaction = self._join_transaction() if self._id else None
-        partition = sum(key) % len(self._broker.topics[topic].logs)
-        self._broker.append((topic, partition), key, value, self._wall_ms(), transaction)
+        partition = sum(key or b"") % len(self._broker.topics[topic].logs)
+        self._broker.append((topic, partition), key, value, self._wall_ms(), transaction, headers)
 
     # ------------------------------------------------------------------ transactions
 

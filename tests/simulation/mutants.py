@@ -24,12 +24,13 @@ from tests.simulation.process import ScheduledExecutor, Violation
 from tests.simulation.schedule import Schedule
 from utils import executor, intake, messages, offsets
 from utils.aggregator import Aggregator, Enough, Group
-from utils.delivery import AtLeastOnce, DeliveryFailed, ExactlyOnce, _as_offsets
+from utils.delivery import AtLeastOnce, ExactlyOnce, _as_offsets
 from utils.executor import Outcome
 from utils.intake import FOREVER, Intake
 from utils.locator import History, Locator
 from utils.messages import Fragment, Result
 from utils.offsets import FINISHED, SHED, CommitPoint, OffsetMap, PartitionOffsets
+from utils.outbox import DeliveryFailed
 from utils.overflow import Overflow
 
 SCHEDULES = 3_000  # that are tried for one mutant
@@ -313,7 +314,7 @@ def _held_is_safe(self: AtLeastOnce) -> list[Group] | None:
 
 
 def _queue_empty_is_enough(self: AtLeastOnce) -> list[Group] | None:
-    self._failure = None
+    self._outbox._failure = None
     try:
         return _settle(self)
     except DeliveryFailed:
@@ -328,7 +329,7 @@ _settle = AtLeastOnce.settle
 def _offsets_after_the_transaction(self: ExactlyOnce, consumer: Consumer, points: list[CommitPoint]) -> None:
     self._producer.begin_transaction()
     try:
-        self._produce()
+        self._settled = self._outbox.put(self._settled)
         self._producer.commit_transaction(8.0)
     except KafkaException as error:
         self._abort()

@@ -11,18 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.simulation.broker import METADATA_LIMIT, Broker, Committed, Entry, Partition
+from utils.dead_letters import INCOMPLETE, INVALID_MESSAGE, PROCESS_FAILED, Contents, read
 from utils.metrics import Counters
 from utils.offsets import FINISHED, OffsetMap
 
 _decode = OffsetMap.decode  # as it was before any mutant
 
-FORWARDED, FILTERED, TWOFOLD, FAILING, FAILING_FOR_A_WHILE = (
-    "forwarded",
-    "filtered",
-    "twofold",
-    "failing",
-    "failing for a while",
-)
+FORWARDED, FILTERED, TWOFOLD, FAILING = "forwarded", "filtered", "twofold", "failing"
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +50,7 @@ Parts = tuple[int, ...]  # the uids that a result is made of, in the order of th
 class Oracle:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    dead_letters: str
     exactly_once: bool
     message_timeout: float
     slack: float = 0.0
@@ -69,8 +65,8 @@ class Oracle:
     made: dict[int, list[Parts]] = field(default_factory=dict)
     called: set[int] = field(default_factory=set)
     """The uids that process() was called with."""
-    failing: set[str] = field(default_factory=lambda: {FAILING, FAILING_FOR_A_WHILE})
-    """What process() raises for."""
+    letters: dict[int, Counter[str]] = field(default_factory=dict)
+    """By uid: how many dead letters hold the fragment, by reason."""
     finished: dict[Partition, bytes] = field(default_factory=dict)
     skipped: dict[Partition, int] = field(default_factory=dict)
     """Where another tool has told the group to go on reading."""
@@ -111,6 +107,8 @@ class Oracle:
                 self._broken("I2", f"the key of {message} is {entry.key!r}")
 
     def on_visible(self, at: Partition, entry: Entry) -> None:
+        if at[0] == self.dead_letters:
+            self._on_dead_letter(entry)
         if at[0] not in self.outputs:
             return
         message = json.loads(entry.value or b"null")
@@ -126,6 +124,39 @@ class Oracle:
             again = [uid for uid in parts if len(self.made[uid]) > 1]
             if self.results[parts][which] > 1 or again:
                 self._broken("I1", f"twice in {at[0]}: {message}")
+
+    def _on_dead_letter(self, entry: Entry) -> None:
+        letter = read(entry.key, entry.value, entry.headers)
+        self.trace(("dead letter", letter))
+        if letter is None:
+            self._broken("I7", f"no dead letter: {entry}")
+            return
+        for part in letter.parts:
+            sent = self.at.get((part.topic, part.partition), {}).get(part.offset)
+            if sent is None:
+                if not self.destroyed:
+                    self._broken("I7", f"a dead letter of what was not sent: {part}")
+                continue
+            if part.value != (sent.entry.value or b""):
+                self._broken("I7", f"not as it came: {part}")
+            known = self.letters.setdefault(sent.uid, Counter())
+            if self.exactly_once and not self.destroyed and (known or sent.uid in self.made):
+                self._broken("I1", f"{self._text(sent)} is in {known}, or in a result, and now in {letter.about}")
+            if not self._is_right(letter, sent):
+                self._broken("I7", f"{self._text(sent)} is in a dead letter for a wrong reason: {letter.about}")
+            known[letter.reason] += 1
+
+    def _is_right(self, letter: Contents, sent: Sent) -> bool:
+        """Whether the reason is the true one."""
+        if sent.id is None or letter.reason == INVALID_MESSAGE:
+            return sent.id is None and letter.reason == INVALID_MESSAGE
+        if letter.reason == INCOMPLETE:
+            there = {part.topic for part in letter.parts}
+            missing = [topic for topic in self.inputs if topic not in there]
+            named = letter.about.get("missing.topics")
+            return named == ",".join(missing) and letter.id == sent.id and self._may_be_evicted(sent)
+        whole = {part.topic for part in letter.parts} == set(self.inputs)
+        return whole and letter.reason == PROCESS_FAILED and behaviour(sent.id) == FAILING
 
     def on_commit(self, at: Partition, committed: Committed) -> None:
         if at[0] not in self.inputs:
@@ -169,7 +200,9 @@ class Oracle:
 
     def is_done(self, sent: Sent) -> bool:
         """Whether this fragment stands in a result everywhere it should, or process() filtered it."""
-        if not self.outputs or behaviour(sent.id or "") == FILTERED:
+        if sent.id is None or behaviour(sent.id) == FAILING:
+            return sent.uid in self.letters
+        if not self.outputs or behaviour(sent.id) == FILTERED:
             return sent.uid in self.called
         return any(self._is_complete(parts) for parts in self.made.get(sent.uid, ()))
 
@@ -226,7 +259,7 @@ class Oracle:
         for offset, state in enumerate(finished):
             sent = self.at.get(at, {}).get(offset)
             if state != FINISHED and sent is not None:
-                if evicted and behaviour(sent.id or "") not in self.failing:
+                if evicted:
                     self._broken("I5", f"{self._text(sent)} still waits")
                 elif self._was_to_go(sent):
                     self._broken("I1", f"{self._text(sent)} waits, and its group is complete")
@@ -234,10 +267,11 @@ class Oracle:
                 self._broken("I5", f"{name(at)}:{offset} is waited for, and there is no such record")
 
     def _was_to_go(self, sent: Sent) -> bool:
-        """Whether a waiting fragment has mates that wait too, one of every topic."""
-        assert sent.id is not None
+        """Whether a waiting fragment has mates that wait too, one of every topic, or can never have one."""
+        if sent.id is None:
+            return True
         waiting = {each.at[0] for each in self.by_id[sent.id] if not self._is_finished(each) and self._is_there(each)}
-        return len(waiting) == len(self.inputs) and behaviour(sent.id) not in self.failing
+        return len(waiting) == len(self.inputs)
 
     def _check_end_of_id(self, id: str) -> None:
         fragments = self.by_id[id]
@@ -250,8 +284,6 @@ class Oracle:
         """Whether nothing excuses that there is no result of these fragments of one id."""
         there = [sent for sent in fragments if sent.entry.visible and not sent.excused]
         if len({sent.at[0] for sent in there}) < len(self.inputs) or len(there) < len(fragments):
-            return False
-        if behaviour(there[0].id or "") in self.failing:
             return False
         span = max(sent.since for sent in there) - min(sent.since for sent in there)
         return span < self.message_timeout - self.slack and all(sent.honest for sent in there)
@@ -292,13 +324,13 @@ class Oracle:
         log = self.broker.log(at)
         if offset >= log.stable_end:
             self._broken("I3", f"{name(at)}:{offset} is finished, and readers cannot see it yet")
-        if sent is None or not self._is_there(sent) or sent.id is None:
+        if sent is None or not self._is_there(sent):
             return
-        if not (self.is_done(sent) or self._is_superseded(sent) or self._may_be_evicted(sent)):
+        if not (self.is_done(sent) or sent.uid in self.letters or self._is_superseded(sent)):
             self._broken("I3", f"{self._text(sent)} is finished in a commit, and nothing has become of it")
 
     def _is_superseded(self, sent: Sent) -> bool:
-        later = (each for each in self.by_id[sent.id or ""] if each.at == sent.at)
+        later = (each for each in self.by_id.get(sent.id or "", ()) if each.at == sent.at)
         return any(each.entry.offset > sent.entry.offset and each.entry.visible for each in later)
 
     def _may_be_evicted(self, sent: Sent) -> bool:
@@ -355,7 +387,7 @@ class Oracle:
 
 def behaviour(id: str) -> str:
     """What process() does with an id: a number and, for some, a letter."""
-    return {"n": FILTERED, "t": TWOFOLD, "f": FAILING, "w": FAILING_FOR_A_WHILE}.get(id[-1:], FORWARDED)
+    return {"n": FILTERED, "t": TWOFOLD, "f": FAILING}.get(id[-1:], FORWARDED)
 
 
 def name(at: Partition) -> str:

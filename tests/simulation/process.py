@@ -6,7 +6,7 @@ It runs in a thread, but only while the schedule lets it: each call of a client 
 import threading
 from typing import Any, Protocol, cast
 
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaException
 from confluent_kafka.admin import AdminClient
 
 import main
@@ -15,11 +15,13 @@ from framework import Worker
 from tests.simulation.broker import SESSION, Broker
 from tests.simulation.clients import FakeAdmin, FakeConsumer, FakeProducer
 from utils.aggregator import Group
-from utils.delivery import AtLeastOnce, Delivery, DeliveryFailed, ExactlyOnce
+from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from utils.executor import Outcome, Process, attempt
+from utils.failures import Failures
 from utils.intake import Intake
 from utils.locator import Locator
 from utils.metrics import Counters
+from utils.outbox import DeliveryFailed, Outbox, Refusals
 from utils.status import Health
 
 WALL = 1_700_000_000.0  # seconds since the epoch when the model's clock says 0
@@ -62,6 +64,8 @@ class Options(Protocol):
     @property
     def outputs(self) -> tuple[str, ...]: ...
     @property
+    def dead_letters(self) -> str: ...
+    @property
     def exactly_once(self) -> bool: ...
     @property
     def static(self) -> bool: ...
@@ -93,6 +97,7 @@ class ModelProcess:
         self.consumer: FakeConsumer | None = None
         self.restarts = 0
         self._options = options
+        self._refusals = Refusals()
         self._number = number
         self._executor = ScheduledExecutor(self, process)
         self._calls = 0  # until it is stopped
@@ -216,7 +221,8 @@ class ModelProcess:
         options = self._options
         instance = f"{self.name}" if options.static else ""
         self.here("build")
-        delivery = self._delivery(instance)
+        failures = Failures("name", options.dead_letters, self.counters, self.wall)
+        delivery = self._delivery(instance, failures)
         self.consumer = FakeConsumer(self, cast(Any, delivery.on_commit), instance)
         consumer = cast(Consumer, self.consumer)
         admin = cast(AdminClient, FakeAdmin(self))
@@ -229,6 +235,7 @@ class ModelProcess:
             consumer=consumer,
             intake=Intake(consumer, self.counters, self.monotonic),
             delivery=delivery,
+            failures=failures,
             executor=self._executor,
             locate=Locator(admin, options.inputs, options.message_timeout, self.counters, self.wall),
             counters=self.counters,
@@ -238,13 +245,12 @@ class ModelProcess:
             wall_clock=self.wall,
         )
 
-    def _delivery(self, instance: str) -> Delivery:
+    def _delivery(self, instance: str, failures: Failures) -> Delivery:
         options = self._options
         identity = f"group-{instance or f'{self.name}-{self._number}-{self.restarts}'}" if options.exactly_once else ""
         self.producer = FakeProducer(self, options.producer_room, lambda: int(self.wall() * 1000), identity, SESSION)
-        if options.exactly_once:
-            return ExactlyOnce(cast(Producer, self.producer), options.outputs)
-        return AtLeastOnce(self.producer.reporting_to, options.outputs)
+        outbox = Outbox(self.producer.reporting_to, options.outputs, failures, self._refusals)
+        return ExactlyOnce(outbox) if options.exactly_once else AtLeastOnce(outbox)
 
     # ------------------------------------------------------------------ Host: what the clients see
 

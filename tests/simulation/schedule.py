@@ -11,6 +11,7 @@ BYTES = HEADER + 3 * LENGTH
 
 INPUTS = ("a", "b", "c")
 OUTPUTS = ("x", "y")
+DEAD_LETTERS = "d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,10 @@ class Setup:
     @property
     def outputs(self) -> tuple[str, ...]:
         return OUTPUTS[: self.out]
+
+    @property
+    def dead_letters(self) -> str:
+        return DEAD_LETTERS
 
     @property
     def skew(self) -> float:

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import framework
 from tests.simulation import oracle as promises
 from tests.simulation.broker import Broker, Committed, Partition
-from tests.simulation.oracle import Oracle, Sent, behaviour
+from tests.simulation.oracle import Oracle, Sent
 from tests.simulation.process import WALL, ModelProcess, Violation, sleep
 from tests.simulation.schedule import Action, Schedule, Setup
 from utils.logger import logger
@@ -39,7 +39,7 @@ FAULTS = (
     "expelled in a request",
 )
 INVALID = (b"no json", None, b"", b'{"no":1}', b'{"id":""}', b'{"id":true}', b'{"id":"1","content":[]}', b"[]", b"\xff")
-LETTERS = ("", "", "", "n", "t", "f", "w", "")
+LETTERS = ("", "", "", "n", "t", "f", "f", "")
 
 
 class World:
@@ -47,8 +47,10 @@ class World:
 
     def __init__(self, setup: Setup, *, traced: bool = False) -> None:
         self.setup = setup
-        self.oracle = Oracle(setup.inputs, setup.outputs, setup.exactly_once, setup.message_timeout, 2 * setup.skew)
-        partitions = {topic: setup.partitions_of(topic) for topic in setup.inputs} | dict.fromkeys(setup.outputs, 2)
+        options = setup.exactly_once, setup.message_timeout, 2 * setup.skew
+        self.oracle = Oracle(setup.inputs, setup.outputs, setup.dead_letters, *options)
+        partitions = {topic: setup.partitions_of(topic) for topic in setup.inputs}
+        partitions |= dict.fromkeys((*setup.outputs, setup.dead_letters), 2)
         self.broker = self.oracle.broker = Broker(partitions, setup.inputs, self.oracle)
         self.oracle.trace = partial(self.trace, "==")
         self.planted: dict[str, int] = {}
@@ -82,7 +84,7 @@ class World:
         """The user's process()."""
         what = self.oracle.is_called(message)
         self.note(f"process(): {what}")
-        if what in self.oracle.failing:
+        if what == promises.FAILING:
             raise ZeroDivisionError("process() fails")
         if what == promises.FILTERED:
             return None
@@ -126,10 +128,6 @@ class World:
         if not self.setup.tight:  # else what is complete may have to wait until there is room for it
             self.oracle.check_end(evicted=False)
         self._check()
-        if promises.FAILING_FOR_A_WHILE in map(behaviour, self.oracle.by_id):
-            self.oracle.failing.discard(promises.FAILING_FOR_A_WHILE)
-            self._restart_all()
-            self._settle()
         if self.setup.evicts:
             self._let_evict()
         self.oracle.check_end(evicted=self.setup.evicts)
@@ -308,7 +306,7 @@ class World:
         return name, number % self.setup.partitions_of(name)
 
     def _send(self, id: str, topic: int, how: int, *, new_round: bool = False) -> None:
-        at = self._at(topic, int(id.rstrip("ntfw")))
+        at = self._at(topic, int(id.rstrip("ntf")))
         rounds = [sent.round for sent in self.oracle.by_id.get(id, ())]
         as_number = topic % 2 and id.isdigit()
         value = {"id": int(id) if as_number else id, "from": at[0], "content": {at[0]: self._uids + 1}}

@@ -1,0 +1,189 @@
+"""Records on their way out: results to every output topic, dead letters to theirs, and which of them were refused."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from utils.dead_letters import Letter, sources
+from utils.executor import Outcome
+from utils.failures import Failures
+from utils.logger import logger
+from utils.messages import Headers, Result
+
+_FULL = 0.05  # seconds that a full queue is waited for before it is tried again
+_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
+_MOST_REFUSALS = 2  # of one group: of its result, and of the dead letter in its place
+
+Sent = tuple[str | None, bytes | None, bytes | None]  # topic, key and value of a record
+Report = Callable[[KafkaError | None, Message], None]  # of a delivery that has failed
+
+
+class DeliveryFailed(Exception):
+    """Results did not reach their topics: nothing may be committed any more, start again from the last commit."""
+
+
+class RecordRefused(DeliveryFailed):
+    """A record was too large for its topic. It is known now, and leaves as a dead letter after the restart."""
+
+
+@dataclass(slots=True)
+class Refusals:
+    """What brokers have refused as too large. Outlives the worker: which record it was may show after a restart only.
+
+    A broker refuses batches: only with one record in each is the refused one known.
+    """
+
+    one_by_one: bool = False
+    groups: dict[str, int] = field(default_factory=dict)  # how often each, by the source of its first fragment
+
+
+class Outbox:
+    """Puts records into the producer's queue and hears what becomes of them."""
+
+    def __init__(
+        self,
+        producer: Callable[[Report], Producer],
+        topics_output: tuple[str, ...],
+        failures: Failures,
+        refusals: Refusals,
+    ) -> None:
+        """`producer` makes one that reports only deliveries that failed: one report each costs 0.5 us (measured)."""
+        self.producer = producer(self.on_delivery)
+        self._topics = topics_output
+        self._failures = failures
+        self._refusals = refusals
+        self._failure: KafkaError | None = None
+        self._refused: list[Sent] = []
+
+    def as_known(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """These outcomes, with dead letters in place of what the broker has refused before."""
+        return [self._as_known(outcome) for outcome in outcomes] if self._refusals.groups else outcomes
+
+    def put(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Queue all records of these outcomes, and wait where the queue is full.
+
+        Returns the outcomes as they leave: in place of a result that the client finds too large goes a dead letter.
+        Raises RecordRefused where another result of its group has left already, DeliveryFailed, KafkaException.
+        """
+        produce = self.producer.produce
+        refused: list[tuple[Result, KafkaError]] = []
+        for topic, result in _records(outcomes, self._topics):
+            try:
+                produce(topic, result.value, result.key)
+            except BufferError:
+                self._put_patiently(topic, result.key, result.value)
+            except KafkaException as error:
+                refused.append((result, _too_large(error)))
+        if refused:
+            outcomes = self._instead(outcomes, refused)
+        return [self._put_letter(outcome, outcome.letter) if outcome.letter else outcome for outcome in outcomes]
+
+    def flush(self, timeout: float) -> int:
+        """How many records are unacknowledged after up to `timeout` seconds. Raises DeliveryFailed."""
+        unacknowledged = self.producer.flush(timeout)
+        if self._failure:
+            raise DeliveryFailed(self._failure.str())
+        return unacknowledged
+
+    @property
+    def has_refused(self) -> bool:
+        return bool(self._refused)
+
+    def accuse(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+        """Those of these outcomes whose records the broker has refused: `as_known()` knows them from now on.
+
+        Raises RecordRefused where it cannot be told: others may have been in the same batch.
+        """
+        refused, self._refused = set(self._refused), []
+        if refused and not self._refusals.one_by_one:
+            self._refusals.one_by_one = True
+            topics = sorted({topic for topic, _, _ in refused if topic})
+            cure = "set KAFKA_BATCH_SIZE below max.message.bytes of the topic"
+            logger.error(
+                "a batch was too large for its topic: from now on each has one record",
+                extra={"topics": topics, "cure": cure},
+            )
+            raise RecordRefused(f"a batch was too large for {', '.join(topics)}")
+        guilty = [outcome for outcome in outcomes if not refused.isdisjoint(self._records_of(outcome))]
+        for outcome in guilty:
+            self._note_refusal(outcome)
+        return guilty
+
+    def forget(self, outcomes: Iterable[Outcome]) -> None:
+        """These are safe: they will not come again."""
+        if self._refusals.groups:
+            for outcome in outcomes:
+                self._refusals.groups.pop(_source(outcome), None)
+
+    def on_delivery(self, error: KafkaError | None, record: Message) -> None:
+        """How a delivery ended: called for failures only. Runs inside poll() and flush(), so it never raises."""
+        if error is not None and error.code() in _TOO_LARGE:
+            self._refused.append((record.topic(), record.key(), record.value()))
+        else:
+            self._failure = self._failure or error
+
+    def _as_known(self, outcome: Outcome) -> Outcome:
+        for _ in range(self._refusals.groups.get(_source(outcome), 0)):
+            outcome = self._failures.refused(outcome, "refused by the broker")
+        return outcome
+
+    def _instead(self, outcomes: list[Outcome], refused: list[tuple[Result, KafkaError]]) -> list[Outcome]:
+        """The outcomes without those whose results the client has refused: dead letters in their place."""
+        errors = {id(result): error for result, error in refused}
+        left = []
+        for outcome in outcomes:
+            error = next((errors[id(result)] for result in outcome.results if id(result) in errors), None)
+            if error is not None and len(outcome.results) > 1:
+                self._note_refusal(outcome)
+                raise RecordRefused(error.str())
+            left.append(self._failures.refused(outcome, error.str()) if error else outcome)
+        return left
+
+    def _put_letter(self, outcome: Outcome, letter: Letter) -> Outcome:
+        try:
+            self._put_patiently(self._failures.topic, letter.key, letter.value, letter.headers)
+        except KafkaException as error:
+            outcome = self._failures.refused(outcome, _too_large(error).str())
+            if outcome.letter:
+                self._put_patiently(self._failures.topic, outcome.letter.key, None, outcome.letter.headers)
+        return outcome
+
+    def _put_patiently(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None
+    ) -> None:
+        """While the queue is full the broker is slower than we are."""
+        while True:
+            try:
+                return self.producer.produce(topic, value, key, headers=headers)
+            except BufferError:
+                self.producer.poll(_FULL)
+                if self._failure:
+                    raise DeliveryFailed(self._failure.str()) from None
+
+    def _note_refusal(self, outcome: Outcome) -> None:
+        source = _source(outcome)
+        self._refusals.groups[source] = self._refusals.groups.get(source, 0) + 1
+        if self._refusals.groups[source] > _MOST_REFUSALS:
+            raise DeliveryFailed(f"not even the sources of a dead letter fit into {self._failures.topic}")
+
+    def _records_of(self, outcome: Outcome) -> set[Sent]:
+        records: set[Sent] = {(topic, result.key, result.value) for topic, result in _records([outcome], self._topics)}
+        letter = outcome.letter
+        return {*records, (self._failures.topic, letter.key, letter.value)} if letter else records
+
+
+def _records(outcomes: Sequence[Outcome], topics: tuple[str, ...]) -> list[tuple[str, Result]]:
+    return [(topic, result) for outcome in outcomes for result in outcome.results for topic in topics]
+
+
+def _source(outcome: Outcome) -> str:
+    return sources(outcome.group)[0]
+
+
+def _too_large(error: KafkaException) -> KafkaError:
+    """The reason, where it is that; raised where it is another one."""
+    reason: KafkaError = error.args[0]
+    if reason.code() not in _TOO_LARGE:
+        raise error
+    return reason
