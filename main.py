@@ -136,7 +136,9 @@ def run(_arguments: argparse.Namespace) -> int:
             logger.warning(warning)
         seen = {"topics_input": row.topics_input, "topics_output": row.topics_output, "brokers": row.bootstrap_servers}
         logger.info("row loaded", extra={**seen, "status": address, "health": f"{address}health/ready"})
-        _patiently(lambda: preflight.check_topics(settings, row), stopping)
+        cluster = _patiently(lambda: preflight.check_topics(settings, row), stopping)
+        if problems := _patiently(lambda: preflight.provide_dead_letter_topic(settings, row, cluster), stopping):
+            raise ConfigError(problems)
     except Stopped:
         return 0
     return work(settings, row, stopping, watch)
@@ -342,7 +344,7 @@ def _print_line(mark: str, subject: str, text: str) -> None:
         mark.encode(encoding)
     except UnicodeEncodeError:
         mark = {"✓": "ok  ", "✗": "FAIL"}[mark]
-    print(f"{mark} {subject:10} {text}".encode(encoding, "replace").decode(encoding))
+    print(f"{mark} {subject:12} {text}".encode(encoding, "replace").decode(encoding))
 
 
 def _findings() -> Iterator[Finding]:
@@ -382,6 +384,15 @@ def _findings_of_kafka(settings: Settings, row: Row) -> Iterator[Finding]:
     for subject, operation, seen in (("reading", "READ", "inputs and group"), ("writing", "WRITE", _outputs(row))):
         problems_or_none = preflight.missing_rights(settings, row, operation)
         yield Finding(subject, problems_or_none, seen if problems_or_none is not None else "not checked: no answer")
+    yield _finding_of_dead_letters(settings, row, cluster)
+
+
+def _finding_of_dead_letters(settings: Settings, row: Row, cluster: preflight.Cluster) -> Finding:
+    found, unavailable = _tried(lambda: preflight.provide_dead_letter_topic(settings, row, cluster, only_try=True))
+    name = settings.dead_letters
+    there = "" if cluster.embedded or name in cluster.partitions else ": run will create it"
+    seen = f"topic {name}{there}" if name else "off (DLQ_TOPIC is empty): what fails is logged and discarded"
+    return Finding("dead letters", found or unavailable, seen)
 
 
 def _settings_to_try() -> tuple[Settings | None, list[str]]:

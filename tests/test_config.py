@@ -26,6 +26,17 @@ def problems_of_row(metadatas: str) -> list[str]:
 # ---------------------------------------------------------------- layers
 
 
+def test_the_topic_of_dead_letters_is_named_by_the_consumer_unless_the_environment_or_the_row_name_it() -> None:
+    environ = {"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///file"}
+    assert Settings.read(environ).dead_letters == "orders-dlq"
+    assert Settings.read({**environ, "DLQ_TOPIC": "failed"}).dead_letters == "failed"
+    off = Settings.read({**environ, "DLQ_TOPIC": ""})
+    assert off.dead_letters == ""
+    assert off.overlaid('{"dlq_topic": "of-<consumer_name>"}').dead_letters == "of-orders"
+    with pytest.raises(ConfigError, match="DLQ_TOPIC must be the name of a topic"):
+        Settings.read({**environ, "DLQ_TOPIC": "no topic"})
+
+
 def test_the_defaults_of_the_file_hold_where_nothing_else_is_set() -> None:
     settings = Settings.read(MINIMAL)
 

@@ -374,7 +374,7 @@ def test_check_goes_through_everything(database_url: str, real_kafka: KafkaBroke
 
     ended = run("check", DATABASE_URL=with_row(database_url, servers=real_kafka.bootstrap, topics=(f"{a},{b}", c)))
 
-    subjects = ("settings", "database", "row", "broker", "topics", "partitions", "reading", "writing")
+    subjects = ("settings", "database", "row", "broker", "topics", "partitions", "reading", "writing", "dead")
     assert checked(ended) == [f"✓ {subject}" for subject in subjects]
     assert ended.code == 0
 
@@ -386,6 +386,7 @@ def test_check_goes_on_after_a_failure(sqlite_url: str, real_kafka: KafkaBroker,
     ended = run("check", DATABASE_URL=url, MESSAGE_TIMEOUT="never")
 
     marks = ["✗ settings", "✓ database", "✗ row", "✓ broker", "✗ topics", "✗ partitions", "✓ reading", "✓ writing"]
+    marks.append("✓ dead")
     assert checked(ended) == marks
     assert ended.code == 78
 
@@ -414,7 +415,8 @@ def test_check_says_that_a_worker_without_outputs_is_one(
 
     ended = run("check", DATABASE_URL=with_row(sqlite_url, servers=real_kafka.bootstrap, topics=(a, "")))
 
-    assert ended.out.splitlines()[-1].split(maxsplit=2)[2] == "nothing (topics_output is empty)"
+    [writing] = [line for line in ended.out.splitlines() if line.startswith("✓ writing")]
+    assert writing.split(maxsplit=2)[2] == "nothing (topics_output is empty)"
     assert ended.code == 0
 
 

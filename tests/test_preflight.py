@@ -32,6 +32,7 @@ from utils.preflight import (
     look,
     missing_rights,
     missing_topics,
+    provide_dead_letter_topic,
     unequal_partitions,
 )
 
@@ -308,7 +309,24 @@ def test_missing_rights_are_named_with_the_command_that_grants_them(guarded_kafk
     ]
     assert reading[0].endswith(f"--allow-principal 'User:…' --operation Read --topic {b}")
     assert writing is not None
-    assert [problem.partition(":")[0] for problem in writing] == [f"no right to WRITE topic {c}"]
+    assert [problem.partition(":")[0] for problem in writing] == [
+        f"no right to WRITE topic {c}",
+        "no right to WRITE topic orders-dlq",
+    ]
+
+
+@pytest.mark.real_kafka
+def test_a_topic_of_dead_letters_that_may_not_be_created_names_the_command_and_how_to_do_without(
+    guarded_kafka: KafkaBroker, topics: Topics
+) -> None:
+    a, b = topics(guarded_kafka, "a", "b", partitions=3)
+    row = row_at(guarded_kafka.bootstrap, f"{a},{b}", "")
+    for only_try in (True, False):
+        [problem] = provide_dead_letter_topic(settings_with(), row, Cluster((), {a: 3, b: 3}), only_try=only_try)
+        assert "topic orders-dlq for dead letters is missing and cannot be created" in problem
+        create = f"kafka-topics.sh --bootstrap-server {guarded_kafka.bootstrap} --create --topic orders-dlq"
+        assert f"{create} --partitions 3 --config retention.ms=-1" in problem
+        assert "an empty DLQ_TOPIC" in problem
 
 
 @pytest.mark.real_kafka
@@ -320,6 +338,28 @@ def test_a_topic_that_this_user_may_not_see_says_so(guarded_kafka: KafkaBroker, 
     problems = eventually(lambda: missing_topics(row, look(settings_with(), row)), lambda found: found != [])
 
     assert "does not exist, or this user may not see it" in problems[0]
+
+
+def test_the_topic_of_dead_letters_is_created_once_and_not_by_a_try(real_kafka: KafkaBroker, topics: Topics) -> None:
+    (a,) = topics(real_kafka, "a", partitions=3)
+    row = row_at(real_kafka.bootstrap, a, "")
+    settings = Settings.read(
+        {"CONSUMER_NAME": a, "DATABASE_URL": "sqlite:///rows.db", "DLQ_TOPIC": "failed-<consumer_name>"}
+    )
+    before = look(settings, row)
+    assert provide_dead_letter_topic(settings, row, before, only_try=True) == []
+    assert f"failed-{a}" not in look(settings, row).partitions
+    for _ in range(2):  # as if another worker had done it in between
+        assert provide_dead_letter_topic(settings, row, before) == []
+    assert eventually(lambda: look(settings, row).partitions.get(f"failed-{a}"), bool) == 3
+
+
+def test_no_topic_of_dead_letters_is_wanted_where_it_is_switched_off_and_none_may_be_an_input() -> None:
+    off = Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///rows.db", "DLQ_TOPIC": ""})
+    nobody = f"127.0.0.1:{free_port()}"
+    assert provide_dead_letter_topic(off, row_at(nobody), Cluster((), {})) == []
+    [problem] = provide_dead_letter_topic(settings_with(), row_at(nobody, "a,orders-dlq"), Cluster((), {}))
+    assert problem.startswith("DLQ_TOPIC is orders-dlq, which the row names too")
 
 
 def test_a_broker_that_does_not_tell_rights_leaves_them_open(embedded_kafka: KafkaBroker, topics: Topics) -> None:

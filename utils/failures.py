@@ -43,7 +43,8 @@ class Failures:
         lacking = [missing(group) for group in groups]
         self._counters.count_evicted(lacking)
         by_id = {group.id: topics for group, topics in zip(groups[:EXAMPLES], lacking, strict=False)}
-        extra = {"count": len(groups), "missing_topics_by_id": by_id}
+        where = [sources(group) for group in groups[:EXAMPLES]]
+        extra = {"count": len(groups), "missing_topics_by_id": by_id, "sources": where}
         logger.warning("incomplete messages given up", extra=extra)
         return [
             self._given_up(group, dead_letters.INCOMPLETE, missing=topics)

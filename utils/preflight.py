@@ -1,4 +1,7 @@
-"""What is looked at before a worker starts: brokers, topics, partition counts, rights. Nothing is changed."""
+"""What is looked at before a worker starts: brokers, topics, partition counts, rights.
+
+Nothing is changed, but that the topic of dead letters is created where it is missing.
+"""
 
 import difflib
 import logging
@@ -13,6 +16,7 @@ from urllib.parse import urlsplit
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from config import ConfigError, Settings, Trouble
 from models import Row
@@ -21,6 +25,9 @@ from utils.kafka import PROTOCOL, RIGHTS_ERRORS, SERVERS, client_properties, exp
 _REQUEST = 5.0  # seconds that one request may take
 _SHOWN = 20  # topics that an error names at most
 
+DEAD_LETTER_TOPIC = {"retention.ms": "-1"}
+"""Nothing vanishes from it before somebody has decided so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
@@ -28,6 +35,7 @@ class Cluster:
 
     brokers: tuple[str, ...]  # as advertised to the clients, host:port
     partitions: Mapping[str, int]  # of every topic that exists and that the user may see
+    embedded: bool = False  # the broker in Kafka's client, which answers no admin requests
 
 
 def look(settings: Settings, row: Row) -> Cluster:
@@ -40,7 +48,8 @@ def look(settings: Settings, row: Row) -> Cluster:
             # All topics, not ours by name: a name asked for is created where brokers create topics by themselves.
             metadata = admin.list_topics(timeout=1)
             brokers = sorted(f"{each.host}:{each.port}" for each in metadata.brokers.values())
-            return Cluster(tuple(brokers), {name: len(topic.partitions) for name, topic in metadata.topics.items()})
+            counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+            return Cluster(tuple(brokers), counts, str(metadata.cluster_id).startswith("mockCluster"))
         except KafkaException as error:
             admin.poll(0)
             all_failed = any(each.code() == KafkaError._ALL_BROKERS_DOWN for each in heard)
@@ -71,6 +80,38 @@ def missing_topics(row: Row, cluster: Cluster) -> list[str]:
     ]
 
 
+def provide_dead_letter_topic(settings: Settings, row: Row, cluster: Cluster, *, only_try: bool = False) -> list[str]:
+    """Create the topic of dead letters where it is wanted and missing. One line where that cannot be.
+
+    `only_try`: ask the broker whether it could be created. Raises UnavailableError.
+    """
+    name = settings.dead_letters
+    if name in {*row.topics_input, *row.topics_output}:
+        return [f"DLQ_TOPIC is {name}, which the row names too: choose another topic for dead letters, or none"]
+    if not name or cluster.embedded or name in cluster.partitions:
+        return []
+    partitions = max(cluster.partitions.get(topic, 1) for topic in row.topics_input)
+    topic = NewTopic(name, partitions, config=DEAD_LETTER_TOPIC)
+    admin = _admin(settings, row, lambda _error: None)
+    try:
+        admin.create_topics([topic], request_timeout=_REQUEST, validate_only=only_try)[name].result()
+    except KafkaException as error:
+        reason = error.args[0]
+        if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another worker has just done it
+            return []
+        if (trouble := explain(reason)).heals:
+            raise trouble.error() from error
+        configs = " ".join(f"--config {key}={value}" for key, value in DEAD_LETTER_TOPIC.items())
+        tool = f"kafka-topics.sh --bootstrap-server {row.bootstrap_servers}"
+        create = f"{tool} --create --topic {name} --partitions {partitions} {configs}"
+        why = plain(reason.str())
+        return [
+            f"topic {name} for dead letters is missing and cannot be created ({why}): {create}; or do without, with an"
+            " empty DLQ_TOPIC: what fails is then logged and discarded"
+        ]
+    return []
+
+
 def unequal_partitions(row: Row, cluster: Cluster) -> list[str]:
     """One line where the input topics that exist do not all have the same number of partitions, else none."""
     counts = {topic: cluster.partitions[topic] for topic in row.topics_input if topic in cluster.partitions}
@@ -91,7 +132,7 @@ def missing_rights(settings: Settings, row: Row, operation: str) -> list[str] | 
     """
     admin = _admin(settings, row, lambda _error: None)
     deadline = time.monotonic() + _REQUEST
-    while None in (granted := _granted(admin, row, operation)).values():
+    while None in (granted := _granted(admin, row, operation, settings.dead_letters)).values():
         if time.monotonic() > deadline:
             return None
         time.sleep(0.5)  # a broker that has never had a group first makes room for them
@@ -104,10 +145,10 @@ def missing_rights(settings: Settings, row: Row, operation: str) -> list[str] | 
     ]
 
 
-def _granted(admin: AdminClient, row: Row, operation: str) -> dict[str, bool | None]:
+def _granted(admin: AdminClient, row: Row, operation: str, dead_letters: str) -> dict[str, bool | None]:
     """Whether the user may, for each `topic NAME` and `group NAME` that it needs. None: no answer."""
     options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": _REQUEST}
-    topics = row.topics_input if operation == "READ" else row.topics_output
+    topics = row.topics_input if operation == "READ" else tuple(filter(None, (*row.topics_output, dead_letters)))
     asked = {}
     if topics:
         described = admin.describe_topics(TopicCollection(list(topics)), **options)

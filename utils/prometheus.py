@@ -42,6 +42,7 @@ COUNTERS = (
     Exported("groups_filtered", "Ids for which process() returned None", "filtered"),
     Exported("groups_failed", "Ids for which process() failed", "failed"),
     Exported("groups_evicted", "Ids given up, by the topics that were missing", "evicted_without", "missing_topics"),
+    Exported("dead_letters", "Dead letters, by reason", "dead_letters", "reason"),
     Exported("results", "Results that process() returned", "results"),
     Exported("commits", "Commits that Kafka confirmed", "commits"),
     Exported("commits_failed", "Commits that failed and are tried again", "failed_commits"),

@@ -1,0 +1,176 @@
+"""What is too large becomes a dead letter of its group alone, whether the client or the broker finds it."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from tests.builders import fragment, group, partition_offsets
+from utils.aggregator import Group
+from utils.executor import Outcome
+from utils.failures import Failures
+from utils.messages import Headers, Result
+from utils.metrics import Counters
+from utils.outbox import DeliveryFailed, Outbox, RecordRefused, Refusals
+
+Report = Callable[[KafkaError | None, Any], None]
+Produced = tuple[str, bytes | None, bytes | None]
+
+
+class Record:
+    """As the client's Message in a delivery report."""
+
+    def __init__(self, topic: str, key: bytes | None, value: bytes | None) -> None:
+        self._topic, self._key, self._value = topic, key, value
+
+    def topic(self) -> str:
+        return self._topic
+
+    def key(self) -> bytes | None:
+        return self._key
+
+    def value(self) -> bytes | None:
+        return self._value
+
+
+class SmallTopics:
+    """A producer that takes records of up to `client` bytes, for a broker that takes up to `broker`, in `batch`es."""
+
+    def __init__(self, client: int = 100, broker: int = 100, batch: int = 1) -> None:
+        self.client, self.broker, self.batch = client, broker, batch
+        self.taken: list[Produced] = []
+        self._queue: list[Produced] = []
+        self._report: Report | None = None
+
+    def reporting_to(self, report: Report) -> Producer:
+        self._report = report
+        return cast(Producer, self)
+
+    def produce(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers | None = None) -> None:
+        if len(value or b"") > self.client:
+            raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+        self._queue.append((topic, key, value))
+
+    def flush(self, _timeout: float) -> int:
+        assert self._report is not None
+        while batch := self._queue[: self.batch]:
+            del self._queue[: self.batch]
+            if sum(len(value or b"") for _, _, value in batch) <= self.broker:
+                self.taken += batch
+            else:
+                for record in batch:
+                    self._report(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), Record(*record))
+        return 0
+
+    def letters(self) -> list[tuple[bytes | None, bytes | None]]:
+        return [(key, value) for topic, key, value in self.taken if topic == "letters"]
+
+
+def outbox(producer: SmallTopics, refusals: Refusals | None = None) -> Outbox:
+    failures = Failures("orders", "letters", Counters(), lambda: 0.0)
+    return Outbox(producer.reporting_to, ("out",), failures, refusals or Refusals())
+
+
+def result(id: str, *sizes: int, value: bytes = b"in") -> Outcome:
+    return Outcome(a_group(id, value), [Result(id.encode(), b"x" * size) for size in sizes])
+
+
+def a_group(id: str, value: bytes = b"in") -> Group:
+    offset = int(id)
+    return group(id, type(fragment())(0, partition_offsets(), offset, value))
+
+
+def reasons(outcomes: list[Outcome]) -> list[str | None]:
+    return [outcome.letter.reason if outcome.letter else None for outcome in outcomes]
+
+
+def test_a_result_that_the_client_finds_too_large_leaves_as_a_dead_letter_and_the_others_as_they_are() -> None:
+    producer = SmallTopics()
+    box = outbox(producer)
+    assert reasons(box.put([result("1", 10), result("2", 101), result("3", 10)])) == [None, "too_large", None]
+    box.flush(0)
+    assert [(topic, key) for topic, key, _ in producer.taken] == [("out", b"1"), ("out", b"3"), ("letters", b"2")]
+    assert producer.letters() == [(b"2", b"in")]
+
+
+def test_of_several_results_none_stays_in_a_transaction_when_one_of_them_is_too_large() -> None:
+    refusals = Refusals()
+    with pytest.raises(RecordRefused):
+        outbox(SmallTopics(), refusals).put([result("1", 10, 101)])
+    again = SmallTopics()
+    box = outbox(again, refusals)
+    assert reasons(box.put(box.as_known([result("1", 10, 101)]))) == ["too_large"]
+    box.flush(0)
+    assert again.letters() == [(b"1", b"in")]
+    assert len(again.taken) == 1
+
+
+def test_a_dead_letter_that_the_client_finds_too_large_keeps_its_sources_only() -> None:
+    producer = SmallTopics()
+    box = outbox(producer)
+    [left] = box.put([result("1", 101, value=b"y" * 101)])
+    box.flush(0)
+    assert producer.letters() == [(b"1", None)]
+    assert left.letter
+    assert dict(left.letter.headers)["dlq.source"] == b"a:0:1"
+
+
+def test_a_batch_that_the_broker_refuses_accuses_nobody_and_leads_to_batches_of_one() -> None:
+    refusals = Refusals()
+    box = outbox(SmallTopics(broker=50, batch=10), refusals)
+    sent = box.put([result("1", 30), result("2", 30)])
+    box.flush(0)
+    assert box.has_refused
+    with pytest.raises(RecordRefused, match="out"):
+        box.accuse(sent)
+    assert refusals.one_by_one
+    assert refusals.groups == {}
+
+
+def test_a_record_that_the_broker_refuses_alone_is_known_from_then_on_and_no_other() -> None:
+    producer, refusals = SmallTopics(broker=50), Refusals(one_by_one=True)
+    box = outbox(producer, refusals)
+    sent = box.put([result("1", 30), result("2", 60)])
+    box.flush(0)
+    guilty = box.accuse(sent)
+    assert [outcome.group.id for outcome in guilty] == ["2"]
+    assert not box.has_refused
+    assert reasons(box.put(box.as_known([result("1", 30), result("2", 60)]))) == [None, "too_large"]
+    box.flush(0)
+    assert producer.letters() == [(b"2", b"in")]
+
+
+def test_a_dead_letter_that_the_broker_refuses_keeps_its_sources_only_and_then_it_is_given_up() -> None:
+    producer, refusals = SmallTopics(broker=50), Refusals(one_by_one=True)
+    box = outbox(producer, refusals)
+    outcomes = [result("1", 60, value=b"y" * 60)]
+    for _ in range(2):
+        left = box.put(box.as_known(outcomes))
+        box.flush(0)
+        assert len(box.accuse(left)) == 1
+    left = box.put(box.as_known(outcomes))
+    box.flush(0)
+    assert producer.letters() == [(b"1", None)]
+    assert not box.has_refused
+    box.on_delivery(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), cast(Any, Record("letters", b"1", None)))
+    with pytest.raises(DeliveryFailed, match="not even the sources"):
+        box.accuse(left)
+
+
+def test_what_is_safe_is_forgotten() -> None:
+    refusals = Refusals(one_by_one=True)
+    box = outbox(SmallTopics(broker=50), refusals)
+    sent = box.put([result("1", 60)])
+    box.flush(0)
+    box.accuse(sent)
+    box.forget(sent)
+    assert refusals.groups == {}
+
+
+def test_another_failure_is_none_of_size_and_is_raised() -> None:
+    box = outbox(SmallTopics())
+    box.on_delivery(KafkaError(KafkaError._MSG_TIMED_OUT), cast(Any, Record("out", b"1", b"")))
+    assert not box.has_refused
+    with pytest.raises(DeliveryFailed):
+        box.flush(0)
