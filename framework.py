@@ -7,8 +7,9 @@ dropped, the consumer is closed without a commit, and `supervise` builds a new w
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress, repeat
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -16,11 +17,11 @@ from utils.aggregator import Aggregator, Group
 from utils.delivery import Delivery
 from utils.executor import Executor, Outcome
 from utils.failures import Failures
-from utils.intake import Intake, Record
+from utils.intake import Intake, Record, Run
 from utils.logger import logger
 from utils.messages import Fragment, read_ids
 from utils.metrics import Counters
-from utils.offsets import MAX_METADATA, CommitPoint, PartitionOffsets
+from utils.offsets import FINISHED, MAX_METADATA, CommitPoint, PartitionOffsets, mark
 from utils.overflow import Overflow
 from utils.status import Health
 from utils.view import View
@@ -28,7 +29,7 @@ from utils.view import View
 IDLE = 0.2  # seconds that a step waits for a record; also how long a signal may go unnoticed
 BUSY = 0.02  # seconds that a step waits for process() before it polls again
 HELD_BACK = 5.0  # seconds until a commit whose map did not fit is tried again
-MAX_IN_FLIGHT = 20_000  # groups in process() or waiting for their commit, before the worker stops reading
+MAX_IN_FLIGHT = 20_000  # groups in process() or on their way out, before the worker stops reading
 EVICT_EVERY = 0.5  # seconds
 
 
@@ -55,7 +56,7 @@ class Worker:
     wall_clock: Callable[[], float] = time.time
 
     _failure: BaseException | None = None  # what a callback caught, for the loop to raise
-    _bytes_out: int = 0  # of the groups in process() or waiting for their commit
+    _bytes_in_flight: int = 0  # of the groups in process()
     _dirty: bool = False  # something has changed since the last commit was begun
     _committing: bool = False
     _next_commit: float = 0.0
@@ -104,8 +105,10 @@ class Worker:
 
     def _read(self) -> list[Record]:
         """The next records, as soon as there are any; none while there is no room for them."""
+        backlog = self.delivery.backlog
         load = max(
-            (self.executor.in_flight + self.delivery.pending) / MAX_IN_FLIGHT, self._bytes_out / self._overflow.room
+            (self.executor.in_flight + backlog.groups) / MAX_IN_FLIGHT,
+            (self._bytes_in_flight + backlog.bytes) / self._overflow.room,
         )
         busy = min(self.commit_interval, IDLE) if self.delivery.pending or self._dirty else IDLE
         records = self.intake.read(load, 0 if self.executor.in_flight else busy)
@@ -115,42 +118,35 @@ class Worker:
 
     def _receive(self, records: list[Record]) -> list[Group]:
         """Records into the dict; returns the groups that are complete now."""
-        now, aggregator, overflow, topic_index = self.clock(), self._aggregator, self._overflow, self._topic_index
-        complete: list[Group] = []
-        invalid: list[Outcome] = []
+        now = self.clock()
         self._dirty = self._dirty or bool(records)
-        records, offsets, partitions = self.intake.unfinished(records)
-        values = [record.value() for record in records]
-        for record, offset, partition, value, id in zip(
-            records, offsets, partitions, values, read_ids(values), strict=True
-        ):
-            fragment = Fragment(topic_index[partition.topic], partition, offset, value or b"", record.headers())
-            if not isinstance(id, str):
-                invalid.append(self.failures.invalid(fragment, record.key(), id))
-                continue
-            if aggregator.bytes >= overflow.room and not aggregator.waits(id):  # a mate of one that waits has room
-                overflow.drop(partition, offset, now)
-                continue
-            arrival = now if partition.is_new(offset) else self._first_arrival(record, partition, now)
-            group, superseded = aggregator.add(id, fragment, arrival, overflow.drops)
-            if group:
-                complete.append(group)
-            if superseded:
-                self.counters.superseded += 1
-                superseded.offsets.finish(superseded.offset)
-            if aggregator.bytes > overflow.room:  # a group that waits has grown
-                overflow.shed(overflow.room, now, keep=id)
-        self._give_up(invalid)
+        complete = [group for run in self.intake.unfinished(records) for group in self._join(run, now)]
         self.counters.completed += len(complete)
+        return complete
+
+    def _join(self, run: Run, now: float) -> list[Group]:
+        ids, invalid = read_ids([record.value() for record in run.records])
+        topic = self._topic_index[run.offsets.topic]
+        fragments = [
+            Fragment(topic, run.offsets, record.offset(), record.value() or b"", record.headers())
+            for record in run.records
+        ]
+        if invalid:
+            self._give_up([self.failures.invalid(fragments[at], run.records[at].key(), invalid[at]) for at in invalid])
+            run, fragments, ids = run.where(ids), list(compress(fragments, ids)), list(filter(None, ids))
+        complete, superseded = self._overflow.add(ids, fragments, self._arrivals(run, now), now)
+        self.counters.superseded += len(superseded)
+        mark(superseded, FINISHED)
         return complete
 
     def _process(self, groups: list[Group]) -> None:
         if groups:
-            self._bytes_out += sum([group.bytes for group in groups])
+            self._bytes_in_flight += sum([group.bytes for group in groups])
             self.executor.submit(groups)
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
         """Results, and dead letters in place of those that failed, on their way out."""
+        self._bytes_in_flight -= sum([outcome.group.bytes for outcome in outcomes])
         sizes = [len(outcome.results) for outcome in outcomes if not outcome.error]
         if len(sizes) < len(outcomes):
             outcomes = [self.failures.failed(outcome) if outcome.error else outcome for outcome in outcomes]
@@ -162,10 +158,8 @@ class Worker:
 
     def _give_up(self, outcomes: list[Outcome]) -> None:
         """What never gets to process() leaves as a result does: its offsets are finished when its letter is safe."""
-        if outcomes:
-            self._bytes_out += sum([outcome.group.bytes for outcome in outcomes])
-            self.delivery.send(outcomes)
-            self._dirty = True
+        self.delivery.send(outcomes)
+        self._dirty = True
 
     def _commit(self) -> None:
         """When it is due: finish what is safe, then commit every partition's offset and map in one request."""
@@ -199,18 +193,23 @@ class Worker:
 
     # ------------------------------------------------------------------ what the steps are made of
 
-    def _first_arrival(self, record: Record, partition: PartitionOffsets, now: float) -> float:
-        """When a record that is read again arrived the first time: the clock of MESSAGE_TIMEOUT goes on."""
+    def _arrivals(self, run: Run, now: float) -> Iterable[float]:
+        """When these records arrived the first time: for what is read again, the clock of MESSAGE_TIMEOUT goes on."""
+        is_new = run.offsets.is_new
+        if run.records and is_new(run.records[0].offset()):
+            return repeat(now)
+        return (now if is_new(each.offset()) else self._first_arrival(each, run, now) for each in run.records)
+
+    def _first_arrival(self, record: Record, run: Run, now: float) -> float:
         epoch = now - self.wall_clock()
-        return min(partition.first_arrival(record.offset(), epoch + record.timestamp()[1] / 1000, epoch), now)
+        return min(run.offsets.first_arrival(record.offset(), epoch + record.timestamp()[1] / 1000, epoch), now)
 
     def _finish_safe(self) -> bool:
-        groups = self.delivery.settle()
-        for group in groups or ():
-            self._bytes_out -= group.bytes
-            for fragment in group.fragments:
-                fragment.offsets.finish(fragment.offset)
-        return groups is not None
+        """Whether what was sent is safe; then its offsets are finished."""
+        safe = self.delivery.settle()
+        for offsets in self.intake.owned.values() if safe else ():
+            offsets.finish_sent()
+        return safe
 
     def _missing_topics(self, group: Group) -> list[str]:
         return [self.topics_input[index] for index in self._aggregator.missing(group)]
@@ -298,7 +297,7 @@ class Worker:
         self.delivery.drop()
         self._aggregator.clear()
         self.health.joined = False
-        self._bytes_out = 0
+        self._bytes_in_flight = 0
         self._overflow.forget()
         self._committing = False
         self.intake.rebalanced([])

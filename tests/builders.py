@@ -14,7 +14,9 @@ def partition_offsets(
 
 
 def fragment(topic: int = 0, value: bytes = b'{"id":"1"}', offset: int = 0) -> Fragment:
-    return Fragment(topic, partition_offsets(), offset, value)
+    offsets = partition_offsets(offset)
+    offsets.read(offset)
+    return Fragment(topic, offsets, offset, value)
 
 
 def group(id: str = "1", *fragments: Fragment) -> Group:

@@ -18,9 +18,17 @@ def given_up(aggregator: Aggregator, before: float) -> list[Group]:
     return aggregator.evict({(topic, number): Enough(last, math.inf) for topic in range(4) for number in range(3)})
 
 
+def add(
+    aggregator: Aggregator, id: str, fragment: Fragment, arrival: float, opened: int = -1
+) -> tuple[Group | None, Fragment | None]:
+    """One fragment: the group that it completes, and the one that it supersedes."""
+    complete, superseded = aggregator.add([id], [fragment], [arrival], opened)
+    return next(iter(complete), None), next(iter(superseded), None)
+
+
 def test_with_one_topic_each_fragment_is_complete_at_once() -> None:
     aggregator, only = Aggregator(1), fragment(0)
-    group, superseded = aggregator.add("1", only, 5.0)
+    group, superseded = add(aggregator, "1", only, 5.0)
     assert group is not None
     assert (group.id, group.fragments, superseded) == ("1", (only,), None)
     assert (len(aggregator), aggregator.bytes) == (0, 0)
@@ -28,9 +36,9 @@ def test_with_one_topic_each_fragment_is_complete_at_once() -> None:
 
 def test_with_two_topics_the_second_fragment_completes_a_group() -> None:
     aggregator, first, second = Aggregator(2), fragment(1), fragment(0)
-    assert aggregator.add("1", first, 5.0) == (None, None)
+    assert add(aggregator, "1", first, 5.0) == (None, None)
     assert len(aggregator) == 1
-    group, _ = aggregator.add("1", second, 6.0)
+    group, _ = add(aggregator, "1", second, 6.0)
     assert group is not None
     assert set(map(id, group.fragments)) == {id(first), id(second)}
     assert group.arrival == 5.0
@@ -39,26 +47,26 @@ def test_with_two_topics_the_second_fragment_completes_a_group() -> None:
 
 def test_with_three_topics_two_fragments_still_wait() -> None:
     aggregator = Aggregator(3)
-    assert aggregator.add("1", fragment(2), 5.0) == (None, None)
-    assert aggregator.add("1", fragment(0), 6.0) == (None, None)
-    group, _ = aggregator.add("1", fragment(1), 7.0)
+    assert add(aggregator, "1", fragment(2), 5.0) == (None, None)
+    assert add(aggregator, "1", fragment(0), 6.0) == (None, None)
+    group, _ = add(aggregator, "1", fragment(1), 7.0)
     assert group is not None
     assert sorted(each.topic for each in group.fragments) == [0, 1, 2]
 
 
 def test_different_ids_do_not_meet() -> None:
     aggregator = Aggregator(2)
-    aggregator.add("1", fragment(0), 5.0)
-    assert aggregator.add("01", fragment(1), 5.0) == (None, None)
+    add(aggregator, "1", fragment(0), 5.0)
+    assert add(aggregator, "01", fragment(1), 5.0) == (None, None)
     assert len(aggregator) == 2
 
 
 def test_a_second_fragment_of_a_topic_replaces_the_first() -> None:
     aggregator, old, new, mate = Aggregator(2), fragment(0), fragment(0), fragment(1)
-    aggregator.add("1", old, 5.0)
-    _, superseded = aggregator.add("1", new, 6.0)
+    add(aggregator, "1", old, 5.0)
+    _, superseded = add(aggregator, "1", new, 6.0)
     assert superseded is old
-    group, superseded = aggregator.add("1", mate, 7.0)
+    group, superseded = add(aggregator, "1", mate, 7.0)
     assert group is not None
     assert superseded is None
     assert set(map(id, group.fragments)) == {id(new), id(mate)}
@@ -66,8 +74,8 @@ def test_a_second_fragment_of_a_topic_replaces_the_first() -> None:
 
 def test_a_replaced_fragment_does_not_set_back_the_timer() -> None:
     aggregator = Aggregator(2)
-    aggregator.add("1", fragment(0), 5.0)
-    aggregator.add("1", fragment(0), 60.0)
+    add(aggregator, "1", fragment(0), 5.0)
+    add(aggregator, "1", fragment(0), 60.0)
     assert aggregator.oldest_arrival() == 5.0
     assert [group.arrival for group in given_up(aggregator, 5.1)] == [5.0]
 
@@ -75,23 +83,23 @@ def test_a_replaced_fragment_does_not_set_back_the_timer() -> None:
 def test_replacing_never_completes_a_group() -> None:
     aggregator = Aggregator(3)
     for _ in range(3):
-        aggregator.add("1", fragment(0), 5.0)
-        assert aggregator.add("1", fragment(1), 5.0)[0] is None
+        add(aggregator, "1", fragment(0), 5.0)
+        assert add(aggregator, "1", fragment(1), 5.0)[0] is None
 
 
 def test_an_id_may_come_again_after_it_was_complete_or_given_up() -> None:
     aggregator = Aggregator(2)
-    aggregator.add("1", fragment(0), 5.0)
-    assert aggregator.add("1", fragment(1), 5.0)[0]
-    assert aggregator.add("1", fragment(1), 6.0) == (None, None)
+    add(aggregator, "1", fragment(0), 5.0)
+    assert add(aggregator, "1", fragment(1), 5.0)[0]
+    assert add(aggregator, "1", fragment(1), 6.0) == (None, None)
     assert given_up(aggregator, 7.0)
-    assert aggregator.add("1", fragment(0), 8.0) == (None, None)
+    assert add(aggregator, "1", fragment(0), 8.0) == (None, None)
 
 
 def test_groups_are_given_up_oldest_first_and_only_those_that_arrived_before() -> None:
     aggregator = Aggregator(2)
     for arrival, name in enumerate("abcd"):
-        aggregator.add(name, fragment(0), float(arrival))
+        add(aggregator, name, fragment(0), float(arrival))
     assert [group.id for group in given_up(aggregator, 2.0)] == ["a", "b"]
     assert given_up(aggregator, 2.0) == []
     assert aggregator.oldest_arrival() == 2.0
@@ -100,15 +108,15 @@ def test_groups_are_given_up_oldest_first_and_only_those_that_arrived_before() -
 
 def test_what_was_given_up_is_not_completed_later() -> None:
     aggregator = Aggregator(2)
-    aggregator.add("1", fragment(0), 0.0)
+    add(aggregator, "1", fragment(0), 0.0)
     given_up(aggregator, 1.0)
-    assert aggregator.add("1", fragment(1), 2.0) == (None, None)
+    assert add(aggregator, "1", fragment(1), 2.0) == (None, None)
 
 
 def test_a_group_says_which_topics_are_missing() -> None:
     aggregator = Aggregator(4)
-    aggregator.add("1", fragment(2), 0.0)
-    aggregator.add("1", fragment(0), 0.0)
+    add(aggregator, "1", fragment(2), 0.0)
+    add(aggregator, "1", fragment(0), 0.0)
     [group] = given_up(aggregator, 1.0)
     assert sorted(aggregator.missing(group)) == [1, 3]
 
@@ -117,19 +125,19 @@ def test_nothing_waits_in_an_empty_aggregator() -> None:
     aggregator = Aggregator(2)
     assert aggregator.oldest_arrival() is None
     assert given_up(aggregator, 1e12) == []
-    aggregator.add("1", fragment(0), 0.0)
+    add(aggregator, "1", fragment(0), 0.0)
     aggregator.clear()
     assert (len(aggregator), aggregator.bytes, aggregator.oldest_arrival()) == (0, 0, None)
-    assert aggregator.add("1", fragment(1), 0.0) == (None, None)
+    assert add(aggregator, "1", fragment(1), 0.0) == (None, None)
 
 
 def test_bytes_are_the_values_and_an_overhead_for_each_fragment() -> None:
     aggregator = Aggregator(3)
-    aggregator.add("1", fragment(0, b"x" * 100), 0.0)
-    aggregator.add("1", fragment(1, b"x" * 20), 0.0)
-    aggregator.add("2", fragment(1, b"x" * 3), 0.0)
+    add(aggregator, "1", fragment(0, b"x" * 100), 0.0)
+    add(aggregator, "1", fragment(1, b"x" * 20), 0.0)
+    add(aggregator, "2", fragment(1, b"x" * 3), 0.0)
     assert aggregator.bytes == 123 + 3 * FRAGMENT_OVERHEAD
-    aggregator.add("1", fragment(0, b"x" * 7), 0.0)
+    add(aggregator, "1", fragment(0, b"x" * 7), 0.0)
     assert aggregator.bytes == 30 + 3 * FRAGMENT_OVERHEAD
 
 
@@ -153,7 +161,7 @@ class AnyFeed(RuleBasedStateMachine):
     def add(self, id: str, topic: int, size: int, later: int) -> None:
         added = fragment(topic % self.topics, b"x" * size)
         self.now += later
-        group, superseded = self.aggregator.add(id, added, self.now)
+        group, superseded = add(self.aggregator, id, added, self.now)
         waiting = self.model.setdefault(id, Waiting(self.now))
         assert superseded is waiting.by_topic.get(added.topic)
         waiting.by_topic[added.topic] = added

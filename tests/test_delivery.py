@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from tests.builders import group
-from utils.delivery import AtLeastOnce, ExactlyOnce
+from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce
 from utils.executor import Outcome
 from utils.failures import Failures
 from utils.messages import Result
@@ -86,8 +86,17 @@ def outcomes(*ids: str) -> list[Outcome]:
     return [Outcome(group(id), [Result(id.encode(), b"{}")]) for id in ids]
 
 
-def ids(groups: list[Any] | None) -> list[str] | None:
-    return None if groups is None else [group.id for group in groups]
+def settled(delivery: AtLeastOnce | ExactlyOnce, *sent: Outcome) -> list[str] | None:
+    """None: not settled. The ids of those whose offsets are finished now."""
+    if not delivery.settle():
+        return None
+    finished = []
+    for outcome in sent:
+        [fragment] = outcome.group.fragments
+        fragment.offsets.finish_sent()
+        if fragment.offsets.lowest_unfinished() > fragment.offset:
+            finished.append(outcome.group.id)
+    return finished
 
 
 def at_least_once(producer: FakeProducer, *topics: str) -> AtLeastOnce:
@@ -141,55 +150,64 @@ def test_results_leave_in_the_order_in_which_they_were_sent() -> None:
 def test_nothing_is_safe_before_everything_was_acknowledged() -> None:
     producer = FakeProducer()
     delivery = at_least_once(producer)
-    delivery.send(outcomes("1", "2"))
-    assert delivery.settle() is None
+    sent = outcomes("1", "2")
+    delivery.send(sent)
+    assert delivery.settle() is False
     producer.unacknowledged = 1
-    assert delivery.settle() is None
+    assert delivery.settle() is False
     assert delivery.pending == 2
     producer.acknowledge()
-    assert ids(delivery.settle()) == ["1", "2"]
-    assert delivery.pending == 0
-
-
-def test_groups_are_handed_back_once() -> None:
-    producer = FakeProducer()
-    delivery = at_least_once(producer)
-    delivery.send(outcomes("1"))
-    producer.acknowledge()
-    assert ids(delivery.settle()) == ["1"]
-    assert ids(delivery.settle()) == []
+    assert settled(delivery, *sent) == ["1", "2"]
+    assert (delivery.pending, delivery.backlog) == (0, Backlog())
 
 
 def test_a_group_without_results_is_safe_as_soon_as_the_others_are() -> None:
     producer = FakeProducer()
     delivery = at_least_once(producer)
-    delivery.send([Outcome(group("filtered"), [])])
+    filtered = Outcome(group("filtered"), [])
+    delivery.send([filtered])
     assert delivery.pending == 1
-    assert ids(delivery.settle()) == ["filtered"]
+    assert settled(delivery, filtered) == ["filtered"]
 
 
 def test_without_output_topics_every_group_is_safe_at_once() -> None:
     producer = FakeProducer()
     delivery = AtLeastOnce(outbox(producer))
-    delivery.send(outcomes("1"))
-    assert ids(delivery.settle()) == ["1"]
+    sent = outcomes("1")
+    delivery.send(sent)
+    assert settled(delivery, *sent) == ["1"]
     assert producer.produced == []
 
 
 def test_what_is_sent_while_settling_does_not_keep_it_from_ending_and_leaves_after_it() -> None:
     producer = FakeProducer()
     delivery = at_least_once(producer)
-    delivery.send(outcomes("1"))
-    assert delivery.settle() is None
-    delivery.send(outcomes("2"))
+    first, second = outcomes("1", "2")
+    delivery.send([first])
+    assert delivery.settle() is False
+    delivery.send([second])
     assert [key for _, key, _ in producer.produced] == [b"1"]
     assert delivery.pending == 2
     producer.acknowledge()
-    assert ids(delivery.settle()) == ["1"]
+    assert settled(delivery, first, second) == ["1"]
+    assert delivery.pending == 1
+    delivery.commit(as_consumer(FakeConsumer()), POINTS)
     assert [key for _, key, _ in producer.produced] == [b"1", b"2"]
-    assert delivery.settle() is None  # 2 is on its way now
+    assert delivery.settle() is False  # 2 is on its way now
     producer.acknowledge()
-    assert ids(delivery.settle()) == ["2"]
+    assert settled(delivery, second) == ["2"]
+
+
+def test_what_was_held_leaves_also_where_the_commit_behind_it_is_held_back() -> None:
+    producer = FakeProducer()
+    delivery = at_least_once(producer)
+    delivery.send(outcomes("1"))
+    assert delivery.settle() is False
+    delivery.send(outcomes("2"))
+    producer.acknowledge()
+    assert delivery.settle() is True
+    delivery.settle()
+    assert [key for _, key, _ in producer.produced] == [b"1", b"2"]
 
 
 def test_a_failed_result_raises_and_its_group_is_never_safe() -> None:
@@ -242,14 +260,15 @@ def test_a_full_queue_of_results_that_fail_raises_instead_of_waiting_for_ever() 
 def test_after_a_drop_nothing_of_before_is_handed_back_and_what_was_held_is_never_sent() -> None:
     producer = FakeProducer()
     delivery = at_least_once(producer)
-    delivery.send(outcomes("sent"))
-    assert delivery.settle() is None
-    delivery.send(outcomes("held"))
+    sent, held, new = outcomes("sent", "held", "new")
+    delivery.send([sent])
+    assert delivery.settle() is False
+    delivery.send([held])
     delivery.drop()
     assert delivery.pending == 0
-    delivery.send(outcomes("new"))
+    delivery.send([new])
     producer.acknowledge()
-    assert ids(delivery.settle()) == ["new"]
+    assert settled(delivery, held, new) == ["new"]
     assert [key for _, key, _ in producer.produced] == [b"sent", b"new"]
 
 
@@ -433,9 +452,10 @@ def commit(delivery: ExactlyOnce) -> None:
 def test_exactly_once_results_and_offsets_go_in_one_transaction() -> None:
     producer = FakeTransactions()
     delivery = exactly_once(producer)
-    delivery.send(outcomes("1"))
-    delivery.send(outcomes("2"))
-    assert ids(delivery.settle()) == ["1", "2"]
+    sent = outcomes("1", "2")
+    delivery.send(sent[:1])
+    delivery.send(sent[1:])
+    assert settled(delivery, *sent) == ["1", "2"]
     assert producer.calls == []  # open only for the moment of the commit
     commit(delivery)
     offsets = [("a", 0, 5, "map of a0"), ("b", 0, 7, "map of b0")]
@@ -468,18 +488,20 @@ def test_exactly_once_what_was_not_settled_is_in_no_transaction() -> None:
     assert delivery.pending == 1
     commit(delivery)
     assert producer.names().count("produce") == 1
-    assert ids(delivery.settle()) == ["2"]
+    assert delivery.backlog.groups == 1
 
 
-def test_exactly_once_groups_are_handed_back_once_also_where_the_commit_behind_it_is_held_back() -> None:
+def test_exactly_once_results_take_room_as_long_as_the_commit_behind_them_is_held_back() -> None:
     producer = FakeTransactions()
     delivery = exactly_once(producer)
     delivery.send(outcomes("1"))
-    assert ids(delivery.settle()) == ["1"]
+    delivery.settle()
     delivery.send(outcomes("2"))
-    assert ids(delivery.settle()) == ["2"]
+    delivery.settle()
+    assert (delivery.pending, delivery.backlog.groups) == (0, 2)
     commit(delivery)
     assert producer.names().count("produce") == 2
+    assert delivery.backlog == Backlog()
 
 
 @pytest.mark.parametrize("failing", ["produce", "offsets", "commit"])
@@ -521,8 +543,8 @@ def test_exactly_once_after_a_drop_nothing_of_before_is_sent() -> None:
     delivery.settle()
     delivery.send(outcomes("staged"))
     delivery.drop()
-    assert delivery.pending == 0
-    assert ids(delivery.settle()) == []
+    assert (delivery.pending, delivery.backlog) == (0, Backlog())
+    delivery.settle()
     commit(delivery)
     assert "produce" not in producer.names()
 

@@ -14,15 +14,16 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 
 from config import ConfigError
 from framework import Worker
-from tests.builders import TOPIC_ID, partition_offsets
+from tests.builders import TOPIC_ID, group, partition_offsets
 from utils.aggregator import Group
 from utils.dead_letters import Letter
+from utils.delivery import Backlog
 from utils.executor import Outcome, attempt
 from utils.failures import Failures
 from utils.intake import Intake
 from utils.messages import Message
 from utils.metrics import Counters
-from utils.offsets import UNFINISHED, CommitPoint, OffsetMap, PartitionOffsets
+from utils.offsets import SENT, UNFINISHED, CommitPoint, OffsetMap, PartitionOffsets, mark
 from utils.outbox import DeliveryFailed
 from utils.status import Health
 
@@ -186,6 +187,10 @@ class FakeDelivery:
     def pending(self) -> int:
         return len(self._sent)
 
+    @property
+    def backlog(self) -> Backlog:
+        return Backlog().plus(self._sent)
+
     def assigned(self, _consumer: Consumer) -> None:
         pass
 
@@ -195,16 +200,16 @@ class FakeDelivery:
     def send(self, outcomes: list[Outcome]) -> None:
         self._sent += outcomes
         self.letters += [outcome.letter for outcome in outcomes if outcome.letter]
+        mark((fragment for outcome in outcomes for fragment in outcome.group.fragments), SENT)
         self.sent += [(result.key, json.loads(result.value)) for outcome in outcomes for result in outcome.results]
 
-    def settle(self) -> list[Group] | None:
+    def settle(self) -> bool:
         self._clock.now += 0.05 if self.slow else 0
         if isinstance(self.broken, DeliveryFailed):
             raise self.broken
-        if self.slow:
-            return None
-        safe, self._sent = [outcome.group for outcome in self._sent], []
-        return safe
+        if not self.slow:
+            self._sent = []
+        return not self.slow
 
     def drop(self) -> None:
         self._sent = []
@@ -810,7 +815,7 @@ def test_reading_does_not_go_on_as_soon_as_there_is_room_for_one() -> None:
 def test_results_that_wait_for_their_acknowledgement_take_room_too() -> None:
     bench = started()
     bench.delivery.slow = True
-    bench.delivery._sent = [cast(Outcome, None)] * 10**6
+    bench.delivery._sent = [Outcome(group(), [])] * 10**6
     polls = bench.consumer.polls
     bench.step(3, INTERVAL)
     assert bench.consumer.polls == polls

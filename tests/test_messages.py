@@ -123,9 +123,9 @@ def test_a_message_cut_short_is_invalid(message: dict[str, Any], data: st.DataOb
 
 
 def read_id(value: bytes | None) -> str:
-    [id] = read_ids([value])
-    if isinstance(id, InvalidMessage):
-        raise id
+    [id], invalid = read_ids([value])
+    if invalid:
+        raise invalid[0]
     return id
 
 

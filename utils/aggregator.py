@@ -3,7 +3,7 @@
 Pure: no Kafka, no clock, no logging; `now` is in seconds of whatever clock the caller uses throughout.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
@@ -47,42 +47,43 @@ class Aggregator:
         return len(self._waiting)
 
     def add(
-        self, id: str, fragment: Fragment, arrival: float, opened: int = -1
-    ) -> tuple[Group | None, Fragment | None]:
-        """Returns the group that this fragment completes, and the fragment that it supersedes, if any.
+        self, ids: Iterable[str], fragments: Iterable[Fragment], arrivals: Iterable[float], opened: int = -1
+    ) -> tuple[list[Group], list[Fragment]]:
+        """Adds each fragment to the group of its id; returns the groups that are complete now, and what was superseded.
 
-        `arrival`: of the fragment, perhaps in the life of an earlier process; `opened`: how many records were dropped
+        `arrivals`: of the fragments, perhaps in the life of an earlier process; `opened`: how many records were dropped
         so far.
         """
-        size = len(fragment.value) + FRAGMENT_OVERHEAD
         if self._topics == 1:
-            return Group(id, arrival, (fragment,), size), None
-        group = self._waiting.get(id)
-        if group is None:
-            if not self._waiting:
-                self._in_order = True
-            elif arrival < self._newest:
-                self._in_order = False
-            self._newest = arrival
-            self._waiting[id] = Group(id, arrival, (fragment,), size, opened)
+            return list(map(_alone, ids, fragments, arrivals)), []
+        complete: list[Group] = []
+        superseded: list[Fragment] = []
+        waiting = self._waiting
+        for id, fragment, arrival in zip(ids, fragments, arrivals, strict=False):  # the arrivals may be endless
+            size = len(fragment.value) + FRAGMENT_OVERHEAD
+            group = waiting.get(id)
+            if group is None:
+                if not waiting or arrival < self._newest:
+                    self._in_order = not waiting
+                self._newest = arrival
+                waiting[id] = Group(id, arrival, (fragment,), size, opened)
+                self.bytes += size
+                continue
+            for other in group.fragments:
+                if other.topic == fragment.topic:
+                    superseded.append(other)
+                    group.fragments = tuple([each for each in group.fragments if each is not other])
+                    size -= len(other.value) + FRAGMENT_OVERHEAD
+            if arrival < group.arrival:
+                group.arrival, self._in_order = arrival, False
+            group.fragments += (fragment,)
+            group.bytes += size
             self.bytes += size
-            return None, None
-        superseded = None
-        for other in group.fragments:
-            if other.topic == fragment.topic:
-                superseded = other
-        if superseded:
-            size -= len(superseded.value) + FRAGMENT_OVERHEAD
-            group.fragments = tuple([each for each in group.fragments if each is not superseded])
-        if arrival < group.arrival:
-            group.arrival, self._in_order = arrival, False
-        group.fragments += (fragment,)
-        group.bytes += size
-        self.bytes += size
-        if len(group.fragments) < self._topics:
-            return None, superseded
-        self._remove(group)
-        return group, superseded
+            if len(group.fragments) == self._topics:
+                del waiting[id]
+                self.bytes -= group.bytes
+                complete.append(group)
+        return complete, superseded
 
     def waits(self, id: str) -> bool:
         return self._topics == 1 or id in self._waiting
@@ -159,6 +160,15 @@ class Aggregator:
     def _remove(self, group: Group) -> None:
         del self._waiting[group.id]
         self.bytes -= group.bytes
+
+
+def size_of(fragments: Iterable[Fragment]) -> int:
+    """Bytes of memory that these fragments take while they wait."""
+    return sum([len(fragment.value) + FRAGMENT_OVERHEAD for fragment in fragments])
+
+
+def _alone(id: str, fragment: Fragment, arrival: float) -> Group:
+    return Group(id, arrival, (fragment,), len(fragment.value) + FRAGMENT_OVERHEAD)
 
 
 def _is_enough(enough: "Enough | None", group: Group) -> bool:

@@ -1,15 +1,15 @@
 """Results out, offsets committed: the one piece that knows what a delivery guarantee means."""
 
 import time
-from typing import Protocol
+from itertools import chain
+from typing import NamedTuple, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from utils.aggregator import Group
 from utils.executor import Outcome
 from utils.logger import logger
 from utils.metrics import Histogram
-from utils.offsets import CommitPoint
+from utils.offsets import SENT, CommitPoint, mark
 from utils.outbox import DeliveryFailed, Outbox, RecordRefused
 
 _TRANSACTION = 8.0  # seconds that one step of a transaction may block; less than the session time-out
@@ -30,25 +30,29 @@ _COMMIT_AGAIN = {
 class Delivery(Protocol):
     """How results leave, and how the offsets behind them are committed.
 
-    The loop sends outcomes as they come. When a commit is due it asks `settle()` until that hands back groups, finishes
-    their offsets, and gives the commit points of all partitions to `commit()`.
+    The loop sends outcomes as they come. When a commit is due it asks `settle()` until that is true, finishes the
+    offsets that are marked as SENT, and gives the commit points of all partitions to `commit()`.
     """
 
     @property
     def pending(self) -> int:
-        """Groups sent that `settle()` has not handed back."""
+        """Groups that were sent and are not settled."""
+
+    @property
+    def backlog(self) -> "Backlog":
+        """What was sent and still takes memory."""
 
     def assigned(self, consumer: Consumer) -> None:
         """Told in the assignment callback, before anything is sent for the new partitions. Raises KafkaException."""
 
     def send(self, outcomes: list[Outcome]) -> None:
-        """Take the results of these outcomes on the way to every output topic."""
+        """Take the results of these outcomes to every output topic, and mark their offsets as SENT on the way."""
 
-    def settle(self) -> list[Group] | None:
-        """The groups, each once, whose results are safe when the next commit is. None: ask again. Or DeliveryFailed."""
+    def settle(self) -> bool:
+        """Whether all that is marked as SENT is safe when the next commit is. False: ask again. Or DeliveryFailed."""
 
     def drop(self) -> None:
-        """Forget what has not been handed back: its offsets are somebody else's now."""
+        """Forget what is not settled: its offsets are somebody else's now."""
 
     def commit(self, consumer: Consumer, points: list[CommitPoint]) -> None:
         """Begin to commit; `committed()` tells how it ended."""
@@ -66,6 +70,16 @@ class Delivery(Protocol):
         """The consumer's `on_commit`: the answer to an asynchronous commit. Runs inside poll(), so it never raises."""
 
 
+class Backlog(NamedTuple):
+    """Results that are not out of our hands."""
+
+    groups: int = 0
+    bytes: int = 0  # of their fragments: what the results take, more or less
+
+    def plus(self, outcomes: list[Outcome]) -> "Backlog":
+        return Backlog(self.groups + len(outcomes), self.bytes + sum([outcome.group.bytes for outcome in outcomes]))
+
+
 class AtLeastOnce:
     """Results leave at once; their offsets are committed when the broker has acknowledged them.
 
@@ -77,6 +91,7 @@ class AtLeastOnce:
         self._outbox = outbox
         self._held: list[Outcome] = []
         self._sent: list[Outcome] = []
+        self.backlog = Backlog()
         self._settling = False
         self._unanswered = 0  # commits on the way: a revoke may leave one behind
         self._answer: bool | None = True
@@ -86,41 +101,45 @@ class AtLeastOnce:
 
     @property
     def pending(self) -> int:
-        return len(self._held) + len(self._sent)
+        return self.backlog.groups
 
     def assigned(self, consumer: Consumer) -> None:
         pass
 
     def send(self, outcomes: list[Outcome]) -> None:
-        self._held += self._outbox.as_known(outcomes)
+        outcomes = self._outbox.as_known(outcomes)
+        self._held += outcomes
+        self.backlog = self.backlog.plus(outcomes)
         if not self._settling:
             self._produce()
 
-    def settle(self) -> list[Group] | None:
-        self._settling = True  # what is sent from here on waits, else a busy queue would never be empty
+    def settle(self) -> bool:
+        if not self._settling:
+            self._produce()
+            self._settling = True  # what is sent from here on waits, else a busy queue would never be empty
         if self._outbox.flush(_SETTLE):
-            return None
+            return False
         if self._outbox.has_refused:
             guilty = self._outbox.accuse(self._sent)
             ids = set(map(id, guilty))
             self._sent = [outcome for outcome in self._sent if id(outcome) not in ids]
             self._sent += self._outbox.put(self._outbox.as_known(guilty))
-            return None
+            return False
         self._outbox.forget(self._sent)
-        safe = [outcome.group for outcome in self._sent]
         self._sent = []
+        self.backlog = Backlog().plus(self._held)
         self._settling = False
-        self._produce()
-        return safe
+        return True
 
     def drop(self) -> None:
-        self._held, self._sent, self._settling = [], [], False
+        self._held, self._sent, self.backlog, self._settling = [], [], Backlog(), False
 
     def commit(self, consumer: Consumer, points: list[CommitPoint]) -> None:
         self._unanswered += 1
         self._answer = None
         self._commit_began = time.monotonic()
         consumer.commit(offsets=_as_offsets(points), asynchronous=True)
+        self._produce()
 
     def committed(self) -> bool | None:
         if self._commit_error:
@@ -142,6 +161,7 @@ class AtLeastOnce:
 
     def _produce(self) -> None:
         self._sent += self._outbox.put(self._held)
+        _mark_sent(self._held)
         self._held = []
 
 
@@ -156,7 +176,8 @@ class ExactlyOnce:
         self._outbox = outbox
         self._producer = outbox.producer
         self._staged: list[Outcome] = []
-        self._settled: list[Outcome] = []
+        self._settled: list[Outcome] = []  # their offsets are in the next commit
+        self.backlog = Backlog()
         self._group: object = None
         self._initialised = False
         self._commit_time = commit_time or Histogram()
@@ -176,15 +197,18 @@ class ExactlyOnce:
             self._initialised = True
 
     def send(self, outcomes: list[Outcome]) -> None:
-        self._staged += self._outbox.as_known(outcomes)
+        outcomes = self._outbox.as_known(outcomes)
+        self._staged += outcomes
+        self.backlog = self.backlog.plus(outcomes)
+        _mark_sent(outcomes)
 
-    def settle(self) -> list[Group] | None:
-        settled, self._staged = self._staged, []
-        self._settled += settled
-        return [outcome.group for outcome in settled]
+    def settle(self) -> bool:
+        self._settled += self._staged
+        self._staged = []
+        return True
 
     def drop(self) -> None:
-        self._staged, self._settled = [], []
+        self._staged, self._settled, self.backlog = [], [], Backlog()
 
     def commit(self, consumer: Consumer, points: list[CommitPoint]) -> None:
         began = time.monotonic()
@@ -202,7 +226,7 @@ class ExactlyOnce:
             raise DeliveryFailed(f"transaction aborted: {error.args[0].str()}") from error
         self._outbox.forget(self._settled)
         self._commit_time.add(time.monotonic() - began)
-        self._settled = []
+        self._settled, self.backlog = [], Backlog().plus(self._staged)
 
     def committed(self) -> bool | None:
         return True
@@ -218,6 +242,10 @@ class ExactlyOnce:
             self._producer.abort_transaction(_TRANSACTION)
         except KafkaException as error:  # fenced, or no broker: it ends there by transaction.timeout.ms
             logger.warning("transaction not aborted", extra={"error": str(error)})
+
+
+def _mark_sent(outcomes: list[Outcome]) -> None:
+    mark(chain.from_iterable([outcome.group.fragments for outcome in outcomes]), SENT)
 
 
 def _as_offsets(points: list[CommitPoint]) -> list[TopicPartition]:

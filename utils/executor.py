@@ -4,10 +4,8 @@ Knows neither Kafka nor offsets: groups go in by the batch, outcomes come out.
 """
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
-from itertools import repeat
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -18,7 +16,6 @@ from utils.dead_letters import Letter
 from utils.messages import Message, Result, join, results
 
 Process = Callable[[Message, str], object]
-_HAND_BACK = 0.02  # seconds: outcomes of a batch that is not done yet are handed back at least this often
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -60,10 +57,9 @@ class SingleThread:
     def __init__(self, process: Process, consumer_name: str) -> None:
         self._process = process
         self._consumer_name = consumer_name
-        self._done: deque[Outcome] = deque()  # another one after each drop: what was started before ends in the old one
-        self._waiting: deque[tuple[Group, deque[Outcome]]] = deque()  # each with the place for its outcome
+        self._lane = _Lane()  # another one after each drop: what was started before ends in the old one
         self._work_is_there: SimpleQueue[bool] = SimpleQueue()
-        self._hand_back = threading.Event()
+        self._all_done = threading.Event()
         self._thread = threading.Thread(target=self._work, name="process", daemon=True)
         self.in_flight = 0
 
@@ -71,25 +67,26 @@ class SingleThread:
         if not self._thread.ident:
             self._thread.start()
         self.in_flight += len(groups)
-        self._waiting.extend(zip(groups, repeat(self._done)))
+        self._lane.waiting.extend(groups)
         self._work_is_there.put(True)
 
     def collect(self, timeout: float) -> list[Outcome]:
         if not self.in_flight:
             return []
-        self._hand_back.wait(timeout)
-        self._hand_back.clear()
-        collected = [self._done.popleft() for _ in range(len(self._done))]
+        self._all_done.wait(timeout)
+        self._all_done.clear()
+        done = self._lane.done
+        collected = [done.popleft() for _ in range(len(done))]
         self.in_flight -= len(collected)
         return collected
 
     def cancel(self) -> None:
-        while self._take():
+        while self._lane.take():
             self.in_flight -= 1
 
     def drop(self) -> None:
-        self._waiting.clear()
-        self._done = deque()
+        self._lane.waiting.clear()
+        self._lane = _Lane()
         self.in_flight = 0
 
     def close(self) -> None:
@@ -98,18 +95,22 @@ class SingleThread:
 
     def _work(self) -> None:
         while self._work_is_there.get():
-            since = time.monotonic()
-            while taken := self._take():
-                group, done = taken
-                done.append(attempt(self._process, group, self._consumer_name))
-                if time.monotonic() - since > _HAND_BACK:
-                    since = time.monotonic()
-                    self._hand_back.set()
-            self._hand_back.set()
+            lane, process, consumer_name = self._lane, self._process, self._consumer_name
+            for group in iter(lane.take, None):
+                lane.done.append(attempt(process, group, consumer_name))
+            self._all_done.set()
 
-    def _take(self) -> tuple[Group, deque[Outcome]] | None:
+
+class _Lane:
+    """Groups on their way through the thread."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Group] = deque()
+        self.done: deque[Outcome] = deque()
+
+    def take(self) -> Group | None:
         try:
-            return self._waiting.popleft()
+            return self.waiting.popleft()
         except IndexError:  # the other thread was faster
             return None
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from itertools import compress, groupby
 from operator import methodcaller
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -31,6 +31,16 @@ class Record(Protocol):
     def value(self) -> bytes | None: ...
     def headers(self) -> Headers | None: ...
     def timestamp(self) -> tuple[int, int]: ...
+
+
+class Run(NamedTuple):
+    """Records of one partition, in their order."""
+
+    offsets: PartitionOffsets
+    records: list[Record]
+
+    def where(self, wanted: Iterable[object]) -> "Run":
+        return Run(self.offsets, list(compress(self.records, wanted)))
 
 
 _MENDED_BY_THE_CLIENT = {
@@ -94,26 +104,22 @@ class Intake:
             return []
         return records
 
-    def unfinished(self, records: list[Record]) -> tuple[list[Record], list[int], list[PartitionOffsets]]:
-        """The records that no earlier commit says are done, with offset and partition of each. Nothing is decoded."""
+    def unfinished(self, records: list[Record]) -> list[Run]:
+        """The records that no earlier commit says are done, by runs of one partition. Nothing is decoded."""
         self._counters.read += len(records)
-        partitions: list[PartitionOffsets] = []
-        offsets = [record.offset() for record in records]
-        unfinished: list[bool] = []
+        runs: list[Run] = []
+        begin = 0
         for at, same in groupby([(record.topic(), record.partition()) for record in records]):
-            run = offsets[len(partitions) : len(partitions) + len(list(same))]
-            self._counters.read_from[at[0]] += len(run)
-            partition = self.owned[at]
-            partitions += [partition] * len(run)
-            unfinished += [True] * len(run) if partition.read_run(run) else map(partition.read, run)
-        if all(unfinished):
-            return records, offsets, partitions
-        self._counters.skipped += unfinished.count(False)
-        return (
-            list(compress(records, unfinished)),
-            list(compress(offsets, unfinished)),
-            list(compress(partitions, unfinished)),
-        )
+            run = Run(self.owned[at], records[begin : begin + len(list(same))])
+            begin += len(run.records)
+            self._counters.read_from[at[0]] += len(run.records)
+            offsets = [record.offset() for record in run.records]
+            if not run.offsets.read_run(offsets):
+                unfinished = [run.offsets.read(offset) for offset in offsets]
+                self._counters.skipped += unfinished.count(False)
+                run = run.where(unfinished)
+            runs.append(run)
+        return runs
 
     def note_positions(self) -> int:
         """Finish what reading has passed without a record, transaction markers for example; how far it has moved."""

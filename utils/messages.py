@@ -58,15 +58,20 @@ _decode = msgspec.json.Decoder(Message).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read_ids(values: Sequence[bytes | None]) -> Sequence[str | InvalidMessage]:
-    """The id of each message, as text (`1` is `"1"`), or why it has none: not JSON, no id, `content` no object."""
+def read_ids(values: Sequence[bytes | None]) -> tuple[list[str], dict[int, InvalidMessage]]:
+    """The id of each message, as text (`1` is `"1"`); and by index why one has none, in place of which there is "".
+
+    Not JSON, no `id`, `content` no object.
+    """
     try:
         ids: list[Any] = [head.id for head in map(_decode_head, cast(Sequence[bytes], values))]
+        if "" not in ids and set(map(type, ids)) == {str}:
+            return ids, {}
     except _UNREADABLE:
-        return [_read_id(value) for value in values]
-    if "" in ids or set(map(type, ids)) != {str}:
-        return [_read_id(value) for value in values]
-    return ids
+        pass
+    ids = [_read_id(value) for value in values]
+    invalid = {index: id for index, id in enumerate(ids) if isinstance(id, InvalidMessage)}
+    return ["" if index in invalid else id for index, id in enumerate(ids)], invalid
 
 
 def _read_id(value: bytes | None) -> str | InvalidMessage:
@@ -122,11 +127,15 @@ def _result(item: object, group_id: str) -> Result:
     if not isinstance(item, dict):
         raise InvalidResult(f"process() returned a list with {type(item).__name__} in it, not only dicts")
     key = item.get("id", group_id)
-    if not key or not isinstance(key, str):
-        if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidResult("the `id` of a result is text (not empty) or a whole number")
-        key = str(key)
+    if type(key) is not str or not key:
+        key = _as_key(key)
     try:
         return Result(key.encode(), _encode(item))
     except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise InvalidResult(f"not JSON: {error}") from None
+
+
+def _as_key(id: object) -> str:
+    if isinstance(id, bool) or not isinstance(id, int | str) or id == "":
+        raise InvalidResult("the `id` of a result is text (not empty) or a whole number")
+    return str(id)

@@ -10,10 +10,10 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-UNFINISHED, FINISHED, SHED = 0, 1, 2
-"""SHED is unfinished too: read, and dropped from memory. In a map that travels it is UNFINISHED."""
+UNFINISHED, FINISHED, SHED, SENT = 0, 1, 2, 3
+"""SHED: read, and dropped from memory. SENT: its results are on the way. Both are UNFINISHED in a map that travels."""
 
 MAX_METADATA = 4095
 """Characters of commit metadata that a broker accepts with its default `offset.metadata.max.bytes` of 4,096
@@ -27,7 +27,8 @@ _TINY = 64  # bytes: no other encoding is tried when the first is this small
 _VARINT_BYTES = 6
 _AS_DIGITS = bytes.maketrans(b"\x00\x01", b"10")  # in a bitmap 1 means unfinished
 _FROM_DIGITS = bytes.maketrans(b"10", b"\x00\x01")
-_AS_UNFINISHED = bytes.maketrans(b"\x02", b"\x00")
+_AS_UNFINISHED = bytes.maketrans(b"\x02\x03", b"\x00\x00")
+_SENT_AS_FINISHED = bytes.maketrans(b"\x03", b"\x01")
 _UNFINISHED = re.compile(b"[^\x01]")
 _UNFINISHED_RUN = re.compile(b"\x00+")
 
@@ -147,6 +148,10 @@ class PartitionOffsets:
         if offset >= self.base:
             self._states[offset - self.base] = FINISHED
 
+    def finish_sent(self) -> None:
+        """What was sent is safe."""
+        self._states = self._states.translate(_SENT_AS_FINISHED)
+
     def drop(self, offset: int, now: float, number: int) -> None:
         """There is no room for the record at `offset`, which was read: it stays unfinished and is to be read again.
 
@@ -198,11 +203,29 @@ class PartitionOffsets:
         lowest = self.lowest_unfinished()
         if self._loaded and self.position < self.loaded_end:  # in the middle of a replay the oldest may be yet to come
             oldest_ms = min(oldest_ms, self._loaded.oldest_ms)
-        states = bytes(self._states.translate(_AS_UNFINISHED) if self.shed else self._states)
+        states = bytes(self._states.translate(_AS_UNFINISHED))
         offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, states, self.joined_with)
         metadata = offset_map.encode()
         self.map_characters = len(metadata)
         return CommitPoint(self.topic, self.partition, lowest, metadata)
+
+
+class Located(Protocol):
+    """A record that was read: what it is told by."""
+
+    @property
+    def offsets(self) -> PartitionOffsets: ...
+    @property
+    def offset(self) -> int: ...
+
+
+def mark(records: Iterable[Located], state: int) -> None:
+    """Give the records of any partitions, all of them read before, the state FINISHED or SENT."""
+    for record in records:
+        offsets = record.offsets
+        index = record.offset - offsets.base
+        if index >= 0:
+            offsets._states[index] = state
 
 
 class CommitPoint(NamedTuple):

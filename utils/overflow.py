@@ -3,10 +3,12 @@
 No Kafka but by the intake, no clock, no logging; `now` is a parameter.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from utils.aggregator import Aggregator, ahead_of_siblings
+from utils.aggregator import Aggregator, Group, ahead_of_siblings, size_of
 from utils.intake import Intake
+from utils.messages import Fragment
 from utils.metrics import Counters
 from utils.offsets import PartitionOffsets
 
@@ -49,6 +51,26 @@ class Overflow:
         self._next_balance = 0.0
         self.drops = 0  # so far: tells what came before which drop
         self._pass: Pass | None = None  # there is something to be read again
+
+    def add(
+        self, ids: Sequence[str], fragments: Sequence[Fragment], arrivals: Iterable[float], now: float
+    ) -> tuple[list[Group], list[Fragment]]:
+        """`Aggregator.add` of what there is room for. A mate of a group that waits has room; newer groups make it."""
+        aggregator = self._aggregator
+        if aggregator.bytes + size_of(fragments) <= self.room:
+            return aggregator.add(ids, fragments, arrivals, self.drops)
+        complete: list[Group] = []
+        superseded: list[Fragment] = []
+        for id, fragment, arrival in zip(ids, fragments, arrivals, strict=False):  # the arrivals may be endless
+            if aggregator.bytes >= self.room and not aggregator.waits(id):
+                self.drop(fragment.offsets, fragment.offset, now)
+                continue
+            completed, replaced = aggregator.add((id,), (fragment,), (arrival,), self.drops)
+            complete += completed
+            superseded += replaced
+            if aggregator.bytes > self.room:
+                self.shed(self.room, now, keep=id)
+        return complete, superseded
 
     def drop(self, offsets: PartitionOffsets, offset: int, now: float) -> None:
         """There is no room for this record, just read."""

@@ -8,7 +8,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,7 @@ from tests.simulation.process import ScheduledExecutor, Violation
 from tests.simulation.schedule import Schedule
 from utils import executor, intake, messages, offsets
 from utils.aggregator import Aggregator, Enough, Group
-from utils.delivery import AtLeastOnce, ExactlyOnce, _as_offsets
+from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce, _as_offsets, _mark_sent
 from utils.executor import Outcome
 from utils.intake import FOREVER, Intake
 from utils.locator import History, Locator
@@ -67,7 +67,7 @@ def _commit_the_position(self: PartitionOffsets) -> int:
 
 def _up_to_position(self: PartitionOffsets, oldest_ms: int, now_ms: int) -> CommitPoint:
     lowest = self.lowest_unfinished()
-    states = bytes(self._states[: max(self.position - lowest, 0)]).replace(b"\x02", b"\x00")
+    states = bytes(self._states[: max(self.position - lowest, 0)]).translate(offsets._AS_UNFINISHED)
     offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, states, self.joined_with)
     return CommitPoint(self.topic, self.partition, lowest, offset_map.encode())
 
@@ -133,7 +133,7 @@ def _first_partition_only(self: Worker) -> list[CommitPoint]:
 def _map_of_before(self: Worker) -> list[CommitPoint]:
     before = [(each.base, bytes(each._states)) for each in self.intake.owned.values()]
     points = _commit_points(self)
-    maps = [OffsetMap("", base, 0, 0, states.replace(b"\x02", b"\x00")) for base, states in before]
+    maps = [OffsetMap("", base, 0, 0, states.translate(offsets._AS_UNFINISHED)) for base, states in before]
     return [
         point._replace(metadata=OffsetMap(owned.topic_id, point.offset, 0, 0, map.states, owned.joined_with).encode())
         for point, map, owned in zip(points, maps, self.intake.owned.values(), strict=True)
@@ -179,34 +179,50 @@ def _one_topic_less(self: Aggregator, topics: int) -> None:
 _init_aggregator = Aggregator.__init__
 
 
-def _superseded_stays(self: Aggregator, id: str, fragment: Fragment, *more: Any) -> tuple[Any, None]:
-    return _add(self, id, fragment, *more)[0], None
+def _superseded_stays(self: Aggregator, *added: Any) -> tuple[list[Group], list[Fragment]]:
+    return _add(self, *added)[0], []
 
 
-def _newer_goes(self: Aggregator, id: str, fragment: Fragment, *more: Any) -> tuple[Any, Any]:
-    group, superseded = _add(self, id, fragment, *more)
-    return group, fragment if superseded else None
+def _newer_goes(
+    self: Aggregator, ids: Iterable[str], fragments: list[Fragment], arrivals: Iterable[float], opened: int = -1
+) -> tuple[list[Group], list[Fragment]]:
+    complete: list[Group] = []
+    superseding: list[Fragment] = []
+    for id, fragment, arrival in zip(ids, fragments, arrivals, strict=False):
+        completed, superseded = _add(self, [id], [fragment], [arrival], opened)
+        complete += completed
+        superseding += [fragment] if superseded else []
+    return complete, superseding
 
 
-def _counts_fragments(self: Aggregator, id: str, fragment: Fragment, *more: Any) -> tuple[Any, Any]:
-    waiting = self._waiting.get(id)
-    if waiting and len(waiting.fragments) == self._topics - 1:
-        waiting.fragments += (fragment,)
-        self._remove(waiting)
-        return waiting, None
-    return _add(self, id, fragment, *more)
+def _counts_fragments(
+    self: Aggregator, ids: Iterable[str], fragments: list[Fragment], arrivals: Iterable[float], opened: int = -1
+) -> tuple[list[Group], list[Fragment]]:
+    complete: list[Group] = []
+    superseded: list[Fragment] = []
+    for id, fragment, arrival in zip(ids, fragments, arrivals, strict=False):
+        waiting = self._waiting.get(id)
+        if waiting and len(waiting.fragments) == self._topics - 1:
+            waiting.fragments += (fragment,)
+            self._remove(waiting)
+            complete.append(waiting)
+            continue
+        completed, replaced = _add(self, [id], [fragment], [arrival], opened)
+        complete += completed
+        superseded += replaced
+    return complete, superseded
 
 
 _add = Aggregator.add
 
 
-def _typed_ids(values: list[bytes | None]) -> list[Any]:
+def _typed_ids(values: list[bytes | None]) -> tuple[list[str], Any]:
     """1 is not "1"."""
-    ids = _read_ids(values)
+    ids, invalid = _read_ids(values)
     return [
-        id if not isinstance(id, str) or f'"{id}"'.encode() in (value or b"") else f"#{id}"
+        id if not id or f'"{id}"'.encode() in (value or b"") else f"#{id}"
         for id, value in zip(ids, values, strict=True)
-    ]
+    ], invalid
 
 
 _read_ids = messages.read_ids
@@ -299,28 +315,25 @@ def _first_result_only(returned: object, group_id: str) -> list[Result]:
 _results = messages.results
 
 
-def _safe_when_produced(self: AtLeastOnce) -> list[Group]:
+def _safe_when_produced(self: AtLeastOnce) -> bool:
     self._settling = False
     self._produce()
-    safe = [outcome.group for outcome in self._sent]
-    self._sent = []
-    return safe
+    self.backlog = Backlog()
+    return True
 
 
-def _held_is_safe(self: AtLeastOnce) -> list[Group] | None:
-    held = [outcome.group for outcome in self._held]
-    safe = _settle(self)
-    return None if safe is None else safe + held
+def _held_is_safe(self: AtLeastOnce) -> bool:
+    _mark_sent(self._held)
+    return _settle(self)
 
 
-def _queue_empty_is_enough(self: AtLeastOnce) -> list[Group] | None:
+def _queue_empty_is_enough(self: AtLeastOnce) -> bool:
     self._outbox._failure = None
     try:
         return _settle(self)
     except DeliveryFailed:
-        safe = [outcome.group for outcome in self._sent]
-        self._sent, self._settling = [], False
-        return safe
+        self.backlog, self._settling = Backlog().plus(self._held), False
+        return True
 
 
 _settle = AtLeastOnce.settle

@@ -134,7 +134,7 @@ class ModelProcess:
     def check_idle(self) -> None:
         """When all is quiet, nothing may count as being on its way: it would take room for ever."""
         if self.worker and not self.ended:
-            load = self.worker._bytes_out, self._executor.in_flight, self.worker.delivery.pending
+            load = self.worker._bytes_in_flight, self._executor.in_flight, *self.worker.delivery.backlog
             if any(load):
                 raise Violation("I6", f"{self.name}: bytes, groups in flight and pending count as {load}, all is done")
 
