@@ -27,6 +27,7 @@ LOG_LEVEL = "INFO"  # DEBUG, INFO, WARNING, ERROR or CRITICAL
 MESSAGE_TIMEOUT = 60.0  # seconds that a message waits for its mates on the other topics before it is given up
 DELIVERY = "at_least_once"  # or exactly_once
 COMMIT_INTERVAL = 0.1  # seconds between two commits; with exactly_once also the most that a result waits
+CONCURRENCY = 1  # calls of process() at once: in as many threads, or coroutines where it is `async def`
 MAX_PENDING_BYTES = 268_435_456  # bytes of messages held in memory: waiting, in process() and not yet committed
 DLQ_TOPIC = "<consumer_name>-dlq"  # where what fails is kept; empty: nowhere, it is logged and discarded
 GROUP_INSTANCE_ID = ""  # a name that stays with this instance over restarts (static membership); empty: dynamic
@@ -168,6 +169,7 @@ class Settings:
     message_timeout: float = setting(MESSAGE_TIMEOUT, seconds(above=0))
     delivery: str = setting(DELIVERY, one_of("at_least_once", "exactly_once"))
     commit_interval: float = setting(COMMIT_INTERVAL, seconds(above=0))
+    concurrency: int = setting(CONCURRENCY, whole("number of calls", least=1, most=10_000))
     max_pending_bytes: int = setting(MAX_PENDING_BYTES, whole("number of bytes", least=1))
     dlq_topic: str = setting(
         DLQ_TOPIC,

@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import inspect
 import os
 import signal
 import sys
@@ -19,7 +20,8 @@ from framework import Worker
 from models import Row, engine, init_db, load, ping, save
 from utils import kafka, preflight
 from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
-from utils.executor import Executor, SingleThread
+from utils.dispatcher import Dispatcher
+from utils.executor import Coroutines, Executor, Runner, SingleThread, ThreadPool
 from utils.failures import Failures
 from utils.intake import Intake
 from utils.locator import locator
@@ -160,8 +162,9 @@ def work(settings: Settings, row: Row, stopping: threading.Event, watch: Watch |
     watch = watch or Watch(settings)
     watch.settings = settings
     counters, health = watch.counters, watch.health
-    # It outlives a worker: no id may be in process() twice at once.
-    executor = SingleThread(process, row.consumer_name)
+    runner = _runner(row.consumer_name, settings.concurrency)
+    runner.open()
+    executor = Dispatcher(runner)
     refusals = Refusals()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -169,6 +172,12 @@ def work(settings: Settings, row: Row, stopping: threading.Event, watch: Watch |
     supervise(lambda: build_worker(settings, row, executor, counters, health, stopping, refusals), counters, stopping)
     logger.info("stopped", extra=counters.as_dict())
     return 0
+
+
+def _runner(consumer_name: str, concurrency: int) -> Runner:
+    if inspect.iscoroutinefunction(process):
+        return Coroutines(process, consumer_name, concurrency)
+    return SingleThread(process, consumer_name) if concurrency == 1 else ThreadPool(process, consumer_name, concurrency)
 
 
 def supervise(build: Callable[[], Worker], counters: Counters, stopping: threading.Event) -> None:

@@ -20,8 +20,11 @@ def process(message: dict[str, Any], consumer_name: str) -> dict[str, Any] | lis
     the message is done). Results are JSON; the key in Kafka is the result's own `id`, else that of the message.
     Anything else, and any exception, is a failure: it is logged with the id, and the message is not lost.
 
-    A slow call is fine: reading goes on meanwhile. After a crash process() may be called again with a message that it
-    has seen before, so let calls to the outside do no harm when they are repeated: pass the `id` on, for example.
+    A slow call is fine: reading goes on meanwhile. With CONCURRENCY above 1, other messages are processed at the same
+    time in other threads; or write `async def process(…)`, and they are coroutines on one event loop.
+
+    After a crash process() may be called again with a message that it has seen before, so let calls to the outside do
+    no harm when they are repeated: pass the `id` on, for example.
 
     To log: `from utils.logger import logger`.
     """

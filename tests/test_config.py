@@ -135,7 +135,9 @@ def test_seconds_are_a_finite_number_above_0(name: str, value: str) -> None:
     assert problems_of({**MINIMAL, name: value}) == [f"{name} must be a number of seconds above 0, not '{value}'"]
 
 
-@pytest.mark.parametrize(("name", "value"), [("DB_PORT", "0"), ("DB_PORT", "65536"), ("MAX_PENDING_BYTES", "1.5")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("DB_PORT", "0"), ("DB_PORT", "65536"), ("MAX_PENDING_BYTES", "1.5"), ("CONCURRENCY", "0")]
+)
 def test_whole_numbers_have_limits(name: str, value: str) -> None:
     (problem,) = problems_of({**MINIMAL, name: value})
 

@@ -1,35 +1,53 @@
-"""process() off the loop's thread: in order, whatever it raises, and nothing from before a drop."""
+"""process() off the loop's thread: whatever it raises, and nothing from before a drop; one by one and many at once."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 from tests.builders import fragment, group
 from utils.aggregator import Group
-from utils.executor import Outcome, SingleThread
+from utils.dispatcher import Dispatcher
+from utils.executor import Coroutines, Outcome, Process, Runner, SingleThread, ThreadPool
 from utils.messages import InvalidResult, Message
 
 SECONDS = 10.0  # how long a test waits for another thread before it fails
 NAME = "orders"
 
-Start = Callable[[Callable[[Message, str], object]], SingleThread]
+
+class Start(Protocol):
+    def __call__(self, process: Process, concurrency: int = 1, *, coroutines: bool = False) -> Dispatcher:
+        """With `coroutines` each call is one: it waits for the process() given here without blocking the others."""
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Makes an executor that is closed at the end of the test, and whose thread must be gone then."""
-    started: list[SingleThread] = []
+    """Makes an executor that is closed at the end of the test."""
+    started: list[Runner] = []
 
-    def make(process: Callable[[Message, str], object]) -> SingleThread:
-        started.append(SingleThread(process, NAME))
-        return started[-1]
+    def make(process: Process, concurrency: int = 1, *, coroutines: bool = False) -> Dispatcher:
+        runner: Runner = SingleThread(process, NAME)
+        if coroutines:
+            runner = Coroutines(in_a_coroutine(process), NAME, concurrency)
+        elif concurrency > 1:
+            runner = ThreadPool(process, NAME, concurrency)
+        runner.open()
+        started.append(runner)
+        return Dispatcher(runner)
 
     yield make
-    for executor in started:
-        executor.close()
+    for runner in started:
+        runner.close()
+
+
+def in_a_coroutine(process: Process) -> Callable[[Message, str], Any]:
+    async def call(message: Message, name: str) -> object:
+        return await asyncio.to_thread(process, message, name)
+
+    return call
 
 
 class Held:
@@ -59,7 +77,7 @@ def groups(ids: str) -> list[Group]:
     return [group(id) for id in ids]
 
 
-def collect(executor: SingleThread, number: int) -> list[Outcome]:
+def collect(executor: Dispatcher, number: int) -> list[Outcome]:
     """Collect until there are that many outcomes."""
     outcomes: list[Outcome] = []
     deadline = time.monotonic() + SECONDS
@@ -252,23 +270,23 @@ def test_two_drops_in_a_row_hand_back_nothing_of_either(start: Start) -> None:
 
 def test_close_does_not_wait_for_a_call_that_is_held_and_ends_the_thread_after_it() -> None:
     process = Held("a")
-    executor = SingleThread(process, NAME)
+    runner = SingleThread(process, NAME)
     before = set(threading.enumerate())
-    executor.submit(groups("ab"))
+    runner.open()
+    runner.submit(groups("ab"))
     [thread] = set(threading.enumerate()) - before
     process.wait()
-    executor.close()
-    assert executor.in_flight == 0
+    runner.close()
     process.let_go()
     thread.join(SECONDS)
     assert not thread.is_alive()
     assert process.called == ["a"]
 
 
-def test_an_executor_that_was_never_used_can_be_dropped_and_closed() -> None:
-    executor = SingleThread(lambda message, _: message, NAME)
+def test_an_executor_that_was_never_used_can_be_cancelled_and_dropped(start: Start) -> None:
+    executor = start(lambda message, _: message)
+    executor.cancel()
     executor.drop()
-    executor.close()
     assert executor.collect(SECONDS) == []
 
 
@@ -288,3 +306,152 @@ def test_a_large_backlog_comes_back_complete_and_in_order(start: Start) -> None:
     many: list[Any] = [str(number) for number in range(5_000)]
     executor.submit([group(id) for id in many])
     assert [outcome.group.id for outcome in collect(executor, 5_000)] == many
+
+
+# ---------------------------------------------------------------- many at once
+
+AT_ONCE = pytest.mark.parametrize("coroutines", [False, True], ids=["threads", "coroutines"])
+
+
+class Together:
+    """A process() whose calls return only when a number of them are running at the same time."""
+
+    def __init__(self, number: int) -> None:
+        self._barrier = threading.Barrier(number)
+
+    def __call__(self, message: Message, _name: str) -> Message:
+        self._barrier.wait(SECONDS)
+        return message
+
+
+@AT_ONCE
+def test_as_many_calls_run_at_once_as_the_concurrency_says(start: Start, coroutines: bool) -> None:
+    executor = start(Together(3), 3, coroutines=coroutines)
+    executor.submit(groups("abcdef"))
+    outcomes = collect(executor, 6)
+    assert sorted(ids(outcomes)) == list("abcdef")
+    assert not any(outcome.error for outcome in outcomes)
+    assert executor.in_flight == 0
+
+
+@AT_ONCE
+def test_no_more_calls_run_at_once_than_the_concurrency_says(start: Start, coroutines: bool) -> None:
+    running = threading.Semaphore(2)
+    exceeded = threading.Event()
+
+    def process(message: Message, _name: str) -> Message:
+        if not running.acquire(blocking=False):
+            exceeded.set()
+        time.sleep(0.001)
+        running.release()
+        return message
+
+    executor = start(process, 2, coroutines=coroutines)
+    executor.submit([group(str(number)) for number in range(100)])
+    assert len(collect(executor, 100)) == 100
+    assert not exceeded.is_set()
+
+
+@AT_ONCE
+def test_a_call_that_is_held_does_not_hold_up_the_others(start: Start, coroutines: bool) -> None:
+    process = Held("a")
+    executor = start(process, 2, coroutines=coroutines)
+    executor.submit(groups("abcd"))
+    assert ids(collect(executor, 3)) == "bcd"
+    process.let_go()
+    assert ids(collect(executor, 1)) == "a"
+
+
+@AT_ONCE
+def test_groups_of_an_id_are_processed_one_after_the_other_in_their_order(start: Start, coroutines: bool) -> None:
+    inside = {id: threading.Semaphore(1) for id in "ab"}
+    overlapped = threading.Event()
+    order: dict[str, list[int]] = {"a": [], "b": []}
+
+    def process(message: Message, _name: str) -> Message:
+        alone = inside[message["id"]]
+        if not alone.acquire(blocking=False):
+            overlapped.set()
+        order[message["id"]].append(message["number"])
+        alone.release()
+        return message
+
+    executor = start(process, 8, coroutines=coroutines)
+    for number in range(50):
+        values = [b'{"id":"%s","number":%d}' % (id, number) for id in (b"a", b"b")]
+        executor.submit([group(id, fragment(value=value)) for id, value in zip("ab", values, strict=True)])
+    collect(executor, 100)
+    assert order == {"a": list(range(50)), "b": list(range(50))}
+    assert not overlapped.is_set()
+
+
+@AT_ONCE
+def test_a_group_waits_until_the_dropped_call_of_the_same_id_has_ended(start: Start, coroutines: bool) -> None:
+    process = Held("a")
+    executor = start(process, 4, coroutines=coroutines)
+    executor.submit(groups("ab"))
+    process.wait()
+    executor.drop()
+    executor.submit(groups("abc"))
+    assert sorted(ids(collect(executor, 2))) == ["b", "c"]
+    assert process.called.count("a") == 1
+    process.let_go()
+    assert ids(collect(executor, 1)) == "a"
+    assert process.called.count("a") == 2
+
+
+@AT_ONCE
+def test_cancel_starts_nothing_more_of_many_either(start: Start, coroutines: bool) -> None:
+    process = Held("b")
+    executor = start(process, 2, coroutines=coroutines)
+    executor.submit(groups("bbb"))
+    process.wait()
+    executor.cancel()
+    assert executor.in_flight == 1
+    process.let_go()
+    assert ids(collect(executor, 1)) == "b"
+    executor.submit(groups("b"))
+    assert ids(collect(executor, 1)) == "b"
+    assert process.called == ["b", "b"]
+
+
+@AT_ONCE
+@pytest.mark.parametrize("error", [ValueError("mine"), SystemExit(1)])
+def test_an_exception_is_the_outcome_of_its_group_alone_among_many(
+    start: Start, coroutines: bool, error: BaseException
+) -> None:
+    def process(message: Message, _name: str) -> Message:
+        if message["id"] == "b":
+            raise error
+        return message
+
+    executor = start(process, 2, coroutines=coroutines)
+    executor.submit(groups("abc"))
+    failed = {outcome.group.id: outcome.error for outcome in collect(executor, 3)}
+    assert failed == {"a": None, "b": error, "c": None}
+
+
+def test_an_error_of_the_coroutine_itself_is_an_outcome(start: Start) -> None:
+    async def process(message: Message, _name: str) -> Message:
+        raise asyncio.CancelledError if message["id"] == "a" else KeyboardInterrupt
+
+    runner = Coroutines(process, NAME, 2)
+    runner.open()
+    executor = Dispatcher(runner)
+    executor.submit(groups("ab"))
+    failed = {outcome.group.id: type(outcome.error) for outcome in collect(executor, 2)}
+    assert failed == {"a": asyncio.CancelledError, "b": KeyboardInterrupt}
+    runner.close()
+
+
+@AT_ONCE
+def test_the_threads_of_many_end_after_close(coroutines: bool) -> None:
+    before = set(threading.enumerate())
+    process: Process = lambda message, _: message  # noqa: E731
+    runner = Coroutines(in_a_coroutine(process), NAME, 3) if coroutines else ThreadPool(process, NAME, 3)
+    runner.open()
+    runner.submit(groups("abc"))
+    runner.close()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(SECONDS)
+        assert not thread.is_alive()

@@ -1,5 +1,6 @@
 """A worker.py for the tests: as the shipped one, but slow, failing or blocking where its environment says so."""
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -20,6 +21,16 @@ def process(message: dict[str, Any], consumer_name: str) -> dict[str, Any]:
     if FAILING and str(message["id"]) in Path(FAILING).read_text().split():
         raise RuntimeError("a failure that the test asked for")
     return message
+
+
+async def process_async(message: dict[str, Any], consumer_name: str) -> dict[str, Any]:
+    if SECONDS:
+        await asyncio.sleep(SECONDS)
+    return message
+
+
+if os.environ.get("PROCESS_ASYNC"):
+    process = process_async  # type: ignore[assignment]
 
 
 def _blocks(id: str) -> bool:
