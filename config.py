@@ -28,6 +28,7 @@ MESSAGE_TIMEOUT = 60.0  # seconds that a message waits for its mates on the othe
 DELIVERY = "at_least_once"  # or exactly_once
 COMMIT_INTERVAL = 0.1  # seconds between two commits; with exactly_once also the most that a result waits
 CONCURRENCY = 1  # calls of process() at once: in as many threads, or coroutines where it is `async def`
+PROCESS_TIMEOUT = 300.0  # seconds after which a call of process() has failed; 0: it may take for ever
 MAX_PENDING_BYTES = 268_435_456  # bytes of messages held in memory: waiting, in process() and not yet committed
 DLQ_TOPIC = "<consumer_name>-dlq"  # where what fails is kept; empty: nowhere, it is logged and discarded
 GROUP_INSTANCE_ID = ""  # a name that stays with this instance over restarts (static membership); empty: dynamic
@@ -61,15 +62,17 @@ class Trouble(NamedTuple):
         return UnavailableError(self.line) if self.heals else ConfigError([self.line])
 
 
-def seconds(*, above: float = 0) -> Callable[[object], float]:
+def seconds(*, zero: bool = False) -> Callable[[object], float]:
+    """Above 0, or with `zero` from 0 on."""
+
     def parse(raw: object) -> float:
         try:
             number = math.nan if isinstance(raw, bool) else float(raw)  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if math.isfinite(number) and number > above:
+        if math.isfinite(number) and (number > 0 or (zero and number == 0)):
             return number
-        raise ValueError(f"a number of seconds above {above:g}")
+        raise ValueError("a number of seconds, 0 or more" if zero else "a number of seconds above 0")
 
     return parse
 
@@ -166,10 +169,11 @@ class Settings:
     db_password: str = setting(DB_PASSWORD, password, row=False, secret=True, empty=True)
     database_url: str = setting(DATABASE_URL, database_url, row=False, secret=True)
     log_level: str = setting(LOG_LEVEL, one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
-    message_timeout: float = setting(MESSAGE_TIMEOUT, seconds(above=0))
+    message_timeout: float = setting(MESSAGE_TIMEOUT, seconds())
     delivery: str = setting(DELIVERY, one_of("at_least_once", "exactly_once"))
-    commit_interval: float = setting(COMMIT_INTERVAL, seconds(above=0))
+    commit_interval: float = setting(COMMIT_INTERVAL, seconds())
     concurrency: int = setting(CONCURRENCY, whole("number of calls", least=1, most=10_000))
+    process_timeout: float = setting(PROCESS_TIMEOUT, seconds(zero=True))
     max_pending_bytes: int = setting(MAX_PENDING_BYTES, whole("number of bytes", least=1))
     dlq_topic: str = setting(
         DLQ_TOPIC,
@@ -182,7 +186,7 @@ class Settings:
     group_instance_id: str = setting(GROUP_INSTANCE_ID, text(), empty=True)
     http_host: str = setting(HTTP_HOST, text(), row=False)
     http_port: int = setting(HTTP_PORT, whole("number", least=0, most=65535), row=False)
-    shutdown_timeout: float = setting(SHUTDOWN_TIMEOUT, seconds(above=0))
+    shutdown_timeout: float = setting(SHUTDOWN_TIMEOUT, seconds())
 
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False)  # the user's properties of both clients
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)  # name -> default, environment or row

@@ -162,22 +162,26 @@ def work(settings: Settings, row: Row, stopping: threading.Event, watch: Watch |
     watch = watch or Watch(settings)
     watch.settings = settings
     counters, health = watch.counters, watch.health
-    runner = _runner(row.consumer_name, settings.concurrency)
+    runner = _runner(row.consumer_name, settings)
     runner.open()
-    executor = Dispatcher(runner)
+    # In a thread, for a signal handler on this one would wait for ever if it came in the middle of set().
+    on_stuck = threading.Thread(target=stopping.set, daemon=True).start
+    executor = Dispatcher(runner, settings.process_timeout, on_stuck)
     refusals = Refusals()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     _end_in_time(stopping, settings.shutdown_timeout)
     supervise(lambda: build_worker(settings, row, executor, counters, health, stopping, refusals), counters, stopping)
     logger.info("stopped", extra=counters.as_dict())
-    return 0
+    return 1 if executor.is_stuck else 0
 
 
-def _runner(consumer_name: str, concurrency: int) -> Runner:
+def _runner(consumer_name: str, settings: Settings) -> Runner:
     if inspect.iscoroutinefunction(process):
-        return Coroutines(process, consumer_name, concurrency)
-    return SingleThread(process, consumer_name) if concurrency == 1 else ThreadPool(process, consumer_name, concurrency)
+        return Coroutines(process, consumer_name, settings.concurrency, settings.process_timeout or None)
+    if settings.concurrency > 1:
+        return ThreadPool(process, consumer_name, settings.concurrency)
+    return SingleThread(process, consumer_name)
 
 
 def supervise(build: Callable[[], Worker], counters: Counters, stopping: threading.Event) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.builders import group
 from utils.aggregator import Group
 from utils.dispatcher import Dispatcher
-from utils.executor import Outcome
+from utils.executor import Outcome, Overdue
 
 
 class FakeRunner:
@@ -20,6 +20,8 @@ class FakeRunner:
         self.running: dict[str, Group] = {}
         self.done: list[Outcome] = []
         self.waits: list[float] = []  # that collect() was asked for
+        self.hanging = ""  # ids of calls that are overdue
+        self.too_many = False
 
     def open(self) -> None: ...
 
@@ -35,6 +37,9 @@ class FakeRunner:
         cancelled = list(self.waiting)
         self.waiting.clear()
         return cancelled
+
+    def overdue(self, limit: float) -> Overdue:
+        return Overdue([self.running[id] for id in self.hanging], self.too_many)
 
     def close(self) -> None: ...
 
@@ -175,3 +180,92 @@ def test_a_cancel_after_a_drop_counts_the_old_calls_as_nobodys(executor: Dispatc
     executor.submit(groups("bc"))
     executor.cancel()
     assert executor.in_flight == 0
+
+
+# ---------------------------------------------------------------- calls that last too long
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_call_that_lasts_too_long_has_failed_and_its_late_result_is_dropped(many: FakeRunner) -> None:
+    executor = Dispatcher(many, timeout=10)
+    executor.submit(groups("ab"))
+    many.begin(2)
+    many.hanging = "a"
+    [outcome] = executor.collect(0)
+    assert outcome.group.id == "a"
+    assert isinstance(outcome.error, TimeoutError)
+    assert "PROCESS_TIMEOUT (10 s)" in str(outcome.error)
+    assert executor.in_flight == 1
+    many.end("ab")
+    assert ids(executor.collect(0)) == "b"
+    assert executor.in_flight == 0
+    assert not executor.is_stuck
+
+
+def test_it_fails_only_once_however_long_it_lasts(many: FakeRunner) -> None:
+    clock = Clock()
+    executor = Dispatcher(many, timeout=10, clock=clock)
+    executor.submit(groups("ab"))
+    many.begin(2)
+    many.hanging = "a"
+    assert ids(executor.collect(0)) == "a"
+    clock.now = 60
+    assert executor.collect(0) == []
+    assert executor.in_flight == 1
+
+
+def test_the_next_group_of_its_id_waits_until_it_has_ended(many: FakeRunner) -> None:
+    executor = Dispatcher(many, timeout=10)
+    executor.submit(groups("aa"))
+    many.begin()
+    many.hanging = "a"
+    executor.collect(0)
+    assert (many.ids(), executor.in_flight) == ("", 1)
+    many.hanging = ""
+    many.end("a")
+    assert executor.collect(0) == []
+    assert many.begin() == "a"
+    many.end("a")
+    assert ids(executor.collect(0)) == "a"
+
+
+def test_a_call_of_an_old_assignment_that_lasts_too_long_is_nobodys(executor: Dispatcher, runner: FakeRunner) -> None:
+    executor = Dispatcher(runner, timeout=10)
+    executor.submit(groups("a"))
+    runner.begin()
+    executor.drop()
+    executor.submit(groups("b"))
+    runner.hanging = "a"
+    assert executor.collect(0) == []
+    assert executor.in_flight == 1
+
+
+def test_when_too_many_hang_the_worker_is_asked_to_end_once(runner: FakeRunner) -> None:
+    clock = Clock()
+    asked: list[bool] = []
+    executor = Dispatcher(runner, 10, lambda: asked.append(True), clock)
+    executor.submit(groups("ab"))
+    runner.begin()
+    assert executor.collect(0) == []
+    runner.hanging, runner.too_many = "a", True
+    for clock.now in (10, 20):
+        executor.collect(0)
+    assert asked == [True]
+    assert executor.is_stuck
+    executor.cancel()
+    assert executor.in_flight == 0
+
+
+def test_without_a_timeout_nobody_looks(runner: FakeRunner) -> None:
+    executor = Dispatcher(runner)
+    executor.submit(groups("a"))
+    runner.begin()
+    runner.hanging, runner.too_many = "a", True
+    assert executor.collect(0) == []
+    assert not executor.is_stuck

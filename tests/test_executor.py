@@ -455,3 +455,135 @@ def test_the_threads_of_many_end_after_close(coroutines: bool) -> None:
     for thread in set(threading.enumerate()) - before:
         thread.join(SECONDS)
         assert not thread.is_alive()
+
+
+# ---------------------------------------------------------------- calls that last too long
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def overdue_after(runner: Runner, clock: Clock, seconds: float, limit: float) -> tuple[str, bool]:
+    clock.now += seconds
+    groups, too_many = runner.overdue(limit)
+    return "".join(sorted(group.id for group in groups)), too_many
+
+
+def test_the_one_thread_that_hangs_is_one_too_many() -> None:
+    process, clock = Held("b"), Clock()
+    runner = SingleThread(process, NAME, clock)
+    runner.open()
+    runner.submit(groups("ab"))
+    process.wait()
+    assert overdue_after(runner, clock, 5, limit=10) == ("", False)
+    assert overdue_after(runner, clock, 10, limit=10) == ("", False)
+    assert overdue_after(runner, clock, 0.1, limit=10) == ("b", True)
+    process.let_go()
+    while runner.collect(0.05) == []:
+        pass
+    assert overdue_after(runner, clock, 99, limit=10) == ("", False)
+    runner.close()
+
+
+def test_threads_that_hang_are_too_many_when_they_are_half_of_all() -> None:
+    processes = {id: Held(id) for id in "ab"}
+    clock = Clock()
+    runner = ThreadPool(lambda message, name: processes[message["id"]](message, name), NAME, 4, clock)
+    runner.open()
+    runner.submit(groups("a"))
+    processes["a"].wait()
+    assert overdue_after(runner, clock, 6, limit=10) == ("", False)
+    runner.submit(groups("b"))
+    processes["b"].wait()
+    assert overdue_after(runner, clock, 5, limit=10) == ("a", False)
+    assert overdue_after(runner, clock, 6, limit=10) == ("ab", True)
+    for process in processes.values():
+        process.let_go()
+    runner.close()
+
+
+def test_a_coroutine_is_cancelled_when_its_time_is_over() -> None:
+    cancelled = threading.Event()
+
+    async def process(_message: Message, _name: str) -> None:
+        try:
+            await asyncio.sleep(SECONDS)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    runner = Coroutines(process, NAME, 1, timeout=0.01)
+    runner.open()
+    executor = Dispatcher(runner)
+    executor.submit(groups("ab"))
+    outcomes = collect(executor, 2)
+    assert ids(outcomes) == "ab"
+    assert cancelled.is_set()
+    assert [str(outcome.error) for outcome in outcomes] == ["process() took longer than PROCESS_TIMEOUT (0.01 s)"] * 2
+    assert [type(outcome.error) for outcome in outcomes] == [TimeoutError] * 2
+    runner.close()
+
+
+def test_a_time_out_of_the_users_own_is_not_called_ours() -> None:
+    async def process(_message: Message, _name: str) -> None:
+        raise TimeoutError("mine")
+
+    runner = Coroutines(process, NAME, 1, timeout=SECONDS)
+    runner.open()
+    executor = Dispatcher(runner)
+    executor.submit(groups("a"))
+    assert str(collect(executor, 1)[0].error) == "mine"
+    runner.close()
+
+
+def test_coroutines_that_ignore_being_cancelled_are_overdue_after_some_grace() -> None:
+    clock, entered, leave = Clock(), threading.Semaphore(0), threading.Event()
+
+    async def process(_message: Message, _name: str) -> None:
+        entered.release()
+        while not leave.is_set():
+            await asyncio.sleep(0.001)
+
+    runner = Coroutines(process, NAME, 4, clock=clock)
+    runner.open()
+    runner.submit(groups("ab"))
+    for _ in "ab":
+        assert entered.acquire(timeout=SECONDS)
+    assert overdue_after(runner, clock, 5, limit=10) == ("", False)
+    clock.now = 16
+    wait_for_a_turn(runner, clock)
+    assert overdue_after(runner, clock, 0, limit=10) == ("ab", True)
+    leave.set()
+    runner.close()
+
+
+def wait_for_a_turn(runner: Coroutines, clock: Clock) -> None:
+    """The event loop shows its signs of life by the test's clock."""
+    deadline = time.monotonic() + SECONDS
+    while runner._turned_at != clock.now:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_call_that_blocks_the_event_loop_is_alone_to_blame() -> None:
+    process, clock = Held("b"), Clock()
+
+    async def blocking(message: Message, name: str) -> object:
+        await asyncio.sleep(0)
+        if message["id"] == "b":
+            return process(message, name)
+        await asyncio.sleep(0.001)
+        return message
+
+    runner = Coroutines(blocking, NAME, 100, clock=clock)
+    runner.open()
+    runner.submit(groups("abc"))
+    process.wait()
+    assert overdue_after(runner, clock, 9, limit=10) == ("", False)
+    assert overdue_after(runner, clock, 3, limit=10) == ("b", True)
+    process.let_go()
+    runner.close()

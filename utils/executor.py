@@ -5,10 +5,12 @@ Knows neither Kafka nor offsets: groups go in by the batch, outcomes come out.
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -18,6 +20,10 @@ from utils.messages import Message, Result, join, results
 
 Process = Callable[[Message, str], object]
 AsyncProcess = Callable[[Message, str], Awaitable[object]]
+Clock = Callable[[], float]
+
+_TURN = 1.0  # seconds between two signs of life of the event loop
+_GRACE = 5.0  # seconds in which a coroutine that was cancelled, or another one of a loop that was held up, may end
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -50,6 +56,13 @@ class Executor(Protocol):
         """Cancel, and never hand back the outcomes of what has been started."""
 
 
+class Overdue(NamedTuple):
+    """Calls that last too long, and whether they are so many that going on makes no sense."""
+
+    groups: list[Group]
+    too_many: bool
+
+
 class Runner(Protocol):
     """One way to call process(). Each group that goes in comes out once: of `collect()` or of `cancel()`."""
 
@@ -68,6 +81,9 @@ class Runner(Protocol):
     def cancel(self) -> list[Group]:
         """Take back the groups whose call has not begun, in the order of submission."""
 
+    def overdue(self, limit: float) -> Overdue:
+        """The calls that have lasted for more than `limit` seconds, though they should have been ended by then."""
+
     def close(self) -> None:
         """Cancel, and end the threads after the calls that are running, without waiting for them."""
 
@@ -77,10 +93,13 @@ class SingleThread:
 
     one_by_one = True
 
-    def __init__(self, process: Process, consumer_name: str) -> None:
+    def __init__(self, process: Process, consumer_name: str, clock: Clock = time.monotonic) -> None:
         self._process = process
         self._consumer_name = consumer_name
+        self._clock = clock
         self._waiting: deque[Group] = deque()
+        self._call: Group | None = None  # that is running
+        self._seen: tuple[Group | None, float] = None, 0.0  # and since when: no clock is read for each of many calls
         self._done: deque[Outcome] = deque()
         self._work_is_there: SimpleQueue[bool] = SimpleQueue()
         self._all_done = threading.Event()
@@ -98,6 +117,12 @@ class SingleThread:
     def cancel(self) -> list[Group]:
         return list(iter(self._take, None))
 
+    def overdue(self, limit: float) -> Overdue:
+        call, now = self._call, self._clock()
+        if call is not self._seen[0]:
+            self._seen = call, now
+        return Overdue([call], True) if call and now - self._seen[1] > limit else Overdue([], False)
+
     def close(self) -> None:
         self.cancel()
         self._work_is_there.put(False)
@@ -105,7 +130,9 @@ class SingleThread:
     def _work(self) -> None:
         while self._work_is_there.get():
             while group := self._take():
+                self._call = group
                 self._done.append(attempt(self._process, group, self._consumer_name))
+            self._call = None
             self._all_done.set()
 
     def _take(self) -> Group | None:
@@ -120,17 +147,19 @@ class ThreadPool:
 
     one_by_one = False
 
-    def __init__(self, process: Process, consumer_name: str, concurrency: int) -> None:
+    def __init__(self, process: Process, consumer_name: str, concurrency: int, clock: Clock = time.monotonic) -> None:
         self._process = process
         self._consumer_name = consumer_name
         self._concurrency = concurrency
+        self._clock = clock
+        self._calls: dict[int, tuple[Group, float]] = {}  # by thread: what it is at, and since when
         self._waiting: SimpleQueue[Group | None] = SimpleQueue()
         self._done: deque[Outcome] = deque()
         self._some_done = threading.Event()
 
     def open(self) -> None:
         for number in range(self._concurrency):
-            threading.Thread(target=self._work, name=f"process {number}", daemon=True).start()
+            threading.Thread(target=self._work, args=[number], name=f"process {number}", daemon=True).start()
 
     def submit(self, groups: Iterable[Group]) -> None:
         for group in groups:
@@ -142,14 +171,19 @@ class ThreadPool:
     def cancel(self) -> list[Group]:
         return list(iter(self._take, None))
 
+    def overdue(self, limit: float) -> Overdue:
+        return _overdue(self._calls.values(), self._clock() - limit, self._concurrency)
+
     def close(self) -> None:
         self.cancel()
         for _ in range(self._concurrency):
             self._waiting.put(None)
 
-    def _work(self) -> None:
+    def _work(self, thread: int) -> None:
         while group := self._waiting.get():
+            self._calls[thread] = group, self._clock()
             self._done.append(attempt(self._process, group, self._consumer_name))
+            del self._calls[thread]
             self._some_done.set()
 
     def _take(self) -> Group | None:
@@ -164,12 +198,23 @@ class Coroutines:
 
     one_by_one = False
 
-    def __init__(self, process: AsyncProcess, consumer_name: str, concurrency: int) -> None:
+    def __init__(
+        self,
+        process: AsyncProcess,
+        consumer_name: str,
+        concurrency: int,
+        timeout: float | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """`timeout`: seconds after which a call is cancelled."""
         self._process = process
         self._consumer_name = consumer_name
         self._concurrency = concurrency
+        self._timeout = timeout
+        self._clock = clock
+        self._turned_at = 0.0  # when the event loop showed a sign of life
         self._waiting: deque[Group] = deque()
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: dict[asyncio.Task[None], tuple[Group, float]] = {}  # and since when they run
         self._done: deque[Outcome] = deque()
         self._some_done = threading.Event()
         self._opened = threading.Event()
@@ -188,6 +233,15 @@ class Coroutines:
     def cancel(self) -> list[Group]:
         return list(iter(self._take, None))
 
+    def overdue(self, limit: float) -> Overdue:
+        held_up = self._clock() - self._turned_at - _TURN
+        if held_up > limit:  # a call blocks where it should await: none of the others is to blame
+            call = self._calls.get(asyncio.current_task(self._loop))  # type: ignore[arg-type]
+            return Overdue([call[0]] if call else [], True)
+        if held_up > _GRACE:
+            return Overdue([], False)
+        return _overdue(self._calls.values(), self._clock() - limit - _GRACE, self._concurrency)
+
     def close(self) -> None:
         self.cancel()
         self._loop.call_soon_threadsafe(self._closing.set)
@@ -196,17 +250,20 @@ class Coroutines:
         self._loop = asyncio.get_running_loop()
         self._closing = asyncio.Event()
         self._opened.set()
-        await self._closing.wait()
+        while not self._closing.is_set():
+            self._turned_at = self._clock()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), _TURN)
         await asyncio.gather(*self._calls)
 
     def _begin(self) -> None:
         while len(self._calls) < self._concurrency and (group := self._take()):
-            self._calls.add(self._loop.create_task(self._call(group)))
+            self._calls[self._loop.create_task(self._call(group))] = group, self._clock()
 
     async def _call(self, group: Group) -> None:
-        self._done.append(await attempt_async(self._process, group, self._consumer_name))
+        self._done.append(await attempt_async(self._process, group, self._consumer_name, self._timeout))
         self._some_done.set()
-        self._calls.remove(asyncio.current_task())  # type: ignore[arg-type]
+        del self._calls[asyncio.current_task()]  # type: ignore[arg-type]
         self._begin()
 
     def _take(self) -> Group | None:
@@ -222,6 +279,11 @@ def _collected(done: deque[Outcome], news: threading.Event, timeout: float) -> l
     return [done.popleft() for _ in range(len(done))]
 
 
+def _overdue(calls: Iterable[tuple[Group, float]], begun_by: float, places: int) -> Overdue:
+    groups = [group for group, since in list(calls) if since < begun_by]
+    return Overdue(groups, 2 * len(groups) >= places)
+
+
 def attempt(process: Process, group: Group, consumer_name: str) -> Outcome:
     """Join, process and encode one group. Never raises: whatever goes wrong is the outcome."""
     try:
@@ -231,10 +293,17 @@ def attempt(process: Process, group: Group, consumer_name: str) -> Outcome:
         return Outcome(group, [], error)
 
 
-async def attempt_async(process: AsyncProcess, group: Group, consumer_name: str) -> Outcome:
-    """As `attempt`."""
+async def attempt_async(process: AsyncProcess, group: Group, consumer_name: str, timeout: float | None) -> Outcome:
+    """As `attempt`; a call that lasts longer than `timeout` seconds is cancelled, which is a TimeoutError."""
+    limit = asyncio.timeout(timeout)
     try:
         message = join(group.fragments)
-        return Outcome(group, results(await process(message, consumer_name), group.id))
+        async with limit:
+            returned = await process(message, consumer_name)
+        return Outcome(group, results(returned, group.id))
     except BaseException as error:
-        return Outcome(group, [], error)
+        return Outcome(group, [], took_too_long(timeout) if timeout and limit.expired() else error)
+
+
+def took_too_long(timeout: float) -> TimeoutError:
+    return TimeoutError(f"process() took longer than PROCESS_TIMEOUT ({timeout:g} s)")

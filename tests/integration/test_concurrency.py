@@ -1,5 +1,7 @@
 """Many calls of process() at once, in threads and in coroutines: every id once, and the loop turns on meanwhile."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.integration.conftest import Scenes
@@ -40,3 +42,39 @@ def test_a_stop_leaves_what_has_not_been_called_to_the_next_owner(
     scene.wait_for_all(worker)
     assert worker.stop() == 0
     scene.judge(once=True)
+
+
+def test_a_call_that_hangs_fails_and_the_others_go_on(kafka: KafkaBroker, scenes: Scenes, tmp_path: Path) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.write_text("hangs")
+    environment = {"CONCURRENCY": "4", "PROCESS_TIMEOUT": "1", "PROCESS_BLOCKED": str(blocked)}
+    scene = scenes(kafka, slow_process=True, environment=environment)
+    scene.feed(["hangs", *map(str, range(100))])
+    worker = scene.job.start()
+    scene.wait_for(100, worker)
+    worker.says("process() failed")
+    scene.feed(["later"])
+    scene.wait_for(101, worker)
+    assert worker.stop() == 0
+    assert "hangs" not in scene.oracle.results
+
+
+def test_when_the_only_thread_hangs_the_worker_commits_what_is_finished_and_ends(
+    kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.write_text("hangs")
+    environment = {"PROCESS_TIMEOUT": "1", "PROCESS_BLOCKED": str(blocked)}
+    scene = scenes(kafka, slow_process=True, environment=environment)
+    scene.feed(["1", "2", "3"])
+    worker = scene.job.start()
+    scene.wait_for(3, worker)
+    scene.feed(["hangs"])
+    scene.feed(["after"])
+    assert worker.ends() == 1
+    assert worker.said("process() hangs")[0]["ids"] == ["hangs"]
+    blocked.write_text("nothing")
+    worker = scene.job.start()
+    scene.wait_for(4, worker)
+    assert worker.stop() == 0
+    assert [scene.oracle.results[id] for id in ("1", "2", "3", "after")] == [1, 1, 1, 1]
