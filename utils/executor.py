@@ -128,10 +128,11 @@ class SingleThread:
         self._work_is_there.put(False)
 
     def _work(self) -> None:
+        process, consumer_name, done = self._process, self._consumer_name, self._done
         while self._work_is_there.get():
-            while group := self._take():
+            for group in iter(self._take, None):
                 self._call = group
-                self._done.append(attempt(self._process, group, self._consumer_name))
+                done.append(attempt(process, group, consumer_name))
             self._call = None
             self._all_done.set()
 
