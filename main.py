@@ -148,9 +148,10 @@ def run(_arguments: argparse.Namespace) -> int:
 
 def _serve(watch: Watch) -> str:
     """Answer HTTP requests about the worker; the address of the status page."""
+    logger.addHandler(watch.memory)
     host, port = watch.settings.http_host, watch.settings.http_port
     try:
-        server = serve(watch.health, host, port, watch.pages())
+        server = serve(watch.health, host, port, watch.pages(), watch.tick)
     except OSError as error:
         reason = f"cannot listen on {host}:{port} ({error}); 0 is any free port"
         raise ConfigError([f"HTTP_PORT, HTTP_HOST: {reason}"]) from None
@@ -160,7 +161,7 @@ def _serve(watch: Watch) -> str:
 def work(settings: Settings, row: Row, stopping: threading.Event, watch: Watch | None = None) -> int:
     """Run workers, one after the other where one fails, until `stopping` is set."""
     watch = watch or Watch(settings)
-    watch.settings = settings
+    watch.sees(settings, row.topics_input, row.topics_output)
     counters, health = watch.counters, watch.health
     runner = _runner(row.consumer_name, settings)
     runner.open()
@@ -452,7 +453,12 @@ def demo(arguments: argparse.Namespace) -> int:
     """See the worker at work on sample messages: Kafka's client brings a broker along, the database is SQLite."""
     from examples.demo import demo as show  # here, because nothing else of a worker needs it
 
-    return show(arguments.results, work, _stop_on_signals())
+    def work_watched(settings: Settings, row: Row, stopping: threading.Event) -> int:
+        watch = Watch(settings)
+        logger.info("status page", extra={"url": _serve(watch)})
+        return work(settings, row, stopping, watch)
+
+    return show(arguments.results, work_watched, _stop_on_signals())
 
 
 def _outputs(row: Row) -> str:

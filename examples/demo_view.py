@@ -23,6 +23,10 @@ class View:
     def introduction(self) -> Iterator[str]:
         yield "Orders and payments of a shop are joined by their id and handed to process() in worker.py."
         yield "They begin to flow in about 3 seconds. Ctrl-C ends the demo."
+
+    def heading(self, url: str) -> Iterator[str]:
+        """Where the status page is, and the columns of what follows."""
+        yield f"What waits and how it goes, in a browser: {url}"
         yield ""
         columns = f"{'id':{_ID}}{'from ' + ORDERS:{_ORDER}}{'from ' + PAYMENTS:{_PAYMENT}}waited for"
         yield self._paint(_DIM, columns)
@@ -50,6 +54,8 @@ class View:
         """A line of the worker's log, as far as it tells of messages or of trouble."""
         extra = record.__dict__
         match record.getMessage():
+            case "status page":
+                yield from self.heading(extra["url"])
             case "invalid message":
                 yield self._note(_RED, "", "invalid", f"{extra['source']}, {extra['error']}")
             case "incomplete messages given up":

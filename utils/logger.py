@@ -42,9 +42,14 @@ class _Text(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(message)s%(extras)s", "%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, Any] = merge_record_extra(record, {}, {*RESERVED_ATTRS, "extras"})
-        record.extras = "".join(f"  {key}={_shown(value)}" for key, value in fields.items())
+        record.extras = "".join(f"  {key}={_shown(value)}" for key, value in facts_of(record).items())
         return super().format(record)
+
+
+def facts_of(record: logging.LogRecord) -> dict[str, Any]:
+    """What was given as `extra`."""
+    facts: dict[str, Any] = merge_record_extra(record, {}, {*RESERVED_ATTRS, "extras"})
+    return facts
 
 
 def _shown(value: object) -> str:

@@ -72,6 +72,12 @@ class Counters:
     process_time: Histogram = field(default_factory=Histogram)
     commit_time: Histogram = field(default_factory=Histogram)
 
+    def expect(self, topics: Iterable[str]) -> None:
+        """Let the counts by topic begin at 0: Prometheus sees no increase in what appears with a 1."""
+        for topic in topics:
+            self.read_from[topic] += 0
+            self.evicted_without[topic] += 0
+
     def count_evicted(self, missing: Iterable[Sequence[str]]) -> None:
         """Groups were given up: the topics that each lacked."""
         without = Counter(map(",".join, missing))

@@ -80,6 +80,12 @@ def test_a_failure_of_process_names_the_error_and_its_place() -> None:
     assert line == f"7     process() failed: KeyError: 'price' ({place})"
 
 
+def test_the_address_of_the_status_page_comes_before_the_columns() -> None:
+    address, _, columns = logged("status page", logging.INFO, url="http://127.0.0.1:1/")
+    assert address.endswith("http://127.0.0.1:1/")
+    assert columns.split()[:3] == ["id", "from", "orders"]
+
+
 def test_of_the_rest_of_the_log_only_trouble_is_shown() -> None:
     assert logged("partitions assigned", logging.INFO) == []
     assert [line.strip() for line in logged("Kafka is gone", logging.WARNING)] == ["warning: Kafka is gone"]

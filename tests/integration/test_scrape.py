@@ -50,4 +50,12 @@ def test_a_worker_is_scraped_while_it_runs(embedded_kafka: KafkaBroker, scenes: 
     assert seen["commit_seconds_count", ""] >= 1
     assert seen["ready", ""] == 1
     assert json.loads(get(worker, "/health/ready")) == {"ready": True}
+
+    status = json.loads(get(worker, "/status.json"))
+    assert status["verdict"]["level"] == "ok"
+    assert status["snapshot"]["waiting"] == 7
+    assert json.loads(get(worker, "/waiting.json?id=alone-3"))["waiting"]["missing"] == [b]
+    page = get(worker, "/?id=alone-3").decode()
+    assert "waits here" in page
+    assert page.count("alone-") > 7
     assert worker.stop() == 0

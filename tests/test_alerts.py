@@ -1,0 +1,172 @@
+"""deploy/prometheus and deploy/grafana: every query asks for what a worker really exports, every alert is tried.
+
+promtool comes with Prometheus (Debian: `apt-get install prometheus`).
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_prometheus import exported
+
+ROOT = Path(__file__).parents[1]
+PROMETHEUS = ROOT / "deploy/prometheus"
+ALERTS = (PROMETHEUS / "alerts.yml").read_text()
+DASHBOARD = json.loads((ROOT / "deploy/grafana/consumers.json").read_text())
+RUNBOOK = (ROOT / "docs/runbook.md").read_text()
+OF_PROMETHEUS = {"consumer", "instance", "job"}  # labels that every metric has, or gets when it is scraped
+
+
+KNOWN = cache(exported)
+
+
+def promtool(*arguments: str, cwd: Path = PROMETHEUS) -> "subprocess.CompletedProcess[str]":
+    if shutil.which("promtool") is None:
+        outcome = pytest.fail.Exception if os.environ.get("CI") == "true" else pytest.skip.Exception
+        raise outcome("promtool is not there: apt-get install prometheus", pytrace=False)
+    return subprocess.run(["promtool", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def alerts() -> dict[str, str]:
+    """The query of each alert, by its name."""
+    blocks = re.split(r"^ +- alert: ", ALERTS, flags=re.MULTILINE)[1:]
+    return {
+        block.split()[0]: re.split(r"\n +(?:for|labels):", block.split("expr:", 1)[1])[0].strip("| \n")
+        for block in blocks
+    }
+
+
+def queries() -> Iterator[tuple[str, str]]:
+    """Every query of the dashboard, with the title of its panel."""
+
+    def walk(value: Any, title: str) -> Iterator[tuple[str, str]]:
+        if isinstance(value, dict):
+            title = value.get("title", title)
+            if isinstance(value.get("expr"), str):
+                yield title, value["expr"]
+            value = list(value.values())
+        if isinstance(value, list):
+            for each in value:
+                yield from walk(each, title)
+
+    yield from walk(DASHBOARD, "")
+
+
+def asks_for_what_is_exported(query: str) -> None:
+    """Metrics are exported, and labels in {…}, by (…) and on (…) are those of one of them."""
+    known = KNOWN()
+    named = set(re.findall(r"\bconsumer_\w+", query))
+    bare = {name if name in known else re.sub("_(bucket|sum|count)$", "", name) for name in named}
+    assert named
+    assert bare <= set(known), f"{bare - set(known)} in {query}"
+    labels = {label for name in bare for label in known[name]} | OF_PROMETHEUS | {"le"}
+    used = set(re.findall(r"(\w+)=~?\"", query))
+    for listed in re.findall(r"\b(?:by|on|without|ignoring) \(([^)]*)\)", query):
+        used |= {label.strip() for label in listed.split(",")}
+    assert used <= labels, f"{used - labels} in {query}"
+
+
+# ---------------------------------------------------------------- alerts
+
+
+def test_the_alerts_are_found() -> None:
+    assert len(alerts()) == ALERTS.count("- alert:") > 10
+
+
+@pytest.mark.parametrize("name", sorted(set(alerts()) - {"ConsumerDown"}))
+def test_an_alert_asks_for_what_a_worker_exports(name: str) -> None:
+    asks_for_what_is_exported(alerts()[name])
+
+
+def test_promtool_takes_the_examples_and_the_alerts() -> None:
+    for arguments in (["check", "rules", "alerts.yml"], ["check", "config", "prometheus.yml"]):
+        checked = promtool(*arguments)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_each_alert_fires_for_its_fault() -> None:
+    tried = (PROMETHEUS / "alerts_test.yml").read_text()
+    firing = set(re.findall(r"alertname: (\w+)\n +eval_time: \w+\n +exp_alerts:\n +- exp_labels", tried))
+    assert firing == set(alerts())
+    tested = promtool("test", "rules", "alerts_test.yml")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_an_alert_that_never_fires_is_noticed(tmp_path: Path) -> None:
+    for file in PROMETHEUS.glob("alerts*.yml"):
+        shutil.copy(file, tmp_path)
+    (tmp_path / "alerts.yml").write_text(ALERTS.replace("consumer_live == 0", "consumer_live == 2"))
+    assert promtool("test", "rules", "alerts_test.yml", cwd=tmp_path).returncode != 0
+
+
+def test_each_alert_has_its_section_in_the_runbook_and_each_section_its_alert() -> None:
+    sections = re.findall(r"^## (\w+)$", RUNBOOK, re.MULTILINE)
+    assert sections == list(alerts())
+    assert re.findall(r"runbook: docs/runbook.md#(\w+)", ALERTS) == [name.lower() for name in sections]
+
+
+def test_the_runbook_names_metrics_that_there_are() -> None:
+    named = set(re.findall(r"`(consumer_\w+)`", RUNBOOK))
+    assert named
+    assert named <= set(exported())
+
+
+def test_the_runbook_quotes_the_log() -> None:
+    code = "\n".join(path.read_text() for path in [*ROOT.glob("*.py"), *ROOT.glob("utils/*.py")])
+    for line in (
+        "starting again from the last commit",
+        "partitions lost",
+        "commit held back: the map of waiting offsets does not fit",
+        "process() failed",
+        "invalid message",
+        "records were deleted before they were read",
+        "records that were waiting are no longer in the log",
+    ):
+        assert f"`{line}`" in " ".join(RUNBOOK.split())
+        assert line in code
+
+
+# ---------------------------------------------------------------- the dashboard
+
+
+def test_the_queries_of_the_dashboard_are_found() -> None:
+    assert len(list(queries())) > 20
+
+
+@pytest.mark.parametrize(("title", "query"), list(queries()))
+def test_a_panel_asks_for_what_a_worker_exports(title: str, query: str) -> None:
+    asks_for_what_is_exported(query)
+
+
+def test_a_query_for_something_else_is_noticed() -> None:
+    for query in ("consumer_lag", 'consumer_ready{topic="a"}', "sum by (topic) (consumer_ready)"):
+        with pytest.raises(AssertionError):
+            asks_for_what_is_exported(query)
+
+
+def test_every_query_is_one_that_prometheus_understands(tmp_path: Path) -> None:
+    rules = [
+        {"record": f"panel:{number}", "expr": query.replace("$__rate_interval", "5m").replace("$consumer", ".*")}
+        for number, (_, query) in enumerate(queries())
+    ]
+    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    checked = promtool("check", "rules", "rules.yml", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_no_two_panels_overlap() -> None:
+    cells: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        at = panel["gridPos"]
+        covered = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not covered & cells, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        cells |= covered

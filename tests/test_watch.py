@@ -1,0 +1,257 @@
+"""The pages as a browser or a program gets them, of a worker with fakes around it."""
+
+import html
+import json
+import re
+import threading
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from config import Settings
+from tests.test_framework import A0, B0, Bench
+from utils.logger import logger
+from utils.pages import POLICY, shown
+from utils.status import Answer
+from utils.watch import OLDEST, REMEMBERED, Watch
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "'\"><img src=x onerror=alert(1)>",
+    "&lt;b&gt;",
+    "abc\u202edef\u2066ghi",
+    "nul\0and\x1b[31m",
+    "two\nlines\u2028three",
+    "\u200b",
+    "x" * 10_000,
+    "a" + "\u0301" * 5_000,
+    "  ",
+    "\U0001f600 日本語 ع",
+]
+
+
+class Watched(Bench):
+    """A worker that turns in a thread of its own, and whoever watches it."""
+
+    def __init__(self, **environ: str) -> None:
+        settings = Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "mysql://u:topsecret@h/d", **environ})
+        super().__init__()
+        self.watch = Watch(settings, self.clock, self.clock.wall)
+        self.watch.health, self.watch.counters = self.health, self.counters
+        self.watch.sees(settings.overlaid('{"message_timeout": 60}'), ("a", "b"), ("out",))
+
+    def get(self, path: str, **query: str) -> Answer:
+        answers: list[Answer] = []
+        asker = threading.Thread(target=lambda: answers.append(self.watch.pages()[path](query)))
+        asker.start()
+        while asker.is_alive():
+            self.step(seconds=0)
+            asker.join(0.005)
+        return answers[0]
+
+    def page(self, **query: str) -> str:
+        return self.get("/", **query).body.decode()
+
+    def json(self, path: str, **query: str) -> Any:
+        return json.loads(self.get(path, **query).body)
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    bench = Watched()
+    logger.addHandler(bench.watch.memory)
+    bench.assign(A0, B0)
+    bench.step()
+    yield bench
+    logger.removeHandler(bench.watch.memory)
+
+
+def texts(page: str) -> list[str]:
+    """The text of each table cell."""
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", page, re.DOTALL)
+    return [html.unescape(re.sub("<[^>]*>", "", cell)) for cell in cells]
+
+
+class Tags(HTMLParser):
+    """Every element, and every attribute, of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attributes}
+
+
+# ---------------------------------------------------------------- what waits
+
+
+def test_the_page_names_what_waits_what_it_lacks_and_when_it_is_given_up(watched: Watched) -> None:
+    watched.feed(A0, "order-1")
+    watched.step()
+    watched.clock.now += 20
+    cells = texts(watched.page())
+    at = cells.index("order-1")
+    assert cells[at : at + 5] == ["order-1", "b", "a", "20 s", "in 40 s"]
+
+
+def test_a_group_that_is_due_says_what_it_waits_for(watched: Watched) -> None:
+    watched.feed(A0, "order-1")
+    watched.step()
+    watched.clock.now += 61
+    watched.worker._next_eviction = 1e9
+    assert "when what it lacks is read to its end" in texts(watched.page())
+
+
+def test_an_id_is_looked_for(watched: Watched) -> None:
+    watched.feed(B0, "order-1")
+    watched.step()
+    assert "waits here" in watched.page(id="order-1")
+    assert "does not wait here" in watched.page(id="order-2")
+    found = watched.json("/waiting.json", id="order-1")
+    assert found["waiting"]["missing"] == ["a"]
+    assert watched.json("/waiting.json", id="order-2")["waiting"] is None
+
+
+def test_without_a_worker_the_page_is_there_and_says_so() -> None:
+    watch = Watch(Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///x"}))
+    page = watch.pages()["/"]({"id": "1"}).body.decode()
+    assert "Starting: waiting for the database or for Kafka." in page
+    assert "No answer about" in page
+
+
+def test_only_the_oldest_are_on_the_page_and_more_in_the_json(watched: Watched) -> None:
+    watched.feed(A0, *[f"order-{number}" for number in range(OLDEST + 5)])
+    watched.step()
+    page = watched.page()
+    assert f"order-{OLDEST - 1}<" in page
+    assert f"order-{OLDEST}<" not in page
+    assert len(watched.json("/waiting.json")["oldest"]) == OLDEST
+    assert len(watched.json("/waiting.json", limit=str(OLDEST + 3))["oldest"]) == OLDEST + 3
+    assert watched.json("/waiting.json", limit="-1")["waiting"] == OLDEST + 5
+
+
+# ---------------------------------------------------------------- hostile input
+
+
+@pytest.mark.parametrize("id", HOSTILE)
+def test_a_hostile_id_is_harmless_wherever_it_is_shown(watched: Watched, id: str) -> None:
+    plain = Tags(watched.page(id="order-1"))
+    watched.feed(A0, id, "order-1")
+    watched.step()
+    logger.error("process() failed", extra={"id": id})
+    page = watched.page(id=id)
+    with_waiting = Tags(watched.page(id="order-1"))
+    assert "waits here" in page
+    assert Tags(page).tags <= plain.tags | with_waiting.tags | {"mark", "bdi", "span"}
+    assert not {name for name in Tags(page).attributes if name.startswith("on")}
+    assert page.count("<script") == 1
+    main = page.partition("<main>")[2]
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u200b-\u200f\u2028-\u202e\u2066-\u2069]", main)
+    assert "x" * 300 not in main
+    assert main.count("\u0301") < 1000
+
+
+def test_what_cannot_be_seen_is_marked_by_its_code() -> None:
+    assert shown("a\u202eb") == "<bdi>a<mark>\\u202e</mark>b</bdi>"
+    assert shown("a\0") == "<bdi>a<mark>\\u0000</mark></bdi>"
+    assert shown("\u00a0") == "<bdi><mark>\\u00a0</mark></bdi>"
+    assert shown(" a b ") == "<bdi>\u2420a b\u2420</bdi>"
+
+
+def test_long_text_is_cut_and_its_length_told() -> None:
+    assert shown("x" * 65).startswith(f"<bdi>{'x' * 64}</bdi>")
+    assert "65 characters" in shown("x" * 65)
+    assert "characters" not in shown("x" * 64)
+
+
+def test_payloads_are_never_shown(watched: Watched) -> None:
+    def process(message: dict[str, Any], _name: str) -> None:
+        raise ValueError(f"cannot take {message}")
+
+    watched.executor._process = process
+    secret = {"id": "1", "content": {"card": "4711-0815"}}
+    watched.feed(A0, secret, {"id": "2", "content": {"card": "4711-0815"}}, b"4711-0815 is no JSON")
+    watched.feed(B0, secret)
+    watched.settle_down()
+    shown_somewhere = [watched.page(id=id) for id in ("1", "2")]
+    shown_somewhere += [watched.get(path).body.decode() for path in ("/status.json", "/waiting.json", "/metrics")]
+    assert "ValueError at test_watch.py:" in shown_somewhere[0]
+    for answer in shown_somewhere:
+        assert "4711" not in answer
+
+
+def test_the_policy_lets_no_script_run_but_the_pages_own(watched: Watched) -> None:
+    answer = watched.get("/")
+    assert answer.policy == POLICY
+    assert "default-src 'none'" in POLICY
+    assert "unsafe" not in POLICY
+    page = answer.body.decode()
+    assert not {"style"} & Tags(page).attributes
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+# ---------------------------------------------------------------- failures, settings, charts
+
+
+def test_what_failed_is_shown_with_the_newest_first(watched: Watched) -> None:
+    logger.warning("partitions lost")
+    logger.error("invalid message", extra={"source": "a:0:7", "error": "no id"})
+    troubles = watched.json("/status.json")["troubles"]
+    assert [each["message"] for each in troubles] == ["invalid message", "partitions lost"]
+    assert troubles[0]["facts"] == {"source": "a:0:7", "error": "no id"}
+    assert "source=a:0:7 error=no id" in " ".join(texts(watched.page()))
+
+
+def test_a_search_shows_what_the_log_said_of_the_id(watched: Watched) -> None:
+    logger.error("process() failed", extra={"id": "1"})
+    logger.warning("given up", extra={"missing_topics_by_id": {"2": ["b"]}})
+    assert [each["message"] for each in watched.json("/waiting.json", id="1")["troubles"]] == ["process() failed"]
+    assert [each["message"] for each in watched.json("/waiting.json", id="2")["troubles"]] == ["given up"]
+    assert watched.json("/waiting.json", id="3")["troubles"] == []
+
+
+def test_only_so_many_failures_are_remembered(watched: Watched) -> None:
+    for _ in range(REMEMBERED + 5):
+        logger.error("invalid message")
+    assert len(watched.json("/status.json")["troubles"]) == REMEMBERED
+    logger.info("no trouble at all")
+    assert watched.json("/status.json")["troubles"][0]["message"] == "invalid message"
+
+
+def test_settings_are_shown_with_their_source_and_without_secrets() -> None:
+    bench = Watched(COMMIT_INTERVAL="0.5", KAFKA_SASL_PASSWORD="topsecret")
+    settings = {each["name"]: each for each in bench.json("/status.json")["settings"]}
+    assert settings["COMMIT_INTERVAL"] == {"name": "COMMIT_INTERVAL", "value": "0.5", "source": "environment"}
+    assert settings["MESSAGE_TIMEOUT"]["source"] == "row"
+    assert settings["DELIVERY"]["source"] == "default"
+    assert settings["sasl.password"]["value"] == "***"
+    assert "topsecret" not in bench.page() + json.dumps(settings)
+
+
+def test_charts_grow_with_each_tick(watched: Watched) -> None:
+    watched.watch.tick()
+    watched.counters.read += 50
+    watched.clock.now += 5
+    watched.watch.tick()
+    watched.clock.now += 5
+    watched.watch.tick()
+    assert watched.json("/status.json")["series"][0]["values"] == [10, 0]
+    assert watched.page().count("<polyline") == 4
+    assert 'aria-label="messages in: 0 a second, at most 10"' in watched.page()
+
+
+def test_times_are_utc(watched: Watched) -> None:
+    watched.clock.now = 60.0  # after the 1,700,000,000th second of the epoch
+    assert watched.json("/status.json")["time"] == "2023-11-14T22:14:20Z"
+    assert "2023-11-14 22:14:20 UTC" in watched.page()
+
+
+def test_topics_count_from_zero_as_soon_as_they_are_known(watched: Watched) -> None:
+    for counts in (watched.counters.read_from, watched.counters.evicted_without):
+        assert dict(counts) == {"a": 0, "b": 0}
