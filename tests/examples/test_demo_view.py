@@ -35,7 +35,7 @@ def test_a_result_shows_what_each_topic_brought_and_which_was_waited_for() -> No
 
 
 def test_its_columns_stand_below_their_titles() -> None:
-    *_, titles = VIEW.introduction()
+    *_, titles = VIEW.heading("http://127.0.0.1:1/")
     sent = sample(0, ORDERS, item="tea"), sample(1, PAYMENTS, paid=9.8)
     [line] = VIEW.result({"id": 7, "content": {"item": "tea", "paid": 9.8}}, sent)
     assert titles.index("from orders") == line.index("item=tea")
