@@ -194,7 +194,7 @@ def backlog(stage: Stage) -> None:
     stage.feed(False)
     for worker in list(stage.workers):
         stage.stop(worker)
-    stage.feed_backlog(10_000, hours=1)
+    ids = stage.feed_backlog(10_000, hours=1)
     stage.until_assigned(stage.start())
     stage.happened()
     stage.pass_time(0.3)
@@ -202,7 +202,7 @@ def backlog(stage: Stage) -> None:
     stage.start(2)
     stage.feed()
     stage.until_results_flow()
-    stage.wait_until(stage.all_out, "the backlog")
+    stage.wait_until(lambda: all(id in stage.oracle.results for id in ids), "the backlog")
 
 
 # ------------------------------------------------------------------ offsets and maps

@@ -202,14 +202,15 @@ class Stage:
 
         return send_the_others
 
-    def feed_backlog(self, number: int, hours: float) -> None:
-        """Ids whose halves are in the log for hours, one topic after the other and in opposite order."""
+    def feed_backlog(self, number: int, hours: float) -> list[str]:
+        """New ids whose halves are in the log for hours, one topic after the other and in opposite order."""
         a, b = self.job.topics_input
         backlog = [self._new_id() for _ in range(number)]
         for topic, ids in ((a, backlog), (b, backlog[::-1])):
             for id in ids:
                 self._send(id, topic, age=hours * 3600)
         self._feeder.flush(PATIENCE)
+        return backlog
 
     def feed_committed(self, producer: Producer, number: int) -> Callable[[], None]:
         """Whole ids in this producer's transaction; the function, for after the commit, notes them in the ledger."""
