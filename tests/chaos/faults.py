@@ -29,6 +29,7 @@ class Fault:
     stage: Callable[..., AbstractContextManager[Stage]] = Stage
     destroys: bool = False  # offsets or maps, from outside: then results may come twice, also exactly once
     only: str = ""  # the delivery that knows such a fault
+    stops_broker: bool = False  # which must be one of our own
 
 
 # ------------------------------------------------------------------ workers
@@ -308,8 +309,8 @@ FAULTS = [
     Fault("kills and freezes at random", kill_or_freeze, MOST_WORKERS),
     Fault("1, 3, 1 workers", one_three_one, 1),
     Fault("rolling restart", rolling_restart, MOST_WORKERS),
-    Fault("broker restarts", broker_restart),
-    Fault("broker gone for a minute", broker_gone),
+    Fault("broker restarts", broker_restart, stops_broker=True),
+    Fault("broker gone for a minute", broker_gone, stops_broker=True),
     Fault("input in transactions, some aborted", transactional_input),
     Fault("a topic backlogged by an hour", backlog, stage=partial(Stage, environment={"MESSAGE_TIMEOUT": "5"})),
     Fault("offsets reset", with_workers_stopped(reset_offsets), destroys=True),

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from tests.chaos.faults import has_ended
 from tests.chaos.stage import Stage
-from tests.services.kafka import JavaBroker
-from tests.services.processes import running
+from tests.services.kafka import real_broker
 from utils.kafka import SESSION_TIMEOUT_MS
 
 SESSION = SESSION_TIMEOUT_MS / 1000
@@ -64,7 +63,7 @@ def main() -> int:
     options = parser.parse_args()
     slow = 0
     print(f"{'delivery':14} {'end':5} {'member':8} workers  median longest  may take   each")
-    with tempfile.TemporaryDirectory(prefix="recovery-") as temporary, running(JavaBroker()) as broker:
+    with tempfile.TemporaryDirectory(prefix="recovery-") as temporary, real_broker() as broker:
         directory = options.keep or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
         for delivery, end, is_static, workers, most in cases():

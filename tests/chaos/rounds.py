@@ -43,9 +43,13 @@ def play(
     chance: random.Random,
     seconds: float,
     most: int = 1_000_000,
+    until_all_is_fed: bool = False,
     **options: Any,
 ) -> Line:
-    """The fault, at least once and at most `most` times, until the time is up. `options` are those of the stage."""
+    """The fault, at least once and at most `most` times, until the time is up; `options` are those of the stage.
+
+    `until_all_is_fed`: until both the stage has fed as much as it may and the fault was there `most` times.
+    """
     with fault.stage(broker, delivery, directory, chance, **options) as stage:
         stage.feed()
         stage.start(fault.workers)
@@ -55,6 +59,8 @@ def play(
         until = time.monotonic() + seconds
         try:
             while stage.faults == 0 or (time.monotonic() < until and stage.faults < most):
+                fault.play(stage)
+            while until_all_is_fed and not (stage.has_fed_all and stage.faults >= most):
                 fault.play(stage)
         except AssertionError as error:
             stage.ended.append(str(error))

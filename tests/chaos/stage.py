@@ -185,6 +185,10 @@ class Stage:
         if self._failed:
             raise AssertionError(f"not fed: {self._failed[0]}")
 
+    @property
+    def has_fed_all(self) -> bool:
+        return self.fed >= self._most_ids
+
     def _new_id(self) -> str:
         self.fed += 1
         return f"id-{self.fed:07d}"
