@@ -1,14 +1,16 @@
-"""What the clients' errors mean."""
+"""What the clients' errors mean, and what they log."""
 
 import threading
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from config import ConfigError
+from config import ConfigError, Settings
 from framework import Worker
 from main import supervise
-from utils.kafka import is_replaced
+from models import Row
+from utils.kafka import client_properties, is_replaced, producer
+from utils.logger import logger
 from utils.metrics import Counters
 from utils.outbox import DeliveryFailed
 
@@ -51,3 +53,15 @@ def test_a_replaced_worker_does_not_start_again() -> None:
     with pytest.raises(ConfigError, match="GROUP_INSTANCE_ID"):
         supervise(build, Counters(), threading.Event())
     assert len(built) == 1
+
+
+def test_the_log_tells_what_clients_warn_of_but_not_that_a_property_belongs_to_the_other_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    row = Row.validated("orders", "a,b", "c", "127.0.0.1:1")
+    properties = client_properties(Settings(kafka={"session.timeout.ms": "9000"}), row)
+    client = producer(properties, lambda *_: None)
+    logger.getChild("kafka").warning("CONFWARN: something else")
+    client.flush(0)  # the client hands its own lines over here
+    warnings = [record.getMessage() for record in caplog.records if "CONFWARN" in record.getMessage()]
+    assert warnings == ["CONFWARN: something else"]

@@ -85,8 +85,14 @@ def _client_logger() -> logging.Logger:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """The client logs each failed connection twice: as a line and to `error_cb`, which says it with its cure."""
-    return not (record.levelno == logging.ERROR and record.getMessage().startswith("FAIL "))
+    """Not what is said elsewhere, or meant so.
+
+    The client logs each failed connection twice, as a line and to `error_cb`, which says it with its cure. And our
+    properties go to both clients: each warns of those that are the other one's.
+    """
+    text = record.getMessage()
+    failed_connection = record.levelno == logging.ERROR and text.startswith("FAIL ")
+    return not (failed_connection or "property and will be ignored by this" in text)
 
 
 # ---------------------------------------------------------------- Clients.

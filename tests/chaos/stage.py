@@ -30,7 +30,7 @@ PATIENCE = 180.0  # seconds that anything may take before it counts as lost
 
 
 class Stage:
-    """One fault's own world. `session`: seconds that a killed worker is missed, and an open transaction may live.
+    """One fault's own world. `session`: seconds that a killed worker is missed.
 
     `pause`: seconds between two faults that do not wait for what comes of them.
     """
@@ -258,9 +258,9 @@ class Stage:
 
     # ------------------------------------------------------------------ what came of it
 
-    def happened(self, times: int = 1) -> None:
+    def happened(self) -> None:
         """A fault. From now on it is measured how long new results take, in every partition."""
-        self.faults += times
+        self.faults += 1
         if self._since is None:
             self._since = time.monotonic()
             self._awaited = dict.fromkeys(range(PARTITIONS))
