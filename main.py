@@ -188,16 +188,16 @@ def _runner(consumer_name: str, settings: Settings) -> Runner:
 def supervise(build: Callable[[], Worker], counters: Counters, stopping: threading.Event) -> None:
     """Crash-only: after a failure a new worker goes on from the last commit. Raises after a few failures in a row.
 
-    A ConfigError is raised at once: no restart can cure it, or, beside a worker with the same GROUP_INSTANCE_ID, it
-    would drive that one out, which then would do the same.
+    A ConfigError of build() is raised at once, and of a worker that another one with the same GROUP_INSTANCE_ID has
+    replaced: it would drive that one out, which then would do the same. Any other one of a worker that runs may heal: a
+    process that was killed holds partitions until the group misses it, a topic is being made again.
     """
     failures = 0
     while not stopping.is_set():
         commits = counters.commits
+        worker = build()
         try:
-            build().run()
-        except ConfigError:
-            raise
+            worker.run()
         except RecordRefused as error:  # no failure of the worker: it knows now what to do with that record
             counters.restarts += 1
             logger.error("starting again from the last commit", extra={"error": str(error)})
@@ -208,7 +208,9 @@ def supervise(build: Callable[[], Worker], counters: Counters, stopping: threadi
             if failures > RESTARTS:
                 raise
             counters.restarts += 1
-            logger.error("starting again from the last commit", extra={"failures": failures}, exc_info=error)
+            facts = {"failures": failures, "error": str(error)}
+            known = isinstance(error, ConfigError)  # says all there is to say
+            logger.error("starting again from the last commit", extra=facts, exc_info=None if known else error)
             _sleep(min(2.0 ** (failures - 1), LONGEST_PAUSE), stopping)
 
 

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.builders import fragment
-from utils.aggregator import FRAGMENT_OVERHEAD, Aggregator, Enough, Group
+from utils.aggregator import (
+    FRAGMENT_OVERHEAD,
+    Aggregator,
+    Enough,
+    Group,
+    ahead_of_siblings,
+    over_all_partitions,
+)
 from utils.messages import Fragment
 
 
@@ -139,6 +146,18 @@ def test_bytes_are_the_values_and_an_overhead_for_each_fragment() -> None:
     assert aggregator.bytes == 123 + 3 * FRAGMENT_OVERHEAD
     add(aggregator, "1", fragment(0, b"x" * 7), 0.0)
     assert aggregator.bytes == 30 + 3 * FRAGMENT_OVERHEAD
+
+
+def test_a_partition_is_ahead_when_hardly_any_group_of_its_number_waits_for_it() -> None:
+    assert ahead_of_siblings({0: [2, 20], 1: [3, 20]}) == {(0, 0)}
+
+
+def test_where_a_mate_may_be_in_any_partition_all_groups_count_for_all_of_them() -> None:
+    waited_for = {0: [0, 6], 1: [1, 0]}
+    assert ahead_of_siblings(waited_for) == {(0, 0), (1, 1)}
+    assert ahead_of_siblings(over_all_partitions(waited_for, {0, 1, 2})) == set()
+    assert ahead_of_siblings(over_all_partitions({0: [0, 6], 1: [0, 4]}, {0, 1, 2})) == {(0, 0), (0, 1), (0, 2)}
+    assert over_all_partitions({}, {0}) == {0: []}
 
 
 @dataclass

@@ -12,15 +12,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 from sqlalchemy import Engine, make_url
 
+import framework
+import main
+from config import ConfigError
+from main import supervise
 from models import Row, engine, init_db, load, ping, save
 from tests.conftest import Topics
 from tests.services.kafka import KafkaBroker
 from tests.services.processes import free_port
 from tests.test_preflight import listening
+from utils.metrics import Counters
 
 ROOT = Path(__file__).parents[1]
 INIT = ("init", "--topics-input", "a,b", "--topics-output", "c", "--kafka-bootstrap-server", "h:9092")
@@ -433,3 +439,48 @@ def test_nobody_listening_to_the_output_is_no_reason_for_a_traceback(sqlite_url:
         worker.process.stdout.close()
         assert worker.process.stderr.read() == ""
         assert worker.process.wait(30) == 1
+
+
+# ---------------------------------------------------------------- workers that fail
+
+
+class FailingWorker:
+    """Fails so often, one way or the other, then is asked to stop."""
+
+    def __init__(self, stopping: threading.Event, *failures: Exception) -> None:
+        self.stopping = stopping
+        self.failures = list(failures)
+        self.runs = 0
+
+    def run(self) -> None:
+        self.runs += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        self.stopping.set()
+
+
+def supervised(monkeypatch: pytest.MonkeyPatch, *failures: Exception) -> int:
+    """How often a worker ran that fails so."""
+    monkeypatch.setattr("main._sleep", lambda _seconds, _stopping: None)
+    stopping = threading.Event()
+    worker = FailingWorker(stopping, *failures)
+    supervise(lambda: cast(framework.Worker, worker), Counters(), stopping)
+    return worker.runs
+
+
+def test_a_worker_that_fails_is_followed_by_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert supervised(monkeypatch, OSError(), ConfigError(["a member that was killed has partitions"])) == 3
+
+
+def test_the_process_gives_up_after_a_few_failures_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert supervised(monkeypatch, *[OSError()] * main.RESTARTS) == main.RESTARTS + 1
+    with pytest.raises(ConfigError):
+        supervised(monkeypatch, *[ConfigError(["unequal"])] * (main.RESTARTS + 1))
+
+
+def test_a_worker_that_cannot_be_built_is_not_built_again() -> None:
+    def build() -> framework.Worker:
+        raise ConfigError(["no such property"])
+
+    with pytest.raises(ConfigError):
+        supervise(build, Counters(), threading.Event())

@@ -182,6 +182,12 @@ class Enough(NamedTuple):
     first_drop: float
 
 
+def over_all_partitions(waited_for: Mapping[int, Sequence[int]], numbers: Iterable[int]) -> dict[int, list[int]]:
+    """The sums, for each of these partition numbers: where a mate may be in any of them."""
+    sums = [sum(counts) for counts in zip(*waited_for.values(), strict=True)]
+    return dict.fromkeys(numbers, sums)
+
+
 def ahead_of_siblings(waited_for: Mapping[int, Sequence[int]]) -> set[tuple[int, int]]:
     """Of what `Aggregator.waited_for` gives: the (topic, partition number) for which hardly any group waits.
 

@@ -70,7 +70,7 @@ class Intake:
         self.owned: dict[tuple[str, int], PartitionOffsets] = {}
         self._ends: dict[tuple[str, int], tuple[float, int]] = {}  # when asked for, and the answer not yet read up to
         self._through: dict[tuple[str, int], float] = {}
-        self._ahead: set[tuple[str, int]] = set()  # paused because their siblings must catch up
+        self.ahead: set[tuple[str, int]] = set()  # paused because their siblings must catch up
         self._rebalances = 0
         self._full_since: float | None = None
         self._paused = False
@@ -82,7 +82,7 @@ class Intake:
         self.owned = {(offsets.topic, offsets.partition): offsets for offsets in owned}
         self._rebalances += 1
         self._paused, self._full_since = False, None
-        self._ahead = set()
+        self.ahead = set()
         self._ends, self._through, self._ends_of_paused = {}, {}, {}
 
     def read(self, load: float, wait: float) -> list[Record]:
@@ -169,9 +169,9 @@ class Intake:
         for at, moment in self.read_through(now).items():
             shed_since = self.owned[at].shed_since
             enough[at] = Enough(moment - timeout, FOREVER if shed_since is None else shed_since)
-        return enough if self._are_siblings_together() else _of_all_partitions(enough)
+        return enough if self.are_siblings_together() else _of_all_partitions(enough)
 
-    def _are_siblings_together(self) -> bool:
+    def are_siblings_together(self) -> bool:
         """Whether fragments of an id have the same partition number in all topics."""
         numbers: dict[str, set[int]] = {}
         for topic, number in self.owned:
@@ -180,7 +180,7 @@ class Intake:
 
     def all_read_through(self, now: float) -> float:
         """`read_through` of all partitions together, but for those that are paused because they are ahead."""
-        return min((moment for at, moment in self.read_through(now).items() if at not in self._ahead), default=NEVER)
+        return min((moment for at, moment in self.read_through(now).items() if at not in self.ahead), default=NEVER)
 
     def ends(self, now: float) -> dict[tuple[str, int], int]:
         """The end of each partition, as far as it is known, to show: as the last fetch told, which costs no request.
@@ -201,16 +201,16 @@ class Intake:
         return {at: end for at, end in ends.items() if end >= 0}
 
     def is_paused(self, at: tuple[str, int]) -> bool:
-        return self._paused or at in self._ahead
+        return self._paused or at in self.ahead
 
     def pause_only(self, ahead: Iterable[tuple[str, int]]) -> None:
         """Pause these partitions, and no others."""
         ahead = set(ahead)
-        if resumed := self._ahead - ahead:
+        if resumed := self.ahead - ahead:
             self._consumer.resume([TopicPartition(*at) for at in resumed])
-        if paused := ahead - self._ahead:
+        if paused := ahead - self.ahead:
             self._consumer.pause([TopicPartition(*at) for at in paused])
-        self._ahead = ahead
+        self.ahead = ahead
 
     def read_shed_again(self) -> bool:
         """Go back, in each partition, to the lowest offset for which there was no room; whether there is any."""
@@ -223,7 +223,7 @@ class Intake:
     def _holds_back(self, load: float) -> bool:
         if load < (0.5 if self._paused else 1):
             if self._paused:
-                self._consumer.resume([TopicPartition(*at) for at in self.owned if at not in self._ahead])
+                self._consumer.resume([TopicPartition(*at) for at in self.owned if at not in self.ahead])
             self._paused, self._full_since = False, None
             return False
         now = self._clock()

@@ -6,7 +6,7 @@ No Kafka but by the intake, no clock, no logging; `now` is a parameter.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from utils.aggregator import Aggregator, Group, ahead_of_siblings, size_of
+from utils.aggregator import Aggregator, Group, ahead_of_siblings, over_all_partitions, size_of
 from utils.intake import Intake
 from utils.messages import Fragment
 from utils.metrics import Counters
@@ -86,7 +86,7 @@ class Overflow:
                 self.drop(fragment.offsets, fragment.offset, now)
 
     def balance(self, now: float) -> None:
-        """Near the bound let those partitions wait that are ahead; with room again, read what was shed."""
+        """Near the bound those partitions wait that are ahead, while they are; with room read what was shed again."""
         if now < self._next_balance:
             return
         self._next_balance = now + BALANCE_EVERY
@@ -99,8 +99,11 @@ class Overflow:
             self._intake.pause_only(())
             vain = self._pass.vain + 1 if self._pass and stuck else 0
             self._pass = Pass(now, vain) if self._intake.read_shed_again() else None
-        elif self._aggregator.bytes > self.room // 2:
-            ahead = ahead_of_siblings(self._aggregator.waited_for())
+        elif self._aggregator.bytes > self.room // 2 or self._intake.ahead:
+            waited_for = self._aggregator.waited_for()
+            if not self._intake.are_siblings_together():
+                waited_for = over_all_partitions(waited_for, {number for _, number in self._intake.owned})
+            ahead = ahead_of_siblings(waited_for)
             self._intake.pause_only(at for at in self._intake.owned if (self._topics[at[0]], at[1]) in ahead)
 
     def forget(self) -> None:

@@ -153,7 +153,8 @@ def test_unequal_partition_counts_are_an_error_where_a_worker_does_not_own_all_p
     alone = scene.job.start()
     scene.wait_for_all(alone)  # one worker that owns them all may
     second = scene.job.start()
-    ended = eventually(lambda: [each for each in (alone, second) if each.process.poll() is not None], "one has ended")
+    both = alone, second
+    ended = eventually(lambda: [each for each in both if each.process.poll() is not None], "one ended", 120)
     for worker in ended:
         assert worker.ends() == 78
         [line] = worker.said("unequal partition counts")

@@ -251,6 +251,11 @@ class FakeConsumer:
     def memberid(self) -> str:
         return self._identity()[0]
 
+    @property
+    def is_expelled(self) -> bool:
+        """Whether the group goes on without this member: the client may not know it yet."""
+        return self._member is None or self._member.id not in self._broker.group.members
+
     def _identity(self) -> Identity:
         """Member, instance and generation: none once a heartbeat has told the client that it was expelled."""
         member = self._member

@@ -8,21 +8,24 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 import framework
+import main as command_line
+from config import ConfigError
 from framework import Worker
 from tests.simulation.clients import FakeConsumer
 from tests.simulation.explore import explore, notes_of
 from tests.simulation.process import ScheduledExecutor, Violation
 from tests.simulation.schedule import Schedule
-from utils import executor, intake, messages, offsets
+from utils import executor, intake, messages, offsets, overflow
 from utils.aggregator import Aggregator, Enough, Group
 from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce, _as_offsets, _mark_sent
 from utils.executor import Outcome
@@ -43,6 +46,8 @@ class Mutant:
     rule: str
     what: str
     replacements: tuple[Replacement, ...]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the setup that are not drawn, where what the bug needs comes together too rarely."""
 
     @contextmanager
     def planted(self) -> Iterator[None]:
@@ -264,11 +269,20 @@ def _finished_when_dropped(self: PartitionOffsets, offset: int, *_more: object) 
     self._states[offset - self.base] = FINISHED
 
 
+def _balance_not_in_between(self: Overflow, now: float) -> None:
+    """Between the two bounds nobody looks again at who is paused."""
+    if not self.room // 4 <= self._aggregator.bytes <= self.room // 2:
+        _balance(self, now)
+
+
+_balance = Overflow.balance
+
+
 def _stays_paused(self: Intake, ahead: Any) -> None:
-    ahead = set(ahead) | self._ahead
-    if paused := ahead - self._ahead:
+    ahead = set(ahead) | self.ahead
+    if paused := ahead - self.ahead:
         self._consumer.pause([TopicPartition(*at) for at in paused])
-    self._ahead = ahead
+    self.ahead = ahead
 
 
 def _room_for_all(self: Overflow, *arguments: Any) -> None:
@@ -381,6 +395,35 @@ _assigned = ExactlyOnce.assigned
 # ---------------------------------------------------------------- rebalances and the end
 
 
+class _Ended(BaseException):
+    """With a ConfigError."""
+
+
+def _config_error_ends(build: Callable[[], Worker], *more: Any) -> None:
+    """Also one that may heal."""
+    ended: list[ConfigError] = []
+
+    def built() -> Any:
+        worker = build()
+
+        def run() -> None:
+            try:
+                worker.run()
+            except ConfigError as error:
+                ended.append(error)
+                raise _Ended from error
+
+        return SimpleNamespace(run=run)
+
+    try:
+        _supervise(built, *more)
+    except _Ended:
+        raise ended[0] from None
+
+
+_supervise = command_line.supervise
+
+
 def _commits_after_failure(self: Worker) -> None:
     """In the revoke that close() brings."""
     try:
@@ -464,8 +507,9 @@ def _new_without_a_commit(self: History, topic: str) -> bool:
     return bool(self._commits) and all(at[0] != topic for at in self._commits)
 
 
+FIXED: dict[str, dict[str, Any]] = {"who is needed elsewhere is paused": {"tight": True, "unequal": True, "workers": 1}}
 MUTANTS = tuple(
-    Mutant(rule, what, tuple(replacements))
+    Mutant(rule, what, tuple(replacements), FIXED.get(what, {}))
     for rule, what, *replacements in (
         ("1", "the position is committed", (PartitionOffsets, "lowest_unfinished", _commit_the_position)),
         ("1", "what is not re-read yet is left out of the map", (PartitionOffsets, "commit_point", _up_to_position)),
@@ -500,7 +544,10 @@ MUTANTS = tuple(
         ("7", "what was shed is not read again", (Intake, "read_shed_again", _shed_is_not_read)),
         ("7", "what was kept is read again too", (PartitionOffsets, "set_back", _set_back_too_far)),
         ("7", "who was paused stays paused", (Intake, "pause_only", _stays_paused)),
+        ("7", "who was paused near the bound stays so below it", (Overflow, "balance", _balance_not_in_between)),
+        ("7", "who is needed elsewhere is paused", (overflow, "over_all_partitions", lambda counts, _numbers: counts)),
         ("7", "who was paused is so after a rebalance", (Worker, "_on_assign", _stays_paused_when_it_comes_back)),
+        ("8", "a share of the partitions ends the process", (command_line, "supervise", _config_error_ends)),
         ("9", "filtered groups stay unfinished", (Worker, "_deliver", _without_filtered)),
         ("9", "failed groups are finished", (Worker, "_deliver", _failed_is_done)),
         ("9", "one result of a list is sent", (executor, "results", _first_result_only)),
@@ -543,7 +590,7 @@ def look_for(mutant: Mutant, schedules: int, seed: int) -> tuple[int | None, str
                 raise ValueError(f"the mutant no longer fits the code: {violation}") from violation
             raise
 
-    found = explore(schedules, seed, run)
+    found = explore(schedules, seed, run, fixed=mutant.fixed)
     return (found.runs, str(found.violation)) if found.violation else (None, "")
 
 

@@ -67,6 +67,8 @@ class Oracle:
     """The uids that process() was called with."""
     letters: dict[int, Counter[str]] = field(default_factory=dict)
     """By uid: how many dead letters hold the fragment, by reason."""
+    of_expelled: set[Parts] = field(default_factory=set)
+    """What a worker has joined that was expelled and did not know it yet."""
     finished: dict[Partition, bytes] = field(default_factory=dict)
     skipped: dict[Partition, int] = field(default_factory=dict)
     """Where another tool has told the group to go on reading."""
@@ -94,9 +96,17 @@ class Oracle:
         if sent.id is not None:
             self.by_id.setdefault(sent.id, []).append(sent)
 
-    def is_called(self, message: dict[str, object]) -> str:
-        """process() is called with this message; returns what it is to do."""
+    def is_called(self, message: dict[str, object], *, expelled: bool = False) -> str:
+        """process() is called with this message, perhaps by an expelled worker; returns what it is to do.
+
+        Such a worker may still have in memory what others have finished since, and join it where its id is used again.
+        Exactly once that never becomes visible. At least once nothing fences the results of an expelled worker.
+        """
         parts = self._parts(message)
+        if parts and expelled:
+            self.of_expelled.add(parts)
+        elif parts:
+            self._check_rounds(parts)
         self.called |= set(parts or ())
         return behaviour(str(message["id"]))
 
@@ -115,6 +125,8 @@ class Oracle:
         parts = self._uids(message)
         which = at[0], message.get("part", 0)
         self.trace(("result", entry.value))
+        if self.exactly_once or parts not in self.of_expelled:
+            self._check_rounds(parts)
         if parts not in self.results:
             self.results[parts] = Counter()
             for uid in parts:
@@ -346,7 +358,7 @@ class Oracle:
         return tuple(message["content"].get(topic, 0) for topic in self.inputs)
 
     def _parts(self, message: object) -> Parts | None:
-        """What a message is made of. Complains unless that is one fragment of every topic, all of one id and round."""
+        """What a message is made of. Complains unless that is one fragment of every topic, all of one id."""
         content = message.get("content") if isinstance(message, dict) else None
         if not isinstance(message, dict) or not isinstance(content, dict) or set(content) != set(self.inputs):
             self._broken("I2", f"not one fragment of every topic: {message}")
@@ -364,9 +376,13 @@ class Oracle:
             self._broken("rule 5", f"an earlier topic has won over a later one: {message}")
         if any(sent.entry.transaction and sent.entry.transaction.committed is not True for sent in fragments):
             self._broken("I2", f"a fragment that was aborted, or may be: {message}")
+        return self._uids(message)
+
+    def _check_rounds(self, parts: Parts) -> None:
+        """I2: an id that is used again is joined of new fragments only."""
+        fragments = [self.sent[uid] for uid in parts if uid in self.sent]
         if len({sent.round for sent in fragments}) > 1 and not self.destroyed and not self.torn:
             self._broken("I2", f"a finished fragment joined with a new one: {[self._text(sent) for sent in fragments]}")
-        return self._uids(message)
 
     def _is_complete(self, parts: Parts) -> bool:
         expected = 2 if behaviour(self.sent[parts[0]].id or "") == TWOFOLD else 1

@@ -96,6 +96,7 @@ class ModelProcess:
         self.producer: FakeProducer | None = None
         self.consumer: FakeConsumer | None = None
         self.restarts = 0
+        self._shares = 0  # restarts of this process because others had partitions that must all be ours
         self._options = options
         self._refusals = Refusals()
         self._number = number
@@ -162,6 +163,11 @@ class ModelProcess:
             self.consumer.silence(None)
         self.frozen = False
 
+    @property
+    def is_expelled(self) -> bool:
+        """Whether the group has gone on without this process, which may not know it yet."""
+        return self.consumer is None or self.consumer.is_expelled
+
     def describe(self) -> str:
         """What the worker has in mind, for the story of a schedule that failed."""
         if not self.worker:
@@ -186,6 +192,8 @@ class ModelProcess:
                 main.supervise(self._build, self.counters, cast(threading.Event, self._stopping))
         except BaseException as error:
             self.error = error
+            if isinstance(error, ConfigError) and self._shares == self.restarts:
+                self.broken("rule 8", f"ends for good, though the others are dead: {error}", error)
         finally:
             self.ended = True
             self._stopped.release()
@@ -209,8 +217,11 @@ class ModelProcess:
             self.note(f"restart after {type(error).__name__}")
             self.trace(f"restart after {error!r}")
             raise
-        except ConfigError as error:
-            if "unequal" not in str(error):  # which a member that is dead, and not missed yet, can make believe
+        except ConfigError as error:  # a member that is dead, and not missed yet, holds partitions
+            self._shares += 1
+            self.restarts += 1
+            self.note(f"restart after {type(error).__name__}")
+            if "unequal" not in str(error):
                 self.broken("unexpected error", repr(error), error)
             raise
         except Exception as error:

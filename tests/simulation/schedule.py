@@ -111,6 +111,7 @@ _KINDS: tuple[tuple[str, int, Callable[[Setup], bool]], ...] = (
     ("invalid", 2, lambda s: s.odd),
     ("start", 3, lambda s: s.crashes or s.rebalances),
     ("kill", 5, lambda s: s.crashes),
+    ("kill twice", 1, lambda s: s.crashes),  # the second time soon after it was started again
     ("stop", 3, lambda s: s.rebalances),
     ("rebalance", 3, lambda s: s.rebalances),
     ("lose", 2, lambda s: s.rebalances),
@@ -142,7 +143,7 @@ def decode(drawn: bytes, fixed: Mapping[str, Any] = MappingProxyType({})) -> Sch
 def _setup(drawn: bytes) -> Setup:
     """Each switch is off in most schedules, so that each combination of few comes up."""
     some, more, rest = drawn[9:12]
-    unequal = rest % 16 == 15
+    unequal = rest % 8 == 7
     return Setup(
         topics=(2, 2, 2, 1, 3)[drawn[0] % 5],
         partitions=(1, 2, 1, 3)[drawn[1] % 4],
@@ -163,7 +164,7 @@ def _setup(drawn: bytes) -> Setup:
         destruction=more // 8 % 8 == 7,
         small_queue=more // 64 == 3,
         unequal=unequal,
-        skewed=rest // 16 % 4 == 3,
+        skewed=rest // 8 % 4 == 3,
     )
 
 

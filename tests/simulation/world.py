@@ -80,9 +80,9 @@ class World:
         if self._traced:
             self.log.append(f"{self.broker.now:8.2f} {who} {what}")
 
-    def process(self, message: Message, _consumer_name: str) -> object:
+    def process(self, who: int, message: Message, _consumer_name: str) -> object:
         """The user's process()."""
-        what = self.oracle.is_called(message)
+        what = self.oracle.is_called(message, expelled=self._processes[who].is_expelled)
         self.note(f"process(): {what}")
         if what == promises.FAILING:
             raise ZeroDivisionError("process() fails")
@@ -161,7 +161,7 @@ class World:
         for process in self._processes.values():
             process.stop()
 
-    def _settle(self, at_least: float = 0.0, pause: float = 0.5) -> None:
+    def _settle(self, at_least: float = 0.0, pause: float = 1.0) -> None:
         """Turns of all workers until nothing changes any more, for so many seconds at least."""
         until = self.broker.now + at_least
         exits, before, since = 0, (-1, -1, -1), self.broker.now
@@ -192,7 +192,7 @@ class World:
             self.note("process ended: " + type(process.error).__name__)
         self._starts += 1
         self.note("process started")
-        self._processes[who] = ModelProcess(f"W{who}", self, self.setup, self.process, self._starts)
+        self._processes[who] = ModelProcess(f"W{who}", self, self.setup, partial(self.process, who), self._starts)
         self._counters.append(self._processes[who].counters)
         return True
 
@@ -214,6 +214,13 @@ class World:
             self.note("killed")
             self.oracle.disturbed = True
             process.kill(how % 4)
+
+    def _kill_twice(self, who: int, how: int) -> None:
+        for seconds in (2.0, 0.0):
+            self._kill(who, how)
+            self._start(who, 0)
+            self._calls(who, how)
+            self.advance(seconds)
 
     def _stop(self, who: int, _how: int) -> None:
         if process := self._alive(who):
@@ -422,6 +429,7 @@ _ACTIONS: dict[str, Callable[[World, int, int], object]] = {
     "time": World._time,
     "start": World._start,
     "kill": World._kill,
+    "kill twice": World._kill_twice,
     "stop": World._stop,
     "rebalance": World._rebalance,
     "lose": World._lose,
