@@ -1,6 +1,7 @@
 """What the clients' errors mean, and what they log."""
 
 import threading
+from typing import cast
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -46,9 +47,13 @@ def test_no_other_error_means_that_a_worker_is_replaced(error: Exception | None)
 def test_a_replaced_worker_does_not_start_again() -> None:
     built: list[None] = []
 
+    class Replaced:
+        def run(self) -> None:
+            raise aborted(FENCED)
+
     def build() -> Worker:
         built.append(None)
-        raise aborted(FENCED)
+        return cast(Worker, Replaced())
 
     with pytest.raises(ConfigError, match="GROUP_INSTANCE_ID"):
         supervise(build, Counters(), threading.Event())
