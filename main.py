@@ -15,13 +15,14 @@ from functools import partial
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
+import worker
 from config import ConfigError, Settings, UnavailableError, masked
 from framework import Worker
 from models import Row, engine, init_db, load, ping, save
 from utils import kafka, preflight
 from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from utils.dispatcher import Dispatcher
-from utils.executor import Coroutines, Executor, Runner, SingleThread, ThreadPool
+from utils.executor import Coroutines, Executor, Hooks, Runner, SingleThread, ThreadPool, nothing
 from utils.failures import Failures
 from utils.intake import Intake
 from utils.locator import locator
@@ -30,7 +31,6 @@ from utils.metrics import Counters
 from utils.outbox import Outbox, RecordRefused, Refusals
 from utils.status import Health, serve
 from utils.watch import Watch
-from worker import process
 
 EX_CONFIG = 78  # sysexits.h: starting again is no use before somebody has changed the configuration
 LONGEST_PAUSE = 10.0  # seconds between two tries
@@ -164,25 +164,49 @@ def work(settings: Settings, row: Row, stopping: threading.Event, watch: Watch |
     watch.sees(settings, row.topics_input, row.topics_output)
     counters, health = watch.counters, watch.health
     runner = _runner(row.consumer_name, settings)
-    runner.open()
+    try:
+        _interruptibly(runner.open, stopping)
+    except Stopped:
+        return 0
+    except Exception as error:
+        logger.error("setup() failed", exc_info=error)
+        return 1
     # In a thread, for a signal handler on this one would wait for ever if it came in the middle of set().
     on_stuck = threading.Thread(target=stopping.set, daemon=True).start
     executor = Dispatcher(runner, settings.process_timeout, on_stuck)
     refusals = Refusals()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    _end_in_time(stopping, settings.shutdown_timeout)
-    supervise(lambda: build_worker(settings, row, executor, counters, health, stopping, refusals), counters, stopping)
+    ended = _end_in_time(stopping, settings.shutdown_timeout)
+    try:
+        supervise(
+            lambda: build_worker(settings, row, executor, counters, health, stopping, refusals), counters, stopping
+        )
+    finally:
+        ended.set()
+        _close(runner, 0 if executor.is_stuck else settings.shutdown_timeout)
     logger.info("stopped", extra=counters.as_dict())
     return 1 if executor.is_stuck else 0
 
 
 def _runner(consumer_name: str, settings: Settings) -> Runner:
+    """How to call process(), setup() and teardown() of worker.py. ConfigError where they do not fit together."""
+    process, hooks = worker.process, Hooks(*(getattr(worker, name, nothing) for name in Hooks._fields))
     if inspect.iscoroutinefunction(process):
-        return Coroutines(process, consumer_name, settings.concurrency, settings.process_timeout or None)
+        return Coroutines(process, consumer_name, settings.concurrency, settings.process_timeout or None, hooks)
+    if any(map(inspect.iscoroutinefunction, hooks)):
+        raise ConfigError(["worker.py: where setup() or teardown() is `async def`, process() must be so too"])
     if settings.concurrency > 1:
-        return ThreadPool(process, consumer_name, settings.concurrency)
-    return SingleThread(process, consumer_name)
+        return ThreadPool(process, consumer_name, settings.concurrency, hooks)
+    return SingleThread(process, consumer_name, hooks)
+
+
+def _close(runner: Runner, timeout: float) -> None:
+    """Let teardown() of worker.py run. Its failure comes too late to matter."""
+    try:
+        runner.close(timeout)
+    except Exception as error:
+        logger.warning("no orderly teardown()", extra={"timeout": timeout}, exc_info=error)
 
 
 def supervise(build: Callable[[], Worker], counters: Counters, stopping: threading.Event) -> None:
@@ -263,16 +287,22 @@ def _delivery(
     return (ExactlyOnce if transactional else AtLeastOnce)(outbox, counters.commit_time)
 
 
-def _end_in_time(stopping: threading.Event, timeout: float) -> None:
-    """A thread that ends the process when a stop takes longer: a client may wait for a broker that does not answer."""
+def _end_in_time(stopping: threading.Event, timeout: float) -> threading.Event:
+    """A thread that ends the process when a stop takes longer: a client may wait for a broker that does not answer.
+
+    Set the event that it returns when the worker has stopped.
+    """
+    ended = threading.Event()
 
     def watch() -> None:
         stopping.wait()
-        time.sleep(timeout + GRACE)
+        if ended.wait(timeout + GRACE):
+            return
         logger.error("stopping takes too long: ended without the last commit", extra={"shutdown_timeout": timeout})
         os._exit(1)
 
     threading.Thread(target=watch, name="end in time", daemon=True).start()
+    return ended
 
 
 def _stop_on_signals() -> threading.Event:

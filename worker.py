@@ -26,6 +26,9 @@ def process(message: dict[str, Any], consumer_name: str) -> dict[str, Any] | lis
     After a crash process() may be called again with a message that it has seen before, so let calls to the outside do
     no harm when they are repeated: pass the `id` on, for example.
 
+    What should be made only once, a pool of connections or a model, make in `setup()`, and close it in `teardown()`:
+    two more functions, without arguments, if you define them here (examples/http_session.py).
+
     To log: `from utils.logger import logger`.
     """
     return message

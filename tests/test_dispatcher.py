@@ -41,7 +41,7 @@ class FakeRunner:
     def overdue(self, limit: float) -> Overdue:
         return Overdue([self.running[id] for id in self.hanging], self.too_many)
 
-    def close(self) -> None: ...
+    def close(self, timeout: float) -> None: ...
 
     def begin(self, number: int = 1) -> str:
         """Begin the calls of so many groups; their ids."""

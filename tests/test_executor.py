@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Protocol
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from tests.builders import fragment, group
 from utils.aggregator import Group
 from utils.dispatcher import Dispatcher
-from utils.executor import Coroutines, Outcome, Process, Runner, SingleThread, ThreadPool
+from utils.executor import Coroutines, Hooks, Outcome, Process, Runner, SingleThread, ThreadPool
 from utils.messages import InvalidResult, Message
 
 SECONDS = 10.0  # how long a test waits for another thread before it fails
@@ -40,7 +41,8 @@ def start() -> Iterator[Start]:
 
     yield make
     for runner in started:
-        runner.close()
+        with suppress(TimeoutError):
+            runner.close(0)
 
 
 def in_a_coroutine(process: Process) -> Callable[[Message, str], Any]:
@@ -276,7 +278,8 @@ def test_close_does_not_wait_for_a_call_that_is_held_and_ends_the_thread_after_i
     runner.submit(groups("ab"))
     [thread] = set(threading.enumerate()) - before
     process.wait()
-    runner.close()
+    with pytest.raises(TimeoutError):
+        runner.close(0)
     process.let_go()
     thread.join(SECONDS)
     assert not thread.is_alive()
@@ -441,7 +444,7 @@ def test_an_error_of_the_coroutine_itself_is_an_outcome(start: Start) -> None:
     executor.submit(groups("ab"))
     failed = {outcome.group.id: type(outcome.error) for outcome in collect(executor, 2)}
     assert failed == {"a": asyncio.CancelledError, "b": KeyboardInterrupt}
-    runner.close()
+    runner.close(SECONDS)
 
 
 @AT_ONCE
@@ -451,7 +454,7 @@ def test_the_threads_of_many_end_after_close(coroutines: bool) -> None:
     runner = Coroutines(in_a_coroutine(process), NAME, 3) if coroutines else ThreadPool(process, NAME, 3)
     runner.open()
     runner.submit(groups("abc"))
-    runner.close()
+    runner.close(SECONDS)
     for thread in set(threading.enumerate()) - before:
         thread.join(SECONDS)
         assert not thread.is_alive()
@@ -475,7 +478,7 @@ def overdue_after(runner: Runner, clock: Clock, seconds: float, limit: float) ->
 
 def test_the_one_thread_that_hangs_is_one_too_many() -> None:
     process, clock = Held("b"), Clock()
-    runner = SingleThread(process, NAME, clock)
+    runner = SingleThread(process, NAME, clock=clock)
     runner.open()
     runner.submit(groups("ab"))
     process.wait()
@@ -486,13 +489,13 @@ def test_the_one_thread_that_hangs_is_one_too_many() -> None:
     while runner.collect(0.05) == []:
         pass
     assert overdue_after(runner, clock, 99, limit=10) == ("", False)
-    runner.close()
+    runner.close(SECONDS)
 
 
 def test_threads_that_hang_are_too_many_when_they_are_half_of_all() -> None:
     processes = {id: Held(id) for id in "ab"}
     clock = Clock()
-    runner = ThreadPool(lambda message, name: processes[message["id"]](message, name), NAME, 4, clock)
+    runner = ThreadPool(lambda message, name: processes[message["id"]](message, name), NAME, 4, clock=clock)
     runner.open()
     runner.submit(groups("a"))
     processes["a"].wait()
@@ -503,7 +506,7 @@ def test_threads_that_hang_are_too_many_when_they_are_half_of_all() -> None:
     assert overdue_after(runner, clock, 6, limit=10) == ("ab", True)
     for process in processes.values():
         process.let_go()
-    runner.close()
+    runner.close(SECONDS)
 
 
 def test_a_coroutine_is_cancelled_when_its_time_is_over() -> None:
@@ -525,7 +528,7 @@ def test_a_coroutine_is_cancelled_when_its_time_is_over() -> None:
     assert cancelled.is_set()
     assert [str(outcome.error) for outcome in outcomes] == ["process() took longer than PROCESS_TIMEOUT (0.01 s)"] * 2
     assert [type(outcome.error) for outcome in outcomes] == [TimeoutError] * 2
-    runner.close()
+    runner.close(SECONDS)
 
 
 def test_a_time_out_of_the_users_own_is_not_called_ours() -> None:
@@ -537,7 +540,7 @@ def test_a_time_out_of_the_users_own_is_not_called_ours() -> None:
     executor = Dispatcher(runner)
     executor.submit(groups("a"))
     assert str(collect(executor, 1)[0].error) == "mine"
-    runner.close()
+    runner.close(SECONDS)
 
 
 def test_coroutines_that_ignore_being_cancelled_are_overdue_after_some_grace() -> None:
@@ -558,7 +561,7 @@ def test_coroutines_that_ignore_being_cancelled_are_overdue_after_some_grace() -
     wait_for_a_turn(runner, clock)
     assert overdue_after(runner, clock, 0, limit=10) == ("ab", True)
     leave.set()
-    runner.close()
+    runner.close(SECONDS)
 
 
 def wait_for_a_turn(runner: Coroutines, clock: Clock) -> None:
@@ -586,4 +589,99 @@ def test_a_call_that_blocks_the_event_loop_is_alone_to_blame() -> None:
     assert overdue_after(runner, clock, 9, limit=10) == ("", False)
     assert overdue_after(runner, clock, 3, limit=10) == ("b", True)
     process.let_go()
-    runner.close()
+    runner.close(SECONDS)
+
+
+# ---------------------------------------------------------------- setup() and teardown()
+
+RUNNERS = pytest.mark.parametrize("kind", [SingleThread, ThreadPool, Coroutines])
+
+
+class Story:
+    """Hooks and a process() that tell in which order, and in which threads, they were called."""
+
+    def __init__(self, *, fails: str = "") -> None:
+        self.told: list[str] = []
+        self.threads: list[int] = []
+        self._fails = fails
+
+    def _tell(self, what: str) -> None:
+        self.told.append(what)
+        self.threads.append(threading.get_ident())
+        if what == self._fails:
+            raise RuntimeError(what)
+
+    def runner(self, kind: type) -> Runner:
+        hooks = Hooks(lambda: self._tell("setup"), lambda: self._tell("teardown"))
+        if kind is Coroutines:
+            return Coroutines(
+                self._async("process"), NAME, 2, hooks=Hooks(self._async("setup"), self._async("teardown"))
+            )
+
+        def process(message: Message, _name: str) -> Message:
+            self._tell("process")
+            return message
+
+        return SingleThread(process, NAME, hooks) if kind is SingleThread else ThreadPool(process, NAME, 2, hooks)
+
+    def _async(self, what: str) -> Callable[..., Any]:
+        async def tell(*_: object) -> None:
+            await asyncio.sleep(0)
+            self._tell(what)
+
+        return tell
+
+
+@RUNNERS
+def test_setup_comes_before_the_first_call_and_teardown_after_the_last(kind: type) -> None:
+    story = Story()
+    runner = story.runner(kind)
+    runner.open()
+    assert story.told == ["setup"]
+    executor = Dispatcher(runner)
+    executor.submit(groups("ab"))
+    collect(executor, 2)
+    runner.close(SECONDS)
+    assert story.told == ["setup", "process", "process", "teardown"]
+
+
+@pytest.mark.parametrize("kind", [SingleThread, Coroutines])
+def test_where_one_thread_calls_process_it_also_calls_setup_and_teardown(kind: type) -> None:
+    story = Story()
+    runner = story.runner(kind)
+    runner.open()
+    runner.submit(groups("a"))
+    while not runner.collect(0.05):
+        pass
+    runner.close(SECONDS)
+    assert len(set(story.threads)) == 1
+    assert threading.get_ident() not in story.threads
+
+
+@RUNNERS
+def test_what_setup_raises_is_raised_to_whoever_opens(kind: type) -> None:
+    story = Story(fails="setup")
+    with pytest.raises(RuntimeError, match="setup"):
+        story.runner(kind).open()
+    assert story.told == ["setup"]
+
+
+@RUNNERS
+def test_what_teardown_raises_is_raised_to_whoever_closes(kind: type) -> None:
+    runner = Story(fails="teardown").runner(kind)
+    runner.open()
+    with pytest.raises(RuntimeError, match="teardown"):
+        runner.close(SECONDS)
+
+
+def test_teardown_waits_for_the_calls_that_are_running() -> None:
+    process, torn_down = Held("a"), threading.Event()
+    runner = ThreadPool(process, NAME, 3, Hooks(teardown=torn_down.set))
+    runner.open()
+    runner.submit(groups("a"))
+    process.wait()
+    with pytest.raises(TimeoutError):
+        runner.close(0.01)
+    assert not torn_down.is_set()
+    process.let_go()
+    assert torn_down.wait(SECONDS)

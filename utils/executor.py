@@ -4,10 +4,12 @@ Knows neither Kafka nor offsets: groups go in by the batch, outcomes come out.
 """
 
 import asyncio
+import inspect
 import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
@@ -56,6 +58,17 @@ class Executor(Protocol):
         """Cancel, and never hand back the outcomes of what has been started."""
 
 
+def nothing() -> None:
+    """The setup() or teardown() of a worker.py that has none."""
+
+
+class Hooks(NamedTuple):
+    """What worker.py may define beside process(); `async def` where process() is."""
+
+    setup: Callable[[], object] = nothing
+    teardown: Callable[[], object] = nothing
+
+
 class Overdue(NamedTuple):
     """Calls that last too long, and whether they are so many that going on makes no sense."""
 
@@ -71,7 +84,7 @@ class Runner(Protocol):
         """Whether each call begins only after the one before has ended, in the order of submission."""
 
     def open(self) -> None:
-        """Start the threads. The first thing to call."""
+        """Start the threads, call setup() and wait for its end. Raises what it raises."""
 
     def submit(self, groups: Iterable[Group]) -> None: ...
 
@@ -84,8 +97,14 @@ class Runner(Protocol):
     def overdue(self, limit: float) -> Overdue:
         """The calls that have lasted for more than `limit` seconds, though they should have been ended by then."""
 
-    def close(self) -> None:
-        """Cancel, and end the threads after the calls that are running, without waiting for them."""
+    def close(self, timeout: float) -> None:
+        """Cancel, let the calls that are running end, then call teardown(): all of it in the background.
+
+        Waits up to `timeout` seconds for its end. Raises TimeoutError then, and what teardown() raises.
+        """
+
+
+NO_HOOKS = Hooks()
 
 
 class SingleThread:
@@ -93,10 +112,15 @@ class SingleThread:
 
     one_by_one = True
 
-    def __init__(self, process: Process, consumer_name: str, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, process: Process, consumer_name: str, hooks: Hooks = NO_HOOKS, clock: Clock = time.monotonic
+    ) -> None:
         self._process = process
         self._consumer_name = consumer_name
+        self._hooks = hooks
         self._clock = clock
+        self._opened: Future[None] = Future()
+        self._closed: Future[None] = Future()
         self._waiting: deque[Group] = deque()
         self._call: Group | None = None  # that is running
         self._seen: tuple[Group | None, float] = None, 0.0  # and since when: no clock is read for each of many calls
@@ -106,6 +130,7 @@ class SingleThread:
 
     def open(self) -> None:
         threading.Thread(target=self._work, name="process", daemon=True).start()
+        self._opened.result()
 
     def submit(self, groups: Iterable[Group]) -> None:
         self._waiting.extend(groups)
@@ -123,11 +148,14 @@ class SingleThread:
             self._seen = call, now
         return Overdue([call], True) if call and now - self._seen[1] > limit else Overdue([], False)
 
-    def close(self) -> None:
+    def close(self, timeout: float) -> None:
         self.cancel()
         self._work_is_there.put(False)
+        self._closed.result(timeout)
 
     def _work(self) -> None:
+        if not _call_hook(self._hooks.setup, self._opened):
+            return
         process, consumer_name, done = self._process, self._consumer_name, self._done
         while self._work_is_there.get():
             for group in iter(self._take, None):
@@ -135,6 +163,7 @@ class SingleThread:
                 done.append(attempt(process, group, consumer_name))
             self._call = None
             self._all_done.set()
+        _call_hook(self._hooks.teardown, self._closed)
 
     def _take(self) -> Group | None:
         try:
@@ -148,19 +177,32 @@ class ThreadPool:
 
     one_by_one = False
 
-    def __init__(self, process: Process, consumer_name: str, concurrency: int, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        process: Process,
+        consumer_name: str,
+        concurrency: int,
+        hooks: Hooks = NO_HOOKS,
+        clock: Clock = time.monotonic,
+    ) -> None:
         self._process = process
         self._consumer_name = consumer_name
         self._concurrency = concurrency
+        self._hooks = hooks
         self._clock = clock
+        self._closed: Future[None] = Future()
+        self._threads: list[threading.Thread] = []
         self._calls: dict[int, tuple[Group, float]] = {}  # by thread: what it is at, and since when
         self._waiting: SimpleQueue[Group | None] = SimpleQueue()
         self._done: deque[Outcome] = deque()
         self._some_done = threading.Event()
 
     def open(self) -> None:
+        self._hooks.setup()
         for number in range(self._concurrency):
-            threading.Thread(target=self._work, args=[number], name=f"process {number}", daemon=True).start()
+            thread = threading.Thread(target=self._work, args=[number], name=f"process {number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
     def submit(self, groups: Iterable[Group]) -> None:
         for group in groups:
@@ -175,10 +217,17 @@ class ThreadPool:
     def overdue(self, limit: float) -> Overdue:
         return _overdue(self._calls.values(), self._clock() - limit, self._concurrency)
 
-    def close(self) -> None:
+    def close(self, timeout: float) -> None:
         self.cancel()
-        for _ in range(self._concurrency):
+        threading.Thread(target=self._end, name="teardown", daemon=True).start()
+        self._closed.result(timeout)
+
+    def _end(self) -> None:
+        for _ in self._threads:
             self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
+        _call_hook(self._hooks.teardown, self._closed)
 
     def _work(self, thread: int) -> None:
         while group := self._waiting.get():
@@ -205,6 +254,7 @@ class Coroutines:
         consumer_name: str,
         concurrency: int,
         timeout: float | None = None,
+        hooks: Hooks = NO_HOOKS,
         clock: Clock = time.monotonic,
     ) -> None:
         """`timeout`: seconds after which a call is cancelled."""
@@ -212,17 +262,19 @@ class Coroutines:
         self._consumer_name = consumer_name
         self._concurrency = concurrency
         self._timeout = timeout
+        self._hooks = hooks
         self._clock = clock
         self._turned_at = 0.0  # when the event loop showed a sign of life
         self._waiting: deque[Group] = deque()
         self._calls: dict[asyncio.Task[None], tuple[Group, float]] = {}  # and since when they run
         self._done: deque[Outcome] = deque()
         self._some_done = threading.Event()
-        self._opened = threading.Event()
+        self._opened: Future[None] = Future()
+        self._closed: Future[None] = Future()
 
     def open(self) -> None:
         threading.Thread(target=lambda: asyncio.run(self._work()), name="process", daemon=True).start()
-        self._opened.wait()
+        self._opened.result()
 
     def submit(self, groups: Iterable[Group]) -> None:
         self._waiting.extend(groups)
@@ -243,19 +295,22 @@ class Coroutines:
             return Overdue([], False)
         return _overdue(self._calls.values(), self._clock() - limit - _GRACE, self._concurrency)
 
-    def close(self) -> None:
+    def close(self, timeout: float) -> None:
         self.cancel()
         self._loop.call_soon_threadsafe(self._closing.set)
+        self._closed.result(timeout)
 
     async def _work(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._closing = asyncio.Event()
-        self._opened.set()
+        if not await _await_hook(self._hooks.setup, self._opened):
+            return
         while not self._closing.is_set():
             self._turned_at = self._clock()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), _TURN)
         await asyncio.gather(*self._calls)
+        await _await_hook(self._hooks.teardown, self._closed)
 
     def _begin(self) -> None:
         while len(self._calls) < self._concurrency and (group := self._take()):
@@ -272,6 +327,30 @@ class Coroutines:
             return self._waiting.popleft()
         except IndexError:  # all taken, perhaps just now by the other thread
             return None
+
+
+def _call_hook(hook: Callable[[], object], end: Future[None]) -> bool:
+    """Whether it has ended well; how it did is noted in `end`."""
+    try:
+        hook()
+    except BaseException as error:
+        end.set_exception(error)
+        return False
+    end.set_result(None)
+    return True
+
+
+async def _await_hook(hook: Callable[[], object], end: Future[None]) -> bool:
+    """As `_call_hook`, of one that may be `async def`."""
+    try:
+        returned = hook()
+        if inspect.isawaitable(returned):
+            await returned
+    except BaseException as error:
+        end.set_exception(error)
+        return False
+    end.set_result(None)
+    return True
 
 
 def _collected(done: deque[Outcome], news: threading.Event, timeout: float) -> list[Outcome]:

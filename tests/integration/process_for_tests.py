@@ -11,6 +11,24 @@ BLOCKED = os.environ.get(
     "PROCESS_BLOCKED", ""
 )  # a file: while it exists, calls with an id in it (empty: all) do not return
 FAILING = os.environ.get("PROCESS_FAILING", "")  # a file: the ids in it, one a line, raise
+HOOKS = os.environ.get("PROCESS_HOOKS", "")  # a file in which setup() and teardown() are noted
+SETUP_FAILS = os.environ.get("PROCESS_SETUP_FAILS", "")
+
+
+def setup() -> None:
+    _note("setup")
+    if SETUP_FAILS:
+        raise RuntimeError(SETUP_FAILS)
+
+
+def teardown() -> None:
+    _note("teardown")
+
+
+def _note(hook: str) -> None:
+    if HOOKS:
+        with Path(HOOKS).open("a") as file:
+            file.write(f"{hook}\n")
 
 
 def process(message: dict[str, Any], consumer_name: str) -> dict[str, Any]:

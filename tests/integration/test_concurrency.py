@@ -9,6 +9,7 @@ from tests.integration.workers import eventually
 from tests.services.kafka import KafkaBroker
 
 IN_THREADS = {"CONCURRENCY": "50"}
+IN_ONE_THREAD = {"CONCURRENCY": "1"}
 IN_COROUTINES = {"CONCURRENCY": "50", "PROCESS_ASYNC": "1"}
 
 
@@ -78,3 +79,29 @@ def test_when_the_only_thread_hangs_the_worker_commits_what_is_finished_and_ends
     scene.wait_for(4, worker)
     assert worker.stop() == 0
     assert [scene.oracle.results[id] for id in ("1", "2", "3", "after")] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "concurrency", [IN_ONE_THREAD, IN_THREADS, IN_COROUTINES], ids=["one thread", "threads", "coroutines"]
+)
+def test_setup_is_called_before_the_first_message_and_teardown_at_the_end(
+    embedded_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path, concurrency: dict[str, str]
+) -> None:
+    told = tmp_path / "told"
+    scene = scenes(embedded_kafka, slow_process=True, environment={**concurrency, "PROCESS_HOOKS": str(told)})
+    scene.feed(["1", "2"])
+    worker = scene.job.start()
+    scene.wait_for_all(worker)
+    assert told.read_text() == "setup\n"
+    assert worker.stop() == 0
+    assert told.read_text() == "setup\nteardown\n"
+
+
+def test_a_setup_that_fails_ends_the_worker_before_it_has_read_anything(
+    embedded_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    scene = scenes(embedded_kafka, slow_process=True, environment={"PROCESS_SETUP_FAILS": "no model"})
+    worker = scene.job.start()
+    assert worker.ends() == 1
+    assert "no model" in worker.said("setup() failed")[0]["exc_info"]
+    assert not worker.said("partitions assigned")

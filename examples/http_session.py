@@ -1,0 +1,34 @@
+"""A worker.py that asks a service about each message, over connections that are made once and kept.
+
+Copy it over worker.py, add urllib3==2.8.0 to requirements.txt, and set CONCURRENCY to how many calls may wait at once.
+"""
+
+import os
+from typing import Any
+
+import urllib3
+
+URL = os.environ.get("PRICES_URL", "http://localhost:8000/prices")  # + /<item> answers {"price": …}
+TIMEOUT = urllib3.Timeout(connect=3, read=10)  # seconds; a call without one may hang for good
+
+pool: urllib3.PoolManager
+
+
+def setup() -> None:
+    """Called once, before the first message."""
+    global pool
+    pool = urllib3.PoolManager(maxsize=int(os.environ.get("CONCURRENCY", "1")), timeout=TIMEOUT, retries=False)
+
+
+def process(message: dict[str, Any], consumer_name: str) -> dict[str, Any]:
+    """Called in as many threads as CONCURRENCY says: the pool may be used by all of them."""
+    answer = pool.request("GET", f"{URL}/{message['content']['item']}")
+    if answer.status != 200:
+        raise RuntimeError(f"the price service answers {answer.status}")
+    message["content"]["price"] = answer.json()["price"]
+    return message
+
+
+def teardown() -> None:
+    """Called once, at the end of the worker."""
+    pool.clear()

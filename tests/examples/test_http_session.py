@@ -1,0 +1,74 @@
+"""The example of setup() and teardown(): one pool of connections for all calls."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from examples import http_session
+from tests.builders import fragment, group
+from utils.dispatcher import Dispatcher
+from utils.executor import Hooks, ThreadPool
+
+SECONDS = 10.0
+
+
+class PriceService(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.connections = 0
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: PriceService
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections += 1
+
+    def do_GET(self) -> None:
+        body = json.dumps({"price": 7.5}).encode()
+        self.send_response(404 if self.path == "/unknown" else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None: ...
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[PriceService]:
+    with PriceService() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setattr(http_session, "URL", server.url)
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_each_message_gets_its_price_and_connections_are_used_again(service: PriceService) -> None:
+    runner = ThreadPool(http_session.process, "prices", 2, Hooks(http_session.setup, http_session.teardown))
+    runner.open()
+    executor = Dispatcher(runner)
+    for number in range(5):
+        value = b'{"id":%d,"content":{"item":"tea"}}' % number
+        executor.submit([group(str(number), fragment(value=value))])
+        [outcome] = executor.collect(SECONDS)
+        assert json.loads(outcome.results[0].value)["content"] == {"item": "tea", "price": 7.5}
+    runner.close(SECONDS)
+    assert service.connections == 1
+    assert len(http_session.pool.pools) == 0
+
+
+def test_any_other_answer_is_a_failure(service: PriceService) -> None:
+    http_session.setup()
+    with pytest.raises(RuntimeError, match="404"):
+        http_session.process({"content": {"item": "unknown"}}, "prices")
+    http_session.teardown()
