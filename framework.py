@@ -21,14 +21,13 @@ from utils.intake import Intake, Record, Run
 from utils.logger import logger
 from utils.messages import Fragment, read_ids
 from utils.metrics import Counters
-from utils.offsets import FINISHED, MAX_METADATA, CommitPoint, PartitionOffsets, mark
+from utils.offsets import FINISHED, CommitPoint, PartitionOffsets, mark
 from utils.overflow import Overflow
 from utils.status import Health
 from utils.view import View
 
 IDLE = 0.2  # seconds that a step waits for a record; also how long a signal may go unnoticed
 BUSY = 0.02  # seconds that a step waits for process() before it polls again
-HELD_BACK = 5.0  # seconds until a commit whose map did not fit is tried again
 MAX_IN_FLIGHT = 20_000  # groups in process() or on their way out, before the worker stops reading
 EVICT_EVERY = 0.5  # seconds
 
@@ -176,7 +175,7 @@ class Worker:
             self._dirty = False
             self._committing = True
             self._next_commit = self.clock() + self.commit_interval
-            self.delivery.commit(self.consumer, points)
+            self._next_commit += self.delivery.commit(self.consumer, points)
 
     def _evict(self) -> None:
         """Give up the groups that have waited for MESSAGE_TIMEOUT."""
@@ -215,18 +214,11 @@ class Worker:
         return [self.topics_input[index] for index in self._aggregator.missing(group)]
 
     def _commit_points(self) -> list[CommitPoint]:
-        """Of every partition that we own. None where a map does not fit: a commit without it would break its groups."""
+        """Of every partition that we own: a commit without its map would break the groups that wait."""
         now_ms = int(self.wall_clock() * 1000)
         oldest = self._aggregator.oldest_arrival()
         oldest_ms = now_ms if oldest is None else now_ms - int((self.clock() - oldest) * 1000)
-        points = [offsets.commit_point(oldest_ms, now_ms) for offsets in self.intake.owned.values()]
-        for topic, partition, _, metadata in points:
-            if len(metadata) > MAX_METADATA:
-                self._next_commit = self.clock() + HELD_BACK
-                facts = {"partition": f"{topic}:{partition}", "characters": len(metadata), "limit": MAX_METADATA}
-                logger.warning("commit held back: the map of waiting offsets does not fit", extra=facts)
-                return []
-        return points
+        return [offsets.commit_point(oldest_ms, now_ms) for offsets in self.intake.owned.values()]
 
     def _count_commit(self, confirmed: bool) -> None:
         self.counters.commits += confirmed

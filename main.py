@@ -27,6 +27,7 @@ from utils.failures import Failures
 from utils.intake import Intake
 from utils.locator import locator
 from utils.logger import configure, logger
+from utils.map_store import MapStore
 from utils.metrics import Counters
 from utils.outbox import Outbox, RecordRefused, Refusals
 from utils.status import Health, serve
@@ -141,9 +142,20 @@ def run(_arguments: argparse.Namespace) -> int:
         cluster = _patiently(lambda: preflight.check_topics(settings, row), stopping)
         if problems := _patiently(lambda: preflight.provide_dead_letter_topic(settings, row, cluster), stopping):
             raise ConfigError(problems)
+        stores_maps = _patiently(lambda: _provide_map_topic(settings, row, cluster), stopping)
     except Stopped:
         return 0
-    return work(settings, row, stopping, watch)
+    return work(settings, row, stopping, watch, stores_maps=stores_maps)
+
+
+def _provide_map_topic(settings: Settings, row: Row, cluster: preflight.Cluster) -> bool:
+    """Whether maps that do not fit into a commit can be stored. Exactly once cannot do without: ConfigError."""
+    problems = preflight.provide_map_topic(settings, row, cluster)
+    if problems and settings.delivery == "exactly_once":
+        raise ConfigError(problems)
+    for problem in problems:
+        logger.warning("commits pause when a map of waiting messages does not fit: %s", problem)
+    return not problems
 
 
 def _serve(watch: Watch) -> str:
@@ -158,7 +170,14 @@ def _serve(watch: Watch) -> str:
     return f"http://{host}:{server.server_port}/"
 
 
-def work(settings: Settings, row: Row, stopping: threading.Event, watch: Watch | None = None) -> int:
+def work(
+    settings: Settings,
+    row: Row,
+    stopping: threading.Event,
+    watch: Watch | None = None,
+    *,
+    stores_maps: bool = True,
+) -> int:
     """Run workers, one after the other where one fails, until `stopping` is set."""
     watch = watch or Watch(settings)
     watch.sees(settings, row.topics_input, row.topics_output)
@@ -180,7 +199,9 @@ def work(settings: Settings, row: Row, stopping: threading.Event, watch: Watch |
     ended = _end_in_time(stopping, settings.shutdown_timeout)
     try:
         supervise(
-            lambda: build_worker(settings, row, executor, counters, health, stopping, refusals), counters, stopping
+            lambda: build_worker(settings, row, executor, counters, health, stopping, refusals, stores_maps),
+            counters,
+            stopping,
         )
     finally:
         ended.set()
@@ -246,14 +267,17 @@ def build_worker(
     health: Health,
     stopping: threading.Event,
     refusals: Refusals,
+    stores_maps: bool,
 ) -> Worker:
     """A worker with clients and memory of its own. Raises ConfigError for properties that the clients refuse."""
     with kafka.named_properties(settings):
         properties = kafka.client_properties(settings, row)
         failures = Failures(row.consumer_name, settings.dead_letters, counters)
-        delivery = _delivery(settings, row, properties, counters, failures, refusals)
+        reader = partial(kafka.map_reader, properties, settings)
+        maps = MapStore(preflight.map_topic(row), stores_maps, reader, lambda: uuid.uuid4().hex[:12], counters)
+        delivery = _delivery(settings, row, properties, counters, failures, refusals, maps)
         consumer = kafka.consumer(properties, settings, delivery.on_commit)
-        locate = locator(properties, row.topics_input, settings.message_timeout, counters)
+        locate = locator(properties, row.topics_input, settings.message_timeout, maps.load, counters)
     return Worker(
         topics_input=row.topics_input,
         message_timeout=settings.message_timeout,
@@ -279,12 +303,13 @@ def _delivery(
     counters: Counters,
     failures: Failures,
     refusals: Refusals,
+    maps: MapStore,
 ) -> Delivery:
     transactional = settings.delivery == "exactly_once"
     identity = f"{row.consumer_name}-{settings.group_instance_id or uuid.uuid4()}" if transactional else ""
     producer = partial(kafka.producer, properties, transactional_id=identity, one_by_one=refusals.one_by_one)
     outbox = Outbox(producer, row.topics_output, failures, refusals)
-    return (ExactlyOnce if transactional else AtLeastOnce)(outbox, counters.commit_time)
+    return (ExactlyOnce if transactional else AtLeastOnce)(outbox, maps, counters.commit_time)
 
 
 def _end_in_time(stopping: threading.Event, timeout: float) -> threading.Event:
@@ -431,6 +456,7 @@ def _findings_of_kafka(settings: Settings, row: Row) -> Iterator[Finding]:
         problems_or_none = preflight.missing_rights(settings, row, operation)
         yield Finding(subject, problems_or_none, seen if problems_or_none is not None else "not checked: no answer")
     yield _finding_of_dead_letters(settings, row, cluster)
+    yield _finding_of_maps(settings, row, cluster)
 
 
 def _finding_of_dead_letters(settings: Settings, row: Row, cluster: preflight.Cluster) -> Finding:
@@ -439,6 +465,16 @@ def _finding_of_dead_letters(settings: Settings, row: Row, cluster: preflight.Cl
     there = "" if cluster.embedded or name in cluster.partitions else ": run will create it"
     seen = f"topic {name}{there}" if name else "off (DLQ_TOPIC is empty): what fails is logged and discarded"
     return Finding("dead letters", found or unavailable, seen)
+
+
+def _finding_of_maps(settings: Settings, row: Row, cluster: preflight.Cluster) -> Finding:
+    """The topic of maps. At least once can do without it."""
+    found, unavailable = _tried(lambda: preflight.provide_map_topic(settings, row, cluster, only_try=True))
+    problems, name = found or unavailable, preflight.map_topic(row)
+    if problems and settings.delivery == "at_least_once":
+        return Finding("maps", None, f"commits pause when a map does not fit: {problems[0]}")
+    is_there = cluster.embedded or name in cluster.partitions
+    return Finding("maps", problems, f"topic {name}" + ("" if is_there else ": run will create it"))
 
 
 def _settings_to_try() -> tuple[Settings | None, list[str]]:

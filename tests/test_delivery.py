@@ -3,7 +3,9 @@
 Exactly once: results and offsets in one transaction, which is open for no longer than that takes.
 """
 
+import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,10 +16,12 @@ from tests.builders import group
 from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce
 from utils.executor import Outcome
 from utils.failures import Failures
+from utils.map_store import HELD_BACK, MapStore
 from utils.messages import Result
 from utils.metrics import Counters
-from utils.offsets import CommitPoint
+from utils.offsets import CommitPoint, OffsetMap
 from utils.outbox import DeliveryFailed, Outbox, Refusals
+from utils.references import Reference
 
 Report = Callable[[KafkaError | None, Any], None]
 POINTS = [CommitPoint("a", 0, 5, "map of a0"), CommitPoint("b", 0, 7, "map of b0")]
@@ -37,7 +41,7 @@ class FakeProducer:
         self._report = report
         return cast(Producer, self)
 
-    def produce(self, topic: str, value: bytes, key: bytes, headers: object = None) -> None:
+    def produce(self, topic: str, value: bytes, key: bytes, _partition: int = -1, headers: object = None) -> None:
         if self.unacknowledged >= self.room:
             raise BufferError
         self.produced.append((topic, key, value))
@@ -75,11 +79,26 @@ class FakeConsumer:
     def __init__(self, answer: list[Answered] | None = None) -> None:
         self.commits: list[tuple[list[tuple[str, int, int, str | None]], bool]] = []
         self.answer = answer or [Answered("a", 0), Answered("b", 0)]
+        self.broken: int | None = None  # the error of requests about the topic of maps
 
     def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> list[Answered] | None:
         named = [(each.topic, each.partition, each.offset, each.metadata) for each in offsets]
         self.commits.append((named, asynchronous))
         return None if asynchronous else self.answer
+
+    def offsets_for_times(self, _partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        if self.broken is not None:
+            raise KafkaException(KafkaError(self.broken))
+        return [TopicPartition("maps", 0, 0)]
+
+
+def store(*, is_there: bool = True) -> MapStore:
+    """A topic of maps of which nothing is read."""
+
+    def reader() -> Consumer:
+        raise AssertionError
+
+    return MapStore("maps", is_there, reader, lambda: "w1", Counters())
 
 
 def outcomes(*ids: str) -> list[Outcome]:
@@ -100,7 +119,7 @@ def settled(delivery: AtLeastOnce | ExactlyOnce, *sent: Outcome) -> list[str] | 
 
 
 def at_least_once(producer: FakeProducer, *topics: str) -> AtLeastOnce:
-    return AtLeastOnce(outbox(producer, *topics or ("out",)))
+    return AtLeastOnce(outbox(producer, *topics or ("out",)), store())
 
 
 def outbox(producer: "FakeProducer | FakeTransactions", *topics: str, refusals: Refusals | None = None) -> Outbox:
@@ -172,7 +191,7 @@ def test_a_group_without_results_is_safe_as_soon_as_the_others_are() -> None:
 
 def test_without_output_topics_every_group_is_safe_at_once() -> None:
     producer = FakeProducer()
-    delivery = AtLeastOnce(outbox(producer))
+    delivery = AtLeastOnce(outbox(producer), store())
     sent = outcomes("1")
     delivery.send(sent)
     assert settled(delivery, *sent) == ["1"]
@@ -270,6 +289,101 @@ def test_after_a_drop_nothing_of_before_is_handed_back_and_what_was_held_is_neve
     producer.acknowledge()
     assert settled(delivery, held, new) == ["new"]
     assert [key for _, key, _ in producer.produced] == [b"sent", b"new"]
+
+
+# ---------------------------------------------------------------- maps that do not fit into a commit
+
+MAP = OffsetMap("id", 7, 1, 2, bytes(random.Random(1).choices((0, 1), k=40_000)), "tags").encode()
+OVERFLOWING = [POINTS[0], CommitPoint("b", 0, 7, MAP)]
+
+
+def test_a_map_that_does_not_fit_is_acknowledged_before_the_commit_that_refers_to_it() -> None:
+    producer, consumer = FakeProducer(), FakeConsumer()
+    delivery = at_least_once(producer)
+    committed_before: list[int] = []
+    producer.events.append(lambda: committed_before.append(len(consumer.commits)))
+    producer.events.append(producer.acknowledge)
+    later = delivery.commit(as_consumer(consumer), OVERFLOWING)
+    assert committed_before == [0]
+    assert [(topic, value) for topic, _, value in producer.produced] == [("maps", MAP.encode())]
+    [([plain, (*_, metadata)], _)] = consumer.commits
+    assert plain == tuple(POINTS[0])
+    assert Reference.parse(metadata)
+    assert later > 0
+
+
+def test_a_map_that_is_not_acknowledged_in_time_is_a_failed_commit_and_nothing_is_sent() -> None:
+    producer, consumer = FakeProducer(), FakeConsumer()
+    delivery = at_least_once(producer)
+    delivery.commit(as_consumer(consumer), OVERFLOWING)
+    assert consumer.commits == []
+    assert delivery.committed() is False
+    producer.events.append(producer.acknowledge)
+    delivery.commit(as_consumer(consumer), OVERFLOWING)
+    keys = [key for _, key, _ in producer.produced]
+    assert len(set(keys)) == 2  # the first may be in the log, and it is not known which commit names it
+
+
+def test_a_map_that_fails_raises_and_nothing_is_sent() -> None:
+    producer, consumer = FakeProducer(), FakeConsumer()
+    delivery = at_least_once(producer)
+    producer.events.append(lambda: producer.fail(KafkaError._MSG_TIMED_OUT))
+    with pytest.raises(DeliveryFailed):
+        delivery.commit(as_consumer(consumer), OVERFLOWING)
+    assert consumer.commits == []
+
+
+@pytest.mark.parametrize("heals", [True, False])
+def test_a_topic_of_maps_that_does_not_answer_is_a_failed_commit_where_that_heals(heals: bool) -> None:
+    producer, consumer = FakeProducer(), FakeConsumer()
+    delivery = at_least_once(producer)
+    consumer.broken = KafkaError._TIMED_OUT if heals else KafkaError.TOPIC_AUTHORIZATION_FAILED
+    with nullcontext() if heals else pytest.raises(KafkaException):
+        delivery.commit(as_consumer(consumer), OVERFLOWING)
+    assert consumer.commits == []
+    assert delivery.committed() is False
+
+
+def test_an_answer_to_an_older_commit_confirms_no_map_of_a_later_one() -> None:
+    producer, consumer = FakeProducer(), FakeConsumer()
+    delivery = at_least_once(producer)
+    producer.events.append(producer.acknowledge)
+    delivery.commit(as_consumer(consumer), OVERFLOWING)
+    delivery.commit(as_consumer(consumer), OVERFLOWING)  # not acknowledged
+    answer(delivery)
+    producer.events.append(producer.acknowledge)
+    delivery.commit(as_consumer(consumer), OVERFLOWING)
+    assert len({key for _, key, _ in producer.produced}) == 3
+
+
+def test_where_maps_cannot_be_stored_the_whole_commit_is_held_back_in_both_modes() -> None:
+    consumer, transactions = FakeConsumer(), FakeTransactions()
+    delivery = AtLeastOnce(outbox(FakeProducer(), "out"), store(is_there=False))
+    exactly = ExactlyOnce(outbox(transactions, "out"), store(is_there=False))
+    for each in (delivery, exactly):
+        assert each.commit(as_consumer(consumer), OVERFLOWING) == HELD_BACK
+        assert each.committed() is False
+        with pytest.raises(KafkaException):
+            each.commit_now(as_consumer(consumer), OVERFLOWING)
+    assert (consumer.commits, transactions.calls) == ([], [])
+
+
+def test_exactly_once_maps_go_in_the_transaction_of_the_commit_that_refers_to_them() -> None:
+    producer = FakeTransactions()
+    delivery = exactly_once(producer)
+    for _ in range(2):
+        delivery.commit(as_consumer(FakeConsumer()), OVERFLOWING)
+    assert producer.names() == ["begin", "produce", "offsets", "commit"] * 2
+    assert producer.calls[1][1:] == ("maps", b"b:0::0:0", MAP.encode())
+    assert producer.calls[5][2] == b"b:0::1:0"
+
+
+def test_exactly_once_a_topic_of_maps_that_does_not_answer_aborts() -> None:
+    producer, consumer = FakeTransactions(), FakeConsumer()
+    consumer.broken = KafkaError._TIMED_OUT
+    with pytest.raises(DeliveryFailed):
+        exactly_once(producer).commit(as_consumer(consumer), OVERFLOWING)
+    assert producer.names() == ["begin", "abort"]
 
 
 # ---------------------------------------------------------------- commits
@@ -399,7 +513,7 @@ class FakeTransactions:
         self._report = report
         return cast(Producer, self)
 
-    def produce(self, topic: str, value: bytes, key: bytes, headers: object = None) -> None:
+    def produce(self, topic: str, value: bytes, key: bytes, _partition: int = -1, headers: object = None) -> None:
         if not self.room:
             raise BufferError
         self.room -= 1
@@ -439,7 +553,7 @@ class ExpelledMember(FakeMember):
 
 
 def exactly_once(producer: FakeTransactions, member: FakeMember | None = None) -> ExactlyOnce:
-    delivery = ExactlyOnce(outbox(producer, "out"))
+    delivery = ExactlyOnce(outbox(producer, "out"), store())
     delivery.assigned(cast(Consumer, member or FakeMember()))
     producer.calls.clear()
     return delivery
@@ -559,6 +673,6 @@ def test_exactly_once_a_full_queue_is_waited_for() -> None:
 
 
 def test_exactly_once_takes_no_assignment_without_a_generation_that_the_broker_could_fence() -> None:
-    delivery = ExactlyOnce(outbox(FakeTransactions(), "out"))
+    delivery = ExactlyOnce(outbox(FakeTransactions(), "out"), store())
     with pytest.raises(DeliveryFailed, match="expelled"):
         delivery.assigned(cast(Consumer, ExpelledMember()))

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -181,6 +180,7 @@ class FakeDelivery:
         self.commits_in_revoke: list[list[CommitPoint]] = []
         self.slow = False
         self.answer: bool | None = True
+        self.later = 0.0  # seconds by which commit() has the next one wait
         self.broken: Exception | None = None  # what settle() and commit_now() raise
 
     @property
@@ -214,8 +214,9 @@ class FakeDelivery:
     def drop(self) -> None:
         self._sent = []
 
-    def commit(self, _consumer: Consumer, points: list[CommitPoint]) -> None:
+    def commit(self, _consumer: Consumer, points: list[CommitPoint]) -> float:
         self.commits.append(points)
+        return self.later
 
     def committed(self) -> bool | None:
         return self.answer
@@ -627,34 +628,19 @@ def test_markers_at_the_end_of_the_log_are_committed() -> None:
     assert bench.committed() == {A0: 3, B0: 2}
 
 
-def test_a_map_that_does_not_fit_holds_the_whole_commit_back_and_reading_goes_on() -> None:
-    bench = started(A0, A1, B0, B1)
+def test_the_next_commit_waits_as_long_as_the_delivery_asks_for_and_one_that_failed_is_repeated_then() -> None:
+    bench = started()
     bench.settle_down()
-    missing = overfill(bench)
-    before = len(bench.delivery.commits)
-    bench.feed(A1, "one")
-    bench.feed(B1, "one")
-    bench.step(3, EVER)
-    assert "one" in bench.sent_ids()
-    assert len(bench.delivery.commits) == before
-    bench.feed(B0, *missing)
-    bench.step(20, 1.0)
-    assert bench.committed() == {A0: MANY, A1: 1, B0: MANY, B1: 1}
-
-
-MANY = 40_000
-
-
-def overfill(bench: Bench) -> list[str]:
-    """Have every second of many offsets wait, at random, so that no encoding is small enough. The ids that wait."""
-    ids = [str(number) for number in range(MANY)]
-    met = set(random.Random(3).sample(ids, MANY // 2))
-    bench.feed(A0, *ids)
-    bench.feed(B0, *met)
-    bench.step(MANY // 500, 0.0005)
-    assert bench.counters.results == MANY // 2
-    bench.step(1, INTERVAL)
-    return [id for id in ids if id not in met]
+    bench.delivery.later, bench.delivery.answer = 5.0, False
+    bench.feed(A0, "1")
+    bench.step(3, INTERVAL)
+    begun = len(bench.delivery.commits)
+    bench.step(3, 1.0)
+    assert len(bench.delivery.commits) == begun
+    bench.delivery.answer = True
+    bench.step(3, 1.0)
+    assert len(bench.delivery.commits) == begun + 1
+    assert bench.committed() == {A0: 0, B0: 0}
 
 
 # ---------------------------------------------------------------- a restart
@@ -1001,14 +987,6 @@ def test_a_commit_that_fails_in_a_revoke_leaves_the_rest_to_the_next_owner() -> 
     assert bench.sent_ids() == ["1"]
 
 
-def test_a_map_that_does_not_fit_is_not_committed_in_a_revoke_either() -> None:
-    bench = started()
-    overfill(bench)
-    bench.revoke()
-    bench.step()
-    assert bench.delivery.commits_in_revoke == []
-
-
 def test_what_was_lost_is_never_committed() -> None:
     bench = started()
     bench.settle_down()
@@ -1186,18 +1164,6 @@ def test_a_stop_with_a_call_that_never_ends_commits_the_rest() -> None:
     assert bench.clock.now < 2 * SHUTDOWN
     assert bench.committed() == {A0: 0}
     assert bench.waiting(A0) == [0]
-
-
-def test_a_stop_with_a_map_that_does_not_fit_commits_nothing() -> None:
-    bench = Bench()
-    bench.assign(A0, B0)
-    bench.step()
-    bench.settle_down()
-    overfill(bench)
-    begun = len(bench.delivery.commits)
-    bench.stopping.set()
-    bench.worker.run()
-    assert (len(bench.delivery.commits), bench.delivery.commits_in_revoke) == (begun, [])
 
 
 def test_a_stop_before_anything_was_assigned_commits_nothing() -> None:

@@ -23,7 +23,7 @@ from config import ConfigError
 from main import supervise
 from models import Row, engine, init_db, load, ping, save
 from tests.conftest import Topics
-from tests.services.kafka import KafkaBroker
+from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
 from tests.test_preflight import listening
 from utils.metrics import Counters
@@ -380,7 +380,7 @@ def test_check_goes_through_everything(database_url: str, real_kafka: KafkaBroke
 
     ended = run("check", DATABASE_URL=with_row(database_url, servers=real_kafka.bootstrap, topics=(f"{a},{b}", c)))
 
-    subjects = ("settings", "database", "row", "broker", "topics", "partitions", "reading", "writing", "dead")
+    subjects = ("settings", "database", "row", "broker", "topics", "partitions", "reading", "writing", "dead", "maps")
     assert checked(ended) == [f"✓ {subject}" for subject in subjects]
     assert ended.code == 0
 
@@ -392,7 +392,7 @@ def test_check_goes_on_after_a_failure(sqlite_url: str, real_kafka: KafkaBroker,
     ended = run("check", DATABASE_URL=url, MESSAGE_TIMEOUT="never")
 
     marks = ["✗ settings", "✓ database", "✗ row", "✓ broker", "✗ topics", "✗ partitions", "✓ reading", "✓ writing"]
-    marks.append("✓ dead")
+    marks += ["✓ dead", "✓ maps"]
     assert checked(ended) == marks
     assert ended.code == 78
 
@@ -484,3 +484,49 @@ def test_a_worker_that_cannot_be_built_is_not_built_again() -> None:
 
     with pytest.raises(ConfigError):
         supervise(build, Counters(), threading.Event())
+
+
+# ---------------------------------------------------------------- the topic of maps
+
+
+def with_unusable_map_topic(url: str, broker: KafkaBroker, topics: Topics) -> str:
+    """The name of a consumer whose topic of maps is one that deletes by age."""
+    name = unique_name("orders")
+    a, b = topics(broker, "a", "b")
+    broker.create_topic(f"{name}-offsets", 1, {"cleanup.policy": "delete"})
+    run("init", *init_options(broker, a, b), DATABASE_URL=url, CONSUMER_NAME=name)
+    return name
+
+
+def init_options(broker: KafkaBroker, a: str, b: str) -> list[str]:
+    return ["--topics-input", a, "--topics-output", b, "--kafka-bootstrap-server", broker.bootstrap]
+
+
+def test_exactly_once_refuses_to_start_without_a_topic_of_maps_that_can_be_used(
+    sqlite_url: str, real_kafka: KafkaBroker, topics: Topics
+) -> None:
+    name = with_unusable_map_topic(sqlite_url, real_kafka, topics)
+    environment = {"DATABASE_URL": sqlite_url, "CONSUMER_NAME": name, "DELIVERY": "exactly_once"}
+
+    ended = run("run", **environment)
+    check = run("check", **environment)
+
+    assert ended.code == 78
+    assert f"kafka-configs.sh --bootstrap-server {real_kafka.bootstrap}" in ended.log[-1]
+    assert check.code == 78
+    assert "kafka-configs.sh" in check.out
+
+
+def test_at_least_once_starts_without_it_and_says_what_it_cannot_do(
+    sqlite_url: str, real_kafka: KafkaBroker, topics: Topics
+) -> None:
+    name = with_unusable_map_topic(sqlite_url, real_kafka, topics)
+    environment = {"DATABASE_URL": sqlite_url, "CONSUMER_NAME": name}
+
+    check = run("check", **environment)
+
+    assert check.code == 0
+    assert check.out.splitlines()[-1].startswith("- maps")
+    assert "commits pause when a map does not fit" in check.out
+    with working("run", **environment) as worker:
+        assert "kafka-configs.sh" in worker.waits_for("commits pause")

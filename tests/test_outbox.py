@@ -47,7 +47,9 @@ class SmallTopics:
         self._report = report
         return cast(Producer, self)
 
-    def produce(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers | None = None) -> None:
+    def produce(
+        self, topic: str, value: bytes | None, key: bytes | None, _partition: int = -1, headers: Headers | None = None
+    ) -> None:
         if len(value or b"") > self.client:
             raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
         self._queue.append((topic, key, value))

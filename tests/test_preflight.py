@@ -13,7 +13,8 @@ from typing import TypeVar
 import pytest
 from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
+from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -23,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from config import ConfigError, Settings, UnavailableError
 from models import Row
 from tests.conftest import Topics
-from tests.services.kafka import JavaBroker, KafkaBroker
+from tests.services.kafka import JavaBroker, KafkaBroker, unique_name
 from tests.services.processes import Unavailable, free_port, running
 from utils.kafka import client_properties, explain
 from utils.preflight import (
@@ -33,6 +34,7 @@ from utils.preflight import (
     missing_rights,
     missing_topics,
     provide_dead_letter_topic,
+    provide_map_topic,
     unequal_partitions,
 )
 
@@ -40,8 +42,8 @@ T = TypeVar("T")
 Handler = Callable[[socket.socket], None]
 
 
-def row_at(servers: str, topics_input: str = "a,b", topics_output: str = "c") -> Row:
-    return Row.validated("orders", topics_input, topics_output, servers)
+def row_at(servers: str, topics_input: str = "a,b", topics_output: str = "c", name: str = "orders") -> Row:
+    return Row.validated(name, topics_input, topics_output, servers)
 
 
 def settings_with(**properties: str) -> Settings:
@@ -366,3 +368,80 @@ def test_a_broker_that_does_not_tell_rights_leaves_them_open(embedded_kafka: Kaf
     (a,) = topics(embedded_kafka, "a")
 
     assert missing_rights(settings_with(), row_at(embedded_kafka.bootstrap, a, ""), "READ") is None
+
+
+# ---------------------------------------------------------------- the topic of maps
+
+
+def map_topic_of(row: Row, *, only_try: bool = False) -> list[str]:
+    return provide_map_topic(settings_with(), row, look(settings_with(), row), only_try=only_try)
+
+
+def test_the_topic_of_maps_is_created_compacted_and_found_the_next_time(real_kafka: KafkaBroker) -> None:
+    row = row_at(real_kafka.bootstrap, name=unique_name("orders"))
+    topic = f"{row.consumer_name}-offsets"
+
+    assert map_topic_of(row, only_try=True) == []
+    assert topic not in look(settings_with(), row).partitions
+    assert map_topic_of(row) == []
+
+    seen = eventually(lambda: look(settings_with(), row), lambda cluster: topic in cluster.partitions)
+    assert seen.partitions[topic] == 1
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    admin = AdminClient({"bootstrap.servers": real_kafka.bootstrap})
+    [described] = admin.describe_configs([resource]).values()
+    assert described.result()["cleanup.policy"].value == "compact"
+    assert map_topic_of(row) == []
+
+
+def test_two_workers_that_create_it_at_once_both_have_it(real_kafka: KafkaBroker) -> None:
+    row = row_at(real_kafka.bootstrap, name=unique_name("orders"))
+    before = look(settings_with(), row)
+
+    assert [provide_map_topic(settings_with(), row, before) for _ in range(2)] == [[], []]
+
+
+def test_a_topic_of_maps_that_deletes_by_age_is_a_problem_with_its_cure(real_kafka: KafkaBroker) -> None:
+    row = row_at(real_kafka.bootstrap, name=unique_name("orders"))
+    real_kafka.create_topic(f"{row.consumer_name}-offsets", 1, {"cleanup.policy": "delete"})
+
+    [problem] = map_topic_of(row)
+
+    assert "must be compacted" in problem
+    assert problem.endswith(f"--entity-name {row.consumer_name}-offsets --add-config cleanup.policy=compact")
+
+
+def test_the_embedded_broker_makes_the_topic_of_maps_by_itself(embedded_kafka: KafkaBroker) -> None:
+    assert map_topic_of(row_at(embedded_kafka.bootstrap)) == []
+
+
+@pytest.mark.real_kafka
+def test_a_topic_of_maps_that_may_not_be_created_comes_with_the_command(guarded_kafka: KafkaBroker) -> None:
+    row = row_at(guarded_kafka.bootstrap, name=unique_name("orders"))
+    topic = f"{row.consumer_name}-offsets"
+    grant(guarded_kafka, ResourceType.TOPIC, topic, AclOperation.READ)
+
+    with no_right_to_create(guarded_kafka):
+        [problem] = eventually(lambda: map_topic_of(row, only_try=True), lambda found: found != [])
+        assert map_topic_of(row) == [problem]
+
+    assert f"topic {topic} is missing and cannot be created" in problem
+    assert (
+        f"kafka-topics.sh --bootstrap-server {row.bootstrap_servers} --create --topic {topic} --partitions 1" in problem
+    )
+    assert "--config cleanup.policy=compact" in problem
+
+
+@contextmanager
+def no_right_to_create(broker: KafkaBroker) -> Iterator[None]:
+    """Everybody may do some things with the cluster, and so nobody may do others."""
+    kept = (AclOperation.CLUSTER_ACTION, AclOperation.ALTER)
+    cluster = ResourceType.BROKER, "kafka-cluster", ResourcePatternType.LITERAL, "User:*", "*"
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    acls = [AclBinding(*cluster, operation, AclPermissionType.ALLOW) for operation in kept]
+    for future in admin.create_acls(acls).values():
+        future.result(10)
+    yield
+    every = AclBindingFilter(*cluster, AclOperation.ANY, AclPermissionType.ANY)
+    for removed in admin.delete_acls([every]).values():
+        assert len(removed.result(10)) == len(kept)

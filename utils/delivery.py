@@ -8,12 +8,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from utils.executor import Outcome
 from utils.logger import logger
+from utils.map_store import MapStore
 from utils.metrics import Histogram
 from utils.offsets import SENT, CommitPoint, mark
 from utils.outbox import DeliveryFailed, Outbox, RecordRefused
 
 _TRANSACTION = 8.0  # seconds that one step of a transaction may block; less than the session time-out
 _SETTLE = 0.05  # seconds that one step of the loop waits for acknowledgements
+_STORE = 8.0  # seconds that maps which do not fit into a commit may take to be acknowledged
 
 _COMMIT_AGAIN = {
     KafkaError.ILLEGAL_GENERATION,  # a rebalance overtook the request: the partitions stay ours or are revoked soon
@@ -54,8 +56,11 @@ class Delivery(Protocol):
     def drop(self) -> None:
         """Forget what is not settled: its offsets are somebody else's now."""
 
-    def commit(self, consumer: Consumer, points: list[CommitPoint]) -> None:
-        """Begin to commit; `committed()` tells how it ended."""
+    def commit(self, consumer: Consumer, points: list[CommitPoint]) -> float:
+        """Begin to commit; `committed()` tells how it ended. Returns by how many seconds the next one is to be later.
+
+        A map that is too long for a commit is stored before. Where it cannot be, nothing is committed.
+        """
 
     def committed(self) -> bool | None:
         """None: on the way. True: every partition is confirmed. False: not so; commit a new snapshot.
@@ -87,8 +92,9 @@ class AtLeastOnce:
     no failure reported means that everything was acknowledged. A failure is sticky.
     """
 
-    def __init__(self, outbox: Outbox, commit_time: Histogram | None = None) -> None:
+    def __init__(self, outbox: Outbox, maps: MapStore, commit_time: Histogram | None = None) -> None:
         self._outbox = outbox
+        self._maps = maps
         self._held: list[Outcome] = []
         self._sent: list[Outcome] = []
         self.backlog = Backlog()
@@ -134,12 +140,15 @@ class AtLeastOnce:
     def drop(self) -> None:
         self._held, self._sent, self.backlog, self._settling = [], [], Backlog(), False
 
-    def commit(self, consumer: Consumer, points: list[CommitPoint]) -> None:
-        self._unanswered += 1
-        self._answer = None
+    def commit(self, consumer: Consumer, points: list[CommitPoint]) -> float:
+        self._answer = False
         self._commit_began = time.monotonic()
-        consumer.commit(offsets=_as_offsets(points), asynchronous=True)
+        if fitting := self._stored(consumer, points):
+            self._unanswered += 1
+            self._answer = None
+            consumer.commit(offsets=_as_offsets(fitting), asynchronous=True)
         self._produce()
+        return self._maps.pause
 
     def committed(self) -> bool | None:
         if self._commit_error:
@@ -147,7 +156,10 @@ class AtLeastOnce:
         return self._answer
 
     def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> None:
-        for partition in consumer.commit(offsets=_as_offsets(points), asynchronous=False) or ():
+        fitting = self._stored(consumer, points)
+        if not fitting:
+            raise KafkaException(KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE))
+        for partition in consumer.commit(offsets=_as_offsets(fitting), asynchronous=False) or ():
             if partition.error:
                 raise KafkaException(partition.error)
 
@@ -156,8 +168,30 @@ class AtLeastOnce:
         self._unanswered -= 1
         if not self._unanswered:
             self._answer = not errors
+            self._maps.ended(self._answer)
             self._commit_time.add(time.monotonic() - self._commit_began)
         self._commit_error = self._commit_error or next((each for each in errors if not may_repeat(each)), None)
+
+    def _stored(self, consumer: Consumer, points: list[CommitPoint]) -> list[CommitPoint] | None:
+        """The points with all maps that do not fit stored and acknowledged. None: that could not be done now."""
+        if not self._maps.takes(points):
+            return None
+        try:
+            fitting = self._maps.store(consumer, self._outbox, points)
+        except KafkaException as error:
+            if not may_repeat(error.args[0]):
+                raise
+            logger.warning("waiting for the topic of maps", extra={"error": str(error)})
+            return None
+        if fitting == points:
+            return points
+        unacknowledged = self._outbox.flush(_STORE)
+        if self._outbox.has_refused:
+            raise DeliveryFailed("a stored map was refused as too large for its topic")
+        if unacknowledged:
+            self._maps.ended(False)
+            return None
+        return fitting
 
     def _produce(self) -> None:
         self._sent += self._outbox.put(self._held)
@@ -172,8 +206,10 @@ class ExactlyOnce:
     process() to the outside are not part of it.
     """
 
-    def __init__(self, outbox: Outbox, commit_time: Histogram | None = None) -> None:
+    def __init__(self, outbox: Outbox, maps: MapStore, commit_time: Histogram | None = None) -> None:
         self._outbox = outbox
+        self._maps = maps
+        self._answer = True
         self._producer = outbox.producer
         self._staged: list[Outcome] = []
         self._settled: list[Outcome] = []  # their offsets are in the next commit
@@ -210,12 +246,19 @@ class ExactlyOnce:
     def drop(self) -> None:
         self._staged, self._settled, self.backlog = [], [], Backlog()
 
-    def commit(self, consumer: Consumer, points: list[CommitPoint]) -> None:
+    def commit(self, consumer: Consumer, points: list[CommitPoint]) -> float:
+        self._answer = self._maps.takes(points)
+        if self._answer:
+            self._transact(consumer, points)
+        return self._maps.pause
+
+    def _transact(self, consumer: Consumer, points: list[CommitPoint]) -> None:
         began = time.monotonic()
         self._producer.begin_transaction()
         try:
             self._settled = self._outbox.put(self._settled)
-            self._producer.send_offsets_to_transaction(_as_offsets(points), self._group, _TRANSACTION)
+            fitting = self._maps.store(consumer, self._outbox, points)
+            self._producer.send_offsets_to_transaction(_as_offsets(fitting), self._group, _TRANSACTION)
             self._producer.commit_transaction(_TRANSACTION)
         except (KafkaException, DeliveryFailed) as error:
             self._abort()
@@ -224,15 +267,18 @@ class ExactlyOnce:
             if isinstance(error, DeliveryFailed):
                 raise
             raise DeliveryFailed(f"transaction aborted: {error.args[0].str()}") from error
+        self._maps.ended(True)
         self._outbox.forget(self._settled)
         self._commit_time.add(time.monotonic() - began)
         self._settled, self.backlog = [], Backlog().plus(self._staged)
 
     def committed(self) -> bool | None:
-        return True
+        return self._answer
 
     def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> None:
         self.commit(consumer, points)
+        if not self._answer:
+            raise KafkaException(KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE))
 
     def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         pass

@@ -121,6 +121,12 @@ def consumer(properties: Properties, settings: Settings, on_commit: Callable[...
     )
 
 
+def map_reader(properties: Properties, settings: Settings) -> Consumer:
+    """A consumer that joins no group, for the topic of maps: all records, also those of open transactions."""
+    own = {"group.id": settings.consumer_name, "isolation.level": "read_uncommitted", "auto.offset.reset": "earliest"}
+    return Consumer({**properties, **own, "enable.auto.commit": False, "enable.auto.offset.store": False})
+
+
 def producer(
     properties: Properties, on_delivery: Callable[..., None], transactional_id: str = "", *, one_by_one: bool = False
 ) -> Producer:

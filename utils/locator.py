@@ -12,9 +12,14 @@ from config import ConfigError
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.offsets import OffsetMap, PartitionOffsets, topic_tags
+from utils.references import Reference
 
 _REQUEST = 10.0  # seconds that one request may take
 _EARLIEST, LATEST = -2, -1  # timestamps of the ListOffsets request that stand for the two ends of the log
+
+Partition = tuple[str, int]
+LoadMaps = Callable[[Mapping[Partition, str | None]], Mapping[Partition, str]]
+"""The stored maps that commits refer to, whose metadata is given. Raises KafkaException, ConfigError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +44,14 @@ def describe(admin: AdminClient, topics: tuple[str, ...]) -> dict[str, Topic]:
 
 
 def locator(
-    properties: Mapping[str, Any], topics: tuple[str, ...], message_timeout: float, counters: Counters
+    properties: Mapping[str, Any],
+    topics: tuple[str, ...],
+    message_timeout: float,
+    load_maps: LoadMaps,
+    counters: Counters,
 ) -> "Locator":
     """`Worker.locate` for the input topics `topics`."""
-    return Locator(AdminClient(dict(properties)), topics, message_timeout, counters)
+    return Locator(AdminClient(dict(properties)), topics, message_timeout, load_maps, counters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,7 @@ class Locator:
     admin: AdminClient
     topics: tuple[str, ...]
     message_timeout: float
+    load_maps: LoadMaps
     counters: Counters
     wall_clock: Callable[[], float] = time.time
 
@@ -62,7 +72,9 @@ class Locator:
         check_counts(topics, len(owned))
         every = [TopicPartition(topic, each) for topic in self.topics for each in range(topics[topic].partitions)]
         commits = [each for each in checked(consumer.committed(every, timeout=_REQUEST)) if each.offset >= 0]
-        history = History(commits, {topic: described.id for topic, described in topics.items()})
+        ours = {(each.topic, each.partition) for each in owned}
+        metadata = {at: each.metadata for each in commits if (at := (each.topic, each.partition)) in ours}
+        history = History(commits, {topic: each.id for topic, each in topics.items()}, self.load_maps(metadata))
         earliest, latest = self._ends(consumer, owned, _EARLIEST), self._ends(consumer, owned, LATEST)
         tags = topic_tags(self.topics)
         located = []
@@ -122,26 +134,32 @@ class Locator:
 
 
 class History:
-    """What the commits of the group, and the maps in them, tell of its input topics."""
+    """What the commits of the group, and the maps in them or stored for them, tell of its input topics."""
 
-    def __init__(self, commits: Iterable[TopicPartition], topic_ids: Mapping[str, str]) -> None:
+    def __init__(
+        self, commits: Iterable[TopicPartition], topic_ids: Mapping[str, str], stored: Mapping[Partition, str]
+    ) -> None:
         self._topic_ids = topic_ids
         self._commits = {(each.topic, each.partition): each for each in commits}
-        self._maps = {at: OffsetMap.parse(each.metadata) for at, each in self._commits.items()}
+        metadata = {at: stored.get(at, each.metadata) for at, each in self._commits.items()}
+        self._maps = {at: OffsetMap.parse(text) for at, text in metadata.items()}
+        # What is read of a map without having it: those of others were not asked for, and one may be missing.
+        self._heads = {at: self._maps[at] or Reference.parse(text) for at, text in metadata.items()}
 
     def committed(self, topic: str, number: int) -> tuple[int | None, OffsetMap | None]:
         """The committed offset and the map that fits to it; no offset where there is none of this very topic."""
         commit, found = self._commits.get((topic, number)), self._maps.get((topic, number))
         if commit is None:
             return None, None
-        if found and found.topic_id != self._topic_ids[topic]:
+        head = self._heads[topic, number]
+        if head and head.topic_id != self._topic_ids[topic]:
             logger.error("the topic was made again: reading it from its beginning", extra={"topic": topic})
             return None, None
         return commit.offset, found if found and found.base == commit.offset else None
 
     def is_new(self, topic: str) -> bool:
         """Whether the group has read other topics so far, but not this one. Where no map tells: no, to lose nothing."""
-        tags = {tag for found in self._maps.values() if found for tag in found.joined_with.split(".")}
+        tags = {tag for head in self._heads.values() if head for tag in head.joined_with.split(".")}
         return bool(tags) and topic_tags([topic]) not in tags
 
 

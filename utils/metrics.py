@@ -58,6 +58,8 @@ class Counters:
     filtered: int = 0  # groups
     failed: int = 0  # groups
     evicted: int = 0  # groups
+    stored_maps: int = 0  # written because they did not fit into a commit
+    missing_maps: int = 0  # commits whose stored map was not there any more
     results: int = 0
     commits: int = 0
     failed_commits: int = 0

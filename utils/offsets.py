@@ -257,7 +257,7 @@ class OffsetMap:
         states = self.states.rstrip(b"\x01")  # what is missing up to the length is finished
         head = f"{_VERSION}:{self.topic_id}:{self.joined_with}:{self.base}:{self.oldest_ms}:{self.time_ms}"
         body = f"{head}:{len(self.states)}:{_pack(states)}"
-        return f"{body}:{_checksum(body)}"
+        return f"{body}:{checksum(body)}"
 
     @staticmethod
     def decode(text: str | None, topic_id: str, committed: int) -> "OffsetMap | None":
@@ -271,9 +271,9 @@ class OffsetMap:
     @staticmethod
     def parse(text: str | None) -> "OffsetMap | None":
         """A map of ours, of whichever topic and offset; None for any other text. Never raises."""
-        body, _, checksum = (text or "").rstrip("\0").rpartition(":")
+        body, _, found = (text or "").rstrip("\0").rpartition(":")
         fields = body.split(":")
-        if checksum != _checksum(body) or len(fields) != 8 or fields[0] != _VERSION:
+        if found != checksum(body) or len(fields) != 8 or fields[0] != _VERSION:
             return None
         try:
             base, oldest_ms, time_ms, length = map(int, fields[3:7])
@@ -290,7 +290,8 @@ def topic_tags(topics: Iterable[str]) -> str:
     return ".".join(sorted(f"{zlib.crc32(topic.encode()):08x}" for topic in topics))
 
 
-def _checksum(body: str) -> str:
+def checksum(body: str) -> str:
+    """Guards what travels in the metadata of a commit against damage."""
     return f"{zlib.crc32(body.encode('utf-8', 'surrogatepass')):08x}"
 
 

@@ -11,6 +11,7 @@ from utils.failures import Failures
 from utils.logger import logger
 from utils.messages import Headers, Result
 
+_ANY_PARTITION = -1  # the client's word for: by the key
 _FULL = 0.05  # seconds that a full queue is waited for before it is tried again
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 _MOST_REFUSALS = 2  # of one group: of its result, and of the dead letter in its place
@@ -149,13 +150,22 @@ class Outbox:
                 self._put_patiently(self._failures.topic, outcome.letter.key, None, outcome.letter.headers)
         return outcome
 
+    def put_map(self, topic: str, key: bytes, value: bytes | None) -> None:
+        """A record of the topic of maps, all of which lie in one partition. Raises DeliveryFailed, KafkaException."""
+        self._put_patiently(topic, key, value, partition=0)
+
     def _put_patiently(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None = None,
+        partition: int = _ANY_PARTITION,
     ) -> None:
         """While the queue is full the broker is slower than we are."""
         while True:
             try:
-                return self.producer.produce(topic, value, key, headers=headers)
+                return self.producer.produce(topic, value, key, partition, headers=headers)
             except BufferError:
                 self.producer.poll(_FULL)
                 if self._failure:

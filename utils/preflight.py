@@ -1,6 +1,6 @@
 """What is looked at before a worker starts: brokers, topics, partition counts, rights.
 
-Nothing is changed, but that the topic of dead letters is created where it is missing.
+Nothing is changed, but that the worker's own topics, of dead letters and of maps, are created where they are missing.
 """
 
 import difflib
@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from config import ConfigError, Settings, Trouble
@@ -27,6 +29,16 @@ _SHOWN = 20  # topics that an error names at most
 
 DEAD_LETTER_TOPIC = {"retention.ms": "-1"}
 """Nothing vanishes from it before somebody has decided so."""
+
+MAP_TOPIC = {
+    "cleanup.policy": "compact",
+    "segment.bytes": "16777216",
+    "segment.ms": "600000",
+    "min.cleanable.dirty.ratio": "0.1",
+    "min.compaction.lag.ms": "300000",
+}
+"""Small segments, since the last one is never compacted. And what is out of use stays for as long as a request may be
+late, should one come that refers to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,25 +103,59 @@ def provide_dead_letter_topic(settings: Settings, row: Row, cluster: Cluster, *,
     if not name or cluster.embedded or name in cluster.partitions:
         return []
     partitions = max(cluster.partitions.get(topic, 1) for topic in row.topics_input)
-    topic = NewTopic(name, partitions, config=DEAD_LETTER_TOPIC)
+    problem = _create(settings, row, NewTopic(name, partitions, config=DEAD_LETTER_TOPIC), only_try=only_try)
+    without = "; or do without, with an empty DLQ_TOPIC: what fails is then logged and discarded"
+    return [f"topic {name} for dead letters {problem}{without}"] if problem else []
+
+
+def map_topic(row: Row) -> str:
+    """Where maps of waiting offsets go that do not fit into a commit."""
+    return f"{row.consumer_name}-offsets"
+
+
+def provide_map_topic(settings: Settings, row: Row, cluster: Cluster, *, only_try: bool = False) -> list[str]:
+    """Create the topic of maps where it is missing. One line where that cannot be, or where it is not compacted.
+
+    `only_try`: ask the broker whether it could be created. Raises UnavailableError.
+    """
+    name = map_topic(row)
+    if cluster.embedded:
+        return []
+    if name not in cluster.partitions:
+        problem = _create(settings, row, NewTopic(name, 1, config=MAP_TOPIC), only_try=only_try)
+        return [f"topic {name} for maps of waiting messages {problem}"] if problem else []
+    if _is_compacted(_admin(settings, row, lambda _error: None), name):
+        return []
+    alter = f"kafka-configs.sh --bootstrap-server {row.bootstrap_servers} --alter --entity-type topics"
+    cure = f"{alter} --entity-name {name} --add-config cleanup.policy=compact"
+    return [f"topic {name} for maps of waiting messages must be compacted, and nothing else: {cure}"]
+
+
+def _create(settings: Settings, row: Row, topic: NewTopic, *, only_try: bool) -> str:
+    """Why a topic that is missing cannot be created, with the command that does it; nothing where it was."""
     admin = _admin(settings, row, lambda _error: None)
     try:
-        admin.create_topics([topic], request_timeout=_REQUEST, validate_only=only_try)[name].result()
+        admin.create_topics([topic], request_timeout=_REQUEST, validate_only=only_try)[topic.topic].result()
     except KafkaException as error:
         reason = error.args[0]
         if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another worker has just done it
-            return []
+            return ""
         if (trouble := explain(reason)).heals:
             raise trouble.error() from error
-        configs = " ".join(f"--config {key}={value}" for key, value in DEAD_LETTER_TOPIC.items())
+        configs = " ".join(f"--config {key}={value}" for key, value in (topic.config or {}).items())
         tool = f"kafka-topics.sh --bootstrap-server {row.bootstrap_servers}"
-        create = f"{tool} --create --topic {name} --partitions {partitions} {configs}"
-        why = plain(reason.str())
-        return [
-            f"topic {name} for dead letters is missing and cannot be created ({why}): {create}; or do without, with an"
-            " empty DLQ_TOPIC: what fails is then logged and discarded"
-        ]
-    return []
+        create = f"{tool} --create --topic {topic.topic} --partitions {topic.num_partitions} {configs}"
+        return f"is missing and cannot be created ({plain(reason.str())}): {create}"
+    return ""
+
+
+def _is_compacted(admin: AdminClient, topic: str) -> bool:
+    """Also where the broker does not tell, for want of the right."""
+    [described] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)], request_timeout=_REQUEST).values()
+    try:
+        return str(described.result()["cleanup.policy"].value) == "compact"
+    except KafkaException:
+        return True
 
 
 def unequal_partitions(row: Row, cluster: Cluster) -> list[str]:
@@ -148,7 +194,8 @@ def missing_rights(settings: Settings, row: Row, operation: str) -> list[str] | 
 def _granted(admin: AdminClient, row: Row, operation: str, dead_letters: str) -> dict[str, bool | None]:
     """Whether the user may, for each `topic NAME` and `group NAME` that it needs. None: no answer."""
     options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": _REQUEST}
-    topics = row.topics_input if operation == "READ" else tuple(filter(None, (*row.topics_output, dead_letters)))
+    ours = row.topics_input if operation == "READ" else (*row.topics_output, dead_letters)
+    topics = tuple(filter(None, (*ours, map_topic(row))))
     asked = {}
     if topics:
         described = admin.describe_topics(TopicCollection(list(topics)), **options)

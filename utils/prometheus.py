@@ -38,6 +38,8 @@ COUNTERS = (
     Exported("messages_shed", "Messages for which memory had no room: they are read again", "shed"),
     Exported("messages_gone", "Messages that waited and are no longer in the log", "gone"),
     Exported("messages_skipped_by_retention", "Messages deleted before they were read", "skipped_by_retention"),
+    Exported("maps_stored", "Maps of waiting messages too long for a commit, written to their topic", "stored_maps"),
+    Exported("maps_missing", "Stored maps that were not there any more", "missing_maps"),
     Exported("groups_completed", "Ids whose message was there on every input topic", "completed"),
     Exported("groups_filtered", "Ids for which process() returned None", "filtered"),
     Exported("groups_failed", "Ids for which process() failed", "failed"),

@@ -15,6 +15,7 @@ from utils.messages import Headers
 Partition = tuple[str, int]
 SESSION = 10.0  # seconds without a heartbeat after which a member is expelled
 MAX_POLL = 300.0  # seconds without a poll after which a client leaves; also how long a rebalance waits for members
+MAPS = "group-offsets"  # the topic of maps that do not fit into a commit
 METADATA_LIMIT = 4095  # characters (measured)
 
 
@@ -102,17 +103,18 @@ class Log:
                 entry.since = now
         self._noted = stable_end
 
-    def read(self, position: int, limit: int) -> tuple[list[Entry], int]:
+    def read(self, position: int, limit: int, *, committed_only: bool = True) -> tuple[list[Entry], int]:
         """The next visible entries, and the position behind them and behind the markers that were passed."""
         entries: list[Entry] = []
-        stable_end = self.stable_end
+        end = self.stable_end if committed_only else self.end
         passed = position
-        for entry in self.entries[position:stable_end]:
-            if entry and entry.visible:
+        for entry in self.entries[position:end]:
+            visible = entry is not None and (entry.visible if committed_only else not entry.marker)
+            if entry and visible:
                 if len(entries) == limit:
                     break
                 entries.append(entry)
-            if entry and (entry.visible or entry.marker):
+            if entry and (visible or entry.marker):
                 passed = entry.offset + 1
         return entries, passed
 
@@ -126,6 +128,16 @@ class Log:
     def remove(self, offset: int) -> None:
         """Compaction: the record leaves, the others keep their offsets."""
         self.entries[offset] = None
+
+    def compact(self) -> None:
+        """Of the decided records of each key only the last committed one stays, and not even that where it deletes.
+
+        What is aborted goes; the last record of a log never does.
+        """
+        last = {entry.key: entry for entry in self.entries[: self.stable_end] if entry and entry.visible}
+        for entry in self.entries[: min(self.stable_end, self.end - 1)]:
+            if entry and not entry.marker and (last.get(entry.key) is not entry or entry.value is None):
+                self.entries[entry.offset] = None
 
     def waiting(self) -> Iterator[Entry]:
         return (entry for entry in self.entries if entry and entry.visible)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Protocol, cast
 
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from tests.simulation.broker import MAX_POLL, Broker, Committed, Entry, Member, Partition, Transaction
+from tests.simulation.broker import MAPS, MAX_POLL, Broker, Committed, Entry, Member, Partition, Transaction
 from utils.messages import Headers
 
 ANSWER_LATER = 3  # polls that the answer to a commit takes at most
@@ -70,11 +70,20 @@ class Part:
 
 
 class FakeConsumer:
-    """Classic protocol, eager; no auto commit; `auto.offset.reset` is `error`; read_committed."""
+    """Classic protocol, eager; no auto commit.
+
+    It reads committed records only, and an offset out of range is an error; or, without a group, all from the earliest.
+    """
 
     def __init__(
-        self, host: Host, on_commit: Callable[[KafkaError | None, list[Part]], None], instance: str = ""
+        self,
+        host: Host,
+        on_commit: Callable[[KafkaError | None, list[Part]], None],
+        instance: str = "",
+        *,
+        committed_only: bool = True,
     ) -> None:
+        self._committed_only = committed_only
         self._host = host
         self._broker = host.broker
         self._on_commit = on_commit
@@ -123,7 +132,10 @@ class FakeConsumer:
                     before = []  # the client has noticed in time that they are stale
                 elif before:
                     self._host.note("stale records handed out")
-        return before + self._fetch(limit - len(before))
+        messages = before + self._fetch(limit - len(before))
+        if not messages:
+            self._host.wait(max(timeout, 0))
+        return messages
 
     def _begin(self, call: str) -> None:
         self._host.here(call)
@@ -153,8 +165,12 @@ class FakeConsumer:
             return self._stop(at, KafkaError.UNKNOWN_TOPIC_OR_PART)
         log, position = self._broker.log(at), self._assigned[at]
         if not log.start <= position <= log.end:
-            return self._stop(at, KafkaError._AUTO_OFFSET_RESET)
-        entries, passed = log.read(position, limit)
+            if self._committed_only:
+                return self._stop(at, KafkaError._AUTO_OFFSET_RESET)
+            position = self._assigned[at] = log.start
+        entries, passed = log.read(position, limit, committed_only=self._committed_only)
+        if entries and at[0] == MAPS:
+            self._host.note("stored map read")
         if passed > position:
             self._assigned[at] = self._positions[at] = passed
             self._host.trace((at, "read", [entry.offset for entry in entries], "position", passed))
@@ -276,7 +292,7 @@ class FakeConsumer:
             if not self._instance:
                 group.leave(member, self._broker.now)
             member.silent_since = self._broker.now
-        elif self._assigned:
+        elif self._assigned and self._callbacks:
             self._take_away("lost")
         self._closed = True
         self._host.here("closed")
@@ -318,7 +334,7 @@ class FakeConsumer:
         if each.offset == -2:
             return log.start
         if each.offset == -1:
-            return log.stable_end
+            return log.stable_end if self._committed_only else log.end
         later = (entry.offset for entry in log.waiting() if entry.timestamp_ms >= each.offset)
         return next(later, -1)
 
@@ -457,7 +473,9 @@ class FakeProducer:
         self._report = report
         return cast(Producer, self)
 
-    def produce(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers | None = None) -> None:
+    def produce(
+        self, topic: str, value: bytes | None, key: bytes | None, _partition: int = -1, headers: Headers | None = None
+    ) -> None:
         self._host.here("produce")
         if self._id and not self._begun:
             raise KafkaException(KafkaError(KafkaError._STATE))
@@ -466,6 +484,8 @@ class FakeProducer:
             raise BufferError
         if self._fatal:
             raise KafkaException(KafkaError(KafkaError._FATAL, None, True, False, False))
+        if topic == MAPS:
+            self._host.note("map deleted" if value is None else "map stored")
         self._queue.append((topic, value, key, headers))
         self._background()
 

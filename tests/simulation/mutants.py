@@ -31,10 +31,12 @@ from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce, _as_offsets, _mark
 from utils.executor import Outcome
 from utils.intake import FOREVER, Intake
 from utils.locator import History, Locator
+from utils.map_store import MapStore
 from utils.messages import Fragment, Result
 from utils.offsets import FINISHED, SHED, CommitPoint, OffsetMap, PartitionOffsets
 from utils.outbox import DeliveryFailed
 from utils.overflow import Overflow
+from utils.references import Shelf
 
 SCHEDULES = 3_000  # that are tried for one mutant
 
@@ -119,7 +121,7 @@ def _unchecked(text: str | None) -> OffsetMap | None:
     fields = (text or "").rstrip("\0").split(":")
     if len(fields) != 9:
         return None
-    return _parse(":".join([*fields[:8], offsets._checksum(":".join(fields[:8]))]))
+    return _parse(":".join([*fields[:8], offsets.checksum(":".join(fields[:8]))]))
 
 
 def _raises_when_damaged(text: str | None) -> OffsetMap | None:
@@ -146,6 +148,77 @@ def _map_of_before(self: Worker) -> list[CommitPoint]:
 
 
 _commit_points = Worker._commit_points
+
+
+def _one_key(self: Shelf, point: CommitPoint, since: int) -> tuple[Any, Any]:
+    """The key in use is written over."""
+    self._slot = 0
+    return _store(self, point, since)
+
+
+def _frees_what_failed(self: Shelf, confirmed: bool) -> None:
+    """The key of a commit that failed is written again: it was perhaps carried out all the same."""
+    if not confirmed and self._slot is not None:
+        self._taken.discard(self._slot)
+    _ended(self, confirmed)
+
+
+def _one_writer(self: Shelf, _writer: str, found: Any) -> None:
+    """All workers write under the same keys, each from its first slot on."""
+    _begin(self, "w", found)
+
+
+def _deletes_at_once(self: Shelf, *arguments: Any) -> tuple[Any, Any]:
+    """A predecessor's records, before a commit has taken their place."""
+    for at, lot in self._before.items():
+        self._delete(at, lot)
+    return _put(self, *arguments)
+
+
+def _deletes_its_own(self: Shelf, confirmed: bool) -> None:
+    """Those of the commit that was just confirmed too."""
+    self._stored = set()
+    _ended(self, confirmed)
+
+
+_store, _ended, _begin, _put = Shelf._store, Shelf.ended, Shelf.begin, Shelf.put
+
+
+def _stores_after_the_commit(self: AtLeastOnce, consumer: Consumer, points: list[CommitPoint]) -> float:
+    produced: list[tuple[Any, Any]] = []
+
+    def later(*arguments: Any, **named: Any) -> None:
+        produced.append((arguments, named))
+
+    with patch.object(self._outbox.producer, "produce", later):
+        pause = _commit_at_least_once(self, consumer, points)
+    for arguments, named in produced:
+        self._outbox.producer.produce(*arguments, **named)
+    return pause
+
+
+def _does_not_wait_for_maps(self: AtLeastOnce, consumer: Consumer, points: list[CommitPoint]) -> Any:
+    with patch.object(self._outbox.producer, "flush", lambda _timeout: 0):
+        return _stored(self, consumer, points)
+
+
+_commit_at_least_once, _stored = AtLeastOnce.commit, AtLeastOnce._stored
+
+
+def _missing_is_empty(self: MapStore, commits: Any) -> dict[tuple[str, int], str]:
+    """What cannot be read now is taken as not there."""
+    try:
+        return _load(self, commits)
+    except KafkaException:
+        return {}
+
+
+def _no_map_is_read(self: MapStore, commits: Any) -> dict[tuple[str, int], str]:
+    _load(self, commits)
+    return {}
+
+
+_load = MapStore.load
 
 
 def _whole_error_only(self: AtLeastOnce, error: KafkaError | None, _partitions: list[TopicPartition]) -> None:
@@ -507,7 +580,18 @@ def _new_without_a_commit(self: History, topic: str) -> bool:
     return bool(self._commits) and all(at[0] != topic for at in self._commits)
 
 
-FIXED: dict[str, dict[str, Any]] = {"who is needed elsewhere is paused": {"tight": True, "unequal": True, "workers": 1}}
+FIXED: dict[str, dict[str, Any]] = {
+    "who is needed elsewhere is paused": {"tight": True, "unequal": True, "workers": 1},
+    "the key in use is written over": {"overflows": True},
+    "the key of a commit that failed is written over": {"overflows": True},
+    "all workers write under the same keys": {"overflows": True},
+    "a predecessor's maps are deleted too early": {"overflows": True},
+    "the maps in use are deleted": {"overflows": True},
+    "the map is stored after the commit": {"overflows": True},
+    "a map counts as stored when it is produced": {"overflows": True},
+    "a stored map that cannot be read is none": {"overflows": True},
+    "stored maps are not read": {"overflows": True},
+}
 MUTANTS = tuple(
     Mutant(rule, what, tuple(replacements), FIXED.get(what, {}))
     for rule, what, *replacements in (
@@ -524,6 +608,15 @@ MUTANTS = tuple(
         ("2", "damage raises", (OffsetMap, "parse", staticmethod(_raises_when_damaged))),
         ("3", "the map is left out", (OffsetMap, "encode", lambda _self: "")),
         ("3", "one partition is committed", (Worker, "_commit_points", _first_partition_only)),
+        ("3", "the key in use is written over", (Shelf, "_store", _one_key)),
+        ("3", "the key of a commit that failed is written over", (Shelf, "ended", _frees_what_failed)),
+        ("3", "all workers write under the same keys", (Shelf, "begin", _one_writer)),
+        ("3", "a predecessor's maps are deleted too early", (Shelf, "put", _deletes_at_once)),
+        ("3", "the maps in use are deleted", (Shelf, "ended", _deletes_its_own)),
+        ("3", "the map is stored after the commit", (AtLeastOnce, "commit", _stores_after_the_commit)),
+        ("3", "a map counts as stored when it is produced", (AtLeastOnce, "_stored", _does_not_wait_for_maps)),
+        ("3", "a stored map that cannot be read is none", (MapStore, "load", _missing_is_empty)),
+        ("3", "stored maps are not read", (MapStore, "load", _no_map_is_read)),
         ("4", "the map is of a moment before the offset", (Worker, "_commit_points", _map_of_before)),
         ("4", "what is pending does not make a commit due", (Worker, "_commit", _only_when_dirty)),
         ("4", "errors of single partitions pass", (AtLeastOnce, "on_commit", _whole_error_only)),

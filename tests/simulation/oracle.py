@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.simulation.broker import METADATA_LIMIT, Broker, Committed, Entry, Partition
+from tests.simulation.broker import MAPS, METADATA_LIMIT, Broker, Committed, Entry, Partition
 from utils.dead_letters import INCOMPLETE, INVALID_MESSAGE, PROCESS_FAILED, Contents, read
 from utils.metrics import Counters
 from utils.offsets import FINISHED, OffsetMap
+from utils.references import Reference, digest
 
-_decode = OffsetMap.decode  # as it was before any mutant
+_decode, _parse_reference = OffsetMap.decode, Reference.parse  # as they were before any mutant
 
 FORWARDED, FILTERED, TWOFOLD, FAILING = "forwarded", "filtered", "twofold", "failing"
 
@@ -208,6 +209,12 @@ class Oracle:
             self.finished.pop(at, None)
             self.skipped.pop(at, None)
 
+    def is_compacted(self) -> None:
+        """The topic of maps: what the commits refer to is still there."""
+        for at, committed in self.broker.group.offsets.items():
+            if not self.may_go_back and not self._stored_map(at, committed.metadata):
+                self._broken("rule 3", f"the map of {name(at)} is compacted away: {committed.metadata}")
+
     # ------------------------------------------------------------------ questions of the schedule
 
     def is_done(self, sent: Sent) -> bool:
@@ -306,7 +313,8 @@ class Oracle:
         """The state of every offset from 0 on, as the next owner will have it."""
         if len(committed.metadata) > METADATA_LIMIT:
             self._broken("I6", f"a map of {len(committed.metadata)} characters")
-        loaded = _decode(committed.metadata, self.broker.topics[at[0]].id, committed.offset)
+        text = self._stored_map(at, committed.metadata)
+        loaded = _decode(text, self.broker.topics[at[0]].id, committed.offset)
         if loaded is None:
             topic_id = committed.metadata.split(":")[1:2]
             if topic_id and topic_id != [self.broker.topics[at[0]].id]:
@@ -316,6 +324,15 @@ class Oracle:
             )
             return None
         return b"\x01" * committed.offset + loaded.states
+
+    def _stored_map(self, at: Partition, metadata: str) -> str:
+        """The map that a commit refers to, from the topic of maps as it is at this moment; the metadata itself else."""
+        reference = _parse_reference(metadata)
+        if reference is None:
+            return metadata
+        entries = [each for each in self.broker.log((MAPS, 0)).entries[reference.since :] if each]
+        there = {(entry.key or b"", digest(entry.value or b"")): entry.value or b"" for entry in entries}
+        return b"".join(there.get(record, b"") for record in reference.records(*at)).decode()
 
     def _check_commit(self, at: Partition, committed: Committed, finished: bytes, before: bytes) -> None:
         log = self.broker.log(at)

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 import main
 from config import ConfigError
 from framework import Worker
-from tests.simulation.broker import SESSION, Broker
+from tests.simulation.broker import MAPS, SESSION, Broker
 from tests.simulation.clients import FakeAdmin, FakeConsumer, FakeProducer
 from utils.aggregator import Group
 from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
@@ -20,6 +20,7 @@ from utils.executor import Outcome, Process, attempt
 from utils.failures import Failures
 from utils.intake import Intake
 from utils.locator import Locator
+from utils.map_store import MapStore
 from utils.metrics import Counters
 from utils.outbox import DeliveryFailed, Outbox, Refusals
 from utils.status import Health
@@ -50,6 +51,8 @@ class World(Protocol):
     """Faults that are still to happen, by kind."""
 
     def advance(self, seconds: float) -> None: ...
+
+    def next_writer(self) -> int: ...
 
     def note(self, what: str) -> None: ...
 
@@ -233,7 +236,8 @@ class ModelProcess:
         instance = f"{self.name}" if options.static else ""
         self.here("build")
         failures = Failures("name", options.dead_letters, self.counters, self.wall)
-        delivery = self._delivery(instance, failures)
+        maps = MapStore(MAPS, True, self._map_reader, self._new_writer, self.counters, self.monotonic)
+        delivery = self._delivery(instance, failures, maps)
         self.consumer = FakeConsumer(self, cast(Any, delivery.on_commit), instance)
         consumer = cast(Consumer, self.consumer)
         admin = cast(AdminClient, FakeAdmin(self))
@@ -248,7 +252,7 @@ class ModelProcess:
             delivery=delivery,
             failures=failures,
             executor=self._executor,
-            locate=Locator(admin, options.inputs, options.message_timeout, self.counters, self.wall),
+            locate=Locator(admin, options.inputs, options.message_timeout, maps.load, self.counters, self.wall),
             counters=self.counters,
             health=Health(),
             stopping=cast(threading.Event, self._stopping),
@@ -256,12 +260,18 @@ class ModelProcess:
             wall_clock=self.wall,
         )
 
-    def _delivery(self, instance: str, failures: Failures) -> Delivery:
+    def _map_reader(self) -> Consumer:
+        return cast(Consumer, FakeConsumer(self, lambda _error, _partitions: None, committed_only=False))
+
+    def _new_writer(self) -> str:
+        return f"w{self.world.next_writer()}"
+
+    def _delivery(self, instance: str, failures: Failures, maps: MapStore) -> Delivery:
         options = self._options
         identity = f"group-{instance or f'{self.name}-{self._number}-{self.restarts}'}" if options.exactly_once else ""
         self.producer = FakeProducer(self, options.producer_room, lambda: int(self.wall() * 1000), identity, SESSION)
         outbox = Outbox(self.producer.reporting_to, options.outputs, failures, self._refusals)
-        return ExactlyOnce(outbox) if options.exactly_once else AtLeastOnce(outbox)
+        return (ExactlyOnce if options.exactly_once else AtLeastOnce)(outbox, maps)
 
     # ------------------------------------------------------------------ Host: what the clients see
 

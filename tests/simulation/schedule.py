@@ -38,6 +38,7 @@ class Setup:
     small_queue: bool = False
     unequal: bool = False  # one topic has more partitions than the others
     skewed: bool = False  # the clocks of the workers' hosts differ
+    overflows: bool = False  # a map of a few waiting offsets does not fit into a commit
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -125,6 +126,7 @@ _KINDS: tuple[tuple[str, int, Callable[[Setup], bool]], ...] = (
     ("minute", 4, lambda s: s.evicts),
     ("compact", 3, lambda s: s.loss),
     ("retention", 2, lambda s: s.loss),
+    ("compact maps", 4, lambda s: s.overflows),
     ("reset", 2, lambda s: s.destruction),
     ("wipe", 2, lambda s: s.destruction),
     ("damage", 2, lambda s: s.destruction),
@@ -165,6 +167,7 @@ def _setup(drawn: bytes) -> Setup:
         small_queue=more // 64 == 3,
         unequal=unequal,
         skewed=rest // 8 % 4 == 3,
+        overflows=drawn[3] // 8 % 4 == 3,
     )
 
 

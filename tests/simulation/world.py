@@ -9,19 +9,21 @@ from unittest.mock import patch
 
 import framework
 from tests.simulation import oracle as promises
-from tests.simulation.broker import Broker, Committed, Partition
+from tests.simulation.broker import MAPS, Broker, Committed, Partition
 from tests.simulation.oracle import Oracle, Sent
 from tests.simulation.process import WALL, ModelProcess, Violation, sleep
 from tests.simulation.schedule import Action, Schedule, Setup
 from utils.logger import logger
 from utils.messages import Message
 from utils.metrics import Counters
+from utils.offsets import MAX_METADATA
 
 QUIET = 4.0  # seconds without a change after which all is taken to be done
 ROUNDS = 150  # of turns of all workers, until all must be done
 EVICTIONS = 12  # times that MESSAGE_TIMEOUT passes where memory is for a few groups only
 EXITS = 4  # of processes, without any fault any more
 EVER = 1e9  # seconds
+SHORT = 78  # characters of a map that fit into a commit, where maps are to overflow
 
 FAULTS = (
     "commit lost",
@@ -50,7 +52,7 @@ class World:
         options = setup.exactly_once, setup.message_timeout, 2 * setup.skew
         self.oracle = Oracle(setup.inputs, setup.outputs, setup.dead_letters, *options)
         partitions = {topic: setup.partitions_of(topic) for topic in setup.inputs}
-        partitions |= dict.fromkeys((*setup.outputs, setup.dead_letters), 2)
+        partitions |= dict.fromkeys((*setup.outputs, setup.dead_letters), 2) | {MAPS: 1}
         self.broker = self.oracle.broker = Broker(partitions, setup.inputs, self.oracle)
         self.oracle.trace = partial(self.trace, "==")
         self.planted: dict[str, int] = {}
@@ -59,6 +61,7 @@ class World:
         self._traced = traced
         self._ids = 0
         self._uids = 0
+        self._writers = 0
         self._starts = 0  # of processes, and of workers in a process
         self._processes: dict[int, ModelProcess] = {}
         self._counters: list[Counters] = []
@@ -69,6 +72,10 @@ class World:
     def advance(self, seconds: float) -> None:
         if seconds > 0:
             self.broker.tick(self.broker.now + seconds)
+
+    def next_writer(self) -> int:
+        self._writers += 1
+        return self._writers
 
     def note(self, what: str) -> None:
         self.notes[what] += 1
@@ -355,6 +362,11 @@ class World:
             log.remove(entry.offset)
             self.oracle.is_deleted(at, entry)
 
+    def _compact_maps(self, _who: int, _how: int) -> None:
+        self.note("topic of maps compacted")
+        self.broker.log((MAPS, 0)).compact()
+        self.oracle.is_compacted()
+
     def _retention(self, who: int, how: int) -> None:
         at = self._at(who % self.setup.topics, how)
         log = self.broker.log(at)
@@ -440,6 +452,7 @@ _ACTIONS: dict[str, Callable[[World, int, int], object]] = {
     "transaction": World._transaction,
     "minute": World._minute,
     "compact": World._compact,
+    "compact maps": World._compact_maps,
     "retention": World._retention,
     "reset": World._reset,
     "wipe": World._wipe,
@@ -450,12 +463,17 @@ _ACTIONS: dict[str, Callable[[World, int, int], object]] = {
 
 @contextmanager
 def model_time(setup: Setup) -> Iterator[None]:
-    """While it lasts no worker logs, none sleeps but in model time; with a small queue few groups may be in flight."""
+    """While it lasts no worker logs, none sleeps but in model time; what the setup makes small is so."""
     was_disabled = logger.disabled
     logger.disabled = True
     try:
         in_flight = 3 if setup.small_queue else framework.MAX_IN_FLIGHT
-        with patch("main._sleep", sleep), patch("framework.MAX_IN_FLIGHT", in_flight):
+        room = SHORT if setup.overflows else MAX_METADATA
+        with (
+            patch("main._sleep", sleep),
+            patch("framework.MAX_IN_FLIGHT", in_flight),
+            patch("utils.map_store.MAX_METADATA", room),
+        ):
             yield
     finally:
         logger.disabled = was_disabled

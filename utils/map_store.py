@@ -1,0 +1,145 @@
+"""Maps that are too long for a commit: kept in the compacted topic `<consumer_name>-offsets`, read on assignment.
+
+Which keys they are written under is decided in references.py. No clock but the one that bounds reading.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from config import ConfigError
+from utils.locator import LATEST, checked
+from utils.logger import logger
+from utils.metrics import Counters
+from utils.offsets import MAX_METADATA, CommitPoint
+from utils.outbox import Outbox
+from utils.references import Partition, Reference, Shelf, digest
+
+BYTES_A_SECOND = 1_000_000  # of stored maps that a worker writes at most
+HELD_BACK = 5.0  # seconds until a commit whose map did not fit is tried again
+_REQUEST = 10.0  # seconds that one request may take, and that reading may stand still
+_READ = 100  # records at once
+
+
+class MapStore:
+    """Stores the maps of one worker's partitions, and reads those of its predecessors."""
+
+    def __init__(
+        self,
+        topic: str,
+        is_there: bool,
+        reader: Callable[[], Consumer],
+        new_writer: Callable[[], str],
+        counters: Counters,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`reader` makes a consumer of no group that reads all records, also those of open transactions.
+
+        `is_there`: the topic can be written. `new_writer` returns another name at each call, of all workers.
+        """
+        self._topic = topic
+        self._is_there = is_there
+        self._reader = reader
+        self._new_writer = new_writer
+        self._counters = counters
+        self._clock = clock
+        self._shelf = Shelf()
+        self.pause = 0.0  # seconds by which the next commit is to be later, for the sake of the broker
+
+    # ------------------------------------------------------------------ writing
+
+    def takes(self, points: Sequence[CommitPoint]) -> bool:
+        """Whether these can be committed. Never without a map: that would break the groups that wait."""
+        if self._is_there:
+            return True
+        longest = max(points, key=lambda point: len(point.metadata), default=None)
+        if longest is None or len(longest.metadata) <= MAX_METADATA:
+            return True
+        self.pause = HELD_BACK
+        facts = {"partition": f"{longest.topic}:{longest.partition}", "characters": len(longest.metadata)}
+        logger.warning(
+            "commit held back: the map of waiting offsets does not fit",
+            extra=facts | {"limit": MAX_METADATA, "missing_topic": self._topic},
+        )
+        return False
+
+    def store(self, consumer: Consumer, outbox: Outbox, points: list[CommitPoint]) -> list[CommitPoint]:
+        """Put the maps that do not fit into the outbox, and return what to commit once they were acknowledged.
+
+        `ended` is to be told how that ended. Raises KafkaException, DeliveryFailed.
+        """
+        since = self._end(consumer) if any(len(point.metadata) > MAX_METADATA for point in points) else 0
+        fitting, records = self._shelf.put(points, MAX_METADATA, since)
+        for record in records:
+            self._counters.stored_maps += record.value is not None
+            outbox.put_map(self._topic, *record)
+        stored = sum([len(record.value or b"") for record in records])
+        self.pause = stored / BYTES_A_SECOND * self._shelf.unconfirmed
+        return fitting
+
+    def ended(self, confirmed: bool) -> None:
+        """How the commit of what `store` has returned ended. Not confirmed: it may be carried out all the same."""
+        self._shelf.ended(confirmed)
+
+    def _end(self, consumer: Consumer) -> int:
+        [end] = checked(consumer.offsets_for_times([TopicPartition(self._topic, 0, LATEST)], timeout=_REQUEST))
+        return end.offset
+
+    # ------------------------------------------------------------------ reading
+
+    def load(self, commits: Mapping[Partition, str | None]) -> dict[Partition, str]:
+        """A new assignment: the stored map for each commit, given by its metadata, that refers to one.
+
+        One that is not there, or not what it was, is left out, counted and logged: as if its commit had no map. Raises
+        KafkaException where it cannot be told, ConfigError.
+        """
+        references = {at: found for at, text in commits.items() if (found := Reference.parse(text))}
+        self._shelf.begin(self._new_writer(), references)
+        if not references:
+            return {}
+        if not self._is_there:
+            raise ConfigError([f"commits of the group refer to maps in topic {self._topic}, which does not exist"])
+        values = self._read(references)
+        maps = {}
+        for at, reference in references.items():
+            parts = [values.get(record) for record in reference.records(*at)]
+            if None in parts:
+                self._counters.missing_maps += 1
+                facts = {"partition": f"{at[0]}:{at[1]}", "topic": self._topic, "from": reference.since}
+                logger.error("the stored map of a commit is missing: what it calls finished is read again", extra=facts)
+            else:
+                maps[at] = b"".join(part or b"" for part in parts).decode()
+        return maps
+
+    def _read(self, references: Mapping[Partition, Reference]) -> dict[tuple[bytes, str], bytes]:
+        """The records that these name, by key and digest, as far as they are there: in one passage to the end.
+
+        Records of transactions are read whatever became of them: a commit that names one says that it counts.
+        """
+        wanted = {record: each.since for at, each in references.items() for record in each.records(*at)}
+        found: dict[tuple[bytes, str], bytes] = {}
+        reader = self._reader()
+        try:
+            [end] = checked(reader.offsets_for_times([TopicPartition(self._topic, 0, LATEST)], timeout=_REQUEST))
+            position, moved = min(wanted.values()), self._clock()
+            reader.assign([TopicPartition(self._topic, 0, position)])
+            while wanted and position < end.offset:
+                messages = reader.consume(_READ, 1.0)
+                for message in messages:
+                    if error := message.error():
+                        raise KafkaException(error)
+                    record = message.key() or b"", digest(message.value() or b"")
+                    if wanted.pop(record, None) is not None:
+                        found[record] = message.value() or b""
+                [at] = reader.position([TopicPartition(self._topic, 0)])
+                if at.offset > position:
+                    position, moved = at.offset, self._clock()
+                elif self._clock() - moved > _REQUEST:
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "stored maps cannot be read"))
+                if wanted and (first := min(wanted.values())) > position:
+                    reader.seek(TopicPartition(self._topic, 0, first))
+                    position = first
+        finally:
+            reader.close()
+        return found
