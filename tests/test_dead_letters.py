@@ -12,8 +12,8 @@ from utils.messages import Fragment, Headers
 TRACE: Headers = [("traceparent", b"00-1-2-01"), ("empty", None)]
 
 
-def at(topic: str, offset: int, value: bytes, headers: Headers | None = None) -> Fragment:
-    return Fragment(0, partition_offsets(topic=topic, partition=3), offset, value, headers)
+def at(topic: str, offset: int, value: bytes, headers: Headers | None = None, index: int = 0) -> Fragment:
+    return Fragment(index, partition_offsets(topic=topic, partition=3), offset, value, headers)
 
 
 def written(*fragments: Fragment, id: str = "7", reason: str = "process_failed", **more: Any) -> Letter:
@@ -52,6 +52,12 @@ def test_a_group_is_the_json_of_its_fragments() -> None:
         ],
     }
     assert dict(letter.headers)["dlq.source"] == b"a:3:5,b:3:6"
+
+
+def test_the_order_of_arrival_makes_no_difference() -> None:
+    fragments = at("b", 5, b"1", index=0), at("a", 6, b"2", index=1)
+    assert written(*fragments) == written(*fragments[::-1])
+    assert dict(written(*fragments).headers)["dlq.source"] == b"b:3:5,a:3:6"
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

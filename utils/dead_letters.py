@@ -107,8 +107,8 @@ def read(key: bytes | None, value: bytes | None, headers: Headers | None) -> Con
 
 
 def sources(group: Group) -> list[str]:
-    """Where the fragments of a group stand: topic:partition:offset."""
-    return [f"{each.offsets.topic}:{each.offsets.partition}:{each.offset}" for each in group.fragments]
+    """Where the fragments of a group stand: topic:partition:offset, in the order of the topics, not of arrival."""
+    return [f"{each.offsets.topic}:{each.offsets.partition}:{each.offset}" for each in _in_order(group)]
 
 
 def text_of(error: BaseException) -> str:
@@ -119,13 +119,17 @@ def text_of(error: BaseException) -> str:
         return "(its text cannot be shown)"
 
 
+def _in_order(group: Group) -> list[Fragment]:
+    return sorted(group.fragments, key=lambda each: each.topic)
+
+
 def _parse_source(text: str) -> tuple[str, int, int]:
     topic, partition, offset = text.rsplit(":", 2)
     return topic, int(partition), int(offset)
 
 
 def _as_json(group: Group) -> bytes:
-    return msgspec.json.encode({"id": group.id, "fragments": [_fragment(each) for each in group.fragments]})
+    return msgspec.json.encode({"id": group.id, "fragments": [_fragment(each) for each in _in_order(group)]})
 
 
 def _fragment(fragment: Fragment) -> dict[str, Any]:

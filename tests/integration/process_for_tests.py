@@ -11,6 +11,8 @@ BLOCKED = os.environ.get(
     "PROCESS_BLOCKED", ""
 )  # a file: while it exists, calls with an id in it (empty: all) do not return
 FAILING = os.environ.get("PROCESS_FAILING", "")  # a file: the ids in it, one a line, raise
+ODD = os.environ.get("PROCESS_ODD", "")  # ids that begin so are filtered, fail, or make a bad result
+SIZE = int(os.environ.get("PROCESS_SIZE", "2000000"))  # bytes of what is to be too large
 HOOKS = os.environ.get("PROCESS_HOOKS", "")  # a file in which setup() and teardown() are noted
 SETUP_FAILS = os.environ.get("PROCESS_SETUP_FAILS", "")
 
@@ -31,13 +33,26 @@ def _note(hook: str) -> None:
             file.write(f"{hook}\n")
 
 
-def process(message: dict[str, Any], consumer_name: str) -> dict[str, Any]:
+def process(message: dict[str, Any], consumer_name: str) -> Any:
     if SECONDS:
         time.sleep(SECONDS)
     while _blocks(str(message["id"])):
         time.sleep(0.01)
     if FAILING and str(message["id"]) in Path(FAILING).read_text().split():
         raise RuntimeError("a failure that the test asked for")
+    return _odd(message) if ODD else message
+
+
+def _odd(message: dict[str, Any]) -> Any:
+    match str(message["id"]).partition("-")[0]:
+        case "none":
+            return None
+        case "fail":
+            raise ZeroDivisionError("a failure that the test asked for")
+        case "wrong":
+            return {"id": message["id"], "content": {"what": object()}}
+        case "huge":
+            return {"id": message["id"], "pad": "x" * SIZE}
     return message
 
 

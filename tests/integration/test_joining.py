@@ -1,7 +1,5 @@
 """Workers on a broker: what they join, what they skip, what they keep over a restart."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.conftest import Topics
@@ -102,29 +100,6 @@ def test_a_fragment_that_turns_out_to_be_invalid_only_when_joined_does_not_stay_
     scene.wait_for_all(worker)
     eventually(lambda: scene.job.lag() == 0, "all committed", seconds=10)
     assert worker.stop() == 0
-
-
-def test_a_failing_process_leaves_its_group_unfinished_and_a_restart_tries_it_again(
-    kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
-) -> None:
-    failing = tmp_path / "failing"
-    failing.write_text("3\n7")
-    scene = scenes(kafka, slow_process=True, environment={"PROCESS_FAILING": str(failing)})
-    scene.feed(ids(20))
-    worker = scene.job.start()
-    scene.wait_for(18, worker)
-    lines = [worker.says("process() failed", times) for times in (1, 2)]
-    assert sorted(line["id"] for line in lines) == ["3", "7"]
-    assert worker.stop() == 0
-    assert sum(len(commit.waiting) for commit in scene.job.commits().values()) == 4
-    assert set(scene.oracle.results) == set(ids(20)) - {"3", "7"}
-
-    failing.write_text("")
-    worker = scene.job.start()
-    scene.wait_for_all(worker)
-    assert worker.stop() == 0
-    scene.judge(once=True)
-    assert scene.job.lag() == 0
 
 
 def test_incomplete_messages_are_given_up_after_the_message_timeout(kafka: KafkaBroker, scenes: Scenes) -> None:

@@ -1,0 +1,189 @@
+"""I7: every record of the inputs is in a result, in a dead letter with its own bytes, or was filtered. With kill -9."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartition
+
+from tests.conftest import Topics
+from tests.integration.conftest import Scene, Scenes
+from tests.integration.workers import ends_of, eventually, feeder, partitions_of
+from tests.services.kafka import KafkaBroker
+from utils.dead_letters import Contents, read
+
+ODD = {"PROCESS_ODD": "1", "MESSAGE_TIMEOUT": "2"}
+INVALID = (b"no json", b'{"no":"id"}', b"\xff\xfe", b"")
+REASONS = {"alone": "incomplete", "fail": "process_failed", "wrong": "result_invalid", "huge": "too_large"}
+Source = tuple[str, int, int]
+
+
+def records(scene: Scene, topics: Iterable[str]) -> list[Any]:
+    """All records of these topics that may be seen."""
+    settings: dict[str, str | bool] = {"bootstrap.servers": scene.broker.bootstrap, "group.id": "reader"}
+    consumer = Consumer({**settings, "isolation.level": "read_committed", "enable.auto.commit": False})
+    partitions = partitions_of(consumer, topics)
+    consumer.assign([TopicPartition(*at, OFFSET_BEGINNING) for at in partitions])
+    ends, found = ends_of(consumer, topics, OFFSET_END), []
+
+    def all_read() -> bool:
+        found.extend(consumer.consume(10_000, 0.1))
+        positions = consumer.position([TopicPartition(*at) for at in partitions])
+        return all(max(at.offset, 0) >= ends[at.topic, at.partition] for at in positions)
+
+    eventually(all_read, "the records read to their end", pause=0)
+    consumer.close()
+    return [record for record in found if record.error() is None]
+
+
+def letters(scene: Scene) -> list[Contents]:
+    found = [(record.key(), record.value(), record.headers()) for record in records(scene, [f"{scene.job.name}-dlq"])]
+    contents = [read(*each) for each in found]
+    assert None not in contents, found
+    return [each for each in contents if each]
+
+
+def sent(scene: Scene) -> dict[Source, bytes]:
+    inputs = records(scene, scene.job.topics_input)
+    return {(each.topic(), each.partition(), each.offset()): each.value() or b"" for each in inputs}
+
+
+def kind(value: bytes) -> str:
+    """What a record is to become: the beginning of its id."""
+    try:
+        return str(msgspec.json.decode(value)["id"]).partition("-")[0]
+    except (msgspec.DecodeError, KeyError, UnicodeDecodeError):
+        return "invalid"
+
+
+def judge(scene: Scene, *, once: bool) -> None:
+    """I7, with the reasons. `once`: in one dead letter and one result only, each."""
+    ledger = sent(scene)
+    buried: dict[Source, list[str]] = {}
+    for letter in letters(scene):
+        for part in letter.parts:
+            source = (part.topic, part.partition, part.offset)
+            assert part.value == ledger[source]
+            buried.setdefault(source, []).append(letter.reason)
+        if letter.reason == "incomplete":
+            assert letter.about["missing.topics"] == scene.job.topics_input[1]
+    for source, value in ledger.items():
+        reason = REASONS.get(kind(value), "invalid_message" if kind(value) == "invalid" else None)
+        found = buried.pop(source, [])
+        assert set(found) == ({reason} if reason else set()), (source, value[:100], found)
+        assert len(found) <= 1 or not once, (source, found)
+    assert not buried
+    scene.outputs.read_to_the_end()
+    whole = Counter({id for id in scene.oracle.complete() if id.startswith("whole")})
+    assert set(scene.oracle.results) == set(whole)
+    assert scene.oracle.results == whole or not once
+
+
+def feed_odd(scene: Scene, name: str, number: int = 40) -> None:
+    a, _ = scene.job.topics_input
+    for each in range(number):
+        scene.feed([f"whole-{name}-{each}-{more}" for more in range(20)])
+        scene.feed([f"{odd}-{name}-{each}" for odd in ("none", "fail", "wrong", "huge")] if each % 8 == 0 else [])
+        scene.feed([f"alone-{name}-{each}"], a)
+    scene.feed_raw(a, *INVALID)
+
+
+def with_kills(scene: Scene) -> None:
+    """Feed, and kill the worker in the middle, twice."""
+    for round in range(3):
+        feed_odd(scene, str(round))
+        worker = scene.job.start()
+        if round < 2:
+            scene.wait_for((round + 1) * 400, worker)
+            worker.kill()
+    eventually(lambda: scene.job.lag() == 0, f"all committed\n{worker.tail()}")
+    assert worker.stop() == 0
+
+
+def test_i7_at_least_once_with_kills(kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(kafka, slow_process=True, environment=ODD)
+    with_kills(scene)
+    judge(scene, once=False)
+
+
+def test_i7_exactly_once_with_kills(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(real_kafka, slow_process=True, environment={**ODD, "DELIVERY": "exactly_once"})
+    with_kills(scene)
+    judge(scene, once=True)
+
+
+def test_without_faults_each_is_there_once(kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(kafka, slow_process=True, environment=ODD)
+    feed_odd(scene, "only")
+    worker = scene.job.start()
+    eventually(lambda: scene.job.lag() == 0, "all committed")
+    assert worker.stop() == 0
+    judge(scene, once=True)
+    counted = worker.said("stopped")[0]
+    assert (counted["restarts"], counted["failed"], counted["filtered"], counted["evicted"]) == (0, 15, 5, 40)
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_what_only_the_broker_finds_too_large_is_found_out_and_nothing_else_suffers(
+    real_kafka: KafkaBroker, scenes: Scenes, topics: Topics, delivery: str
+) -> None:
+    limits = {"PROCESS_SIZE": "30000", "DELIVERY": delivery}
+    scene = scenes(real_kafka, slow_process=True, environment={**ODD, **limits})
+    small = f"{scene.job.topics_output[0]}-small"
+    real_kafka.create_topic(small, 1, {"max.message.bytes": "20000"})
+    scene = scene.with_topics(scene.job.topics_input, [small])
+    feed_odd(scene, "only", number=16)
+    worker = scene.job.start()
+    eventually(lambda: scene.job.lag() == 0, f"all committed\n{worker.tail()}")
+    assert worker.stop() == 0
+    judge(scene, once=delivery == "exactly_once")
+    assert worker.said("a batch was too large for its topic")
+
+
+def test_a_dead_letter_that_is_too_large_for_its_topic_keeps_its_sources(
+    real_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    scene = scenes(real_kafka, slow_process=True, environment=ODD)
+    real_kafka.create_topic(f"{scene.job.name}-dlq", 1, {"max.message.bytes": "20000"})
+    producer = feeder(real_kafka)
+    a, b = scene.job.topics_input
+    for topic in (a, b):
+        producer.produce(topic, b'{"id":"fail-1","pad":"%s"}' % (b"x" * 30_000), "fail-1")
+    assert producer.flush(10) == 0
+    scene.feed(["whole-1", "fail-2"])
+    worker = scene.job.start()
+    eventually(lambda: scene.job.lag() == 0, f"all committed\n{worker.tail()}")
+    assert worker.stop() == 0
+    by_id = {letter.id: letter for letter in letters(scene)}
+    assert sorted(by_id) == ["fail-1", "fail-2"]
+    assert by_id["fail-1"].parts == ()
+    assert len(by_id["fail-1"].about["source"].split(",")) == len(by_id["fail-2"].parts) == 2
+
+
+def test_switched_off_what_fails_is_discarded_and_the_worker_goes_on(kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(kafka, slow_process=True, environment={**ODD, "DLQ_TOPIC": ""})
+    feed_odd(scene, "only", number=8)
+    worker = scene.job.start()
+    eventually(lambda: scene.job.lag() == 0, "all committed")
+    assert worker.stop() == 0
+    assert len(worker.said("process() failed")) == 2
+    assert len(worker.said("result too large")) == 1
+    assert worker.said("stopped")[0]["restarts"] == 0
+
+
+def test_headers_of_a_message_are_kept(kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(kafka, slow_process=True, environment=ODD)
+    a, b = scene.job.topics_input
+    producer = feeder(kafka)
+    for topic in (a, b):
+        producer.produce(topic, b'{"id":"fail-1"}', "fail-1", headers=[("trace", b"\xff"), ("from", topic)])
+    producer.produce(a, b"no json", "key", headers=[("trace", b"1")])
+    assert producer.flush(10) == 0
+    worker = scene.job.start()
+    eventually(lambda: scene.job.lag() == 0, "all committed")
+    assert worker.stop() == 0
+    parts = {letter.id: letter.parts for letter in letters(scene)}
+    assert [part.headers for part in parts["fail-1"]] == [[("trace", b"\xff"), ("from", at.encode())] for at in (a, b)]
+    assert parts["key"][0].headers == [("trace", b"1")]
