@@ -1,0 +1,306 @@
+"""Dead letters once more: those that were chosen are joined, processed and forwarded as messages are.
+
+The topic of dead letters is read like an input, by a group of its own whose commits carry the map too: what was
+replayed is finished in it, what was not chosen, or failed again, is not, and is there for the next time. So a run that
+ends in the middle, a second one, or two at once, lose and double nothing that the worker itself would not.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from utils.aggregator import Group
+from utils.dead_letters import Contents, read, sources
+from utils.delivery import Delivery
+from utils.dlq import Choice
+from utils.executor import Executor, Outcome
+from utils.intake import Intake, Record
+from utils.locator import LATEST, checked
+from utils.logger import logger
+from utils.messages import Fragment, InvalidMessage, read_ids
+from utils.offsets import MAX_METADATA, CommitPoint, PartitionOffsets
+from utils.outbox import Refusals
+
+BUSY = 0.02  # seconds that a step waits for process() before it polls again
+IDLE = 0.2  # seconds that a step waits for a record
+COMMIT_EVERY = 0.2  # seconds
+MAX_IN_FLIGHT = 2_000  # groups in process() or on their way out, before no more is read
+ROOM = 512  # bytes of a record beside key and value that count for the client's limit
+REQUEST = 10.0  # seconds that one request may take
+
+
+class CannotReplay(Exception):
+    """Why a dead letter stays: what it holds makes no message."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has become of the dead letters that were chosen."""
+
+    replayed: int = 0
+    results: int = 0
+    stay: Counter[str] = field(default_factory=Counter)  # by why
+    chosen: int = 0
+
+
+class Joining:
+    """Dead letters into groups of one message of each input topic; incomplete ones meet their mates here.
+
+    The fragments stand for the dead letter: when the group is done, so is it.
+    """
+
+    def __init__(self, topics_input: tuple[str, ...]) -> None:
+        self._index = {topic: index for index, topic in enumerate(topics_input)}
+        self._waiting: dict[str, dict[int, Fragment]] = {}
+
+    def add(self, contents: Contents, offsets: PartitionOffsets, offset: int) -> Group | None:
+        """The group that this dead letter is, or completes. Raises CannotReplay."""
+        fragments = {each.topic: each for each in self._fragments(contents, offsets, offset)}
+        id = self._id(contents)
+        if len(fragments) < len(self._index):
+            fragments = self._waiting.setdefault(id, {}) | fragments
+            self._waiting[id] = fragments
+        if len(fragments) < len(self._index):
+            return None
+        self._waiting.pop(id, None)
+        parts = tuple(fragments.values())
+        return Group(id, 0.0, parts, sum(len(each.value) for each in parts))
+
+    @property
+    def waiting(self) -> int:
+        """How many dead letters have not met their mates."""
+        return len({(each.offsets, each.offset) for group in self._waiting.values() for each in group.values()})
+
+    def clear(self) -> None:
+        self._waiting.clear()
+
+    def _fragments(self, contents: Contents, offsets: PartitionOffsets, offset: int) -> list[Fragment]:
+        if not contents.parts:
+            raise CannotReplay("its messages were too large for it")
+        for part in contents.parts:
+            if part.topic not in self._index:
+                raise CannotReplay(f"{part.topic} is no input topic any more")
+        return [
+            Fragment(self._index[part.topic], offsets, offset, part.value or b"", part.headers or None)
+            for part in contents.parts
+        ]
+
+    def _id(self, contents: Contents) -> str:
+        ids, invalid = read_ids([part.value for part in contents.parts])
+        if invalid or len(set(ids)) > 1:
+            raise CannotReplay(f"still no valid message: {next(iter(invalid.values()), 'different ids')}")
+        return ids[0]
+
+
+@dataclass(kw_only=True, eq=False, slots=True)
+class Replay:
+    """One run over the topic of dead letters, up to the end that it has when its partitions are assigned."""
+
+    topic: str
+    choice: Choice
+    joining: Joining
+    consumer: Consumer
+    intake: Intake
+    delivery: Delivery
+    executor: Executor
+    locate: Callable[[Consumer, Sequence[TopicPartition]], list[PartitionOffsets]]
+    refusals: Refusals
+    largest: int
+    """Bytes of a record that the client takes."""
+    tally: Tally
+    progress: Callable[[int, int, Tally], None]
+    """Told how many records of how many have been read, and what became of them."""
+    stopping: threading.Event
+    shutdown_timeout: float
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+
+    _failure: BaseException | None = None
+    _ends: dict[tuple[str, int], int] = field(default_factory=dict)
+    _begin: dict[tuple[str, int], int] = field(default_factory=dict)
+    _assigned: bool = False
+    _dirty: bool = False
+    _committing: bool = False
+    _next_commit: float = 0.0
+
+    def run(self) -> None:
+        """Until all is read and done, or `stopping` is set. Sets `stopping` at its end; raises what it cannot mend."""
+        try:
+            callbacks = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_lost}
+            self.consumer.subscribe([self.topic], **callbacks)
+            while not self.stopping.is_set() and not self._is_done():
+                self.step()
+            self._drain()
+            self.stopping.set()
+        except BaseException as error:
+            self._failure = self._failure or error  # from here on nothing is committed, not even by close()
+            raise
+        finally:
+            self._forget()
+            self.consumer.close()
+
+    def step(self) -> None:
+        load = (self.executor.in_flight + self.delivery.pending) / MAX_IN_FLIGHT
+        records = self.intake.read(load, 0 if self.executor.in_flight else IDLE)
+        if self._failure:
+            raise self._failure
+        groups = [
+            group
+            for run in self.intake.unfinished(records)
+            for record in run.records
+            if (group := self._take(record, run.offsets))
+        ]
+        if groups:
+            self.executor.submit(groups)
+        self._deliver(self.executor.collect(BUSY))
+        self._dirty = self.intake.note_positions() > 0 or self._dirty
+        if self.clock() >= self._next_commit:
+            self._commit()
+        self.progress(*self._read_so_far(), self.tally)
+
+    def _take(self, record: Record, offsets: PartitionOffsets) -> Group | None:
+        contents = read(record.key(), record.value(), record.headers())
+        if contents is None or not self.choice.takes(contents):
+            return None
+        self.tally.chosen += 1
+        try:
+            return self.joining.add(contents, offsets, record.offset())
+        except CannotReplay as error:
+            self._stays(str(error), contents.id, contents.about.get("source", ""))
+        return None
+
+    def _deliver(self, outcomes: list[Outcome]) -> None:
+        """What has failed again stays as it is, with its old reason."""
+        done = [outcome for outcome in outcomes if self._may_leave(outcome)]
+        self.tally.results += sum(len(outcome.results) for outcome in done)
+        self.tally.replayed += len({(each.offsets, each.offset) for one in done for each in one.group.fragments})
+        if done:
+            self.delivery.send(done)
+            self._dirty = True
+
+    def _may_leave(self, outcome: Outcome) -> bool:
+        group, error = outcome.group, outcome.error
+        why = ""
+        if error is not None:
+            why = (
+                "no valid message" if isinstance(error, InvalidMessage) else f"failed again: {type(error).__qualname__}"
+            )
+        elif any(len(each.key) + len(each.value) + ROOM > self.largest for each in outcome.results):
+            why = "the result is too large"
+        elif sources(group)[0] in self.refusals.groups:
+            why = "the result is too large for its topic"
+        if why:
+            self._stays(why, group.id, sources(group)[0], error)
+        return not why
+
+    def _stays(self, why: str, id: str, source: str, error: BaseException | None = None) -> None:
+        self.tally.stay[why] += 1
+        logger.warning("not replayed", extra={"id": id, "source": source, "why": why}, exc_info=error)
+
+    # ------------------------------------------------------------------ commits
+
+    def _commit(self) -> None:
+        if self._committing:
+            confirmed = self.delivery.committed()
+            if confirmed is None:
+                return
+            self._committing = False
+            self._dirty = self._dirty or not confirmed
+        if (self._dirty or self.delivery.pending) and self.intake.owned and self._finish_safe():
+            self._dirty = False
+            self._committing = True
+            self._next_commit = self.clock() + COMMIT_EVERY
+            self.delivery.commit(self.consumer, self._points())
+
+    def _finish_safe(self) -> bool:
+        safe = self.delivery.settle()
+        for offsets in self.intake.owned.values() if safe else ():
+            offsets.finish_sent()
+        return safe
+
+    def _points(self) -> list[CommitPoint]:
+        now_ms = int(self.wall_clock() * 1000)
+        points = [offsets.commit_point(now_ms, now_ms) for offsets in self.intake.owned.values()]
+        if any(len(point.metadata) > MAX_METADATA for point in points):
+            raise ChoiceTooScattered("what is not replayed lies too scattered to be noted: choose more, or --all")
+        return points
+
+    def _read_so_far(self) -> tuple[int, int]:
+        read = [self.intake.owned[at].position - begin for at, begin in self._begin.items() if at in self.intake.owned]
+        return sum(read), sum(end - self._begin[at] for at, end in self._ends.items())
+
+    def _is_done(self) -> bool:
+        busy = self.executor.in_flight or self.delivery.pending or self._dirty or self._committing
+        is_read = all(
+            self.intake.owned[at].position >= end for at, end in self._ends.items() if at in self.intake.owned
+        )
+        return self._assigned and is_read and not busy
+
+    # ------------------------------------------------------------------ rebalances and the end
+
+    def _on_assign(self, consumer: Consumer, owned: list[TopicPartition]) -> None:
+        """Runs inside poll(): no exception may leave it."""
+        try:
+            self.delivery.assigned(consumer)
+            located = self.locate(consumer, owned)
+            self.intake.rebalanced(located)
+            asked = [TopicPartition(each.topic, each.partition, LATEST) for each in owned]
+            answers = checked(consumer.offsets_for_times(asked, timeout=REQUEST)) if asked else []
+            self._ends = {(each.topic, each.partition): each.offset for each in answers}
+            self._begin = {(each.topic, each.partition): each.position for each in located}
+            partitions = [TopicPartition(each.topic, each.partition, each.position) for each in located]
+            consumer.assign(partitions)
+            consumer.resume(partitions)
+            self._assigned = True
+            self._dirty = bool(located)
+        except Exception as error:
+            self._failure = self._failure or error
+
+    def _on_revoke(self, consumer: Consumer, _revoked: list[TopicPartition]) -> None:
+        """Runs inside poll() and close(): no exception may leave it."""
+        try:
+            if self.intake.owned and not self._failure and self._see_through():
+                self.delivery.commit_now(consumer, self._points())
+        except KafkaException as error:
+            logger.warning("commit before a revoke failed: the next owner repeats", extra={"error": str(error)})
+        except Exception as error:
+            self._failure = self._failure or error
+        finally:
+            self._forget()
+
+    def _on_lost(self, _consumer: Consumer, _lost: list[TopicPartition]) -> None:
+        self._forget()
+
+    def _drain(self) -> None:
+        """A stop in the middle: see through what has begun, and commit it. What waits is there the next time."""
+        deadline = self.clock() + self.shutdown_timeout
+        if self.intake.owned and self._see_through():
+            self.delivery.commit(self.consumer, self._points())
+            while self.delivery.committed() is None and self.clock() < deadline:
+                self.consumer.poll(BUSY)
+
+    def _see_through(self) -> bool:
+        deadline = self.clock() + self.shutdown_timeout
+        self.executor.cancel()
+        while self.executor.in_flight and self.clock() < deadline:
+            self._deliver(self.executor.collect(BUSY))
+        while self.delivery.pending:
+            if not self._finish_safe() and self.clock() >= deadline:
+                return False
+        return True
+
+    def _forget(self) -> None:
+        self.executor.drop()
+        self.delivery.drop()
+        self.joining.clear()
+        self._committing = False
+        self._ends, self._begin = {}, {}
+        self.intake.rebalanced([])
+
+
+class ChoiceTooScattered(Exception):
+    """The map of what was not chosen does not fit into a commit."""
