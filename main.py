@@ -11,17 +11,20 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
+from dataclasses import replace
 from functools import partial
 from types import FrameType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import worker
 from config import ConfigError, Settings, UnavailableError, masked
 from framework import Worker
 from models import Row, engine, init_db, load, ping, save
 from utils import kafka, preflight
+from utils.dead_letters import REASONS
 from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from utils.dispatcher import Dispatcher
+from utils.dlq import Choice, Found, details, letters, shown, table
 from utils.executor import Coroutines, Executor, Hooks, Runner, SingleThread, ThreadPool, nothing
 from utils.failures import Failures
 from utils.intake import Intake
@@ -30,6 +33,7 @@ from utils.logger import configure, logger
 from utils.map_store import MapStore
 from utils.metrics import Counters
 from utils.outbox import Outbox, RecordRefused, Refusals
+from utils.replay import Joining, Replay, Tally, progress_bar, rehearse
 from utils.status import Health, serve
 from utils.watch import Watch
 
@@ -58,6 +62,7 @@ examples:
   python main.py demo --results 20
   python main.py init --topics-input orders,payments --topics-output paid --kafka-bootstrap-server host:9092
   python main.py check
+  python main.py dlq replay --reason process_failed
   python main.py
 """
 
@@ -111,12 +116,37 @@ def _parser() -> argparse.ArgumentParser:
     of_init.add_argument(
         "--metadatas", metavar="JSON", help="settings of this consumer; without it they stay as they are"
     )
+    _add_dlq(command(dlq, "list, show and replay what has failed").add_subparsers(required=True, metavar="COMMAND"))
     of_demo = command(demo, "see the worker at work, without Kafka and without a database server")
     of_demo.add_argument("--results", type=int, metavar="N", help="end after N results; without it, at Ctrl-C")
     return parser
 
 
+def _add_dlq(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    of_list = commands.add_parser("list", help="one line for each dead letter, and counts by error")
+    of_list.set_defaults(dlq_command=dlq_list)
+    of_list.add_argument("--replayed", action="store_true", help="also those that have been replayed")
+    of_show = commands.add_parser("show", help="all that a dead letter holds")
+    of_show.set_defaults(dlq_command=dlq_show)
+    of_show.add_argument("id", metavar="ID")
+    of_replay = commands.add_parser("replay", help="process them once more and send the results")
+    of_replay.set_defaults(dlq_command=dlq_replay)
+    of_replay.add_argument("--all", action="store_true", help="all that have not been replayed")
+    of_replay.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    for each in (of_list, of_replay):
+        each.add_argument("--reason", default="", choices=REASONS, help="only those of this reason")
+        each.add_argument("--id", default="", help="only those of this id")
+        each.add_argument("--since", default="", metavar="TIME", help="not older than, such as 2026-01-31T12:00 (UTC)")
+        each.add_argument("--until", default="", metavar="TIME", help="older than")
+
+
 # ---------------------------------------------------------------- run
+
+
+class Runs(Protocol):
+    """A worker, or a replay of dead letters."""
+
+    def run(self) -> None: ...
 
 
 class Stopped(Exception):
@@ -230,7 +260,7 @@ def _close(runner: Runner, timeout: float) -> None:
         logger.warning("no orderly teardown()", extra={"timeout": timeout}, exc_info=error)
 
 
-def supervise(build: Callable[[], Worker], counters: Counters, stopping: threading.Event) -> None:
+def supervise(build: Callable[[], Runs], counters: Counters, stopping: threading.Event) -> None:
     """Crash-only: after a failure a new worker goes on from the last commit. Raises after a few failures in a row.
 
     A ConfigError of build() is raised at once, and of a worker that another one with the same GROUP_INSTANCE_ID has
@@ -494,6 +524,130 @@ def _tried(step: Callable[[], T]) -> tuple[T | None, list[str]]:
         return None, error.problems
     except UnavailableError as error:
         return None, [str(error)]
+
+
+# ---------------------------------------------------------------- dlq
+
+
+class DeadLetterTopic(NamedTuple):
+    """Where dead letters lie, and who replays them."""
+
+    settings: Settings  # with the name of the replaying group
+    row: Row
+    topic: str
+    stores_maps: bool
+
+    def map_store(self, counters: Counters) -> MapStore:
+        properties = kafka.client_properties(self.settings, self.row)
+        reader = partial(kafka.map_reader, properties, self.settings)
+        return MapStore(
+            preflight.map_topic(self.row), self.stores_maps, reader, lambda: uuid.uuid4().hex[:12], counters
+        )
+
+    def find(self) -> list[Found]:
+        with kafka.reader(self.settings, self.row) as consumer:
+            return list(letters(consumer, self.topic, self.map_store(Counters()).load))
+
+
+def dlq(arguments: argparse.Namespace) -> int:
+    """Look at the dead letters of CONSUMER_NAME, and replay them once their cause has been mended."""
+    settings = Settings.read(os.environ)
+    row = load(engine(settings.url()), settings.consumer_name)
+    settings = settings.overlaid(row.metadatas)
+    configure(settings.log_level, consumer_name=settings.consumer_name)
+    topic = settings.dead_letters
+    cluster = preflight.look(settings, row)
+    if topic not in cluster.partitions:
+        missing = f"topic {topic} (DLQ_TOPIC) does not exist" if topic else "DLQ_TOPIC is empty"
+        raise ConfigError([f"there are no dead letters: {missing}"])
+    # A group of its own, whose members are no workers: nothing of theirs may be fenced.
+    group = replace(settings, consumer_name=f"{row.consumer_name}-dlq-replay", group_instance_id="")
+    stores_maps = cluster.embedded or preflight.map_topic(row) in cluster.partitions
+    code: int = arguments.dlq_command(arguments, DeadLetterTopic(group, row, topic, stores_maps))
+    return code
+
+
+def dlq_list(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
+    choice = _choice(arguments)
+    found = [each for each in dead.find() if choice.takes(each.contents)]
+    for line in table(each for each in found if arguments.replayed or not each.replayed):
+        print(line)
+    return 0
+
+
+def dlq_show(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
+    found = [each for each in dead.find() if each.contents.id == arguments.id]
+    for each in found:
+        print("\n".join(details(each)))
+    if not found:
+        print(f"no dead letter of {shown(arguments.id)}")
+    return 0 if found else 1
+
+
+def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
+    choice, tally = _choice(arguments), Tally()
+    if choice == Choice() and not arguments.all:
+        raise ConfigError(["say which dead letters to replay: --reason, --id, --since, --until or --all"])
+    if arguments.dry_run:
+        rehearse(dead.find(), choice, Joining(dead.row.topics_input), tally)
+        print("\n".join(tally.lines("would be replayed")))
+        return 0
+    stopping = _stop_on_signals()
+    settings, counters, refusals = dead.settings, Counters(), Refusals()
+    runner = _runner(dead.row.consumer_name, settings)
+    _interruptibly(runner.open, stopping)
+    executor = Dispatcher(runner, settings.process_timeout, threading.Thread(target=stopping.set, daemon=True).start)
+    try:
+        with progress_bar() as progress:
+            build = partial(build_replay, dead, choice, executor, counters, refusals, tally, progress, stopping)
+            supervise(build, counters, stopping)
+    finally:
+        _close(runner, 0 if executor.is_stuck else settings.shutdown_timeout)
+    print("\n".join(tally.lines("replayed")))
+    return 1 if tally.error or executor.is_stuck else 0
+
+
+def build_replay(
+    dead: DeadLetterTopic,
+    choice: Choice,
+    executor: Executor,
+    counters: Counters,
+    refusals: Refusals,
+    tally: Tally,
+    progress: Callable[[int, int, Tally], None],
+    stopping: threading.Event,
+) -> Replay:
+    """As build_worker, for a run over the dead letters."""
+    settings, row = dead.settings, dead.row
+    with kafka.named_properties(settings):
+        properties = kafka.client_properties(settings, row)
+        maps = dead.map_store(counters)
+        failures = Failures(row.consumer_name, "", counters)
+        delivery = _delivery(settings, row, properties, counters, failures, refusals, maps)
+        consumer = kafka.consumer(properties, settings, delivery.on_commit)
+        locate = locator(properties, (dead.topic,), settings.message_timeout, maps.load, counters)
+    return Replay(
+        topic=dead.topic,
+        choice=choice,
+        joining=Joining(row.topics_input),
+        consumer=consumer,
+        intake=Intake(consumer, counters),
+        delivery=delivery,
+        executor=executor,
+        locate=locate,
+        refusals=refusals,
+        largest=int(settings.kafka.get("message.max.bytes", 1_000_000)),
+        tally=tally,
+        counters=counters,
+        progress=progress,
+        stopping=stopping,
+        shutdown_timeout=settings.shutdown_timeout,
+        stores_maps=dead.stores_maps,
+    )
+
+
+def _choice(arguments: argparse.Namespace) -> Choice:
+    return Choice(arguments.reason, arguments.id, arguments.since, arguments.until)
 
 
 # ---------------------------------------------------------------- init, demo

@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from utils.dead_letters import Contents, read
-from utils.intake import BATCH
-from utils.locator import LATEST, checked
+from utils.intake import BATCH, Record
+from utils.locator import LATEST, LoadMaps, checked
 from utils.offsets import FINISHED, OffsetMap
 
 _REQUEST = 10.0  # seconds that one request may take
@@ -20,8 +20,6 @@ class Found(NamedTuple):
     """A dead letter where it stands; `replayed`: it is done with."""
 
     contents: Contents
-    value: bytes | None
-    headers: list[tuple[str, bytes]]
     at: TopicPartition
     replayed: bool
 
@@ -45,11 +43,14 @@ class Choice:
         )
 
 
-def letters(consumer: Consumer, topic: str) -> Iterator[Found]:
+def letters(consumer: Consumer, topic: str, load_maps: LoadMaps) -> Iterator[Found]:
     """The dead letters that are there now. `consumer` is named like the group that replays them, and never joins it."""
     partitions = consumer.list_topics(topic, timeout=_REQUEST).topics[topic].partitions
     asked = [TopicPartition(topic, number) for number in sorted(partitions)]
-    done = {at.partition: _finished(at) for at in checked(consumer.committed(asked, timeout=_REQUEST))}
+    commits = [each for each in checked(consumer.committed(asked, timeout=_REQUEST)) if each.offset >= 0]
+    metadata = {(topic, each.partition): each.metadata for each in commits}
+    metadata |= load_maps(metadata)
+    done = {each.partition: _finished(each.offset, metadata[topic, each.partition]) for each in commits}
     latest = [TopicPartition(topic, at.partition, LATEST) for at in asked]
     ends = {at.partition: at.offset for at in checked(consumer.offsets_for_times(latest, timeout=_REQUEST))}
     consumer.assign([TopicPartition(topic, at.partition, OFFSET_BEGINNING) for at in asked])
@@ -57,12 +58,11 @@ def letters(consumer: Consumer, topic: str) -> Iterator[Found]:
         for record in consumer.consume(BATCH, _WAIT):
             if error := record.error():
                 raise KafkaException(error)
-            contents = read(record.key(), record.value(), record.headers())
-            number, offset = record.partition(), record.offset()
-            if contents and number is not None and offset is not None:
-                at = TopicPartition(topic, number, offset)
-                headers = [(name, value) for name, value in record.headers() or [] if isinstance(value, bytes)]
-                yield Found(contents, record.value(), headers, at, done[number].holds(offset))
+            each = cast(Record, record)
+            contents = read(each.key(), each.value(), each.headers())
+            if contents:
+                at = TopicPartition(topic, each.partition(), each.offset())
+                yield Found(contents, at, at.partition in done and done[at.partition].holds(at.offset))
 
 
 class _Finished(NamedTuple):
@@ -77,16 +77,16 @@ class _Finished(NamedTuple):
         return index < 0 or self.states[index : index + 1] == bytes((FINISHED,))
 
 
-def _finished(committed: TopicPartition) -> _Finished:
-    found = OffsetMap.parse(committed.metadata) if committed.offset >= 0 else None
-    return _Finished(committed.offset, found.states if found and found.base == committed.offset else b"")
+def _finished(offset: int, metadata: str | None) -> _Finished:
+    found = OffsetMap.parse(metadata)
+    return _Finished(offset, found.states if found and found.base == offset else b"")
 
 
 def table(found: Iterable[Found]) -> Iterator[str]:
     """A line for each, oldest first, and then how many there are of each kind of error."""
     rows = sorted((each.contents.about.get("time", ""), number, each) for number, each in enumerate(found))
     counts: Counter[tuple[str, str]] = Counter()
-    for time, _, (contents, _, _, _, replayed) in rows:
+    for time, _, (contents, _, replayed) in rows:
         about = contents.about
         counts[contents.reason, about.get("error.class", "")] += 1
         why = f"{about.get('error.class', '')} {about.get('error.message', '')}".strip()

@@ -127,6 +127,17 @@ def map_reader(properties: Properties, settings: Settings) -> Consumer:
     return Consumer({**properties, **own, "enable.auto.commit": False, "enable.auto.offset.store": False})
 
 
+@contextmanager
+def reader(settings: Settings, row: Row) -> Iterator[Consumer]:
+    """A consumer that may ask what the group has committed, and that never joins it."""
+    with named_properties(settings):
+        created = consumer(client_properties(settings, row), settings, lambda *_: None)
+    try:
+        yield created
+    finally:
+        created.close()
+
+
 def producer(
     properties: Properties, on_delivery: Callable[..., None], transactional_id: str = "", *, one_by_one: bool = False
 ) -> Producer:

@@ -5,10 +5,12 @@ replayed is finished in it, what was not chosen, or failed again, is not, and is
 ends in the middle, a second one, or two at once, lose and double nothing that the worker itself would not.
 """
 
+import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -16,12 +18,13 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from utils.aggregator import Group
 from utils.dead_letters import Contents, read, sources
 from utils.delivery import Delivery
-from utils.dlq import Choice
+from utils.dlq import Choice, Found
 from utils.executor import Executor, Outcome
 from utils.intake import Intake, Record
 from utils.locator import LATEST, checked
 from utils.logger import logger
 from utils.messages import Fragment, InvalidMessage, read_ids
+from utils.metrics import Counters
 from utils.offsets import MAX_METADATA, CommitPoint, PartitionOffsets
 from utils.outbox import Refusals
 
@@ -31,6 +34,7 @@ COMMIT_EVERY = 0.2  # seconds
 MAX_IN_FLIGHT = 2_000  # groups in process() or on their way out, before no more is read
 ROOM = 512  # bytes of a record beside key and value that count for the client's limit
 REQUEST = 10.0  # seconds that one request may take
+INCOMPLETE = "still incomplete"
 
 
 class CannotReplay(Exception):
@@ -45,6 +49,54 @@ class Tally:
     results: int = 0
     stay: Counter[str] = field(default_factory=Counter)  # by why
     chosen: int = 0
+    error: str = ""  # why it has ended before its end
+
+    def lines(self, what: str) -> Iterator[str]:
+        if self.error:
+            yield self.error
+        yield f"{self.replayed:8}  {what}"
+        yield from (f"{count:8}  stay: {why}" for why, count in self.stay.most_common())
+
+
+def rehearse(found: Iterable[Found], choice: Choice, joining: "Joining", tally: Tally) -> None:
+    """Count what a replay would do, as far as that can be told without process()."""
+    partitions: dict[int, PartitionOffsets] = {}
+    for each in found:
+        if each.replayed or not choice.takes(each.contents):
+            continue
+        number = each.at.partition
+        offsets = partitions.setdefault(number, PartitionOffsets(each.at.topic, number, "", 0))
+        try:
+            group = joining.add(each.contents, offsets, each.at.offset)
+        except CannotReplay as error:
+            tally.stay[str(error)] += 1
+        else:
+            tally.replayed += letters_of(group) if group else 0
+    if joining.waiting:
+        tally.stay[INCOMPLETE] += joining.waiting
+
+
+def letters_of(group: Group) -> int:
+    """How many dead letters a group is made of."""
+    return len({(each.offsets.partition, each.offset) for each in group.fragments})
+
+
+@contextmanager
+def progress_bar(width: int = 30) -> Iterator[Callable[[int, int, Tally], None]]:
+    """Shows how far a replay is: on a terminal as a bar, else not at all."""
+    stream = sys.stderr
+
+    def show(read: int, of: int, tally: Tally) -> None:
+        filled = width * read // of if of else width
+        stay = sum(tally.stay.values())
+        stream.write(f"\r[{'#' * filled}{'.' * (width - filled)}] {read}/{of}  replayed {tally.replayed}, stay {stay} ")
+        stream.flush()
+
+    try:
+        yield show if stream.isatty() else lambda *_: None
+    finally:
+        if stream.isatty():
+            stream.write("\n")
 
 
 class Joining:
@@ -73,7 +125,8 @@ class Joining:
     @property
     def waiting(self) -> int:
         """How many dead letters have not met their mates."""
-        return len({(each.offsets, each.offset) for group in self._waiting.values() for each in group.values()})
+        fragments = [each for group in self._waiting.values() for each in group.values()]
+        return len({(each.offsets.partition, each.offset) for each in fragments})
 
     def clear(self) -> None:
         self._waiting.clear()
@@ -112,10 +165,13 @@ class Replay:
     largest: int
     """Bytes of a record that the client takes."""
     tally: Tally
+    counters: Counters
     progress: Callable[[int, int, Tally], None]
     """Told how many records of how many have been read, and what became of them."""
     stopping: threading.Event
     shutdown_timeout: float
+    stores_maps: bool
+    """Whether maps that do not fit into a commit have a topic."""
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
 
@@ -134,11 +190,16 @@ class Replay:
             self.consumer.subscribe([self.topic], **callbacks)
             while not self.stopping.is_set() and not self._is_done():
                 self.step()
+            if self.joining.waiting:
+                self.tally.stay[INCOMPLETE] += self.joining.waiting
             self._drain()
             self.stopping.set()
         except BaseException as error:
             self._failure = self._failure or error  # from here on nothing is committed, not even by close()
-            raise
+            if not isinstance(error, TooScattered):
+                raise
+            self.tally.error = str(error)
+            self.stopping.set()
         finally:
             self._forget()
             self.consumer.close()
@@ -177,7 +238,7 @@ class Replay:
         """What has failed again stays as it is, with its old reason."""
         done = [outcome for outcome in outcomes if self._may_leave(outcome)]
         self.tally.results += sum(len(outcome.results) for outcome in done)
-        self.tally.replayed += len({(each.offsets, each.offset) for one in done for each in one.group.fragments})
+        self.tally.replayed += sum(letters_of(outcome.group) for outcome in done)
         if done:
             self.delivery.send(done)
             self._dirty = True
@@ -209,12 +270,13 @@ class Replay:
             if confirmed is None:
                 return
             self._committing = False
+            self.counters.commits += confirmed
             self._dirty = self._dirty or not confirmed
         if (self._dirty or self.delivery.pending) and self.intake.owned and self._finish_safe():
             self._dirty = False
             self._committing = True
-            self._next_commit = self.clock() + COMMIT_EVERY
-            self.delivery.commit(self.consumer, self._points())
+            pause = self.delivery.commit(self.consumer, self._points())
+            self._next_commit = self.clock() + COMMIT_EVERY + pause
 
     def _finish_safe(self) -> bool:
         safe = self.delivery.settle()
@@ -225,8 +287,8 @@ class Replay:
     def _points(self) -> list[CommitPoint]:
         now_ms = int(self.wall_clock() * 1000)
         points = [offsets.commit_point(now_ms, now_ms) for offsets in self.intake.owned.values()]
-        if any(len(point.metadata) > MAX_METADATA for point in points):
-            raise ChoiceTooScattered("what is not replayed lies too scattered to be noted: choose more, or --all")
+        if not self.stores_maps and any(len(point.metadata) > MAX_METADATA for point in points):
+            raise TooScattered("what is not chosen lies too scattered to be noted: choose more, or --all")
         return points
 
     def _read_so_far(self) -> tuple[int, int]:
@@ -302,5 +364,5 @@ class Replay:
         self.intake.rebalanced([])
 
 
-class ChoiceTooScattered(Exception):
+class TooScattered(Exception):
     """The map of what was not chosen does not fit into a commit."""

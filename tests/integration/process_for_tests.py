@@ -63,7 +63,7 @@ async def process_async(message: dict[str, Any], consumer_name: str) -> dict[str
 
 
 if os.environ.get("PROCESS_ASYNC"):
-    process = process_async  # type: ignore[assignment]
+    process = process_async
 
 
 def _blocks(id: str) -> bool:

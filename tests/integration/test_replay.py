@@ -1,0 +1,140 @@
+"""`main.py dlq` on brokers: what it lists, and that a replay loses and doubles nothing, killed, repeated or twice."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Scene, Scenes
+from tests.integration.workers import copy_of_the_program, eventually
+from tests.services.kafka import KafkaBroker
+
+ODD = {"PROCESS_ODD": "1", "MESSAGE_TIMEOUT": "2"}
+MENDED = Path(__file__).with_name("process_for_tests.py")
+
+
+class Commands:
+    """`main.py dlq …` of a scene's consumer, with a process() that does not fail any more."""
+
+    def __init__(self, scene: Scene, directory: Path, **environment: str) -> None:
+        self._program = copy_of_the_program(directory / "mended", MENDED)
+        self._environment = {**scene.job.whole_environment(), "PROCESS_ODD": "", **environment}
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "main.py", "dlq", *arguments]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=self._program, env=self._environment, stdout=pipe, stderr=pipe, text=True)
+
+    def run(self, *arguments: str) -> str:
+        process = self.start(*arguments)
+        out, log = process.communicate(timeout=120)
+        assert process.returncode == 0, log
+        return out
+
+
+def fed(scene: Scene, ids: list[str]) -> None:
+    """These ids fail, and lie in the topic of dead letters."""
+    scene.feed(ids)
+    worker = scene.job.start()
+    eventually(lambda: scene.job.lag() == 0, "all committed")
+    assert worker.stop() == 0
+
+
+def results(scene: Scene) -> Counter[str]:
+    scene.outputs.read_to_the_end()
+    return Counter(scene.oracle.results)
+
+
+def test_replayed_by_reason_by_id_and_all_each_is_replayed_once(
+    kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    scene = scenes(kafka, slow_process=True, environment=ODD)
+    a, b = scene.job.topics_input
+    scene.feed(["alone-1", "late-1"], a)
+    scene.feed_raw(a, b"no json")
+    fed(scene, [*(f"fail-{number}" for number in range(20)), "wrong-1", "whole-1"])
+    commands = Commands(scene, tmp_path)
+    listed = commands.run("list")
+    assert re.search(r"^ +20  process_failed  ZeroDivisionError$", listed, re.MULTILINE)
+    assert re.search(r"^ +24  in all$", listed, re.MULTILINE)
+    assert "alone-1" in commands.run("show", "alone-1")
+    assert commands.run("replay", "--id", "fail-3", "--dry-run").split()[:1] == ["1"]
+    assert results(scene) == Counter(["whole-1"])
+
+    commands.run("replay", "--id", "fail-3")
+    assert results(scene) == Counter(["whole-1", "fail-3"])
+    commands.run("replay", "--reason", "process_failed")
+    failed = [f"fail-{number}" for number in range(20)]
+    assert results(scene) == Counter(["whole-1", *failed])
+
+    scene.feed(["late-1"], b)
+    worker = scene.job.start()
+    eventually(lambda: "3  incomplete" in commands.run("list"), "the late mate given up")
+    assert worker.stop() == 0
+    for _ in range(2):
+        out = commands.run("replay", "--all")
+        assert results(scene) == Counter(["whole-1", "wrong-1", "late-1", *failed])
+    assert "0  replayed" in out
+    assert "1  stay: still incomplete" in out
+    assert "2  in all" in commands.run("list")
+    assert "26  in all" not in commands.run("list", "--reason", "incomplete", "--replayed")
+    scene.judge(once=True, given_up=["alone-1"])
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_replay_that_is_killed_twice_and_run_twice_at_once_loses_and_doubles_nothing(
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path, delivery: str
+) -> None:
+    scene = scenes(real_kafka, slow_process=True, environment={**ODD, "DELIVERY": delivery})
+    ids = [f"fail-{number}" for number in range(3_000)]
+    fed(scene, ids)
+    commands = Commands(scene, tmp_path, PROCESS_SECONDS="0.0005")
+    for kills in range(2):
+        process = commands.start("replay", "--all")
+        scene.wait_for(500 * (kills + 1))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    both = [commands.start("replay", "--all") for _ in range(2)]
+    for process in both:
+        _, log = process.communicate(timeout=120)
+        assert process.returncode == 0, log
+    commands.run("replay", "--all")
+    found = results(scene)
+    assert set(found) == set(ids)
+    if delivery == "exactly_once":
+        assert found == Counter(ids)
+    assert "0  in all" in commands.run("list")
+
+
+def test_a_replay_that_is_stopped_goes_on_the_next_time_and_doubles_nothing(
+    kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    scene = scenes(kafka, slow_process=True, environment=ODD)
+    ids = [f"fail-{number}" for number in range(2_000)]
+    fed(scene, ids)
+    process = Commands(scene, tmp_path / "slow", PROCESS_SECONDS="0.002").start("replay", "--all")
+    scene.wait_for(300)
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert time.monotonic() - began < 10
+    assert 300 <= results(scene).total() < 2_000
+    Commands(scene, tmp_path / "again").run("replay", "--all")
+    assert results(scene) == Counter(ids)
+
+
+def test_what_fails_again_stays(kafka: KafkaBroker, scenes: Scenes, tmp_path: Path) -> None:
+    scene = scenes(kafka, slow_process=True, environment=ODD)
+    fed(scene, ["fail-1", "huge-1"])
+    commands = Commands(scene, tmp_path, PROCESS_ODD="1")
+    out = commands.run("replay", "--all")
+    assert "1  stay: failed again: ZeroDivisionError" in out
+    assert "1  stay: the result is too large" in out
+    assert "2  in all" in commands.run("list")
+    assert results(scene).total() == 0

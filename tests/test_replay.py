@@ -1,0 +1,90 @@
+"""Joining of dead letters, and what a rehearsal tells."""
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from tests.builders import partition_offsets
+from utils.dead_letters import Contents, Part
+from utils.dlq import Choice, Found
+from utils.messages import join
+from utils.replay import INCOMPLETE, CannotReplay, Joining, Tally, letters_of, rehearse
+
+LETTERS = partition_offsets(topic="orders-dlq")
+
+
+def part(topic: str, id: str = "1", version: int = 0) -> Part:
+    return Part(topic, 0, 5, b'{"id":"%s","content":{"%s":%d}}' % (id.encode(), topic.encode(), version), [("h", b"1")])
+
+
+def letter(*parts: Part, reason: str = "incomplete", id: str = "1") -> Contents:
+    return Contents(id, reason, parts, {"reason": reason, "source": ""})
+
+
+def joining(*topics: str) -> Joining:
+    return Joining(topics or ("a", "b"))
+
+
+def test_a_whole_letter_is_a_group_at_once_and_stands_for_the_letter() -> None:
+    group = joining().add(letter(part("b"), part("a")), LETTERS, 7)
+    assert group
+    assert join(group.fragments)["content"] == {"a": 0, "b": 0}
+    assert {(each.offsets, each.offset) for each in group.fragments} == {(LETTERS, 7)}
+    assert letters_of(group) == 1
+    assert group.fragments[0].headers == [("h", b"1")]
+
+
+def test_late_mates_meet() -> None:
+    meeting = joining("a", "b", "c")
+    assert meeting.add(letter(part("a"), part("b")), LETTERS, 1) is None
+    assert meeting.add(letter(part("c", "2"), id="2"), LETTERS, 2) is None
+    assert meeting.waiting == 2
+    group = meeting.add(letter(part("c")), LETTERS, 3)
+    assert group
+    assert sorted(each.offset for each in group.fragments) == [1, 1, 3]
+    assert letters_of(group) == 2
+    assert meeting.waiting == 1
+
+
+def test_of_two_letters_of_a_topic_the_later_one_is_joined_and_the_earlier_one_stays() -> None:
+    meeting = joining()
+    meeting.add(letter(part("a", version=1)), LETTERS, 1)
+    meeting.add(letter(part("a", version=2)), LETTERS, 2)
+    group = meeting.add(letter(part("b")), LETTERS, 3)
+    assert group
+    assert join(group.fragments)["content"] == {"a": 2, "b": 0}
+    assert sorted(each.offset for each in group.fragments) == [2, 3]
+
+
+def test_a_message_that_was_invalid_and_is_valid_now_is_joined_by_its_id() -> None:
+    meeting = joining()
+    meeting.add(letter(part("a", "7"), reason="invalid_message", id="some key"), LETTERS, 1)
+    assert meeting.add(letter(part("b", "7"), id="7"), LETTERS, 2)
+
+
+@pytest.mark.parametrize(
+    ("contents", "why"),
+    [
+        (letter(), "too large"),
+        (letter(part("gone")), "gone is no input topic any more"),
+        (letter(Part("a", 0, 1, b"no json")), "still no valid message"),
+        (letter(Part("a", 0, 1, None)), "still no valid message"),
+        (letter(part("a", "1"), part("b", "2")), "different ids"),
+    ],
+)
+def test_what_makes_no_message_says_why(contents: Contents, why: str) -> None:
+    meeting = joining()
+    with pytest.raises(CannotReplay, match=why):
+        meeting.add(contents, LETTERS, 1)
+    assert meeting.waiting == 0
+
+
+def test_a_rehearsal_counts_what_would_be_replayed_and_what_would_stay() -> None:
+    whole, half, bad = letter(part("a"), part("b")), letter(part("a", "2"), id="2"), letter()
+    other = letter(part("a", "3"), part("b", "3"), reason="process_failed", id="3")
+    standing = [(whole, False), (whole, True), (half, False), (bad, False), (other, False)]
+    found = [Found(each, TopicPartition("dlq", 0, offset), done) for offset, (each, done) in enumerate(standing)]
+    tally = Tally()
+    rehearse(found, Choice(reason="incomplete"), joining(), tally)
+    assert tally.replayed == 1
+    assert tally.stay == {"its messages were too large for it": 1, INCOMPLETE: 1}
+    assert next(iter(tally.lines("would be replayed"))) == "       1  would be replayed"
