@@ -315,7 +315,7 @@ def build_worker(
         commit_interval=settings.commit_interval,
         shutdown_timeout=settings.shutdown_timeout,
         consumer=consumer,
-        intake=Intake(consumer, counters),
+        intake=Intake(consumer, counters, health=health),
         delivery=delivery,
         failures=failures,
         executor=executor,

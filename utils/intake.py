@@ -9,11 +9,13 @@ from typing import NamedTuple, Protocol, cast
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from utils.aggregator import NEVER, Enough
+from utils.keys import KeyWatch
 from utils.locator import LATEST, checked
 from utils.logger import logger
 from utils.messages import Headers
 from utils.metrics import Counters
 from utils.offsets import PartitionOffsets
+from utils.status import Health
 
 BATCH = 1000  # records that one read takes at most; larger ones leave the processor's caches (measured)
 FOREVER = float("inf")
@@ -22,7 +24,7 @@ PAUSE_AFTER = 1.0  # seconds without room for more records before the partitions
 
 
 class Record(Protocol):
-    """What the loop reads of the client's Message; in a record that is no error nothing but `value` may be None."""
+    """What the loop reads of the client's Message; in a record that is no error only `key` and `value` may be None."""
 
     def topic(self) -> str: ...
     def partition(self) -> int: ...
@@ -63,7 +65,13 @@ class Intake:
     Without room for long, the partitions are paused, so that polling, and with it the membership, goes on.
     """
 
-    def __init__(self, consumer: Consumer, counters: Counters, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        counters: Counters,
+        clock: Callable[[], float] = time.monotonic,
+        health: Health | None = None,
+    ) -> None:
         self._consumer = consumer
         self._counters = counters
         self._clock = clock
@@ -71,6 +79,7 @@ class Intake:
         self._ends: dict[tuple[str, int], tuple[float, int]] = {}  # when asked for, and the answer not yet read up to
         self._through: dict[tuple[str, int], float] = {}
         self.ahead: set[tuple[str, int]] = set()  # paused because their siblings must catch up
+        self._keys = KeyWatch(counters, health or Health(), clock)
         self._rebalances = 0
         self._full_since: float | None = None
         self._paused = False
@@ -107,6 +116,7 @@ class Intake:
     def unfinished(self, records: list[Record]) -> list[Run]:
         """The records that no earlier commit says are done, by runs of one partition. Nothing is decoded."""
         self._counters.read += len(records)
+        self._keys.look(records, self.owned)
         runs: list[Run] = []
         begin = 0
         for at, same in groupby([(record.topic(), record.partition()) for record in records]):
@@ -172,11 +182,11 @@ class Intake:
         return enough if self.are_siblings_together() else _of_all_partitions(enough)
 
     def are_siblings_together(self) -> bool:
-        """Whether fragments of an id have the same partition number in all topics."""
+        """Whether it is known that fragments of an id have the same partition number in all topics."""
         numbers: dict[str, set[int]] = {}
         for topic, number in self.owned:
             numbers.setdefault(topic, set()).add(number)
-        return len({frozenset(each) for each in numbers.values()}) <= 1
+        return len({frozenset(each) for each in numbers.values()}) <= 1 and self._keys.are_alike(numbers)
 
     def all_read_through(self, now: float) -> float:
         """`read_through` of all partitions together, but for those that are paused because they are ahead."""

@@ -18,6 +18,7 @@ Properties = Mapping[str, Any]
 
 QUIET = 10.0  # seconds until the same kind of trouble with a broker is logged again
 _said: dict[str, float] = {}
+METADATA_REFRESH_MS = 10_000  # until added partitions are noticed: before MESSAGE_TIMEOUT gives up mates that are there
 SESSION_TIMEOUT_MS = 10_000  # after this time the partitions of a dead worker go to others
 TRANSACTION_TIMEOUT_MS = 2_000  # and its open transaction, which hides what comes behind it, is aborted
 
@@ -104,6 +105,7 @@ def consumer(properties: Properties, settings: Settings, on_commit: Callable[...
         {
             "session.timeout.ms": SESSION_TIMEOUT_MS,
             "heartbeat.interval.ms": 2_000,
+            "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,
             "queued.min.messages": 1_000_000,
             "queued.max.messages.kbytes": 65_536,
             "max.partition.fetch.bytes": 4_194_304,

@@ -86,6 +86,7 @@ class Locator:
                     start = self._recent(consumer, topic, number, latest[topic, number])
             offsets = PartitionOffsets(topic, number, topics[topic].id, start, loaded, tags)
             located.append(self._within(offsets, earliest[topic, number], latest[topic, number]))
+            located[-1].topic_partitions = topics[topic].partitions
         return located
 
     def _recent(self, consumer: Consumer, topic: str, number: int, end: int) -> int:

@@ -52,6 +52,7 @@ class Counters:
     invalid: int = 0
     superseded: int = 0
     shed: int = 0  # for want of memory: read again later
+    mismatches: int = 0  # input topics found to have other keys than their siblings
     gone: int = 0  # waiting according to the commit, but no longer in the log
     skipped_by_retention: int = 0
     completed: int = 0  # groups

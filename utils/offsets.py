@@ -58,6 +58,7 @@ class PartitionOffsets:
         "shed_since",
         "topic",
         "topic_id",
+        "topic_partitions",
     )
 
     def __init__(
@@ -72,6 +73,7 @@ class PartitionOffsets:
         self.topic = topic
         self.partition = partition
         self.topic_id = topic_id
+        self.topic_partitions = 0  # how many partitions the topic has; 0: not known
         self.joined_with = joined_with
         self.base = self.position = start
         self._loaded = loaded

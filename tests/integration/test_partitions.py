@@ -1,0 +1,126 @@
+"""Producers that hash differently, and partitions that are added while workers run, on real Kafka."""
+
+from collections.abc import Sequence
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
+
+from tests.integration.conftest import Scene, Scenes
+from tests.integration.workers import Worker, eventually, feed
+from tests.services.kafka import KafkaBroker
+
+NO_FIT = "keys do not fit those of the other topics"
+GIVEN_UP = {"MESSAGE_TIMEOUT": "3"}
+
+
+def ids(number: int, prefix: str = "") -> list[str]:
+    return [f"{prefix}{each}" for each in range(number)]
+
+
+def feed_hashed(scene: Scene, ids: Sequence[str], topic: str, partitioner: str) -> None:
+    settings = {"bootstrap.servers": scene.broker.bootstrap, "partitioner": partitioner, "log_level": 0}
+    feed(scene.broker, scene.oracle, ids, [topic], producer=Producer(settings))
+
+
+def add_partitions(broker: KafkaBroker, topics: Sequence[str], number: int) -> None:
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
+    for future in admin.create_partitions([NewPartitions(topic, number) for topic in topics]).values():
+        future.result(30)
+
+
+def partitions_of(worker: Worker) -> list[str]:
+    """What its last assignment was."""
+    said = worker.said("partitions assigned")
+    return list(said[-1]["partitions"]) if said else []
+
+
+def test_a_topic_of_librdkafka_beside_one_of_java_is_named_and_joined_by_a_worker_that_owns_all(
+    real_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    scene = scenes(real_kafka, environment=GIVEN_UP)
+    java, other = scene.job.topics_input
+    worker = scene.job.start().is_assigned()
+    feed_hashed(scene, ids(5_000), java, "murmur2_random")
+    feed_hashed(scene, ids(5_000), other, "consistent_random")
+    scene.wait_for_all(worker)
+    line = worker.says(NO_FIT, seconds=30)
+    assert (line["topic"], line["level"].upper()) == (other, "ERROR")
+    assert "CRC32" in line["mismatch"]
+    feed_hashed(scene, ids(1_000, "later-"), other, "consistent_random")
+    feed_hashed(scene, ids(1_000, "later-"), java, "murmur2_random")
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    assert len(worker.said(NO_FIT)) == 1
+    assert worker.said("stopped")[0]["evicted"] == 0
+    scene.judge(once=True)
+
+
+def test_two_workers_name_it_too(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(real_kafka, environment={"MESSAGE_TIMEOUT": "3600"})
+    java, other = scene.job.topics_input
+    workers = [scene.job.start(), scene.job.start()]
+    eventually(lambda: all(len(partitions_of(worker)) == 4 for worker in workers), "both have their part")
+    feed_hashed(scene, ids(2_000), java, "murmur2_random")
+    feed_hashed(scene, ids(2_000), other, "consistent_random")
+    for worker in workers:
+        assert worker.says(NO_FIT, seconds=30)["topic"] == other
+
+
+def test_topics_that_are_hashed_alike_are_no_news(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(real_kafka)
+    worker = scene.job.start().is_assigned()
+    for topic in scene.job.topics_input:
+        feed_hashed(scene, ids(5_000), topic, "consistent_random")
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    assert worker.said(NO_FIT) == []
+    scene.judge(once=True)
+
+
+def test_partitions_that_are_added_at_run_time_are_read_from_their_beginning_by_all_workers(
+    real_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    scene = scenes(real_kafka, partitions=2, environment={"MESSAGE_TIMEOUT": "3600"})
+    workers = [scene.job.start(), scene.job.start()]
+    eventually(lambda: all(len(partitions_of(worker)) == 2 for worker in workers), "both have their part")
+    scene.feed(ids(100, "before-"))
+    scene.wait_for_all(*workers)
+    add_partitions(real_kafka, scene.job.topics_input, 4)
+    for partition in range(4):  # at once: long before the workers know of them
+        feed(real_kafka, scene.oracle, ids(50, f"{partition}-"), partition=partition)
+    scene.wait_for_all(*workers)
+    eventually(lambda: all(len(partitions_of(worker)) == 4 for worker in workers), "both have their part again")
+    for worker in workers:
+        assert worker.stop() == 0
+    scene.judge(once=True)
+    assert scene.job.lag() == 0
+
+
+def test_one_worker_goes_on_when_only_one_topic_gets_more_partitions(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(real_kafka, partitions=2, environment={"MESSAGE_TIMEOUT": "3600"})
+    worker = scene.job.start().is_assigned()
+    add_partitions(real_kafka, scene.job.topics_input[:1], 4)
+    scene.feed(ids(500))
+    feed(real_kafka, scene.oracle, ids(50, "added-"), scene.job.topics_input[:1], partition=3)
+    feed(real_kafka, scene.oracle, ids(50, "added-"), scene.job.topics_input[1:], partition=0)
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    scene.judge(once=True)
+
+
+def test_two_workers_whose_topics_get_unequal_say_so_and_one_ends(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(real_kafka, partitions=2, environment={"MESSAGE_TIMEOUT": "3600"})
+    workers = [scene.job.start(), scene.job.start()]
+    eventually(lambda: all(len(partitions_of(worker)) == 2 for worker in workers), "both have their part")
+    grown, other = scene.job.topics_input
+    add_partitions(real_kafka, [grown], 4)
+
+    def ended() -> list[Worker]:
+        return [worker for worker in workers if worker.process.poll() is not None]
+
+    for worker in eventually(ended, "a worker has ended"):
+        assert worker.ends() == 78
+        [line] = worker.said("unequal partition counts")
+        assert f"{grown} has 4" in line["message"]
+        assert f"{other} has 2" in line["message"]
