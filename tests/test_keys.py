@@ -53,9 +53,10 @@ class FakeConsumer:
 
 
 class Bench:
-    """An intake that owns all partitions of two topics, and a clock that only the test moves."""
+    """An intake that owns all partitions of two topics, or others, and a clock that only the test moves."""
 
-    def __init__(self) -> None:
+    def __init__(self, topics: str = "ab") -> None:
+        self.topics = topics
         self.now = 0.0
         self.counters = Counters()
         self.health = Health()
@@ -64,7 +65,7 @@ class Bench:
         self.assign()
 
     def assign(self) -> None:
-        owned = [partition_offsets(0, None, topic, number) for topic in "ab" for number in range(PARTITIONS)]
+        owned = [partition_offsets(0, None, topic, number) for topic in self.topics for number in range(PARTITIONS)]
         for each in owned:
             each.topic_partitions = PARTITIONS
         self.intake.rebalanced(owned)
@@ -113,6 +114,13 @@ def test_topics_that_fit_are_no_news(caplog: pytest.LogCaptureFixture) -> None:
     assert errors(caplog) == []
     assert bench.health.mismatches == {}
     assert bench.counters.mismatches == 0
+
+
+def test_with_one_topic_there_is_nothing_to_join_and_any_key_will_do(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench("a")
+    bench.bring_enough(a=lambda _key, _partitions: 0)
+    assert bench.keys_read == []
+    assert errors(caplog) == []
 
 
 def test_the_cure_is_told_too(caplog: pytest.LogCaptureFixture) -> None:

@@ -74,7 +74,7 @@ def test_the_client_chooses_the_same_partitions(
 
 def test_the_worker_sends_its_results_where_java_would(embedded_kafka: KafkaBroker, topics: Topics) -> None:
     [topic] = topics(embedded_kafka, "out", partitions=7)
-    producer = kafka.producer({"bootstrap.servers": embedded_kafka.bootstrap, "delivery.report.only.error": False})
+    producer = kafka.producer({"bootstrap.servers": embedded_kafka.bootstrap}, lambda _error, _message: None)
     expected = {key: murmur2(key, 7) for key in KEYS}
     for key in KEYS:
         producer.produce(topic, key, key)
@@ -182,7 +182,7 @@ def test_nothing_is_said_before_there_is_enough_evidence() -> None:
     assert not keys.is_judged("b")
     look_at(keys, "b", crc32, range(WINDOW - 1, WINDOW))
     assert keys.judge()
-    assert keys.is_judged("a") and keys.is_judged("b")
+    assert keys.is_judged("b")
 
 
 def test_one_id_again_and_again_is_no_evidence() -> None:

@@ -47,7 +47,10 @@ class KeyWatch:
         now = self._clock()
         if now < self._next or not records:
             return
-        unknown = {topic for topic, _ in owned if not self._keys.is_judged(topic)}
+        topics = {topic for topic, _ in owned}
+        if len(topics) < 2:
+            return
+        unknown = {topic for topic in topics if not self._keys.is_judged(topic)}
         early = bool(unknown) and self._looked_at < FIRST
         sample = records[:: len(records) // (EARLY if early else SAMPLE) + 1]
         if early:
