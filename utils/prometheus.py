@@ -40,6 +40,7 @@ COUNTERS = (
     Exported("messages_skipped_by_retention", "Messages deleted before they were read", "skipped_by_retention"),
     Exported("maps_stored", "Maps of waiting messages too long for a commit, written to their topic", "stored_maps"),
     Exported("maps_missing", "Stored maps that were not there any more", "missing_maps"),
+    Exported("key_mismatches", "Input topics found to have other keys than their siblings", "mismatches"),
     Exported("groups_completed", "Ids whose message was there on every input topic", "completed"),
     Exported("groups_filtered", "Ids for which process() returned None", "filtered"),
     Exported("groups_failed", "Ids for which process() failed", "failed"),
