@@ -66,8 +66,9 @@ class KeyWatch:
         return self._keys.are_alike(topics)
 
     def _take(self, sample: Sequence[Record], owned: Mapping[tuple[str, int], PartitionOffsets]) -> None:
-        for record, id in zip(sample, read_ids([each.value() for each in sample]), strict=True):
-            if isinstance(id, str):
+        ids, _ = read_ids([each.value() for each in sample])
+        for record, id in zip(sample, ids, strict=True):
+            if id:
                 at = record.topic(), record.partition()
                 self._keys.sample(*at, owned[at].topic_partitions, record.key(), id)
 
