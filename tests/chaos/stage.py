@@ -292,6 +292,7 @@ class Stage:
             self.wait_until(self.all_out, "all results")
             if lag:
                 self.wait_until(lambda: self.job.lag() == 0, "everything committed")
+            self.until_assigned(self.workers)  # SIGTERM before that would not be a stop in order yet
         except TookTooLong as error:
             self.ended.append(str(error))
         for worker in self.workers:

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.chaos
 @pytest.mark.parametrize(
     ("name", "delivery", "times"),
     [
-        ("kills and freezes at random", "exactly_once", 6),
-        ("kills and freezes at random", "at_least_once", 6),
+        ("kills and freezes at random", "exactly_once", 5),
+        ("kills and freezes at random", "at_least_once", 3),
         ("SIGKILL after the offsets are sent", "exactly_once", 1),
         ("SIGKILL within a commit", "at_least_once", 1),
         ("metadata overwritten with junk", "exactly_once", 1),
