@@ -581,7 +581,13 @@ def _new_without_a_commit(self: History, topic: str) -> bool:
 
 
 FIXED: dict[str, dict[str, Any]] = {
-    "who is needed elsewhere is paused": {"tight": True, "unequal": True, "workers": 1},
+    "who is needed elsewhere is paused": {
+        "topics": 2,
+        "partitions": 1,
+        "workers": 1,
+        "tight": True,
+        "unequal": True,
+    },
     "the key in use is written over": {"overflows": True},
     "the key of a commit that failed is written over": {"overflows": True},
     "all workers write under the same keys": {"overflows": True},

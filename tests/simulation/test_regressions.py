@@ -169,6 +169,17 @@ REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
             ("again", 0, 0),
         ],
     ),
+    "a dead letter may be of a topic that was made again since": (
+        Setup(odd=True),
+        [
+            ("feed all", 0, 5),
+            ("calls", 0, 2),
+            ("step", 0, 0),
+            ("step", 0, 0),
+            ("recreate", 0, 0),
+            ("feed", 0, 0),
+        ],
+    ),
     "a topic without a commit is not new where no map can be read": (
         Setup(evictions=True),
         [
