@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +40,9 @@ from config import Settings
 from models import Row, engine, init_db, save
 from tests.integration.oracle import Commit, Oracle, Partition, fragment_value
 from tests.services.kafka import KafkaBroker
+from utils.map_store import MapStore
+from utils.metrics import Counters
+from utils.references import Reference
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60.0  # how long a test waits for something before it fails
@@ -202,7 +206,7 @@ class Job(AbstractContextManager["Job"]):
         return Consumer({**settings, "enable.auto.commit": False, "log_level": 0})
 
     def commits(self) -> dict[Partition, Commit]:
-        """What the group has committed, with the maps read."""
+        """What the group has committed, with the maps read: in the commits, and in the topic of maps."""
         topic_ids = identities(self.broker, self.topics_input)
         consumer = self._bare_consumer()
         try:
@@ -210,11 +214,27 @@ class Job(AbstractContextManager["Job"]):
             answers = consumer.committed(asked, timeout=SECONDS)
         finally:
             consumer.close()
+        committed = {(each.topic, each.partition): each for each in answers if each.offset >= 0}
+        stored = self.maps(committed)
         return {
-            (each.topic, each.partition): Commit.read(each.offset, each.metadata, topic_ids[each.topic])
-            for each in answers
-            if each.offset >= 0
+            at: Commit.read(each.offset, stored.get(at, each.metadata), topic_ids[each.topic])
+            for at, each in committed.items()
         }
+
+    @property
+    def map_topic(self) -> str:
+        return f"{self.name}-offsets"
+
+    def maps(self, committed: Mapping[Partition, TopicPartition]) -> dict[Partition, str]:
+        """The stored maps to which these refer, all of which must be there."""
+        reader = partial(
+            self._bare_consumer, **{"auto.offset.reset": "earliest", "isolation.level": "read_uncommitted"}
+        )
+        store = MapStore(self.map_topic, True, reader, lambda: "nobody", Counters())
+        found = store.load({at: each.metadata for at, each in committed.items()})
+        lacking = [at for at, each in committed.items() if at not in found and Reference.parse(each.metadata)]
+        assert not lacking, f"no stored map for {lacking}"
+        return found
 
     def overwrite_commits(self, changed: Mapping[Partition, tuple[int, str]]) -> None:
         """Commit as another tool would. The group must be empty."""
