@@ -10,7 +10,7 @@ from config import ConfigError, Settings
 from framework import Worker
 from main import supervise
 from models import Row
-from utils.kafka import client_properties, is_replaced, producer
+from utils.kafka import client_properties, is_replaced, named_properties, producer
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.outbox import DeliveryFailed
@@ -70,3 +70,11 @@ def test_the_log_tells_what_clients_warn_of_but_not_that_a_property_belongs_to_t
     client.flush(0)  # the client hands its own lines over here
     warnings = [record.getMessage() for record in caplog.records if "CONFWARN" in record.getMessage()]
     assert warnings == ["CONFWARN: something else"]
+
+
+@pytest.mark.parametrize("name", ["session.timeout.ms", "transaction.timeout.ms"])
+def test_a_time_out_that_is_no_number_is_refused_by_its_name(name: str) -> None:
+    settings = Settings(kafka={name: "soon"}, sources={name: "environment"})
+    properties = client_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
+    with pytest.raises(ConfigError, match=f"KAFKA_{name.replace('.', '_').upper()}"), named_properties(settings):
+        producer(properties, lambda *_: None, "orders-1")

@@ -152,10 +152,10 @@ def producer(
     """
     transactional: dict[str, Any] = {}
     if transactional_id:
-        session = int(properties.get("session.timeout.ms", SESSION_TIMEOUT_MS))
-        timeout = int(properties.get("transaction.timeout.ms", min(session, TRANSACTION_TIMEOUT_MS)))
+        session = _number(properties.get("session.timeout.ms"), SESSION_TIMEOUT_MS)
+        timeout = properties.get("transaction.timeout.ms", min(session, TRANSACTION_TIMEOUT_MS))
         transactional = {"transactional.id": transactional_id, "transaction.timeout.ms": timeout}
-        transactional["message.timeout.ms"] = timeout
+        transactional["message.timeout.ms"] = _number(timeout, TRANSACTION_TIMEOUT_MS)
     return Producer(
         {
             "linger.ms": 5,
@@ -171,6 +171,11 @@ def producer(
             **transactional,
         }
     )
+
+
+def _number(value: object, default: int) -> int:
+    """What is no number the client refuses, and names, when it is given it."""
+    return int(str(value)) if str(value).isdecimal() else default
 
 
 # ---------------------------------------------------------------- What may be wrong with a broker.

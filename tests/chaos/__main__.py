@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=RATE, help="ids a second; each is two messages")
     parser.add_argument("--messages", type=int, default=0, help="feed as many, and play the fault until they are fed")
     parser.add_argument("--pause", type=float, default=3, help="seconds between random faults, on an average")
+    parser.add_argument("--session", type=float, default=3, help="seconds that a killed worker is missed")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
     parser.add_argument("--keep", type=Path, help="a directory for the workers' logs; default: they are not kept")
     options = parser.parse_args()
@@ -49,7 +50,7 @@ def main() -> int:
                 print(f"{fault.name:38} left out: this broker is not ours to stop")
                 continue
             chance = random.Random(f"{options.seed} {fault.name}")
-            pace = {"rate": options.rate, "pause": options.pause}
+            pace = {"rate": options.rate, "pause": options.pause, "session": options.session}
             feed = {"most_messages": options.messages} if options.messages else {}
             line = play(
                 fault, broker, mode, directory, chance, seconds, options.most, options.messages > 0, **pace, **feed
