@@ -71,9 +71,11 @@ class Aggregator:
                 continue
             for other in group.fragments:
                 if other.topic == fragment.topic:
-                    superseded.append(other)
                     group.fragments = tuple([each for each in group.fragments if each is not other])
                     size -= len(other.value) + FRAGMENT_OVERHEAD
+                    if fragment.offset < other.offset and fragment.offsets is other.offsets:  # was shed, read again
+                        fragment, other, size = other, fragment, 0
+                    superseded.append(other)
             if arrival < group.arrival:
                 group.arrival, self._in_order = arrival, False
             group.fragments += (fragment,)

@@ -180,6 +180,24 @@ REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
             ("feed", 0, 0),
         ],
     ),
+    "what was shed and is read again does not supersede what is newer": (
+        Setup(topics=3, tight=True),
+        [
+            ("burst", 0, 2),
+            ("feed", 0, 0),
+            ("feed all", 0, 0),
+            ("calls", 0, 210),
+            ("feed all", 0, 0),
+            ("feed", 0, 0),
+            ("feed", 0, 0),
+            ("burst", 2, 75),
+            ("feed", 0, 0),
+            ("feed all", 0, 0),
+            ("feed all", 0, 0),
+            ("mates", 1, 1),
+            ("duplicate", 2, 213),
+        ],
+    ),
     "a topic without a commit is not new where no map can be read": (
         Setup(evictions=True),
         [
