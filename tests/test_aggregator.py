@@ -138,6 +138,19 @@ def test_nothing_waits_in_an_empty_aggregator() -> None:
     assert add(aggregator, "1", fragment(1), 0.0) == (None, None)
 
 
+def test_an_older_record_that_is_read_again_is_superseded_by_the_newer_one_that_waits() -> None:
+    aggregator, newer = Aggregator(2), fragment(0, b"newer", offset=7)
+    older = Fragment(0, newer.offsets, 3, b"older, and longer")
+    aggregator.add(("1",), (newer,), (5.0,))
+    before = aggregator.bytes
+    assert aggregator.add(("1",), (older,), (4.0,)) == ([], [older])
+    assert aggregator.bytes == before
+    [group], _ = aggregator.add(("1",), (fragment(1),), (6.0,))
+    assert newer in group.fragments
+    assert older not in group.fragments
+    assert (group.arrival, aggregator.bytes) == (4.0, 0)
+
+
 def test_bytes_are_the_values_and_an_overhead_for_each_fragment() -> None:
     aggregator = Aggregator(3)
     add(aggregator, "1", fragment(0, b"x" * 100), 0.0)

@@ -16,6 +16,7 @@ from tests.simulation.broker import MAPS, MAX_POLL, Broker, Committed, Entry, Me
 from utils.messages import Headers
 
 ANSWER_LATER = 3  # polls that the answer to a commit takes at most
+ACKNOWLEDGED = 1.0  # seconds until a record is acknowledged, unless a fault is planted
 BACKGROUND = 0.5  # seconds between two tries of what a client repeats by itself
 
 _METADATA = b"CGMDv2:"
@@ -507,8 +508,9 @@ class FakeProducer:
         self._send(len(self._queue))
         if self._unanswered and self._host.choose(3) == 2:
             self._host.note("acknowledged later")
-            self._host.wait(timeout)
-            return
+            self._host.wait(min(timeout, ACKNOWLEDGED))
+            if timeout < ACKNOWLEDGED:
+                return
         self._unanswered = []
 
     def _background(self) -> None:

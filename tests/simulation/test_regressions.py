@@ -198,6 +198,19 @@ REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
             ("duplicate", 2, 213),
         ],
     ),
+    "a revoke waits for stored maps that are acknowledged a little later": (
+        Setup(topics=3, workers=2, quirks=True, small_queue=True, overflows=True),
+        [
+            ("calls", 0, 0),
+            ("invalid", 0, 0),
+            ("calls", 0, 1),
+            ("step", 0, 0),
+            ("step", 0, 0),
+            ("calls", 1, 2),
+            ("step", 1, 0),
+            ("step", 0, 1),
+        ],
+    ),
     "a topic without a commit is not new where no map can be read": (
         Setup(evictions=True),
         [
