@@ -31,7 +31,7 @@ from utils.intake import Intake
 from utils.locator import locator
 from utils.logger import configure, logger
 from utils.map_store import MapStore
-from utils.metrics import Counters
+from utils.metrics import Counters, Histogram
 from utils.outbox import Outbox, RecordRefused, Refusals
 from utils.replay import Joining, Replay, Tally, progress_bar, rehearse
 from utils.status import Health, serve
@@ -212,7 +212,7 @@ def work(
     watch = watch or Watch(settings)
     watch.sees(settings, row.topics_input, row.topics_output)
     counters, health = watch.counters, watch.health
-    runner = _runner(row.consumer_name, settings)
+    runner = _runner(row.consumer_name, settings, counters.process_time)
     try:
         _interruptibly(runner.open, stopping)
     except Stopped:
@@ -240,16 +240,17 @@ def work(
     return 1 if executor.is_stuck else 0
 
 
-def _runner(consumer_name: str, settings: Settings) -> Runner:
+def _runner(consumer_name: str, settings: Settings, times: Histogram) -> Runner:
     """How to call process(), setup() and teardown() of worker.py. ConfigError where they do not fit together."""
     process, hooks = worker.process, Hooks(*(getattr(worker, name, nothing) for name in Hooks._fields))
     if inspect.iscoroutinefunction(process):
-        return Coroutines(process, consumer_name, settings.concurrency, settings.process_timeout or None, hooks)
+        timeout = settings.process_timeout or None
+        return Coroutines(process, consumer_name, settings.concurrency, timeout, hooks, times=times)
     if any(map(inspect.iscoroutinefunction, hooks)):
         raise ConfigError(["worker.py: where setup() or teardown() is `async def`, process() must be so too"])
     if settings.concurrency > 1:
-        return ThreadPool(process, consumer_name, settings.concurrency, hooks)
-    return SingleThread(process, consumer_name, hooks)
+        return ThreadPool(process, consumer_name, settings.concurrency, hooks, times=times)
+    return SingleThread(process, consumer_name, hooks, times=times)
 
 
 def _close(runner: Runner, timeout: float) -> None:

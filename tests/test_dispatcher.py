@@ -8,7 +8,7 @@ import pytest
 from tests.builders import group
 from utils.aggregator import Group
 from utils.dispatcher import Dispatcher
-from utils.executor import Outcome, Overdue
+from utils.executor import Call, Outcome, Overdue
 
 
 class FakeRunner:
@@ -40,6 +40,9 @@ class FakeRunner:
 
     def overdue(self, limit: float) -> Overdue:
         return Overdue([self.running[id] for id in self.hanging], self.too_many)
+
+    def calls(self) -> list[Call]:
+        return []
 
     def close(self, timeout: float) -> None: ...
 

@@ -17,7 +17,7 @@ from tests.builders import TOPIC_ID, group, partition_offsets
 from utils.aggregator import Group
 from utils.dead_letters import Letter
 from utils.delivery import Backlog
-from utils.executor import Outcome, attempt
+from utils.executor import Call, Outcome, attempt
 from utils.failures import Failures
 from utils.intake import Intake
 from utils.messages import Message
@@ -258,6 +258,9 @@ class FakeExecutor:
 
     def drop(self) -> None:
         self._waiting, self.in_flight = [], 0
+
+    def calls(self) -> list[Call]:
+        return [Call(group.id, 1.0) for group in self._waiting[:1]]
 
     def close(self) -> None:
         self.drop()

@@ -14,14 +14,13 @@ def test_a_histogram_counts_by_upper_bound_and_cumulates() -> None:
     assert total == 70.0035
 
 
-def test_a_batch_needs_a_time_of_its_own_only_for_what_was_slow() -> None:
+def test_of_many_together_one_at_most_was_slow() -> None:
     histogram = Histogram()
-    histogram.add_batch(100, 0.3, slow=[0.2])
+    histogram.add(0.2, 100)
     counts, total = histogram.read()
-    assert counts[0] == 99
-    assert counts[BOUNDS.index(0.1)] == 99
+    assert counts[0] == counts[BOUNDS.index(0.1)] == 99
     assert counts[BOUNDS.index(0.25)] == counts[-1] == 100
-    assert total == 0.3
+    assert total == 0.2
 
 
 def test_reading_a_histogram_twice_changes_nothing() -> None:

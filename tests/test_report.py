@@ -10,7 +10,19 @@ from utils.report import Verdict, duration, lagging, verdict
 from utils.view import PartitionView, Snapshot
 
 A = PartitionView("a", 0, position=10, end=10, lag=0, unfinished=0, map_characters=60, paused=False)
-IDLE = Snapshot(0, 0, 0.0, 0, 0, max_pending_bytes=1000, message_timeout=60.0, partitions=(A,), oldest=())
+IDLE = Snapshot(
+    waiting=0,
+    waiting_bytes=0,
+    oldest_age=0.0,
+    in_flight=0,
+    oldest_call=0.0,
+    calls=(),
+    uncommitted=0,
+    max_pending_bytes=1000,
+    message_timeout=60.0,
+    partitions=(A,),
+    oldest=(),
+)
 
 
 def judged(snapshot: Snapshot | None = IDLE, rates: tuple[float, float] = (0, 0), **changes: Any) -> Verdict:

@@ -118,6 +118,17 @@ def test_an_id_is_looked_for(watched: Watched) -> None:
     assert watched.json("/waiting.json", id="order-2")["waiting"] is None
 
 
+def test_what_is_in_process_is_shown_with_how_long_it_has_been(watched: Watched) -> None:
+    watched.executor.hold = 1e9
+    watched.feed(A0, "order-1", "order-2")
+    watched.feed(B0, "order-1", "order-2")
+    watched.step()
+    page = watched.page(id="order-1")
+    assert "In process() or on the way: 2 ids" in page
+    assert "has been in <code>process()</code> for 1.0 s" in page
+    assert watched.json("/status.json")["snapshot"]["calls"] == [{"id": "order-1", "id_characters": 7, "seconds": 1}]
+
+
 def test_without_a_worker_the_page_is_there_and_says_so() -> None:
     watch = Watch(Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///x"}))
     page = watch.pages()["/"]({"id": "1"}).body.decode()

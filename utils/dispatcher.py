@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from utils.aggregator import Group
-from utils.executor import Outcome, Runner, took_too_long
+from utils.executor import Call, Outcome, Runner, took_too_long
 from utils.logger import logger
 
 WATCH_EVERY = 1.0  # seconds
@@ -79,6 +79,9 @@ class Dispatcher:
         else:
             self._stale_ids = set(self._behind)
         self.in_flight = 0
+
+    def calls(self) -> list[Call]:
+        return self._runner.calls()
 
     def _start(self, groups: Sequence[Group]) -> None:
         if groups:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
@@ -19,11 +20,13 @@ import msgspec
 from utils.aggregator import Group
 from utils.dead_letters import Letter
 from utils.messages import Message, Result, join, results
+from utils.metrics import BOUNDS, Histogram
 
 Process = Callable[[Message, str], object]
 AsyncProcess = Callable[[Message, str], Awaitable[object]]
 Clock = Callable[[], float]
 
+TOGETHER = 16  # quick calls that are timed together
 _TURN = 1.0  # seconds between two signs of life of the event loop
 _GRACE = 5.0  # seconds in which a coroutine that was cancelled, or another one of a loop that was held up, may end
 
@@ -38,6 +41,13 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     results: list[Result]
     error: BaseException | None = None
     letter: Letter | None = None
+
+
+class Call(NamedTuple):
+    """A call of process() that has not ended."""
+
+    id: str
+    seconds: float  # so far
 
 
 class Executor(Protocol):
@@ -56,6 +66,9 @@ class Executor(Protocol):
 
     def drop(self) -> None:
         """Cancel, and never hand back the outcomes of what has been started."""
+
+    def calls(self) -> list[Call]:
+        """Those that are running, the longest first."""
 
 
 def nothing() -> None:
@@ -97,6 +110,9 @@ class Runner(Protocol):
     def overdue(self, limit: float) -> Overdue:
         """The calls that have lasted for more than `limit` seconds, though they should have been ended by then."""
 
+    def calls(self) -> list[Call]:
+        """Those that are running, the longest first."""
+
     def close(self, timeout: float) -> None:
         """Cancel, let the calls that are running end, then call teardown(): all of it in the background.
 
@@ -113,17 +129,23 @@ class SingleThread:
     one_by_one = True
 
     def __init__(
-        self, process: Process, consumer_name: str, hooks: Hooks = NO_HOOKS, clock: Clock = time.monotonic
+        self,
+        process: Process,
+        consumer_name: str,
+        hooks: Hooks = NO_HOOKS,
+        clock: Clock = time.monotonic,
+        times: Histogram | None = None,
     ) -> None:
         self._process = process
         self._consumer_name = consumer_name
         self._hooks = hooks
         self._clock = clock
+        self._times = times or Histogram()
         self._opened: Future[None] = Future()
         self._closed: Future[None] = Future()
         self._waiting: deque[Group] = deque()
         self._call: Group | None = None  # that is running
-        self._seen: tuple[Group | None, float] = None, 0.0  # and since when: no clock is read for each of many calls
+        self._since = 0.0  # when it began, or one of the quick ones before it
         self._done: deque[Outcome] = deque()
         self._work_is_there: SimpleQueue[bool] = SimpleQueue()
         self._all_done = threading.Event()
@@ -143,10 +165,12 @@ class SingleThread:
         return list(iter(self._take, None))
 
     def overdue(self, limit: float) -> Overdue:
-        call, now = self._call, self._clock()
-        if call is not self._seen[0]:
-            self._seen = call, now
-        return Overdue([call], True) if call and now - self._seen[1] > limit else Overdue([], False)
+        call = self._call
+        return Overdue([call], True) if call and self._clock() - self._since > limit else Overdue([], False)
+
+    def calls(self) -> list[Call]:
+        call = self._call
+        return _calls([(call, self._since)] if call else [], self._clock())
 
     def close(self, timeout: float) -> None:
         self.cancel()
@@ -156,14 +180,28 @@ class SingleThread:
     def _work(self) -> None:
         if not _call_hook(self._hooks.setup, self._opened):
             return
-        process, consumer_name, done = self._process, self._consumer_name, self._done
         while self._work_is_there.get():
-            for group in iter(self._take, None):
-                self._call = group
-                done.append(attempt(process, group, consumer_name))
+            self._call_for_all()
             self._call = None
             self._all_done.set()
         _call_hook(self._hooks.teardown, self._closed)
+
+    def _call_for_all(self) -> None:
+        """Quick calls are timed some together: the clock is no more for free than they are."""
+        process, consumer_name, done, waiting = self._process, self._consumer_name, self._done, iter(self._take, None)
+        number, together = 1, 1
+        self._since = self._clock()
+        while number:
+            number = 0
+            for group in islice(waiting, together):
+                self._call = group
+                done.append(attempt(process, group, consumer_name))
+                number += 1
+            now = self._clock()
+            took, self._since = now - self._since, now
+            if number:
+                self._times.add(took, number)
+            together = TOGETHER if took * TOGETHER < BOUNDS[0] * number else 1
 
     def _take(self) -> Group | None:
         try:
@@ -184,12 +222,14 @@ class ThreadPool:
         concurrency: int,
         hooks: Hooks = NO_HOOKS,
         clock: Clock = time.monotonic,
+        times: Histogram | None = None,
     ) -> None:
         self._process = process
         self._consumer_name = consumer_name
         self._concurrency = concurrency
         self._hooks = hooks
         self._clock = clock
+        self._times = times or Histogram()
         self._closed: Future[None] = Future()
         self._threads: list[threading.Thread] = []
         self._calls: dict[int, tuple[Group, float]] = {}  # by thread: what it is at, and since when
@@ -217,6 +257,9 @@ class ThreadPool:
     def overdue(self, limit: float) -> Overdue:
         return _overdue(self._calls.values(), self._clock() - limit, self._concurrency)
 
+    def calls(self) -> list[Call]:
+        return _calls(self._calls.values(), self._clock())
+
     def close(self, timeout: float) -> None:
         self.cancel()
         threading.Thread(target=self._end, name="teardown", daemon=True).start()
@@ -231,8 +274,10 @@ class ThreadPool:
 
     def _work(self, thread: int) -> None:
         while group := self._waiting.get():
-            self._calls[thread] = group, self._clock()
-            self._done.append(attempt(self._process, group, self._consumer_name))
+            self._calls[thread] = group, (began := self._clock())
+            outcome = attempt(self._process, group, self._consumer_name)
+            self._times.add(self._clock() - began)
+            self._done.append(outcome)
             del self._calls[thread]
             self._some_done.set()
 
@@ -256,6 +301,7 @@ class Coroutines:
         timeout: float | None = None,
         hooks: Hooks = NO_HOOKS,
         clock: Clock = time.monotonic,
+        times: Histogram | None = None,
     ) -> None:
         """`timeout`: seconds after which a call is cancelled."""
         self._process = process
@@ -264,6 +310,7 @@ class Coroutines:
         self._timeout = timeout
         self._hooks = hooks
         self._clock = clock
+        self._times = times or Histogram()
         self._turned_at = 0.0  # when the event loop showed a sign of life
         self._waiting: deque[Group] = deque()
         self._calls: dict[asyncio.Task[None], tuple[Group, float]] = {}  # and since when they run
@@ -295,6 +342,9 @@ class Coroutines:
             return Overdue([], False)
         return _overdue(self._calls.values(), self._clock() - limit - _GRACE, self._concurrency)
 
+    def calls(self) -> list[Call]:
+        return _calls(self._calls.values(), self._clock())
+
     def close(self, timeout: float) -> None:
         self.cancel()
         self._loop.call_soon_threadsafe(self._closing.set)
@@ -319,7 +369,8 @@ class Coroutines:
     async def _call(self, group: Group) -> None:
         self._done.append(await attempt_async(self._process, group, self._consumer_name, self._timeout))
         self._some_done.set()
-        del self._calls[asyncio.current_task()]  # type: ignore[arg-type]
+        _, began = self._calls.pop(asyncio.current_task())  # type: ignore[arg-type]
+        self._times.add(self._clock() - began)
         self._begin()
 
     def _take(self) -> Group | None:
@@ -362,6 +413,11 @@ def _collected(done: deque[Outcome], news: threading.Event, timeout: float) -> l
 def _overdue(calls: Iterable[tuple[Group, float]], begun_by: float, places: int) -> Overdue:
     groups = [group for group, since in list(calls) if since < begun_by]
     return Overdue(groups, 2 * len(groups) >= places)
+
+
+def _calls(running: Iterable[tuple[Group, float]], now: float) -> list[Call]:
+    """Of a snapshot: calls begin and end meanwhile."""
+    return sorted([Call(group.id, now - since) for group, since in list(running)], key=lambda call: -call.seconds)
 
 
 def attempt(process: Process, group: Group, consumer_name: str) -> Outcome:

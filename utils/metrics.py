@@ -20,19 +20,12 @@ class Histogram:
         self._sum = 0.0
         self._lock = threading.Lock()
 
-    def add(self, seconds: float) -> None:
-        self.add_batch(1, seconds, (seconds,))
-
-    def add_batch(self, number: int, seconds: float, slow: Sequence[float] = ()) -> None:
-        """`number` of them took `seconds` together. Those not in `slow` took at most `BOUNDS[0]` each.
-
-        So a batch of calls that are too fast to be worth two looks at the clock each costs one.
-        """
+    def add(self, seconds: float, number: int = 1) -> None:
+        """`number` of them, one after the other, took `seconds`: all but one at most were quick (`BOUNDS[0]`)."""
         with self._lock:
             self._sum += seconds
-            self._counts[0] += number - len(slow)
-            for each in slow:
-                self._counts[bisect_left(BOUNDS, each)] += 1
+            self._counts[0] += number - 1
+            self._counts[bisect_left(BOUNDS, seconds)] += 1
 
     def read(self) -> tuple[list[int], float]:
         """How many took up to each bound, cumulated, at last how many there were; and the sum of their seconds."""

@@ -161,6 +161,7 @@ def _main(report: Report, search: Search | None) -> Iterator[str]:
     yield f'<div class="charts">{"".join(map(_chart, report.series))}</div>'
     if report.snapshot:
         yield _waiting(report.snapshot)
+        yield _calls(report.snapshot)
         yield _partitions(report.snapshot.partitions)
     yield _troubles(report.troubles)
     yield _numbers(report)
@@ -180,10 +181,12 @@ def _search(search: Search) -> str:
         text = f"<p>No answer about {id}: the worker is not running, or busy. Look again in a moment.</p>"
     elif search.waiting:
         text = f"<p>{id} waits here.</p>{_waiting_table([search.waiting])}"
+    elif search.call is not None:
+        text = f"<p>{id} has been in <code>process()</code> for {duration(search.call)}.</p>"
     else:
         text = (
-            f"<p>{id} does not wait here. It is done, in <code>process()</code>, not read yet, given up, or in a "
-            "partition of another worker.</p>"
+            f"<p>{id} does not wait here. It is done, given up, on its way to <code>process()</code>, not read "
+            "yet, or in a partition of another worker.</p>"
         )
     lines = _trouble_table(search.troubles) if search.troubles else ""
     return f'<section aria-label="Search"><h2>Where is {id}</h2>{text}{lines}</section>'
@@ -245,6 +248,17 @@ def _given_up(seconds: float) -> str:
     return "when what it lacks is read to its end"
 
 
+def _calls(snapshot: Snapshot) -> str:
+    if not snapshot.in_flight:
+        return ""
+    rows = [
+        [f'<span class="id">{shown(call.id, characters=call.id_characters)}</span>', duration(call.seconds)]
+        for call in snapshot.calls
+    ]
+    heading = f"In process() or on the way: {snapshot.in_flight:,} ids"
+    return f"<section><h2>{heading}</h2>{_table(['running call, longest first', '#for'], rows)}</section>"
+
+
 def _partitions(partitions: Sequence[PartitionView]) -> str:
     most = max((each.lag or 0 for each in partitions), default=0)
     rows = [
@@ -298,8 +312,7 @@ def _fact(value: str) -> str:
 def _numbers(report: Report) -> str:
     counted = [[escape(name.replace("_", " ")), f"{number:,}"] for name, number in report.counters.items()]
     if report.snapshot:
-        now = {"in process() or on the way": report.snapshot.in_flight, "not committed": report.snapshot.uncommitted}
-        counted = [[escape(name), f"{number:,}"] for name, number in now.items()] + counted
+        counted = [["not committed", f"{report.snapshot.uncommitted:,}"], *counted]
     links = " · ".join(
         f'<a href="{path}">{path}</a>' for path in ("/status.json", "/waiting.json", "/metrics", "/health/ready")
     )

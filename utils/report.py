@@ -42,6 +42,7 @@ class Search:
     id: str
     asked: bool
     waiting: WaitingView | None
+    call: float | None  # seconds for which process() has been at it
     troubles: tuple[Trouble, ...]
 
 

@@ -63,6 +63,15 @@ class WaitingView:
 
 
 @dataclass(frozen=True, slots=True)
+class CallView:
+    """A call of process() that is running."""
+
+    id: str  # its first characters
+    id_characters: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The whole worker at one moment."""
 
@@ -70,6 +79,8 @@ class Snapshot:
     waiting_bytes: int
     oldest_age: float  # seconds
     in_flight: int  # groups
+    oldest_call: float  # seconds
+    calls: tuple[CallView, ...]  # the longest ones
     uncommitted: int  # groups
     max_pending_bytes: int
     message_timeout: float  # seconds
@@ -85,14 +96,16 @@ class View:
     aggregator: Aggregator
 
     def snapshot(self, oldest: int = 0) -> Snapshot:
-        """With that many of the groups that have waited longest. Costs less than a millisecond, however many wait."""
+        """With that many of the groups that have waited longest, and of the longest calls."""
         worker, now = self.worker, self.worker.clock()
-        first = self.aggregator.oldest_arrival()
+        first, calls = self.aggregator.oldest_arrival(), worker.executor.calls()
         return Snapshot(
             waiting=len(self.aggregator),
             waiting_bytes=self.aggregator.bytes,
             oldest_age=0.0 if first is None else max(now - first, 0.0),
             in_flight=worker.executor.in_flight,
+            oldest_call=calls[0].seconds if calls else 0.0,
+            calls=tuple(CallView(call.id[:LONGEST_ID], len(call.id), call.seconds) for call in calls[:oldest]),
             uncommitted=worker.delivery.pending,
             max_pending_bytes=worker.max_pending_bytes,
             message_timeout=worker.message_timeout,
@@ -104,6 +117,10 @@ class View:
         """The group of this id, if it waits."""
         group = self.aggregator.get(id)
         return self._waiting(group, self.worker.clock()) if group else None
+
+    def call(self, id: str) -> float | None:
+        """For how many seconds process() has been at this id, if it is."""
+        return next((call.seconds for call in self.worker.executor.calls() if call.id == id), None)
 
     def _partitions(self, now: float) -> tuple[PartitionView, ...]:
         intake = self.worker.intake

@@ -131,9 +131,10 @@ class Watch:
 
     def search(self, id: str) -> Search:
         """Where this id is, as far as this worker knows."""
-        answer = self.health.ask(lambda view: (view.waiting(id),), PATIENCE)
+        answer = self.health.ask(lambda view: (view.waiting(id), view.call(id)), PATIENCE)
+        waiting, call = answer or (None, None)
         troubles = tuple(each for each in self._troubles() if id in each.ids)
-        return Search(id, answer is not None, answer[0] if answer else None, troubles)
+        return Search(id, answer is not None, waiting, call, troubles)
 
     def _snapshot(self, oldest: int) -> Snapshot | None:
         return self.health.ask(lambda view: view.snapshot(oldest), PATIENCE)

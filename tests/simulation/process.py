@@ -16,7 +16,7 @@ from tests.simulation.broker import MAPS, SESSION, Broker
 from tests.simulation.clients import FakeAdmin, FakeConsumer, FakeProducer
 from utils.aggregator import Group
 from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
-from utils.executor import Outcome, Process, attempt
+from utils.executor import Call, Outcome, Process, attempt
 from utils.failures import Failures
 from utils.intake import Intake
 from utils.locator import Locator
@@ -408,6 +408,9 @@ class ScheduledExecutor:
         for group in self._running:
             attempt(self._process, group, "name")
         self._waiting, self._running, self._done, self.in_flight = [], [], [], 0
+
+    def calls(self) -> list[Call]:
+        return []
 
     def close(self) -> None:
         self.drop()
