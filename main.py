@@ -595,7 +595,7 @@ def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
         return 0
     stopping = _stop_on_signals()
     settings, counters, refusals = dead.settings, Counters(), Refusals()
-    runner = _runner(dead.row.consumer_name, settings)
+    runner = _runner(dead.row.consumer_name, settings, counters.process_time)
     _interruptibly(runner.open, stopping)
     executor = Dispatcher(runner, settings.process_timeout, threading.Thread(target=stopping.set, daemon=True).start)
     try:

@@ -27,7 +27,16 @@ IDLE = Snapshot(
 
 def judged(snapshot: Snapshot | None = IDLE, rates: tuple[float, float] = (0, 0), **changes: Any) -> Verdict:
     series = (Series("messages in", "", (rates[0],)), Series("results out", "", (rates[1],)))
-    facts = {"begun": True, "live": True, "ready": True, "restarts": 0, "errors": 0, "remembered": 100, **changes}
+    facts = {
+        "begun": True,
+        "live": True,
+        "ready": True,
+        "restarts": 0,
+        "errors": 0,
+        "remembered": 100,
+        "mismatches": {},
+    }
+    facts |= changes
     return verdict(snapshot=snapshot, series=series, **facts)
 
 
@@ -49,6 +58,7 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
         pytest.param(judged(errors=3), "warning", "Idle: all that has come is read. 3 errors", id="errors"),
         pytest.param(judged(errors=1), "warning", " 1 error in the last", id="one error"),
         pytest.param(judged(errors=100), "warning", "More than 99 errors", id="more errors than remembered"),
+        pytest.param(judged(mismatches={"b": "other hash"}, errors=1), "bad", "the keys of b do not fit", id="keys"),
         pytest.param(judged(with_lag(500)), "ok", "Reading, 500 messages behind.", id="behind"),
         pytest.param(judged(with_lag(None)), "ok", "Idle", id="end unknown"),
         pytest.param(judged(with_lag(9, paused=True)), "warning", "process() is slower", id="all paused"),

@@ -245,6 +245,14 @@ def test_settings_are_shown_with_their_source_and_without_secrets() -> None:
     assert "topsecret" not in bench.page() + json.dumps(settings)
 
 
+def test_topics_whose_keys_do_not_fit_are_named(watched: Watched) -> None:
+    watched.health.mismatches = {"b": "another <hash>"}
+    page = watched.page()
+    assert "the keys of b do not fit" in page
+    assert "another &lt;hash&gt;" in page
+    assert watched.json("/status.json")["mismatches"] == {"b": "another <hash>"}
+
+
 def test_charts_grow_with_each_tick(watched: Watched) -> None:
     watched.watch.tick()
     watched.counters.read += 50

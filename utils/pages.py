@@ -156,6 +156,8 @@ def _main(report: Report, search: Search | None) -> Iterator[str]:
     inputs, outputs = (_topics(topics) for topics in (report.topics_input, report.topics_output))
     if report.topics_input:
         yield f'<p class="soft">{inputs} → process() → {outputs or "no topic"} · as of {_clock(report.time)}</p>'
+    for topic, why in report.mismatches.items():
+        yield f"<p>Keys of <code>{shown(topic, 100)}</code>: {shown(why, 300)}</p>"
     if search:
         yield _search(search)
     yield f'<div class="charts">{"".join(map(_chart, report.series))}</div>'

@@ -135,6 +135,8 @@ class Metrics(Collector):
         now, turned_at = self.clock(), self.health.turned_at
         yield self._gauge("live", "1 unless the loop stands still, as /health/live tells", self.health.is_live(now))
         yield self._gauge("ready", "1 while messages are read, as /health/ready tells", self.health.is_ready(now))
+        differ = len(self.health.mismatches)
+        yield self._gauge("topics_with_other_keys", "Input topics whose keys do not fit those of the others", differ)
         if turned_at is not None:
             last = self.wall_clock() - (now - turned_at)
             yield self._gauge("last_poll_timestamp_seconds", "When the loop last turned, since the epoch", last)

@@ -3,7 +3,7 @@
 No HTTP, no HTML, no clock. Ids are in it, payloads never.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from utils.history import Series
@@ -59,6 +59,7 @@ class Report:
     verdict: Verdict
     live: bool
     ready: bool
+    mismatches: dict[str, str]  # input topics whose keys do not fit those of the others, and why
     topics_input: tuple[str, ...]
     topics_output: tuple[str, ...]
     counters: dict[str, int]
@@ -78,6 +79,7 @@ def verdict(
     series: Sequence[Series],
     errors: int,
     remembered: int,
+    mismatches: Mapping[str, str],
 ) -> Verdict:
     """The first thing that an operator should know. `errors`: in the log of the last minutes, `remembered` at most."""
     if not live:
@@ -90,6 +92,9 @@ def verdict(
         return Verdict("warning", "Waiting for Kafka to hand out partitions.")
     if snapshot is None:
         return Verdict("warning", "Busy: the loop has not answered within a second.")
+    if mismatches:
+        which = ", ".join(sorted(mismatches))
+        return Verdict("bad", f"Not all will meet: the keys of {which} do not fit those of the other topics.")
     noted = f"More than {errors - 1} errors" if errors == remembered else _count(errors, "error") if errors else ""
     return _of_work(snapshot, {each.title: each.latest for each in series}, noted)
 

@@ -113,6 +113,7 @@ class Watch:
             series=series,
             errors=errors,
             remembered=REMEMBERED,
+            mismatches=self.health.mismatches,
         )
         return Report(
             consumer=self.settings.consumer_name,
@@ -120,6 +121,7 @@ class Watch:
             verdict=sentence,
             live=live,
             ready=ready,
+            mismatches=self.health.mismatches,
             topics_input=self.topics_input,
             topics_output=self.topics_output,
             counters=self.counters.as_dict(),
