@@ -27,7 +27,7 @@ IDLE = Snapshot(
 
 def judged(snapshot: Snapshot | None = IDLE, rates: tuple[float, float] = (0, 0), **changes: Any) -> Verdict:
     series = (Series("messages in", "", (rates[0],)), Series("results out", "", (rates[1],)))
-    facts = {
+    facts: dict[str, Any] = {
         "begun": True,
         "live": True,
         "ready": True,
