@@ -4,6 +4,7 @@ Exactly once: results and offsets in one transaction, which is open for no longe
 """
 
 import random
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -670,6 +671,29 @@ def test_exactly_once_a_full_queue_is_waited_for() -> None:
     delivery.settle()
     commit(delivery)
     assert producer.names().count("produce") == 3
+
+
+class SilentTransactions(FakeTransactions):
+    """As the client when the group's coordinator was away: sending the offsets never ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.end = threading.Event()
+
+    def send_offsets_to_transaction(self, offsets: list[TopicPartition], group: object, _timeout: float) -> None:
+        self.end.wait()
+
+
+def test_exactly_once_offsets_that_are_never_answered_fail_the_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("utils.delivery._OFFSETS", 0.01)
+    producer = SilentTransactions()
+    delivery = exactly_once(producer)
+    delivery.send(outcomes("1"))
+    delivery.settle()
+    with pytest.raises(DeliveryFailed, match="no answer"):
+        commit(delivery)
+    assert [name for name, *_ in producer.calls] == ["begin", "produce", "abort"]
+    producer.end.set()
 
 
 def test_exactly_once_takes_no_assignment_without_a_generation_that_the_broker_could_fence() -> None:

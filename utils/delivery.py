@@ -1,6 +1,9 @@
 """Results out, offsets committed: the one piece that knows what a delivery guarantee means."""
 
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from itertools import chain
 from typing import NamedTuple, Protocol
 
@@ -14,6 +17,7 @@ from utils.offsets import SENT, CommitPoint, mark
 from utils.outbox import DeliveryFailed, Outbox, RecordRefused
 
 _TRANSACTION = 8.0  # seconds that one step of a transaction may block; less than the session time-out
+_OFFSETS = 9.0  # seconds after which the step that sends the offsets is left behind
 _SETTLE = 0.05  # seconds that one step of the loop waits for acknowledgements
 _STORE = 8.0  # seconds that maps which do not fit into a commit may take to be acknowledged
 
@@ -258,7 +262,7 @@ class ExactlyOnce:
         try:
             self._settled = self._outbox.put(self._settled)
             fitting = self._maps.store(consumer, self._outbox, points)
-            self._producer.send_offsets_to_transaction(_as_offsets(fitting), self._group, _TRANSACTION)
+            self._send_offsets(fitting)
             self._producer.commit_transaction(_TRANSACTION)
         except (KafkaException, DeliveryFailed) as error:
             self._abort()
@@ -271,6 +275,18 @@ class ExactlyOnce:
         self._outbox.forget(self._settled)
         self._commit_time.add(time.monotonic() - began)
         self._settled, self.backlog = [], Backlog().plus(self._staged)
+
+    def _send_offsets(self, points: list[CommitPoint]) -> None:
+        """The client forgets its own time-out here: it may block for ever after the group's coordinator was away.
+
+        (github.com/confluentinc/librdkafka/issues/5456.) What it may still send later comes from a transaction that is
+        over, and from a member that is not in the group any more.
+        """
+        offsets = _as_offsets(points)
+        try:
+            bounded(lambda: self._producer.send_offsets_to_transaction(offsets, self._group, _TRANSACTION), _OFFSETS)
+        except TimeoutError:
+            raise DeliveryFailed("no answer to the offsets of a transaction") from None
 
     def committed(self) -> bool | None:
         return self._answer
@@ -288,6 +304,21 @@ class ExactlyOnce:
             self._producer.abort_transaction(_TRANSACTION)
         except KafkaException as error:  # fenced, or no broker: it ends there by transaction.timeout.ms
             logger.warning("transaction not aborted", extra={"error": str(error)})
+
+
+def bounded(call: Callable[[], object], seconds: float) -> None:
+    """Make the call in a thread, which is left behind when it takes longer: TimeoutError."""
+    future: Future[None] = Future()
+
+    def attempt() -> None:
+        try:
+            call()
+            future.set_result(None)
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=attempt, name="bounded", daemon=True).start()
+    future.result(seconds)
 
 
 def _mark_sent(outcomes: list[Outcome]) -> None:
