@@ -124,11 +124,12 @@ class Worker:
         return complete
 
     def _join(self, run: Run, now: float) -> list[Group]:
-        ids, invalid = read_ids([record.value() for record in run.records])
-        topic = self._topic_index[run.offsets.topic]
+        topic, offsets = self._topic_index[run.offsets.topic], run.offsets
+        values = [record.value() for record in run.records]
+        ids, invalid = read_ids(values)
         fragments = [
-            Fragment(topic, run.offsets, record.offset(), record.value() or b"", record.headers())
-            for record in run.records
+            Fragment(topic, offsets, record.offset(), value or b"", record.headers())
+            for record, value in zip(run.records, values, strict=True)
         ]
         if invalid:
             self._give_up([self.failures.invalid(fragments[at], run.records[at].key(), invalid[at]) for at in invalid])

@@ -58,16 +58,16 @@ class Aggregator:
             return list(map(_alone, ids, fragments, arrivals)), []
         complete: list[Group] = []
         superseded: list[Fragment] = []
-        waiting = self._waiting
+        waiting, topics, newest, more = self._waiting, self._topics, self._newest, 0
         for id, fragment, arrival in zip(ids, fragments, arrivals, strict=False):  # the arrivals may be endless
             size = len(fragment.value) + FRAGMENT_OVERHEAD
             group = waiting.get(id)
             if group is None:
-                if not waiting or arrival < self._newest:
+                if not waiting or arrival < newest:
                     self._in_order = not waiting
-                self._newest = arrival
+                newest = arrival
                 waiting[id] = Group(id, arrival, (fragment,), size, opened)
-                self.bytes += size
+                more += size
                 continue
             for other in group.fragments:
                 if other.topic == fragment.topic:
@@ -78,13 +78,15 @@ class Aggregator:
                     superseded.append(other)
             if arrival < group.arrival:
                 group.arrival, self._in_order = arrival, False
-            group.fragments += (fragment,)
+            fragments_now = group.fragments = (*group.fragments, fragment)
             group.bytes += size
-            self.bytes += size
-            if len(group.fragments) == self._topics:
+            more += size
+            if len(fragments_now) == topics:
                 del waiting[id]
-                self.bytes -= group.bytes
+                more -= group.bytes
                 complete.append(group)
+        self._newest = newest
+        self.bytes += more
         return complete, superseded
 
     def waits(self, id: str) -> bool:

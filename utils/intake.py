@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable
 from itertools import compress, groupby
-from operator import methodcaller
 from typing import NamedTuple, Protocol, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -56,9 +55,6 @@ _MENDED_BY_THE_CLIENT = {
 }
 
 
-_error = methodcaller("error")
-
-
 class Intake:
     """Records out of the consumer, by the batch, and none while there is no room for them.
 
@@ -105,7 +101,7 @@ class Intake:
         rebalances = self._rebalances
         first = self._consumer.poll(wait)
         messages = [first, *self._consumer.consume(BATCH, 0)] if first is not None else []
-        if any(map(_error, messages)):
+        if [message for message in messages if message.error()]:
             messages = [each for each in messages if not self._is_event(each)]
         records = cast(list[Record], messages)
         if rebalances != self._rebalances:  # in the middle of the read: what came before it is not ours any more
