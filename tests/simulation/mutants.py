@@ -426,7 +426,7 @@ def _queue_empty_is_enough(self: AtLeastOnce) -> bool:
 _settle = AtLeastOnce.settle
 
 
-def _offsets_after_the_transaction(self: ExactlyOnce, consumer: Consumer, points: list[CommitPoint]) -> None:
+def _offsets_after_the_transaction(self: ExactlyOnce, consumer: Consumer, points: list[CommitPoint]) -> float:
     self._producer.begin_transaction()
     try:
         self._settled = self._outbox.put(self._settled)
@@ -434,25 +434,27 @@ def _offsets_after_the_transaction(self: ExactlyOnce, consumer: Consumer, points
     except KafkaException as error:
         self._abort()
         raise DeliveryFailed("aborted") from error
-    self._settled = []
+    self._settled, self.backlog = [], Backlog().plus(self._staged)
     consumer.commit(offsets=_as_offsets(points), asynchronous=False)
+    return 0.0
 
 
-def _identity_of_the_moment(self: ExactlyOnce, consumer: Consumer, points: list[CommitPoint]) -> None:
+def _identity_of_the_moment(self: ExactlyOnce, consumer: Consumer, points: list[CommitPoint]) -> float:
     self._group = consumer.consumer_group_metadata()
-    _commit(self, consumer, points)
+    return _commit(self, consumer, points)
 
 
-def _no_identity(self: ExactlyOnce, consumer: Consumer, points: list[CommitPoint]) -> None:
+def _no_identity(self: ExactlyOnce, consumer: Consumer, points: list[CommitPoint]) -> float:
     self._group = b"CGMDv2:\xff\xff\xff\xffgroup\0\0\1"
-    _commit(self, consumer, points)
+    return _commit(self, consumer, points)
 
 
-def _goes_on_after_abort(self: ExactlyOnce, consumer: Consumer, points: list[CommitPoint]) -> None:
+def _goes_on_after_abort(self: ExactlyOnce, consumer: Consumer, points: list[CommitPoint]) -> float:
     try:
-        _commit(self, consumer, points)
+        return _commit(self, consumer, points)
     except DeliveryFailed:
-        self._settled = []
+        self._settled, self.backlog = [], Backlog().plus(self._staged)
+        return 0.0
 
 
 _commit = ExactlyOnce.commit
