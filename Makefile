@@ -29,8 +29,8 @@ check: setup  ## ruff and mypy
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 
-simulate: setup  ## runs N=… schedules of the simulation (2,000)
-	$(PYTHON) -m tests.simulation $(or $(N),2000)
+simulate: setup  ## runs N=… schedules of the simulation (2,000); ARGS="--seed 7" for the same ones again
+	$(PYTHON) -m tests.simulation $(or $(N),2000) $(ARGS)
 
 mutants: setup  ## runs the simulation against bugs planted on purpose, each of which it must find
 	$(PYTHON) -m tests.simulation.mutants
