@@ -9,5 +9,5 @@ explore.py    draws schedules with Hypothesis until a promise is broken, and mak
 mutants.py    bugs planted on purpose, which must be found
 
 Real are framework.py and all of utils/ but the clients and the executor's threads. Not simulated: threads of process()
-beside the loop (it begins and ends between two calls, in any order), the network below a request, and the broker's disk.
+beside the loop (it begins and ends between two calls, in any order), the network below a request, the disk of a broker.
 """

@@ -2,14 +2,12 @@
 
 import argparse
 import ast
-import gc
 import random
 import sys
 import time
 from collections import Counter
 
-from main import GC_THRESHOLDS
-from tests.simulation.explore import explore, report
+from tests.simulation.explore import explore, report, settle_down
 
 EXERCISED = (
     "SIGTERM",
@@ -88,8 +86,7 @@ def main() -> int:
     def progress(runs: int) -> None:
         print(f"{runs:8} {(time.monotonic() - began) / runs * 1000:6.1f} ms each", file=sys.stderr, flush=True)
 
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    settle_down()
     fixed = {name: ast.literal_eval(value) for name, value in (each.split("=") for each in arguments.fix)}
     found = explore(arguments.schedules, seed, progress=progress, fixed=fixed)
     if found.violation:

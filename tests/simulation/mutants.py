@@ -22,7 +22,7 @@ import main as command_line
 from config import ConfigError
 from framework import Worker
 from tests.simulation.clients import FakeConsumer
-from tests.simulation.explore import explore, notes_of
+from tests.simulation.explore import explore, notes_of, settle_down
 from tests.simulation.process import ScheduledExecutor, Violation
 from tests.simulation.schedule import Schedule
 from utils import executor, intake, messages, offsets, overflow
@@ -724,6 +724,7 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=SCHEDULES)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    settle_down()
     missed = 0
     for mutant in MUTANTS:
         name = f"rule {mutant.rule:2}  {mutant.what}"
