@@ -41,7 +41,6 @@ EXERCISED = (
     "map stored",
     "map wiped",
     "pause",
-    "process(): failing for a while",
     "process(): failing",
     "process(): filtered",
     "process(): forwarded",
