@@ -29,6 +29,8 @@ DELIVERY = "at_least_once"  # or exactly_once
 COMMIT_INTERVAL = 0.1  # seconds between two commits; with exactly_once also the most that a result waits
 CONCURRENCY = 1  # calls of process() at once: in as many threads, or coroutines where it is `async def`
 PROCESS_TIMEOUT = 300.0  # seconds after which a call of process() has failed; 0: it may take for ever
+PROCESS_ATTEMPTS = 5  # calls of process() with a message before it is given up: dead-lettered
+RETRY_BACKOFF = 1.0  # seconds before the second attempt; each further wait is twice as long, up to a minute
 MAX_PENDING_BYTES = 268_435_456  # bytes of messages held in memory: waiting, in process() and not yet committed
 DLQ_TOPIC = "<consumer_name>-dlq"  # where what fails is kept; empty: nowhere, it is logged and discarded
 GROUP_INSTANCE_ID = ""  # a name that stays with this instance over restarts (static membership); empty: dynamic
@@ -174,6 +176,8 @@ class Settings:
     commit_interval: float = setting(COMMIT_INTERVAL, seconds())
     concurrency: int = setting(CONCURRENCY, whole("number of calls", least=1, most=10_000))
     process_timeout: float = setting(PROCESS_TIMEOUT, seconds(zero=True))
+    process_attempts: int = setting(PROCESS_ATTEMPTS, whole("number of calls", least=1))
+    retry_backoff: float = setting(RETRY_BACKOFF, seconds())
     max_pending_bytes: int = setting(MAX_PENDING_BYTES, whole("number of bytes", least=1))
     dlq_topic: str = setting(
         DLQ_TOPIC,

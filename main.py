@@ -4,6 +4,7 @@ import argparse
 import gc
 import inspect
 import os
+import random
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ from config import ConfigError, Settings, UnavailableError, masked
 from framework import Worker
 from models import Row, engine, init_db, load, ping, save
 from utils import kafka, preflight
+from utils.attempts import Attempts
 from utils.dead_letters import REASONS
 from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from utils.dispatcher import Dispatcher
@@ -220,9 +222,7 @@ def work(
     except Exception as error:
         logger.error("setup() failed", exc_info=error)
         return 1
-    # In a thread, for a signal handler on this one would wait for ever if it came in the middle of set().
-    on_stuck = threading.Thread(target=stopping.set, daemon=True).start
-    executor = Dispatcher(runner, settings.process_timeout, on_stuck)
+    executor = _dispatcher(runner, settings, counters, stopping)
     refusals = Refusals()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -251,6 +251,13 @@ def _runner(consumer_name: str, settings: Settings, times: Histogram) -> Runner:
     if settings.concurrency > 1:
         return ThreadPool(process, consumer_name, settings.concurrency, hooks, times=times)
     return SingleThread(process, consumer_name, hooks, times=times)
+
+
+def _dispatcher(runner: Runner, settings: Settings, counters: Counters, stopping: threading.Event) -> Dispatcher:
+    attempts = Attempts(settings.process_attempts, settings.retry_backoff, random.random)
+    # In a thread, for a signal handler on this one would wait for ever if it came in the middle of set().
+    on_stuck = threading.Thread(target=stopping.set, daemon=True).start
+    return Dispatcher(runner, attempts, counters, settings.process_timeout, on_stuck)
 
 
 def _close(runner: Runner, timeout: float) -> None:
@@ -597,7 +604,7 @@ def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
     settings, counters, refusals = dead.settings, Counters(), Refusals()
     runner = _runner(dead.row.consumer_name, settings, counters.process_time)
     _interruptibly(runner.open, stopping)
-    executor = Dispatcher(runner, settings.process_timeout, threading.Thread(target=stopping.set, daemon=True).start)
+    executor = _dispatcher(runner, settings, counters, stopping)
     try:
         with progress_bar() as progress:
             build = partial(build_replay, dead, choice, executor, counters, refusals, tally, progress, stopping)

@@ -18,7 +18,8 @@ def process(message: dict[str, Any], consumer_name: str) -> dict[str, Any] | lis
 
     Return a dict (one result, sent to every output topic), a list of dicts (as many results) or None (nothing is sent,
     the message is done). Results are JSON; the key in Kafka is the result's own `id`, else that of the message.
-    Anything else, and any exception, is a failure: it is logged with the id, and the message is not lost.
+    Anything else, and any exception, is a failure: it is tried again later, and in the end kept as a dead letter.
+    `from utils.retry import Reject, Retry`: raise Retry(after=seconds) to say when, Reject("why") where it is no use.
 
     A slow call is fine: reading goes on meanwhile. With CONCURRENCY above 1, other messages are processed at the same
     time in other threads; or write `async def process(…)`, and they are coroutines on one event loop.

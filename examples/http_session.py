@@ -8,6 +8,8 @@ from typing import Any
 
 import urllib3
 
+from utils.retry import Reject, Retry
+
 URL = os.environ.get("PRICES_URL", "http://localhost:8000/prices")  # + /<item> answers {"price": …}
 TIMEOUT = urllib3.Timeout(connect=3, read=10)  # seconds; a call without one may hang for good
 
@@ -23,6 +25,10 @@ def setup() -> None:
 def process(message: dict[str, Any], consumer_name: str) -> dict[str, Any]:
     """Called in as many threads as CONCURRENCY says: the pool may be used by all of them."""
     answer = pool.request("GET", f"{URL}/{message['content']['item']}")
+    if answer.status in (429, 503):
+        raise Retry(f"the price service answers {answer.status}", after=answer.headers.get("Retry-After"))
+    if answer.status == 404:
+        raise Reject("no such item")
     if answer.status != 200:
         raise RuntimeError(f"the price service answers {answer.status}")
     message["content"]["price"] = answer.json()["price"]

@@ -1,14 +1,19 @@
 """Which group may be called when: with a runner whose calls end when the test says so."""
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.builders import group
+from tests.builders import dispatcher, fragment, group
 from utils.aggregator import Group
+from utils.attempts import OUTAGE
 from utils.dispatcher import Dispatcher
 from utils.executor import Call, Outcome, Overdue
+from utils.retry import Reject
 
 
 class FakeRunner:
@@ -20,6 +25,9 @@ class FakeRunner:
         self.running: dict[str, Group] = {}
         self.done: list[Outcome] = []
         self.waits: list[float] = []  # that collect() was asked for
+        self.went_on = 0
+        self.halted = False  # until go_on()
+        self.hanging_ids: list[str] = []
         self.hanging = ""  # ids of calls that are overdue
         self.too_many = False
 
@@ -38,8 +46,12 @@ class FakeRunner:
         self.waiting.clear()
         return cancelled
 
+    def go_on(self) -> None:
+        self.went_on += 1
+        self.halted = False
+
     def overdue(self, limit: float) -> Overdue:
-        return Overdue([self.running[id] for id in self.hanging], self.too_many)
+        return Overdue([self.running[id] for id in self.hanging_ids or self.hanging], self.too_many)
 
     def calls(self) -> list[Call]:
         return []
@@ -50,13 +62,26 @@ class FakeRunner:
         """Begin the calls of so many groups; their ids."""
         begun = [self.waiting.popleft() for _ in range(number)]
         for each in begun:
+            assert not (self.one_by_one and (self.running or self.halted))
             assert each.id not in self.running, "the same id twice at once"
             self.running[each.id] = each
         return "".join(each.id for each in begun)
 
+    def turn(self, error: BaseException | None = None) -> str:
+        """Begin and end the call of all that wait; their ids. One by one, a failure ends it."""
+        called = ""
+        while self.waiting and not (error and called and self.one_by_one):
+            called += (id := self.begin())
+            self.end(id, error)
+        return called
+
     def end(self, ids: str, error: BaseException | None = None) -> None:
         for id in ids:
-            self.done.append(Outcome(self.running.pop(id), [], error))
+            self.end_one(id, error)
+
+    def end_one(self, id: str, error: BaseException | None = None) -> None:
+        self.halted = self.one_by_one and error is not None
+        self.done.append(Outcome(self.running.pop(id), [], error))
 
     def ids(self) -> str:
         return "".join(each.id for each in self.waiting)
@@ -77,7 +102,7 @@ def runner(request: pytest.FixtureRequest) -> FakeRunner:
 
 @pytest.fixture
 def executor(runner: FakeRunner) -> Dispatcher:
-    return Dispatcher(runner)
+    return dispatcher(runner)
 
 
 @pytest.fixture
@@ -87,8 +112,9 @@ def many() -> FakeRunner:
 
 def test_groups_go_to_the_runner_and_their_outcomes_come_back(executor: Dispatcher, runner: FakeRunner) -> None:
     executor.submit(groups("abc"))
-    assert runner.begin(2) == "ab"
-    runner.end("ab")
+    for id in "ab":
+        assert runner.begin() == id
+        runner.end(id)
     assert ids(executor.collect(1)) == "ab"
     assert executor.in_flight == 1
 
@@ -104,7 +130,7 @@ def test_collect_lets_the_runner_wait_but_not_when_nothing_is_in_flight(
 
 
 def test_groups_of_an_id_go_to_the_runner_one_after_the_other_where_many_run_at_once(many: FakeRunner) -> None:
-    executor = Dispatcher(many)
+    executor = dispatcher(many)
     executor.submit(groups("aab"))
     executor.submit(groups("aac"))
     assert many.begin(3) == "abc"
@@ -139,8 +165,7 @@ def test_what_ends_after_a_drop_is_handed_back_to_nobody(executor: Dispatcher, r
     assert (executor.in_flight, runner.ids()) == (0, "")
     executor.submit(groups("xy"))
     runner.end("".join(runner.running))
-    runner.begin(2)
-    runner.end("xy")
+    assert runner.turn() == "xy"
     assert ids(executor.collect(0)) == "xy"
     assert executor.in_flight == 0
 
@@ -160,7 +185,7 @@ def test_an_outcome_that_was_there_before_a_drop_is_handed_back_to_nobody(
 
 
 def test_a_group_waits_for_the_end_of_a_call_from_before_two_drops(many: FakeRunner) -> None:
-    executor = Dispatcher(many)
+    executor = dispatcher(many)
     executor.submit(groups("a"))
     many.begin()
     for _ in range(2):
@@ -196,7 +221,7 @@ class Clock:
 
 
 def test_a_call_that_lasts_too_long_has_failed_and_its_late_result_is_dropped(many: FakeRunner) -> None:
-    executor = Dispatcher(many, timeout=10)
+    executor = dispatcher(many, timeout=10)
     executor.submit(groups("ab"))
     many.begin(2)
     many.hanging = "a"
@@ -213,7 +238,7 @@ def test_a_call_that_lasts_too_long_has_failed_and_its_late_result_is_dropped(ma
 
 def test_it_fails_only_once_however_long_it_lasts(many: FakeRunner) -> None:
     clock = Clock()
-    executor = Dispatcher(many, timeout=10, clock=clock)
+    executor = dispatcher(many, timeout=10, clock=clock)
     executor.submit(groups("ab"))
     many.begin(2)
     many.hanging = "a"
@@ -224,7 +249,7 @@ def test_it_fails_only_once_however_long_it_lasts(many: FakeRunner) -> None:
 
 
 def test_the_next_group_of_its_id_waits_until_it_has_ended(many: FakeRunner) -> None:
-    executor = Dispatcher(many, timeout=10)
+    executor = dispatcher(many, timeout=10)
     executor.submit(groups("aa"))
     many.begin()
     many.hanging = "a"
@@ -239,7 +264,7 @@ def test_the_next_group_of_its_id_waits_until_it_has_ended(many: FakeRunner) -> 
 
 
 def test_a_call_of_an_old_assignment_that_lasts_too_long_is_nobodys(executor: Dispatcher, runner: FakeRunner) -> None:
-    executor = Dispatcher(runner, timeout=10)
+    executor = dispatcher(runner, timeout=10)
     executor.submit(groups("a"))
     runner.begin()
     executor.drop()
@@ -252,7 +277,7 @@ def test_a_call_of_an_old_assignment_that_lasts_too_long_is_nobodys(executor: Di
 def test_when_too_many_hang_the_worker_is_asked_to_end_once(runner: FakeRunner) -> None:
     clock = Clock()
     asked: list[bool] = []
-    executor = Dispatcher(runner, 10, lambda: asked.append(True), clock)
+    executor = dispatcher(runner, timeout=10, on_stuck=lambda: asked.append(True), clock=clock)
     executor.submit(groups("ab"))
     runner.begin()
     assert executor.collect(0) == []
@@ -266,9 +291,408 @@ def test_when_too_many_hang_the_worker_is_asked_to_end_once(runner: FakeRunner) 
 
 
 def test_without_a_timeout_nobody_looks(runner: FakeRunner) -> None:
-    executor = Dispatcher(runner)
+    executor = dispatcher(runner)
     executor.submit(groups("a"))
     runner.begin()
     runner.hanging, runner.too_many = "a", True
     assert executor.collect(0) == []
     assert not executor.is_stuck
+
+
+# ---------------------------------------------------------------- attempts
+
+ERROR = RuntimeError("mine")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def thrice(runner: FakeRunner, clock: Clock) -> Dispatcher:
+    """Three attempts; the waits between them are 1 and 2 seconds."""
+    return dispatcher(runner, attempts=3, clock=clock)
+
+
+def test_what_failed_is_tried_again_after_its_time(thrice: Dispatcher, runner: FakeRunner, clock: Clock) -> None:
+    thrice.submit(groups("a"))
+    assert runner.turn(ERROR) == "a"
+    assert thrice.collect(0.02) == []
+    assert thrice.in_flight == 1
+    clock.now = 0.9
+    thrice.collect(0.02)
+    assert runner.ids() == ""
+    clock.now = 1.0
+    thrice.collect(0.02)
+    assert runner.turn() == "a"
+    [outcome] = thrice.collect(0.02)
+    assert (outcome.error, outcome.attempts) == (None, 2)
+    assert thrice.in_flight == 0
+
+
+def test_after_the_last_attempt_it_is_handed_back_as_failed(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    thrice.submit(groups("a"))
+    for later in (0.0, 1.0, 2.0):
+        clock.now += later
+        assert thrice.collect(0) == []
+        assert runner.turn(ERROR) == "a"
+        if later < 2.0:
+            assert thrice.collect(0) == []
+    [outcome] = thrice.collect(0)
+    assert (outcome.error, outcome.attempts) == (ERROR, 3)
+    assert thrice.in_flight == 0
+
+
+def test_others_go_on_meanwhile(thrice: Dispatcher, runner: FakeRunner) -> None:
+    thrice.submit(groups("abc"))
+    assert runner.begin() == "a"
+    runner.end("a", ERROR)
+    assert thrice.collect(0) == []
+    assert runner.turn() == "bc"
+    assert ids(thrice.collect(0)) == "bc"
+    assert thrice.in_flight == 1
+
+
+def test_later_groups_of_its_id_wait_until_it_has_succeeded(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    thrice.submit(groups("aab"))
+    assert runner.begin() == "a"
+    runner.end("a", ERROR)
+    assert thrice.collect(0) == []
+    thrice.submit(groups("ac"))
+    assert runner.turn() == "bc"
+    assert ids(thrice.collect(0)) == "bc"
+    clock.now = 1.0
+    thrice.collect(0)
+    assert runner.turn() == "a"
+    assert ids(thrice.collect(0)) == "a"
+    while runner.waiting:
+        runner.turn()
+        assert set(ids(thrice.collect(0))) == {"a"}
+    assert thrice.in_flight == 0
+
+
+def test_later_groups_of_its_id_go_on_when_it_is_given_up(runner: FakeRunner) -> None:
+    executor = dispatcher(runner, attempts=1)
+    executor.submit(groups("aa"))
+    assert runner.begin() == "a"
+    runner.end("a", ERROR)
+    assert executor.collect(0)[0].error is ERROR
+    assert runner.turn() == "a"
+    assert executor.collect(0)[0].error is None
+
+
+def test_where_calls_go_one_by_one_each_failure_is_answered(clock: Clock) -> None:
+    runner = FakeRunner(one_by_one=True)
+    executor = dispatcher(runner, attempts=2, clock=clock)
+    executor.submit(groups("ab"))
+    for expected in (1, 2):
+        runner.turn(ERROR)
+        executor.collect(0)
+        assert runner.went_on == expected
+    executor.submit(groups("c"))
+    runner.begin()
+    executor.drop()
+    runner.end("c", ERROR)
+    executor.submit(groups("d"))
+    executor.collect(0)
+    assert runner.went_on == 3
+
+
+def test_collect_waits_no_longer_than_until_something_is_due(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    thrice.submit(groups("a"))
+    runner.turn(ERROR)
+    thrice.collect(5.0)
+    clock.now = 0.75
+    thrice.collect(5.0)
+    assert runner.waits[-1] == 0.25
+    clock.now = 1.0
+    thrice.collect(5.0)
+    assert runner.waits[-1] == 5.0
+
+
+def test_what_waits_for_its_next_attempt_is_cancelled_and_dropped_too(thrice: Dispatcher, runner: FakeRunner) -> None:
+    thrice.submit(groups("ab"))
+    runner.begin()
+    runner.end("a", ERROR)
+    thrice.collect(0)
+    thrice.cancel()
+    assert thrice.in_flight == 0
+    thrice.drop()
+    thrice.submit(groups("a"))
+    assert runner.turn(ERROR) == "a"
+    thrice.collect(0)
+    assert thrice.in_flight == 1
+
+
+def test_what_fails_after_a_cancel_is_not_tried_again_but_left_unfinished(
+    thrice: Dispatcher, runner: FakeRunner
+) -> None:
+    thrice.submit(groups("a"))
+    runner.begin()
+    thrice.cancel()
+    runner.end("a", ERROR)
+    assert thrice.collect(0) == []
+    assert thrice.in_flight == 0
+
+
+def test_a_late_call_is_tried_again_only_after_it_has_ended(many: FakeRunner, clock: Clock) -> None:
+    executor = dispatcher(many, attempts=2, timeout=10, clock=clock)
+    executor.submit(groups("aa"))
+    many.begin()
+    many.hanging = "a"
+    clock.now = 11
+    assert executor.collect(0) == []
+    clock.now = 20
+    assert executor.collect(0) == []
+    assert (many.ids(), executor.in_flight) == ("", 2)
+    many.hanging = ""
+    many.end("a")
+    executor.collect(0)
+    executor.collect(0)
+    assert many.turn() == "a"
+    [outcome] = executor.collect(0)
+    assert (outcome.error, outcome.attempts) == (None, 2)
+    assert many.turn() == "a"
+
+
+def test_a_late_call_that_does_not_end_is_given_up_after_as_many_times_its_time(many: FakeRunner, clock: Clock) -> None:
+    executor = dispatcher(many, attempts=3, timeout=10, clock=clock)
+    executor.submit(groups("ab"))
+    many.begin(2)
+    many.hanging = "a"
+    outcomes = []
+    for clock.now in (11, 15, 22, 27, 33, 38):
+        outcomes += executor.collect(0)
+    [outcome] = outcomes
+    assert (type(outcome.error), outcome.attempts) == (TimeoutError, 3)
+    many.end("ab")
+    assert ids(executor.collect(0)) == "b"
+
+
+def test_what_hangs_when_too_many_do_is_given_up(runner: FakeRunner, clock: Clock) -> None:
+    executor = dispatcher(runner, attempts=3, timeout=10, clock=clock)
+    executor.submit(groups("a"))
+    runner.begin()
+    runner.hanging, runner.too_many = "a", True
+    [outcome] = executor.collect(0)
+    assert (type(outcome.error), outcome.attempts) == (TimeoutError, 1)
+    assert executor.in_flight == 0
+
+
+# ---------------------------------------------------------------- outages
+
+MANY = [str(number) for number in range(OUTAGE)]
+
+
+def outage(executor: Dispatcher, runner: FakeRunner, further: int = 0) -> None:
+    """So many ids fail that the circuit opens; some more have been submitted."""
+    executor.submit([group(id) for id in MANY] + [group(f"further-{number}") for number in range(further)])
+    for _ in MANY:
+        id = runner.begin()
+        runner.end_one(id, ERROR)
+        assert executor.collect(0) == []
+
+
+def test_in_an_outage_nothing_is_called_but_probes_with_different_ids(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    outage(thrice, runner, further=3)
+    assert not runner.waiting
+    thrice.submit(groups("z"))
+    assert not runner.waiting
+    probes = []
+    for clock.now in range(1, 100):
+        assert thrice.collect(0) == []
+        if runner.waiting:
+            probes.append(runner.begin())
+            assert not runner.waiting
+            runner.end_one(probes[-1], ERROR)
+    assert 10 <= len(probes) <= 14
+    assert len(set(probes)) == len(probes)
+    assert thrice.in_flight == OUTAGE + 4
+
+
+def test_a_probe_that_succeeds_ends_it_and_all_that_was_held_is_called(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    outage(thrice, runner, further=3)
+    clock.now = 1.0
+    thrice.collect(0)
+    probe = runner.begin()
+    runner.end_one(probe)
+    [outcome] = thrice.collect(0)
+    assert (outcome.group.id, outcome.attempts) == (probe, 1)
+    done = [probe]
+    for clock.now in (10.0, 11.0, 12.0):
+        done += [outcome.group.id for outcome in thrice.collect(0)]
+        while runner.waiting:
+            runner.end_one(runner.begin())
+    assert sorted(done) == sorted([*MANY, *(f"further-{number}" for number in range(3))])
+    assert thrice.in_flight == 0
+
+
+@pytest.mark.parametrize("end", [None, Reject("no")], ids=["succeeds", "is rejected"])
+def test_the_order_within_an_id_outlasts_an_outage(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock, end: Exception | None
+) -> None:
+    first, second, third = (group("x", fragment(offset=offset)) for offset in range(3))
+    thrice.submit([first])
+    runner.end_one(runner.begin(), ERROR)
+    thrice.collect(0)
+    thrice.submit([second])
+    outage_but_one = [group(id) for id in MANY[1:]]
+    thrice.submit(outage_but_one)
+    for _ in outage_but_one:
+        runner.end_one(runner.begin(), ERROR)
+        thrice.collect(0)
+    thrice.submit([third])
+    order = []
+    for clock.now in range(5, 60):
+        order += [outcome.group.fragments[0].offset for outcome in thrice.collect(0) if outcome.group.id == "x"]
+        while runner.waiting and not runner.halted:
+            id = runner.begin()
+            runner.end_one(id, end if id == "x" and not order else None if order else ERROR)
+    assert order == [0, 1, 2]
+    assert thrice.in_flight == 0
+
+
+def test_a_probe_that_is_invalid_is_followed_by_the_next_at_once(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    outage(thrice, runner, further=2)
+    clock.now = 1.0
+    thrice.collect(0)
+    runner.end_one(runner.begin(), Reject("no"))
+    assert len(thrice.collect(0)) == 1
+    thrice.collect(0)
+    assert len(runner.waiting) == 1
+
+
+def test_after_a_drop_in_an_outage_the_next_probe_is_one_of_the_new_groups(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    outage(thrice, runner)
+    clock.now = 1.0
+    thrice.collect(0)
+    old = runner.begin()
+    thrice.drop()
+    thrice.submit(groups("z"))
+    runner.end_one(old)
+    thrice.collect(0)
+    thrice.collect(0)
+    assert runner.begin() == "z"
+    runner.end_one("z")
+    assert ids(thrice.collect(0)) == "z"
+
+
+def test_without_a_group_to_probe_with_collect_waits_as_long_as_it_was_asked_to(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    outage(thrice, runner)
+    clock.now = 1.0
+    thrice.collect(0)
+    assert len(runner.waiting) == 1
+    thrice.collect(0.02)
+    assert runner.waits[-1] == 0.02
+
+
+def test_what_hangs_in_an_outage_is_left_to_the_next_process(many: FakeRunner, clock: Clock) -> None:
+    executor = dispatcher(many, attempts=1, timeout=10, clock=clock)
+    executor.submit([group(id) for id in MANY])
+    many.begin(OUTAGE)
+    many.hanging_ids, many.too_many = MANY, True
+    given_up = executor.collect(0)
+    assert executor.is_stuck
+    assert len(given_up) == OUTAGE - 1  # with one attempt only, those before it was clear
+
+
+# ---------------------------------------------------------------- all of it, at random
+
+
+class Chaos:
+    """Groups of few ids, calls that begin, end, fail and hang in any order, cancels and drops at any moment."""
+
+    def __init__(self, random: Random, *, one_by_one: bool) -> None:
+        self.random = random
+        self.runner = FakeRunner(one_by_one=one_by_one)
+        self.clock = Clock()
+        self.executor = dispatcher(self.runner, attempts=3, timeout=10, clock=self.clock)
+        self.number = 0
+        self.owed: dict[str, list[int]] = defaultdict(list)  # by id, the groups that must come back, in their order
+        self.down = True  # everything fails
+
+    def step(self) -> None:
+        self.clock.now += self.random.choice((0, 0.1, 1, 5))
+        steps = (self.submit, self.begin, self.end, self.hang, self.drop, self.turn)
+        self.random.choices(steps, (4, 9, 9, 1, 1, 1))[0]()
+        self.collect()
+
+    def submit(self) -> None:
+        for _ in range(self.random.randrange(30)):
+            id = str(self.random.randrange(40))
+            self.owed[id].append(self.number)
+            self.executor.submit([group(id, fragment(offset=self.number))])
+            self.number += 1
+
+    def begin(self) -> None:
+        while self.runner.waiting and not (self.runner.one_by_one and (self.runner.running or self.runner.halted)):
+            self.runner.begin()
+            if self.random.random() < 0.2:
+                break
+
+    def end(self) -> None:
+        for id in self.random.sample(sorted(self.runner.running), self.random.randint(0, len(self.runner.running))):
+            failed = self.down or self.random.random() < 0.3
+            self.runner.end_one(id, self.random.choice((ERROR, ERROR, Reject("no"))) if failed else None)
+
+    def hang(self) -> None:
+        if not self.runner.one_by_one:  # the only thread: the process would end
+            self.runner.hanging_ids = self.random.sample(sorted(self.runner.running), len(self.runner.running) // 2)
+
+    def drop(self) -> None:
+        if self.random.random() < 0.5:
+            self.executor.cancel()
+        self.executor.drop()
+        self.owed.clear()
+
+    def turn(self) -> None:
+        self.down = self.random.random() < 0.6
+
+    def collect(self) -> None:
+        self.runner.hanging_ids = [id for id in self.runner.hanging_ids if id in self.runner.running]
+        for outcome in self.executor.collect(0):
+            assert outcome.group.fragments[0].offset == self.owed[outcome.group.id].pop(0)
+        assert self.executor.in_flight == sum(map(len, self.owed.values()))
+
+    def settle(self) -> None:
+        """Nothing fails any more: all must come back."""
+        self.down = False
+        self.runner.hanging_ids = []
+        for _ in range(2_000):
+            if not self.executor.in_flight:
+                break
+            self.clock.now += 1
+            while self.runner.waiting and not (self.runner.one_by_one and (self.runner.running or self.runner.halted)):
+                self.runner.begin()
+            for id in list(self.runner.running):
+                self.runner.end_one(id)
+            self.collect()
+        assert self.executor.in_flight == 0
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32), st.booleans())
+def test_each_group_comes_back_once_in_the_order_of_its_id_and_never_two_are_called_at_once(
+    seed: int, one_by_one: bool
+) -> None:
+    chaos = Chaos(Random(seed), one_by_one=one_by_one)
+    for _ in range(80):
+        chaos.step()
+    chaos.settle()

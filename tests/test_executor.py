@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from tests.builders import fragment, group
+from tests.builders import dispatcher, fragment, group
 from utils.aggregator import Group
 from utils.dispatcher import Dispatcher
 from utils.executor import Coroutines, Hooks, Outcome, Process, Runner, SingleThread, ThreadPool
@@ -38,7 +38,7 @@ def start() -> Iterator[Start]:
             runner = ThreadPool(process, NAME, concurrency)
         runner.open()
         started.append(runner)
-        return Dispatcher(runner)
+        return dispatcher(runner)
 
     yield make
     for runner in started:
@@ -441,7 +441,7 @@ def test_an_error_of_the_coroutine_itself_is_an_outcome(start: Start) -> None:
 
     runner = Coroutines(process, NAME, 2)
     runner.open()
-    executor = Dispatcher(runner)
+    executor = dispatcher(runner)
     executor.submit(groups("ab"))
     failed = {outcome.group.id: type(outcome.error) for outcome in collect(executor, 2)}
     assert failed == {"a": asyncio.CancelledError, "b": KeyboardInterrupt}
@@ -522,7 +522,7 @@ def test_a_coroutine_is_cancelled_when_its_time_is_over() -> None:
 
     runner = Coroutines(process, NAME, 1, timeout=0.01)
     runner.open()
-    executor = Dispatcher(runner)
+    executor = dispatcher(runner)
     executor.submit(groups("ab"))
     outcomes = collect(executor, 2)
     assert ids(outcomes) == "ab"
@@ -538,7 +538,7 @@ def test_a_time_out_of_the_users_own_is_not_called_ours() -> None:
 
     runner = Coroutines(process, NAME, 1, timeout=SECONDS)
     runner.open()
-    executor = Dispatcher(runner)
+    executor = dispatcher(runner)
     executor.submit(groups("a"))
     assert str(collect(executor, 1)[0].error) == "mine"
     runner.close(SECONDS)
@@ -639,7 +639,7 @@ def test_setup_comes_before_the_first_call_and_teardown_after_the_last(kind: typ
     runner = story.runner(kind)
     runner.open()
     assert story.told == ["setup"]
-    executor = Dispatcher(runner)
+    executor = dispatcher(runner)
     executor.submit(groups("ab"))
     collect(executor, 2)
     runner.close(SECONDS)
@@ -715,7 +715,7 @@ def test_calls_are_timed_each_once(coroutines: bool, concurrency: int) -> None:
     elif concurrency > 1:
         runner = ThreadPool(process, NAME, concurrency, times=times)
     runner.open()
-    executor = Dispatcher(runner)
+    executor = dispatcher(runner)
     executor.submit([group(str(number)) for number in range(5)])
     collect(executor, 5)
     runner.close(SECONDS)
@@ -758,7 +758,7 @@ def test_a_call_that_is_running_is_named_with_its_time(kind: str) -> None:
     if kind != "coroutines":
         runner = SingleThread(process, NAME) if kind == "one thread" else ThreadPool(process, NAME, 2)
     runner.open()
-    executor = Dispatcher(runner)
+    executor = dispatcher(runner)
     assert executor.calls() == []
     executor.submit([group("slow")])
     assert begun.wait(SECONDS)

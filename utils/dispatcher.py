@@ -1,15 +1,21 @@
-"""Hands groups to process(): those of an id one after the other, in their order, at any concurrency.
+"""Hands groups to process(): those of an id one after the other, in their order, and again those that failed.
 
 Knows neither Kafka nor offsets; all of it runs on the loop's thread.
 """
 
+import heapq
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+
+import msgspec
 
 from utils.aggregator import Group
+from utils.attempts import Attempts
 from utils.executor import Call, Outcome, Runner, took_too_long
 from utils.logger import logger
+from utils.metrics import Counters
 
 WATCH_EVERY = 1.0  # seconds
 EXAMPLES = 10  # ids that a log line names at most
@@ -18,119 +24,319 @@ EXAMPLES = 10  # ids that a log line names at most
 class Dispatcher:
     """The loop's Executor, over one way to call process(). Outlives a worker, for calls outlive an assignment.
 
-    A call that lasts longer than `timeout` seconds has failed, whatever comes of it later (0: none does). When too many
-    hang, `is_stuck` is set and `on_stuck` called: the worker shall commit what is finished, and the process end.
+    What failed is tried again as `attempts` says, at the end of the queue, and handed back as failed when it is given
+    up. While the circuit is open, only probes are called: what is submitted waits, so that the loop soon takes in no
+    more.
+
+    A call that lasts longer than `timeout` seconds (0: none does) is a failed attempt, whatever comes of it later. When
+    too many hang, `is_stuck` is set and `on_stuck` called: the worker shall commit what is finished, and the process
+    end.
     """
 
     def __init__(
         self,
         runner: Runner,
+        attempts: Attempts,
+        counters: Counters,
         timeout: float = 0,
         on_stuck: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runner = runner
+        self._attempts = attempts
+        self._circuit = attempts.circuit
+        self._counters = counters
         self._timeout = timeout
         self._on_stuck = on_stuck
         self._clock = clock
         self._next_watch = 0.0
         self.is_stuck = False
-        self._behind: dict[str, deque[Group]] = {}  # by each id that is in a call: the groups that wait for its end
-        self._started = 0  # groups that the runner has
-        self._stale = 0  # calls whose outcome nobody wants any more: the next ones to end, where they run one by one,
-        self._stale_ids: set[str] = set()  # else those of these ids
         self.in_flight = 0
+
+        # By each id that is busy, the groups that wait for it. It is from its call until that was the last; where calls
+        # go one by one, only from a failure on: before, the order of submission is enough.
+        self._behind: dict[str, deque[Group]] = {}
+        self._again: list[tuple[float, int, Group]] = []  # a heap: when, and what is tried again; their ids are busy
+        self._resting: set[str] = set()  # their ids
+        self._serial = count()
+        self._held: deque[Group] = deque()  # while the circuit is open
+        self._probe = ""  # the id with which it is tried
+        self._started = 0  # groups that the runner has
+        self._stale = 0  # calls whose outcome nobody wants any more: the next ones to end, where they go one by one,
+        self._stale_ids: set[str] = set()  # else those of these ids
+        self._late: dict[str, tuple[Group, float]] = {}  # those of them that are tried again when they end, and since
+        self._cancelled = False
 
     def submit(self, groups: list[Group]) -> None:
         self.in_flight += len(groups)
-        self._start(groups if self._runner.one_by_one else self._first_of_their_ids(groups))
+        self._start(groups)
 
     def collect(self, timeout: float) -> list[Outcome]:
         if not self.in_flight:
             return []
-        outcomes = self._runner.collect(timeout)
+        now = self._clock()
+        self._start_due(now)
+        outcomes = self._runner.collect(self._wait(timeout, now))
         self._started -= len(outcomes)
-        if self._runner.one_by_one:
-            stale = min(self._stale, len(outcomes))
-            self._stale -= stale
-            outcomes = outcomes[stale:] if stale else outcomes
-        else:
-            self._start(self._next_of_their_ids(outcomes))
-            outcomes = [outcome for outcome in outcomes if not self._is_stale(outcome)]
-        if self._timeout and self._clock() >= self._next_watch:
-            outcomes += self._overdue()
+        if not self._is_uneventful(outcomes):
+            now = self._clock()
+            ended = [self._ended(outcome, now) for outcome in outcomes]
+            if self._runner.one_by_one and outcomes and outcomes[-1].error:
+                self._go_on_after_failure()
+            outcomes = [outcome for outcome in ended if outcome]
+        if self._timeout and now >= self._next_watch:
+            outcomes += self._overdue(now)
         self.in_flight -= len(outcomes)
         return outcomes
 
     def cancel(self) -> None:
-        cancelled = self._runner.cancel()
-        self._started -= len(cancelled)
-        if not self._runner.one_by_one:
-            for group in cancelled:
-                del self._behind[group.id]
+        """What has failed is not tried again either: it is unfinished, as what has not been tried is."""
+        self._take_back()
+        for id in self._resting:
+            del self._behind[id]
         for behind in self._behind.values():
             behind.clear()
+        self._again, self._resting, self._late = [], set(), {}
+        self._held.clear()
+        self._cancelled = True
         self.in_flight = self._started - self._stale - len(self._stale_ids)
 
     def drop(self) -> None:
         self.cancel()
+        self._attempts.clear()
         if self._runner.one_by_one:
             self._stale = self._started
+            self._behind = {}
         else:
             self._stale_ids = set(self._behind)
+        if self._probe:
+            self._probe = ""
+            self._circuit.undecided(self._clock())
+        self._cancelled = False
         self.in_flight = 0
 
     def calls(self) -> list[Call]:
         return self._runner.calls()
 
+    # ------------------------------------------------------------------ into process()
+
     def _start(self, groups: Sequence[Group]) -> None:
+        if self._circuit.is_open:
+            self._held.extend(groups)
+        elif self._runner.one_by_one and not self._behind:
+            self._call(groups)
+        else:
+            self._call([group for group in groups if self._may_start(group)])
+
+    def _may_start(self, group: Group) -> bool:
+        """False: its id is busy, and it waits for that."""
+        if group.id in self._behind:
+            self._behind[group.id].append(group)
+            return False
+        if not self._runner.one_by_one:
+            self._behind[group.id] = deque()
+        return True
+
+    def _call(self, groups: Sequence[Group]) -> None:
         if groups:
             self._started += len(groups)
             self._runner.submit(groups)
 
-    def _first_of_their_ids(self, groups: Iterable[Group]) -> list[Group]:
-        first = []
-        for group in groups:
-            if group.id in self._behind:
-                self._behind[group.id].append(group)
-            else:
-                self._behind[group.id] = deque()
-                first.append(group)
-        return first
+    def _start_due(self, now: float) -> None:
+        """What is to be tried again by now; while the circuit is open, a probe when it is time for one."""
+        due: list[Group] = []
+        if self._circuit.is_open:
+            due = self._next_probe() if now >= self._circuit.next_probe else []
+        else:
+            while self._again and self._again[0][0] <= now:
+                due.append(self._rested())
+        self._call(due)
 
-    def _next_of_their_ids(self, outcomes: Iterable[Outcome]) -> list[Group]:
-        following = []
-        for outcome in outcomes:
-            if behind := self._behind[outcome.group.id]:
-                following.append(behind.popleft())
-            else:
-                del self._behind[outcome.group.id]
-        return following
+    def _next_probe(self) -> list[Group]:
+        """One group, of an id that has not been tried for longest. None where all ids are busy."""
+        probe = next((group for group in self._held_in_turn() if self._may_start(group)), None)
+        if not probe and self._again:
+            probe = self._rested()
+        if not probe:
+            return []
+        self._probe = probe.id
+        self._circuit.probing()
+        return [probe]
 
-    def _overdue(self) -> list[Outcome]:
-        """The calls that have just turned out to last too long, as failed."""
-        self._next_watch = self._clock() + min(WATCH_EVERY, self._timeout / 2)
+    def _rested(self) -> Group:
+        group = heapq.heappop(self._again)[2]
+        self._resting.remove(group.id)
+        return group
+
+    def _held_in_turn(self) -> Iterable[Group]:
+        while self._held:
+            yield self._held.popleft()
+
+    def _wait(self, timeout: float, now: float) -> float:
+        """No longer than until something is due."""
+        next_again = self._again[0][0] if self._again else now
+        due = self._circuit.next_probe if self._circuit.is_open else next_again
+        return min(timeout, due - now) if due > now else timeout
+
+    # ------------------------------------------------------------------ what came of it
+
+    def _is_uneventful(self, outcomes: list[Outcome]) -> bool:
+        """Nothing has failed now or lately: the outcomes are what the loop wants, and looked at no further."""
+        return (
+            self._runner.one_by_one
+            and not (outcomes and outcomes[-1].error)
+            and not self._stale
+            and not self._behind
+            and self._circuit.is_quiet
+        )
+
+    def _ended(self, outcome: Outcome, now: float) -> Outcome | None:
+        """The end of a call. None: nobody wants its outcome, or it is tried again."""
+        group, error = outcome.group, outcome.error
+        if self._is_stale(group.id):
+            if group.id in self._late:
+                self._try_again(self._late.pop(group.id)[0], now)
+            else:
+                self._free(group.id)
+            return None
+        if error:
+            return self._failed(group, error, now)
+        was_open = self._circuit.is_open
+        attempts = self._attempts.succeeded(group.id)
+        self._free(group.id)
+        if was_open:
+            self._close_circuit()
+        return msgspec.structs.replace(outcome, attempts=attempts) if attempts > 1 else outcome
+
+    def _failed(self, group: Group, error: BaseException, now: float) -> Outcome | None:
+        due = self._judge(group.id, error, now)
+        if due is None:
+            outcome = Outcome(group, [], error, attempts=self._attempts.forget(group.id))
+            self._free(group.id)
+            return outcome
+        if self._cancelled:
+            self.in_flight -= 1
+            self._attempts.forget(group.id)
+            self._free(group.id)
+            return None
+        self._try_again(group, due)
+        return None
+
+    def _judge(self, id: str, error: BaseException, now: float) -> float | None:
+        """When it shall be tried again, if it shall, as the attempts say; and what it says of all the others."""
+        was_open = self._circuit.is_open
+        due = self._attempts.failed(id, error, now)
+        if id == self._probe:
+            self._probe = ""
+            if due is None:
+                self._circuit.undecided(now)
+            else:
+                self._circuit.probed(now)
+        if due is not None:
+            self._counters.retried += 1
+            facts = {"id": id, "attempt": self._attempts.made(id), "next_try_in_s": round(due - now, 1)}
+            logger.warning("process() failed and is tried again", extra={**facts, "error": repr(error)})
+        if self._circuit.is_open and not was_open:
+            self._open_circuit(error)
+        return due
+
+    def _try_again(self, group: Group, due: float) -> None:
+        self._behind.setdefault(group.id, deque())
+        self._resting.add(group.id)
+        heapq.heappush(self._again, (due, next(self._serial), group))
+
+    def _free(self, id: str) -> None:
+        """The id is not busy any more: what waits for it may go on."""
+        behind = self._behind.get(id)
+        if behind and not self._runner.one_by_one and not self._circuit.is_open:
+            self._call([behind.popleft()])
+            return
+        behind = self._behind.pop(id, None)
+        if behind and self._circuit.is_open:
+            self._held.extendleft(reversed(behind))  # before those of its id that came later
+        elif behind:
+            self._start(behind)
+
+    def _go_on_after_failure(self) -> None:
+        """Where calls go one by one, the thread waits after a failure: others of its id must now wait for it."""
+        waiting = self._take_back()
+        self._runner.go_on()
+        self._start(waiting)
+
+    def _take_back(self) -> list[Group]:
+        """The groups whose call has not begun, each followed by those that wait for it."""
+        cancelled = self._runner.cancel()
+        self._started -= len(cancelled)
+        taken: list[Group] = []
+        for group in cancelled:
+            taken.append(group)
+            if group.id not in self._resting:  # else it is another one that is waited for: it has just failed
+                taken += self._behind.pop(group.id, ())
+        return taken
+
+    def _open_circuit(self, error: BaseException) -> None:
+        self._counters.outages += 1
+        self._held.extend(self._take_back())
+        facts = {"held": len(self._held), "error": repr(error)}
+        logger.error("process() fails for one id after the other: no more are taken in", extra=facts)
+
+    def _close_circuit(self) -> None:
+        self._probe = ""
+        held, self._held = self._held, deque()
+        logger.warning("process() succeeds again", extra={"held": len(held)})
+        self._start(held)
+
+    # ------------------------------------------------------------------ calls that last too long
+
+    def _overdue(self, now: float) -> list[Outcome]:
+        """What is given up because its call lasts too long."""
+        self._next_watch = now + min(WATCH_EVERY, self._timeout / 2)
         groups, too_many = self._runner.overdue(self._timeout)
-        failed = [group for group in groups if self._make_stale(group)]
+        given_up = [outcome for group in groups if (outcome := self._is_late(group, now))]
         if too_many and not self.is_stuck:
             self.is_stuck = True
             facts = {"timeout": self._timeout, "ids": [group.id for group in groups[:EXAMPLES]], "count": len(groups)}
             logger.error("process() hangs: the worker commits what is finished and ends", extra=facts)
+            if not self._circuit.is_open:  # else it is no message's fault: the next process tries them again
+                given_up += [self._give_up(group) for group, _ in self._late.values()]
+                self._late = {}
             self._on_stuck()
-        return [Outcome(group, [], took_too_long(self._timeout)) for group in failed]
+        return given_up
 
-    def _make_stale(self, group: Group) -> bool:
+    def _is_late(self, group: Group, now: float) -> Outcome | None:
+        """A call that lasts has failed when its time was over, and once more each time that as long is over again."""
+        if self._make_stale(group.id):
+            due = self._judge(group.id, took_too_long(self._timeout), now)
+        elif group.id in self._late and now - self._late[group.id][1] > self._timeout:
+            group = self._late.pop(group.id)[0]
+            due = self._judge(group.id, took_too_long(self._timeout), now)
+        else:
+            return None
+        if due is None:
+            return self._give_up(group)
+        self._late[group.id] = group, now
+        return None
+
+    def _give_up(self, group: Group) -> Outcome:
+        """Its id stays busy: the call goes on."""
+        return Outcome(group, [], took_too_long(self._timeout), attempts=self._attempts.forget(group.id))
+
+    def _make_stale(self, id: str) -> bool:
         """False where it was so before."""
         if self._runner.one_by_one:
             fresh = not self._stale
             self._stale = max(self._stale, 1)
             return fresh
-        fresh = group.id not in self._stale_ids
-        self._stale_ids.add(group.id)
+        fresh = id not in self._stale_ids
+        self._stale_ids.add(id)
         return fresh
 
-    def _is_stale(self, outcome: Outcome) -> bool:
-        if outcome.group.id not in self._stale_ids:
-            return False
-        self._stale_ids.remove(outcome.group.id)
-        return True
+    def _is_stale(self, id: str) -> bool:
+        """Of a call that has ended: nobody wants its outcome. Told once."""
+        if self._runner.one_by_one:
+            stale = self._stale > 0
+            self._stale -= stale
+            return stale
+        stale = id in self._stale_ids
+        self._stale_ids.discard(id)
+        return stale

@@ -41,6 +41,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     results: list[Result]
     error: BaseException | None = None
     letter: Letter | None = None
+    attempts: int = 1
 
 
 class Call(NamedTuple):
@@ -107,6 +108,9 @@ class Runner(Protocol):
     def cancel(self) -> list[Group]:
         """Take back the groups whose call has not begun, in the order of submission."""
 
+    def go_on(self) -> None:
+        """Where calls go one by one, none begins after one that has failed until this is called."""
+
     def overdue(self, limit: float) -> Overdue:
         """The calls that have lasted for more than `limit` seconds, though they should have been ended by then."""
 
@@ -149,6 +153,7 @@ class SingleThread:
         self._done: deque[Outcome] = deque()
         self._work_is_there: SimpleQueue[bool] = SimpleQueue()
         self._all_done = threading.Event()
+        self._go_on: SimpleQueue[bool] = SimpleQueue()
 
     def open(self) -> None:
         threading.Thread(target=self._work, name="process", daemon=True).start()
@@ -164,6 +169,9 @@ class SingleThread:
     def cancel(self) -> list[Group]:
         return list(iter(self._take, None))
 
+    def go_on(self) -> None:
+        self._go_on.put(True)
+
     def overdue(self, limit: float) -> Overdue:
         call = self._call
         return Overdue([call], True) if call and self._clock() - self._since > limit else Overdue([], False)
@@ -175,6 +183,7 @@ class SingleThread:
     def close(self, timeout: float) -> None:
         self.cancel()
         self._work_is_there.put(False)
+        self.go_on()
         self._closed.result(timeout)
 
     def _work(self) -> None:
@@ -192,16 +201,28 @@ class SingleThread:
         number, together = 1, 1
         self._since = self._clock()
         while number:
-            number = 0
+            number, failed = 0, False
             for group in islice(waiting, together):
                 self._call = group
-                done.append(attempt(process, group, consumer_name))
+                outcome = attempt(process, group, consumer_name)
+                done.append(outcome)
                 number += 1
+                if outcome.error is not None:
+                    failed = True
+                    break
             now = self._clock()
             took, self._since = now - self._since, now
             if number:
                 self._times.add(took, number)
+            if failed:
+                self._wait_for_word()
             together = TOGETHER if took * TOGETHER < BOUNDS[0] * number else 1
+
+    def _wait_for_word(self) -> None:
+        self._call = None
+        self._all_done.set()
+        self._go_on.get()
+        self._since = self._clock()
 
     def _take(self) -> Group | None:
         try:
@@ -253,6 +274,9 @@ class ThreadPool:
 
     def cancel(self) -> list[Group]:
         return list(iter(self._take, None))
+
+    def go_on(self) -> None:
+        pass
 
     def overdue(self, limit: float) -> Overdue:
         return _overdue(self._calls.values(), self._clock() - limit, self._concurrency)
@@ -332,6 +356,9 @@ class Coroutines:
 
     def cancel(self) -> list[Group]:
         return list(iter(self._take, None))
+
+    def go_on(self) -> None:
+        pass
 
     def overdue(self, limit: float) -> Overdue:
         held_up = self._clock() - self._turned_at - _TURN

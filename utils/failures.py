@@ -62,7 +62,7 @@ class Failures:
         self._counters.failed += 1
         logger.error("process() failed", extra=where, exc_info=error)
         reason = dead_letters.RESULT_INVALID if isinstance(error, InvalidResult) else dead_letters.PROCESS_FAILED
-        return self._given_up(group, reason, error, attempts=1)
+        return self._given_up(group, reason, error, attempts=outcome.attempts)
 
     def refused(self, outcome: Outcome, why: str) -> Outcome:
         """An outcome with a record that is too large for its topic, according to the client or the broker."""
@@ -74,7 +74,7 @@ class Failures:
         self._counters.failed += 1
         self._counters.results -= len(outcome.results)
         logger.error("result too large", extra=where)
-        return self._given_up(group, dead_letters.TOO_LARGE, TooLarge(why), attempts=1)
+        return self._given_up(group, dead_letters.TOO_LARGE, TooLarge(why), attempts=outcome.attempts)
 
     def _given_up(
         self,

@@ -51,6 +51,8 @@ class Counters:
     completed: int = 0  # groups
     filtered: int = 0  # groups
     failed: int = 0  # groups
+    retried: int = 0  # calls that failed and are made again
+    outages: int = 0  # times that calls failed for one id after the other
     evicted: int = 0  # groups
     stored_maps: int = 0  # written because they did not fit into a commit
     missing_maps: int = 0  # commits whose stored map was not there any more

@@ -44,6 +44,8 @@ COUNTERS = (
     Exported("groups_completed", "Ids whose message was there on every input topic", "completed"),
     Exported("groups_filtered", "Ids for which process() returned None", "filtered"),
     Exported("groups_failed", "Ids for which process() failed", "failed"),
+    Exported("retries", "Calls of process() that failed and are made again", "retried"),
+    Exported("outages", "Times that process() failed for so many ids in a row that no more were taken in", "outages"),
     Exported("groups_evicted", "Ids given up, by the topics that were missing", "evicted_without", "missing_topics"),
     Exported("dead_letters", "Dead letters, by reason", "dead_letters", "reason"),
     Exported("results", "Results that process() returned", "results"),

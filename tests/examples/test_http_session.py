@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from examples import http_session
-from tests.builders import fragment, group
-from utils.dispatcher import Dispatcher
+from tests.builders import dispatcher, fragment, group
 from utils.executor import Hooks, ThreadPool
+from utils.retry import Reject, Retry
 
 SECONDS = 10.0
 
@@ -34,7 +34,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         body = json.dumps({"price": 7.5}).encode()
-        self.send_response(404 if self.path == "/unknown" else 200)
+        status = self.path.removeprefix("/")
+        self.send_response(int(status) if status.isdigit() else 200)
+        self.send_header("Retry-After", "7")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -56,7 +58,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[PriceService]:
 def test_each_message_gets_its_price_and_connections_are_used_again(service: PriceService) -> None:
     runner = ThreadPool(http_session.process, "prices", 2, Hooks(http_session.setup, http_session.teardown))
     runner.open()
-    executor = Dispatcher(runner)
+    executor = dispatcher(runner)
     for number in range(5):
         value = b'{"id":%d,"content":{"item":"tea"}}' % number
         executor.submit([group(str(number), fragment(value=value))])
@@ -67,8 +69,15 @@ def test_each_message_gets_its_price_and_connections_are_used_again(service: Pri
     assert len(http_session.pool.pools) == 0
 
 
-def test_any_other_answer_is_a_failure(service: PriceService) -> None:
+@pytest.mark.parametrize(
+    ("status", "failure", "why"),
+    [(404, Reject, "no such item"), (503, Retry, "answers 503"), (500, RuntimeError, "answers 500")],
+)
+def test_other_answers_are_failures_each_of_its_kind(
+    service: PriceService, status: int, failure: type[Exception], why: str
+) -> None:
     http_session.setup()
-    with pytest.raises(RuntimeError, match="404"):
-        http_session.process({"content": {"item": "unknown"}}, "prices")
+    with pytest.raises(failure, match=why) as raised:
+        http_session.process({"content": {"item": status}}, "prices")
+    assert getattr(raised.value, "after", 7.0) == 7.0
     http_session.teardown()

@@ -111,7 +111,7 @@ def scenes(topics: Topics, tmp_path: Path) -> Iterator[Scenes]:
                 created[inputs:],
                 tmp_path,
                 process=PROCESS if slow_process else None,
-                environment={**short_session(broker), **(environment or {})},
+                environment={**short_session(broker), "RETRY_BACKOFF": "0.05", **(environment or {})},
             )
             stack.enter_context(job)
             oracle = Oracle(job.topics_input)

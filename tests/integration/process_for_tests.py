@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from utils.retry import Reject
+
 SECONDS = float(os.environ.get("PROCESS_SECONDS", "0"))  # that each call takes
 BLOCKED = os.environ.get(
     "PROCESS_BLOCKED", ""
@@ -13,6 +15,7 @@ BLOCKED = os.environ.get(
 FAILING = os.environ.get("PROCESS_FAILING", "")  # a file: the ids in it, one a line, raise
 ODD = os.environ.get("PROCESS_ODD", "")  # ids that begin so are filtered, fail, or make a bad result
 SIZE = int(os.environ.get("PROCESS_SIZE", "2000000"))  # bytes of what is to be too large
+DOWN = os.environ.get("PROCESS_DOWN", "")  # a file: while it exists, all raise
 HOOKS = os.environ.get("PROCESS_HOOKS", "")  # a file in which setup() and teardown() are noted
 SETUP_FAILS = os.environ.get("PROCESS_SETUP_FAILS", "")
 
@@ -38,6 +41,8 @@ def process(message: dict[str, Any], consumer_name: str) -> Any:
         time.sleep(SECONDS)
     while _blocks(str(message["id"])):
         time.sleep(0.01)
+    if DOWN and Path(DOWN).exists():
+        raise ConnectionError("the service is down")
     if FAILING and str(message["id"]) in Path(FAILING).read_text().split():
         raise RuntimeError("a failure that the test asked for")
     return _odd(message) if ODD else message
@@ -49,6 +54,8 @@ def _odd(message: dict[str, Any]) -> Any:
             return None
         case "fail":
             raise ZeroDivisionError("a failure that the test asked for")
+        case "reject":
+            raise Reject("a failure that the test asked for, without further attempts")
         case "wrong":
             return {"id": message["id"], "content": {"what": object()}}
         case "huge":

@@ -57,19 +57,19 @@ def test_replayed_by_reason_by_id_and_all_each_is_replayed_once(
     a, b = scene.job.topics_input
     scene.feed(["alone-1", "late-1"], a)
     scene.feed_raw(a, b"no json")
-    fed(scene, [*(f"fail-{number}" for number in range(20)), "wrong-1", "whole-1"])
+    fed(scene, [*(f"reject-{number}" for number in range(20)), "wrong-1", "whole-1"])
     commands = Commands(scene, tmp_path)
     listed = commands.run("list")
-    assert re.search(r"^ +20  process_failed  ZeroDivisionError$", listed, re.MULTILINE)
+    assert re.search(r"^ +20  process_failed  Reject$", listed, re.MULTILINE)
     assert re.search(r"^ +24  in all$", listed, re.MULTILINE)
     assert "alone-1" in commands.run("show", "alone-1")
-    assert commands.run("replay", "--id", "fail-3", "--dry-run").split()[:1] == ["1"]
+    assert commands.run("replay", "--id", "reject-3", "--dry-run").split()[:1] == ["1"]
     assert results(scene) == Counter(["whole-1"])
 
-    commands.run("replay", "--id", "fail-3")
-    assert results(scene) == Counter(["whole-1", "fail-3"])
+    commands.run("replay", "--id", "reject-3")
+    assert results(scene) == Counter(["whole-1", "reject-3"])
     commands.run("replay", "--reason", "process_failed")
-    failed = [f"fail-{number}" for number in range(20)]
+    failed = [f"reject-{number}" for number in range(20)]
     assert results(scene) == Counter(["whole-1", *failed])
 
     scene.feed(["late-1"], b)
@@ -91,7 +91,7 @@ def test_a_replay_that_is_killed_twice_and_run_twice_at_once_loses_and_doubles_n
     real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path, delivery: str
 ) -> None:
     scene = scenes(real_kafka, slow_process=True, environment={**ODD, "DELIVERY": delivery})
-    ids = [f"fail-{number}" for number in range(3_000)]
+    ids = [f"reject-{number}" for number in range(3_000)]
     fed(scene, ids)
     commands = Commands(scene, tmp_path, PROCESS_SECONDS="0.0005")
     for kills in range(2):
@@ -115,7 +115,7 @@ def test_a_replay_that_is_stopped_goes_on_the_next_time_and_doubles_nothing(
     kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
 ) -> None:
     scene = scenes(kafka, slow_process=True, environment=ODD)
-    ids = [f"fail-{number}" for number in range(2_000)]
+    ids = [f"reject-{number}" for number in range(2_000)]
     fed(scene, ids)
     process = Commands(scene, tmp_path / "slow", PROCESS_SECONDS="0.002").start("replay", "--all")
     scene.wait_for(300)
