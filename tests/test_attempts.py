@@ -99,11 +99,11 @@ def test_a_success_in_between_begins_the_count_anew() -> None:
     mine = attempts()
     fail(mine, range(OUTAGE - 1))
     mine.succeeded("other")
-    fail(mine, range(OUTAGE - 1))
+    fail(mine, range(100, 100 + OUTAGE - 1))
     assert not mine.circuit.is_open
     assert not mine.circuit.is_quiet
     mine.succeeded("other")
-    assert mine.made("0") == 2
+    assert mine.made("0") == 1
 
 
 def test_many_messages_that_always_fail_do_not_open_it_while_others_succeed() -> None:
@@ -119,8 +119,9 @@ def test_attempts_of_the_row_that_opens_it_and_those_while_it_is_open_do_not_cou
     mine = attempts(limit=3)
     mine.failed("0", ERROR, 0.0)
     mine.succeeded("good")  # so the first failure of 0 counts
-    fail(mine, range(OUTAGE))
+    fail(mine, range(1, OUTAGE + 1))
     assert mine.circuit.is_open
+    mine.failed("0", ERROR, 0.0)
     assert (mine.made("0"), mine.made("1")) == (1, 0)
     for _ in range(10):
         assert mine.failed("1", ERROR, 0.0) is not None
@@ -133,6 +134,24 @@ def test_also_the_last_attempt_does_not_count_when_it_opens_it() -> None:
     mine = attempts(limit=1)
     given_up = [due is None for due in fail(mine, range(OUTAGE))]
     assert given_up == [True] * (OUTAGE - 1) + [False]
+
+
+def test_what_failed_before_others_succeeded_says_nothing_of_an_outage() -> None:
+    mine = attempts(limit=10)
+    for ten in (range(10), range(10, 20), range(20, 30)):  # as at the end of a feed, when only bad ones are left
+        fail(mine, ten)
+        mine.succeeded("good")
+    for _ in range(8):
+        fail(mine, range(30))
+    assert not mine.circuit.is_open
+    assert fail(mine, range(30)) == [None] * 30
+
+
+def test_results_that_are_invalid_say_nothing_of_an_outage() -> None:
+    mine = attempts()
+    for id in range(2 * OUTAGE):
+        mine.failed(str(id), InvalidResult("no dict"), 0.0)
+    assert mine.circuit.is_quiet
 
 
 def test_probes_come_ever_more_rarely_but_never_too_rarely() -> None:

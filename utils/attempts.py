@@ -6,7 +6,7 @@ Pure: no Kafka, no clock, no logging; `now` is in seconds of whatever clock the 
 import math
 from collections.abc import Callable
 
-from utils.messages import InvalidMessage
+from utils.messages import InvalidMessage, InvalidResult
 from utils.retry import Reject, Retry
 
 OUTAGE = 20  # different ids that fail in a row, without a success in between
@@ -53,6 +53,10 @@ class Circuit:
     def is_quiet(self) -> bool:
         """Nothing has failed since the last success."""
         return not self._row
+
+    def in_row(self, id: str) -> int:
+        """How often it has failed since the last success."""
+        return self._row.get(id, 0)
 
     def failed(self, id: str, now: float) -> dict[str, int]:
         """Returns the attempts, by id, that do not count against their messages: this one, or all that opened it."""
@@ -101,12 +105,16 @@ class Attempts:
 
     def failed(self, id: str, error: BaseException, now: float) -> float | None:
         """When this message shall be tried again. None: it is given up."""
+        known = self.made(id) > self.circuit.in_row(id)  # others have succeeded since it failed: it is the message
         self._failed[id] = self.made(id) + 1
         if isinstance(error, InvalidMessage | Reject):
             return None
-        for each, number in self.circuit.failed(id, now).items():
-            if each in self._failed:
-                self._failed[each] -= number
+        if not isinstance(error, InvalidResult) and (
+            self.circuit.is_open or not known
+        ):  # else the outside has answered
+            for each, number in self.circuit.failed(id, now).items():
+                if each in self._failed:
+                    self._failed[each] -= number
         if self.made(id) >= self._limit:
             return None
         if isinstance(error, Retry) and error.after is not None:
