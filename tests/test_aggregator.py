@@ -7,14 +7,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.builders import fragment
+from tests.builders import fragment, partition_offsets
 from utils.aggregator import (
     FRAGMENT_OVERHEAD,
+    HEADER_OVERHEAD,
     Aggregator,
     Enough,
     Group,
     ahead_of_siblings,
     over_all_partitions,
+    size_of,
 )
 from utils.messages import Fragment
 
@@ -159,6 +161,17 @@ def test_bytes_are_the_values_and_an_overhead_for_each_fragment() -> None:
     assert aggregator.bytes == 123 + 3 * FRAGMENT_OVERHEAD
     add(aggregator, "1", fragment(0, b"x" * 7), 0.0)
     assert aggregator.bytes == 30 + 3 * FRAGMENT_OVERHEAD
+
+
+def test_headers_count_too_and_no_longer_when_they_are_superseded() -> None:
+    aggregator = Aggregator(2)
+    headed = Fragment(0, partition_offsets(), 0, b"x" * 100, [("name", b"value"), ("n", None)])
+    add(aggregator, "1", headed, 0.0)
+    assert aggregator.bytes == size_of([headed]) == 110 + FRAGMENT_OVERHEAD + 2 * HEADER_OVERHEAD
+    add(aggregator, "1", fragment(0, b"x"), 0.0)
+    assert aggregator.bytes == 1 + FRAGMENT_OVERHEAD
+    complete, _ = Aggregator(1).add(["1"], [headed], [0.0])
+    assert complete[0].bytes == size_of([headed])
 
 
 def test_a_partition_is_ahead_when_hardly_any_group_of_its_number_waits_for_it() -> None:

@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from utils.messages import Fragment
+from utils.messages import Fragment, Headers
 
 FRAGMENT_OVERHEAD = 350
 """Bytes that a waiting fragment costs beside its value: objects, id, dict entry, offsets (measured, CPython 3.11)."""
+HEADER_OVERHEAD = 200
+"""Bytes that a header of a waiting fragment costs beside its name and value: tuple, objects, place in the list."""
 FAR_AHEAD = 10  # times as many groups must wait for a sibling before a partition counts as ahead
 NEVER = float("-inf")
 
@@ -61,6 +63,8 @@ class Aggregator:
         waiting, topics, newest, more = self._waiting, self._topics, self._newest, 0
         for id, fragment, arrival in zip(ids, fragments, arrivals, strict=False):  # the arrivals may be endless
             size = len(fragment.value) + FRAGMENT_OVERHEAD
+            if fragment.headers:
+                size += _size_of_headers(fragment.headers)
             group = waiting.get(id)
             if group is None:
                 if not waiting or arrival < newest:
@@ -72,7 +76,7 @@ class Aggregator:
             for other in group.fragments:
                 if other.topic == fragment.topic:
                     group.fragments = tuple([each for each in group.fragments if each is not other])
-                    size -= len(other.value) + FRAGMENT_OVERHEAD
+                    size -= size_of((other,))
                     if fragment.offset < other.offset and fragment.offsets is other.offsets:  # was shed, read again
                         fragment, other, size = other, fragment, 0
                     superseded.append(other)
@@ -166,13 +170,19 @@ class Aggregator:
         self.bytes -= group.bytes
 
 
-def size_of(fragments: Iterable[Fragment]) -> int:
+def size_of(fragments: Sequence[Fragment]) -> int:
     """Bytes of memory that these fragments take while they wait."""
-    return sum([len(fragment.value) + FRAGMENT_OVERHEAD for fragment in fragments])
+    headers = sum([_size_of_headers(each.headers) for each in fragments if each.headers])
+    return headers + sum([len(each.value) + FRAGMENT_OVERHEAD for each in fragments])
+
+
+def _size_of_headers(headers: Headers) -> int:
+    return sum([len(name) + len(value or b"") + HEADER_OVERHEAD for name, value in headers])
 
 
 def _alone(id: str, fragment: Fragment, arrival: float) -> Group:
-    return Group(id, arrival, (fragment,), len(fragment.value) + FRAGMENT_OVERHEAD)
+    headers = _size_of_headers(fragment.headers) if fragment.headers else 0
+    return Group(id, arrival, (fragment,), len(fragment.value) + FRAGMENT_OVERHEAD + headers)
 
 
 def _is_enough(enough: "Enough | None", group: Group) -> bool:
