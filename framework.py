@@ -222,6 +222,8 @@ class Worker:
         return [offsets.commit_point(oldest_ms, now_ms) for offsets in self.intake.owned.values()]
 
     def _count_commit(self, confirmed: bool) -> None:
+        for offsets in self.intake.owned.values() if confirmed else ():
+            offsets.confirm()
         self.counters.commits += confirmed
         self.counters.failed_commits += not confirmed
         self._dirty = self._dirty or not confirmed
@@ -282,6 +284,8 @@ class Worker:
         while self.delivery.pending:
             if not self._finish_safe() and self.clock() >= deadline:
                 return False
+        for offsets in self.intake.owned.values() if not self.executor.in_flight else ():
+            offsets.end_in_order()
         return True
 
     def _forget(self) -> None:

@@ -37,6 +37,7 @@ from utils.metrics import Counters, Histogram
 from utils.outbox import Outbox, RecordRefused, Refusals
 from utils.replay import Joining, Replay, Tally, progress_bar, rehearse
 from utils.status import Health, serve
+from utils.suspects import Suspects
 from utils.watch import Watch
 
 EX_CONFIG = 78  # sysexits.h: starting again is no use before somebody has changed the configuration
@@ -316,6 +317,7 @@ def build_worker(
         delivery = _delivery(settings, row, properties, counters, failures, refusals, maps)
         consumer = kafka.consumer(properties, settings, delivery.on_commit)
         locate = locator(properties, row.topics_input, settings.message_timeout, maps.load, counters)
+    intake = Intake(consumer, counters, health=health)
     return Worker(
         topics_input=row.topics_input,
         message_timeout=settings.message_timeout,
@@ -323,10 +325,10 @@ def build_worker(
         commit_interval=settings.commit_interval,
         shutdown_timeout=settings.shutdown_timeout,
         consumer=consumer,
-        intake=Intake(consumer, counters, health=health),
+        intake=intake,
         delivery=delivery,
         failures=failures,
-        executor=executor,
+        executor=Suspects(executor, lambda: intake.owned.values()),
         locate=locate,
         counters=counters,
         health=health,

@@ -4,7 +4,7 @@ import base64
 import random
 import tracemalloc
 import zlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.builders import TOPIC_ID, partition_offsets
-from utils.offsets import FINISHED, MAX_METADATA, UNFINISHED, OffsetMap, PartitionOffsets
+from utils.offsets import FINISHED, MAX_METADATA, SENT, UNFINISHED, OffsetMap, PartitionOffsets, mark
 
 BASE = 1_000
 
@@ -152,7 +152,74 @@ def test_a_commit_before_anything_is_re_read_is_the_commit_that_was_loaded() -> 
     for finished in (0, 1, 5):
         offsets.finish(finished)
     before = committed(offsets)
-    assert committed(restarted(*before)) == before
+    again = restarted(*before)
+    again.starts -= 1  # that it is one start more is the only difference
+    assert committed(again) == before
+
+
+# ---------------------------------------------------------------- starts without progress (rule 13)
+
+
+def test_starts_are_counted_until_there_is_progress_or_an_orderly_end() -> None:
+    offsets = partition_offsets(0)
+    for start in range(1, 5):
+        assert offsets.starts == start
+        offsets = restarted(*committed(offsets))
+    read_all(offsets, 3)
+    offsets.finish_sent()
+    assert offsets.starts == 5  # nothing was sent
+    mark([Record(offsets, 1)], SENT)
+    offsets.finish_sent()
+    assert restarted(*committed(offsets)).starts == 1
+    again = restarted(*committed(restarted(*committed(offsets))))
+    assert again.starts == 2
+    again.end_in_order()
+    assert restarted(*committed(again)).starts == 1
+
+
+def test_the_record_that_is_tried_is_known_after_a_restart_until_it_is_finished() -> None:
+    offsets = partition_offsets(0)
+    read_all(offsets, 5)
+    offsets.trying = 3
+    news = [offsets.has_news]
+    before = committed(offsets)
+    news.append(offsets.has_news)
+    offsets.confirm()
+    news.append(offsets.has_news)
+    assert news == [True, True, False]
+    assert offsets.noted == 3
+    again = restarted(*before)
+    assert (again.tried, again.trying, again.noted) == (3, None, None)
+    again = restarted(*committed(again))
+    assert again.tried == 3
+    read_all(again, 5)
+    again.finish(3)
+    committed(again)
+    assert again.tried is None
+    assert restarted(*committed(again)).tried is None
+
+
+def test_what_was_tried_and_is_finished_is_named_no_more_and_an_orderly_end_names_nothing() -> None:
+    offsets = partition_offsets(0)
+    read_all(offsets, 5)
+    offsets.trying = 3
+    offsets.finish(3)
+    assert restarted(*committed(offsets)).tried is None
+    offsets.trying = 4
+    assert restarted(*committed(offsets)).tried == 4
+    offsets.end_in_order()
+    assert restarted(*committed(offsets)).tried is None
+
+
+@pytest.mark.parametrize("damage", ["x", "1.x", "x.1", "..", "1.2.3"])
+def test_starts_that_are_no_numbers_make_the_map_none_of_ours(damage: str) -> None:
+    assert OffsetMap.parse(signed(body(0, "r") + ":1.7")) is not None
+    assert OffsetMap.parse(signed(body(0, "r") + f":{damage}")) is None
+
+
+class Record(NamedTuple):
+    offsets: PartitionOffsets
+    offset: int
 
 
 def test_finishing_the_last_waiting_offset_of_a_replay_commits_the_end_of_the_map_at_once() -> None:

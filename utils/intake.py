@@ -128,7 +128,7 @@ class Intake:
         return runs
 
     def note_positions(self) -> int:
-        """Finish what reading has passed without a record, transaction markers for example; how far it has moved."""
+        """Finish what reading has passed without a record, transaction markers for example; how much news there is."""
         moved = 0
         if self.owned:
             for at in self._consumer.position([TopicPartition(*each) for each in self.owned]):
@@ -136,6 +136,7 @@ class Intake:
                 if at.offset > offsets.position:
                     moved += at.offset - offsets.position
                     offsets.skip_to(at.offset)
+                moved += offsets.has_news
         self._count_gone()
         return moved
 

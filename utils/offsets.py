@@ -42,6 +42,7 @@ class PartitionOffsets:
 
     __slots__ = (
         "_first_drop",
+        "_in_commit",
         "_known_end",
         "_last_drop",
         "_loaded",
@@ -52,13 +53,17 @@ class PartitionOffsets:
         "joined_with",
         "loaded_end",
         "map_characters",
+        "noted",
         "partition",
         "position",
         "shed",
         "shed_since",
+        "starts",
         "topic",
         "topic_id",
         "topic_partitions",
+        "tried",
+        "trying",
     )
 
     def __init__(
@@ -82,6 +87,11 @@ class PartitionOffsets:
         self.gone = 0  # how many were waiting to be read again and are not in the log any more
         self.shed = 0  # how many offsets were read, not kept, and must be read again
         self.shed_since: int | None = None  # the first drop since reading was last set back, by its number
+        self.starts = loaded.starts + 1 if loaded else 1  # in a row, this one too, without an orderly end or progress
+        self.tried = loaded.trying if loaded else None  # the record of the group that was run alone when all ended
+        self.trying: int | None = None  # the same of this process: the next commit says so
+        self.noted: int | None = None  # the last commit that was confirmed has said so
+        self._in_commit: int | None = None
         self._states = bytearray(loaded.states if loaded else b"")
         self._known_end = start + len(self._states)
         self._first_drop = self._last_drop = 0.0  # of what is shed
@@ -151,7 +161,9 @@ class PartitionOffsets:
             self._states[offset - self.base] = FINISHED
 
     def finish_sent(self) -> None:
-        """What was sent is safe."""
+        """What was sent is safe: this is progress."""
+        if SENT in self._states:
+            self.starts = 0
         self._states = self._states.translate(_SENT_AS_FINISHED)
 
     def drop(self, offset: int, now: float, number: int) -> None:
@@ -196,6 +208,23 @@ class PartitionOffsets:
         self.base += finished
         return self.base
 
+    def confirm(self) -> None:
+        """The last commit point has been committed."""
+        self.noted = self._in_commit
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a group is to be run alone that no commit names yet."""
+        return self.trying != self.noted
+
+    def end_in_order(self) -> None:
+        """Nothing of this partition is in process(): what comes next has nothing to do with how it ended here."""
+        self.starts, self.trying = 0, None
+
+    def _is_finished(self, offset: int) -> bool:
+        index = offset - self.base
+        return index < 0 or self._states[index : index + 1] == b"\x01"
+
     def unfinished(self) -> int:
         """How many known offsets are unfinished."""
         return len(self._states) - self._states.count(FINISHED)
@@ -206,7 +235,11 @@ class PartitionOffsets:
         if self._loaded and self.position < self.loaded_end:  # in the middle of a replay the oldest may be yet to come
             oldest_ms = min(oldest_ms, self._loaded.oldest_ms)
         states = bytes(self._states.translate(_AS_UNFINISHED))
-        offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, states, self.joined_with)
+        if self.tried is not None and self._is_finished(self.tried):
+            self.tried = None
+        self._in_commit = self.trying
+        trying = self.tried if self.trying is None or self._is_finished(self.trying) else self.trying
+        offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, states, self.joined_with, self.starts, trying)
         metadata = offset_map.encode()
         self.map_characters = len(metadata)
         return CommitPoint(self.topic, self.partition, lowest, metadata)
@@ -245,6 +278,7 @@ class OffsetMap:
 
     `oldest_ms` is the arrival of the oldest waiting fragment, `time_ms` the time of the commit, in ms since the epoch.
     `joined_with` names all input topics of the worker (`topic_tags`): another topic, seen later, is a new one.
+    `starts` and `trying`: see PartitionOffsets (rule 13).
     """
 
     topic_id: str
@@ -253,12 +287,19 @@ class OffsetMap:
     time_ms: int
     states: bytes
     joined_with: str = ""
+    starts: int = 0
+    trying: int | None = None
 
     def encode(self) -> str:
-        """`version:topic id:joined with:base:oldest:time:length:payload:checksum`, all ASCII."""
+        """`version:topic id:joined with:base:oldest:time:length:payload:checksum`, all ASCII.
+
+        With starts without progress, they and the record that is tried stand before the checksum: `3.17:`.
+        """
         states = self.states.rstrip(b"\x01")  # what is missing up to the length is finished
         head = f"{_VERSION}:{self.topic_id}:{self.joined_with}:{self.base}:{self.oldest_ms}:{self.time_ms}"
         body = f"{head}:{len(self.states)}:{_pack(states)}"
+        if self.starts or self.trying is not None:
+            body += f":{self.starts}.{'' if self.trying is None else self.trying}"
         return f"{body}:{checksum(body)}"
 
     @staticmethod
@@ -275,16 +316,19 @@ class OffsetMap:
         """A map of ours, of whichever topic and offset; None for any other text. Never raises."""
         body, _, found = (text or "").rstrip("\0").rpartition(":")
         fields = body.split(":")
-        if found != checksum(body) or len(fields) != 8 or fields[0] != _VERSION:
+        if found != checksum(body) or len(fields) not in {8, 9} or fields[0] != _VERSION:
             return None
         try:
+            starts, _, trying = fields[8].partition(".") if len(fields) == 9 else ("0", "", "")
             base, oldest_ms, time_ms, length = map(int, fields[3:7])
             if not 0 <= length <= _MAX_LENGTH:
                 return None
             states = _unpack(fields[7], length)
+            return OffsetMap(
+                fields[1], base, oldest_ms, time_ms, states, fields[2], int(starts), int(trying) if trying else None
+            )
         except (ValueError, IndexError, zlib.error):
             return None
-        return OffsetMap(fields[1], base, oldest_ms, time_ms, states, fields[2])
 
 
 def topic_tags(topics: Iterable[str]) -> str:

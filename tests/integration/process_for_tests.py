@@ -58,6 +58,8 @@ def _odd(message: dict[str, Any]) -> Any:
             raise Reject("a failure that the test asked for, without further attempts")
         case "wrong":
             return {"id": message["id"], "content": {"what": object()}}
+        case "kill":
+            os._exit(139)  # as a crash in a library would
         case "huge":
             return {"id": message["id"], "pad": "x" * SIZE}
     return message

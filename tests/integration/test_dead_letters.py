@@ -10,7 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartiti
 
 from tests.conftest import Topics
 from tests.integration.conftest import Scene, Scenes
-from tests.integration.workers import ends_of, eventually, feeder, partitions_of
+from tests.integration.workers import Worker, ends_of, eventually, feeder, partitions_of
 from tests.services.kafka import KafkaBroker
 from utils.dead_letters import Contents, read
 
@@ -90,6 +90,12 @@ def feed_odd(scene: Scene, name: str, number: int = 40) -> None:
     scene.feed_raw(a, *INVALID)
 
 
+def has_ended(worker: Worker, scene: Scene) -> bool:
+    """Wait until it has, or until all is committed."""
+    eventually(lambda: worker.process.poll() is not None or scene.job.lag() == 0, f"an end\n{worker.tail()}")
+    return worker.process.poll() is not None
+
+
 def with_kills(scene: Scene) -> None:
     """Feed, and kill the worker in the middle, twice."""
     for round in range(3):
@@ -160,6 +166,28 @@ def test_a_dead_letter_that_is_too_large_for_its_topic_keeps_its_sources(
     assert sorted(by_id) == ["fail-1", "fail-2"]
     assert by_id["fail-1"].parts == ()
     assert len(by_id["fail-1"].about["source"].split(",")) == len(by_id["fail-2"].parts) == 2
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_message_that_ends_the_process_is_found_out_over_its_restarts_and_no_other_suffers(
+    real_kafka: KafkaBroker, scenes: Scenes, delivery: str
+) -> None:
+    environment = {**ODD, "DELIVERY": delivery, "MESSAGE_TIMEOUT": "600"}
+    scene = scenes(real_kafka, partitions=1, slow_process=True, environment=environment)
+    before, behind = [[f"whole-{place}-{number}" for number in range(5)] for place in ("before", "behind")]
+    scene.feed([*before, "kill-1", *behind])
+    worker, ends = scene.job.start(), 0
+    while ends < 10 and has_ended(worker, scene):
+        worker, ends = scene.job.start(), ends + 1
+    assert worker.stop() == 0
+    assert 4 <= ends <= 5  # three without a suspicion, one alone; one more where it made progress before
+    [letter] = letters(scene)
+    assert (letter.id, letter.reason) == ("kill-1", "process_failed")
+    assert letter.about["error.class"] == "EndedTheProcess"
+    scene.outputs.read_to_the_end()
+    assert set(scene.oracle.results) == {*before, *behind}
+    if delivery == "exactly_once":
+        assert scene.oracle.results == Counter([*before, *behind])
 
 
 def test_switched_off_what_fails_is_discarded_and_the_worker_goes_on(kafka: KafkaBroker, scenes: Scenes) -> None:

@@ -1,0 +1,159 @@
+"""Groups as they come; after starts without progress each alone, and named in a commit before it runs."""
+
+from typing import Any
+
+from tests.builders import TOPIC_ID
+from utils.aggregator import Group
+from utils.executor import Outcome
+from utils.messages import Fragment
+from utils.offsets import OffsetMap, PartitionOffsets
+from utils.suspects import EndedTheProcess, Suspects
+
+
+class FakeExecutor:
+    """Ends every call at once, or none while `hangs`."""
+
+    def __init__(self) -> None:
+        self.running: list[Group] = []
+        self.ran: list[str] = []
+        self.hangs = False
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.running)
+
+    def submit(self, groups: list[Group]) -> None:
+        self.running += groups
+        self.ran += [group.id for group in groups]
+
+    def collect(self, _timeout: float) -> list[Outcome]:
+        ended, self.running = ([], self.running) if self.hangs else (self.running, [])
+        return [Outcome(group, []) for group in ended]
+
+    def cancel(self) -> None:
+        self.running = self.running[:1] if self.hangs else []
+
+    def drop(self) -> None:
+        self.running = []
+
+
+class Bench:
+    """Two partitions, after so many starts without progress."""
+
+    def __init__(self, starts: int = 1, tried: int | None = None) -> None:
+        loaded = OffsetMap(TOPIC_ID, 0, 0, 0, b"\0" * 9, starts=starts - 1, trying=tried)
+        self.owned = [PartitionOffsets(topic, 0, TOPIC_ID, 0, loaded) for topic in ("a", "b")]
+        for offsets in self.owned:
+            for offset in range(9):
+                offsets.read(offset)
+        self.executor = FakeExecutor()
+        self.slept = 0.0
+        executor: Any = self.executor
+        self.suspects = Suspects(executor, lambda: self.owned, self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+
+    def submit(self, *ids: int) -> None:
+        self.suspects.submit([self.group(id) for id in ids])
+
+    def group(self, id: int) -> Group:
+        return Group(str(id), 0.0, tuple(Fragment(n, offsets, id, b"{}") for n, offsets in enumerate(self.owned)))
+
+    def commit(self) -> None:
+        for offsets in self.owned:
+            offsets.commit_point(0, 0)
+            offsets.confirm()
+
+    def collect(self) -> list[str]:
+        return [outcome.group.id for outcome in self.suspects.collect(1.0)]
+
+
+def test_after_few_starts_groups_pass_as_they_come() -> None:
+    bench = Bench(starts=3)
+    bench.submit(0, 1, 2)
+    assert bench.suspects.in_flight == 3
+    assert bench.collect() == ["0", "1", "2"]
+    assert bench.suspects.in_flight == 0
+    assert not bench.owned[0].has_news
+
+
+def test_after_three_starts_without_progress_each_group_runs_alone_and_after_a_commit_that_names_it() -> None:
+    bench = Bench(starts=4)
+    bench.submit(0, 1)
+    assert bench.collect() == []
+    assert bench.executor.ran == []
+    assert [offsets.trying for offsets in bench.owned] == [0, 0]
+    assert bench.slept > 0  # the loop does not turn in vain
+    bench.commit()
+    assert bench.collect() == ["0"]
+    assert bench.executor.ran == ["0"]
+    assert bench.suspects.in_flight == 1
+    assert bench.collect() == []
+    assert [offsets.trying for offsets in bench.owned] == [1, 1]
+    bench.commit()
+    assert bench.collect() == ["1"]
+    assert bench.suspects.in_flight == 0
+
+
+def test_a_commit_that_is_not_confirmed_names_nothing() -> None:
+    bench = Bench(starts=4)
+    bench.submit(0)
+    bench.collect()
+    for offsets in bench.owned:
+        offsets.commit_point(0, 0)
+    assert bench.collect() == []
+    assert bench.executor.ran == []
+
+
+def test_when_enough_have_passed_alone_the_others_follow_as_they_come() -> None:
+    bench = Bench(starts=4)
+    bench.submit(0, 1, 2, 3)
+    bench.suspects._left = 1
+    bench.collect()
+    bench.commit()
+    assert bench.collect() == ["0"]
+    assert bench.executor.ran == ["0", "1", "2", "3"]
+    assert bench.collect() == ["1", "2", "3"]
+    assert bench.suspects.in_flight == 0
+
+
+def test_what_was_named_when_the_process_ended_has_failed_and_does_not_run_again() -> None:
+    bench = Bench(tried=1)
+    bench.submit(0, 1, 2)
+    assert bench.suspects.in_flight == 3
+    outcomes = bench.suspects.collect(1.0)
+    assert [(each.group.id, type(each.error)) for each in outcomes] == [
+        ("1", EndedTheProcess),
+        ("0", type(None)),
+        ("2", type(None)),
+    ]
+    assert bench.executor.ran == ["0", "2"]
+    assert bench.suspects.in_flight == 0
+
+
+def test_cancelled_groups_are_not_in_flight_but_the_running_one_is() -> None:
+    bench = Bench(starts=4)
+    bench.submit(0, 1)
+    bench.collect()
+    bench.suspects.cancel()
+    assert bench.suspects.in_flight == 0
+    bench.submit(0, 1)
+    bench.executor.hangs = True
+    bench.collect()
+    bench.commit()
+    bench.collect()
+    bench.suspects.cancel()
+    assert bench.suspects.in_flight == 1
+    bench.executor.hangs = False
+    assert bench.collect() == ["0"]
+    assert bench.suspects.in_flight == 0
+
+
+def test_after_a_drop_nothing_is_left() -> None:
+    bench = Bench(starts=4, tried=3)
+    bench.submit(0, 1, 3)
+    bench.suspects.drop()
+    assert bench.suspects.in_flight == 0
+    assert bench.collect() == []
+    assert bench.executor.ran == []
