@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 
 from utils.aggregator import Group
-from utils.executor import Executor, Outcome
+from utils.executor import Call, Executor, Outcome
 from utils.logger import logger
 from utils.offsets import PartitionOffsets
 
@@ -84,6 +84,9 @@ class Suspects:
         self._held.clear()
         self._failed = []
         self._alone, self._left, self.in_flight = None, 0, 0
+
+    def calls(self) -> list[Call]:
+        return self._executor.calls()
 
     def _without_tried(self, groups: list[Group]) -> list[Group]:
         tried = [any(each.offsets.tried == each.offset for each in group.fragments) for group in groups]
