@@ -61,8 +61,7 @@ class Suspects:
             self._go_on()
             if self._alone and not self._is_running and not outcomes:
                 self._sleep(min(timeout, PAUSE))
-        if self._executor.in_flight:
-            outcomes += self._executor.collect(0 if outcomes else timeout)
+        outcomes += self._executor.collect(0 if outcomes else timeout)
         if self._alone and any(outcome.group is self._alone for outcome in outcomes):
             self._alone = None
             self._left -= 1

@@ -167,7 +167,8 @@ class Oracle:
             named = letter.about.get("missing.topics")
             return named == ",".join(missing) and letter.id == sent.id and self._may_be_evicted(sent)
         whole = {part.topic for part in letter.parts} == set(self.inputs)
-        return whole and letter.reason == PROCESS_FAILED and behaviour(sent.id) == FAILING
+        ended = letter.about.get("error.class") == "EndedTheProcess" and self.disturbed
+        return whole and letter.reason == PROCESS_FAILED and (behaviour(sent.id) == FAILING or ended)
 
     def on_commit(self, at: Partition, committed: Committed) -> None:
         if at[0] not in self.inputs:
@@ -219,6 +220,8 @@ class Oracle:
         """Whether this fragment stands in a result everywhere it should, or process() filtered it."""
         if sent.id is None or behaviour(sent.id) == FAILING:
             return sent.uid in self.letters
+        if PROCESS_FAILED in self.letters.get(sent.uid, ()):  # it ran alone when the process was killed
+            return True
         if not self.outputs or behaviour(sent.id) == FILTERED:
             return sent.uid in self.called
         return any(self._is_complete(parts) for parts in self.made.get(sent.uid, ()))

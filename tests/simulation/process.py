@@ -24,6 +24,7 @@ from utils.map_store import MapStore
 from utils.metrics import Counters
 from utils.outbox import DeliveryFailed, Outbox, Refusals
 from utils.status import Health
+from utils.suspects import Suspects
 
 WALL = 1_700_000_000.0  # seconds since the epoch when the model's clock says 0
 STUCK = 20_000  # calls of clients within one turn of the loop
@@ -241,6 +242,7 @@ class ModelProcess:
         self.consumer = FakeConsumer(self, cast(Any, delivery.on_commit), instance)
         consumer = cast(Consumer, self.consumer)
         admin = cast(AdminClient, FakeAdmin(self))
+        intake = Intake(consumer, self.counters, self.monotonic)
         return Worker(
             topics_input=options.inputs,
             message_timeout=options.message_timeout,
@@ -248,10 +250,10 @@ class ModelProcess:
             commit_interval=0.1,
             shutdown_timeout=4.0,
             consumer=consumer,
-            intake=Intake(consumer, self.counters, self.monotonic),
+            intake=intake,
             delivery=delivery,
             failures=failures,
-            executor=self._executor,
+            executor=Suspects(self._executor, lambda: intake.owned.values(), self.wait),
             locate=Locator(admin, options.inputs, options.message_timeout, maps.load, self.counters, self.wall),
             counters=self.counters,
             health=Health(),
