@@ -180,7 +180,6 @@ def transactional_input(stage: Stage) -> None:
             ledger()
     producer.begin_transaction()
     stage.feed_aborted(producer, 50)
-    producer.flush(SECONDS)
     stage.pass_time(2)  # nothing behind it can be read
     stage.kill(stage.chance.choice(stage.workers))
     stage.start()

@@ -237,6 +237,7 @@ class Stage:
             for id in (f"aborted-{each}", f"id-{self.fed - each:07d}"):
                 for topic in self.job.topics_input:
                     producer.produce(topic, fragment_value(topic, id, version=9), id)
+        producer.flush(PATIENCE)
 
     def _send(self, id: str, topic: str, *, whole: bool = False, age: float = 0) -> None:
         """One fragment, with a timestamp `age` seconds ago. `whole`: its mate was sent just before."""
