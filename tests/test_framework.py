@@ -14,7 +14,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 from config import ConfigError
 from framework import Worker
 from tests.builders import TOPIC_ID, group, partition_offsets
-from utils.aggregator import Group
+from utils.aggregator import NEVER, Group
 from utils.dead_letters import Letter
 from utils.delivery import Backlog
 from utils.executor import Call, Outcome, attempt
@@ -731,6 +731,67 @@ def test_a_group_is_given_up_after_the_message_timeout_and_not_before(caplog: py
     assert bench.committed() == {A0: 1, B0: 0}
     [line] = [record for record in caplog.records if "given up" in record.message]
     assert "'1': ['b']" in str(vars(line))
+
+
+class Changing(Bench):
+    """In a group whose input topics have become others; each has two partitions."""
+
+    differs = False
+
+    def located(self, at: Partition) -> PartitionOffsets:
+        offsets = super().located(at)
+        offsets.topic_partitions, offsets.differs = 2, self.differs
+        return offsets
+
+
+def test_nothing_is_given_up_while_its_siblings_are_with_a_worker_that_reads_other_topics() -> None:
+    bench = Changing()
+    bench.assign(A0, B0, B1)  # as range assigns them when the other one reads only `a`
+    bench.feed(B1, "1")
+    bench.step()
+    bench.step(5, TIMEOUT)
+    assert bench.counters.evicted == 0
+    bench.revoke()
+    bench.assign(A1, B1)
+    bench.step(2)
+    bench.step(5, TIMEOUT)
+    assert bench.counters.evicted == 1
+
+
+def test_who_has_all_partitions_gives_up_though_the_topics_have_unequal_numbers_of_them() -> None:
+    bench = Changing()
+    bench.assign(A0, A1, B0)
+    bench.worker.locate = lambda _consumer, _owned: [
+        _with_partitions(bench.located(A0), 2),
+        _with_partitions(bench.located(A1), 2),
+        _with_partitions(bench.located(B0), 1),
+    ]
+    bench.feed(A1, "1")
+    bench.step()
+    bench.step(5, TIMEOUT)
+    assert bench.counters.evicted == 1
+
+
+def _with_partitions(offsets: PartitionOffsets, number: int) -> PartitionOffsets:
+    offsets.topic_partitions = number
+    return offsets
+
+
+@pytest.mark.parametrize("seen", ["in the commits of the group", "in this process"])
+def test_nothing_is_given_up_before_all_workers_can_have_seen_a_change_of_the_topics(seen: str) -> None:
+    bench = Changing()
+    bench.differs = seen == "in the commits of the group"
+    settle = 10 * TIMEOUT
+    changed_at = bench.clock.now if not bench.differs else NEVER
+    consumer = cast(Consumer, bench.consumer)
+    bench.worker.intake = Intake(consumer, bench.counters, bench.clock, settle=settle, topics_changed_at=changed_at)
+    bench.assign(A0, A1, B0, B1)
+    bench.feed(A0, "1")
+    bench.step()
+    bench.step(9, TIMEOUT)
+    assert bench.counters.evicted == 0
+    bench.step(3, TIMEOUT)
+    assert bench.counters.evicted == 1
 
 
 def test_a_mate_that_comes_after_a_group_was_given_up_gives_no_half_result() -> None:

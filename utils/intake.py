@@ -67,7 +67,10 @@ class Intake:
         counters: Counters,
         clock: Callable[[], float] = time.monotonic,
         health: Health | None = None,
+        settle: float = 0.0,
+        topics_changed_at: float = NEVER,
     ) -> None:
+        """`settle`: seconds until other workers of the group have seen a change of the input topics, too."""
         self._consumer = consumer
         self._counters = counters
         self._clock = clock
@@ -77,6 +80,8 @@ class Intake:
         self.ahead: set[tuple[str, int]] = set()  # paused because their siblings must catch up
         self._keys = KeyWatch(counters, health or Health(), clock)
         self._rebalances = 0
+        self._settle = settle
+        self._settled_at = topics_changed_at + settle
         self._full_since: float | None = None
         self._paused = False
         self._ends_of_paused: dict[tuple[str, int], int] = {}
@@ -86,6 +91,8 @@ class Intake:
         """Told by the rebalance callbacks: these partitions are ours now, and what was read before is not."""
         self.owned = {(offsets.topic, offsets.partition): offsets for offsets in owned}
         self._rebalances += 1
+        if any(offsets.differs for offsets in self.owned.values()):
+            self._settled_at = self._clock() + self._settle
         self._paused, self._full_since = False, None
         self.ahead = set()
         self._ends, self._through, self._ends_of_paused = {}, {}, {}
@@ -170,8 +177,11 @@ class Intake:
         """By partition: which groups need not wait for it any longer.
 
         `timeout` has passed for them, and reading has come to the end that the partition had after that, with every
-        record of it offered to the group: none was shed before the group was opened.
+        record of it offered to the group: none was shed before the group was opened. None at all as long as workers of
+        the group may read other topics than this one: a mate may be with them.
         """
+        if now < self._settled_at or self._are_siblings_apart():
+            return {}
         enough = {}
         for at, moment in self.read_through(now).items():
             shed_since = self.owned[at].shed_since
@@ -180,10 +190,24 @@ class Intake:
 
     def are_siblings_together(self) -> bool:
         """Whether it is known that fragments of an id have the same partition number in all topics."""
+        numbers = self._numbers()
+        return _are_equal(numbers) and self._keys.are_alike(numbers)
+
+    def _are_siblings_apart(self) -> bool:
+        """Whether partitions are here whose siblings are with another worker.
+
+        `range` does that only while workers of a group read other topics than each other.
+        """
+        numbers = self._numbers()
+        partitions = {topic: offsets.topic_partitions for (topic, _), offsets in self.owned.items()}
+        return not _are_equal(numbers) and any(len(each) < partitions[topic] for topic, each in numbers.items())
+
+    def _numbers(self) -> dict[str, set[int]]:
+        """The partition numbers that are ours, by topic."""
         numbers: dict[str, set[int]] = {}
         for topic, number in self.owned:
             numbers.setdefault(topic, set()).add(number)
-        return len({frozenset(each) for each in numbers.values()}) <= 1 and self._keys.are_alike(numbers)
+        return numbers
 
     def all_read_through(self, now: float) -> float:
         """`read_through` of all partitions together, but for those that are paused because they are ahead."""
@@ -256,6 +280,10 @@ class Intake:
         for topic_partition in {(record.topic(), record.partition()) for record in records}:
             if offsets := self.owned.get(topic_partition):
                 self._consumer.seek(TopicPartition(*topic_partition, offsets.position))
+
+
+def _are_equal(numbers: dict[str, set[int]]) -> bool:
+    return len({frozenset(each) for each in numbers.values()}) <= 1
 
 
 def _of_all_partitions(enough: dict[tuple[str, int], Enough]) -> dict[tuple[str, int], Enough]:

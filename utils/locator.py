@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from config import ConfigError
 from utils.logger import logger
 from utils.metrics import Counters
-from utils.offsets import OffsetMap, PartitionOffsets, topic_tags
+from utils.offsets import JoinedWith, OffsetMap, PartitionOffsets, topic_tags
 from utils.references import Reference
 
 _REQUEST = 10.0  # seconds that one request may take
@@ -49,9 +49,17 @@ def locator(
     message_timeout: float,
     load_maps: LoadMaps,
     counters: Counters,
+    row_read_at: Callable[[], float] = lambda: 0.0,
 ) -> "Locator":
-    """`Worker.locate` for the input topics `topics`."""
-    return Locator(AdminClient(dict(properties)), topics, message_timeout, load_maps, counters)
+    """`Worker.locate` for the input topics `topics`, which the row named at that moment, in seconds of the epoch."""
+    return Locator(AdminClient(dict(properties)), topics, message_timeout, load_maps, counters, row_read_at=row_read_at)
+
+
+class RowOutdated(Exception):
+    """Another worker of the group reads other topics, by a newer row: this one must read the row before it goes on.
+
+    Else it would take for complete what waits, in a map of the other one, for a topic that it does not know.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,7 @@ class Locator:
     load_maps: LoadMaps
     counters: Counters
     wall_clock: Callable[[], float] = time.time
+    row_read_at: Callable[[], float] = lambda: 0.0
 
     def __call__(self, consumer: Consumer, owned: Sequence[TopicPartition]) -> list[PartitionOffsets]:
         if not owned:
@@ -72,11 +81,12 @@ class Locator:
         check_counts(topics, len(owned))
         every = [TopicPartition(topic, each) for topic in self.topics for each in range(topics[topic].partitions)]
         commits = [each for each in checked(consumer.committed(every, timeout=_REQUEST)) if each.offset >= 0]
-        ours = {(each.topic, each.partition) for each in owned}
-        metadata = {at: each.metadata for each in commits if (at := (each.topic, each.partition)) in ours}
+        asked = {(each.topic, each.partition) for each in owned}
+        metadata = {at: each.metadata for each in commits if (at := (each.topic, each.partition)) in asked}
         history = History(commits, {topic: each.id for topic, each in topics.items()}, self.load_maps(metadata))
         earliest, latest = self._ends(consumer, owned, _EARLIEST), self._ends(consumer, owned, LATEST)
-        tags = topic_tags(self.topics)
+        ours = JoinedWith(topic_tags(self.topics), int(self.row_read_at() * 1000))
+        differs = history.differs(ours)
         located = []
         for topic, number in earliest:
             start, loaded = history.committed(topic, number)
@@ -84,9 +94,10 @@ class Locator:
                 start = earliest[topic, number]
                 if history.is_new(topic):
                     start = self._recent(consumer, topic, number, latest[topic, number])
-            offsets = PartitionOffsets(topic, number, topics[topic].id, start, loaded, tags)
+            offsets = PartitionOffsets(topic, number, topics[topic].id, start, loaded, ours.encode())
             located.append(self._within(offsets, earliest[topic, number], latest[topic, number]))
             located[-1].topic_partitions = topics[topic].partitions
+            located[-1].differs = differs
         return located
 
     def _recent(self, consumer: Consumer, topic: str, number: int, end: int) -> int:
@@ -160,8 +171,18 @@ class History:
 
     def is_new(self, topic: str) -> bool:
         """Whether the group has read other topics so far, but not this one. Where no map tells: no, to lose nothing."""
-        tags = {tag for head in self._heads.values() if head for tag in head.joined_with.split(".")}
-        return bool(tags) and topic_tags([topic]) not in tags
+        joined = self._joined_with()
+        return bool(joined) and not any(each.names(topic) for each in joined)
+
+    def differs(self, ours: JoinedWith) -> bool:
+        """Whether others of the group read, or have read, other topics than we. RowOutdated: by a newer row."""
+        others = [each for each in self._joined_with() if each.tags != ours.tags]
+        if any(each.read_ms > ours.read_ms > 0 for each in others):
+            raise RowOutdated("another worker of the group reads other topics, by a newer row")
+        return bool(others)
+
+    def _joined_with(self) -> set[JoinedWith]:
+        return {JoinedWith.parse(head.joined_with) for head in self._heads.values() if head and head.joined_with}
 
 
 def check_counts(topics: Mapping[str, Topic], owned: int) -> None:

@@ -49,6 +49,7 @@ class PartitionOffsets:
         "_read_end",
         "_states",
         "base",
+        "differs",
         "gone",
         "joined_with",
         "loaded_end",
@@ -80,6 +81,7 @@ class PartitionOffsets:
         self.topic_id = topic_id
         self.topic_partitions = 0  # how many partitions the topic has; 0: not known
         self.joined_with = joined_with
+        self.differs = False  # commits of the group name other input topics: its workers may not have the same ones
         self.base = self.position = start
         self._loaded = loaded
         self.loaded_end = start + len(loaded.states) if loaded else start  # below it the map that was loaded speaks
@@ -277,7 +279,7 @@ class OffsetMap:
     """The states of the offsets from `base` on, one byte each, as they travel in the metadata of a commit.
 
     `oldest_ms` is the arrival of the oldest waiting fragment, `time_ms` the time of the commit, in ms since the epoch.
-    `joined_with` names all input topics of the worker (`topic_tags`): another topic, seen later, is a new one.
+    `joined_with` names all input topics of the worker (`JoinedWith`): another topic, seen later, is a new one.
     `starts` and `trying`: see PartitionOffsets (rule 13).
     """
 
@@ -334,6 +336,24 @@ class OffsetMap:
 def topic_tags(topics: Iterable[str]) -> str:
     """Short names of topics for `OffsetMap.joined_with`, separated by dots."""
     return ".".join(sorted(f"{zlib.crc32(topic.encode()):08x}" for topic in topics))
+
+
+class JoinedWith(NamedTuple):
+    """`OffsetMap.joined_with` as it is read: the topics' short names, and when the row was read that names them."""
+
+    tags: str
+    read_ms: int  # since the epoch; 0: not known
+
+    @staticmethod
+    def parse(text: str) -> "JoinedWith":
+        tags, _, read = text.partition("@")
+        return JoinedWith(tags, int(read, 16) if re.fullmatch("[0-9a-f]+", read) else 0)
+
+    def encode(self) -> str:
+        return f"{self.tags}@{self.read_ms:x}" if self.read_ms else self.tags
+
+    def names(self, topic: str) -> bool:
+        return topic_tags([topic]) in self.tags.split(".")
 
 
 def checksum(body: str) -> str:

@@ -1,0 +1,59 @@
+"""What the commits of a group tell of the topics that its workers read."""
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from utils.locator import History, RowOutdated
+from utils.offsets import JoinedWith, OffsetMap, topic_tags
+
+AB, ABC = ("a", "b"), ("a", "b", "c")
+
+
+def history(*joined: JoinedWith) -> History:
+    """A group whose commits, one a partition, were made by workers that read these topics."""
+    commits = []
+    for partition, each in enumerate(joined):
+        metadata = OffsetMap("id", 5, 0, 0, b"", each.encode()).encode()
+        commits.append(TopicPartition("a", partition, 5, metadata))
+    return History(commits, {"a": "id"}, {})
+
+
+def by(topics: tuple[str, ...], read_ms: int) -> JoinedWith:
+    return JoinedWith(topic_tags(topics), read_ms)
+
+
+@pytest.mark.parametrize("joined", [by(AB, 0), by(ABC, 1_764_000_000_123)])
+def test_which_topics_a_row_named_and_when_it_was_read_travels_in_a_commit(joined: JoinedWith) -> None:
+    assert JoinedWith.parse(joined.encode()) == joined
+    assert [joined.names(topic) for topic in AB] == [True, True]
+    assert not joined.names("z")
+
+
+@pytest.mark.parametrize("text", ["", "@", "12@xyz", "12@-5"])
+def test_a_time_that_is_none_is_not_known(text: str) -> None:
+    assert JoinedWith.parse(text).read_ms == 0
+
+
+def test_a_topic_that_no_commit_names_is_new() -> None:
+    assert history(by(AB, 7), by(AB, 9)).is_new("c")
+    assert not history(by(AB, 7), by(ABC, 9)).is_new("c")
+    assert not history().is_new("c")
+
+
+def test_workers_that_read_the_same_topics_do_not_differ_whenever_they_read_the_row() -> None:
+    assert not history(by(AB, 7), by(AB, 9)).differs(by(AB, 8))
+    assert not history().differs(by(AB, 8))
+
+
+def test_workers_that_have_read_an_older_row_differ() -> None:
+    assert history(by(AB, 7), by(ABC, 6)).differs(by(AB, 8))
+    assert history(by(ABC, 0)).differs(by(AB, 8)), "it did not say when"
+
+
+def test_who_has_the_older_row_must_read_it_before_it_goes_on() -> None:
+    with pytest.raises(RowOutdated):
+        history(by(AB, 7), by(ABC, 9)).differs(by(AB, 8))
+
+
+def test_a_reader_that_has_no_row_is_never_outdated() -> None:
+    assert history(by(ABC, 9)).differs(by(AB, 0))
