@@ -33,6 +33,7 @@ PROCESS_ATTEMPTS = 5  # calls of process() with a message before it is given up:
 RETRY_BACKOFF = 1.0  # seconds before the second attempt; each further wait is twice as long, up to a minute
 MAX_PENDING_BYTES = 268_435_456  # bytes of messages held in memory: waiting, in process() and not yet committed
 DLQ_TOPIC = "<consumer_name>-dlq"  # where what fails is kept; empty: nowhere, it is logged and discarded
+CONFIG_REFRESH = 30.0  # seconds between two looks at the row: a change is applied without a restart; 0: none is
 GROUP_INSTANCE_ID = ""  # a name that stays with this instance over restarts (static membership); empty: dynamic
 HTTP_HOST = "127.0.0.1"  # where /health/live and /health/ready are answered; 0.0.0.0: for all (the container's way)
 HTTP_PORT = 0  # 0: any free port, which the log names
@@ -187,6 +188,7 @@ class Settings:
         ),
         empty=True,
     )
+    config_refresh: float = setting(CONFIG_REFRESH, seconds(zero=True))
     group_instance_id: str = setting(GROUP_INSTANCE_ID, text(), empty=True)
     http_host: str = setting(HTTP_HOST, text(), row=False)
     http_port: int = setting(HTTP_PORT, whole("number", least=0, most=65535), row=False)

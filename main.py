@@ -17,6 +17,8 @@ from functools import partial
 from types import FrameType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from sqlalchemy import Engine
+
 import worker
 from config import ConfigError, Settings, UnavailableError, masked
 from framework import Worker
@@ -30,11 +32,12 @@ from utils.dlq import Choice, Found, details, letters, shown, table
 from utils.executor import Coroutines, Executor, Hooks, Runner, SingleThread, ThreadPool, nothing
 from utils.failures import Failures
 from utils.intake import Intake
-from utils.locator import locator
+from utils.locator import RowOutdated, locator
 from utils.logger import configure, logger
 from utils.map_store import MapStore
 from utils.metrics import Counters, Histogram
 from utils.outbox import Outbox, RecordRefused, Refusals
+from utils.refresh import Config, Refresh
 from utils.replay import Joining, Replay, Tally, progress_bar, rehearse
 from utils.status import Health, serve
 from utils.suspects import Suspects
@@ -44,6 +47,7 @@ EX_CONFIG = 78  # sysexits.h: starting again is no use before somebody has chang
 LONGEST_PAUSE = 10.0  # seconds between two tries
 RESTARTS = 5  # of the worker, in a row and without a commit in between, before the process gives up
 GC_THRESHOLDS = 50_000, 20, 50  # what travels holds no cycles: with the defaults a tenth of the CPU goes into looking
+SETTLE = 15.0  # seconds beside CONFIG_REFRESH until all workers of a group have applied a change of the input topics
 GRACE = 0.7  # seconds beside SHUTDOWN_TIMEOUT that closing the clients may take
 
 ABOUT = """\
@@ -163,7 +167,7 @@ def run(_arguments: argparse.Namespace) -> int:
     configure(settings.log_level, consumer_name=settings.consumer_name)
     watch = Watch(settings)
     address = _serve(watch)
-    database = engine(settings.url())
+    database, environment, read_at = engine(settings.url()), settings, time.time()
     try:
         row = _patiently(lambda: load(database, settings.consumer_name), stopping)
         settings = settings.overlaid(row.metadatas)
@@ -178,7 +182,45 @@ def run(_arguments: argparse.Namespace) -> int:
         stores_maps = _patiently(lambda: _provide_map_topic(settings, row, cluster), stopping)
     except Stopped:
         return 0
-    return work(settings, row, stopping, watch, stores_maps=stores_maps)
+    read = partial(_read_again, database, environment, watch)
+    refresh = Refresh(Config(settings, row, stores_maps, read_at), read, watch.counters, watch.health)
+    threading.Thread(target=refresh.watch, args=(stopping,), name="row", daemon=True).start()
+    return work(refresh, stopping, watch)
+
+
+def _read_again(database: Engine, environment: Settings, watch: Watch, current: Config) -> Config:
+    """The row as it is now and, where it is another one, whether a worker could work by it: ConfigError if not."""
+    read_at = time.time()
+    row = load(database, environment.consumer_name)
+    if row == current.row:
+        return replace(current, read_at=read_at)
+    settings = environment.overlaid(row.metadatas)
+    try:
+        return Config(settings, row, _tried_row(settings, row, watch, current.row), read_at)
+    except UnavailableError as error:  # the brokers of the new row, not the database
+        raise ConfigError([str(error)]) from error
+
+
+def _tried_row(settings: Settings, row: Row, watch: Watch, current: Row) -> bool:
+    """All that `check` tries of Kafka, and the worker's own topics created. Whether maps can be stored."""
+    with kafka.named_properties(settings):
+        properties = kafka.client_properties(settings, row)
+        kafka.consumer(properties, settings, lambda *_: None).close()
+        kafka.producer(properties, lambda *_: None, "tried" if settings.delivery == "exactly_once" else "")
+    cluster = preflight.check_topics(settings, row)
+    problems = [] if _owns_all(watch, current, cluster) else preflight.unequal_partitions(row, cluster)
+    for operation in ("READ", "WRITE"):
+        problems += preflight.missing_rights(settings, row, operation) or []
+    problems = problems or preflight.provide_dead_letter_topic(settings, row, cluster)
+    if problems:
+        raise ConfigError(problems)
+    return _provide_map_topic(settings, row, cluster)
+
+
+def _owns_all(watch: Watch, row: Row, cluster: preflight.Cluster) -> bool:
+    """Whether this worker has all partitions of the input topics: then they need not have equal numbers of them."""
+    owned = watch.health.ask(lambda view: len(view.worker.intake.owned), 1.0)
+    return owned == sum(cluster.partitions.get(topic, 0) for topic in row.topics_input)
 
 
 def _provide_map_topic(settings: Settings, row: Row, cluster: preflight.Cluster) -> bool:
@@ -203,42 +245,106 @@ def _serve(watch: Watch) -> str:
     return f"http://{host}:{server.server_port}/"
 
 
-def work(
-    settings: Settings,
-    row: Row,
-    stopping: threading.Event,
-    watch: Watch | None = None,
-    *,
-    stores_maps: bool = True,
-) -> int:
-    """Run workers, one after the other where one fails, until `stopping` is set."""
-    watch = watch or Watch(settings)
-    watch.sees(settings, row.topics_input, row.topics_output)
-    counters, health = watch.counters, watch.health
-    runner = _runner(row.consumer_name, settings, counters.process_time)
+class Calls(NamedTuple):
+    """The way to process(), with the settings that made it. It outlives a change of the row that leaves these alone."""
+
+    runner: Runner
+    dispatcher: Dispatcher
+    settings: Settings
+
+    def fit(self, settings: Settings) -> bool:
+        names = ("concurrency", "process_timeout", "process_attempts", "retry_backoff")
+        return all(getattr(settings, name) == getattr(self.settings, name) for name in names)
+
+    def close(self) -> bool:
+        """Let teardown() of worker.py run; whether all calls have ended. What it raises comes too late to matter."""
+        timeout = 0 if self.dispatcher.is_stuck else self.settings.shutdown_timeout
+        try:
+            self.runner.close(timeout)
+        except Exception as error:
+            logger.warning("no orderly teardown()", extra={"timeout": timeout}, exc_info=error)
+            return not isinstance(error, TimeoutError)
+        return True
+
+
+def work(refresh: Refresh, stopping: threading.Event, watch: Watch) -> int:
+    """Run workers, one after the other where one fails or the row changes, until `stopping` is set."""
+    calls = None
+    try:
+        while not stopping.is_set():
+            settings = refresh.current.settings
+            if calls and not calls.fit(settings):
+                former, calls = calls, None
+                if not former.close():
+                    return 1  # ids that are still in process() must not get there a second time
+            calls = calls or _opened_calls(settings, watch.counters, stopping)
+            _work_by_row(refresh, calls.dispatcher, stopping, watch)
+            if not refresh.next():
+                break
+    except Stopped:
+        return 0
+    except SetupFailed as error:
+        logger.error("setup() failed", exc_info=error.__cause__)
+        return 1
+    finally:
+        if calls:
+            calls.close()
+    logger.info("stopped", extra=watch.counters.as_dict())
+    return 1 if calls and calls.dispatcher.is_stuck else 0
+
+
+class SetupFailed(Exception):
+    """setup() of worker.py has raised its cause."""
+
+
+def _opened_calls(settings: Settings, counters: Counters, stopping: threading.Event) -> Calls:
+    runner = _runner(settings.consumer_name, settings, counters.process_time)
     try:
         _interruptibly(runner.open, stopping)
     except Stopped:
-        return 0
+        raise
     except Exception as error:
-        logger.error("setup() failed", exc_info=error)
-        return 1
-    executor = _dispatcher(runner, settings, counters, stopping)
-    refusals = Refusals()
+        raise SetupFailed from error
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    ended = _end_in_time(stopping, settings.shutdown_timeout)
+    return Calls(runner, _dispatcher(runner, settings, counters, stopping), settings)
+
+
+def _work_by_row(refresh: Refresh, executor: Executor, stopping: threading.Event, watch: Watch) -> None:
+    """Run workers until `stopping` is set or the row has changed."""
+    ending = _set_with(stopping)
+    config, refusals = refresh.begin(ending), Refusals()
+    settings, row = config.settings, config.row
+    configure(settings.log_level, consumer_name=settings.consumer_name)
+    watch.sees(settings, row.topics_input, row.topics_output)
+    ended = _end_in_time(ending, settings.shutdown_timeout)
     try:
         supervise(
-            lambda: build_worker(settings, row, executor, counters, health, stopping, refusals, stores_maps),
-            counters,
-            stopping,
+            lambda: build_worker(refresh, executor, watch.counters, watch.health, ending, refusals),
+            watch.counters,
+            ending,
+            refresh.reread,
         )
+    except Exception as error:
+        problems = error.problems if isinstance(error, ConfigError) else [str(error)]
+        if not refresh.withdraw(problems):
+            raise
     finally:
         ended.set()
-        _close(runner, 0 if executor.is_stuck else settings.shutdown_timeout)
-    logger.info("stopped", extra=counters.as_dict())
-    return 1 if executor.is_stuck else 0
+        ending.set()
+
+
+def _set_with(stopping: threading.Event) -> threading.Event:
+    """An event that is set when `stopping` is, or alone."""
+    ending = threading.Event()
+
+    def watch() -> None:
+        while not (ending.is_set() or stopping.wait(1.0)):
+            pass
+        ending.set()
+
+    threading.Thread(target=watch, name="end with the process", daemon=True).start()
+    return ending
 
 
 def _runner(consumer_name: str, settings: Settings, times: Histogram) -> Runner:
@@ -261,20 +367,18 @@ def _dispatcher(runner: Runner, settings: Settings, counters: Counters, stopping
     return Dispatcher(runner, attempts, counters, settings.process_timeout, on_stuck)
 
 
-def _close(runner: Runner, timeout: float) -> None:
-    """Let teardown() of worker.py run. Its failure comes too late to matter."""
-    try:
-        runner.close(timeout)
-    except Exception as error:
-        logger.warning("no orderly teardown()", extra={"timeout": timeout}, exc_info=error)
-
-
-def supervise(build: Callable[[], Runs], counters: Counters, stopping: threading.Event) -> None:
+def supervise(
+    build: Callable[[], Runs],
+    counters: Counters,
+    stopping: threading.Event,
+    reread_row: Callable[[threading.Event], None] = lambda _stopping: None,
+) -> None:
     """Crash-only: after a failure a new worker goes on from the last commit. Raises after a few failures in a row.
 
     A ConfigError of build() is raised at once, and of a worker that another one with the same GROUP_INSTANCE_ID has
     replaced: it would drive that one out, which then would do the same. Any other one of a worker that runs may heal: a
     process that was killed holds partitions until the group misses it, a topic is being made again.
+    RowOutdated is no failure: `reread_row` waits until the row has been read again.
     """
     failures = 0
     while not stopping.is_set():
@@ -282,6 +386,10 @@ def supervise(build: Callable[[], Runs], counters: Counters, stopping: threading
         worker = build()
         try:
             worker.run()
+        except RowOutdated as error:
+            logger.warning("reading the row again", extra={"why": str(error)})
+            reread_row(stopping)
+            _sleep(1.0, stopping)
         except RecordRefused as error:  # no failure of the worker: it knows now what to do with that record
             counters.restarts += 1
             logger.error("starting again from the last commit", extra={"error": str(error)})
@@ -299,25 +407,27 @@ def supervise(build: Callable[[], Runs], counters: Counters, stopping: threading
 
 
 def build_worker(
-    settings: Settings,
-    row: Row,
+    refresh: Refresh,
     executor: Executor,
     counters: Counters,
     health: Health,
     stopping: threading.Event,
     refusals: Refusals,
-    stores_maps: bool,
 ) -> Worker:
     """A worker with clients and memory of its own. Raises ConfigError for properties that the clients refuse."""
+    config = refresh.current
+    settings, row = config.settings, config.row
     with kafka.named_properties(settings):
         properties = kafka.client_properties(settings, row)
         failures = Failures(row.consumer_name, settings.dead_letters, counters)
         reader = partial(kafka.map_reader, properties, settings)
-        maps = MapStore(preflight.map_topic(row), stores_maps, reader, lambda: uuid.uuid4().hex[:12], counters)
+        maps = MapStore(preflight.map_topic(row), config.stores_maps, reader, lambda: uuid.uuid4().hex[:12], counters)
         delivery = _delivery(settings, row, properties, counters, failures, refusals, maps)
         consumer = kafka.consumer(properties, settings, delivery.on_commit)
-        locate = locator(properties, row.topics_input, settings.message_timeout, maps.load, counters)
-    intake = Intake(consumer, counters, health=health)
+        topics, timeout = row.topics_input, settings.message_timeout
+        locate = locator(properties, topics, timeout, maps.load, counters, lambda: refresh.current.read_at)
+    settle, changed_at = settings.config_refresh + SETTLE, refresh.topics_changed_at
+    intake = Intake(consumer, counters, health=health, settle=settle, topics_changed_at=changed_at)
     return Worker(
         topics_input=row.topics_input,
         message_timeout=settings.message_timeout,
@@ -612,7 +722,7 @@ def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
             build = partial(build_replay, dead, choice, executor, counters, refusals, tally, progress, stopping)
             supervise(build, counters, stopping)
     finally:
-        _close(runner, 0 if executor.is_stuck else settings.shutdown_timeout)
+        Calls(runner, executor, settings).close()
     print("\n".join(tally.lines("replayed")))
     return 1 if tally.error or executor.is_stuck else 0
 
@@ -688,7 +798,8 @@ def demo(arguments: argparse.Namespace) -> int:
     def work_watched(settings: Settings, row: Row, stopping: threading.Event) -> int:
         watch = Watch(settings)
         logger.info("status page", extra={"url": _serve(watch)})
-        return work(settings, row, stopping, watch)
+        refresh = Refresh(Config(settings, row), lambda current: current, watch.counters, watch.health)
+        return work(refresh, stopping, watch)
 
     return show(arguments.results, work_watched, _stop_on_signals())
 

@@ -127,6 +127,7 @@ def test_the_runbook_quotes_the_log() -> None:
         "commit held back: the map of waiting offsets does not fit",
         "process() failed",
         "invalid message",
+        "the row has changed and is no good: the old one stays",
         "keys do not fit those of the other topics",
         "records were deleted before they were read",
         "records that were waiting are no longer in the log",

@@ -26,6 +26,7 @@ from tests.conftest import Topics
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
 from tests.test_preflight import listening
+from utils.locator import RowOutdated
 from utils.metrics import Counters
 
 ROOT = Path(__file__).parents[1]
@@ -476,6 +477,15 @@ def test_the_process_gives_up_after_a_few_failures_in_a_row(monkeypatch: pytest.
     assert supervised(monkeypatch, *[OSError()] * main.RESTARTS) == main.RESTARTS + 1
     with pytest.raises(ConfigError):
         supervised(monkeypatch, *[ConfigError(["unequal"])] * (main.RESTARTS + 1))
+
+
+def test_a_worker_with_an_outdated_row_waits_for_it_and_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("main._sleep", lambda _seconds, _stopping: None)
+    times = 2 * main.RESTARTS
+    stopping, counters, reread = threading.Event(), Counters(), list[threading.Event]()
+    worker = FailingWorker(stopping, *[RowOutdated()] * times)
+    supervise(lambda: cast(framework.Worker, worker), counters, stopping, reread.append)
+    assert (worker.runs, counters.restarts, reread) == (times + 1, 0, [stopping] * times)
 
 
 def test_a_worker_that_cannot_be_built_is_not_built_again() -> None:

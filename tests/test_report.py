@@ -59,6 +59,7 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
         pytest.param(judged(errors=1), "warning", " 1 error in the last", id="one error"),
         pytest.param(judged(errors=100), "warning", "More than 99 errors", id="more errors than remembered"),
         pytest.param(judged(mismatches={"b": "other hash"}, errors=1), "bad", "the keys of b do not fit", id="keys"),
+        pytest.param(judged(refused=True, errors=1), "bad", "The row has been changed and is no good", id="row"),
         pytest.param(judged(with_lag(500)), "ok", "Reading, 500 messages behind.", id="behind"),
         pytest.param(judged(with_lag(None)), "ok", "Idle", id="end unknown"),
         pytest.param(judged(with_lag(9, paused=True)), "warning", "process() is slower", id="all paused"),

@@ -100,6 +100,12 @@ def test_the_page_names_what_waits_what_it_lacks_and_when_it_is_given_up(watched
     assert cells[at : at + 5] == ["order-1", "b", "a", "20 s", "in 40 s"]
 
 
+def test_the_page_tells_what_is_wrong_with_a_changed_row(watched: Watched) -> None:
+    watched.watch.health.refused = ("topic <c> does not exist",)
+    assert "topic &lt;c&gt; does not exist" in watched.page()
+    assert watched.json("/status.json")["refused"] == ["topic <c> does not exist"]
+
+
 def test_a_group_that_is_due_says_what_it_waits_for(watched: Watched) -> None:
     watched.feed(A0, "order-1")
     watched.step()

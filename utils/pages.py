@@ -158,6 +158,8 @@ def _main(report: Report, search: Search | None) -> Iterator[str]:
         yield f'<p class="soft">{inputs} → process() → {outputs or "no topic"} · as of {_clock(report.time)}</p>'
     for topic, why in report.mismatches.items():
         yield f"<p>Keys of <code>{shown(topic, 100)}</code>: {shown(why, 300)}</p>"
+    for problem in report.refused:
+        yield f"<p>The row: {shown(problem, 500)}</p>"
     if search:
         yield _search(search)
     yield f'<div class="charts">{"".join(map(_chart, report.series))}</div>'

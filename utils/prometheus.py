@@ -53,6 +53,11 @@ COUNTERS = (
     Exported("commits_failed", "Commits that failed and are tried again", "failed_commits"),
     Exported("rebalances", "Times that partitions were assigned", "rebalances"),
     Exported("restarts", "Times that the worker started again from its last commit, in this process", "restarts"),
+    Exported("reloads", "Times that the worker started again with a changed row, in this process", "reloads"),
+    Exported("rows_refused", "Times that a changed row was found to be no good", "refused_rows"),
+    Exported(
+        "row_reads_failed", "Times that the row could not be read, because the database was away", "failed_row_reads"
+    ),
 )
 HISTOGRAMS = (
     Exported("process_seconds", "Time of a call of process()", "process_time"),
@@ -139,6 +144,9 @@ class Metrics(Collector):
         yield self._gauge("ready", "1 while messages are read, as /health/ready tells", self.health.is_ready(now))
         differ = len(self.health.mismatches)
         yield self._gauge("topics_with_other_keys", "Input topics whose keys do not fit those of the others", differ)
+        yield self._gauge(
+            "row_refused", "1 while the row is no good and an earlier one in force", bool(self.health.refused)
+        )
         if turned_at is not None:
             last = self.wall_clock() - (now - turned_at)
             yield self._gauge("last_poll_timestamp_seconds", "When the loop last turned, since the epoch", last)

@@ -60,6 +60,7 @@ class Report:
     live: bool
     ready: bool
     mismatches: dict[str, str]  # input topics whose keys do not fit those of the others, and why
+    refused: tuple[str, ...]  # what is wrong with the row: an earlier one is in force
     topics_input: tuple[str, ...]
     topics_output: tuple[str, ...]
     counters: dict[str, int]
@@ -80,6 +81,7 @@ def verdict(
     errors: int,
     remembered: int,
     mismatches: Mapping[str, str],
+    refused: bool = False,
 ) -> Verdict:
     """The first thing that an operator should know. `errors`: in the log of the last minutes, `remembered` at most."""
     if not live:
@@ -95,6 +97,8 @@ def verdict(
     if mismatches:
         which = ", ".join(sorted(mismatches))
         return Verdict("bad", f"Not all will meet: the keys of {which} do not fit those of the other topics.")
+    if refused:
+        return Verdict("bad", "The row has been changed and is no good: this worker goes on by the old one.")
     noted = f"More than {errors - 1} errors" if errors == remembered else _count(errors, "error") if errors else ""
     return _of_work(snapshot, {each.title: each.latest for each in series}, noted)
 

@@ -35,6 +35,7 @@ class Health:
     turned_at: float | None = None  # when the loop last turned; None: it has not begun, or begins again after a failure
     joined: bool = False  # the group has told which partitions are ours
     mismatches: dict[str, str] = field(default_factory=dict)  # input topics whose keys do not fit, and why
+    refused: tuple[str, ...] = ()  # what is wrong with the row, which has been changed: the old one is still in force
     view: "View | None" = None  # of the latest worker; for its thread only
     _questions: deque[Callable[[], None]] = field(default_factory=deque)
 

@@ -114,6 +114,7 @@ class Watch:
             errors=errors,
             remembered=REMEMBERED,
             mismatches=self.health.mismatches,
+            refused=bool(self.health.refused),
         )
         return Report(
             consumer=self.settings.consumer_name,
@@ -122,6 +123,7 @@ class Watch:
             live=live,
             ready=ready,
             mismatches=self.health.mismatches,
+            refused=self.health.refused,
             topics_input=self.topics_input,
             topics_output=self.topics_output,
             counters=self.counters.as_dict(),

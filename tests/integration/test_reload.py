@@ -1,0 +1,127 @@
+"""The row is edited while two workers join a steady feed, on real Kafka: every id once, none half, none given up."""
+
+from pathlib import Path
+from urllib.request import urlopen
+
+from tests.conftest import Topics
+from tests.integration.conftest import Scenes
+from tests.integration.stream import Records, Stream, found
+from tests.integration.workers import Job, Worker, eventually
+from tests.services.kafka import KafkaBroker, unique_name
+
+CHANGED = "the row has changed: the worker starts again with it"
+OUTDATED = "reading the row again"
+REFUSED = "the row has changed and is no good: the old one stays"
+RATE = 150.0  # ids a second
+ENVIRONMENT = {"CONFIG_REFRESH": "1", "MESSAGE_TIMEOUT": "3"}
+
+
+def both_have(workers: list[Worker], partitions: int) -> None:
+    """Wait until two workers share so many partitions by halves."""
+
+    def shared() -> bool:
+        last = [worker.said("partitions assigned")[-1:] for worker in workers]
+        return all(lines and len(lines[0]["partitions"]) == partitions // 2 for lines in last)
+
+    eventually(shared, "both have their half")
+
+
+def applied(workers: list[Worker], times: int, partitions: int) -> None:
+    for worker in workers:
+        worker.says(CHANGED, times)
+    both_have(workers, partitions)
+
+
+def test_topics_are_added_and_removed_while_messages_flow_through_two_workers(
+    real_kafka: KafkaBroker, topics: Topics, tmp_path: Path
+) -> None:
+    a, b, c, out, more = topics(real_kafka, "a", "b", "c", "out", "more")
+    with (
+        Job(real_kafka, unique_name("job"), [a, b], [out], tmp_path, environment=ENVIRONMENT) as job,
+        Stream(real_kafka, [a, b, c], RATE) as stream,
+    ):
+        workers = [job.start(), job.start()]
+        both_have(workers, 8)
+        job.write_row([a, b], [out, more])
+        applied(workers, 1, 8)
+        begun = stream.sent
+        job.write_row([a, b, c])
+        applied(workers, 2, 12)
+        eventually(lambda: stream.sent > begun + 5 * RATE, "a while with three topics")
+        job.write_row([a, c])
+        applied(workers, 3, 8)
+        begun = stream.sent
+        eventually(lambda: stream.sent > begun + 2 * RATE, "a while with the other two")
+        sent = stream.end()
+        eventually(lambda: not any(at.waiting for at in job.commits().values()) and not job.lag(), "all done")
+        assert [worker.stop() for worker in workers] == [0, 0]
+        results, letters = Records.of(real_kafka, out), Records.of(real_kafka, f"{job.name}-dlq")
+        verdict = found(sent, results, letters, [(a, b), (a, b, c), (a, c)])
+        assert verdict.good, str(verdict)
+        assert len(verdict.joined) == 3, str(verdict)
+        copies = Records.of(real_kafka, more)
+        assert {id for id, values in copies.values.items() if len(values) > 1} == set()
+        assert copies.values.keys() >= {f"id-{number}" for number in range(begun, sent)}
+        restarts = [worker.said("stopped")[0]["restarts"] for worker in workers]
+        assert restarts == [0, 0]
+
+
+def test_a_bad_row_leaves_the_old_one_in_force_and_is_mended_without_a_restart(
+    real_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    scene = scenes(real_kafka, environment={"CONFIG_REFRESH": "1"})
+    job = scene.job
+    good, worker = job.topics_input, job.start().is_assigned()
+    job.write_row([*good, "no-such-topic"])
+    line = worker.says(REFUSED)
+    assert "topic no-such-topic of topics_input does not exist" in line["problems"][0]
+    assert refused(worker) == 1
+    scene.feed(["1", "2"])
+    scene.wait_for_all(worker)
+    job.write_row(good)
+    eventually(lambda: refused(worker) == 0, "the row is good again")
+    scene.feed(["3", "4"])
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    assert not worker.said(CHANGED)
+    scene.judge(once=True)
+
+
+def test_a_worker_that_gets_partitions_of_one_with_a_newer_row_joins_nothing_by_the_older_one(
+    real_kafka: KafkaBroker, topics: Topics, tmp_path: Path
+) -> None:
+    a, b, c, out = topics(real_kafka, "a", "b", "c", "out")
+    with Job(real_kafka, unique_name("job"), [a, b], [out], tmp_path, environment={"CONFIG_REFRESH": "0"}) as job:
+        older = job.start().is_assigned()
+        job.write_row([a, b, c])
+        newer = job.start()
+        eventually(lambda: len(newer.said("partitions assigned")) == 1, "the newer one has its part")
+        with Stream(real_kafka, [a, b], 200) as stream:
+            eventually(lambda: stream.sent >= 400, "ids that lack the third topic")
+        sent = stream.end()
+        eventually(lambda: sum(len(at.waiting) for at in job.commits().values()) > sent / 2, "half of them wait")
+        assert newer.stop() == 0
+        older.says(OUTDATED)
+        older.says(CHANGED)
+        eventually(lambda: len(older.said("partitions assigned")[-1]["partitions"]) == 12, "it has all of them")
+        with Stream(real_kafka, [c], 4 * sent) as rest:
+            eventually(lambda: rest.sent >= sent, "the third topic")
+        rest.end()
+        eventually(lambda: results(real_kafka, out) >= sent, "all results")
+        assert older.stop() == 0
+        found_in_the_end = Records.of(real_kafka, out)
+        verdict = found(sent, found_in_the_end, Records.of(real_kafka, f"{job.name}-dlq"), [(a, b), (a, b, c)])
+        assert verdict.good, str(verdict)
+        assert min(verdict.joined[tuple(sorted(each))] for each in ([a, b], [a, b, c])) > sent / 4, str(verdict)
+
+
+def results(broker: KafkaBroker, topic: str) -> int:
+    return len(Records.of(broker, topic).values)
+
+
+def refused(worker: Worker) -> int:
+    """As an alert sees it."""
+    with urlopen(worker.says("row loaded")["status"] + "metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    [value] = [line.rpartition(" ")[2] for line in lines if line.startswith("consumer_row_refused{")]
+    return int(float(value))
