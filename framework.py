@@ -124,17 +124,13 @@ class Worker:
         return complete
 
     def _join(self, run: Run, now: float) -> list[Group]:
-        topic, offsets = self._topic_index[run.offsets.topic], run.offsets
         values = [record.value() for record in run.records]
         ids, invalid = read_ids(values)
-        fragments = [
-            Fragment(topic, offsets, record.offset(), value or b"", record.headers())
-            for record, value in zip(run.records, values, strict=True)
-        ]
+        fragments = self._fragments(run, values, now)
         if invalid:
             self._give_up([self.failures.invalid(fragments[at], run.records[at].key(), invalid[at]) for at in invalid])
-            run, fragments, ids = run.where(ids), list(compress(fragments, ids)), list(filter(None, ids))
-        complete, superseded = self._overflow.add(ids, fragments, self._arrivals(run, now), now)
+            fragments, ids = list(compress(fragments, ids)), list(filter(None, ids))
+        complete, superseded = self._overflow.add(ids, fragments, now)
         self.counters.superseded += len(superseded)
         mark(superseded, FINISHED)
         return complete
@@ -193,16 +189,24 @@ class Worker:
 
     # ------------------------------------------------------------------ what the steps are made of
 
+    def _fragments(self, run: Run, values: Iterable[bytes | None], now: float) -> list[Fragment]:
+        topic, drops = repeat(self._topic_index[run.of.topic]), repeat(self._overflow.drops)
+        values = [value or b"" for value in values]
+        headers = [record.headers() for record in run.records]
+        arrivals = self._arrivals(run, now)
+        return list(map(Fragment, topic, repeat(run.of), run.offsets, values, headers, arrivals, drops))
+
     def _arrivals(self, run: Run, now: float) -> Iterable[float]:
         """When these records arrived the first time: for what is read again, the clock of MESSAGE_TIMEOUT goes on."""
-        is_new = run.offsets.is_new
-        if run.records and is_new(run.records[0].offset()):
+        is_new = run.of.is_new
+        if run.records and is_new(run.offsets[0]):
             return repeat(now)
-        return (now if is_new(each.offset()) else self._first_arrival(each, run, now) for each in run.records)
+        self._aggregator.disorder()
+        return [now if is_new(each.offset()) else self._first_arrival(each, run, now) for each in run.records]
 
     def _first_arrival(self, record: Record, run: Run, now: float) -> float:
         epoch = now - self.wall_clock()
-        return min(run.offsets.first_arrival(record.offset(), epoch + record.timestamp()[1] / 1000, epoch), now)
+        return min(run.of.first_arrival(record.offset(), epoch + record.timestamp()[1] / 1000, epoch), now)
 
     def _finish_safe(self) -> bool:
         """Whether what was sent is safe; then its offsets are finished."""

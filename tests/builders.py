@@ -26,7 +26,7 @@ def fragment(topic: int = 0, value: bytes = b'{"id":"1"}', offset: int = 0) -> F
 
 
 def group(id: str = "1", *fragments: Fragment) -> Group:
-    return Group(id, 0.0, fragments or (fragment(value=b'{"id":"%s"}' % id.encode()),))
+    return Group(id, fragments or (fragment(value=b'{"id":"%s"}' % id.encode()),))
 
 
 def dispatcher(

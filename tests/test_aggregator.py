@@ -27,11 +27,10 @@ def given_up(aggregator: Aggregator, before: float) -> list[Group]:
     return aggregator.evict({(topic, number): Enough(last, math.inf) for topic in range(4) for number in range(3)})
 
 
-def add(
-    aggregator: Aggregator, id: str, fragment: Fragment, arrival: float, opened: int = -1
-) -> tuple[Group | None, Fragment | None]:
+def add(aggregator: Aggregator, id: str, fragment: Fragment, arrival: float) -> tuple[Group | None, Fragment | None]:
     """One fragment: the group that it completes, and the one that it supersedes."""
-    complete, superseded = aggregator.add([id], [fragment], [arrival], opened)
+    fragment.arrival = arrival
+    complete, superseded = aggregator.add([id], [fragment], size_of([fragment]))
     return next(iter(complete), None), next(iter(superseded), None)
 
 
@@ -143,11 +142,12 @@ def test_nothing_waits_in_an_empty_aggregator() -> None:
 def test_an_older_record_that_is_read_again_is_superseded_by_the_newer_one_that_waits() -> None:
     aggregator, newer = Aggregator(2), fragment(0, b"newer", offset=7)
     older = Fragment(0, newer.offsets, 3, b"older, and longer")
-    aggregator.add(("1",), (newer,), (5.0,))
+    add(aggregator, "1", newer, 5.0)
     before = aggregator.bytes
-    assert aggregator.add(("1",), (older,), (4.0,)) == ([], [older])
+    assert add(aggregator, "1", older, 4.0) == (None, older)
     assert aggregator.bytes == before
-    [group], _ = aggregator.add(("1",), (fragment(1),), (6.0,))
+    group, _ = add(aggregator, "1", fragment(1), 6.0)
+    assert group is not None
     assert newer in group.fragments
     assert older not in group.fragments
     assert (group.arrival, aggregator.bytes) == (4.0, 0)
@@ -170,8 +170,9 @@ def test_headers_count_too_and_no_longer_when_they_are_superseded() -> None:
     assert aggregator.bytes == size_of([headed]) == 110 + FRAGMENT_OVERHEAD + 2 * HEADER_OVERHEAD
     add(aggregator, "1", fragment(0, b"x"), 0.0)
     assert aggregator.bytes == 1 + FRAGMENT_OVERHEAD
-    complete, _ = Aggregator(1).add(["1"], [headed], [0.0])
-    assert complete[0].bytes == size_of([headed])
+    complete, _ = add(Aggregator(1), "1", headed, 0.0)
+    assert complete is not None
+    assert complete.bytes == size_of([headed])
 
 
 def test_a_partition_is_ahead_when_hardly_any_group_of_its_number_waits_for_it() -> None:

@@ -58,7 +58,7 @@ class Bench:
         self.suspects.submit([self.group(id) for id in ids])
 
     def group(self, id: int) -> Group:
-        return Group(str(id), 0.0, tuple(Fragment(n, offsets, id, b"{}") for n, offsets in enumerate(self.owned)))
+        return Group(str(id), tuple(Fragment(n, offsets, id, b"{}") for n, offsets in enumerate(self.owned)))
 
     def commit(self) -> None:
         for offsets in self.owned:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from utils.messages import Fragment, Headers
+from utils.messages import Fragment
 
 FRAGMENT_OVERHEAD = 350
 """Bytes that a waiting fragment costs beside its value: objects, id, dict entry, offsets (measured, CPython 3.11)."""
@@ -20,19 +20,27 @@ FAR_AHEAD = 10  # times as many groups must wait for a sibling before a partitio
 NEVER = float("-inf")
 
 
-class Group(msgspec.Struct, gc=False):
-    """The fragments of an id that have arrived; `arrival` is that of the first one, also over a restart."""
+class Group(msgspec.Struct, frozen=True, gc=False):
+    """The fragments of an id that have arrived, one a topic."""
 
     id: str
-    arrival: float
     fragments: tuple[Fragment, ...]
     bytes: int = 0  # of memory
-    opened: int = -1  # how many records had been dropped when it came into memory
 
     @property
     def partition(self) -> int:
         """The partition number that its fragments came from (that of the first one, where they differ)."""
         return self.fragments[0].offsets.partition
+
+    @property
+    def arrival(self) -> float:
+        """That of the first fragment, also over a restart."""
+        return _arrival(self.fragments)
+
+    @property
+    def drops(self) -> int:
+        """How many records had been dropped when it came into memory."""
+        return min([each.drops for each in self.fragments])
 
 
 class Aggregator:
@@ -40,77 +48,69 @@ class Aggregator:
 
     def __init__(self, topics: int) -> None:
         self._topics = topics
-        self._waiting: dict[str, Group] = {}
-        self._newest = NEVER
-        self._in_order = True  # of arrival; a fragment that is read again after a restart may be older than the last
+        self._waiting: dict[str, tuple[Fragment, ...]] = {}
+        self._in_order = True  # of arrival
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(
-        self, ids: Iterable[str], fragments: Iterable[Fragment], arrivals: Iterable[float], opened: int = -1
-    ) -> tuple[list[Group], list[Fragment]]:
+    def add(self, ids: Sequence[str], fragments: Sequence[Fragment], size: int) -> tuple[list[Group], list[Fragment]]:
         """Adds each fragment to the group of its id; returns the groups that are complete now, and what was superseded.
 
-        `arrivals`: of the fragments, perhaps in the life of an earlier process; `opened`: how many records were dropped
-        so far.
+        `size`: `size_of(fragments)`. Unless `disorder()` was called, none has arrived earlier than those that wait.
         """
         if self._topics == 1:
-            return list(map(_alone, ids, fragments, arrivals)), []
+            return [_group(id, one) for id, one in zip(ids, zip(fragments, strict=True), strict=True)], []
         complete: list[Group] = []
         superseded: list[Fragment] = []
-        waiting, topics, newest, more = self._waiting, self._topics, self._newest, 0
-        for id, fragment, arrival in zip(ids, fragments, arrivals, strict=False):  # the arrivals may be endless
-            size = len(fragment.value) + FRAGMENT_OVERHEAD
-            if fragment.headers:
-                size += _size_of_headers(fragment.headers)
-            group = waiting.get(id)
-            if group is None:
-                if not waiting or arrival < newest:
-                    self._in_order = not waiting
-                newest = arrival
-                waiting[id] = Group(id, arrival, (fragment,), size, opened)
-                more += size
+        waiting, topics = self._waiting, self._topics
+        join = waiting.setdefault
+        for id, one in zip(ids, zip(fragments, strict=True), strict=True):
+            others = join(id, one)
+            if others is one:
                 continue
-            for other in group.fragments:
+            [fragment] = one
+            for other in others:
                 if other.topic == fragment.topic:
-                    group.fragments = tuple([each for each in group.fragments if each is not other])
-                    size -= size_of((other,))
-                    if fragment.offset < other.offset and fragment.offsets is other.offsets:  # was shed, read again
-                        fragment, other, size = other, fragment, 0
-                    superseded.append(other)
-            if arrival < group.arrival:
-                group.arrival, self._in_order = arrival, False
-            fragments_now = group.fragments = (*group.fragments, fragment)
-            group.bytes += size
-            more += size
-            if len(fragments_now) == topics:
-                del waiting[id]
-                more -= group.bytes
-                complete.append(group)
-        self._newest = newest
-        self.bytes += more
+                    others, one, replaced = _replace(others, other, fragment)
+                    superseded.append(replaced)
+                    size -= size_of((replaced,))
+            together = others + one
+            if len(together) < topics:
+                waiting[id] = together
+                continue
+            del waiting[id]
+            group = _group(id, together)
+            size -= group.bytes
+            complete.append(group)
+        self.bytes += size
         return complete, superseded
+
+    def disorder(self) -> None:
+        """What comes next is read again: it may have arrived before what waits."""
+        self._in_order = not self._waiting
 
     def waits(self, id: str) -> bool:
         return self._topics == 1 or id in self._waiting
 
     def get(self, id: str) -> Group | None:
-        return self._waiting.get(id)
+        fragments = self._waiting.get(id)
+        return _group(id, fragments) if fragments else None
 
     def oldest(self, number: int) -> list[Group]:
         """That many of those that have waited longest, oldest first; soon after a restart only nearly so."""
-        return sorted(islice(self._waiting.values(), number), key=attrgetter("arrival"))
+        groups = [_group(id, fragments) for id, fragments in islice(self._waiting.items(), number)]
+        return sorted(groups, key=attrgetter("arrival"))
 
     def shed(self, down_to: int, *, keep: str = "") -> list[Group]:
         """Drops the newest groups, but `keep`, until no more than that many bytes are left; returns them."""
         dropped = []
         while self.bytes > down_to and len(self._waiting) > 1:
-            newest = self._waiting.popitem()[1]
+            newest = _group(*self._waiting.popitem())
             if newest.id == keep:
-                second = self._waiting.popitem()[1]
-                self._waiting[keep] = newest
+                second = _group(*self._waiting.popitem())
+                self._waiting[keep] = newest.fragments
                 newest = second
             self.bytes -= newest.bytes
             dropped.append(newest)
@@ -118,12 +118,12 @@ class Aggregator:
 
     def oldest_arrival(self) -> float | None:
         """When the group that has waited longest was opened; soon after a restart perhaps somewhat later."""
-        return next((group.arrival for group in self._waiting.values()), None)
+        return next((_arrival(fragments) for fragments in self._waiting.values()), None)
 
     def has_waited_since(self, arrived_by: float) -> bool:
         """Whether a group's first fragment arrived by that time."""
-        for group in self._waiting.values():
-            if group.arrival <= arrived_by:
+        for fragments in self._waiting.values():
+            if _arrival(fragments) <= arrived_by:
                 return True
             if self._in_order:
                 break
@@ -136,11 +136,13 @@ class Aggregator:
         """
         latest = max((each.arrived_by for each in enough.values()), default=NEVER)
         evicted = []
-        for group in self._waiting.values():
-            if group.arrival > latest:
+        for id, fragments in self._waiting.items():
+            if _arrival(fragments) > latest:
                 if self._in_order:
                     break
-            elif all(_is_enough(enough.get((topic, group.partition)), group) for topic in self.missing(group)):
+                continue
+            group = _group(id, fragments)
+            if all(_is_enough(enough.get((topic, group.partition)), group) for topic in self.missing(group)):
                 evicted.append(group)
         for group in evicted:
             self._remove(group)
@@ -148,45 +150,64 @@ class Aggregator:
 
     def missing(self, group: Group) -> list[int]:
         """The indexes of the topics that have given no fragment."""
-        arrived = {fragment.topic for fragment in group.fragments}
-        return [topic for topic in range(self._topics) if topic not in arrived]
+        return self._missing(group.fragments)
 
     def waited_for(self) -> dict[int, list[int]]:
         """By partition number: how many groups lack a fragment of each topic. Walks all groups."""
         lacking: dict[int, list[int]] = {}
-        for group in self._waiting.values():
-            counts = lacking.setdefault(group.partition, [0] * self._topics)
-            for topic in self.missing(group):
+        for fragments in self._waiting.values():
+            counts = lacking.setdefault(fragments[0].offsets.partition, [0] * self._topics)
+            for topic in self._missing(fragments):
                 counts[topic] += 1
         return lacking
 
     def clear(self) -> None:
         self._waiting.clear()
-        self._newest, self._in_order = NEVER, True
+        self._in_order = True
         self.bytes = 0
+
+    def _missing(self, fragments: Iterable[Fragment]) -> list[int]:
+        arrived = {fragment.topic for fragment in fragments}
+        return [topic for topic in range(self._topics) if topic not in arrived]
 
     def _remove(self, group: Group) -> None:
         del self._waiting[group.id]
         self.bytes -= group.bytes
 
 
-def size_of(fragments: Sequence[Fragment]) -> int:
+def size_of(fragments: Iterable[Fragment]) -> int:
     """Bytes of memory that these fragments take while they wait."""
-    headers = sum([_size_of_headers(each.headers) for each in fragments if each.headers])
-    return headers + sum([len(each.value) + FRAGMENT_OVERHEAD for each in fragments])
+    size = 0
+    for each in fragments:
+        size += len(each.value) + FRAGMENT_OVERHEAD
+        if each.headers:
+            size += sum([len(name) + len(value or b"") + HEADER_OVERHEAD for name, value in each.headers])
+    return size
 
 
-def _size_of_headers(headers: Headers) -> int:
-    return sum([len(name) + len(value or b"") + HEADER_OVERHEAD for name, value in headers])
+def _group(id: str, fragments: tuple[Fragment, ...]) -> Group:
+    return Group(id, fragments, size_of(fragments))
 
 
-def _alone(id: str, fragment: Fragment, arrival: float) -> Group:
-    headers = _size_of_headers(fragment.headers) if fragment.headers else 0
-    return Group(id, arrival, (fragment,), len(fragment.value) + FRAGMENT_OVERHEAD + headers)
+def _arrival(fragments: tuple[Fragment, ...]) -> float:
+    return min([each.arrival for each in fragments])
+
+
+def _replace(
+    group: tuple[Fragment, ...], old: Fragment, new: Fragment
+) -> tuple[tuple[Fragment, ...], tuple[Fragment], Fragment]:
+    """The fragments of other topics, the one of the two that stays, and the other one, superseded.
+
+    The newer one stays: `new`, but for a record that had been shed and is read again. The clock does not start anew.
+    """
+    if new.offset < old.offset and new.offsets is old.offsets:
+        old, new = new, old
+    new.arrival, new.drops = min(old.arrival, new.arrival), min(old.drops, new.drops)
+    return tuple([each for each in group if each.topic != new.topic]), (new,), old
 
 
 def _is_enough(enough: "Enough | None", group: Group) -> bool:
-    return enough is not None and group.arrival <= enough.arrived_by and group.opened < enough.first_drop
+    return enough is not None and group.arrival <= enough.arrived_by and group.drops < enough.first_drop
 
 
 class Enough(NamedTuple):

@@ -198,7 +198,9 @@ class AtLeastOnce:
         return fitting
 
     def _produce(self) -> None:
-        self._sent += self._outbox.put(self._held)
+        sent = self._outbox.put(self._held)
+        if self._outbox.may_accuse:
+            self._sent += sent
         _mark_sent(self._held)
         self._held = []
 

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
-from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
@@ -197,19 +196,19 @@ class SingleThread:
 
     def _call_for_all(self) -> None:
         """Quick calls are timed some together: the clock is no more for free than they are."""
-        process, consumer_name, done, waiting = self._process, self._consumer_name, self._done, iter(self._take, None)
+        process, consumer_name = self._process, self._consumer_name
+        done, take = self._done.append, self._waiting.popleft
         number, together = 1, 1
         self._since = self._clock()
         while number:
             number, failed = 0, False
-            for group in islice(waiting, together):
-                self._call = group
-                outcome = attempt(process, group, consumer_name)
-                done.append(outcome)
-                number += 1
-                if outcome.error is not None:
-                    failed = True
-                    break
+            with suppress(IndexError):  # all taken, perhaps just now by the other thread
+                while number < together and not failed:
+                    self._call = group = take()
+                    outcome = attempt(process, group, consumer_name)
+                    done(outcome)
+                    number += 1
+                    failed = outcome.error is not None
             now = self._clock()
             took, self._since = now - self._since, now
             if number:

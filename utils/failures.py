@@ -34,7 +34,7 @@ class Failures:
     def invalid(self, fragment: Fragment, key: bytes | None, error: InvalidMessage) -> Outcome:
         """A record that is no message: it has no id, so that the key of the record stays that of the dead letter."""
         self._counters.invalid += 1
-        group = Group("", 0.0, (fragment,), len(fragment.value))
+        group = Group("", (fragment,), len(fragment.value))
         logger.error("invalid message", extra={"source": sources(group)[0], "error": str(error)})
         return self._given_up(group, dead_letters.INVALID_MESSAGE, error, key=key)
 

@@ -1,7 +1,7 @@
 """Records out of the consumer: by the batch, none while there is no room for them, back to those that were shed."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import compress, groupby
 from typing import NamedTuple, Protocol, cast
 
@@ -35,13 +35,14 @@ class Record(Protocol):
 
 
 class Run(NamedTuple):
-    """Records of one partition, in their order."""
+    """Records of one partition, in their order, and their offsets."""
 
-    offsets: PartitionOffsets
+    of: PartitionOffsets
     records: list[Record]
+    offsets: list[int]
 
-    def where(self, wanted: Iterable[object]) -> "Run":
-        return Run(self.offsets, list(compress(self.records, wanted)))
+    def where(self, wanted: Sequence[object]) -> "Run":
+        return Run(self.of, list(compress(self.records, wanted)), list(compress(self.offsets, wanted)))
 
 
 _MENDED_BY_THE_CLIENT = {
@@ -120,19 +121,16 @@ class Intake:
         """The records that no earlier commit says are done, by runs of one partition. Nothing is decoded."""
         self._counters.read += len(records)
         self._keys.look(records, self.owned)
-        runs: list[Run] = []
-        begin = 0
-        for at, same in groupby([(record.topic(), record.partition()) for record in records]):
-            run = Run(self.owned[at], records[begin : begin + len(list(same))])
-            begin += len(run.records)
-            self._counters.read_from[at[0]] += len(run.records)
-            offsets = [record.offset() for record in run.records]
-            if not run.offsets.read_run(offsets):
-                unfinished = [run.offsets.read(offset) for offset in offsets]
-                self._counters.skipped += unfinished.count(False)
-                run = run.where(unfinished)
-            runs.append(run)
-        return runs
+        return [self._unfinished(self.owned[at], same) for at, same in _runs(records)]
+
+    def _unfinished(self, of: PartitionOffsets, records: list[Record]) -> Run:
+        run = Run(of, records, [record.offset() for record in records])
+        self._counters.read_from[run.of.topic] += len(run.records)
+        if run.of.read_run(run.offsets):
+            return run
+        unfinished = [run.of.read(offset) for offset in run.offsets]
+        self._counters.skipped += unfinished.count(False)
+        return run.where(unfinished)
 
     def note_positions(self) -> int:
         """Finish what reading has passed without a record, transaction markers for example; how much news there is."""
@@ -284,6 +282,21 @@ class Intake:
 
 def _are_equal(numbers: dict[str, set[int]]) -> bool:
     return len({frozenset(each) for each in numbers.values()}) <= 1
+
+
+def _runs(records: list[Record]) -> Iterator[tuple[tuple[str, int], list[Record]]]:
+    """By runs of one partition: most batches are a single one."""
+    if not records:
+        return
+    topics, partitions = [record.topic() for record in records], [record.partition() for record in records]
+    if topics.count(topics[0]) == partitions.count(partitions[0]) == len(records):
+        yield (topics[0], partitions[0]), records
+        return
+    begin = 0
+    for at, same in groupby(zip(topics, partitions, strict=True)):
+        end = begin + len(list(same))
+        yield at, records[begin:end]
+        begin = end
 
 
 def _of_all_partitions(enough: dict[tuple[str, int], Enough]) -> dict[tuple[str, int], Enough]:

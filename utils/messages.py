@@ -4,7 +4,7 @@ Pure: no Kafka, no clock, no logging. A fragment stays bytes until its group is 
 the memory that way, and one that is never completed is never decoded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ class InvalidResult(Exception):
     """`process()` returned something that cannot be forwarded."""
 
 
-class Fragment(msgspec.Struct, frozen=True, gc=False):
+class Fragment(msgspec.Struct, gc=False):
     """One topic's message of an id: the index of its topic in `topics_input`, where it stands, its bytes."""
 
     topic: int
@@ -32,6 +32,8 @@ class Fragment(msgspec.Struct, frozen=True, gc=False):
     offset: int
     value: bytes
     headers: Headers | None = None  # None where there are none: they cost a waiting fragment nothing
+    arrival: float = 0.0  # when it was read the first time, perhaps by an earlier process: seconds of the loop's clock
+    drops: int = -1  # how many records had been dropped for want of memory when it was read
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
@@ -54,7 +56,7 @@ class _Head(msgspec.Struct, gc=False):
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError)
 _decode_head = msgspec.json.Decoder(_Head).decode
-_decode = msgspec.json.Decoder(Message).decode
+_decode: Callable[[bytes], Message] = msgspec.json.Decoder().decode  # an object, for that has been checked
 _encode = msgspec.json.Encoder().encode
 
 
@@ -97,7 +99,8 @@ def join(fragments: Sequence[Fragment]) -> Message:
         content = joined.setdefault("content", {})
         for fragment in fragments[1:]:
             message = _decode(fragment.value)
-            content |= message.get("content", {})
+            if more := message.get("content"):
+                content |= more
             joined |= message
     except _UNREADABLE as error:
         raise InvalidMessage(str(error)) from None

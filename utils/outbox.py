@@ -69,13 +69,15 @@ class Outbox:
         """
         produce = self.producer.produce
         refused: list[tuple[Result, KafkaError]] = []
-        for topic, result in _records(outcomes, self._topics):
-            try:
-                produce(topic, result.value, result.key)
-            except BufferError:
-                self._put_patiently(topic, result.key, result.value)
-            except KafkaException as error:
-                refused.append((result, _too_large(error)))
+        for topic in self._topics:
+            for outcome in outcomes:
+                for result in outcome.results:
+                    try:
+                        produce(topic, result.value, result.key)
+                    except BufferError:
+                        self._put_patiently(topic, result.key, result.value)
+                    except KafkaException as error:
+                        refused.append((result, _too_large(error)))
         if refused:
             outcomes = self._instead(outcomes, refused)
         return [self._put_letter(outcome, outcome.letter) if outcome.letter else outcome for outcome in outcomes]
@@ -86,6 +88,11 @@ class Outbox:
         if self._failure:
             raise DeliveryFailed(self._failure.str())
         return unacknowledged
+
+    @property
+    def may_accuse(self) -> bool:
+        """Whether `accuse()` and `forget()` may have something to tell: what was sent must be kept until then."""
+        return self._refusals.one_by_one or bool(self._refusals.groups)
 
     @property
     def has_refused(self) -> bool:

@@ -3,7 +3,7 @@
 No Kafka but by the intake, no clock, no logging; `now` is a parameter.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from utils.aggregator import Aggregator, Group, ahead_of_siblings, over_all_partitions, size_of
@@ -52,20 +52,19 @@ class Overflow:
         self.drops = 0  # so far: tells what came before which drop
         self._pass: Pass | None = None  # there is something to be read again
 
-    def add(
-        self, ids: Sequence[str], fragments: Sequence[Fragment], arrivals: Iterable[float], now: float
-    ) -> tuple[list[Group], list[Fragment]]:
+    def add(self, ids: Sequence[str], fragments: Sequence[Fragment], now: float) -> tuple[list[Group], list[Fragment]]:
         """`Aggregator.add` of what there is room for. A mate of a group that waits has room; newer groups make it."""
-        aggregator = self._aggregator
-        if aggregator.bytes + size_of(fragments) <= self.room:
-            return aggregator.add(ids, fragments, arrivals, self.drops)
+        aggregator, size = self._aggregator, size_of(fragments)
+        if aggregator.bytes + size <= self.room:
+            return aggregator.add(ids, fragments, size)
         complete: list[Group] = []
         superseded: list[Fragment] = []
-        for id, fragment, arrival in zip(ids, fragments, arrivals, strict=False):  # the arrivals may be endless
+        for id, fragment in zip(ids, fragments, strict=True):
             if aggregator.bytes >= self.room and not aggregator.waits(id):
                 self.drop(fragment.offsets, fragment.offset, now)
                 continue
-            completed, replaced = aggregator.add((id,), (fragment,), (arrival,), self.drops)
+            fragment.drops = self.drops
+            completed, replaced = aggregator.add((id,), (fragment,), size_of((fragment,)))
             complete += completed
             superseded += replaced
             if aggregator.bytes > self.room:

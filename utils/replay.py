@@ -120,7 +120,7 @@ class Joining:
             return None
         self._waiting.pop(id, None)
         parts = tuple(fragments.values())
-        return Group(id, 0.0, parts, sum(len(each.value) for each in parts))
+        return Group(id, parts, sum(len(each.value) for each in parts))
 
     @property
     def waiting(self) -> int:
@@ -213,7 +213,7 @@ class Replay:
             group
             for run in self.intake.unfinished(records)
             for record in run.records
-            if (group := self._take(record, run.offsets))
+            if (group := self._take(record, run.of))
         ]
         if groups:
             self.executor.submit(groups)

@@ -8,7 +8,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ from tests.simulation.explore import explore, notes_of, settle_down
 from tests.simulation.process import ScheduledExecutor, Violation
 from tests.simulation.schedule import Schedule
 from utils import executor, intake, messages, offsets, overflow
-from utils.aggregator import Aggregator, Enough, Group
+from utils.aggregator import Aggregator, Enough, Group, size_of
 from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce, _as_offsets, _mark_sent
 from utils.executor import Outcome
 from utils.intake import FOREVER, Intake
@@ -257,35 +257,33 @@ def _one_topic_less(self: Aggregator, topics: int) -> None:
 _init_aggregator = Aggregator.__init__
 
 
-def _superseded_stays(self: Aggregator, *added: Any) -> tuple[list[Group], list[Fragment]]:
+Added = tuple[list[Group], list[Fragment]]
+
+
+def _superseded_stays(self: Aggregator, *added: Any) -> Added:
     return _add(self, *added)[0], []
 
 
-def _newer_goes(
-    self: Aggregator, ids: Iterable[str], fragments: list[Fragment], arrivals: Iterable[float], opened: int = -1
-) -> tuple[list[Group], list[Fragment]]:
+def _newer_goes(self: Aggregator, ids: list[str], fragments: list[Fragment], _size: int) -> Added:
     complete: list[Group] = []
     superseding: list[Fragment] = []
-    for id, fragment, arrival in zip(ids, fragments, arrivals, strict=False):
-        completed, superseded = _add(self, [id], [fragment], [arrival], opened)
+    for id, fragment in zip(ids, fragments, strict=True):
+        completed, superseded = _add(self, [id], [fragment], size_of([fragment]))
         complete += completed
         superseding += [fragment] if superseded else []
     return complete, superseding
 
 
-def _counts_fragments(
-    self: Aggregator, ids: Iterable[str], fragments: list[Fragment], arrivals: Iterable[float], opened: int = -1
-) -> tuple[list[Group], list[Fragment]]:
+def _counts_fragments(self: Aggregator, ids: list[str], fragments: list[Fragment], _size: int) -> Added:
     complete: list[Group] = []
     superseded: list[Fragment] = []
-    for id, fragment, arrival in zip(ids, fragments, arrivals, strict=False):
-        waiting = self._waiting.get(id)
+    for id, fragment in zip(ids, fragments, strict=True):
+        waiting = self.get(id)
         if waiting and len(waiting.fragments) == self._topics - 1:
-            waiting.fragments += (fragment,)
             self._remove(waiting)
-            complete.append(waiting)
+            complete.append(Group(id, (*waiting.fragments, fragment), waiting.bytes))
             continue
-        completed, replaced = _add(self, [id], [fragment], [arrival], opened)
+        completed, replaced = _add(self, [id], [fragment], size_of([fragment]))
         complete += completed
         superseded += replaced
     return complete, superseded

@@ -178,7 +178,7 @@ class ModelProcess:
             return "nothing"
         groups = [
             (group.id, group.arrival, [f"{each.offsets.topic}:{each.offset}" for each in group.fragments])
-            for group in self.worker._aggregator._waiting.values()
+            for group in self.worker._aggregator.oldest(1000)
         ]
         owned = [
             (at, offsets.base, offsets.position, offsets._states.hex(" "))
