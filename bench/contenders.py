@@ -1,0 +1,116 @@
+"""Who is measured: the bare loop, this worker, and from bench/peers what a user could pick instead.
+
+A contender is a command that reads the input topics of a Target from their beginning and writes what it joins to its
+output topic: a process that ends by itself or at SIGTERM. bench.runs runs it.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import peers
+from config import Settings
+from models import Row, engine, init_db, save
+from tests.services.processes import Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a contender is started for. `output` is also the name of its group; `directory` is its own."""
+
+    bootstrap: str
+    inputs: tuple[str, ...]
+    output: str
+    results: int
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    words: list[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    name: str
+    launch: Callable[[Target], Launch]
+    prepare: Callable[[], object] = lambda: None
+    """Installs or builds what it needs. Raises Unavailable."""
+    commits: bool = False
+    """Its group commits promptly, so that it is done when all is committed; else, when all results can be seen."""
+    rounds: int = 1000
+    """At most so many: of the slow ones every round costs minutes."""
+
+
+def bare(target: Target) -> Launch:
+    return Launch(
+        [sys.executable, "-m", "bench.bare", target.bootstrap, *target.inputs, target.output, str(target.results)]
+    )
+
+
+def worker(delivery: str, **settings: str) -> Callable[[Target], Launch]:
+    def launch(target: Target) -> Launch:
+        environment = {
+            "CONSUMER_NAME": target.output,
+            "DATABASE_URL": f"sqlite:///{target.directory}/bench.db",
+            "DELIVERY": delivery,
+            "HTTP_PORT": "0",
+            **settings,
+        }
+        database = engine(Settings.read(environment).url(), create=True)
+        init_db(database)
+        save(database, Row.validated(target.output, ",".join(target.inputs), target.output, target.bootstrap))
+        return Launch([sys.executable, "main.py"], environment)
+
+    return launch
+
+
+def naive(target: Target) -> Launch:
+    return Launch([sys.executable, "bench/peers/naive.py", target.bootstrap, *target.inputs, target.output])
+
+
+def streams(guarantee: str, flavour: str, *properties: str) -> Callable[[Target], Launch]:
+    def launch(target: Target) -> Launch:
+        arguments = [target.bootstrap, *target.inputs, target.output, str(target.directory), flavour]
+        return Launch([*peers.java_streams(), *arguments, f"processing.guarantee={guarantee}", *properties])
+
+    return launch
+
+
+def kafka_streams(guarantee: str, flavour: str) -> Contender:
+    name = f"Kafka Streams {guarantee}, {flavour}"
+    return Contender(name, streams(guarantee, flavour), peers.java_streams, commits=guarantee == "exactly_once_v2")
+
+
+BARE = Contender("bare loop", bare)
+CONTENDERS = (
+    BARE,
+    Contender("worker at_least_once", worker("at_least_once"), commits=True),
+    Contender("worker exactly_once", worker("exactly_once"), commits=True),
+    Contender("naive loop", naive),
+    kafka_streams("at_least_once", "default"),
+    kafka_streams("at_least_once", "tuned"),
+    kafka_streams("exactly_once_v2", "default"),
+    kafka_streams("exactly_once_v2", "tuned"),
+)
+
+
+def chosen(only: Iterable[str], among: Iterable[Contender] = CONTENDERS) -> list[Contender]:
+    """Those whose name holds one of these texts; all where there is none."""
+    wanted = [word.strip().lower() for word in only if word.strip()]
+    return [each for each in among if not wanted or any(word in each.name.lower() for word in wanted)]
+
+
+def prepared(contenders: Iterable[Contender]) -> tuple[list[Contender], dict[str, str]]:
+    """Those that can run here, and of the others why not."""
+    ready, lacking = [], {}
+    for each in contenders:
+        try:
+            each.prepare()
+        except Unavailable as reason:
+            lacking[each.name] = str(reason)
+        else:
+            ready.append(each)
+    return ready, lacking
