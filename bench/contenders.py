@@ -73,8 +73,11 @@ def naive(target: Target) -> Launch:
 
 def streams(guarantee: str, flavour: str, *properties: str) -> Callable[[Target], Launch]:
     def launch(target: Target) -> Launch:
+        java, *join = peers.java_streams()
+        # On one core the second compiler takes more than it gives within a million messages (measured).
+        options = ["-XX:TieredStopAtLevel=1"] if flavour == "tuned" else []
         arguments = [target.bootstrap, *target.inputs, target.output, str(target.directory), flavour]
-        return Launch([*peers.java_streams(), *arguments, f"processing.guarantee={guarantee}", *properties])
+        return Launch([java, *options, *join, *arguments, f"processing.guarantee={guarantee}", *properties])
 
     return launch
 
@@ -82,6 +85,26 @@ def streams(guarantee: str, flavour: str, *properties: str) -> Callable[[Target]
 def kafka_streams(guarantee: str, flavour: str) -> Contender:
     name = f"Kafka Streams {guarantee}, {flavour}"
     return Contender(name, streams(guarantee, flavour), peers.java_streams, commits=guarantee == "exactly_once_v2")
+
+
+def python(requirements: str, script: str, *way: str) -> Callable[[Target], Launch]:
+    """A peer in a virtual environment of its own."""
+
+    def launch(target: Target) -> Launch:
+        words = [
+            peers.python(requirements),
+            f"bench/peers/{script}.py",
+            target.bootstrap,
+            *target.inputs,
+            target.output,
+        ]
+        return Launch([*words, *(each.format(directory=target.directory) for each in way)])
+
+    return launch
+
+
+def in_python(name: str, requirements: str, script: str, *way: str, rounds: int = 1000) -> Contender:
+    return Contender(name, python(requirements, script, *way), lambda: peers.python(requirements), rounds=rounds)
 
 
 BARE = Contender("bare loop", bare)
@@ -94,6 +117,11 @@ CONTENDERS = (
     kafka_streams("at_least_once", "tuned"),
     kafka_streams("exactly_once_v2", "default"),
     kafka_streams("exactly_once_v2", "tuned"),
+    in_python("Bytewax, a dict", "bytewax", "bytewax_flow", "dict"),
+    in_python("Bytewax, its join", "bytewax", "bytewax_flow", "join"),
+    in_python("FastStream, a dict", "faststream", "faststream_app", rounds=3),
+    in_python("Quix Streams, a dict", "quix", "quix", "{directory}", "dict", rounds=3),
+    in_python("Quix Streams, its join", "quix", "quix", "{directory}", "interval", rounds=3),
 )
 
 

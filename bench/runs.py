@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -20,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 PARTITIONS = 4
 BROKER_CORE, WORKER_CORE = 1, 0  # one for the contender, the other for all else
 STALLED = 60.0  # seconds without any progress, after which a contender is stopped
+TIED = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []  # it must not outlive this process
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -99,7 +101,7 @@ class Running:
         self.started = time.time()
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                ["taskset", "--cpu-list", str(WORKER_CORE), *launch.words],
+                [*TIED, "taskset", "--cpu-list", str(WORKER_CORE), *launch.words],
                 cwd=ROOT,
                 env={**os.environ, **launch.environment},
                 stdin=subprocess.DEVNULL,

@@ -1,0 +1,47 @@
+"""FastStream with a dict: batches, no validation (apply_types), orjson, one confirmed batch of results for each batch.
+
+python faststream_app.py BOOTSTRAP INPUT_A INPUT_B OUTPUT
+"""
+
+import asyncio
+import sys
+from typing import Any
+
+import orjson
+from faststream import FastStream
+from faststream.confluent import KafkaBroker, KafkaPublishMessage
+from faststream.confluent.message import KafkaMessage
+
+BATCH = 5000
+
+
+async def decoded(message: KafkaMessage) -> list[dict[str, Any]]:
+    return [orjson.loads(record.value()) for record in message.raw_message]
+
+
+def main(bootstrap: str, first: str, second: str, output: str) -> None:
+    broker = KafkaBroker(bootstrap, apply_types=False, logger=None)
+    waiting: dict[str, dict[str, Any]] = {}
+
+    @broker.subscriber(
+        first, second, group_id=output, auto_offset_reset="earliest", batch=True, max_records=BATCH, decoder=decoded
+    )
+    async def join(messages: list[dict[str, Any]]) -> None:
+        complete = []
+        for message in messages:
+            id = message["id"]
+            mate = waiting.pop(id, None)
+            if mate is None:
+                waiting[id] = message
+                continue
+            mate["content"].update(message["content"])
+            body = orjson.dumps({**mate, **message, "content": mate["content"]})
+            complete.append(KafkaPublishMessage(body, key=id))
+        if complete:
+            await broker.publish_batch(*complete, topic=output)
+
+    asyncio.run(FastStream(broker, logger=None).run())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
