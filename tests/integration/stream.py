@@ -73,10 +73,11 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """All of one topic, read_committed: by key the values, and the headers."""
+    """All of one topic, read_committed: by key the values, and the headers; and when each record was written."""
 
     values: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     headers: dict[str, list[dict[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    times: list[float] = field(default_factory=list)  # seconds since the epoch, in order
 
     @classmethod
     def of(cls, broker: KafkaBroker, topic: str) -> "Records":
@@ -91,6 +92,7 @@ class Records:
                 assert record.error() is None, record.error()
                 key = (record.key() or b"").decode()
                 found.values[key].append(record.value() or b"")
+                found.times.append(record.timestamp()[1] / 1000)
                 headers = cast(list[tuple[str, bytes]], record.headers() or [])
                 found.headers[key].append({name: value.decode() for name, value in headers})
             positions = consumer.position([TopicPartition(*at) for at in ends])
@@ -98,6 +100,7 @@ class Records:
 
         eventually(at_the_end, f"{topic} read to its end", pause=0)
         consumer.close()
+        found.times.sort()
         return found
 
 
