@@ -193,6 +193,7 @@ class Worker:
         topic, drops = repeat(self._topic_index[run.of.topic]), repeat(self._overflow.drops)
         values = [value or b"" for value in values]
         headers = [record.headers() for record in run.records]
+        self.counters.with_headers += len(headers) - headers.count(None)
         arrivals = self._arrivals(run, now)
         return list(map(Fragment, topic, repeat(run.of), run.offsets, values, headers, arrivals, drops))
 

@@ -458,7 +458,7 @@ def _delivery(
     transactional = settings.delivery == "exactly_once"
     identity = f"{row.consumer_name}-{settings.group_instance_id or uuid.uuid4()}" if transactional else ""
     producer = partial(kafka.producer, properties, transactional_id=identity, one_by_one=refusals.one_by_one)
-    outbox = Outbox(producer, row.topics_output, failures, refusals)
+    outbox = Outbox(producer, row.topics_output, failures, refusals, counters)
     return (ExactlyOnce if transactional else AtLeastOnce)(outbox, maps, counters.commit_time)
 
 
@@ -713,7 +713,7 @@ def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
         print("\n".join(tally.lines("would be replayed")))
         return 0
     stopping = _stop_on_signals()
-    settings, counters, refusals = dead.settings, Counters(), Refusals()
+    settings, counters, refusals = dead.settings, Counters(with_headers=1), Refusals()
     runner = _runner(dead.row.consumer_name, settings, counters.process_time)
     _interruptibly(runner.open, stopping)
     executor = _dispatcher(runner, settings, counters, stopping)

@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PURE = ["messages", "aggregator", "offsets", "partitions", "dead_letters", "attempts", "retry", "references"]
+PURE += ["trace"]
 # kafka.py of the design is four files, one noun each: clients, intake, locator, preflight.
 KAFKA = {"utils/kafka.py", "utils/intake.py", "utils/locator.py", "utils/preflight.py"}
 # map_store.py is the topic of rule 3, with a consumer of its own; delivery.py and locator.py need the same one.

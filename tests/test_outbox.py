@@ -16,6 +16,7 @@ from utils.outbox import DeliveryFailed, Outbox, RecordRefused, Refusals
 
 Report = Callable[[KafkaError | None, Any], None]
 Produced = tuple[str, bytes | None, bytes | None]
+TRACE: Headers = [("traceparent", b"00-1-2-01")]
 
 
 class Record:
@@ -40,6 +41,8 @@ class SmallTopics:
     def __init__(self, client: int = 100, broker: int = 100, batch: int = 1) -> None:
         self.client, self.broker, self.batch = client, broker, batch
         self.taken: list[Produced] = []
+        self.headers: list[Headers | None] = []  # of all records that were produced
+        self.full = False
         self._queue: list[Produced] = []
         self._report: Report | None = None
 
@@ -52,7 +55,14 @@ class SmallTopics:
     ) -> None:
         if len(value or b"") > self.client:
             raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+        if self.full:
+            self.full = False
+            raise BufferError
+        self.headers.append(headers)
         self._queue.append((topic, key, value))
+
+    def poll(self, _timeout: float) -> int:
+        return 0
 
     def flush(self, _timeout: float) -> int:
         assert self._report is not None
@@ -94,6 +104,28 @@ def test_a_result_that_the_client_finds_too_large_leaves_as_a_dead_letter_and_th
     box.flush(0)
     assert [(topic, key) for topic, key, _ in producer.taken] == [("out", b"1"), ("out", b"3"), ("letters", b"2")]
     assert producer.letters() == [(b"2", b"in")]
+
+
+def traced(id: str, *sizes: int) -> Outcome:
+    with_headers = type(fragment())(0, partition_offsets(), int(id), b"in", [("other", b"x"), *TRACE])
+    return Outcome(group(id, with_headers), [Result(id.encode(), b"x" * size) for size in sizes])
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_each_result_carries_the_trace_of_its_messages_and_no_other(full: bool) -> None:
+    producer = SmallTopics()
+    producer.full = full
+    outbox(producer).put([traced("1", 10, 10), result("2", 10), traced("3", 10)])
+    assert producer.headers == [TRACE, TRACE, None, TRACE]
+
+
+def test_no_trace_is_looked_for_as_long_as_no_message_had_headers() -> None:
+    counters, producer = Counters(), SmallTopics()
+    box = Outbox(producer.reporting_to, ("out",), Failures("orders", "", counters), Refusals(), counters)
+    box.put([traced("1", 10)])
+    counters.with_headers += 1
+    box.put([traced("1", 10)])
+    assert producer.headers == [None, TRACE]
 
 
 def test_of_several_results_none_stays_in_a_transaction_when_one_of_them_is_too_large() -> None:

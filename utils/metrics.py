@@ -44,6 +44,7 @@ class Counters:
     skipped: int = 0  # finished by an earlier commit
     invalid: int = 0
     superseded: int = 0
+    with_headers: int = 0
     shed: int = 0  # for want of memory: read again later
     mismatches: int = 0  # input topics found to have other keys than their siblings
     gone: int = 0  # waiting according to the commit, but no longer in the log

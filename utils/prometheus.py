@@ -35,6 +35,7 @@ COUNTERS = (
     Exported("messages_skipped", "Messages that an earlier commit says are done", "skipped"),
     Exported("messages_invalid", "Messages that are no JSON object with an id", "invalid"),
     Exported("messages_superseded", "Messages replaced by a later one of the same topic and id", "superseded"),
+    Exported("messages_with_headers", "Messages with headers; of a trace they go on to the result", "with_headers"),
     Exported("messages_shed", "Messages for which memory had no room: they are read again", "shed"),
     Exported("messages_gone", "Messages that waited and are no longer in the log", "gone"),
     Exported("messages_skipped_by_retention", "Messages deleted before they were read", "skipped_by_retention"),

@@ -1,11 +1,14 @@
 """Workers on a broker: what they join, what they skip, what they keep over a restart."""
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from tests.conftest import Topics
 from tests.integration.conftest import Scenes
-from tests.integration.workers import eventually
+from tests.integration.oracle import fragment_value
+from tests.integration.workers import eventually, feeder
 from tests.services.kafka import KafkaBroker
+from utils.messages import Headers
 
 
 def ids(number: int, prefix: str = "") -> list[str]:
@@ -136,3 +139,40 @@ def test_a_topic_that_is_added_to_the_row_later_begins_at_the_message_timeout_be
     assert all(not commit.waiting for commit in commits.values())
     two.judge(once=True, given_up=ids(300, "history-"))
     assert two.job.lag() == 0
+
+
+def test_the_trace_of_the_messages_goes_on_with_the_result(kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(kafka, partitions=1)
+    a, b = scene.job.topics_input
+    first, second = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", b"00-2-2-00"
+    producer = feeder(kafka)
+    sent: list[tuple[str, str, Headers | None]] = [
+        ("1", b, [("traceparent", second), ("tracestate", b"of=b")]),
+        ("1", a, [("other", b"x"), ("traceparent", first), ("tracestate", b"of=a")]),
+        ("2", a, None),
+        ("2", b, [("traceparent", second)]),
+        ("3", a, None),
+        ("3", b, None),
+    ]
+    for id, topic, headers in sent:
+        producer.produce(topic, fragment_value(topic, id), id, headers=headers)
+    assert producer.flush(30) == 0
+    worker = scene.job.start().is_assigned()
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": "none", "log_level": 0})
+    consumer.assign([TopicPartition(scene.job.topics_output[0], 0, 0)])
+    found = {}
+
+    def all_came() -> bool:
+        for record in consumer.consume(3, 0.1):
+            assert record.error() is None, record.error()
+            found[record.key()] = record.headers()
+        return len(found) == 3
+
+    eventually(all_came, "the results")
+    consumer.close()
+    assert worker.stop() == 0
+    assert found == {
+        b"1": [("traceparent", first), ("tracestate", b"of=a")],
+        b"2": [("traceparent", second)],
+        b"3": None,
+    }
