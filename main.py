@@ -459,7 +459,7 @@ def _delivery(
     identity = f"{row.consumer_name}-{settings.group_instance_id or uuid.uuid4()}" if transactional else ""
     producer = partial(kafka.producer, properties, transactional_id=identity, one_by_one=refusals.one_by_one)
     outbox = Outbox(producer, row.topics_output, failures, refusals, counters)
-    return (ExactlyOnce if transactional else AtLeastOnce)(outbox, maps, counters.commit_time)
+    return (ExactlyOnce if transactional else AtLeastOnce)(outbox, maps, counters.commit_time, counters.latency)
 
 
 def _end_in_time(stopping: threading.Event, timeout: float) -> threading.Event:

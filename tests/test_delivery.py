@@ -19,7 +19,7 @@ from utils.executor import Outcome
 from utils.failures import Failures
 from utils.map_store import HELD_BACK, MapStore
 from utils.messages import Result
-from utils.metrics import Counters
+from utils.metrics import Counters, Histogram
 from utils.offsets import CommitPoint, OffsetMap
 from utils.outbox import DeliveryFailed, Outbox, Refusals
 from utils.references import Reference
@@ -179,6 +179,24 @@ def test_nothing_is_safe_before_everything_was_acknowledged() -> None:
     producer.acknowledge()
     assert settled(delivery, *sent) == ["1", "2"]
     assert (delivery.pending, delivery.backlog) == (0, Backlog())
+
+
+def timed(latency: Histogram) -> int:
+    return latency.read()[0][-1]
+
+
+def test_what_was_acknowledged_is_timed_and_what_was_dropped_is_not() -> None:
+    producer, latency = FakeProducer(), Histogram()
+    delivery = AtLeastOnce(outbox(producer, "out"), store(), None, latency)
+    delivery.send(outcomes("1"))
+    delivery.drop()
+    delivery.send(outcomes("2"))
+    producer.unacknowledged = 1
+    assert not delivery.settle()
+    assert timed(latency) == 0
+    producer.acknowledge()
+    assert delivery.settle()
+    assert timed(latency) == 1
 
 
 def test_a_group_without_results_is_safe_as_soon_as_the_others_are() -> None:
@@ -582,6 +600,17 @@ def test_exactly_once_results_and_offsets_go_in_one_transaction() -> None:
         ("commit",),
     ]
     assert delivery.committed() is True
+
+
+def test_exactly_once_what_was_committed_is_timed() -> None:
+    producer, latency = FakeTransactions(), Histogram()
+    delivery = ExactlyOnce(outbox(producer, "out"), store(), None, latency)
+    delivery.assigned(cast(Consumer, FakeMember()))
+    delivery.send(outcomes("1"))
+    delivery.settle()
+    assert timed(latency) == 0
+    commit(delivery)
+    assert timed(latency) == 1
 
 
 def test_exactly_once_each_result_goes_into_one_transaction_only() -> None:

@@ -23,6 +23,15 @@ def test_of_many_together_one_at_most_was_slow() -> None:
     assert total == 0.2
 
 
+def test_of_many_that_took_as_long_each_all_are_counted_there() -> None:
+    histogram = Histogram()
+    histogram.add_alike(0.2, 100)
+    counts, total = histogram.read()
+    assert counts[BOUNDS.index(0.1)] == 0
+    assert counts[BOUNDS.index(0.25)] == counts[-1] == 100
+    assert total == 20.0
+
+
 def test_reading_a_histogram_twice_changes_nothing() -> None:
     histogram = Histogram()
     histogram.add(0.3)

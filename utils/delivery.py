@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from utils.executor import Outcome
+from utils.latency import Latency
 from utils.logger import logger
 from utils.map_store import MapStore
 from utils.metrics import Histogram
@@ -96,7 +97,13 @@ class AtLeastOnce:
     no failure reported means that everything was acknowledged. A failure is sticky.
     """
 
-    def __init__(self, outbox: Outbox, maps: MapStore, commit_time: Histogram | None = None) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        maps: MapStore,
+        commit_time: Histogram | None = None,
+        latency: Histogram | None = None,
+    ) -> None:
         self._outbox = outbox
         self._maps = maps
         self._held: list[Outcome] = []
@@ -107,6 +114,7 @@ class AtLeastOnce:
         self._answer: bool | None = True
         self._commit_error: KafkaError | None = None
         self._commit_time = commit_time or Histogram()
+        self._latency = Latency(latency)
         self._commit_began = 0.0
 
     @property
@@ -136,6 +144,7 @@ class AtLeastOnce:
             self._sent += self._outbox.put(self._outbox.as_known(guilty))
             return False
         self._outbox.forget(self._sent)
+        self._latency.delivered()
         self._sent = []
         self.backlog = Backlog().plus(self._held)
         self._settling = False
@@ -143,6 +152,7 @@ class AtLeastOnce:
 
     def drop(self) -> None:
         self._held, self._sent, self.backlog, self._settling = [], [], Backlog(), False
+        self._latency.drop()
 
     def commit(self, consumer: Consumer, points: list[CommitPoint]) -> float:
         self._answer = False
@@ -201,6 +211,7 @@ class AtLeastOnce:
         sent = self._outbox.put(self._held)
         if self._outbox.may_accuse:
             self._sent += sent
+        self._latency.sent(sent)
         _mark_sent(self._held)
         self._held = []
 
@@ -212,7 +223,13 @@ class ExactlyOnce:
     process() to the outside are not part of it.
     """
 
-    def __init__(self, outbox: Outbox, maps: MapStore, commit_time: Histogram | None = None) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        maps: MapStore,
+        commit_time: Histogram | None = None,
+        latency: Histogram | None = None,
+    ) -> None:
         self._outbox = outbox
         self._maps = maps
         self._answer = True
@@ -223,6 +240,7 @@ class ExactlyOnce:
         self._group: object = None
         self._initialised = False
         self._commit_time = commit_time or Histogram()
+        self._latency = Latency(latency)
 
     @property
     def pending(self) -> int:
@@ -276,6 +294,8 @@ class ExactlyOnce:
         self._maps.ended(True)
         self._outbox.forget(self._settled)
         self._commit_time.add(time.monotonic() - began)
+        self._latency.sent(self._settled)
+        self._latency.delivered()
         self._settled, self.backlog = [], Backlog().plus(self._staged)
 
     def _send_offsets(self, points: list[CommitPoint]) -> None:

@@ -27,6 +27,12 @@ class Histogram:
             self._counts[0] += number - 1
             self._counts[bisect_left(BOUNDS, seconds)] += 1
 
+    def add_alike(self, seconds: float, number: int) -> None:
+        """`number` of them took `seconds` each."""
+        with self._lock:
+            self._sum += seconds * number
+            self._counts[bisect_left(BOUNDS, seconds)] += number
+
     def read(self) -> tuple[list[int], float]:
         """How many took up to each bound, cumulated, at last how many there were; and the sum of their seconds."""
         with self._lock:
@@ -73,6 +79,7 @@ class Counters:
     )  # groups, by what they lacked: topics, comma separated
     process_time: Histogram = field(default_factory=Histogram)
     commit_time: Histogram = field(default_factory=Histogram)
+    latency: Histogram = field(default_factory=Histogram)  # groups, from the first arrival to the delivery of results
 
     def expect(self, topics: Iterable[str]) -> None:
         """Let the counts by topic begin at 0: Prometheus sees no increase in what appears with a 1."""

@@ -62,6 +62,7 @@ COUNTERS = (
 )
 HISTOGRAMS = (
     Exported("process_seconds", "Time of a call of process()", "process_time"),
+    Exported("latency_seconds", "Time from an id's first message to the delivery of its results", "latency"),
     Exported("commit_seconds", "Time from the request of a commit to its answer", "commit_time"),
 )
 GAUGES = (
