@@ -1,18 +1,24 @@
 """The yardstick: consume, decode, join, produce with the same client. No commit, no map, no process().
 
-python -m bench.bare BOOTSTRAP INPUT_A INPUT_B OUTPUT RESULTS
+python -m bench.bare BOOTSTRAP INPUT_A INPUT_B OUTPUT RESULTS [--json]
+
+--json: with the json of the standard library, as most would write it, in place of msgspec.
 """
 
+import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from confluent_kafka import Consumer, Producer
 
 
-def main(bootstrap: str, first: str, second: str, output: str, results: int) -> None:
-    decode = msgspec.json.Decoder(dict[str, Any]).decode
-    encode = msgspec.json.Encoder().encode
+def main(bootstrap: str, first: str, second: str, output: str, results: int, option: str = "") -> None:
+    decode: Callable[[bytes], dict[str, Any]] = msgspec.json.Decoder(dict[str, Any]).decode
+    encode: Callable[[object], bytes | str] = msgspec.json.Encoder().encode
+    if option == "--json":
+        decode, encode = json.loads, json.dumps
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -54,5 +60,5 @@ def main(bootstrap: str, first: str, second: str, output: str, results: int) -> 
 
 
 if __name__ == "__main__":
-    _, bootstrap, first, second, output, results = sys.argv
-    main(bootstrap, first, second, output, int(results))
+    _, bootstrap, first, second, output, results, *option = sys.argv
+    main(bootstrap, first, second, output, int(results), *option)

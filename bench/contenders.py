@@ -44,10 +44,12 @@ class Contender:
     """At most so many: of the slow ones every round costs minutes."""
 
 
-def bare(target: Target) -> Launch:
-    return Launch(
-        [sys.executable, "-m", "bench.bare", target.bootstrap, *target.inputs, target.output, str(target.results)]
-    )
+def bare(*option: str) -> Callable[[Target], Launch]:
+    def launch(target: Target) -> Launch:
+        arguments = [target.bootstrap, *target.inputs, target.output, str(target.results), *option]
+        return Launch([sys.executable, "-m", "bench.bare", *arguments])
+
+    return launch
 
 
 def worker(delivery: str, **settings: str) -> Callable[[Target], Launch]:
@@ -107,9 +109,11 @@ def in_python(name: str, requirements: str, script: str, *way: str, rounds: int 
     return Contender(name, python(requirements, script, *way), lambda: peers.python(requirements), rounds=rounds)
 
 
-BARE = Contender("bare loop", bare)
+BARE = Contender("bare loop (msgspec)", bare())  # the yardstick
+BARE_JSON = Contender("bare loop (stdlib json)", bare("--json"))
 CONTENDERS = (
     BARE,
+    BARE_JSON,
     Contender("worker at_least_once", worker("at_least_once"), commits=True),
     Contender("worker exactly_once", worker("exactly_once"), commits=True),
     Contender("naive loop", naive),

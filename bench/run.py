@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.contenders import BARE, chosen, prepared
+from bench.contenders import BARE, BARE_JSON, chosen, prepared
 from bench.plot import plot
 from bench.runs import PARTITIONS, Run, feed, measure, output_topic, pinned_broker
 
@@ -89,25 +89,24 @@ def show(report: Report) -> None:
     rounds = max(len(runs) for runs in report.runs.values())
     print(f"\n{messages:,} messages, {report.ids:,} results, median (least to most) of {rounds} rounds", end="")
     print(f", load average before them {', '.join(f'{load:.1f}' for load in report.load)}\n")
-    print("| contender | CPU s | of the bare loop's, round by round | CPU µs a message | messages a second", end="")
-    print(" | first result after s | peak MB | output |")
-    print("|---|---|---|---|---|---|---|---|")
-    base = [run.cpu for run in report.runs.get(BARE.name, [])]
+    print("| contender | CPU s | of the bare loop's, round by round | the same, with json", end="")
+    print(" | CPU µs a message | messages a second | first result after s | peak MB | output |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    bases = [[run.cpu for run in report.runs.get(bare.name, [])] for bare in (BARE, BARE_JSON)]
     for name, runs in report.runs.items():
         if runs:
-            print(_line(name if len(runs) == rounds else f"{name} ({len(runs)} rounds)", runs, base, messages))
+            print(_line(name if len(runs) == rounds else f"{name} ({len(runs)} rounds)", runs, bases, messages))
     for name, reason in report.not_run.items():
         print(f"\nNot run: {name}: {reason}")
 
 
-def _line(name: str, runs: list[Run], base: list[float], messages: int) -> str:
+def _line(name: str, runs: list[Run], bases: list[list[float]], messages: int) -> str:
     cpu = [run.cpu for run in runs]
-    ratios = [mine / bare for mine, bare in zip(cpu, base, strict=False)]  # a slow one may have fewer rounds
     faults = [str(run.checked) for run in runs if not run.checked.whole]
     cells = [
         name,
         _spread(cpu),
-        _spread(ratios) if ratios else "",
+        *(_spread(ratios) if (ratios := _ratios(cpu, base)) else "" for base in bases),
         f"{statistics.median(cpu) / messages * 1e6:.2f}",
         f"{messages / _median(runs, lambda run: run.wall):,.0f}",
         f"{_median(runs, lambda run: run.first):.1f}",
@@ -115,6 +114,11 @@ def _line(name: str, runs: list[Run], base: list[float], messages: int) -> str:
         "; ".join(faults) or "whole",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _ratios(cpu: list[float], base: list[float]) -> list[float]:
+    """Round by round; a slow contender may have fewer rounds."""
+    return [mine / bare for mine, bare in zip(cpu, base, strict=False)]
 
 
 def _median(runs: list[Run], of: Callable[[Run], float]) -> float:
