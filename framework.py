@@ -289,8 +289,8 @@ class Worker:
         while self.delivery.pending:
             if not self._finish_safe() and self.clock() >= deadline:
                 return False
-        for offsets in self.intake.owned.values() if not self.executor.in_flight else ():
-            offsets.end_in_order()
+        for offsets in self.intake.owned.values():
+            offsets.end_in_order(is_idle=not self.executor.in_flight)
         return True
 
     def _forget(self) -> None:

@@ -173,14 +173,16 @@ def test_starts_are_counted_until_there_is_progress_or_an_orderly_end() -> None:
     assert restarted(*committed(offsets)).starts == 1
     again = restarted(*committed(restarted(*committed(offsets))))
     assert again.starts == 2
-    again.end_in_order()
+    again.end_in_order(is_idle=False)
+    assert restarted(*committed(again)).starts == 3  # what is still in process() may end it yet
+    again.end_in_order(is_idle=True)
     assert restarted(*committed(again)).starts == 1
 
 
 def test_the_record_that_is_tried_is_known_after_a_restart_until_it_is_finished() -> None:
     offsets = partition_offsets(0)
     read_all(offsets, 5)
-    offsets.trying = 3
+    offsets.trying, offsets.apart = 3, 1
     news = [offsets.has_news]
     before = committed(offsets)
     news.append(offsets.has_news)
@@ -202,13 +204,27 @@ def test_the_record_that_is_tried_is_known_after_a_restart_until_it_is_finished(
 def test_what_was_tried_and_is_finished_is_named_no_more_and_an_orderly_end_names_nothing() -> None:
     offsets = partition_offsets(0)
     read_all(offsets, 5)
-    offsets.trying = 3
+    offsets.trying, offsets.apart = 3, 1
     offsets.finish(3)
     assert restarted(*committed(offsets)).tried is None
     offsets.trying = 4
     assert restarted(*committed(offsets)).tried == 4
-    offsets.end_in_order()
+    offsets.end_in_order(is_idle=False)
     assert restarted(*committed(offsets)).tried is None
+
+
+def test_a_batch_that_is_run_apart_is_no_progress_and_none_of_it_is_named() -> None:
+    offsets = restarted(*committed(partition_offsets(0)))
+    read_all(offsets, 5)
+    offsets.trying, offsets.apart = 3, 2
+    mark([Record(offsets, 1)], SENT)
+    offsets.finish_sent()
+    before = committed(offsets)
+    news = [offsets.has_news]
+    offsets.confirm()
+    assert [*news, offsets.has_news] == [True, False]
+    again = restarted(*before)
+    assert (again.starts, again.tried) == (3, None)
 
 
 @pytest.mark.parametrize("damage", ["x", "1.x", "x.1", "..", "1.2.3"])

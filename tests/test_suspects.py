@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.builders import TOPIC_ID
 from utils.aggregator import Group
 from utils.executor import Outcome
@@ -60,10 +62,16 @@ class Bench:
     def group(self, id: int) -> Group:
         return Group(str(id), tuple(Fragment(n, offsets, id, b"{}") for n, offsets in enumerate(self.owned)))
 
-    def commit(self) -> None:
+    def commit(self) -> list[OffsetMap | None]:
+        points = [offsets.commit_point(0, 0) for offsets in self.owned]
         for offsets in self.owned:
-            offsets.commit_point(0, 0)
             offsets.confirm()
+        return [OffsetMap.parse(point.metadata) for point in points]
+
+    def batch(self) -> list[str]:
+        assert self.collect() == []
+        self.commit()
+        return self.collect()
 
     def collect(self) -> list[str]:
         return [outcome.group.id for outcome in self.suspects.collect(1.0)]
@@ -106,16 +114,43 @@ def test_a_commit_that_is_not_confirmed_names_nothing() -> None:
     assert bench.executor.ran == []
 
 
-def test_when_enough_have_passed_alone_the_others_follow_as_they_come() -> None:
+def test_batches_grow_and_each_waits_for_a_commit_that_holds_the_one_before() -> None:
     bench = Bench(starts=4)
-    bench.submit(0, 1, 2, 3)
-    bench.suspects._left = 1
-    bench.collect()
-    bench.commit()
-    assert bench.collect() == ["0"]
-    assert bench.executor.ran == ["0", "1", "2", "3"]
-    assert bench.collect() == ["1", "2", "3"]
+    bench.submit(*range(8))
+    batches = [bench.batch() for _ in range(4)]
+    assert batches == [["0"], ["1", "2"], ["3", "4", "5", "6"], ["7"]]
     assert bench.suspects.in_flight == 0
+    assert bench.owned[0].starts == 4  # it is no progress before the last batch was through
+
+
+def test_when_the_largest_batch_has_passed_the_others_follow_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("utils.suspects.LARGEST", 2)
+    bench = Bench(starts=4)
+    bench.submit(*range(7))
+    assert [bench.batch() for _ in range(2)] == [["0"], ["1", "2"]]
+    assert bench.executor.ran == ["0", "1", "2", "3", "4", "5", "6"]
+    assert bench.collect() == ["3", "4", "5", "6"]
+    assert bench.suspects.in_flight == 0
+    assert [offsets.starts for offsets in bench.owned] == [0, 0]
+    bench.submit(7)
+    assert bench.collect() == ["7"]
+
+
+def test_a_process_that_ends_again_and_again_ends_with_the_guilty_group_alone() -> None:
+    """Each start goes on after what the one before has committed; the group 6 ends the process."""
+    left, tried, deaths = list(range(9)), None, 0
+    while tried is None:
+        bench = Bench(starts=4)
+        bench.submit(*left)
+        done: list[str] = []
+        while "6" not in bench.executor.ran:
+            done = list(bench.executor.ran)
+            bench.collect()
+            [tried] = {each.trying for each in bench.commit() if each}
+            bench.collect()
+        left = [id for id in left if str(id) not in done]
+        deaths += 1
+    assert (tried, deaths) == (6, 3)  # among 3 to 6, among 6 to 8, alone
 
 
 def test_what_was_named_when_the_process_ended_has_failed_and_does_not_run_again() -> None:

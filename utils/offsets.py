@@ -48,6 +48,7 @@ class PartitionOffsets:
         "_loaded",
         "_read_end",
         "_states",
+        "apart",
         "base",
         "differs",
         "gone",
@@ -91,8 +92,9 @@ class PartitionOffsets:
         self.shed_since: int | None = None  # the first drop since reading was last set back, by its number
         self.starts = loaded.starts + 1 if loaded else 1  # in a row, this one too, without an orderly end or progress
         self.tried = loaded.trying if loaded else None  # the record of the group that was run alone when all ended
-        self.trying: int | None = None  # the same of this process: the next commit says so
-        self.noted: int | None = None  # the last commit that was confirmed has said so
+        self.trying: int | None = None  # of the first group of those that are run apart from the others
+        self.apart = 0  # how many they are: commits name the one that is run alone
+        self.noted: int | None = None  # what `trying` was in the last commit that was confirmed
         self._in_commit: int | None = None
         self._states = bytearray(loaded.states if loaded else b"")
         self._known_end = start + len(self._states)
@@ -163,8 +165,8 @@ class PartitionOffsets:
             self._states[offset - self.base] = FINISHED
 
     def finish_sent(self) -> None:
-        """What was sent is safe: this is progress."""
-        if SENT in self._states:
+        """What was sent is safe: this is progress, but not while groups are run apart."""
+        if not self.apart and SENT in self._states:
             self.starts = 0
         self._states = self._states.translate(_SENT_AS_FINISHED)
 
@@ -216,12 +218,14 @@ class PartitionOffsets:
 
     @property
     def has_news(self) -> bool:
-        """Whether a group is to be run alone that no commit names yet."""
+        """Whether groups are to be run apart, after the next commit."""
         return self.trying != self.noted
 
-    def end_in_order(self) -> None:
-        """Nothing of this partition is in process(): what comes next has nothing to do with how it ended here."""
-        self.starts, self.trying = 0, None
+    def end_in_order(self, is_idle: bool) -> None:
+        """What is in process() now has not ended the process; where it `is_idle`, nothing can any more."""
+        self.apart, self.trying = 0, None
+        if is_idle:
+            self.starts = 0
 
     def _is_finished(self, offset: int) -> bool:
         index = offset - self.base
@@ -240,7 +244,8 @@ class PartitionOffsets:
         if self.tried is not None and self._is_finished(self.tried):
             self.tried = None
         self._in_commit = self.trying
-        trying = self.tried if self.trying is None or self._is_finished(self.trying) else self.trying
+        alone = self.trying if self.apart == 1 else None
+        trying = self.tried if alone is None or self._is_finished(alone) else alone
         offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, states, self.joined_with, self.starts, trying)
         metadata = offset_map.encode()
         self.map_characters = len(metadata)

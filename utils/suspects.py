@@ -1,8 +1,10 @@
-"""No crash loop: after three starts without progress groups run alone, and the one that ends the process is known.
+"""No crash loop: after three starts without progress groups run apart, and the one that ends the process is known.
 
-A call of process() may end the whole process (out of memory, a crash in a library), and so would every restart. The
-count of such starts, and which group is run alone, travel in the map of each commit. A group that was named there when
-the process ended is not run again: it has failed.
+A call of process() may end the whole process (out of memory, a crash in a library), and so would every restart. After
+such starts one group is run alone, then two, then four and so on, each time after a commit that holds what was finished
+before. Where the process ends in such a batch, the next one begins with its first group, alone: the guilty one comes
+closer each time, and soon is alone. The count of starts, and which group is run alone, travel in the map of each
+commit. A group that was named there when the process ended is not run again: it has failed.
 """
 
 import time
@@ -14,9 +16,9 @@ from utils.executor import Call, Executor, Outcome
 from utils.logger import logger
 from utils.offsets import PartitionOffsets
 
-STARTS = 3  # without progress, after which groups run alone
-ALONE = 1000  # groups that then run alone: the one that ends the process was among the first
-PAUSE = 0.005  # seconds between two looks for the commit that names a group
+STARTS = 3  # without progress, after which groups run apart
+LARGEST = 1 << 14  # groups of the last batch: all of them are more than a worker has in process() at once
+PAUSE = 0.005  # seconds between two looks for the commit that a batch waits for
 
 
 class EndedTheProcess(Exception):
@@ -24,7 +26,7 @@ class EndedTheProcess(Exception):
 
 
 class Suspects:
-    """An Executor that hands groups to another one: as they come, or each alone and named in a commit before."""
+    """An Executor that hands groups to another one: as they come, or in batches with a commit before each."""
 
     def __init__(
         self,
@@ -35,9 +37,9 @@ class Suspects:
         self._executor = executor
         self._owned = owned
         self._sleep = sleep
-        self._left = 0  # groups that are still to run alone
+        self._size = 0  # how many groups the next batch may have; 0: they pass as they come
         self._held: deque[Group] = deque()
-        self._alone: Group | None = None  # to be run, or running
+        self._batch: list[Group] = []  # to be run, or running
         self._is_running = False
         self._failed: list[Outcome] = []
         self.in_flight = 0
@@ -47,27 +49,23 @@ class Suspects:
         owned = self._owned()
         if any(each.tried is not None for each in owned):
             groups = self._without_tried(groups)
-        if not self._left and any(each.starts > STARTS for each in owned):
-            self._left = ALONE
-            logger.error("no progress in several starts: messages are processed one by one for a while")
-        if self._left:
+        if not self._size and any(each.starts > STARTS for each in owned):
+            self._size = 1
+            logger.error("no progress in several starts: messages are processed one by one, then in growing batches")
+        if self._size:
             self._held.extend(groups)
         else:
             self._executor.submit(groups)
 
     def collect(self, timeout: float) -> list[Outcome]:
         outcomes, self._failed = self._failed, []
-        if self._left or self._alone:
+        if self._size:
             self._go_on()
-            if self._alone and not self._is_running and not outcomes:
+            if self._batch and not self._is_running and not outcomes:
                 self._sleep(min(timeout, PAUSE))
         outcomes += self._executor.collect(0 if outcomes else timeout)
-        if self._alone and any(outcome.group is self._alone for outcome in outcomes):
-            self._alone = None
-            self._left -= 1
-            if not self._left:
-                self._executor.submit(list(self._held))
-                self._held.clear()
+        if self._is_running and not self._executor.in_flight:
+            self._end_batch()
         self.in_flight -= len(outcomes)
         return outcomes
 
@@ -75,14 +73,14 @@ class Suspects:
         self._executor.cancel()
         self._held.clear()
         if not self._is_running:
-            self._alone = None
+            self._batch = []
         self.in_flight = self._executor.in_flight + len(self._failed)
 
     def drop(self) -> None:
         self._executor.drop()
         self._held.clear()
-        self._failed = []
-        self._alone, self._left, self.in_flight = None, 0, 0
+        self._failed, self._batch = [], []
+        self._size, self._is_running, self.in_flight = 0, False, 0
 
     def calls(self) -> list[Call]:
         return self._executor.calls()
@@ -97,12 +95,24 @@ class Suspects:
         return [group for group, was_tried in zip(groups, tried, strict=True) if not was_tried]
 
     def _go_on(self) -> None:
-        """Name the next group, or run the one that is named in a commit."""
-        if self._alone is None and self._held:
-            self._alone, self._is_running = self._held.popleft(), False
-            for each in self._alone.fragments:
+        """Take the next batch, or run the one whose commit has come."""
+        if not self._batch and self._held:
+            self._batch = [self._held.popleft() for _ in range(min(self._size, len(self._held)))]
+            for offsets in self._owned():
+                offsets.apart = len(self._batch)
+            for each in self._batch[0].fragments:
                 each.offsets.trying = each.offset
-        if self._alone and not self._is_running:
-            self._is_running = all(each.offsets.noted == each.offset for each in self._alone.fragments)
+        if self._batch and not self._is_running:
+            self._is_running = all(each.offsets.noted == each.offset for each in self._batch[0].fragments)
             if self._is_running:
-                self._executor.submit([self._alone])
+                self._executor.submit(self._batch)
+
+    def _end_batch(self) -> None:
+        self._batch, self._is_running = [], False
+        self._size *= 2
+        if self._size > LARGEST:
+            self._size = 0
+            for offsets in self._owned():
+                offsets.end_in_order(is_idle=True)
+            self._executor.submit(list(self._held))
+            self._held.clear()

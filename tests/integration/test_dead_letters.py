@@ -177,10 +177,10 @@ def test_a_message_that_ends_the_process_is_found_out_over_its_restarts_and_no_o
     before, behind = [[f"whole-{place}-{number}" for number in range(5)] for place in ("before", "behind")]
     scene.feed([*before, "kill-1", *behind])
     worker, ends = scene.job.start(), 0
-    while ends < 10 and has_ended(worker, scene):
+    while ends < 12 and has_ended(worker, scene):
         worker, ends = scene.job.start(), ends + 1
     assert worker.stop() == 0
-    assert 4 <= ends <= 5  # three without a suspicion, one alone; one more where it made progress before
+    assert 4 <= ends <= 7  # three without a suspicion, one alone; between them, in batches that it shares with others
     [letter] = letters(scene)
     assert (letter.id, letter.reason) == ("kill-1", "process_failed")
     assert letter.about["error.class"] == "EndedTheProcess"
@@ -196,7 +196,7 @@ def test_switched_off_what_fails_is_discarded_and_the_worker_goes_on(kafka: Kafk
     worker = scene.job.start()
     eventually(lambda: scene.job.lag() == 0, "all committed")
     assert worker.stop() == 0
-    assert len(worker.said("process() failed")) == 2
+    assert [line["message"] for line in worker.lines()].count("process() failed") == 2
     assert len(worker.said("result too large")) == 1
     assert worker.said("stopped")[0]["restarts"] == 0
 

@@ -98,7 +98,8 @@ def test_kills_and_compaction_leave_the_map_of_the_commit(
         scene.feed([f"later-{number}"])
         time.sleep(0.3)
     eventually(lambda: stored(scene)[0] < stored(scene)[1] // 2, "the compaction of maps out of use")
-    assert waiting_in_commits(scene) == len(waiting)
+    scene.wait_for_all(worker)
+    eventually(lambda: waiting_in_commits(scene) == len(waiting), "the commit of what was fed last")
     assert worker.stop() == 0
     worker = scene.job.start()
     scene.feed(waiting, scene.job.topics_input[1], partition=0)
