@@ -126,6 +126,7 @@ def test_the_runbook_quotes_the_log() -> None:
         "partitions lost",
         "commit held back: the map of waiting offsets does not fit",
         "process() failed",
+        "process() failed and is tried again",
         "invalid message",
         "the row has changed and is no good: the old one stays",
         "keys do not fit those of the other topics",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.attempts import LONGEST_BACKOFF, LONGEST_PROBE, OUTAGE, Attempts, Backoff
+from utils.attempts import LONGEST_BACKOFF, LONGEST_PROBE, OUTAGE, PATIENCE, Attempts, Backoff
 from utils.messages import InvalidMessage, InvalidResult
 from utils.retry import Reject, Retry
 
@@ -145,6 +145,41 @@ def test_what_failed_before_others_succeeded_says_nothing_of_an_outage() -> None
         fail(mine, range(30))
     assert not mine.circuit.is_open
     assert fail(mine, range(30)) == [None] * 30
+
+
+def test_what_failed_in_an_outage_and_fails_again_after_it_does_not_open_it_again() -> None:
+    mine = attempts(limit=3)
+    poison = range(2 * OUTAGE)
+    fail(mine, poison)
+    mine.succeeded("good")
+    states = []
+    for _ in range(3):
+        given_up = fail(mine, poison)
+        states.append(mine.circuit.is_open)
+    assert states == [False] * 3
+    assert given_up == [None] * len(poison)
+
+
+def test_of_an_outage_after_it_no_attempt_counts_either() -> None:
+    mine = attempts(limit=3)
+    fail(mine, range(OUTAGE))
+    mine.succeeded("good")
+    fail(mine, range(OUTAGE))
+    assert mine.made("0") == 1
+    fail(mine, range(100, 100 + OUTAGE))
+    assert mine.circuit.is_open
+    assert mine.made("0") == 0
+
+
+def test_an_outage_of_hours_costs_no_attempt_but_bad_messages_alone_do_not_stay_for_ever() -> None:
+    mine = attempts(limit=3)
+    fail(mine, range(OUTAGE), now=100.0)
+    for _ in range(50):
+        assert mine.failed("0", ERROR, 100.0 + PATIENCE - 1) is not None
+    assert mine.made("0") == 0
+    given_up = [mine.failed("0", ERROR, 100.0 + PATIENCE) is None for _ in range(3)]
+    assert given_up == [False, False, True]
+    assert mine.circuit.is_open
 
 
 def test_results_that_are_invalid_say_nothing_of_an_outage() -> None:

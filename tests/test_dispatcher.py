@@ -2,6 +2,7 @@
 
 from collections import defaultdict, deque
 from collections.abc import Iterable
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 
 from tests.builders import dispatcher, fragment, group
 from utils.aggregator import Group
-from utils.attempts import OUTAGE
+from utils.attempts import LONGEST_PROBE, OUTAGE, PATIENCE
 from utils.dispatcher import Dispatcher
-from utils.executor import Call, Outcome, Overdue
+from utils.executor import Call, InFlight, Outcome, Overdue
 from utils.retry import Reject
 
 
@@ -53,8 +54,11 @@ class FakeRunner:
     def overdue(self, limit: float) -> Overdue:
         return Overdue([self.running[id] for id in self.hanging_ids or self.hanging], self.too_many)
 
+    def queued(self, id: str) -> bool:
+        return self.one_by_one and any(group.id == id for group in self.waiting)
+
     def calls(self) -> list[Call]:
-        return []
+        return [Call(id, 7.0) for id in self.running]
 
     def close(self, timeout: float) -> None: ...
 
@@ -517,6 +521,99 @@ def test_in_an_outage_nothing_is_called_but_probes_with_different_ids(
     assert 10 <= len(probes) <= 14
     assert len(set(probes)) == len(probes)
     assert thrice.in_flight == OUTAGE + 4
+
+
+def test_behind_many_bad_messages_the_good_ones_are_soon_found(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    outage(thrice, runner, further=500)
+    thrice.submit([group("good-1"), group("good-2")])
+    probes: list[str] = []
+    while "good" not in "".join(probes):
+        clock.now += 1
+        thrice.collect(0)
+        while runner.waiting and not runner.halted:
+            probes.append(runner.begin())
+            runner.end_one(probes[-1], None if "good" in probes[-1] else ERROR)
+    assert probes == ["further-0", "good-2"]
+    [outcome] = thrice.collect(0)
+    assert outcome.group.id == "good-2"
+    assert thrice.circuit_open_for is None
+
+
+def test_a_probe_with_the_newest_id_takes_the_oldest_group_of_it(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    outage(thrice, runner)
+    first, second = (group("x", fragment(offset=offset)) for offset in range(2))
+    thrice.submit([group("a"), group("b"), first, group("c"), second])
+    for clock.now in (1.0, 10.0):
+        thrice.collect(0)
+        assert runner.begin() in "ax"
+        probe = next(iter(runner.running.values()))
+        runner.end_one(probe.id, ERROR)
+        thrice.collect(0)
+    assert probe is first
+
+
+def test_bad_messages_alone_are_given_up_in_the_end_one_with_a_probe(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    outage(thrice, runner)
+    clock.now = PATIENCE
+    probed_at, given_up = [], 0
+    while thrice.in_flight:
+        clock.now += 1.0
+        outcomes = thrice.collect(0)
+        assert len(outcomes) <= 1
+        given_up += len(outcomes)
+        if runner.waiting:
+            probed_at.append(clock.now)
+            runner.end_one(runner.begin(), ERROR)
+    assert given_up == OUTAGE
+    assert len(probed_at) == 3 * OUTAGE
+    assert min(later - before for before, later in pairwise(probed_at[10:])) >= LONGEST_PROBE
+    thrice.submit(groups("z"))
+    clock.now += 2 * LONGEST_PROBE
+    thrice.collect(0)
+    assert runner.turn() == "z"
+    assert ids(thrice.collect(0)) == "z"
+
+
+def test_where_an_id_is_can_be_asked(thrice: Dispatcher, runner: FakeRunner, clock: Clock) -> None:
+    thrice.submit(groups("abcb"))
+    runner.begin()
+    assert thrice.find("a") == InFlight("called", 7.0, 0)
+    assert thrice.find("c") == InFlight("queued", 0.0, 0)
+    assert thrice.find("z") is None
+    runner.end("a", ERROR)
+    thrice.collect(0)
+    assert thrice.find("a") == InFlight("tried again", 1.0, 1)
+    thrice.submit(groups("a"))
+    assert thrice.find("a") == InFlight("tried again", 1.0, 1)
+    thrice.drop()
+    assert thrice.find("a") is None
+
+
+def test_where_calls_go_side_by_side_an_id_is_found_too(many: FakeRunner, clock: Clock) -> None:
+    executor = dispatcher(many, attempts=3, clock=clock)
+    executor.submit(groups("abab"))
+    many.begin()
+    assert executor.find("a") == InFlight("called", 7.0, 0)
+    assert executor.find("b") == InFlight("queued", 0.0, 0)
+    many.end("a")
+    executor.collect(0)
+    assert executor.find("a") == InFlight("queued", 0.0, 0)  # its second group
+    assert executor.find("z") is None
+
+
+def test_while_the_circuit_is_open_what_is_held_is_found(thrice: Dispatcher, runner: FakeRunner, clock: Clock) -> None:
+    before = thrice.circuit_open_for
+    outage(thrice, runner, further=2)
+    clock.now = 3.0
+    assert (before, thrice.circuit_open_for) == (None, 3.0)
+    assert thrice.find("further-1") == InFlight("queued", 0.0, 0)
+    assert thrice.find(MANY[0]) == InFlight("tried again", -2.0, 0)
 
 
 def test_a_probe_that_succeeds_ends_it_and_all_that_was_held_is_called(

@@ -760,12 +760,14 @@ def test_a_call_that_is_running_is_named_with_its_time(kind: str) -> None:
     runner.open()
     executor = dispatcher(runner)
     assert executor.calls() == []
-    executor.submit([group("slow")])
+    executor.submit([group("slow"), group("next"), group("last")])
     assert begun.wait(SECONDS)
-    [call] = executor.calls()
+    call, *_ = executor.calls()
+    found = {id: place.state for id in ("slow", "last", "none") if (place := executor.find(id))}
     go_on.set()
-    collect(executor, 1)
+    collect(executor, 3)
     runner.close(SECONDS)
     assert call.id == "slow"
+    assert found == {"slow": "called", "last": "queued"}
     assert 0 <= call.seconds < SECONDS
     until(lambda: not executor.calls())

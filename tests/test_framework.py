@@ -17,7 +17,7 @@ from tests.builders import TOPIC_ID, group, partition_offsets
 from utils.aggregator import NEVER, Group
 from utils.dead_letters import Letter
 from utils.delivery import Backlog
-from utils.executor import Call, Outcome, attempt
+from utils.executor import Call, InFlight, Outcome, attempt
 from utils.failures import Failures
 from utils.intake import Intake
 from utils.messages import Message
@@ -235,6 +235,7 @@ class FakeExecutor:
         self._process = process
         self._waiting: list[Group] = []
         self.hold = 0.0
+        self.circuit_open_for: float | None = None
         self.in_flight = 0
         self.closed = False
 
@@ -261,6 +262,12 @@ class FakeExecutor:
 
     def calls(self) -> list[Call]:
         return [Call(group.id, 1.0) for group in self._waiting[:1]]
+
+    def find(self, id: str) -> InFlight | None:
+        places = [group.id for group in self._waiting]
+        if id not in places:
+            return None
+        return InFlight("queued", 0.0, 0) if places.index(id) else InFlight("called", 1.0, 0)
 
     def close(self) -> None:
         self.drop()

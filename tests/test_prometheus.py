@@ -108,6 +108,13 @@ def test_gauges_are_those_of_the_moment() -> None:
     assert value(families, "consumer_ready") == 1
 
 
+def test_an_open_circuit_is_a_1() -> None:
+    bench = started()
+    assert value(scrape(bench), "consumer_circuit_open") == 0
+    bench.executor.circuit_open_for = 0.0
+    assert value(scrape(bench), "consumer_circuit_open") == 1
+
+
 def test_an_unknown_end_is_no_lag_of_zero() -> None:
     families = scrape(started())
     assert families["consumer_partition_lag"].samples == []

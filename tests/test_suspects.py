@@ -6,7 +6,7 @@ import pytest
 
 from tests.builders import TOPIC_ID
 from utils.aggregator import Group
-from utils.executor import Outcome
+from utils.executor import InFlight, Outcome
 from utils.messages import Fragment
 from utils.offsets import OffsetMap, PartitionOffsets
 from utils.suspects import EndedTheProcess, Suspects
@@ -37,6 +37,9 @@ class FakeExecutor:
 
     def drop(self) -> None:
         self.running = []
+
+    def find(self, id: str) -> InFlight | None:
+        return InFlight("called", 0.0, 0) if id in [group.id for group in self.running] else None
 
 
 class Bench:
@@ -192,3 +195,17 @@ def test_after_a_drop_nothing_is_left() -> None:
     assert bench.suspects.in_flight == 0
     assert bench.collect() == []
     assert bench.executor.ran == []
+
+
+def test_an_id_is_found_while_its_batch_waits_for_its_commit_and_while_it_runs() -> None:
+    bench = Bench(starts=4)
+    bench.submit(0, 1)
+    states = []
+    bench.executor.hangs = True
+    for turn in (bench.collect, bench.commit, bench.collect):
+        turn()
+        states.append([found.state if (found := bench.suspects.find(str(id))) else None for id in range(3)])
+    assert states == [["queued", "queued", None]] * 2 + [["called", "queued", None]]
+    bench.executor.hangs = False
+    assert bench.collect() == ["0"]
+    assert bench.suspects.find("0") is None

@@ -12,6 +12,7 @@ import pytest
 
 from config import Settings
 from tests.test_framework import A0, B0, Bench
+from utils.executor import InFlight
 from utils.logger import logger
 from utils.pages import POLICY, shown
 from utils.status import Answer
@@ -118,10 +119,11 @@ def test_an_id_is_looked_for(watched: Watched) -> None:
     watched.feed(B0, "order-1")
     watched.step()
     assert "waits here" in watched.page(id="order-1")
-    assert "does not wait here" in watched.page(id="order-2")
+    assert "is not here" in watched.page(id="order-2")
     found = watched.json("/waiting.json", id="order-1")
     assert found["waiting"]["missing"] == ["a"]
-    assert watched.json("/waiting.json", id="order-2")["waiting"] is None
+    missing = watched.json("/waiting.json", id="order-2")
+    assert (missing["waiting"], missing["in_flight"]) == (None, None)
 
 
 def test_what_is_in_process_is_shown_with_how_long_it_has_been(watched: Watched) -> None:
@@ -133,6 +135,43 @@ def test_what_is_in_process_is_shown_with_how_long_it_has_been(watched: Watched)
     assert "In process() or on the way: 2 ids" in page
     assert "has been in <code>process()</code> for 1.0 s" in page
     assert watched.json("/status.json")["snapshot"]["calls"] == [{"id": "order-1", "id_characters": 7, "seconds": 1}]
+
+
+def test_an_id_on_its_way_to_process_is_found_also_where_another_group_of_it_waits(watched: Watched) -> None:
+    watched.executor.hold = 1e9
+    watched.feed(A0, "order-1", "order-2")
+    watched.feed(B0, "order-1", "order-2")
+    watched.step()
+    watched.feed(A0, "order-2")
+    watched.step()
+    page = watched.page(id="order-2")
+    assert "is complete and waits for <code>process()</code>." in page
+    assert "waits here" in page
+    found = watched.json("/waiting.json", id="order-2")
+    assert found["in_flight"] == {"state": "queued", "seconds": 0, "failed": 0}
+    assert found["waiting"]["missing"] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (InFlight("called", 75.0, 2), "has been in <code>process()</code> for 1 min 15 s, after 2 failed attempts."),
+        (InFlight("queued", 0.0, 1), "waits for <code>process()</code>, after 1 failed attempt."),
+        (InFlight("tried again", 4.0, 2), "is tried again in 4.0 s, after 2 failed attempts."),
+        (InFlight("tried again", -4.0, 0), "is tried again when <code>process()</code> succeeds."),
+    ],
+)
+def test_what_is_in_flight_says_how_it_is(watched: Watched, found: InFlight, words: str) -> None:
+    watched.executor.find = lambda id: found if id == "order-1" else None  # type: ignore[method-assign]
+    assert words in watched.page(id="order-1")
+    assert watched.json("/waiting.json", id="order-1")["in_flight"]["failed"] == found.failed
+
+
+def test_an_open_circuit_is_the_first_thing_that_the_page_says(watched: Watched) -> None:
+    assert watched.json("/status.json")["snapshot"]["circuit_open_for"] is None
+    watched.executor.circuit_open_for = 90.0
+    assert "Circuit open: process() has failed for all ids for 1 min 30 s." in watched.page()
+    assert watched.json("/status.json")["snapshot"]["circuit_open_for"] == 90
 
 
 def test_without_a_worker_the_page_is_there_and_says_so() -> None:

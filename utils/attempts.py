@@ -4,7 +4,7 @@ Pure: no Kafka, no clock, no logging; `now` is in seconds of whatever clock the 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from utils.messages import InvalidMessage, InvalidResult
 from utils.retry import Reject, Retry
@@ -12,6 +12,9 @@ from utils.retry import Reject, Retry
 OUTAGE = 20  # different ids that fail in a row, without a success in between
 LONGEST_BACKOFF = 60.0  # seconds
 LONGEST_PROBE = 10.0  # seconds between two probes, and so about how long the end of an outage goes unnoticed
+
+PATIENCE = 12 * 3600.0  # seconds, longer than most outages: attempts of probes do not count for so long
+HOPELESS = (InvalidMessage, Reject)  # errors with which a message is given up at once
 
 Jitter = Callable[[], float]
 
@@ -38,34 +41,44 @@ class Circuit:
     """Opens when different ids fail one after the other: then it is not the messages, and trying more is no use.
 
     While it is open, one probe at a time, each with another id, finds out when something succeeds again. A message that
-    fails again and again is one id, and the next success of any other begins the count anew: it never opens.
+    fails again and again is one id, and the next success of any other begins the count anew: it never opens. Nor do
+    those that failed before it closed and fail again after it: something has succeeded between, so it is them.
+
+    Where nothing but bad messages is there, all of this looks as an outage does, and lasts: as long as no other message
+    succeeds, nobody can tell. So that it does not last for ever, after PATIENCE the attempts of the probes count.
     """
 
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
         self._row: dict[str, int] = {}  # ids that have failed since the last success, and how often
+        self._evidence: set[str] = set()  # those of them that had not failed before it
         self._probes = 0
-        self.is_open = False
+        self.opened_at: float | None = None
         self.next_probe = math.inf
         """When another id shall be tried. Infinite while one is, and while the circuit is closed."""
+
+    @property
+    def is_open(self) -> bool:
+        return self.opened_at is not None
 
     @property
     def is_quiet(self) -> bool:
         """Nothing has failed since the last success."""
         return not self._row
 
-    def in_row(self, id: str) -> int:
-        """How often it has failed since the last success."""
-        return self._row.get(id, 0)
+    def failed(self, id: str, now: float, *, before: bool) -> dict[str, int]:
+        """Returns the attempts, by id, that do not count against their messages: this one, or all that opened it.
 
-    def failed(self, id: str, now: float) -> dict[str, int]:
-        """Returns the attempts, by id, that do not count against their messages: this one, or all that opened it."""
-        if self.is_open:
-            return {id: 1}
+        `before`: it had also failed before the last success of another one.
+        """
         self._row[id] = self._row.get(id, 0) + 1
-        if len(self._row) < OUTAGE:
+        if self.opened_at is not None:
+            return {id: 1} if now - self.opened_at < PATIENCE else {}
+        if not before:
+            self._evidence.add(id)
+        if len(self._evidence) < OUTAGE:
             return {}
-        self.is_open = True
+        self.opened_at = now
         self._probes = 0
         self.probed(now)
         return self._row
@@ -83,10 +96,12 @@ class Circuit:
         """It has told nothing: its message was invalid, or is nobody's any more."""
         self.next_probe = now
 
-    def succeeded(self) -> None:
-        self._row = {}
-        self.is_open = False
+    def succeeded(self) -> Iterable[str]:
+        """Returns the ids that have failed since the success before."""
+        row, self._row, self._evidence = self._row, {}, set()
+        self.opened_at = None
         self.next_probe = math.inf
+        return row
 
 
 class Attempts:
@@ -97,6 +112,7 @@ class Attempts:
         self._limit = limit
         self._backoff = Backoff(backoff, max(LONGEST_BACKOFF, backoff), jitter)
         self._failed: dict[str, int] = {}
+        self._failed_before: set[str] = set()  # those of them that failed before another one succeeded
         self.circuit = Circuit(Backoff(min(backoff, LONGEST_PROBE), LONGEST_PROBE, jitter))
 
     def made(self, id: str) -> int:
@@ -105,14 +121,11 @@ class Attempts:
 
     def failed(self, id: str, error: BaseException, now: float) -> float | None:
         """When this message shall be tried again. None: it is given up."""
-        known = self.made(id) > self.circuit.in_row(id)  # others have succeeded since it failed: it is the message
         self._failed[id] = self.made(id) + 1
-        if isinstance(error, InvalidMessage | Reject):
+        if isinstance(error, HOPELESS):
             return None
-        if not isinstance(error, InvalidResult) and (
-            self.circuit.is_open or not known
-        ):  # else the outside has answered
-            for each, number in self.circuit.failed(id, now).items():
+        if not isinstance(error, InvalidResult):  # else the outside has answered
+            for each, number in self.circuit.failed(id, now, before=id in self._failed_before).items():
                 if each in self._failed:
                     self._failed[each] -= number
         if self.made(id) >= self._limit:
@@ -123,13 +136,15 @@ class Attempts:
 
     def succeeded(self, id: str) -> int:
         """How many attempts it took."""
-        self.circuit.succeeded()
+        self._failed_before.update(each for each in self.circuit.succeeded() if each in self._failed)
         return self.forget(id) + 1
 
     def forget(self, id: str) -> int:
         """The message is given up; how many attempts have failed."""
+        self._failed_before.discard(id)
         return self._failed.pop(id, 0)
 
     def clear(self) -> None:
         """All messages are somebody else's now. The circuit stays as it is."""
         self._failed.clear()
+        self._failed_before.clear()

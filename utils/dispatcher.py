@@ -12,8 +12,8 @@ from itertools import count
 import msgspec
 
 from utils.aggregator import Group
-from utils.attempts import Attempts
-from utils.executor import Call, Outcome, Runner, took_too_long
+from utils.attempts import HOPELESS, Attempts
+from utils.executor import Call, InFlight, Outcome, Runner, took_too_long
 from utils.logger import logger
 from utils.metrics import Counters
 
@@ -26,7 +26,7 @@ class Dispatcher:
 
     What failed is tried again as `attempts` says, at the end of the queue, and handed back as failed when it is given
     up. While the circuit is open, only probes are called: what is submitted waits, so that the loop soon takes in no
-    more.
+    more. A probe is by turns the oldest and the newest of what waits: behind many bad messages there may be good ones.
 
     A call that lasts longer than `timeout` seconds (0: none does) is a failed attempt, whatever comes of it later. When
     too many hang, `is_stuck` is set and `on_stuck` called: the worker shall commit what is finished, and the process
@@ -61,6 +61,7 @@ class Dispatcher:
         self._serial = count()
         self._held: deque[Group] = deque()  # while the circuit is open
         self._probe = ""  # the id with which it is tried
+        self._newest_next = False  # of the held ones, as a probe
         self._started = 0  # groups that the runner has
         self._stale = 0  # calls whose outcome nobody wants any more: the next ones to end, where they go one by one,
         self._stale_ids: set[str] = set()  # else those of these ids
@@ -118,6 +119,22 @@ class Dispatcher:
     def calls(self) -> list[Call]:
         return self._runner.calls()
 
+    def find(self, id: str) -> InFlight | None:
+        failed = self._attempts.made(id)
+        if id in self._resting:
+            [due] = [due for due, _, group in self._again if group.id == id]
+            return InFlight("tried again", due - self._clock(), failed)
+        if call := next((call for call in self._runner.calls() if call.id == id), None):
+            return InFlight("called", call.seconds, failed)
+        if id in self._behind or self._runner.queued(id) or any(group.id == id for group in self._held):
+            return InFlight("queued", 0.0, failed)
+        return None
+
+    @property
+    def circuit_open_for(self) -> float | None:
+        opened_at = self._circuit.opened_at
+        return None if opened_at is None else self._clock() - opened_at
+
     # ------------------------------------------------------------------ into process()
 
     def _start(self, groups: Sequence[Group]) -> None:
@@ -153,7 +170,10 @@ class Dispatcher:
         self._call(due)
 
     def _next_probe(self) -> list[Group]:
-        """One group, of an id that has not been tried for longest. None where all ids are busy."""
+        """One group: of those that have not been tried, else of an id that has not been for longest.
+
+        None where all ids are busy.
+        """
         probe = next((group for group in self._held_in_turn() if self._may_start(group)), None)
         if not probe and self._again:
             probe = self._rested()
@@ -169,8 +189,15 @@ class Dispatcher:
         return group
 
     def _held_in_turn(self) -> Iterable[Group]:
+        """The oldest, the newest and so on; of an id always its oldest."""
         while self._held:
-            yield self._held.popleft()
+            at, newest = 0, self._held[-1].id
+            if self._newest_next:
+                at = next(at for at, group in enumerate(self._held) if group.id == newest)
+            self._newest_next = not self._newest_next
+            group = self._held[at]
+            del self._held[at]
+            yield group
 
     def _wait(self, timeout: float, now: float) -> float:
         """No longer than until something is due."""
@@ -228,7 +255,7 @@ class Dispatcher:
         due = self._attempts.failed(id, error, now)
         if id == self._probe:
             self._probe = ""
-            if due is None:
+            if isinstance(error, HOPELESS):
                 self._circuit.undecided(now)
             else:
                 self._circuit.probed(now)

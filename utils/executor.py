@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -50,6 +51,15 @@ class Call(NamedTuple):
     seconds: float  # so far
 
 
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """Where an id is between its last message and the end of its process()."""
+
+    state: Literal["called", "queued", "tried again"]
+    seconds: float  # called: for so long; tried again: in so long, below 0 as soon as the circuit has closed
+    failed: int  # attempts, without those that do not count
+
+
 class Executor(Protocol):
     """What the loop knows of process(): groups go in, what became of them comes out."""
 
@@ -69,6 +79,13 @@ class Executor(Protocol):
 
     def calls(self) -> list[Call]:
         """Those that are running, the longest first."""
+
+    def find(self, id: str) -> InFlight | None:
+        """Where this id is, if it is in flight; of several groups of it, the first."""
+
+    @property
+    def circuit_open_for(self) -> float | None:
+        """Seconds for which process() has failed for one id after the other; None while it does not."""
 
 
 def nothing() -> None:
@@ -106,6 +123,9 @@ class Runner(Protocol):
 
     def cancel(self) -> list[Group]:
         """Take back the groups whose call has not begun, in the order of submission."""
+
+    def queued(self, id: str) -> bool:
+        """Where calls go one by one: whether a group of this id waits for its call."""
 
     def go_on(self) -> None:
         """Where calls go one by one, none begins after one that has failed until this is called."""
@@ -167,6 +187,9 @@ class SingleThread:
 
     def cancel(self) -> list[Group]:
         return list(iter(self._take, None))
+
+    def queued(self, id: str) -> bool:
+        return any(group.id == id for group in self._waiting.copy())  # a copy is made in one piece
 
     def go_on(self) -> None:
         self._go_on.put(True)
@@ -274,6 +297,9 @@ class ThreadPool:
     def cancel(self) -> list[Group]:
         return list(iter(self._take, None))
 
+    def queued(self, id: str) -> bool:
+        return False
+
     def go_on(self) -> None:
         pass
 
@@ -355,6 +381,9 @@ class Coroutines:
 
     def cancel(self) -> list[Group]:
         return list(iter(self._take, None))
+
+    def queued(self, id: str) -> bool:
+        return False
 
     def go_on(self) -> None:
         pass

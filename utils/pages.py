@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
+from utils.executor import InFlight
 from utils.history import Series
 from utils.report import Report, Search, Setting, Trouble, duration, lagging
 from utils.view import PartitionView, Snapshot, WaitingView
@@ -181,19 +182,35 @@ def _topics(topics: Iterable[str]) -> str:
 
 def _search(search: Search) -> str:
     id = f'<span class="id">{shown(search.id)}</span>'
+    places = []
+    if search.in_flight:
+        places.append(f"<p>{id} {_in_flight(search.in_flight)}</p>")
+    if search.waiting:
+        places.append(f"<p>{id} waits here.</p>{_waiting_table([search.waiting])}")
     if not search.asked:
         text = f"<p>No answer about {id}: the worker is not running, or busy. Look again in a moment.</p>"
-    elif search.waiting:
-        text = f"<p>{id} waits here.</p>{_waiting_table([search.waiting])}"
-    elif search.call is not None:
-        text = f"<p>{id} has been in <code>process()</code> for {duration(search.call)}.</p>"
     else:
-        text = (
-            f"<p>{id} does not wait here. It is done, given up, on its way to <code>process()</code>, not read "
-            "yet, or in a partition of another worker.</p>"
-        )
+        text = "".join(places) or f"<p>{id} {_ELSEWHERE}</p>"
     lines = _trouble_table(search.troubles) if search.troubles else ""
     return f'<section aria-label="Search"><h2>Where is {id}</h2>{text}{lines}</section>'
+
+
+_ELSEWHERE = (
+    "is not here. It is done, given up, waiting for the next commit, not read yet, or in a partition of another worker."
+)
+
+
+def _in_flight(found: InFlight) -> str:
+    plural = "" if found.failed == 1 else "s"
+    failed = f", after {found.failed} failed attempt{plural}" if found.failed else ""
+    match found.state:
+        case "called":
+            return f"has been in <code>process()</code> for {duration(found.seconds)}{failed}."
+        case "queued":
+            return f"is complete and waits for <code>process()</code>{failed}."
+        case "tried again" if found.seconds > 0:
+            return f"has failed and is tried again in {duration(found.seconds)}{failed}."
+    return f"has failed and is tried again when <code>process()</code> succeeds{failed}."
 
 
 def _chart(series: Series) -> str:

@@ -71,6 +71,9 @@ GAUGES = (
     Exported("oldest_waiting_seconds", "How long the oldest of them has waited", "oldest_age"),
     Exported("groups_in_flight", "Ids in process() or on the way there", "in_flight"),
     Exported("oldest_call_seconds", "How long the longest call of process() has lasted", "oldest_call"),
+    Exported(
+        "circuit_open", "1 while process() fails for one id after the other and no more are taken in", "circuit_open"
+    ),
     Exported("groups_uncommitted", "Ids whose results are out and not committed yet", "uncommitted"),
     Exported("max_pending_bytes", "The setting MAX_PENDING_BYTES", "max_pending_bytes"),
     Exported("message_timeout_seconds", "The setting MESSAGE_TIMEOUT", "message_timeout"),

@@ -6,6 +6,7 @@ No HTTP, no HTML, no clock. Ids are in it, payloads never.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from utils.executor import InFlight
 from utils.history import Series
 from utils.view import PartitionView, Snapshot, WaitingView
 
@@ -42,7 +43,7 @@ class Search:
     id: str
     asked: bool
     waiting: WaitingView | None
-    call: float | None  # seconds for which process() has been at it
+    in_flight: InFlight | None
     troubles: tuple[Trouble, ...]
 
 
@@ -106,6 +107,9 @@ def verdict(
 def _of_work(snapshot: Snapshot, rates: dict[str, float], errors: str) -> Verdict:
     if not snapshot.partitions:
         return Verdict("ok", "Standing by: other workers have all the partitions.")
+    if snapshot.circuit_open_for is not None:
+        since = duration(snapshot.circuit_open_for)
+        return Verdict("bad", f"Circuit open: process() has failed for all ids for {since}. {_probing(snapshot)}")
     doing = _doing(snapshot, rates)
     if errors:
         return Verdict("warning", f"{doing} {errors} in the last ten minutes.")
@@ -115,6 +119,11 @@ def _of_work(snapshot: Snapshot, rates: dict[str, float], errors: str) -> Verdic
         why = "process() is slower than its feed" if paused == len(snapshot.partitions) else "their siblings are behind"
         return Verdict("warning", f"{doing} {_count(paused, 'partition')} paused: {why}.")
     return Verdict("ok", doing)
+
+
+def _probing(snapshot: Snapshot) -> str:
+    held = _count(snapshot.in_flight, "id")
+    return f"{held} held back, one tried every few seconds; it goes on by itself when one succeeds."
 
 
 def _doing(snapshot: Snapshot, rates: dict[str, float]) -> str:

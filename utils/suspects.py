@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 
 from utils.aggregator import Group
-from utils.executor import Call, Executor, Outcome
+from utils.executor import Call, Executor, InFlight, Outcome
 from utils.logger import logger
 from utils.offsets import PartitionOffsets
 
@@ -84,6 +84,15 @@ class Suspects:
 
     def calls(self) -> list[Call]:
         return self._executor.calls()
+
+    def find(self, id: str) -> InFlight | None:
+        held = [*self._held] if self._is_running else [*self._batch, *self._held]
+        waits = any(group.id == id for group in held)
+        return self._executor.find(id) or (InFlight("queued", 0.0, 0) if waits else None)
+
+    @property
+    def circuit_open_for(self) -> float | None:
+        return self._executor.circuit_open_for
 
     def _without_tried(self, groups: list[Group]) -> list[Group]:
         tried = [any(each.offsets.tried == each.offset for each in group.fragments) for group in groups]

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from utils.aggregator import Aggregator, Group
 from utils.delivery import Delivery
-from utils.executor import Executor
+from utils.executor import Executor, InFlight
 from utils.intake import Intake
 
 LONGEST_ID = 1024  # characters of an id that are shown
@@ -80,12 +80,17 @@ class Snapshot:
     oldest_age: float  # seconds
     in_flight: int  # groups
     oldest_call: float  # seconds
+    circuit_open_for: float | None  # seconds; None: it is closed
     calls: tuple[CallView, ...]  # the longest ones
     uncommitted: int  # groups
     max_pending_bytes: int
     message_timeout: float  # seconds
     partitions: tuple[PartitionView, ...]
     oldest: tuple[WaitingView, ...]
+
+    @property
+    def circuit_open(self) -> bool:
+        return self.circuit_open_for is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,7 @@ class View:
             oldest_age=0.0 if first is None else max(now - first, 0.0),
             in_flight=worker.executor.in_flight,
             oldest_call=calls[0].seconds if calls else 0.0,
+            circuit_open_for=worker.executor.circuit_open_for,
             calls=tuple(CallView(call.id[:LONGEST_ID], len(call.id), call.seconds) for call in calls[:oldest]),
             uncommitted=worker.delivery.pending,
             max_pending_bytes=worker.max_pending_bytes,
@@ -118,9 +124,9 @@ class View:
         group = self.aggregator.get(id)
         return self._waiting(group, self.worker.clock()) if group else None
 
-    def call(self, id: str) -> float | None:
-        """For how many seconds process() has been at this id, if it is."""
-        return next((call.seconds for call in self.worker.executor.calls() if call.id == id), None)
+    def in_flight(self, id: str) -> InFlight | None:
+        """Where this id is, if it is in process() or on the way there."""
+        return self.worker.executor.find(id)
 
     def _partitions(self, now: float) -> tuple[PartitionView, ...]:
         intake = self.worker.intake

@@ -135,10 +135,10 @@ class Watch:
 
     def search(self, id: str) -> Search:
         """Where this id is, as far as this worker knows."""
-        answer = self.health.ask(lambda view: (view.waiting(id), view.call(id)), PATIENCE)
-        waiting, call = answer or (None, None)
+        answer = self.health.ask(lambda view: (view.waiting(id), view.in_flight(id)), PATIENCE)
+        waiting, in_flight = answer or (None, None)
         troubles = tuple(each for each in self._troubles() if id in each.ids)
-        return Search(id, answer is not None, waiting, call, troubles)
+        return Search(id, answer is not None, waiting, in_flight, troubles)
 
     def _snapshot(self, oldest: int) -> Snapshot | None:
         return self.health.ask(lambda view: view.snapshot(oldest), PATIENCE)

@@ -16,7 +16,7 @@ from tests.simulation.broker import MAPS, SESSION, Broker
 from tests.simulation.clients import FakeAdmin, FakeConsumer, FakeProducer
 from utils.aggregator import Group
 from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
-from utils.executor import Call, Outcome, Process, attempt
+from utils.executor import Call, InFlight, Outcome, Process, attempt
 from utils.failures import Failures
 from utils.intake import Intake
 from utils.locator import Locator
@@ -413,6 +413,13 @@ class ScheduledExecutor:
 
     def calls(self) -> list[Call]:
         return []
+
+    def find(self, id: str) -> InFlight | None:
+        return None
+
+    @property
+    def circuit_open_for(self) -> float | None:
+        return None
 
     def close(self) -> None:
         self.drop()
