@@ -5,8 +5,7 @@ the memory that way, and one that is never completed is never decoded.
 """
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 
@@ -54,8 +53,16 @@ class _Head(msgspec.Struct, gc=False):
     content: _Object = _Object()
 
 
+class _PlainHead(msgspec.Struct, gc=False):
+    """As nearly all are: what C code alone can judge."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1)]
+    content: _Object = _Object()
+
+
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError)
 _decode_head = msgspec.json.Decoder(_Head).decode
+_decode_plain_head = msgspec.json.Decoder(_PlainHead).decode
 _decode: Callable[[bytes], Message] = msgspec.json.Decoder().decode  # an object, for that has been checked
 _encode = msgspec.json.Encoder().encode
 
@@ -66,14 +73,11 @@ def read_ids(values: Sequence[bytes | None]) -> tuple[list[str], dict[int, Inval
     Not JSON, no `id`, `content` no object.
     """
     try:
-        ids: list[Any] = [head.id for head in map(_decode_head, cast(Sequence[bytes], values))]
-        if "" not in ids and set(map(type, ids)) == {str}:
-            return ids, {}
+        return [head.id for head in map(_decode_plain_head, cast(Sequence[bytes], values))], {}
     except _UNREADABLE:
-        pass
-    ids = [_read_id(value) for value in values]
+        ids = [_read_id(value) for value in values]
     invalid = {index: id for index, id in enumerate(ids) if isinstance(id, InvalidMessage)}
-    return ["" if index in invalid else id for index, id in enumerate(ids)], invalid
+    return ["" if isinstance(id, InvalidMessage) else id for id in ids], invalid
 
 
 def _read_id(value: bytes | None) -> str | InvalidMessage:
@@ -87,14 +91,12 @@ def _read_id(value: bytes | None) -> str | InvalidMessage:
 
 
 def join(fragments: Sequence[Fragment]) -> Message:
-    """One message of the fragments of a group, independent of their arrival.
+    """One message of the fragments of a group, in the order of their topics, which does not depend on their arrival.
 
     Later topics of `topics_input` win over earlier ones, field by field, and key by key in `content`, which is always
     a dict. Raises InvalidMessage where a fragment turns out not to be JSON only now.
     """
     try:
-        if len(fragments) > 2 or fragments[0].topic > fragments[-1].topic:
-            fragments = sorted(fragments, key=_topic)
         joined = _decode(fragments[0].value)
         content = joined.setdefault("content", {})
         for fragment in fragments[1:]:
@@ -108,9 +110,6 @@ def join(fragments: Sequence[Fragment]) -> Message:
     return joined
 
 
-_topic = attrgetter("topic")
-
-
 def results(returned: object, group_id: str) -> list[Result]:
     """What `process()` returned, as records: a dict is one, a list of dicts as many, None is none.
 
@@ -120,15 +119,15 @@ def results(returned: object, group_id: str) -> list[Result]:
     if isinstance(returned, dict):
         return [_result(returned, group_id)]
     if isinstance(returned, list):
+        if others := {type(item).__name__ for item in returned if not isinstance(item, dict)}:
+            raise InvalidResult(f"process() returned a list with {', '.join(sorted(others))} in it, not only dicts")
         return [_result(item, group_id) for item in returned]
     if returned is None:
         return []
     raise InvalidResult(f"process() returns a dict, a list of dicts or None, not {type(returned).__name__}")
 
 
-def _result(item: object, group_id: str) -> Result:
-    if not isinstance(item, dict):
-        raise InvalidResult(f"process() returned a list with {type(item).__name__} in it, not only dicts")
+def _result(item: Message, group_id: str) -> Result:
     key = item.get("id", group_id)
     if type(key) is not str or not key:
         key = _as_key(key)

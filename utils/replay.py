@@ -119,7 +119,7 @@ class Joining:
         if len(fragments) < len(self._index):
             return None
         self._waiting.pop(id, None)
-        parts = tuple(fragments.values())
+        parts = tuple(fragments[topic] for topic in sorted(fragments))
         return Group(id, parts, sum(len(each.value) for each in parts))
 
     @property

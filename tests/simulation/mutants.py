@@ -25,7 +25,7 @@ from tests.simulation.clients import FakeConsumer
 from tests.simulation.explore import explore, notes_of, settle_down
 from tests.simulation.process import ScheduledExecutor, Violation
 from tests.simulation.schedule import Schedule
-from utils import executor, intake, messages, offsets, overflow
+from utils import aggregator, executor, intake, messages, offsets, overflow
 from utils.aggregator import Aggregator, Enough, Group, size_of
 from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce, _as_offsets, _mark_sent
 from utils.executor import Outcome
@@ -304,13 +304,9 @@ def _typed_ids(values: list[bytes | None]) -> tuple[list[str], Any]:
 _read_ids = messages.read_ids
 
 
-def _as_they_came(fragments: Any) -> Any:
+def _as_they_came(_fragment: Any) -> int:
     """Fragments merge in the order of arrival."""
-    renamed = [Fragment(index, each.offsets, each.offset, each.value) for index, each in enumerate(fragments)]
-    return _join(renamed)
-
-
-_join = messages.join
+    return 0
 
 
 def _plain_timer(self: Intake, now: float, timeout: float) -> dict[tuple[str, int], Enough]:
@@ -647,7 +643,7 @@ MUTANTS = tuple(
         ("5", "the superseding fragment is finished instead", (Aggregator, "add", _newer_goes)),
         ("5", "two fragments of one topic make a group", (Aggregator, "add", _counts_fragments)),
         ("5", "1 is not '1'", (framework, "read_ids", _typed_ids)),
-        ("5", "fragments merge in the order of arrival", (executor, "join", _as_they_came)),
+        ("5", "fragments merge in the order of arrival", (aggregator, "_topic", _as_they_came)),
         ("6", "a plain timer evicts", (Intake, "waited_enough", _plain_timer)),
         ("6", "a mate is awaited in one partition only", (intake, "_of_all_partitions", lambda enough: enough)),
         ("6", "what is evicted stays unfinished", (Aggregator, "evict", _evicts_in_silence)),
