@@ -5,26 +5,24 @@ import gc
 import inspect
 import os
 import random
-import signal
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from types import FrameType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Engine
 
 import worker
-from config import ConfigError, Settings, UnavailableError, masked
+from config import ConfigError, Settings, UnavailableError
 from framework import Worker
-from models import Row, engine, init_db, load, ping, save
+from models import Row, engine, init_db, load, save
 from utils import kafka, preflight
 from utils.attempts import Attempts
+from utils.check import findings, outputs, tried
 from utils.dead_letters import REASONS
 from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from utils.dispatcher import Dispatcher
@@ -32,6 +30,16 @@ from utils.dlq import Choice, Found, details, letters, shown, table
 from utils.executor import Coroutines, Executor, Hooks, Runner, SingleThread, ThreadPool, nothing
 from utils.failures import Failures
 from utils.intake import Intake
+from utils.lifetime import (
+    LONGEST_PAUSE,
+    Stopped,
+    end_in_time,
+    interruptibly,
+    patiently,
+    set_with,
+    sleep,
+    stop_on_signals,
+)
 from utils.locator import RowOutdated, locator
 from utils.logger import configure, logger
 from utils.map_store import MapStore
@@ -44,11 +52,9 @@ from utils.suspects import Suspects
 from utils.watch import Watch
 
 EX_CONFIG = 78  # sysexits.h: starting again is no use before somebody has changed the configuration
-LONGEST_PAUSE = 10.0  # seconds between two tries
 RESTARTS = 5  # of the worker, in a row and without a commit in between, before the process gives up
 GC_THRESHOLDS = 50_000, 20, 50  # what travels holds no cycles: with the defaults a tenth of the CPU goes into looking
 SETTLE = 15.0  # seconds beside CONFIG_REFRESH until all workers of a group have applied a change of the input topics
-GRACE = 0.7  # seconds beside SHUTDOWN_TIMEOUT that closing the clients may take
 
 ABOUT = """\
 The worker joins the messages of its input topics that share an id, hands each joined message to process() in
@@ -156,30 +162,26 @@ class Runs(Protocol):
     def run(self) -> None: ...
 
 
-class Stopped(Exception):
-    """SIGTERM or SIGINT came before the worker was built."""
-
-
 def run(_arguments: argparse.Namespace) -> int:
     """Join messages until SIGTERM or Ctrl-C; a second one ends at once. What can heal by itself is waited for."""
-    stopping = _stop_on_signals()
+    stopping = stop_on_signals()
     settings = Settings.read(os.environ)
     configure(settings.log_level, consumer_name=settings.consumer_name)
     watch = Watch(settings)
     address = _serve(watch)
     database, environment, read_at = engine(settings.url()), settings, time.time()
     try:
-        row = _patiently(lambda: load(database, settings.consumer_name), stopping)
+        row = patiently(lambda: load(database, settings.consumer_name), stopping)
         settings = settings.overlaid(row.metadatas)
         configure(settings.log_level, consumer_name=settings.consumer_name)
         for warning in settings.warnings:
             logger.warning(warning)
         seen = {"topics_input": row.topics_input, "topics_output": row.topics_output, "brokers": row.bootstrap_servers}
         logger.info("row loaded", extra={**seen, "status": address, "health": f"{address}health/ready"})
-        cluster = _patiently(lambda: preflight.check_topics(settings, row), stopping)
-        if problems := _patiently(lambda: preflight.provide_dead_letter_topic(settings, row, cluster), stopping):
+        cluster = patiently(lambda: preflight.check_topics(settings, row), stopping)
+        if problems := patiently(lambda: preflight.provide_dead_letter_topic(settings, row, cluster), stopping):
             raise ConfigError(problems)
-        stores_maps = _patiently(lambda: _provide_map_topic(settings, row, cluster), stopping)
+        stores_maps = patiently(lambda: _provide_map_topic(settings, row, cluster), stopping)
     except Stopped:
         return 0
     read = partial(_read_again, database, environment, watch)
@@ -300,7 +302,7 @@ class SetupFailed(Exception):
 def _opened_calls(settings: Settings, counters: Counters, stopping: threading.Event) -> Calls:
     runner = _runner(settings.consumer_name, settings, counters.process_time)
     try:
-        _interruptibly(runner.open, stopping)
+        interruptibly(runner.open, stopping)
     except Stopped:
         raise
     except Exception as error:
@@ -312,12 +314,12 @@ def _opened_calls(settings: Settings, counters: Counters, stopping: threading.Ev
 
 def _work_by_row(refresh: Refresh, executor: Executor, stopping: threading.Event, watch: Watch) -> None:
     """Run workers until `stopping` is set or the row has changed."""
-    ending = _set_with(stopping)
+    ending = set_with(stopping)
     config, refusals = refresh.begin(ending), Refusals()
     settings, row = config.settings, config.row
     configure(settings.log_level, consumer_name=settings.consumer_name)
     watch.sees(settings, row.topics_input, row.topics_output)
-    ended = _end_in_time(ending, settings.shutdown_timeout)
+    ended = end_in_time(ending, settings.shutdown_timeout)
     try:
         supervise(
             lambda: build_worker(refresh, executor, watch.counters, watch.health, ending, refusals),
@@ -332,19 +334,6 @@ def _work_by_row(refresh: Refresh, executor: Executor, stopping: threading.Event
     finally:
         ended.set()
         ending.set()
-
-
-def _set_with(stopping: threading.Event) -> threading.Event:
-    """An event that is set when `stopping` is, or alone."""
-    ending = threading.Event()
-
-    def watch() -> None:
-        while not (ending.is_set() or stopping.wait(1.0)):
-            pass
-        ending.set()
-
-    threading.Thread(target=watch, name="end with the process", daemon=True).start()
-    return ending
 
 
 def _runner(consumer_name: str, settings: Settings, times: Histogram) -> Runner:
@@ -389,7 +378,7 @@ def supervise(
         except RowOutdated as error:
             logger.warning("reading the row again", extra={"why": str(error)})
             reread_row(stopping)
-            _sleep(1.0, stopping)
+            sleep(1.0, stopping)
         except RecordRefused as error:  # no failure of the worker: it knows now what to do with that record
             counters.restarts += 1
             logger.error("starting again from the last commit", extra={"error": str(error)})
@@ -403,7 +392,7 @@ def supervise(
             facts = {"failures": failures, "error": str(error)}
             known = isinstance(error, ConfigError)  # says all there is to say
             logger.error("starting again from the last commit", extra=facts, exc_info=None if known else error)
-            _sleep(min(2.0 ** (failures - 1), LONGEST_PAUSE), stopping)
+            sleep(min(2.0 ** (failures - 1), LONGEST_PAUSE), stopping)
 
 
 def build_worker(
@@ -462,95 +451,13 @@ def _delivery(
     return (ExactlyOnce if transactional else AtLeastOnce)(outbox, maps, counters.commit_time, counters.latency)
 
 
-def _end_in_time(stopping: threading.Event, timeout: float) -> threading.Event:
-    """A thread that ends the process when a stop takes longer: a client may wait for a broker that does not answer.
-
-    Set the event that it returns when the worker has stopped.
-    """
-    ended = threading.Event()
-
-    def watch() -> None:
-        stopping.wait()
-        if ended.wait(timeout + GRACE):
-            return
-        logger.error("stopping takes too long: ended without the last commit", extra={"shutdown_timeout": timeout})
-        os._exit(1)
-
-    threading.Thread(target=watch, name="end in time", daemon=True).start()
-    return ended
-
-
-def _stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set. The main thread must only ask `is_set()`.
-
-    A handler interrupts the main thread: inside the event's own `wait()` it would find the lock taken, for ever.
-    """
-    stopping = threading.Event()
-    received: list[int] = []
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        if received:
-            os._exit(1)
-        received.append(number)
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    return stopping
-
-
-def _patiently(step: Callable[[], T], stopping: threading.Event) -> T:
-    """The value of step(), tried until it is not UnavailableError any more. Stopped as soon as `stopping` is set."""
-    pause = 1.0
-    while True:
-        try:
-            return _interruptibly(step, stopping)
-        except UnavailableError as error:
-            logger.warning("waiting: %s", error, extra={"next_try_in_s": pause})
-        _sleep(pause, stopping)
-        if stopping.is_set():
-            raise Stopped
-        pause = min(pause * 2, LONGEST_PAUSE)
-
-
-def _sleep(seconds: float, stopping: threading.Event) -> None:
-    until = time.monotonic() + seconds
-    while not stopping.is_set() and time.monotonic() < until:
-        time.sleep(0.1)
-
-
-def _interruptibly(step: Callable[[], T], stopping: threading.Event) -> T:
-    """step() in a thread of its own, left behind when `stopping` is set: no signal ends a name server's silence."""
-    future: Future[T] = Future()
-
-    def attempt() -> None:
-        try:
-            future.set_result(step())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=attempt, name="start", daemon=True).start()
-    while not wait([future], timeout=0.1).done:
-        if stopping.is_set():
-            raise Stopped
-    return future.result()
-
-
 # ---------------------------------------------------------------- check
-
-
-class Finding(NamedTuple):
-    """What became of one check: its problems (none: all is well; None: it could not be told), and what was seen."""
-
-    subject: str
-    problems: Sequence[str] | None
-    seen: str = ""
 
 
 def check(_arguments: argparse.Namespace) -> int:
     """Try everything that run needs, one line each, and change nothing. Exit 0, or 78 where something must be done."""
     failed = False
-    for finding in _findings():
+    for finding in findings(os.environ):
         failed = failed or bool(finding.problems)
         for problem in finding.problems or ():
             _print_line("✗", finding.subject, problem)
@@ -566,84 +473,6 @@ def _print_line(mark: str, subject: str, text: str) -> None:
     except UnicodeEncodeError:
         mark = {"✓": "ok  ", "✗": "FAIL"}[mark]
     print(f"{mark} {subject:12} {text}".encode(encoding, "replace").decode(encoding))
-
-
-def _findings() -> Iterator[Finding]:
-    """Each check in turn, as far as the ones before have found what it needs."""
-    settings, problems = _settings_to_try()
-    yield Finding("settings", problems, "all valid")
-    if settings is None:
-        yield Finding("the rest", None, "not tried: it needs the settings")
-        return
-    url = settings.url()
-    _, problems = _tried(lambda: ping(engine(url)))
-    yield Finding("database", problems, masked(url))
-    if problems:
-        yield Finding("the rest", None, "not tried: it needs the database")
-        return
-    row, problems = _tried(lambda: load(engine(url), settings.consumer_name))
-    if row is None:
-        yield Finding("row", problems)
-        yield Finding("the rest", None, "not tried: it needs the row")
-        return
-    overlaid, problems = _tried(lambda: settings.overlaid(row.metadatas))
-    yield Finding("row", problems, f"{row.consumer_name} joins {', '.join(row.topics_input)}")
-    yield from (Finding("warning", None, warning) for warning in (overlaid or settings).warnings)
-    yield from _findings_of_kafka(overlaid or settings, row)
-
-
-def _findings_of_kafka(settings: Settings, row: Row) -> Iterator[Finding]:
-    cluster, problems = _tried(lambda: preflight.look(settings, row))
-    if cluster is None:
-        yield Finding("broker", problems)
-        yield Finding("the rest", None, "not tried: it needs the broker")
-        return
-    yield Finding("broker", [], ", ".join(cluster.brokers))
-    yield Finding("topics", preflight.missing_topics(row, cluster), "all there")
-    counts = [f"{topic} has {cluster.partitions[topic]}" for topic in row.topics_input if topic in cluster.partitions]
-    yield Finding("partitions", preflight.unequal_partitions(row, cluster), ", ".join(counts))
-    for subject, operation, seen in (("reading", "READ", "inputs and group"), ("writing", "WRITE", _outputs(row))):
-        problems_or_none = preflight.missing_rights(settings, row, operation)
-        yield Finding(subject, problems_or_none, seen if problems_or_none is not None else "not checked: no answer")
-    yield _finding_of_dead_letters(settings, row, cluster)
-    yield _finding_of_maps(settings, row, cluster)
-
-
-def _finding_of_dead_letters(settings: Settings, row: Row, cluster: preflight.Cluster) -> Finding:
-    found, unavailable = _tried(lambda: preflight.provide_dead_letter_topic(settings, row, cluster, only_try=True))
-    name = settings.dead_letters
-    there = "" if cluster.embedded or name in cluster.partitions else ": run will create it"
-    seen = f"topic {name}{there}" if name else "off (DLQ_TOPIC is empty): what fails is logged and discarded"
-    return Finding("dead letters", found or unavailable, seen)
-
-
-def _finding_of_maps(settings: Settings, row: Row, cluster: preflight.Cluster) -> Finding:
-    """The topic of maps. At least once can do without it."""
-    found, unavailable = _tried(lambda: preflight.provide_map_topic(settings, row, cluster, only_try=True))
-    problems, name = found or unavailable, preflight.map_topic(row)
-    if problems and settings.delivery == "at_least_once":
-        return Finding("maps", None, f"commits pause when a map does not fit: {problems[0]}")
-    is_there = cluster.embedded or name in cluster.partitions
-    return Finding("maps", problems, f"topic {name}" + ("" if is_there else ": run will create it"))
-
-
-def _settings_to_try() -> tuple[Settings | None, list[str]]:
-    """The settings and their problems; the defaults in place of what is wrong, so that the other checks can go on."""
-    settings, problems = _tried(lambda: Settings.read(os.environ))
-    wrong = {problem.split()[0] for problem in problems}
-    if problems:
-        settings, _ = _tried(lambda: Settings.read({k: v for k, v in os.environ.items() if k not in wrong}))
-    return settings, problems
-
-
-def _tried(step: Callable[[], T]) -> tuple[T | None, list[str]]:
-    """The value of step() and no problem, or none and its problems."""
-    try:
-        return step(), []
-    except ConfigError as error:
-        return None, error.problems
-    except UnavailableError as error:
-        return None, [str(error)]
 
 
 # ---------------------------------------------------------------- dlq
@@ -712,10 +541,10 @@ def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
         rehearse(dead.find(), choice, Joining(dead.row.topics_input), tally)
         print("\n".join(tally.lines("would be replayed")))
         return 0
-    stopping = _stop_on_signals()
+    stopping = stop_on_signals()
     settings, counters, refusals = dead.settings, Counters(with_headers=1), Refusals()
     runner = _runner(dead.row.consumer_name, settings, counters.process_time)
-    _interruptibly(runner.open, stopping)
+    interruptibly(runner.open, stopping)
     executor = _dispatcher(runner, settings, counters, stopping)
     try:
         with progress_bar() as progress:
@@ -775,11 +604,11 @@ def _choice(arguments: argparse.Namespace) -> Choice:
 
 def init(arguments: argparse.Namespace) -> int:
     """Create the table consumer_configs where it is missing, and insert or update the row of CONSUMER_NAME."""
-    settings, problems = _tried(lambda: Settings.read(os.environ))
+    settings, problems = tried(lambda: Settings.read(os.environ))
     name = settings.consumer_name if settings else os.environ.get("CONSUMER_NAME", "")
     topics, servers = (arguments.topics_input, arguments.topics_output), arguments.kafka_bootstrap_server
-    row, problems_of_row = _tried(lambda: Row.validated(name, *topics, servers, arguments.metadatas))
-    overlaid, problems_of_metadatas = _tried(lambda: (settings or Settings()).overlaid(arguments.metadatas))
+    row, problems_of_row = tried(lambda: Row.validated(name, *topics, servers, arguments.metadatas))
+    overlaid, problems_of_metadatas = tried(lambda: (settings or Settings()).overlaid(arguments.metadatas))
     if not settings or not row or not overlaid:
         raise ConfigError(problems + problems_of_row + problems_of_metadatas)
     for warning in overlaid.warnings:
@@ -787,7 +616,7 @@ def init(arguments: argparse.Namespace) -> int:
     database = engine(settings.url(), create=True)
     print("table consumer_configs", "created" if init_db(database) else "is there")
     inserted = save(database, row)
-    print(f"row {name}", "inserted:" if inserted else "updated:", f"{', '.join(row.topics_input)} -> {_outputs(row)}")
+    print(f"row {name}", "inserted:" if inserted else "updated:", f"{', '.join(row.topics_input)} -> {outputs(row)}")
     return 0
 
 
@@ -801,11 +630,7 @@ def demo(arguments: argparse.Namespace) -> int:
         refresh = Refresh(Config(settings, row), lambda current: current, watch.counters, watch.health)
         return work(refresh, stopping, watch)
 
-    return show(arguments.results, work_watched, _stop_on_signals())
-
-
-def _outputs(row: Row) -> str:
-    return ", ".join(row.topics_output) or "nothing (topics_output is empty)"
+    return show(arguments.results, work_watched, stop_on_signals())
 
 
 if __name__ == "__main__":

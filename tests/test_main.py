@@ -308,7 +308,7 @@ def test_a_signal_ends_it_also_while_a_server_keeps_it_hanging() -> None:
 
 
 def test_the_second_signal_ends_it_at_once() -> None:
-    code = "import main, time; main._stop_on_signals(); print('ready', flush=True)\nwhile True: time.sleep(60)"
+    code = "from utils import lifetime\nlifetime.stop_on_signals(); print('ready', flush=True)\nlifetime.time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
@@ -462,7 +462,7 @@ class FailingWorker:
 
 def supervised(monkeypatch: pytest.MonkeyPatch, *failures: Exception) -> int:
     """How often a worker ran that fails so."""
-    monkeypatch.setattr("main._sleep", lambda _seconds, _stopping: None)
+    monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
     stopping = threading.Event()
     worker = FailingWorker(stopping, *failures)
     supervise(lambda: cast(framework.Worker, worker), Counters(), stopping)
@@ -480,7 +480,7 @@ def test_the_process_gives_up_after_a_few_failures_in_a_row(monkeypatch: pytest.
 
 
 def test_a_worker_with_an_outdated_row_waits_for_it_and_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("main._sleep", lambda _seconds, _stopping: None)
+    monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
     times = 2 * main.RESTARTS
     stopping, counters, reread = threading.Event(), Counters(), list[threading.Event]()
     worker = FailingWorker(stopping, *[RowOutdated()] * times)

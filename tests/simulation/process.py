@@ -352,14 +352,14 @@ class Stopping:
         return self.is_requested
 
     def sleep(self, seconds: float) -> None:
-        """In place of main._sleep()."""
+        """In place of main.sleep()."""
         self._process.here("sleep")
         if not self.is_requested:
             self._process.wait(seconds)
 
 
 def sleep(seconds: float, stopping: threading.Event) -> None:
-    """main._sleep in model time."""
+    """main.sleep in model time."""
     cast(Stopping, stopping).sleep(seconds)
 
 

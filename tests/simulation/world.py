@@ -470,7 +470,7 @@ def model_time(setup: Setup) -> Iterator[None]:
         in_flight = 3 if setup.small_queue else framework.MAX_IN_FLIGHT
         room = SHORT if setup.overflows else MAX_METADATA
         with (
-            patch("main._sleep", sleep),
+            patch("main.sleep", sleep),
             patch("framework.MAX_IN_FLIGHT", in_flight),
             patch("utils.map_store.MAX_METADATA", room),
         ):

@@ -1,0 +1,110 @@
+"""How a process of ours waits and ends: by signals, in time, and never stuck in a call that no signal interrupts."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from types import FrameType
+from typing import TypeVar
+
+from config import UnavailableError
+from utils.logger import logger
+
+LONGEST_PAUSE = 10.0  # seconds between two tries
+GRACE = 0.7  # seconds beside SHUTDOWN_TIMEOUT that closing the clients may take
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """SIGTERM or SIGINT came before the worker was built."""
+
+
+def set_with(stopping: threading.Event) -> threading.Event:
+    """An event that is set when `stopping` is, or alone."""
+    ending = threading.Event()
+
+    def watch() -> None:
+        while not (ending.is_set() or stopping.wait(1.0)):
+            pass
+        ending.set()
+
+    threading.Thread(target=watch, name="end with the process", daemon=True).start()
+    return ending
+
+
+def end_in_time(stopping: threading.Event, timeout: float) -> threading.Event:
+    """A thread that ends the process when a stop takes longer: a client may wait for a broker that does not answer.
+
+    Set the event that it returns when the worker has stopped.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        stopping.wait()
+        if ended.wait(timeout + GRACE):
+            return
+        logger.error("stopping takes too long: ended without the last commit", extra={"shutdown_timeout": timeout})
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end in time", daemon=True).start()
+    return ended
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set. The main thread must only ask `is_set()`.
+
+    A handler interrupts the main thread: inside the event's own `wait()` it would find the lock taken, for ever.
+    """
+    stopping = threading.Event()
+    received: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if received:
+            os._exit(1)
+        received.append(number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return stopping
+
+
+def patiently(step: Callable[[], T], stopping: threading.Event) -> T:
+    """The value of step(), tried until it is not UnavailableError any more. Stopped as soon as `stopping` is set."""
+    pause = 1.0
+    while True:
+        try:
+            return interruptibly(step, stopping)
+        except UnavailableError as error:
+            logger.warning("waiting: %s", error, extra={"next_try_in_s": pause})
+        sleep(pause, stopping)
+        if stopping.is_set():
+            raise Stopped
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def sleep(seconds: float, stopping: threading.Event) -> None:
+    """Returns early when `stopping` is set."""
+    until = time.monotonic() + seconds
+    while not stopping.is_set() and time.monotonic() < until:
+        time.sleep(0.1)
+
+
+def interruptibly(step: Callable[[], T], stopping: threading.Event) -> T:
+    """step() in a thread of its own, left behind when `stopping` is set: no signal ends a name server's silence."""
+    future: Future[T] = Future()
+
+    def attempt() -> None:
+        try:
+            future.set_result(step())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=attempt, name="start", daemon=True).start()
+    while not wait([future], timeout=0.1).done:
+        if stopping.is_set():
+            raise Stopped
+    return future.result()
