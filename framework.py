@@ -58,6 +58,7 @@ class Worker:
     _bytes_in_flight: int = 0  # of the groups in process()
     _dirty: bool = False  # something has changed since the last commit was begun
     _committing: bool = False
+    _earliest_commit: float = 0.0
     _next_commit: float = 0.0
     _next_eviction: float = 0.0
 
@@ -104,13 +105,8 @@ class Worker:
 
     def _read(self) -> list[Record]:
         """The next records, as soon as there are any; none while there is no room for them."""
-        backlog = self.delivery.backlog
-        load = max(
-            (self.executor.in_flight + backlog.groups) / MAX_IN_FLIGHT,
-            (self._bytes_in_flight + backlog.bytes) / self._overflow.room,
-        )
         busy = min(self.commit_interval, IDLE) if self.delivery.pending or self._dirty else IDLE
-        records = self.intake.read(load, 0 if self.executor.in_flight else busy)
+        records = self.intake.read(self._load(), 0 if self.executor.in_flight else busy)
         if self._failure:
             raise self._failure
         return records
@@ -165,14 +161,16 @@ class Worker:
                 return
             self._committing = False
             self._count_commit(confirmed)
-        if self.clock() < self._next_commit:
+        only_that_makes_room = self._load() >= 1 and not self.executor.in_flight
+        if self.clock() < (self._earliest_commit if only_that_makes_room else self._next_commit):
             return
         self._dirty = self.intake.note_positions() > 0 or self._dirty
         if (self._dirty or self.delivery.pending) and self._finish_safe() and (points := self._commit_points()):
             self._dirty = False
             self._committing = True
-            self._next_commit = self.clock() + self.commit_interval
-            self._next_commit += self.delivery.commit(self.consumer, points)
+            now = self.clock()
+            self._earliest_commit = now + self.delivery.commit(self.consumer, points)
+            self._next_commit = self._earliest_commit + self.commit_interval
 
     def _evict(self) -> None:
         """Give up the groups that have waited for MESSAGE_TIMEOUT."""
@@ -188,6 +186,14 @@ class Worker:
             self._give_up(self.failures.incomplete(evicted, self._missing_topics))
 
     # ------------------------------------------------------------------ what the steps are made of
+
+    def _load(self) -> float:
+        """How much is in process() and on its way out; 1 and more: there is no room for more."""
+        backlog = self.delivery.backlog
+        return max(
+            (self.executor.in_flight + backlog.groups) / MAX_IN_FLIGHT,
+            (self._bytes_in_flight + backlog.bytes) / self._overflow.room,
+        )
 
     def _fragments(self, run: Run, values: Iterable[bytes | None], now: float) -> list[Fragment]:
         topic, drops = repeat(self._topic_index[run.of.topic]), repeat(self._overflow.drops)

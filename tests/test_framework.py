@@ -878,6 +878,31 @@ def test_results_that_wait_for_their_acknowledgement_take_room_too() -> None:
     assert bench.consumer.polls == polls
 
 
+def test_where_only_a_commit_makes_room_it_does_not_wait_for_the_interval() -> None:
+    bench = started()
+    bench.delivery._sent = [Outcome(group(), [])]
+    bench.step(1, INTERVAL)
+    commits = len(bench.delivery.commits)
+    bench.delivery._sent = [Outcome(group(), [])]
+    bench.step(3, 0)
+    assert len(bench.delivery.commits) == commits
+    bench.delivery._sent = [Outcome(group(), [])] * 10**6
+    bench.step(1, 0)
+    assert len(bench.delivery.commits) == commits + 1
+    assert not bench.delivery.pending
+
+
+def test_it_waits_as_long_as_the_delivery_asks_for_all_the_same() -> None:
+    bench = started()
+    bench.delivery.later = EVER
+    bench.delivery._sent = [Outcome(group(), [])]
+    bench.step(1, INTERVAL)
+    commits = len(bench.delivery.commits)
+    bench.delivery._sent = [Outcome(group(), [])] * 10**6
+    bench.step(3, 0)
+    assert len(bench.delivery.commits) == commits
+
+
 def test_a_rebalance_while_paused_leaves_nothing_paused() -> None:
     bench = started()
     bench.executor.in_flight = 10**9
