@@ -1,8 +1,9 @@
 """The yardstick: consume, decode, join, produce with the same client. No commit, no map, no process().
 
-python -m bench.bare BOOTSTRAP INPUT_A INPUT_B OUTPUT RESULTS [--json]
+python -m bench.bare BOOTSTRAP INPUT_A INPUT_B OUTPUT RESULTS [--json] [--prompt]
 
---json: with the json of the standard library, as most would write it, in place of msgspec.
+--json: with the json of the standard library, as most would write it, in place of msgspec. --prompt: as quick in its
+answer as the client can be, for bench.latency: it waits for no batch, neither of what it reads nor of what it sends.
 """
 
 import json
@@ -11,14 +12,15 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Message, Producer
 
 
-def main(bootstrap: str, first: str, second: str, output: str, results: int, option: str = "") -> None:
+def main(bootstrap: str, first: str, second: str, output: str, results: int, *options: str) -> None:
     decode: Callable[[bytes], dict[str, Any]] = msgspec.json.Decoder(dict[str, Any]).decode
     encode: Callable[[object], bytes | str] = msgspec.json.Encoder().encode
-    if option == "--json":
+    if "--json" in options:
         decode, encode = json.loads, json.dumps
+    prompt = "--prompt" in options
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -31,13 +33,18 @@ def main(bootstrap: str, first: str, second: str, output: str, results: int, opt
         }
     )
     producer = Producer(
-        {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "queue.buffering.max.messages": 1_000_000}
+        {
+            "bootstrap.servers": bootstrap,
+            "partitioner": "murmur2_random",
+            "queue.buffering.max.messages": 1_000_000,
+            **({"linger.ms": 0, "max.in.flight": 1} if prompt else {}),
+        }
     )
     consumer.subscribe([first, second])
     waiting: dict[str, dict[str, Any]] = {}
     done = 0
     while done < results:
-        for record in consumer.consume(4000, 0.1):
+        for record in _next(consumer) if prompt else consumer.consume(4000, 0.1):
             message = decode(record.value() or b"")
             id = message["id"]
             mate = waiting.pop(id, None)
@@ -59,6 +66,11 @@ def main(bootstrap: str, first: str, second: str, output: str, results: int, opt
     consumer.close()
 
 
+def _next(consumer: Consumer) -> list[Message]:
+    first = consumer.poll(0.1)
+    return [first, *consumer.consume(4000, 0)] if first is not None else []
+
+
 if __name__ == "__main__":
-    _, bootstrap, first, second, output, results, *option = sys.argv
-    main(bootstrap, first, second, output, int(results), *option)
+    _, bootstrap, first, second, output, results, *options = sys.argv
+    main(bootstrap, first, second, output, int(results), *options)

@@ -44,9 +44,9 @@ class Contender:
     """At most so many: of the slow ones every round costs minutes."""
 
 
-def bare(*option: str) -> Callable[[Target], Launch]:
+def bare(*options: str) -> Callable[[Target], Launch]:
     def launch(target: Target) -> Launch:
-        arguments = [target.bootstrap, *target.inputs, target.output, str(target.results), *option]
+        arguments = [target.bootstrap, *target.inputs, target.output, str(target.results), *options]
         return Launch([sys.executable, "-m", "bench.bare", *arguments])
 
     return launch
@@ -84,9 +84,11 @@ def streams(guarantee: str, flavour: str, *properties: str) -> Callable[[Target]
     return launch
 
 
-def kafka_streams(guarantee: str, flavour: str) -> Contender:
-    name = f"Kafka Streams {guarantee}, {flavour}"
-    return Contender(name, streams(guarantee, flavour), peers.java_streams, commits=guarantee == "exactly_once_v2")
+def kafka_streams(guarantee: str, flavour: str, *properties: str) -> Contender:
+    """`properties`, as NAME=VALUE, stand in its name, too."""
+    name = ", ".join([f"Kafka Streams {guarantee}", flavour, *properties])
+    prompt = guarantee == "exactly_once_v2"
+    return Contender(name, streams(guarantee, flavour, *properties), peers.java_streams, commits=prompt)
 
 
 def python(requirements: str, script: str, *way: str) -> Callable[[Target], Launch]:

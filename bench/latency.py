@@ -1,0 +1,223 @@
+"""How long a result takes, and the CPU that it costs, at a steady 500 and 5,000 messages a second.
+
+python -m bench.latency [--seconds 15] [--rounds 3] [--rates 500,5000] [--only bare,worker] [--json FILE]
+python -m bench.latency --show FILE
+
+One thread feeds pairs of messages to real Kafka and reads the results, read_committed. The latency of an id is the
+time from just before its second message is handed to the producer (no linger) until the consumer hands out its result.
+CPU is user plus system time of the contender's whole process in those seconds, in percent of one core. A contender is
+measured from WARM_UP seconds after its first result on. It has one core; the broker and this program have the other.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from bench.contenders import CONTENDERS, Contender, Target, bare, chosen, kafka_streams, prepared, worker
+from bench.runs import PARTITIONS, Running, output_topic, pinned_broker, running
+from tests.services.kafka import JavaBroker
+
+WARM_UP = 5.0  # seconds
+STARTED = 90.0  # seconds within which the first result must come
+LATE = 5.0  # seconds after which a result counts as missing
+NOTE = "x" * 100
+
+IN_TIME = (
+    Contender("bare loop, no batches", bare("--prompt")),
+    Contender("worker at_least_once", worker("at_least_once")),
+    Contender("worker exactly_once", worker("exactly_once")),
+    Contender("worker exactly_once, COMMIT_INTERVAL=0.02", worker("exactly_once", COMMIT_INTERVAL="0.02")),
+    *(each for each in CONTENDERS if each.name == "naive loop"),
+    kafka_streams("at_least_once", "default"),
+    kafka_streams("at_least_once", "tuned", "producer.linger.ms=0"),
+    kafka_streams("exactly_once_v2", "default"),
+    kafka_streams("exactly_once_v2", "tuned", "producer.linger.ms=0", "commit.interval.ms=20"),
+    *(each for each in CONTENDERS if each.name.endswith(", a dict")),
+)
+
+
+class Sample(msgspec.Struct):
+    """What one contender was like at one rate, in one round."""
+
+    latencies: list[float]  # ms, from the least to the most: percentiles 1 to 100
+    cpu: float  # percent of a core
+    sent: int  # ids
+    missing: int  # of them without a result LATE seconds after the last of them was sent
+
+    def percentile(self, number: int) -> float:
+        return self.latencies[number - 1]
+
+
+class Report(msgspec.Struct):
+    seconds: float
+    samples: dict[str, dict[int, list[Sample]]]  # by contender and messages a second, one for each round
+    not_run: dict[str, str]  # contender: why not
+    load: list[float]  # average number of processes in the minute before each round, ours included
+
+
+def main() -> None:
+    arguments = _arguments()
+    shown = arguments.show
+    report = msgspec.json.decode(shown.read_bytes(), type=Report) if shown else measured(arguments)
+    if arguments.json:
+        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+    show(report)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "bench.latency", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=15, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the medians are shown")
+    parser.add_argument("--rates", default="500,5000", help="messages a second, two for each result")
+    parser.add_argument("--only", default="", help="contenders, by parts of their names")
+    parser.add_argument("--json", type=Path, help="write all that was measured into this file")
+    parser.add_argument("--show", type=Path, help="the table of such a JSON file; nothing is run")
+    return parser.parse_args()
+
+
+def measured(arguments: argparse.Namespace) -> Report:
+    rates = [int(rate) for rate in arguments.rates.split(",")]
+    contenders, not_run = prepared(chosen(arguments.only.split(","), IN_TIME))
+    report = Report(arguments.seconds, {each.name: {rate: [] for rate in rates} for each in contenders}, not_run, [])
+    with pinned_broker() as broker:
+        for number in range(arguments.rounds):
+            report.load.append(os.getloadavg()[0])
+            for contender in contenders:
+                try:
+                    samples = measure(contender, broker, rates, arguments.seconds)
+                except RuntimeError as error:
+                    report.not_run[contender.name] = str(error)
+                    continue
+                for rate, sample in zip(rates, samples, strict=True):
+                    report.samples[contender.name][rate].append(sample)
+                    print(
+                        f"round {number + 1}: {contender.name}: {rate} a second: p50 {sample.percentile(50):.1f} ms,"
+                        f" p99 {sample.percentile(99):.1f} ms, {sample.cpu:.1f} % of a core",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+    return report
+
+
+def measure(contender: Contender, broker: JavaBroker, rates: list[int], seconds: float) -> list[Sample]:
+    """One process of a contender at one rate after the other."""
+    name = f"latency-{time.time_ns()}"
+    inputs = (f"{name}-a", f"{name}-b")
+    for topic in inputs:
+        broker.create_topic(topic, PARTITIONS)
+    output = output_topic(broker, f"{name}-out")
+    with tempfile.TemporaryDirectory() as directory:
+        target = Target(broker.bootstrap, inputs, output, sys.maxsize, Path(directory))
+        with running(contender, target) as process:
+            line = Line(broker.bootstrap, inputs, output)
+            try:
+                line.start(rates[0], process)
+                return [line.sample(rate, seconds, process) for rate in rates]
+            finally:
+                line.close()
+
+
+class Line:
+    """Feeds pairs and times their results, in one thread, so that neither waits for the other."""
+
+    def __init__(self, bootstrap: str, inputs: tuple[str, ...], output: str) -> None:
+        self._inputs = inputs
+        quick = {"bootstrap.servers": bootstrap, "socket.nagle.disable": True}
+        # One request at a time: else at 5,000 a second each message is one, which is too much for the broker's core.
+        prompt = {"partitioner": "murmur2_random", "linger.ms": 0, "max.in.flight": 1}
+        self._producer = Producer({**quick, **prompt})
+        self._consumer = Consumer({**quick, "group.id": f"{output}-reader", "isolation.level": "read_committed"})
+        self._consumer.assign([TopicPartition(output, number, 0) for number in range(PARTITIONS)])
+        self._sent = 0  # messages
+        self._waiting: dict[bytes, float] = {}  # ids without a result, and when their second message was sent
+        self._latencies: list[float] = []
+
+    def start(self, rate: int, process: Running) -> None:
+        """Feed until WARM_UP seconds after the first result."""
+        deadline = time.monotonic() + STARTED
+        while not self._latencies:
+            if not process.runs() or time.monotonic() > deadline:
+                raise RuntimeError(f"no result: {process.log.read_text()[-4000:]}")
+            self._feed(rate, 0.5)
+        self._feed(rate, WARM_UP)
+
+    def sample(self, rate: int, seconds: float, process: Running) -> Sample:
+        self._feed(rate, 1.0)  # whatever another rate has left behind
+        self._waiting, self._latencies = {}, []
+        sent, cpu, began = self._sent, process.cpu(), time.monotonic()
+        self._feed(rate, seconds)
+        percent = (process.cpu() - cpu) / (time.monotonic() - began) * 100
+        ids = (self._sent - sent) // len(self._inputs)
+        deadline = time.monotonic() + LATE
+        while self._waiting and time.monotonic() < deadline:
+            self._read()
+        if not self._latencies:
+            raise RuntimeError(f"no result at {rate} a second: {process.log.read_text()[-4000:]}")
+        percentiles = statistics.quantiles(self._latencies, n=100, method="inclusive")
+        return Sample([*percentiles, max(self._latencies)], percent, ids, len(self._waiting))
+
+    def close(self) -> None:
+        self._producer.flush(LATE)
+        self._consumer.close()
+
+    def _feed(self, rate: int, seconds: float) -> None:
+        """Both messages of an id, one right behind the other."""
+        began, first = time.monotonic(), self._sent
+        while (passed := time.monotonic() - began) < seconds or self._sent % len(self._inputs):
+            while self._sent - first < passed * rate:
+                self._send()
+            self._read()
+
+    def _send(self) -> None:
+        number, which = divmod(self._sent, len(self._inputs))
+        self._sent += 1
+        id, topic = f"order-{number:08d}", self._inputs[which]
+        content = {f"{topic}-amount": number, f"{topic}-note": NOTE}
+        value = msgspec.json.encode({"id": id, "source": topic, "content": content})
+        self._waiting[id.encode()] = time.monotonic()
+        self._producer.produce(topic, value, id)
+        self._producer.poll(0)
+
+    def _read(self) -> None:
+        record = self._consumer.poll(0.001)
+        now = time.monotonic()
+        if record is not None and not record.error():
+            sent = self._waiting.pop(record.key() or b"", None)
+            if sent is not None:
+                self._latencies.append((now - sent) * 1000)
+
+
+def show(report: Report) -> None:
+    rounds = max((len(runs) for rates in report.samples.values() for runs in rates.values()), default=0)
+    print(f"\nMedian of {rounds} rounds of {report.seconds:g} s (p99: least to most)", end="")
+    print(f", load average before them {', '.join(f'{load:.1f}' for load in report.load)}\n")
+    rates = list(dict.fromkeys(rate for each in report.samples.values() for rate in each))
+    heads = [f"{rate:,} a second: p50 ms | p99 ms | CPU, % of a core" for rate in rates]
+    print(f"| contender | {' | '.join(heads)} |")
+    print("|---" * (1 + 3 * len(rates)) + "|")
+    for name, by_rate in report.samples.items():
+        if any(by_rate.values()):
+            print(f"| {name} | {' | '.join(_cells(by_rate[rate]) for rate in rates)} |")
+    for name, reason in report.not_run.items():
+        print(f"\nNot run: {name}: {reason}")
+
+
+def _cells(samples: list[Sample]) -> str:
+    middle, worst = [each.percentile(50) for each in samples], [each.percentile(99) for each in samples]
+    missing, sent = sum(each.missing for each in samples), sum(each.sent for each in samples)
+    lost = f", {missing:,} of {sent:,} missing" if missing else ""
+    spread = f"{statistics.median(worst):.1f} ({min(worst):.1f} to {max(worst):.1f}){lost}"
+    return f"{statistics.median(middle):.1f} | {spread} | {statistics.median(each.cpu for each in samples):.1f}"
+
+
+if __name__ == "__main__":
+    main()
