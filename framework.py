@@ -28,7 +28,9 @@ from utils.view import View
 
 IDLE = 0.2  # seconds that a step waits for a record; also how long a signal may go unnoticed
 BUSY = 0.02  # seconds that a step waits for process() before it polls again
-MAX_IN_FLIGHT = 20_000  # groups in process() or on their way out, before the worker stops reading
+MAX_IN_FLIGHT = (
+    8_000  # groups in process() or on their way out, before the worker stops reading (more: batches queue up)
+)
 EVICT_EVERY = 0.5  # seconds
 
 
@@ -155,14 +157,16 @@ class Worker:
 
     def _commit(self) -> None:
         """When it is due: finish what is safe, then commit every partition's offset and map in one request."""
+        is_full = self._load() >= 1 and not self.executor.in_flight  # only what is safe makes room
         if self._committing:
             confirmed = self.delivery.committed()
             if confirmed is None:
+                if is_full:  # and nothing is read: the consumer is not polled, so that the answer does not come
+                    self._finish_safe()
                 return
             self._committing = False
             self._count_commit(confirmed)
-        only_that_makes_room = self._load() >= 1 and not self.executor.in_flight
-        if self.clock() < (self._earliest_commit if only_that_makes_room else self._next_commit):
+        if self.clock() < (self._earliest_commit if is_full else self._next_commit):
             return
         self._dirty = self.intake.note_positions() > 0 or self._dirty
         if (self._dirty or self.delivery.pending) and self._finish_safe() and (points := self._commit_points()):

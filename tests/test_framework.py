@@ -864,7 +864,7 @@ def test_reading_does_not_go_on_as_soon_as_there_is_room_for_one() -> None:
     bench.executor.hold = math.inf
     bench.executor.in_flight = 10**9
     bench.step(5, EVER)
-    bench.executor.in_flight = 19_999
+    bench.executor.in_flight = 7_999
     bench.step(3)
     assert bench.consumer.paused == {A0, B0}
 
@@ -890,6 +890,21 @@ def test_where_only_a_commit_makes_room_it_does_not_wait_for_the_interval() -> N
     bench.step(1, 0)
     assert len(bench.delivery.commits) == commits + 1
     assert not bench.delivery.pending
+
+
+def test_without_room_what_is_safe_makes_room_while_a_commit_is_unanswered() -> None:
+    bench = started()
+    bench.delivery.answer = None
+    bench.delivery._sent = [Outcome(group(), [])]
+    bench.step(1, INTERVAL)
+    commits = len(bench.delivery.commits)
+    bench.delivery._sent = [Outcome(group(), [])]
+    bench.step(1, INTERVAL)
+    assert bench.delivery.pending == 1
+    bench.delivery._sent *= 10**6
+    bench.step(1, INTERVAL)
+    assert bench.delivery.pending == 0
+    assert len(bench.delivery.commits) == commits
 
 
 def test_it_waits_as_long_as_the_delivery_asks_for_all_the_same() -> None:
