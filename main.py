@@ -416,7 +416,7 @@ def build_worker(
         topics, timeout = row.topics_input, settings.message_timeout
         locate = locator(properties, topics, timeout, maps.load, counters, lambda: refresh.current.read_at)
     settle, changed_at = settings.config_refresh + SETTLE, refresh.topics_changed_at
-    intake = Intake(consumer, counters, health=health, settle=settle, topics_changed_at=changed_at)
+    intake = Intake(consumer, counters, locate.admin, health=health, settle=settle, topics_changed_at=changed_at)
     return Worker(
         topics_input=row.topics_input,
         message_timeout=settings.message_timeout,
@@ -580,7 +580,7 @@ def build_replay(
         choice=choice,
         joining=Joining(row.topics_input),
         consumer=consumer,
-        intake=Intake(consumer, counters),
+        intake=Intake(consumer, counters, locate.admin),
         delivery=delivery,
         executor=executor,
         locate=locate,

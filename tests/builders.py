@@ -1,6 +1,12 @@
 """Builders for the unit tests, with defaults for what a test ignores: a fragment, a group, offsets of a partition."""
 
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, cast
+
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import ListOffsetsResultInfo
 
 from utils.aggregator import Group
 from utils.attempts import Attempts
@@ -34,3 +40,21 @@ def dispatcher(
 ) -> Dispatcher:
     """Without jitter."""
     return Dispatcher(runner, Attempts(attempts, backoff, lambda: 0.5), counters or Counters(), **options)
+
+
+class FakeAdmin:
+    """Tells where partitions end, at once."""
+
+    def __init__(self, end_of: Callable[[tuple[str, int]], int]) -> None:
+        self._end_of = end_of
+
+    def list_offsets(self, wanted: Any, **_options: Any) -> dict[TopicPartition, "Future[ListOffsetsResultInfo]"]:
+        answers = {}
+        for at in wanted:
+            answers[at] = Future[ListOffsetsResultInfo]()
+            answers[at].set_result(ListOffsetsResultInfo(self._end_of((at.topic, at.partition)), 0, -1))
+        return answers
+
+
+def admin(end_of: Callable[[tuple[str, int]], int] = lambda _at: 0) -> AdminClient:
+    return cast(AdminClient, FakeAdmin(end_of))

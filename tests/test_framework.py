@@ -13,7 +13,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 
 from config import ConfigError
 from framework import Worker
-from tests.builders import TOPIC_ID, group, partition_offsets
+from tests.builders import TOPIC_ID, admin, group, partition_offsets
 from utils.aggregator import NEVER, Group
 from utils.dead_letters import Letter
 from utils.delivery import Backlog
@@ -146,10 +146,9 @@ class FakeConsumer:
         at = [(each.topic, each.partition) for each in partitions]
         return [TopicPartition(*each, self.app_position.get(each, OFFSET_INVALID)) for each in at]
 
-    def offsets_for_times(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
-        assert {each.offset for each in asked} <= {-1}
-        ends = {at: max(next(reversed(log), -1) + 1, self.ends.get(at, 0)) for at, log in self.log.items()}
-        return [TopicPartition(each.topic, each.partition, ends.get((each.topic, each.partition), 0)) for each in asked]
+    def end_of(self, at: Partition) -> int:
+        log = self.log.get(at, {})
+        return max(next(reversed(log), -1) + 1, self.ends.get(at, 0)) if log else 0
 
     def get_watermark_offsets(self, at: TopicPartition, cached: bool) -> tuple[int, int]:
         assert cached
@@ -299,7 +298,7 @@ class Bench:
             commit_interval=INTERVAL,
             shutdown_timeout=SHUTDOWN,
             consumer=cast(Consumer, self.consumer),
-            intake=Intake(cast(Consumer, self.consumer), self.counters, self.clock),
+            intake=Intake(cast(Consumer, self.consumer), self.counters, admin(self.consumer.end_of), self.clock),
             delivery=self.delivery,
             failures=Failures("consumer", "letters", self.counters, self.clock.wall),
             executor=self.executor,
@@ -791,7 +790,14 @@ def test_nothing_is_given_up_before_all_workers_can_have_seen_a_change_of_the_to
     settle = 10 * TIMEOUT
     changed_at = bench.clock.now if not bench.differs else NEVER
     consumer = cast(Consumer, bench.consumer)
-    bench.worker.intake = Intake(consumer, bench.counters, bench.clock, settle=settle, topics_changed_at=changed_at)
+    bench.worker.intake = Intake(
+        consumer,
+        bench.counters,
+        admin(bench.consumer.end_of),
+        bench.clock,
+        settle=settle,
+        topics_changed_at=changed_at,
+    )
     bench.assign(A0, A1, B0, B1)
     bench.feed(A0, "1")
     bench.step()

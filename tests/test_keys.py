@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import cast
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer
 
-from tests.builders import partition_offsets
+from tests.builders import admin, partition_offsets
 from utils.intake import Intake, Record
 from utils.keys import EARLY, EVERY, FIRST, SELDOM
 from utils.metrics import Counters
@@ -45,13 +45,6 @@ class FakeRecord:
         return 1, 0
 
 
-class FakeConsumer:
-    """Has read everything that there is."""
-
-    def offsets_for_times(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
-        return [TopicPartition(each.topic, each.partition, 0) for each in asked]
-
-
 class Bench:
     """An intake that owns all partitions of two topics, or others, and a clock that only the test moves."""
 
@@ -60,7 +53,7 @@ class Bench:
         self.now = 0.0
         self.counters = Counters()
         self.health = Health()
-        self.intake = Intake(cast(Consumer, FakeConsumer()), self.counters, lambda: self.now, self.health)
+        self.intake = Intake(cast(Consumer, object()), self.counters, admin(), lambda: self.now, self.health)
         self.keys_read: list[str] = []
         self.assign()
 

@@ -6,10 +6,11 @@ from itertools import compress, groupby
 from typing import NamedTuple, Protocol, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from utils.aggregator import NEVER, Enough
+from utils.ends import Ends
 from utils.keys import KeyWatch
-from utils.locator import LATEST, checked
 from utils.logger import logger
 from utils.messages import Headers
 from utils.metrics import Counters
@@ -66,6 +67,7 @@ class Intake:
         self,
         consumer: Consumer,
         counters: Counters,
+        admin: AdminClient,
         clock: Callable[[], float] = time.monotonic,
         health: Health | None = None,
         settle: float = 0.0,
@@ -73,11 +75,13 @@ class Intake:
     ) -> None:
         """`settle`: seconds until other workers of the group have seen a change of the input topics, too."""
         self._consumer = consumer
+        self._ask, self._ask_paused = Ends(admin), Ends(admin)
         self._counters = counters
         self._clock = clock
         self.owned: dict[tuple[str, int], PartitionOffsets] = {}
         self._ends: dict[tuple[str, int], tuple[float, int]] = {}  # when asked for, and the answer not yet read up to
         self._through: dict[tuple[str, int], float] = {}
+        self.last_ends: dict[tuple[str, int], int] = {}  # as last answered
         self.ahead: set[tuple[str, int]] = set()  # paused because their siblings must catch up
         self._keys = KeyWatch(counters, health or Health(), clock)
         self._rebalances = 0
@@ -90,13 +94,15 @@ class Intake:
 
     def rebalanced(self, owned: Iterable[PartitionOffsets]) -> None:
         """Told by the rebalance callbacks: these partitions are ours now, and what was read before is not."""
+        self._ask.forget()
+        self._ask_paused.forget()
         self.owned = {(offsets.topic, offsets.partition): offsets for offsets in owned}
         self._rebalances += 1
         if any(offsets.differs for offsets in self.owned.values()):
             self._settled_at = self._clock() + self._settle
         self._paused, self._full_since = False, None
         self.ahead = set()
-        self._ends, self._through, self._ends_of_paused = {}, {}, {}
+        self._ends, self._through, self.last_ends, self._ends_of_paused = {}, {}, {}, {}
 
     def read(self, load: float, wait: float) -> list[Record]:
         """The next records, as soon as there are any; waits up to `wait` seconds for the first.
@@ -159,17 +165,19 @@ class Intake:
         The ends are asked for anew, never taken from the client's cache, and compared with the position, which counts
         transaction markers too. A broker that does not answer only delays the answer.
         """
+        self._note_answers()
         for at, (asked, end) in list(self._ends.items()):
             if self.owned[at].position >= end:
                 self._through[at] = asked
                 del self._ends[at]
-        wanted = [TopicPartition(*at, LATEST) for at in self.owned if at not in self._ends]
-        try:
-            answers = checked(self._consumer.offsets_for_times(wanted, timeout=1.0)) if wanted else []
-            self._ends |= {(each.topic, each.partition): (now, each.offset) for each in answers}
-        except KafkaException as error:
-            logger.warning("waiting for the ends of the partitions", extra={"error": str(error)})
+        self._ask.ask((at for at in self.owned if at not in self._ends), now)
+        self._note_answers()
         return {at: self._through.get(at, NEVER) for at in self.owned}
+
+    def _note_answers(self) -> None:
+        answers = self._ask.answers()
+        self._ends |= answers
+        self.last_ends |= {at: end for at, (_, end) in answers.items()}
 
     def waited_enough(self, now: float, timeout: float) -> dict[tuple[str, int], Enough]:
         """By partition: which groups need not wait for it any longer.
@@ -207,24 +215,16 @@ class Intake:
             numbers.setdefault(topic, set()).add(number)
         return numbers
 
-    def all_read_through(self, now: float) -> float:
-        """`read_through` of all partitions together, but for those that are paused because they are ahead."""
-        return min((moment for at, moment in self.read_through(now).items() if at not in self.ahead), default=NEVER)
-
     def ends(self, now: float) -> dict[tuple[str, int], int]:
         """The end of each partition, as far as it is known, to show: as the last fetch told, which costs no request.
 
         Paused partitions are not fetched: their ends are asked for, every `ASK_EVERY` seconds at most.
         """
         paused = [at for at in self.owned if self.is_paused(at)]
+        self._ends_of_paused |= {at: end for at, (_, end) in self._ask_paused.answers().items()}
         if paused and now >= self._next_asked:
             self._next_asked = now + ASK_EVERY
-            try:
-                asked = [TopicPartition(*at, LATEST) for at in paused]
-                answers = checked(self._consumer.offsets_for_times(asked, timeout=1.0))
-                self._ends_of_paused = {(each.topic, each.partition): each.offset for each in answers}
-            except KafkaException:  # to be shown only: what the worker needs of the broker tells of the trouble
-                self._ends_of_paused = {}
+            self._ask_paused.ask(paused, now)
         ends = {at: self._consumer.get_watermark_offsets(TopicPartition(*at), cached=True)[1] for at in self.owned}
         ends |= {at: end for at, end in self._ends_of_paused.items() if at in paused}
         return {at: end for at, end in ends.items() if end >= 0}
@@ -241,13 +241,17 @@ class Intake:
             self._consumer.pause([TopicPartition(*at) for at in paused])
         self.ahead = ahead
 
-    def read_shed_again(self) -> bool:
-        """Go back, in each partition, to the lowest offset for which there was no room; whether there is any."""
-        shed = {at: offsets for at, offsets in self.owned.items() if offsets.shed}
-        for at, offsets in shed.items():
-            self._consumer.seek(TopicPartition(*at, offsets.set_back()))
-            self._through.pop(at, None)
-        return bool(shed)
+    def read_shed_again(self) -> dict[tuple[str, int], int]:
+        """Go back to the lowest offset for which there was no room, where reading has passed one since it last did.
+
+        Returns how far reading had come in all partitions, or further: to the end that is known.
+        """
+        targets = {at: max(each.read_end, self.last_ends.get(at, 0)) for at, each in self.owned.items()}
+        for at, offsets in self.owned.items():
+            if offsets.shed_since is not None:
+                self._consumer.seek(TopicPartition(*at, offsets.set_back()))
+                self._through.pop(at, None)
+        return targets
 
     def _holds_back(self, load: float) -> bool:
         if load < (0.5 if self._paused else 1):

@@ -185,10 +185,15 @@ class PartitionOffsets:
 
     def set_back(self) -> int:
         """Go on reading from the lowest offset that was shed; returns it."""
-        self._read_end = max(self._read_end, self.position)
+        self._read_end = self.read_end
         self.position = self.base + self._states.index(SHED)
         self.shed_since = None
         return self.position
+
+    @property
+    def read_end(self) -> int:
+        """How far reading has come, before it was set back."""
+        return max(self._read_end, self.position)
 
     def is_new(self, offset: int) -> bool:
         """Whether neither the map that was loaded nor an earlier reading knows this offset."""

@@ -4,10 +4,10 @@ No Kafka but by the intake, no clock, no logging; `now` is a parameter.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from utils.aggregator import Aggregator, Group, ahead_of_siblings, over_all_partitions, size_of
-from utils.intake import Intake
+from utils.intake import FOREVER, Intake
 from utils.messages import Fragment
 from utils.metrics import Counters
 from utils.offsets import PartitionOffsets
@@ -21,20 +21,25 @@ class Pass:
     """One reading of the log from the lowest record for which there was no room up to its end."""
 
     began: float
+    targets: dict[tuple[str, int], int] = field(default_factory=dict)  # offsets, by partition; else the end of the log
     vain: int = 0  # passes before this one that made no room
+    completed: int = 0  # groups since it began
     ended: float | None = None
 
-    def is_stuck(self, now: float, read_through: float) -> bool:
-        """Whether it has ended, by `read_through`, and has made no room for a while: twice as long after each vain one.
+    def is_over(self, now: float, waiting: int) -> bool:
+        """Whether it has ended and the next one is due: at once, or without progress after a while.
 
-        What waits then may lack mates that were dropped before it came: it must make room and be read again after them.
+        That is twice as long after each vain one. What waits then may lack mates that were dropped before it came: it
+        must make room and be read again after them.
         """
-        if self.ended is None and read_through >= self.began:
-            self.ended = now
         if self.ended is None:
             return False
         took = max(self.ended - self.began, 1.0)
-        return now - self.ended >= max(took, min(took * 2.0**self.vain, LONGEST_PAUSE))
+        return not self.is_vain(waiting) or now - self.ended >= max(took, min(took * 2.0**self.vain, LONGEST_PAUSE))
+
+    def is_vain(self, waiting: int) -> bool:
+        """Whether hardly any groups were completed in it, measured by those that wait."""
+        return self.completed * 8 < waiting
 
 
 class Overflow:
@@ -54,6 +59,12 @@ class Overflow:
 
     def add(self, ids: Sequence[str], fragments: Sequence[Fragment], now: float) -> tuple[list[Group], list[Fragment]]:
         """`Aggregator.add` of what there is room for. A mate of a group that waits has room; newer groups make it."""
+        complete, superseded = self._add(ids, fragments, now)
+        if self._pass:
+            self._pass.completed += len(complete)
+        return complete, superseded
+
+    def _add(self, ids: Sequence[str], fragments: Sequence[Fragment], now: float) -> tuple[list[Group], list[Fragment]]:
         aggregator, size = self._aggregator, size_of(fragments)
         if aggregator.bytes + size <= self.room:
             return aggregator.add(ids, fragments, size)
@@ -89,21 +100,36 @@ class Overflow:
         if now < self._next_balance:
             return
         self._next_balance = now + BALANCE_EVERY
-        if not any(offsets.shed for offsets in self._intake.owned.values()):
+        owned = self._intake.owned.values()
+        if not any(offsets.shed for offsets in owned):
             self._pass = None
-        stuck = self._pass is not None and self._pass.is_stuck(now, self._intake.all_read_through(now))
-        if stuck:
-            self.shed(self.room // 8, now)
-        if stuck or self._aggregator.bytes < self.room // 4:
+        waiting = len(self._aggregator)
+        over = self._pass is not None and self._has_ended(self._pass, now) and self._pass.is_over(now, waiting)
+        passed_some = any(offsets.shed_since is not None for offsets in owned)
+        if over or (passed_some and self._aggregator.bytes < self.room // 4):
             self._intake.pause_only(())
-            vain = self._pass.vain + 1 if self._pass and stuck else 0
-            self._pass = Pass(now, vain) if self._intake.read_shed_again() else None
+            vain = self._pass.vain + 1 if self._pass and over and self._pass.is_vain(waiting) else 0
+            if over:
+                self.shed(self.room // 8, now)
+            self._pass = Pass(now, self._intake.read_shed_again(), vain)
         elif self._aggregator.bytes > self.room // 2 or self._intake.ahead:
             waited_for = self._aggregator.waited_for()
             if not self._intake.are_siblings_together():
                 waited_for = over_all_partitions(waited_for, {number for _, number in self._intake.owned})
             ahead = ahead_of_siblings(waited_for)
             self._intake.pause_only(at for at in self._intake.owned if (self._topics[at[0]], at[1]) in ahead)
+
+    def _has_ended(self, current: Pass, now: float) -> bool:
+        """Whether all was read again, but for partitions that are paused because they are ahead."""
+        through = self._intake.read_through(now)
+        if current.ended is None and all(
+            at in self._intake.ahead
+            or offsets.position >= current.targets.get(at, FOREVER)
+            or through[at] >= current.began
+            for at, offsets in self._intake.owned.items()
+        ):
+            current.ended = now
+        return current.ended is not None
 
     def forget(self) -> None:
         self._pass = None

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -72,11 +73,14 @@ class Ledger:
         self._reader.close()
 
 
-def feed(producer: Producer, topic: str, ids: Iterable[int]) -> None:
+def feed(producer: Producer, topic: str, ids: Iterable[int], pad: int = 0) -> None:
+    """Into partition 0; `pad` makes the messages longer by that many characters and some more."""
+    padding = b',"pad":"%s"' % (b"x" * pad) if pad else b""
     for id in ids:
+        value = b'{"id":%d,"content":{"%s":%d}%s}' % (id, topic.encode(), id, padding)
         while True:
             try:
-                producer.produce(topic, b'{"id":%d,"content":{"%s":%d}}' % (id, topic.encode(), id), str(id), 0)
+                producer.produce(topic, value, str(id), 0)
                 break
             except BufferError:
                 producer.poll(0.1)
@@ -110,13 +114,21 @@ def wait_for_map(job: Job, waiting: int, worker: Worker) -> tuple[float, int]:
     return time.monotonic() - began, found[-1][1]
 
 
-def commits_of(worker: Worker) -> str:
+def metrics_of(worker: Worker) -> defaultdict[str, float]:
+    """Its metrics without the prefix, each the sum over its labels."""
     address = worker.says("row loaded")["status"]
     with urllib.request.urlopen(f"{address}metrics", timeout=30) as answer:
         lines = [line.split() for line in answer.read().decode().splitlines() if line and line[0] != "#"]
-    values = {name.partition("{")[0]: float(value) for name, value, *_ in lines}
-    count, seconds = values["consumer_commit_seconds_count"], values["consumer_commit_seconds_sum"]
-    maps = values["consumer_maps_stored_total"]
+    values: defaultdict[str, float] = defaultdict(float)
+    for name, value, *_ in lines:
+        values[name.partition("{")[0].removeprefix("consumer_")] += float(value)
+    return values
+
+
+def commits_of(worker: Worker) -> str:
+    values = metrics_of(worker)
+    count, seconds = values["commit_seconds_count"], values["commit_seconds_sum"]
+    maps = values["maps_stored_total"]
     return f"{count:.0f} commits of {seconds / max(count, 1) * 1000:.0f} ms on average, {maps:.0f} maps stored"
 
 

@@ -647,12 +647,27 @@ class Metadata:
 
 @dataclass(slots=True)
 class Answer:
-    """A future whose answer is there already."""
+    """A future whose answer is there already, or, `late`, when it is asked whether it is done the second time."""
 
     value: Any
+    late: bool = False
+    failed: bool = False
+
+    def done(self) -> bool:
+        late, self.late = self.late, False
+        return not late
 
     def result(self, timeout: float | None = None) -> Any:
+        if self.failed:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         return self.value
+
+
+@dataclass(slots=True)
+class Listed:
+    """A ListOffsetsResultInfo."""
+
+    offset: int
 
 
 @dataclass(slots=True)
@@ -671,6 +686,13 @@ class FakeAdmin:
     def describe_topics(self, topics: Any, request_timeout: float = -1) -> dict[str, Answer]:
         self._begin("describe_topics", request_timeout)
         return {name: Answer(Described(self._host.broker.topics[name].id)) for name in topics.topic_names}
+
+    def list_offsets(self, wanted: Any, isolation_level: Any, request_timeout: float) -> dict[TopicPartition, Answer]:
+        """Ends of committed records. Nobody waits for the answers; one in three comes later, for the end of now."""
+        self._host.here("list_offsets")
+        late, failed = self._host.choose(3) == 2, self._host.fault("request")
+        ends = {at: self._host.broker.log((at.topic, at.partition)).stable_end for at in wanted}
+        return {at: Answer(Listed(end), late, failed) for at, end in ends.items()}
 
     def _begin(self, call: str, timeout: float) -> None:
         self._host.here(call)

@@ -242,7 +242,7 @@ class ModelProcess:
         self.consumer = FakeConsumer(self, cast(Any, delivery.on_commit), instance)
         consumer = cast(Consumer, self.consumer)
         admin = cast(AdminClient, FakeAdmin(self))
-        intake = Intake(consumer, self.counters, self.monotonic)
+        intake = Intake(consumer, self.counters, admin, self.monotonic)
         return Worker(
             topics_input=options.inputs,
             message_timeout=options.message_timeout,

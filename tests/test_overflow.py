@@ -1,0 +1,117 @@
+"""Overflow over two topics of one partition, with a consumer that notes where it was sought to."""
+
+from typing import Any, cast
+
+from confluent_kafka import Consumer, TopicPartition
+
+from tests.builders import admin, partition_offsets
+from utils.aggregator import Aggregator, size_of
+from utils.intake import Intake
+from utils.messages import Fragment
+from utils.metrics import Counters
+from utils.overflow import BALANCE_EVERY, LONGEST_PAUSE, Overflow, Pass
+
+A, B = ("a", 0), ("b", 0)
+VALUE = b"x" * 100
+ONE = size_of([Fragment(0, cast(Any, None), 0, VALUE)])
+
+
+class FakeConsumer:
+    def __init__(self) -> None:
+        self.seeks: list[tuple[str, int]] = []
+
+    def seek(self, to: TopicPartition) -> None:
+        self.seeks.append((to.topic, to.offset))
+
+    def pause(self, _partitions: list[TopicPartition]) -> None:
+        pass
+
+    def resume(self, _partitions: list[TopicPartition]) -> None:
+        pass
+
+
+class Bench:
+    """Room for `room` fragments; `end` records in each topic."""
+
+    def __init__(self, room: int, end: int) -> None:
+        self.consumer = FakeConsumer()
+        self.now = 0.0
+        self.aggregator = Aggregator(2)
+        ends = admin(lambda _at: end)
+        self.intake = Intake(cast(Consumer, self.consumer), Counters(), ends, lambda: self.now)
+        self.offsets = {topic: partition_offsets(0, None, topic) for topic in "ab"}
+        self.intake.rebalanced(self.offsets.values())
+        self.overflow = Overflow(self.aggregator, self.intake, {"a": 0, "b": 1}, room * ONE, Counters())
+
+    def read(self, topic: str, ids: str, first: int = 0) -> str:
+        """Records of these ids, a letter each, from that offset on; the ids that were completed."""
+        fragments = []
+        wanted = []
+        for offset, id in enumerate(ids, first):
+            if self.offsets[topic].read(offset):
+                fragments.append(Fragment("ab".index(topic), self.offsets[topic], offset, VALUE))
+                wanted.append(id)
+        complete, _ = self.overflow.add(wanted, fragments, self.now)
+        return "".join(group.id for group in complete)
+
+    def balance(self, seconds: float = BALANCE_EVERY) -> list[tuple[str, int]]:
+        """Where reading was set back to."""
+        self.consumer.seeks.clear()
+        self.now += seconds
+        self.overflow.balance(self.now)
+        return self.consumer.seeks
+
+
+def test_ids_in_opposite_order_are_joined_in_passes_over_what_was_dropped() -> None:
+    bench = Bench(room=2, end=6)
+    assert bench.read("a", "123456") == ""  # 1 and 2 are kept
+    assert bench.read("b", "654321") == "21"
+    assert bench.balance() == [("a", 2), ("b", 0)]
+    assert bench.read("a", "3456", first=2) == ""  # 3 and 4
+    assert bench.read("b", "654321") == "43"
+    assert bench.balance() == [("a", 4), ("b", 0)]
+    assert bench.read("a", "56", first=4) == ""
+    assert bench.read("b", "654321") == "65"
+    assert bench.balance() == []
+
+
+def test_with_room_again_only_what_was_dropped_and_passed_is_read_again() -> None:
+    bench = Bench(room=2, end=4)
+    bench.read("a", "1234")
+    assert bench.read("b", "21") == "21"
+    assert bench.balance() == [("a", 2)]
+    assert bench.balance() == []  # nothing was dropped since
+
+
+def test_after_a_pass_that_completed_something_the_next_begins_at_once() -> None:
+    assert Pass(0.0, completed=1, ended=100.0).is_over(100.0, waiting=8)
+
+
+def test_after_a_vain_pass_the_next_one_waits_as_long_as_it_took_and_twice_as_long_after_each() -> None:
+    assert not Pass(0.0, ended=10.0).is_over(19.9, waiting=1)
+    assert Pass(0.0, ended=10.0).is_over(20.0, waiting=1)
+    assert not Pass(0.0, vain=1, ended=10.0).is_over(29.9, waiting=1)
+    assert Pass(0.0, vain=1, ended=10.0).is_over(30.0, waiting=1)
+    assert Pass(0.0, vain=9, ended=10.0).is_over(10.0 + LONGEST_PAUSE, waiting=1)
+
+
+def test_a_pass_is_not_over_before_everything_was_read_up_to_the_end() -> None:
+    bench = Bench(room=2, end=4)
+    bench.read("a", "1234")
+    for _ in range(5):
+        assert bench.balance() == []  # b may have the mates of what waits
+    assert bench.read("b", "56") == ""
+    assert bench.balance() == []
+    assert bench.read("b", "78", first=2) == ""
+    bench.balance()
+    assert bench.balance(100.0) == [("a", 1), ("b", 0)]  # nothing was completed: what waits has made room
+
+
+def test_what_was_admitted_late_makes_room_for_what_was_dropped_before() -> None:
+    bench = Bench(room=8, end=24)
+    bench.read("a", "abcdefghijklmnopqrstuvwx")  # a to h are kept
+    assert bench.read("b", "ponmlkji" + "hgfedcba" + "xwvutsrq") == "hgfedcba"  # x to q are kept, without their mates
+    assert len(bench.aggregator) == 8
+    bench.balance()  # asks for the ends
+    assert bench.balance() == [("a", 8), ("b", 0)]
+    assert len(bench.aggregator) == 1

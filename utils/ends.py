@@ -1,0 +1,54 @@
+"""Where partitions end, asked of the broker without making the loop wait.
+
+A consumer's own question comes behind its fetch, on the same connection: half a second later (`fetch.wait.max.ms`) when
+a partition is at its end. And any other call of that consumer waits with it, in whichever thread (measured, client
+2.16). An admin client has connections of its own.
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import Future
+
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import ListOffsetsResultInfo, OffsetSpec
+
+from utils.logger import logger
+
+_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_REQUEST = 5.0  # seconds that one question may take
+
+Partition = tuple[str, int]
+
+
+class Ends:
+    """One open question a partition. What an open transaction hides comes after the end."""
+
+    def __init__(self, admin: AdminClient) -> None:
+        self._admin = admin
+        self._open: dict[Partition, tuple[float, Future[ListOffsetsResultInfo]]] = {}
+
+    def ask(self, partitions: Iterable[Partition], now: float) -> None:
+        """Ask for those for which no question is open."""
+        wanted = {TopicPartition(*at): _LATEST for at in partitions if at not in self._open}
+        if wanted:
+            committed = IsolationLevel.READ_COMMITTED
+            futures = self._admin.list_offsets(wanted, isolation_level=committed, request_timeout=_REQUEST)
+            self._open |= {(each.topic, each.partition): (now, future) for each, future in futures.items()}
+
+    def answers(self) -> dict[Partition, tuple[float, int]]:
+        """What has been answered, each answer once: when it was asked for, and the offset. One that failed is none."""
+        answered = {at: each for at, each in self._open.items() if each[1].done()}
+        self._open = {at: each for at, each in self._open.items() if at not in answered}
+        ends, failed = {}, None
+        for at, (asked, future) in answered.items():
+            try:
+                ends[at] = (asked, future.result().offset)
+            except KafkaException as error:
+                failed = error
+        if failed:
+            logger.warning("waiting for the ends of the partitions", extra={"error": str(failed)})
+        return ends
+
+    def forget(self) -> None:
+        """Nobody wants to know any more."""
+        self._open = {}
