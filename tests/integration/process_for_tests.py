@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ SIZE = int(os.environ.get("PROCESS_SIZE", "2000000"))  # bytes of what is to be 
 DOWN = os.environ.get("PROCESS_DOWN", "")  # a file: while it exists, all raise
 HOOKS = os.environ.get("PROCESS_HOOKS", "")  # a file in which setup() and teardown() are noted
 SETUP_FAILS = os.environ.get("PROCESS_SETUP_FAILS", "")
+
+
+if os.environ.get("PROCESS_STUCK"):  # the loop's thread, which imports this, waits for ever at SIGUSR1
+    signal.signal(signal.SIGUSR1, lambda *_: time.sleep(1e6))
 
 
 def setup() -> None:

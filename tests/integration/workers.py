@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -114,6 +115,16 @@ class Worker:
     def is_assigned(self, times: int = 1, pause: float = 0.02) -> "Worker":
         self.says(ASSIGNED, times, pause=pause)
         return self
+
+    @property
+    def address(self) -> str:
+        """Of its status page, without a slash at the end."""
+        return str(self.says("row loaded")["status"]).rstrip("/")
+
+    def scrape(self) -> str:
+        """What /metrics tells."""
+        with urllib.request.urlopen(f"{self.address}/metrics", timeout=10) as answer:
+            return bytes(answer.read()).decode()
 
     def must_run(self, ended: bool | None = None) -> None:
         if self.process.poll() is not None if ended is None else ended:
