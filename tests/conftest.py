@@ -2,7 +2,7 @@
 
 A test asks for `kafka` (it runs twice: on the embedded broker and on real Kafka), `real_kafka` or `embedded_kafka`, and
 for `topics` to create topics there; for `database_url` (it runs three times) or `mariadb_url`, `postgresql_url`,
-`sqlite_url`: an empty database of its own each.
+`sqlite_url`: an empty database of its own each; for `tab`: an empty page in a browser.
 """
 
 import os
@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 import hypothesis
 import pytest
 
+from tests.services.chromium import Chromium, Tab, headless_chromium
 from tests.services.databases import DatabaseServer, mysql_server, postgresql_server, scratch_database
 from tests.services.kafka import EmbeddedBroker, KafkaBroker, real_broker, unique_name
 from tests.services.processes import Unavailable, running
@@ -28,6 +29,7 @@ SERVICES = {
     "mariadb": "MariaDB or MySQL",
     "postgresql": "PostgreSQL",
     "sqlite": "SQLite",
+    "chromium": "Chromium",
 }
 # How fast this machine is at the moment says nothing about the code.
 hypothesis.settings.register_profile(
@@ -120,6 +122,18 @@ def postgresql(pytestconfig: pytest.Config) -> Iterator[DatabaseServer]:
         yield server
 
 
+@pytest.fixture
+def tab(chromium: Chromium) -> Iterator[Tab]:
+    with chromium.tab() as tab:
+        yield tab
+
+
+@pytest.fixture(scope="session")
+def chromium(pytestconfig: pytest.Config) -> Iterator[Chromium]:
+    with _started("chromium", headless_chromium(), pytestconfig) as browser:
+        yield browser
+
+
 @contextmanager
 def _started(name: str, service: AbstractContextManager[D], config: pytest.Config) -> Iterator[D]:
     """Start a service and note for the summary what it is. Where it cannot be had: skip; in CI, fail."""
@@ -150,7 +164,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """How many tests ran on which broker and database, and why some did not."""
+    """How many tests ran on which broker, database and browser, and why some did not."""
     terminalreporter.section("ran on")
     started = config.stash[STARTED]
     for name, title in SERVICES.items():

@@ -1,0 +1,49 @@
+"""The browser of the tests: it does what a user does, and tells what a page does that it should not."""
+
+import pytest
+
+from tests.services.chromium import Refused, Tab
+
+FORM = "<title>Form</title><form><input id=first><button id=second>Go</button></form>"
+
+
+def html(content: str) -> str:
+    return f"data:text/html,{content}"
+
+
+def test_keys_go_to_what_has_the_focus(tab: Tab) -> None:
+    tab.open(html(FORM))
+    tab.press("Tab")
+    tab.type("x")
+    assert tab.evaluate("document.activeElement.id + first.value") == "firstx"
+    tab.press("Tab")
+    assert tab.evaluate("document.activeElement.id") == "second"
+
+
+def test_a_page_has_the_width_and_the_colours_that_are_asked_for(tab: Tab) -> None:
+    tab.open(html("<meta name=viewport content=width=device-width>"))
+    tab.looks("dark", 360)
+    assert tab.evaluate("[innerWidth, matchMedia('(prefers-color-scheme: dark)').matches]") == [360, True]
+    tab.looks("light", 1000)
+    assert tab.evaluate("[innerWidth, matchMedia('(prefers-color-scheme: dark)').matches]") == [1000, False]
+
+
+def test_pages_run_no_scripts_where_they_may_not(tab: Tab) -> None:
+    tab.scripts(allowed=False)
+    tab.open(html("<script>document.title = 'ran'</script><noscript><p></noscript>"))
+    assert tab.evaluate("document.title") == ""
+    assert tab.evaluate("document.querySelectorAll('p').length") == 1
+
+
+def test_what_a_page_says_and_asks_for_is_told(tab: Tab) -> None:
+    tab.open(html("<script>console.error('oh')</script><img src='http://127.0.0.1:1/picture'>"))
+    [said] = tab.told("Runtime.consoleAPICalled")
+    assert said["args"][0]["value"] == "oh"
+    assert "http://127.0.0.1:1/picture" in [each["request"]["url"] for each in tab.told("Network.requestWillBeSent")]
+
+
+def test_a_page_that_is_not_there_and_a_script_that_fails_are_errors(tab: Tab) -> None:
+    with pytest.raises(Refused, match="ERR_"):
+        tab.open("http://127.0.0.1:1/")
+    with pytest.raises(Refused, match="nothing is not defined"):
+        tab.evaluate("nothing")
