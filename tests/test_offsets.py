@@ -179,6 +179,15 @@ def test_starts_are_counted_until_there_is_progress_or_an_orderly_end() -> None:
     assert restarted(*committed(again)).starts == 1
 
 
+def test_an_orderly_end_with_groups_held_back_neither_counts_as_a_start_nor_forgets_the_others() -> None:
+    offsets = partition_offsets(0)
+    for _ in range(3):
+        offsets = restarted(*committed(offsets))
+    offsets.holds_back = True
+    offsets.end_in_order(is_idle=True)
+    assert restarted(*committed(offsets)).starts == 4
+
+
 def test_the_record_that_is_tried_is_known_after_a_restart_until_it_is_finished() -> None:
     offsets = partition_offsets(0)
     read_all(offsets, 5)

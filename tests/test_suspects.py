@@ -86,6 +86,8 @@ def test_after_few_starts_groups_pass_as_they_come() -> None:
     assert bench.suspects.in_flight == 3
     assert bench.collect() == ["0", "1", "2"]
     assert bench.suspects.in_flight == 0
+    bench.suspects.cancel()
+    assert not bench.owned[0].holds_back
     assert not bench.owned[0].has_news
 
 
@@ -176,6 +178,7 @@ def test_cancelled_groups_are_not_in_flight_but_the_running_one_is() -> None:
     bench.collect()
     bench.suspects.cancel()
     assert bench.suspects.in_flight == 0
+    assert [offsets.holds_back for offsets in bench.owned] == [True, True]
     bench.submit(0, 1)
     bench.executor.hangs = True
     bench.collect()

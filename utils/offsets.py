@@ -52,6 +52,7 @@ class PartitionOffsets:
         "base",
         "differs",
         "gone",
+        "holds_back",
         "joined_with",
         "loaded_end",
         "map_characters",
@@ -94,6 +95,7 @@ class PartitionOffsets:
         self.tried = loaded.trying if loaded else None  # the record of the group that was run alone when all ended
         self.trying: int | None = None  # of the first group of those that are run apart from the others
         self.apart = 0  # how many they are: commits name the one that is run alone
+        self.holds_back = False  # groups that were to run apart have not run
         self.noted: int | None = None  # what `trying` was in the last commit that was confirmed
         self._in_commit: int | None = None
         self._states = bytearray(loaded.states if loaded else b"")
@@ -227,10 +229,13 @@ class PartitionOffsets:
         return self.trying != self.noted
 
     def end_in_order(self, is_idle: bool) -> None:
-        """What is in process() now has not ended the process; where it `is_idle`, nothing can any more."""
+        """What is in process() now has not ended the process; where it `is_idle`, nothing can any more.
+
+        Where groups were held back until the end, this start has shown nothing: it is not counted.
+        """
         self.apart, self.trying = 0, None
         if is_idle:
-            self.starts = 0
+            self.starts = self.starts - 1 if self.holds_back else 0
 
     def _is_finished(self, offset: int) -> bool:
         index = offset - self.base

@@ -71,6 +71,8 @@ class Suspects:
 
     def cancel(self) -> None:
         self._executor.cancel()
+        for offsets in self._owned() if self._held or self._batch else ():
+            offsets.holds_back = True
         self._held.clear()
         if not self._is_running:
             self._batch = []

@@ -10,11 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 import framework
@@ -25,18 +26,21 @@ from tests.simulation.clients import FakeConsumer
 from tests.simulation.explore import explore, notes_of, settle_down
 from tests.simulation.process import ScheduledExecutor, Violation
 from tests.simulation.schedule import Schedule
-from utils import aggregator, executor, intake, messages, offsets, overflow
+from utils import aggregator, dead_letters, executor, intake, messages, offsets, overflow, suspects
 from utils.aggregator import Aggregator, Enough, Group, size_of
+from utils.dead_letters import Letter
 from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce, _as_offsets, _mark_sent
 from utils.executor import Outcome
+from utils.failures import Failures
 from utils.intake import FOREVER, Intake
 from utils.locator import History, Locator
 from utils.map_store import MapStore
 from utils.messages import Fragment, Result
 from utils.offsets import FINISHED, SHED, CommitPoint, OffsetMap, PartitionOffsets
-from utils.outbox import DeliveryFailed
+from utils.outbox import DeliveryFailed, Outbox
 from utils.overflow import Overflow
-from utils.references import Shelf
+from utils.references import Shelf, digest
+from utils.suspects import Suspects
 
 SCHEDULES = 3_000  # that are tried for one mutant
 
@@ -182,6 +186,37 @@ def _deletes_its_own(self: Shelf, confirmed: bool) -> None:
 
 
 _store, _ended, _begin, _put = Shelf._store, Shelf.ended, Shelf.begin, Shelf.put
+
+
+def _always_ended_well(self: Shelf, _confirmed: bool) -> None:
+    _ended(self, True)
+
+
+def _puts_without_what_is_long(self: Shelf, points: Any, limit: int, since: int) -> tuple[Any, Any]:
+    points = [each._replace(metadata="") if len(each.metadata) > limit else each for each in points]
+    return _put(self, points, limit, since)
+
+
+def _names_the_first_record_only(self: Shelf, point: CommitPoint, since: int) -> tuple[Any, Any]:
+    reference, records = _store(self, point, since)
+    return replace(reference, digests=reference.digests[:1]), records
+
+
+def _names_what_is_to_come(self: Shelf, point: CommitPoint, since: int) -> tuple[Any, Any]:
+    reference, records = _store(self, point, since)
+    return replace(reference, since=since + 1), records
+
+
+def _reads_once(self: MapStore, references: Any) -> dict[tuple[bytes, str], bytes]:
+    """The first batch of records, whatever is behind it."""
+    reader = self._reader()
+    try:
+        wanted = {record: each.since for at, each in references.items() for record in each.records(*at)}
+        reader.assign([TopicPartition(self._topic, 0, min(wanted.values()))])
+        records = [((each.key() or b""), each.value() or b"") for each in reader.consume(1, 1.0) if not each.error()]
+        return {(key, digest(value)): value for key, value in records if (key, digest(value)) in wanted}
+    finally:
+        reader.close()
 
 
 def _stores_after_the_commit(self: AtLeastOnce, consumer: Consumer, points: list[CommitPoint]) -> float:
@@ -375,7 +410,7 @@ def _set_back_too_far(self: PartitionOffsets) -> int:
 
 _set_back = PartitionOffsets.set_back
 
-# ---------------------------------------------------------------- process and deliver
+# ---------------------------------------------------------------- process, dead letters and deliver
 
 
 def _without_filtered(self: Worker, outcomes: list[Outcome]) -> None:
@@ -387,6 +422,45 @@ def _failed_is_done(self: Worker, outcomes: list[Outcome]) -> None:
 
 
 _deliver = Worker._deliver
+
+
+def _first_fragment_only(group: Group, reason: str, **about: Any) -> Letter:
+    return _write(msgspec.structs.replace(group, fragments=group.fragments[:1]), reason, **about)
+
+
+def _of_another_reason(group: Group, reason: str, **about: Any) -> Letter:
+    return _write(group, {"invalid_message": "process_failed"}.get(reason, "invalid_message"), **about)
+
+
+def _with_other_bytes(group: Group, reason: str, **about: Any) -> Letter:
+    """The value is no longer the bytes that came."""
+    letter = _write(group, reason, **about)
+    return letter if letter.value is None else msgspec.structs.replace(letter, value=letter.value + b" ")
+
+
+def _from_the_first_partition(group: Group, reason: str, **about: Any) -> Letter:
+    letter = _write(group, reason, **about)
+    headers = [(name, b"a:0:0" if name == "dlq.source" else value) for name, value in letter.headers]
+    return msgspec.structs.replace(letter, headers=headers)
+
+
+def _all_are_missing(self: Worker, _group: Group) -> list[str]:
+    return list(self.topics_input)
+
+
+def _without_letter(self: Failures, *arguments: Any, **named: Any) -> Outcome:
+    return msgspec.structs.replace(_given_up(self, *arguments, **named), letter=None)
+
+
+_write, _given_up = dead_letters.write, Failures._given_up
+
+
+def _letter_twice(self: Outbox, outcome: Outcome, letter: Letter) -> Outcome:
+    _put_letter(self, outcome, letter)
+    return _put_letter(self, outcome, letter)
+
+
+_put_letter = Outbox._put_letter
 
 
 def _first_result_only(returned: object, group_id: str) -> list[Result]:
@@ -460,6 +534,59 @@ def _any_member(self: ExactlyOnce, consumer: Consumer) -> None:
 
 
 _assigned = ExactlyOnce.assigned
+
+# ---------------------------------------------------------------- calls that end the process
+
+
+def _counts_no_starts(self: PartitionOffsets, *arguments: Any, **named: Any) -> None:
+    _init_offsets(self, *arguments, **named)
+    self.starts = 1
+
+
+def _names_any_batch(self: PartitionOffsets, *times: int) -> CommitPoint:
+    """The first group of a batch, also where others run beside it."""
+    apart, self.apart = self.apart, min(self.apart, 1)
+    try:
+        return _commit_point(self, *times)
+    finally:
+        self.apart = apart
+
+
+def _names_none(self: PartitionOffsets, *times: int) -> CommitPoint:
+    apart, self.apart = self.apart, 0
+    try:
+        return _commit_point(self, *times)
+    finally:
+        self.apart = apart
+
+
+def _forgets_the_starts(self: PartitionOffsets, is_idle: bool) -> None:
+    """Also where those that were to run apart have not run."""
+    self.holds_back = False
+    _end_in_order(self, is_idle)
+
+
+_init_offsets, _commit_point = PartitionOffsets.__init__, PartitionOffsets.commit_point
+_end_in_order = PartitionOffsets.end_in_order
+
+
+def _does_not_wait_for_the_commit(self: Suspects) -> None:
+    _go_on(self)
+    if self._batch and not self._is_running:
+        self._is_running = True
+        self._executor.submit(self._batch)
+
+
+def _two_at_a_time(self: Suspects, groups: list[Group]) -> None:
+    _submit(self, groups)
+    self._size = self._size and max(self._size, 2)
+
+
+def _runs_again(_self: Suspects, groups: list[Group]) -> list[Group]:
+    return groups
+
+
+_go_on, _submit = Suspects._go_on, Suspects.submit
 
 # ---------------------------------------------------------------- rebalances and the end
 
@@ -576,7 +703,30 @@ def _new_without_a_commit(self: History, topic: str) -> bool:
     return bool(self._commits) and all(at[0] != topic for at in self._commits)
 
 
+DEADLY = {
+    "deadly": True,
+    "crashes": False,
+    "freezes": False,
+    "faults": False,
+    "loss": False,
+    "destruction": False,
+    "tight": False,
+}
 FIXED: dict[str, dict[str, Any]] = {
+    "groups never run apart": DEADLY,
+    "starts are not counted": DEADLY,
+    "who was run alone is run again": DEADLY,
+    "who runs among others is named": DEADLY,
+    "who runs alone is not named": DEADLY,
+    "who runs alone does not wait for the commit": DEADLY,
+    "none is run alone": DEADLY,
+    "an end in order leaves who ran alone named": DEADLY | {"rebalances": True},
+    "an end in order forgets the starts of who did not run": DEADLY | {"workers": 3, "partitions": 2},
+    "a map that does not fit is left out": {"overflows": True},
+    "one record of a stored map is named": {"overflows": True},
+    "a stored map is looked for behind itself": {"overflows": True},
+    "a stored map is looked for in the first records only": {"overflows": True},
+    "a commit that failed counts for the stored maps": {"overflows": True},
     "who is needed elsewhere is paused": {
         "topics": 2,
         "partitions": 1,
@@ -634,6 +784,11 @@ MUTANTS = tuple(
         ("3", "a map counts as stored when it is produced", (AtLeastOnce, "_stored", _does_not_wait_for_maps)),
         ("3", "a stored map that cannot be read is none", (MapStore, "load", _missing_is_empty)),
         ("3", "stored maps are not read", (MapStore, "load", _no_map_is_read)),
+        ("3", "a map that does not fit is left out", (Shelf, "put", _puts_without_what_is_long)),
+        ("3", "one record of a stored map is named", (Shelf, "_store", _names_the_first_record_only)),
+        ("3", "a stored map is looked for behind itself", (Shelf, "_store", _names_what_is_to_come)),
+        ("3", "a stored map is looked for in the first records only", (MapStore, "_read", _reads_once)),
+        ("3", "a commit that failed counts for the stored maps", (Shelf, "ended", _always_ended_well)),
         ("4", "the map is of a moment before the offset", (Worker, "_commit_points", _map_of_before)),
         ("4", "what is pending does not make a commit due", (Worker, "_commit", _only_when_dirty)),
         ("4", "errors of single partitions pass", (AtLeastOnce, "on_commit", _whole_error_only)),
@@ -661,6 +816,13 @@ MUTANTS = tuple(
         ("9", "filtered groups stay unfinished", (Worker, "_deliver", _without_filtered)),
         ("9", "failed groups are finished", (Worker, "_deliver", _failed_is_done)),
         ("9", "one result of a list is sent", (executor, "results", _first_result_only)),
+        ("9", "what is given up leaves no dead letter", (Failures, "_given_up", _without_letter)),
+        ("9", "a dead letter holds one fragment of several", (dead_letters, "write", _first_fragment_only)),
+        ("9", "a dead letter names another reason", (dead_letters, "write", _of_another_reason)),
+        ("9", "a dead letter names another source", (dead_letters, "write", _from_the_first_partition)),
+        ("9", "a dead letter does not hold the bytes that came", (dead_letters, "write", _with_other_bytes)),
+        ("9", "a dead letter names topics that were there", (Worker, "_missing_topics", _all_are_missing)),
+        ("9", "a dead letter is sent twice", (Outbox, "_put_letter", _letter_twice)),
         ("10", "finished when produced, not when acknowledged", (AtLeastOnce, "settle", _safe_when_produced)),
         ("10", "what is held counts as safe", (AtLeastOnce, "settle", _held_is_safe)),
         ("10", "an empty queue proves delivery", (AtLeastOnce, "settle", _queue_empty_is_enough)),
@@ -679,6 +841,19 @@ MUTANTS = tuple(
         ("11", "no rewind after a rebalance within a read", (Intake, "_rewind", _nothing)),
         ("11", "a rebalance within a read is not noticed", (Intake, "read", _does_not_notice)),
         ("12", "an exception leaves a callback", (Worker, "_on_assign", _raises_in_callback)),
+        ("13", "groups never run apart", (suspects, "STARTS", 1 << 30)),
+        ("13", "starts are not counted", (PartitionOffsets, "__init__", _counts_no_starts)),
+        ("13", "who was run alone is run again", (Suspects, "_without_tried", _runs_again)),
+        ("13", "who runs among others is named", (PartitionOffsets, "commit_point", _names_any_batch)),
+        ("13", "who runs alone is not named", (PartitionOffsets, "commit_point", _names_none)),
+        ("13", "who runs alone does not wait for the commit", (Suspects, "_go_on", _does_not_wait_for_the_commit)),
+        ("13", "none is run alone", (Suspects, "submit", _two_at_a_time)),
+        ("13", "an end in order leaves who ran alone named", (PartitionOffsets, "end_in_order", _nothing)),
+        (
+            "13",
+            "an end in order forgets the starts of who did not run",
+            (PartitionOffsets, "end_in_order", _forgets_the_starts),
+        ),
         ("14", "a new group reads from the end", (Locator, "_ends", _from_the_end)),
         ("14", "out of range is not mended", (Locator, "_within", _out_of_range)),
         ("14", "a topic without a commit counts as new", (History, "is_new", _new_without_a_commit)),

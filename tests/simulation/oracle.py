@@ -16,9 +16,9 @@ from utils.metrics import Counters
 from utils.offsets import FINISHED, OffsetMap
 from utils.references import Reference, digest
 
-_decode, _parse_reference = OffsetMap.decode, Reference.parse  # as they were before any mutant
+_decode, _parse, _parse_reference = OffsetMap.decode, OffsetMap.parse, Reference.parse  # as they were before any mutant
 
-FORWARDED, FILTERED, TWOFOLD, FAILING = "forwarded", "filtered", "twofold", "failing"
+FORWARDED, FILTERED, TWOFOLD, FAILING, DEADLY = "forwarded", "filtered", "twofold", "failing", "deadly"
 
 
 @dataclass(slots=True, eq=False)
@@ -81,7 +81,17 @@ class Oracle:
     set_back: bool = False
     """At least once, a late commit was carried out over a newer one."""
     disturbed: bool = False
-    """Something has happened after which at-least-once may repeat results."""
+    """Something has happened after which at-least-once may repeat results, and who ran alone without guilt is accused:
+    nobody can tell that its process ended of something else."""
+    ended_in_a_call: bool = False
+    """process() has ended a process."""
+    ran_alone: set[tuple[Partition, int]] = field(default_factory=set)
+    """What commits have named as run alone."""
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether at-least-once may repeat results."""
+        return self.disturbed or self.ended_in_a_call
 
     @property
     def may_go_back(self) -> bool:
@@ -167,12 +177,21 @@ class Oracle:
             named = letter.about.get("missing.topics")
             return named == ",".join(missing) and letter.id == sent.id and self._may_be_evicted(sent)
         whole = {part.topic for part in letter.parts} == set(self.inputs)
-        ended = letter.about.get("error.class") == "EndedTheProcess" and self.disturbed
-        return whole and letter.reason == PROCESS_FAILED and (behaviour(sent.id) == FAILING or ended)
+        if letter.about.get("error.class") == "EndedTheProcess":
+            right = self._may_have_ended_the_process(letter, sent.id)
+        else:
+            right = behaviour(sent.id) == FAILING
+        return whole and letter.reason == PROCESS_FAILED and right
+
+    def _may_have_ended_the_process(self, letter: Contents, id: str) -> bool:
+        named = any(((part.topic, part.partition), part.offset) in self.ran_alone for part in letter.parts)
+        return named and (behaviour(id) == DEADLY or self.disturbed)
 
     def on_commit(self, at: Partition, committed: Committed) -> None:
         if at[0] not in self.inputs:
             return
+        if (found := _parse(self._stored_map(at, committed.metadata))) and found.trying is not None:
+            self.ran_alone.add((at, found.trying))
         finished = self._finished(at, committed)
         if finished is None:
             return
@@ -218,7 +237,7 @@ class Oracle:
 
     def is_done(self, sent: Sent) -> bool:
         """Whether this fragment stands in a result everywhere it should, or process() filtered it."""
-        if sent.id is None or behaviour(sent.id) == FAILING:
+        if sent.id is None or behaviour(sent.id) in {FAILING, DEADLY}:
             return sent.uid in self.letters
         if PROCESS_FAILED in self.letters.get(sent.uid, ()):  # it ran alone when the process was killed
             return True
@@ -251,14 +270,17 @@ class Oracle:
                 self._check_end_of((topic, number), log.stable_end, evicted)
         for id in self.by_id:
             self._check_end_of_id(id)
-        if not self.exactly_once and not self.disturbed:
+        if not self.exactly_once and not self.may_repeat:
             for parts, counts in self.results.items():
                 if max(counts.values()) > 1:
                     self._broken("I1", f"twice without a fault: {[self.sent[uid].id for uid in parts]}")
+            for uid, reasons in self.letters.items():
+                if reasons.total() > 1:
+                    self._broken("I1", f"in several dead letters without a fault: {self._text(self.sent[uid])}")
 
     def check_counters(self, counters: list[Counters]) -> None:
         """I7: where nothing was repeated, every invalid message and every result was counted, once."""
-        if self.disturbed:
+        if self.may_repeat:
             return
         sent_here = [sent for each in self.at.values() for sent in each.values()]
         invalid = [sent for sent in sent_here if sent.id is None and sent.entry.visible]
@@ -368,7 +390,9 @@ class Oracle:
         others = ours if all(each.honest for each in ours) else self.sent.values()
         if self.broker.now - min(each.since for each in others) <= self.message_timeout - self.slack:
             return False
-        return not self._must_be_joined(ours) or any(self.is_done(each) for each in ours if each is not sent)
+        rest = [each for each in ours if each is not sent]  # of the same topic: the mates may be with that one
+        may_be_single = any(self.is_done(each) or each.at == sent.at for each in rest)
+        return may_be_single or not self._must_be_joined(ours)
 
     # ------------------------------------------------------------------ results
 
@@ -421,7 +445,7 @@ class Oracle:
 
 def behaviour(id: str) -> str:
     """What process() does with an id: a number and, for some, a letter."""
-    return {"n": FILTERED, "t": TWOFOLD, "f": FAILING}.get(id[-1:], FORWARDED)
+    return {"n": FILTERED, "t": TWOFOLD, "f": FAILING, "d": DEADLY}.get(id[-1:], FORWARDED)
 
 
 def name(at: Partition) -> str:

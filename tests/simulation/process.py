@@ -157,6 +157,14 @@ class ModelProcess:
             self._go.release()
             self._stopped.acquire()
 
+    def end_in_a_call(self) -> None:
+        """A call of process() ends the process, in whose thread this runs."""
+        if self.producer:
+            self.producer.leave_behind(self.choose(4))
+        self.freeze()
+        self.dead = True
+        raise Killed
+
     def freeze(self) -> None:
         if not self.frozen and self.consumer and not self.ended:
             self.consumer.silence(self.broker.now)
@@ -398,8 +406,14 @@ class ScheduledExecutor:
         ended = self._host.choose(len(self._running) + 1) if course else len(self._running)
         for _ in range(ended):
             group = self._running.pop(self._host.choose(len(self._running)))
-            self._done.append(attempt(self._process, group, "name"))
+            self._done.append(self._call(group))
         return bool(self._done)
+
+    def _call(self, group: Group) -> Outcome:
+        outcome = attempt(self._process, group, "name")
+        if self._host.dead and isinstance(outcome.error, Killed):
+            raise Killed
+        return outcome
 
     def cancel(self) -> None:
         self.in_flight -= len(self._waiting)
@@ -407,8 +421,8 @@ class ScheduledExecutor:
 
     def drop(self) -> None:
         """What runs goes on, as a thread would, and its outcomes are forgotten."""
-        for group in self._running:
-            attempt(self._process, group, "name")
+        for group in self._running if not self._host.dead else ():
+            self._call(group)
         self._waiting, self._running, self._done, self.in_flight = [], [], [], 0
 
     def calls(self) -> list[Call]:

@@ -39,6 +39,7 @@ class Setup:
     unequal: bool = False  # one topic has more partitions than the others
     skewed: bool = False  # the clocks of the workers' hosts differ
     overflows: bool = False  # a map of a few waiting offsets does not fit into a commit
+    deadly: bool = False  # process() ends the whole process for some ids
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -110,7 +111,7 @@ _KINDS: tuple[tuple[str, int, Callable[[Setup], bool]], ...] = (
     ("again", 3, lambda s: s.odd),  # an id that is done, once more
     ("duplicate", 4, lambda s: s.odd),
     ("invalid", 2, lambda s: s.odd),
-    ("start", 3, lambda s: s.crashes or s.rebalances),
+    ("start", 3, lambda s: s.crashes or s.rebalances or s.deadly),
     ("kill", 5, lambda s: s.crashes),
     ("kill twice", 1, lambda s: s.crashes),  # the second time soon after it was started again
     ("stop", 3, lambda s: s.rebalances),
@@ -168,6 +169,7 @@ def _setup(drawn: bytes) -> Setup:
         unequal=unequal,
         skewed=rest // 8 % 4 == 3,
         overflows=drawn[3] // 8 % 4 == 3,
+        deadly=drawn[4] // 2 % 8 == 7,
     )
 
 

@@ -17,13 +17,17 @@ from utils.logger import logger
 from utils.messages import Message
 from utils.metrics import Counters
 from utils.offsets import MAX_METADATA
+from utils.references import Shelf
 
 QUIET = 4.0  # seconds without a change after which all is taken to be done
 ROUNDS = 150  # of turns of all workers, until all must be done
 EVICTIONS = 12  # times that MESSAGE_TIMEOUT passes where memory is for a few groups only
 EXITS = 4  # of processes, without any fault any more
+MOST_DEADLY = 4  # messages for which process() ends the process, their mates included
+DEATHS = 12  # that one of them may cause until it is known
 EVER = 1e9  # seconds
 SHORT = 78  # characters of a map that fit into a commit, where maps are to overflow
+RECORD = 60  # characters of such a map that fit into one record
 
 FAULTS = (
     "commit lost",
@@ -91,6 +95,9 @@ class World:
         """The user's process()."""
         what = self.oracle.is_called(message, expelled=self._processes[who].is_expelled)
         self.note(f"process(): {what}")
+        if what == promises.DEADLY:
+            self.oracle.ended_in_a_call = True
+            self._processes[who].end_in_a_call()
         if what == promises.FAILING:
             raise ZeroDivisionError("process() fails")
         if what == promises.FILTERED:
@@ -172,7 +179,8 @@ class World:
         """Turns of all workers until nothing changes any more, for so many seconds at least."""
         until = self.broker.now + at_least
         exits, before, since = 0, (-1, -1, -1), self.broker.now
-        for _ in range(ROUNDS):
+        deaths = DEATHS * self._deadly()
+        for _ in range(ROUNDS + 12 * deaths):  # each is missed for a session
             for who in range(self.setup.workers):
                 exits += self._start(who, 0)
                 self._processes[who].resume(0)
@@ -183,7 +191,7 @@ class World:
                 before, since = changes, self.broker.now
             elif self.broker.now - since > QUIET and self.broker.now > until:
                 return
-            if exits > EXITS + self.setup.workers:
+            if exits > EXITS + self.setup.workers + deaths:
                 raise Violation("liveness", "processes end again and again")
         if not self.setup.tight:
             raise Violation("liveness", "no end of commits and results, though nothing new is sent")
@@ -313,14 +321,20 @@ class World:
 
     def _new_id(self, how: int) -> str:
         self._ids += 1
+        if self.setup.deadly and how // 8 % 4 == 3 and self._deadly() < MOST_DEADLY:
+            return f"{self._ids}d"
         return f"{self._ids}{LETTERS[how % len(LETTERS)] if self.setup.odd else ''}"
+
+    def _deadly(self) -> int:
+        """How many messages were sent that end the process."""
+        return sum(promises.behaviour(sent.id or "") == promises.DEADLY for sent in self.oracle.sent.values())
 
     def _at(self, topic: int, number: int) -> Partition:
         name = self.setup.inputs[topic]
         return name, number % self.setup.partitions_of(name)
 
     def _send(self, id: str, topic: int, how: int, *, new_round: bool = False) -> None:
-        at = self._at(topic, int(id.rstrip("ntf")))
+        at = self._at(topic, int(id.rstrip("ntfd")))
         rounds = [sent.round for sent in self.oracle.by_id.get(id, ())]
         as_number = topic % 2 and id.isdigit()
         value = {"id": int(id) if as_number else id, "from": at[0], "content": {at[0]: self._uids + 1}}
@@ -473,6 +487,7 @@ def model_time(setup: Setup) -> Iterator[None]:
             patch("main.sleep", sleep),
             patch("framework.MAX_IN_FLIGHT", in_flight),
             patch("utils.map_store.MAX_METADATA", room),
+            patch("utils.map_store.Shelf", partial(Shelf, RECORD)),
         ):
             yield
     finally:
