@@ -45,6 +45,9 @@ class Commit:
         waiting = frozenset(offset + index for index, state in enumerate(states) if state == UNFINISHED)
         return cls(offset, waiting, offset + len(states), metadata or "")
 
+    def is_finished(self, offset: int) -> bool:
+        return offset < self.offset or (offset < self.end and offset not in self.waiting)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -167,8 +170,7 @@ class Oracle:
     def _overtaken(self, commits: Mapping[Partition, Commit], given_up: Collection[str]) -> Iterable[str]:
         for partition, commit in commits.items():
             for offset, id in self._offsets.get(partition, {}).items():
-                finished = offset < commit.offset or (offset < commit.end and offset not in commit.waiting)
-                if finished and not self._may_be_finished(partition[0], offset, id, given_up):
+                if commit.is_finished(offset) and not self._may_be_finished(partition[0], offset, id, given_up):
                     where = f"{partition[0]}:{partition[1]}:{offset}"
                     yield f"{where} of {id}, committed {commit.offset} with a map up to {commit.end}"
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ BLOCKED = os.environ.get(
 )  # a file: while it exists, calls with an id in it (empty: all) do not return
 FAILING = os.environ.get("PROCESS_FAILING", "")  # a file: the ids in it, one a line, raise
 ODD = os.environ.get("PROCESS_ODD", "")  # ids that begin so are filtered, fail, or make a bad result
+RANDOM = float(os.environ.get("PROCESS_RANDOM", "0"))  # share of all calls that raise
 SIZE = int(os.environ.get("PROCESS_SIZE", "2000000"))  # bytes of what is to be too large
 DOWN = os.environ.get("PROCESS_DOWN", "")  # a file: while it exists, all raise
 HOOKS = os.environ.get("PROCESS_HOOKS", "")  # a file in which setup() and teardown() are noted
@@ -50,6 +52,8 @@ def process(message: dict[str, Any], consumer_name: str) -> Any:
         raise ConnectionError("the service is down")
     if FAILING and str(message["id"]) in Path(FAILING).read_text().split():
         raise RuntimeError("a failure that the test asked for")
+    if random.random() < RANDOM:
+        raise RuntimeError("a failure by chance")
     return _odd(message) if ODD else message
 
 
@@ -67,6 +71,8 @@ def _odd(message: dict[str, Any]) -> Any:
             os._exit(139)  # as a crash in a library would
         case "huge":
             return {"id": message["id"], "pad": "x" * SIZE}
+        case "big":
+            return {"id": message["id"], "pad": "x" * 2_000_000}  # more than the client takes, whatever the topic does
     return message
 
 

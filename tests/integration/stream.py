@@ -27,7 +27,7 @@ class Stream:
 
     def __init__(self, broker: KafkaBroker, topics: Sequence[str], ids_a_second: float, pad: int = 0) -> None:
         self._producer = feeder(broker)
-        self._topics = topics
+        self.topics = topics
         self._rate = ids_a_second
         self._pad = pad
         self._ended = threading.Event()
@@ -57,14 +57,18 @@ class Stream:
         while not self._ended.wait(SLICE):
             due = int((time.monotonic() - began) * self._rate)
             for number in range(self.sent, due):
-                self._send(f"id-{number}")
+                self.send(number)
             self.sent = due
             self._producer.poll(0)
 
-    def _send(self, id: str) -> None:
-        for topic in self._topics:
-            value = fragment_value(topic, id, pad=self._pad)
-            self._producer.produce(topic, value, id, on_delivery=self._report)
+    def send(self, number: int) -> None:
+        """The id of this number; others may send something else."""
+        id = f"id-{number}"
+        for topic in self.topics:
+            self.put(topic, fragment_value(topic, id, pad=self._pad), id)
+
+    def put(self, topic: str, value: bytes, key: str) -> None:
+        self._producer.produce(topic, value, key, on_delivery=self._report)
 
     def _report(self, error: KafkaError | None, _message: object) -> None:
         if error is not None:

@@ -1,84 +1,23 @@
 """I7: every record of the inputs is in a result, in a dead letter with its own bytes, or was filtered. With kill -9."""
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
 
-import msgspec
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartition
 
 from tests.conftest import Topics
+from tests.integration.accounts import account, letters
 from tests.integration.conftest import Scene, Scenes
-from tests.integration.workers import Worker, ends_of, eventually, feeder, partitions_of
+from tests.integration.workers import Worker, eventually, feeder
 from tests.services.kafka import KafkaBroker
-from utils.dead_letters import Contents, read
 
 ODD = {"PROCESS_ODD": "1", "MESSAGE_TIMEOUT": "2"}
 INVALID = (b"no json", b'{"no":"id"}', b"\xff\xfe", b"")
-REASONS = {"alone": "incomplete", "fail": "process_failed", "wrong": "result_invalid", "huge": "too_large"}
-Source = tuple[str, int, int]
-
-
-def records(scene: Scene, topics: Iterable[str]) -> list[Any]:
-    """All records of these topics that may be seen."""
-    settings: dict[str, str | bool] = {"bootstrap.servers": scene.broker.bootstrap, "group.id": "reader"}
-    consumer = Consumer({**settings, "isolation.level": "read_committed", "enable.auto.commit": False})
-    partitions = partitions_of(consumer, topics)
-    consumer.assign([TopicPartition(*at, OFFSET_BEGINNING) for at in partitions])
-    ends, found = ends_of(consumer, topics, OFFSET_END), []
-
-    def all_read() -> bool:
-        found.extend(consumer.consume(10_000, 0.1))
-        positions = consumer.position([TopicPartition(*at) for at in partitions])
-        return all(max(at.offset, 0) >= ends[at.topic, at.partition] for at in positions)
-
-    eventually(all_read, "the records read to their end", pause=0)
-    consumer.close()
-    return [record for record in found if record.error() is None]
-
-
-def letters(scene: Scene) -> list[Contents]:
-    found = [(record.key(), record.value(), record.headers()) for record in records(scene, [f"{scene.job.name}-dlq"])]
-    contents = [read(*each) for each in found]
-    assert None not in contents, found
-    return [each for each in contents if each]
-
-
-def sent(scene: Scene) -> dict[Source, bytes]:
-    inputs = records(scene, scene.job.topics_input)
-    return {(each.topic(), each.partition(), each.offset()): each.value() or b"" for each in inputs}
-
-
-def kind(value: bytes) -> str:
-    """What a record is to become: the beginning of its id."""
-    try:
-        return str(msgspec.json.decode(value)["id"]).partition("-")[0]
-    except (msgspec.DecodeError, KeyError, UnicodeDecodeError):
-        return "invalid"
 
 
 def judge(scene: Scene, *, once: bool) -> None:
     """I7, with the reasons. `once`: in one dead letter and one result only, each."""
-    ledger = sent(scene)
-    buried: dict[Source, list[str]] = {}
-    for letter in letters(scene):
-        for part in letter.parts:
-            source = (part.topic, part.partition, part.offset)
-            assert part.value == ledger[source]
-            buried.setdefault(source, []).append(letter.reason)
-        if letter.reason == "incomplete":
-            assert letter.about["missing.topics"] == scene.job.topics_input[1]
-    for source, value in ledger.items():
-        reason = REASONS.get(kind(value), "invalid_message" if kind(value) == "invalid" else None)
-        found = buried.pop(source, [])
-        assert set(found) == ({reason} if reason else set()), (source, value[:100], found)
-        assert len(found) <= 1 or not once, (source, found)
-    assert not buried
-    scene.outputs.read_to_the_end()
-    whole = Counter({id for id in scene.oracle.complete() if id.startswith("whole")})
-    assert set(scene.oracle.results) == set(whole)
-    assert scene.oracle.results == whole or not once
+    found = account(scene.job)
+    assert found.is_good(once=once), str(found)
 
 
 def feed_odd(scene: Scene, name: str, number: int = 40) -> None:
@@ -162,7 +101,7 @@ def test_a_dead_letter_that_is_too_large_for_its_topic_keeps_its_sources(
     worker = scene.job.start()
     eventually(lambda: scene.job.lag() == 0, f"all committed\n{worker.tail()}")
     assert worker.stop() == 0
-    by_id = {letter.id: letter for letter in letters(scene)}
+    by_id = {letter.id: letter for letter in letters(scene.job)}
     assert sorted(by_id) == ["fail-1", "fail-2"]
     assert by_id["fail-1"].parts == ()
     assert len(by_id["fail-1"].about["source"].split(",")) == len(by_id["fail-2"].parts) == 2
@@ -181,7 +120,7 @@ def test_a_message_that_ends_the_process_is_found_out_over_its_restarts_and_no_o
         worker, ends = scene.job.start(), ends + 1
     assert worker.stop() == 0
     assert 4 <= ends <= 7  # three without a suspicion, one alone; between them, in batches that it shares with others
-    [letter] = letters(scene)
+    [letter] = letters(scene.job)
     assert (letter.id, letter.reason) == ("kill-1", "process_failed")
     assert letter.about["error.class"] == "EndedTheProcess"
     scene.outputs.read_to_the_end()
@@ -212,6 +151,6 @@ def test_headers_of_a_message_are_kept(kafka: KafkaBroker, scenes: Scenes) -> No
     worker = scene.job.start()
     eventually(lambda: scene.job.lag() == 0, "all committed")
     assert worker.stop() == 0
-    parts = {letter.id: letter.parts for letter in letters(scene)}
+    parts = {letter.id: letter.parts for letter in letters(scene.job)}
     assert [part.headers for part in parts["fail-1"]] == [[("trace", b"\xff"), ("from", at.encode())] for at in (a, b)]
     assert parts["key"][0].headers == [("trace", b"1")]

@@ -2,39 +2,18 @@
 
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.integration.commands import Commands
 from tests.integration.conftest import Scene, Scenes
-from tests.integration.workers import copy_of_the_program, eventually
+from tests.integration.workers import eventually
 from tests.services.kafka import KafkaBroker
 
 ODD = {"PROCESS_ODD": "1", "MESSAGE_TIMEOUT": "2"}
-MENDED = Path(__file__).with_name("process_for_tests.py")
-
-
-class Commands:
-    """`main.py dlq …` of a scene's consumer, with a process() that does not fail any more."""
-
-    def __init__(self, scene: Scene, directory: Path, **environment: str) -> None:
-        self._program = copy_of_the_program(directory / "mended", MENDED)
-        self._environment = {**scene.job.whole_environment(), "PROCESS_ODD": "", **environment}
-
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "main.py", "dlq", *arguments]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=self._program, env=self._environment, stdout=pipe, stderr=pipe, text=True)
-
-    def run(self, *arguments: str) -> str:
-        process = self.start(*arguments)
-        out, log = process.communicate(timeout=120)
-        assert process.returncode == 0, log
-        return out
 
 
 def fed(scene: Scene, ids: list[str]) -> None:
@@ -58,7 +37,7 @@ def test_replayed_by_reason_by_id_and_all_each_is_replayed_once(
     scene.feed(["alone-1", "late-1"], a)
     scene.feed_raw(a, b"no json")
     fed(scene, [*(f"reject-{number}" for number in range(20)), "wrong-1", "whole-1"])
-    commands = Commands(scene, tmp_path)
+    commands = Commands(scene.job, tmp_path)
     listed = commands.run("list")
     assert re.search(r"^ +20  process_failed  Reject$", listed, re.MULTILINE)
     assert re.search(r"^ +24  in all$", listed, re.MULTILINE)
@@ -93,7 +72,7 @@ def test_a_replay_that_is_killed_twice_and_run_twice_at_once_loses_and_doubles_n
     scene = scenes(real_kafka, slow_process=True, environment={**ODD, "DELIVERY": delivery})
     ids = [f"reject-{number}" for number in range(3_000)]
     fed(scene, ids)
-    commands = Commands(scene, tmp_path, PROCESS_SECONDS="0.0005")
+    commands = Commands(scene.job, tmp_path, PROCESS_SECONDS="0.0005")
     for kills in range(2):
         process = commands.start("replay", "--all")
         scene.wait_for(500 * (kills + 1))
@@ -101,8 +80,7 @@ def test_a_replay_that_is_killed_twice_and_run_twice_at_once_loses_and_doubles_n
         process.communicate()
     both = [commands.start("replay", "--all") for _ in range(2)]
     for process in both:
-        _, log = process.communicate(timeout=120)
-        assert process.returncode == 0, log
+        commands.ends(process)
     commands.run("replay", "--all")
     found = results(scene)
     assert set(found) == set(ids)
@@ -117,7 +95,7 @@ def test_a_replay_that_is_stopped_goes_on_the_next_time_and_doubles_nothing(
     scene = scenes(kafka, slow_process=True, environment=ODD)
     ids = [f"reject-{number}" for number in range(2_000)]
     fed(scene, ids)
-    process = Commands(scene, tmp_path / "slow", PROCESS_SECONDS="0.002").start("replay", "--all")
+    process = Commands(scene.job, tmp_path / "slow", PROCESS_SECONDS="0.002").start("replay", "--all")
     scene.wait_for(300)
     process.send_signal(signal.SIGTERM)
     began = time.monotonic()
@@ -125,14 +103,14 @@ def test_a_replay_that_is_stopped_goes_on_the_next_time_and_doubles_nothing(
     assert process.returncode == 0
     assert time.monotonic() - began < 10
     assert 300 <= results(scene).total() < 2_000
-    Commands(scene, tmp_path / "again").run("replay", "--all")
+    Commands(scene.job, tmp_path / "again").run("replay", "--all")
     assert results(scene) == Counter(ids)
 
 
 def test_what_fails_again_stays(kafka: KafkaBroker, scenes: Scenes, tmp_path: Path) -> None:
     scene = scenes(kafka, slow_process=True, environment=ODD)
     fed(scene, ["fail-1", "huge-1"])
-    commands = Commands(scene, tmp_path, PROCESS_ODD="1")
+    commands = Commands(scene.job, tmp_path, PROCESS_ODD="1")
     out = commands.run("replay", "--all")
     assert "1  stay: failed again: ZeroDivisionError" in out
     assert "1  stay: the result is too large" in out

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,11 +86,12 @@ class Prometheus:
     def stop(self) -> None:
         self._process.stop()
 
-    def scrape(self, scenes: list[Scene]) -> None:
+    def scrape(self, workers: Mapping[str, Iterable[Worker]]) -> None:
+        """From now on these, each with the name of its scene as a label."""
         groups = [
-            {"targets": [worker.address.removeprefix("http://")], "labels": {"scene": scene.stage.alert}}
-            for scene in scenes
-            for worker in scene.workers.values()
+            {"targets": [worker.address.removeprefix("http://")], "labels": {"scene": scene}}
+            for scene, all_of_it in workers.items()
+            for worker in all_of_it
         ]
         partial = self._targets.with_suffix(".new")
         partial.write_text(json.dumps(groups))
@@ -106,7 +107,7 @@ class Prometheus:
 def run(prometheus: Prometheus, scenes: list[Scene], seconds: float) -> int:
     for scene in scenes:
         scene.turn()
-    prometheus.scrape(scenes)
+    prometheus.scrape(workers_of(scenes))
     say(f"{len(scenes)} workers without a fault, for {WELL:g} s")
     time.sleep(WELL)
     for labels in prometheus.firing():
@@ -115,7 +116,7 @@ def run(prometheus: Prometheus, scenes: list[Scene], seconds: float) -> int:
     for scene in scenes:
         scene.began = time.monotonic()
         scene.turn()
-    prometheus.scrape(scenes)
+    prometheus.scrape(workers_of(scenes))
     say("the faults are there")
     others: set[tuple[str, str]] = set()
     end = time.monotonic() + seconds
@@ -131,6 +132,10 @@ def run(prometheus: Prometheus, scenes: list[Scene], seconds: float) -> int:
                     say(f"{scene.stage.alert} fires after {scene.fired:.0f} s")
             others.add((labels["alertname"], labels.get("scene") or consumer_of(labels, scenes)))
     return report(scenes, others)
+
+
+def workers_of(scenes: list[Scene]) -> dict[str, list[Worker]]:
+    return {scene.stage.alert: list(scene.workers.values()) for scene in scenes}
 
 
 def is_of(labels: dict[str, str], scene: Scene) -> bool:

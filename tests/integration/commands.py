@@ -1,0 +1,31 @@
+"""`main.py dlq …` of a job's consumer, with a process() that does not fail any more, as its user would run it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration.workers import Job, copy_of_the_program
+
+MENDED = Path(__file__).with_name("process_for_tests.py")
+
+
+class Commands:
+    """Runs such commands, in the environment of the job's workers and what is given besides."""
+
+    def __init__(self, job: Job, directory: Path, **environment: str) -> None:
+        self._program = copy_of_the_program(directory / "mended", MENDED)
+        self._environment = {**job.whole_environment(), "PROCESS_ODD": "", **environment}
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "main.py", "dlq", *arguments]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=self._program, env=self._environment, stdout=pipe, stderr=pipe, text=True)
+
+    def run(self, *arguments: str, seconds: float = 120) -> str:
+        return self.ends(self.start(*arguments), seconds)
+
+    def ends(self, process: "subprocess.Popen[str]", seconds: float = 120) -> str:
+        """Wait for its end, which must be one in order; what it printed."""
+        out, log = process.communicate(timeout=seconds)
+        assert process.returncode == 0, log
+        return out
