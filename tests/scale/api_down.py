@@ -160,7 +160,7 @@ def judged(
     while_down = sum(gone + CALL < time < back for time in results.times)
     recovered = next((time - back for time in results.times if time >= back), float("inf"))
     counted = [worker.said("stopped")[-1] for worker in job.workers]
-    facts = {name: [line[name] for line in counted] for name in ("outages", "retries", "failed", "restarts")}
+    facts = {name: [line[name] for line in counted] for name in ("outages", "retried", "failed", "restarts")}
     print(f"{sent} ids: {lost} lost, {twice} twice, {bad} without a price, {len(letters.times)} dead letters")
     print(f"{back - gone:.0f} s without the service, {while_down} results in them; the page said: {seen.page!r}")
     print(f"told of it, seconds after it went: {rounded(seen.first)}")

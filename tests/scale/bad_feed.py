@@ -23,7 +23,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from tests.integration.accounts import account
-from tests.integration.alarms import PROCESS, numbered
+from tests.integration.alarms import PROCESS, numbered, value
 from tests.integration.oracle import Oracle, fragment_value
 from tests.integration.stream import Stream
 from tests.integration.workers import Job, Worker, eventually, feed
@@ -37,8 +37,7 @@ TIMEOUT = 15.0  # MESSAGE_TIMEOUT, seconds
 SPLIT = 0.1  # of the ids have their halves apart, by up to
 APART = 5.0  # seconds
 LATE = 200  # ids that still wait at the end
-QUIET = 10.0  # seconds before the end of the feed in which nothing is killed: with none but failing ids left, they
-# would look like an outage
+QUIET = 10.0  # seconds before the end of the feed in which nothing is killed
 
 RAW: dict[str, Callable[[str], bytes]] = {  # records that are no messages
     "no json": lambda id: b'{"id": "%s", "content"' % id.encode(),
@@ -123,9 +122,9 @@ class Workers:
             worker.process.terminate()
         self.ended += [f"{code} at the end: {worker.tail()}" for worker in self.running if (code := worker.ends())]
 
-    def all_committed(self) -> bool:
-        self.complete()
-        return self._job.lag() == 0
+    def has_open_circuit(self) -> bool:
+        """Where none but failing ids are left after a restart, only another message shows that it is no outage."""
+        return any(value(worker, "consumer_circuit_open") for worker in self.running)
 
 
 def run(broker: KafkaBroker, directory: Path, delivery: str, options: argparse.Namespace) -> int:
@@ -148,14 +147,21 @@ def run(broker: KafkaBroker, directory: Path, delivery: str, options: argparse.N
     job = Job(broker, unique_name("bad"), [a, b], [out], directory, process=PROCESS, environment=environment)
     with job, BadFeed(broker, (a, b), options.rate, chance) as stream:
         workers, began = Workers(job), time.monotonic()
-        while stream.sent < options.ids - QUIET * options.rate:
+        while stream.sent < options.ids:
             time.sleep(chance.uniform(5, 10))
-            workers.kill(chance.randint(1, 2), chance)
-            say(f"{stream.sent} ids sent, {workers.kills} kills")
-        eventually(lambda: stream.sent >= options.ids, "all sent", LONG)
+            if stream.sent < options.ids - QUIET * options.rate:
+                workers.kill(chance.randint(1, 2), chance)
+                say(f"{stream.sent} ids sent, {workers.kills} kills")
         sent = stream.end()
         say(f"{sent} ids sent in {time.monotonic() - began:.0f} s")
-        eventually(workers.all_committed, "all committed", LONG, pause=0.5)
+
+        def all_committed() -> bool:
+            if workers.has_open_circuit():
+                feed(broker, Oracle((a, b)), numbered(20, f"more-{time.time()}-"))
+            workers.complete()
+            return job.lag() == 0
+
+        eventually(all_committed, "all committed", LONG, pause=0.5)
         say(f"all committed after {time.monotonic() - began:.0f} s")
         feed(broker, Oracle((a, b)), numbered(LATE, "late-"), [a])
 
@@ -166,9 +172,9 @@ def run(broker: KafkaBroker, directory: Path, delivery: str, options: argparse.N
         workers.stop()
         found = account(job, LONG)
     counted = [line for worker in workers.running for line in worker.said("stopped")]
-    restarts, retries = (sum(line[name] for line in counted) for name in ("restarts", "retries"))
+    restarts, retried, outages = (sum(line[name] for line in counted) for name in ("restarts", "retried", "outages"))
     print(f"{delivery}, {sent} ids, {workers.kills} kills of {len(job.workers)} workers; {found}")
-    print(f"the last two workers restarted {restarts} times, and tried {retries} calls again")
+    print(f"the last two workers: {restarts} restarts, {retried} calls tried again, {outages} outages")
     print(f"ended by themselves: {json.dumps(workers.ended) if workers.ended else 'none'}", flush=True)
     return int(bool(not found.is_good(once=delivery == "exactly_once") or workers.ended))
 
