@@ -1,8 +1,10 @@
 """process() off the loop's thread: whatever it raises, and nothing from before a drop; one by one and many at once."""
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Protocol
@@ -771,3 +773,24 @@ def test_a_call_that_is_running_is_named_with_its_time(kind: str) -> None:
     assert found == {"slow": "called", "last": "queued"}
     assert 0 <= call.seconds < SECONDS
     until(lambda: not executor.calls())
+
+
+def test_a_failed_call_and_all_that_it_had_in_its_hands_are_freed_with_its_outcome() -> None:
+    """An outcome is none of the garbage collector's business: in a ring with the traceback it would stay for ever."""
+    errors: list[weakref.ref[BaseException]] = []
+
+    class Failed(Exception):  # one of Python's own has no weak references
+        pass
+
+    def process(_message: Message, _name: str) -> object:
+        error = Failed()
+        errors.append(weakref.ref(error))
+        raise error
+
+    runner = SingleThread(process, NAME)
+    runner.open()
+    runner.submit(groups("a"))
+    until(lambda: bool(runner.collect(SECONDS)))
+    runner.close(SECONDS)
+    gc.collect()
+    assert [error() for error in errors] == [None]

@@ -237,6 +237,7 @@ class SingleThread:
             if number:
                 self._times.add(took, number)
             if failed:
+                del outcome  # else a ring that is never freed: its error's traceback knows this frame
                 self._wait_for_word()
             together = TOGETHER if took * TOGETHER < BOUNDS[0] * number else 1
 

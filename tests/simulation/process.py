@@ -203,7 +203,7 @@ class ModelProcess:
             if not self.dead:
                 main.supervise(self._build, self.counters, cast(threading.Event, self._stopping))
         except BaseException as error:
-            self.error = error
+            self.error = error.with_traceback(None)  # whose frames would keep all of this alive
             if isinstance(error, ConfigError) and self._shares == self.restarts:
                 self.broken("rule 8", f"ends for good, though the others are dead: {error}", error)
         finally:
@@ -411,6 +411,8 @@ class ScheduledExecutor:
 
     def _call(self, group: Group) -> Outcome:
         outcome = attempt(self._process, group, "name")
+        if outcome.error:  # whose traceback knows the frames of the loop, and those the outcomes: a ring
+            outcome.error.with_traceback(None)
         if self._host.dead and isinstance(outcome.error, Killed):
             raise Killed
         return outcome
