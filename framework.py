@@ -28,9 +28,7 @@ from utils.view import View
 
 IDLE = 0.2  # seconds that a step waits for a record; also how long a signal may go unnoticed
 BUSY = 0.02  # seconds that a step waits for process() before it polls again
-MAX_IN_FLIGHT = (
-    8_000  # groups in process() or on their way out, before the worker stops reading (more: batches queue up)
-)
+MAX_IN_FLIGHT = 8_000  # groups in process() or on their way out; with more, reading waits
 EVICT_EVERY = 0.5  # seconds
 
 

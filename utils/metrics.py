@@ -74,9 +74,7 @@ class Counters:
     dead_letters: Counter[str] = field(default_factory=Counter)  # by reason
 
     read_from: Counter[str] = field(default_factory=Counter)  # by topic
-    evicted_without: Counter[str] = field(
-        default_factory=Counter
-    )  # groups, by what they lacked: topics, comma separated
+    evicted_without: Counter[str] = field(default_factory=Counter)  # groups, by the topics they lacked, comma separated
     process_time: Histogram = field(default_factory=Histogram)
     commit_time: Histogram = field(default_factory=Histogram)
     latency: Histogram = field(default_factory=Histogram)  # groups, from the first arrival to the delivery of results
