@@ -30,48 +30,76 @@ body { margin: 0 auto; max-width: 72rem; padding: 1rem; background: var(--paper)
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", "Noto Sans", sans-serif; }
 h1 { font-size: 1.35rem; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.05rem; margin: 1.75rem 0 .5rem; }
-p { margin: .25rem 0; }
+p { margin: .25rem 0; overflow-wrap: anywhere; }
 a { color: var(--flow); }
 :focus-visible { outline: 3px solid var(--flow); outline-offset: 2px; }
 .soft, caption, th { color: var(--soft); }
-.verdict { border-left: .4rem solid; padding: .6rem .9rem; margin: 1rem 0; background: var(--box); font-size: 1.1rem;
-  overflow-wrap: anywhere; }
+.verdict { border-left: .4rem solid; padding: .6rem .9rem; margin: 1rem 0; background: var(--box); font-size: 1.1rem; }
 .verdict span { color: var(--ink); }
 .ok { color: var(--ok); } .warning { color: var(--warning); } .bad { color: var(--bad); }
 form { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; margin: .75rem 0 0; }
-input { flex: 1 1 12rem; max-width: 28rem; }
+input { flex: 1 1 0; min-width: 0; max-width: 28rem; }
 input, button { font: inherit; color: inherit; background: var(--paper); border: 1px solid var(--soft);
   border-radius: .3rem; padding: .4rem .7rem; }
 button { background: var(--box); cursor: pointer; }
-.charts { display: grid; margin-top: 1rem; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: .75rem; }
+.charts { display: grid; margin-top: 1rem; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .75rem; }
 figure { margin: 0; padding: .7rem .8rem; background: var(--box); border-radius: .4rem; }
-figcaption { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 .5rem; color: var(--soft); }
-figcaption b { color: var(--ink); font-weight: 600; } figcaption b .soft { font-weight: 400; }
+figcaption, figure p { color: var(--soft); } figcaption b { color: var(--ink); font-size: 1.35rem; font-weight: 600; }
+figcaption span { display: block; } figure p, .charts + p { font-size: .875rem; }
 svg { display: block; width: 100%; height: 3rem; }
-.area { fill: var(--flow); opacity: .18; } .curve { fill: none; stroke: var(--flow); stroke-width: 1.5; }
-.bar { fill: var(--flow); } td svg { height: .6rem; min-width: 4rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); }
-th { font-weight: 500; white-space: nowrap; } .number { text-align: right; white-space: nowrap; }
-code { white-space: nowrap; } .id { overflow-wrap: anywhere; } td > .id { display: inline-block; min-width: 9rem; }
-.id, code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
-  font-size: .92em; }
+.area { fill: var(--flow); opacity: .18; }
+.curve { fill: none; stroke: var(--flow); stroke-width: 1.5; vector-effect: non-scaling-stroke; }
+.bar { fill: var(--flow); } td svg { height: .6rem; margin-top: .45rem; min-width: 4rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; } .list { width: 100%; }
+th, td { text-align: left; vertical-align: top; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line);
+  overflow-wrap: anywhere; min-width: 4.5rem; }
+td:first-child { min-width: 9rem; }
+th { font-weight: 500; white-space: nowrap; } .number { text-align: right; white-space: nowrap; min-width: 0; }
+.id, code { overflow-wrap: anywhere; font-size: .92em;
+  font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 mark { background: none; color: var(--warning); }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); gap: 0 2rem; margin: 0;
+  font-variant-numeric: tabular-nums; }
+dl div { display: flex; justify-content: space-between; padding: .3rem 0; border-bottom: 1px solid var(--line); }
+dt { color: var(--soft); } dd { margin: 0; }
 summary { cursor: pointer; font-size: 1.05rem; font-weight: 600; margin-top: 1.75rem; }
 footer { margin-top: 2rem; color: var(--soft); }
-#gone { display: none; } .gone #gone { display: block; } .gone main { opacity: .5; }
+#gone { display: none; } .gone #gone { display: block; position: sticky; top: 0; }
+@media (max-width: 47.9rem) {
+  label { flex-basis: 100%; }
+  .list thead, .list svg { display: none; }
+  .list, .list tbody, .list tr { display: block; }
+  .list tr { padding: .5rem 0; border-bottom: 1px solid var(--line); }
+  .list td { display: inline-block; max-width: 100%; min-width: 0; padding: 0; border: 0; margin-right: .75rem; }
+  .list td:first-child { display: block; margin: 0; font-weight: 600; }
+  .list td[data-head]::before { content: attr(data-head) " "; color: var(--soft); }
+}
 """
 
+# What is there becomes what has come, node by node: focus, selection and scroll places stay, and nothing is read aloud
+# to those who do not see but what has changed.
 _SCRIPT = """
+function become(old, fresh) {
+  if (old.nodeName !== fresh.nodeName) return old.replaceWith(fresh);
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.data !== fresh.data) old.data = fresh.data;
+    return;
+  }
+  for (const { name } of [...old.attributes])
+    if (name !== "open" && !fresh.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of fresh.attributes)
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  const [before, after] = [[...old.childNodes], [...fresh.childNodes]];
+  before.slice(after.length).forEach(each => each.remove());
+  after.forEach((each, index) => before[index] ? become(before[index], each) : old.append(each));
+}
 setInterval(async () => {
   if (document.hidden) return;
   try {
     const answer = await fetch(location.href);
     if (!answer.ok) throw answer.status;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    document.querySelector("main").replaceWith(page.querySelector("main"));
-    document.title = page.title;
+    for (const part of ["title", "link", "main"]) become(document.querySelector(part), page.querySelector(part));
     document.body.classList.remove("gone");
   } catch { document.body.classList.add("gone"); }
 }, 5000);
@@ -107,7 +135,8 @@ def page(report: Report, search: Search | None = None) -> str:
 <h1>{shown(report.consumer, 200)}</h1>
 <form role="search" action="/" method="get">
 <label for="id">Where is id</label>
-<input id="id" name="id" value="{asked}" autocomplete="off" spellcheck="false" required>
+<input id="id" name="id" value="{asked}" autocomplete="off" autocapitalize="off" spellcheck="false"
+ enterkeyhint="search" required>
 <button>Look</button>
 </form>
 </header>
@@ -115,10 +144,6 @@ def page(report: Report, search: Search | None = None) -> str:
 <main>
 {"".join(_main(report, search))}
 </main>
-<details>
-<summary>Settings</summary>
-{_settings(report.settings)}
-</details>
 <script>{_SCRIPT}</script>
 </body>
 </html>
@@ -164,12 +189,15 @@ def _main(report: Report, search: Search | None) -> Iterator[str]:
     if search:
         yield _search(search)
     yield f'<div class="charts">{"".join(map(_chart, report.series))}</div>'
+    yield '<p class="soft">Now, and in the last ten minutes.</p>'
     if report.snapshot:
         yield _waiting(report.snapshot)
         yield _calls(report.snapshot)
         yield _partitions(report.snapshot.partitions)
     yield _troubles(report.troubles)
     yield _numbers(report)
+    yield f"<details><summary>Settings</summary>{_settings(report.settings)}</details>"
+    yield f"<footer><p>{_LINKS}</p></footer>"
 
 
 def _clock(time: str) -> str:
@@ -214,14 +242,12 @@ def _in_flight(found: InFlight) -> str:
 
 
 def _chart(series: Series) -> str:
-    unit = f' <span class="soft">{escape(series.unit)}</span>' if series.unit else ""
-    latest = f"{_number(series.latest)}{unit}"
-    label = f"{series.title}: {_number(series.latest)} {series.unit}, at most {_number(max(series.values, default=0))}"
-    curve = _curve(series.values)
+    most = _number(max(series.values, default=0))
+    label = f"{series.title}: {_number(series.latest)} {series.unit}, at most {most}"
     return (
-        f"<figure><figcaption>{escape(series.title)} <b>{latest}</b></figcaption>"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{escape(label)}">{curve}</svg></figure>'
+        f"<figure><figcaption><span>{escape(series.title)}</span><b>{_number(series.latest)}</b> "
+        f'{escape(series.unit)}</figcaption><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" '
+        f'role="img" aria-label="{escape(label)}">{_curve(series.values)}</svg><p>at most {most}</p></figure>'
     )
 
 
@@ -277,7 +303,7 @@ def _calls(snapshot: Snapshot) -> str:
         for call in snapshot.calls
     ]
     heading = f"In process() or on the way: {snapshot.in_flight:,} ids"
-    return f"<section><h2>{heading}</h2>{_table(['running call, longest first', '#for'], rows)}</section>"
+    return f"<section><h2>{heading}</h2>{_table(['running call, longest first', 'for'], rows)}</section>"
 
 
 def _partitions(partitions: Sequence[PartitionView]) -> str:
@@ -323,7 +349,7 @@ def _trouble_table(troubles: Sequence[Trouble]) -> str:
         ]
         for each in troubles
     ]
-    return _table(["when", "level", "message", "facts"], rows)
+    return _table(["when", "level", "message", "facts"], rows, titled=False)
 
 
 def _fact(value: str) -> str:
@@ -331,14 +357,16 @@ def _fact(value: str) -> str:
 
 
 def _numbers(report: Report) -> str:
-    counted = [[escape(name.replace("_", " ")), f"{number:,}"] for name, number in report.counters.items()]
+    numbers = {name.replace("_", " "): number for name, number in report.counters.items()}
     if report.snapshot:
-        counted = [["not committed", f"{report.snapshot.uncommitted:,}"], *counted]
-    links = " · ".join(
-        f'<a href="{path}">{path}</a>' for path in ("/status.json", "/waiting.json", "/metrics", "/health/ready")
-    )
-    table = _table(["now, and since the start of the process", "#"], counted)
-    return f"<section><h2>Numbers</h2>{table}</section><footer><p>{links}</p></footer>"
+        numbers = {"not committed": report.snapshot.uncommitted, **numbers}
+    lines = "".join(f"<div><dt>{escape(name)}</dt><dd>{number:,}</dd></div>" for name, number in numbers.items())
+    return f"<section><h2>Numbers, now and since the start of the process</h2><dl>{lines}</dl></section>"
+
+
+_LINKS = " · ".join(
+    f'<a href="{path}">{path}</a>' for path in ("/status.json", "/waiting.json", "/metrics", "/health/ready")
+)
 
 
 def _settings(settings: Sequence[Setting]) -> str:
@@ -349,19 +377,23 @@ def _settings(settings: Sequence[Setting]) -> str:
     return _table(["setting", "value", "from"], rows)
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are HTML already; `#` before a title: numbers."""
-    classes = [' class="number"' if head.startswith("#") else "" for head in heads]
-    titles = "".join(
-        f'<th scope="col"{kind}>{escape(head.lstrip("#"))}</th>' for head, kind in zip(heads, classes, strict=True)
-    )
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], titled: bool = True) -> str:
+    """A table of cells that are HTML already; `#` before a title: numbers.
+
+    With more than two columns it is a list where the screen is narrow; `titled`: each cell there begins with its title.
+    """
+    titles = [escape(head.lstrip("#")) for head in heads]
+    kinds = [' class="number"' if head.startswith("#") else "" for head in heads]
+    named = [f' data-head="{title}"' if titled and title and index else "" for index, title in enumerate(titles)]
+    first = "".join(f'<th scope="col"{kind}>{title}</th>' for title, kind in zip(titles, kinds, strict=True))
     lines = "".join(
-        "<tr>" + "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row, classes, strict=True)) + "</tr>"
+        "<tr>"
+        + "".join(f"<td{kind}{name}>{cell}</td>" for cell, kind, name in zip(row, kinds, named, strict=True))
+        + "</tr>"
         for row in rows
     )
-    return (
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{titles}</tr></thead><tbody>{lines}</tbody></table></div>'
-    )
+    shape = ' class="list"' if len(heads) > 2 else ""
+    return f"<table{shape}><thead><tr>{first}</tr></thead><tbody>{lines}</tbody></table>"
 
 
 def _number(value: float) -> str:

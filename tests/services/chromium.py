@@ -43,6 +43,7 @@ OPTIONS = (
 )
 # What a key does beside being pressed: its code in Windows, and the text that it enters.
 KEYS = {"Tab": (9, ""), "Enter": (13, "\r")}
+PASSED = "Emulation.virtualTimeBudgetExpired"
 
 
 class Event(NamedTuple):
@@ -89,7 +90,7 @@ class Chromium:
     @contextmanager
     def tab(self) -> Iterator["Tab"]:
         """An empty tab that shares no cookies and no cache with others, closed at the end."""
-        with connect(self._address, max_size=None, open_timeout=SECONDS, proxy=None) as socket:
+        with connect(self._address, max_size=None, open_timeout=SECONDS, ping_interval=None, proxy=None) as socket:
             tab = Tab(socket)
             tab.attach()
             try:
@@ -123,15 +124,16 @@ class Tab:
         """One command of the protocol; its result. Raises Refused."""
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": params, **self._session}))
-        while (told := self._next()).get("id") != number:
+        deadline = time.monotonic() + SECONDS
+        while (told := self._next(deadline)).get("id") != number:
             pass
         if "error" in told:
             raise Refused(f"{method}: {told['error']['message']}")
         result: dict[str, Any] = told["result"]
         return result
 
-    def _next(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(self._socket.recv(timeout=SECONDS))
+    def _next(self, deadline: float) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self._socket.recv(timeout=deadline - time.monotonic()))
         if "method" in told:
             self.events.append(Event(told["method"], told["params"]))
         return told
@@ -142,8 +144,9 @@ class Tab:
 
     def awaits(self, method: str, times: int = 1) -> dict[str, Any]:
         """The `times`-th event of this kind."""
+        deadline = time.monotonic() + SECONDS
         while len(self.told(method)) < times:
-            self._next()
+            self._next(deadline)
         return self.told(method)[times - 1]
 
     def open(self, url: str) -> None:
@@ -167,13 +170,16 @@ class Tab:
             raise Refused(answer["exceptionDetails"]["exception"]["description"])
         return answer["result"].get("value")
 
-    def becomes(self, expression: str) -> None:
-        """Wait until this is true in the page."""
-        deadline = time.monotonic() + SECONDS
-        while not self.evaluate(expression):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"not within {SECONDS:g} s: {expression}")
-            time.sleep(0.05)
+    def hurry(self, seconds: float) -> None:
+        """Have that time pass for the page at once, except while it waits for the network; then its clock stands."""
+        budget = {"policy": "pauseIfNetworkFetchesPending", "budget": seconds * 1000}
+        self.call("Emulation.setVirtualTimePolicy", **budget)
+
+    def passes(self, seconds: float) -> None:
+        """The same, and return when it has passed, for a page that stays."""
+        passed = len(self.told(PASSED))
+        self.hurry(seconds)
+        self.awaits(PASSED, passed + 1)
 
     def press(self, key: str) -> None:
         """Press and release one of KEYS."""

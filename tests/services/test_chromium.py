@@ -47,3 +47,11 @@ def test_a_page_that_is_not_there_and_a_script_that_fails_are_errors(tab: Tab) -
         tab.open("http://127.0.0.1:1/")
     with pytest.raises(Refused, match="nothing is not defined"):
         tab.evaluate("nothing")
+
+
+def test_an_hour_of_a_page_passes_at_once(tab: Tab) -> None:
+    tab.open(html("<script>let turns = 0; setInterval(() => turns++, 60000)</script>"))
+    tab.passes(3601)
+    assert tab.evaluate("turns") == 60
+    tab.passes(60)
+    assert tab.evaluate("turns") == 61
