@@ -41,7 +41,7 @@ chaos: setup  ## plays every fault on real Kafka for MINUTES=… (20) in all; MO
 recovery: setup  ## measures how long new results take after the end of a worker
 	$(PYTHON) -m tests.chaos.recovery $(ARGS)
 
-bench: setup  ## measures the worker beside a bare loop and what could be used instead
+bench: setup  ## measures the worker beside a bare loop and what could be used instead; ARGS=--help tells its parts
 	$(PYTHON) -m bench.run $(ARGS)
 
 image-check: setup  ## does what the Dockerfile does, without Docker, and runs the result

@@ -1,6 +1,6 @@
 """The yardstick: consume, decode, join, produce with the same client. No commit, no map, no process().
 
-python -m bench.bare BOOTSTRAP INPUT_A INPUT_B OUTPUT RESULTS [--json] [--prompt]
+python -m bench.bare BOOTSTRAP INPUT_A INPUT_B … OUTPUT RESULTS [--json] [--prompt]
 
 --json: with the json of the standard library, as most would write it, in place of msgspec. --prompt: as quick in its
 answer as the client can be, for bench.latency: it waits for no batch, neither of what it reads nor of what it sends.
@@ -8,14 +8,14 @@ answer as the client can be, for bench.latency: it waits for no batch, neither o
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 from confluent_kafka import Consumer, Message, Producer
 
 
-def main(bootstrap: str, first: str, second: str, output: str, results: int, *options: str) -> None:
+def main(bootstrap: str, inputs: Sequence[str], output: str, results: int, options: Sequence[str]) -> None:
     decode: Callable[[bytes], dict[str, Any]] = msgspec.json.Decoder(dict[str, Any]).decode
     encode: Callable[[object], bytes | str] = msgspec.json.Encoder().encode
     if "--json" in options:
@@ -40,23 +40,31 @@ def main(bootstrap: str, first: str, second: str, output: str, results: int, *op
             **({"linger.ms": 0, "max.in.flight": 1} if prompt else {}),
         }
     )
-    consumer.subscribe([first, second])
+    consumer.subscribe(list(inputs))
+    topics = len(inputs)
     waiting: dict[str, dict[str, Any]] = {}
+    came: dict[str, int] = {}  # of more than two topics
     done = 0
     while done < results:
         for record in _next(consumer) if prompt else consumer.consume(4000, 0.1):
             message = decode(record.value() or b"")
             id = message["id"]
-            mate = waiting.pop(id, None)
-            if mate is None:
-                waiting[id] = message
-                continue
-            mate["content"] |= message["content"]
-            message["content"] = mate["content"]
-            mate |= message
+            if topics > 1:
+                mate = waiting.pop(id, None)
+                if mate is None:
+                    waiting[id] = message
+                    continue
+                mate["content"] |= message["content"]
+                message["content"] = mate["content"]
+                mate |= message
+                message = mate
+                if topics > 2 and (number := came.pop(id, 1) + 1) < topics:
+                    came[id] = number
+                    waiting[id] = message
+                    continue
             while True:
                 try:
-                    producer.produce(output, encode(mate), id)
+                    producer.produce(output, encode(message), id)
                     break
                 except BufferError:
                     producer.poll(0.05)
@@ -72,5 +80,6 @@ def _next(consumer: Consumer) -> list[Message]:
 
 
 if __name__ == "__main__":
-    _, bootstrap, first, second, output, results, *options = sys.argv
-    main(bootstrap, first, second, output, int(results), *options)
+    words = [word for word in sys.argv[1:] if not word.startswith("--")]
+    bootstrap, *inputs, output, results = words
+    main(bootstrap, inputs, output, int(results), [word for word in sys.argv if word.startswith("--")])

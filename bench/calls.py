@@ -1,99 +1,144 @@
-"""How much of the ideal throughput is reached when process() waits for something: calls that sleep for 50 ms.
+"""Calls of 50 ms in process(): a sleep, held against the ideal; a local HTTP service, held against its client alone.
 
-python -m bench.calls [--embedded] [--seconds 10] [--rounds 3]
-
-Feeds as many messages as would ideally take so many seconds, runs the worker at each CONCURRENCY, and reads from the
-timestamps of its results how long they took, from the first to the last. The ideal is CONCURRENCY / 0.05 s.
+The ideal is CONCURRENCY / 0.05 s. The client alone makes the same calls in as many threads or coroutines, on the same
+core, without Kafka, right before the worker; the service shares the other core with the broker. How long the worker's
+results took, from the first to the last, is read from the timestamps that the broker gave them.
 """
 
-import argparse
 import os
-import signal
+import resource
 import statistics
-import tempfile
-from pathlib import Path
-
-from confluent_kafka import Consumer, TopicPartition
-
-from tests.integration.oracle import Oracle
-from tests.integration.workers import Job, eventually, feed
-from tests.services.kafka import EmbeddedBroker, JavaBroker, KafkaBroker, unique_name
-from tests.services.processes import running
-
-PARTITIONS = 16
-CALL = 0.05  # seconds
-THREADS = f"""
+import subprocess
+import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
 
-def process(message, consumer_name):
-    time.sleep({CALL})
-    return message
-"""
-COROUTINES = f"""
-import asyncio
+import msgspec
 
-async def process(message, consumer_name):
-    await asyncio.sleep({CALL})
-    return message
-"""
-CONTENDERS = {"one thread": (1, THREADS), "64 threads": (64, THREADS), "512 coroutines": (512, COROUTINES)}
+from bench import peers
+from bench.calling.service import CALL
+from bench.contenders import ROOT, Contender, worker
+from bench.runs import TIED, WORKER_CORE, feed, measure, output_topic
+from bench.tables import Options, Table, line, load, median, say, table
+from tests.services.kafka import JavaBroker
+from tests.services.processes import Unavailable
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser("bench.calls", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--embedded", action="store_true", help="on the embedded broker instead of real Kafka")
-    parser.add_argument("--seconds", type=float, default=10, help="that a run ideally takes")
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
-    print("| process() sleeps 50 ms | results | a second | of the ideal, round by round | CPU µs a result |")
-    print("|---|---|---|---|---|")
-    with running(EmbeddedBroker() if arguments.embedded else JavaBroker()) as broker:
-        for name, (concurrency, source) in CONTENDERS.items():
-            results = int(concurrency / CALL * arguments.seconds)
-            rounds = [run(broker, concurrency, source, results) for _ in range(arguments.rounds)]
-            rates = [(results - concurrency) / seconds for seconds, _ in rounds]
-            shares = ", ".join(f"{rate * CALL / concurrency:.1%}" for rate in rates)
-            cpu = statistics.median(cpu for _, cpu in rounds) / results * 1e6
-            print(f"| {name} | {results} | {statistics.median(rates):,.0f} | {shares} | {cpu:.0f} |", flush=True)
+SECONDS, ROUNDS = 6.0, 3
+PARTITIONS = 4
 
 
-def run(broker: KafkaBroker, concurrency: int, source: str, results: int) -> tuple[float, float]:
-    """Seconds from the first result to the last, and of CPU in the whole process of the worker."""
-    input, output = unique_name("in"), unique_name("out")
-    for topic in (input, output):
-        broker.create_topic(topic, PARTITIONS)
-    oracle = Oracle((input,))
-    feed(broker, oracle, map(str, range(results)))
-    with tempfile.TemporaryDirectory() as directory:
-        process = Path(directory) / "process.py"
-        process.write_text(source)
-        environment = {"CONCURRENCY": str(concurrency)}
-        with Job(
-            broker, unique_name("job"), [input], [output], Path(directory), process=process, environment=environment
-        ) as job:
-            worker = job.start()
-            eventually(lambda: job.lag() == 0, "all committed", seconds=600, pause=0.2)
-            os.kill(worker.pid, signal.SIGTERM)
-            _, status, usage = os.wait4(worker.pid, 0)
-            worker.process.returncode = os.waitstatus_to_exitcode(status)
-    return span(broker, output, results), usage.ru_utime + usage.ru_stime
+@dataclass(frozen=True, slots=True)
+class Case:
+    concurrency: int
+    way: Literal["threads", "coroutines"]  # in bench/calling
+
+    @property
+    def name(self) -> str:
+        return "one thread" if self.concurrency == 1 else f"{self.concurrency} {self.way}"
+
+    @property
+    def ideal(self) -> float:
+        """Results a second."""
+        return self.concurrency / CALL
 
 
-def span(broker: KafkaBroker, topic: str, results: int) -> float:
-    """Seconds from the first record to the last; every result must be there once."""
-    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "bench", "enable.auto.commit": False})
-    consumer.assign([TopicPartition(topic, number, 0) for number in range(PARTITIONS)])
-    times: list[int] = []
-    keys: set[bytes | None] = set()
-    while len(times) < results:
-        for record in consumer.consume(10_000, 1.0):
-            assert not record.error(), record.error()
-            times.append(record.timestamp()[1])
-            keys.add(record.key())
-    consumer.close()
-    assert len(keys) == results
-    return (max(times) - min(times)) / 1000
+CASES = (Case(1, "threads"), Case(64, "threads"), Case(512, "coroutines"))
 
 
-if __name__ == "__main__":
-    main()
+class Sample(msgspec.Struct):
+    possible: float  # results a second: the ideal, or what the client reached alone
+    reached: float
+    cpu: float  # seconds a result, of the whole process
+    possible_cpu: float  # seconds a call, of the client alone
+
+
+class Report(msgspec.Struct):
+    samples: dict[str, list[Sample]]  # by what is called and how; one for each round
+    not_run: dict[str, str]
+    load: list[float]  # average number of processes in the minute before each round, ours included
+
+
+def measured(broker: JavaBroker, options: Options) -> Report:
+    seconds = options.seconds or SECONDS
+    report = Report({}, {}, [])
+    with service() as url:
+        for number in range(options.rounds or ROUNDS):
+            report.load.append(os.getloadavg()[0])
+            for case in CASES:
+                for what, address in (("sleep", ""), ("HTTP", url)):
+                    name = f"{what}, {case.name}"
+                    if not options.chooses(name):
+                        continue
+                    try:
+                        sample = sampled(broker, case, address, seconds)
+                    except Unavailable as reason:
+                        report.not_run[name] = str(reason)
+                        continue
+                    report.samples.setdefault(name, []).append(sample)
+                    say(f"round {number + 1}: {name}: {sample.reached:,.1f} of {sample.possible:,.1f} a second")
+    return report
+
+
+@contextmanager
+def service() -> Iterator[str]:
+    """The address of bench/calling/service.py, on the broker's core."""
+    command = [*TIED, sys.executable, "-m", "bench.calling.service"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        finally:
+            process.terminate()
+
+
+def sampled(broker: JavaBroker, case: Case, url: str, seconds: float) -> Sample:
+    environment = {"CONCURRENCY": str(case.concurrency), "CALL_URL": url}
+    if url and case.way == "coroutines":
+        environment["PYTHONPATH"] = peers.packages("aiohttp")
+    possible, possible_cpu = alone(case, environment, seconds) if url else (case.ideal, 0.0)
+    results = max(int(possible * seconds), case.concurrency + 1)
+    name = f"calls-{time.time_ns()}"
+    input, output = f"{name}-in", output_topic(broker, f"{name}-out")
+    broker.create_topic(input, PARTITIONS)
+    feed(broker.bootstrap, (input,), results)
+    process = ROOT / "bench" / "calling" / f"{case.way}.py"
+    contender = Contender("worker", worker("at_least_once", process=process, **environment), commits=True)
+    run = measure(contender, broker.bootstrap, (input,), output, results)
+    if not run.checked.whole:
+        raise RuntimeError(f"the worker's output is not whole: {run.checked}")
+    reached = (results - case.concurrency) / (run.checked.last - run.checked.first)
+    return Sample(possible, reached, run.cpu / results, possible_cpu)
+
+
+def alone(case: Case, environment: Mapping[str, str], seconds: float) -> tuple[float, float]:
+    """Calls a second, and seconds of CPU for each, of the whole process."""
+    pinned = ["taskset", "--cpu-list", str(WORKER_CORE), sys.executable, "-m", "bench.calling.alone"]
+    command = [*TIED, *pinned, case.way, str(seconds)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    calls, rate = map(float, done.stdout.split())
+    return rate, (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / calls
+
+
+def shown(report: Report) -> str:
+    rounds = max((len(samples) for samples in report.samples.values()), default=0)
+    about = f"At least once, median (least to most) of {rounds} rounds, {load(report.load)}."
+    lines = [line(name, *_cells(samples)) for name, samples in report.samples.items()]
+    head = "process() calls | possible a second | reached | %, round by round | CPU µs a result | of the client alone"
+    lacking = [f"\n\nNot run: {name}: {reason}" for name, reason in report.not_run.items()]
+    return f"{about}\n\n{table(head, *lines)}{''.join(lacking)}"
+
+
+def _cells(samples: list[Sample]) -> list[str]:
+    shares = median([each.reached / each.possible * 100 for each in samples], 1)
+    cpu = statistics.median(each.cpu for each in samples) * 1e6
+    possible, reached = [each.possible for each in samples], [each.reached for each in samples]
+    alone = statistics.median(each.possible_cpu for each in samples) * 1e6
+    return [median(possible, 1), median(reached, 1), shares, f"{cpu:,.0f}", f"{alone:,.0f}" if alone else ""]
+
+
+TABLE = Table("calls", "process() that waits 50 ms", Report, measured, shown)

@@ -12,7 +12,10 @@ from pathlib import Path
 from bench import peers
 from config import Settings
 from models import Row, engine, init_db, save
+from tests.integration.workers import copy_of_the_program
 from tests.services.processes import Unavailable
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class Target:
 class Launch:
     words: list[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    program: Path = ROOT
+    """Where it is started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,11 @@ class Contender:
     rounds: int = 1000
     """At most so many: of the slow ones every round costs minutes."""
 
+    @property
+    def slug(self) -> str:
+        """Its name as a part of a topic's name."""
+        return "".join(letter if letter.isalnum() else "-" for letter in self.name)
+
 
 def bare(*options: str) -> Callable[[Target], Launch]:
     def launch(target: Target) -> Launch:
@@ -52,8 +62,11 @@ def bare(*options: str) -> Callable[[Target], Launch]:
     return launch
 
 
-def worker(delivery: str, **settings: str) -> Callable[[Target], Launch]:
+def worker(delivery: str, *, process: Path | None = None, **settings: str) -> Callable[[Target], Launch]:
+    """`process`: the worker.py, if it is not the one that ships."""
+
     def launch(target: Target) -> Launch:
+        program = copy_of_the_program(target.directory / "program", process) if process else ROOT
         environment = {
             "CONSUMER_NAME": target.output,
             "DATABASE_URL": f"sqlite:///{target.directory}/bench.db",
@@ -64,7 +77,7 @@ def worker(delivery: str, **settings: str) -> Callable[[Target], Launch]:
         database = engine(Settings.read(environment).url(), create=True)
         init_db(database)
         save(database, Row.validated(target.output, ",".join(target.inputs), target.output, target.bootstrap))
-        return Launch([sys.executable, "main.py"], environment)
+        return Launch([sys.executable, "main.py"], environment, program)
 
     return launch
 
@@ -129,12 +142,6 @@ CONTENDERS = (
     in_python("Quix Streams, a dict", "quix", "quix", "{directory}", "dict", rounds=3),
     in_python("Quix Streams, its join", "quix", "quix", "{directory}", "interval", rounds=3),
 )
-
-
-def chosen(only: Iterable[str], among: Iterable[Contender] = CONTENDERS) -> list[Contender]:
-    """Those whose name holds one of these texts; all where there is none."""
-    wanted = [word.strip().lower() for word in only if word.strip()]
-    return [each for each in among if not wanted or any(word in each.name.lower() for word in wanted)]
 
 
 def prepared(contenders: Iterable[Contender]) -> tuple[list[Contender], dict[str, str]]:

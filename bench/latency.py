@@ -1,15 +1,11 @@
 """How long a result takes, and the CPU that it costs, at a steady 500 and 5,000 messages a second.
 
-python -m bench.latency [--seconds 15] [--rounds 3] [--rates 500,5000] [--only bare,worker] [--json FILE]
-python -m bench.latency --show FILE
-
 One thread feeds pairs of messages to real Kafka and reads the results, read_committed. The latency of an id is the
 time from just before its second message is handed to the producer (no linger) until the consumer hands out its result.
 CPU is user plus system time of the contender's whole process in those seconds, in percent of one core. A contender is
 measured from WARM_UP seconds after its first result on. It has one core; the broker and this program have the other.
 """
 
-import argparse
 import os
 import statistics
 import sys
@@ -20,10 +16,13 @@ from pathlib import Path
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from bench.contenders import CONTENDERS, Contender, Target, bare, chosen, kafka_streams, prepared, worker
-from bench.runs import PARTITIONS, Running, output_topic, pinned_broker, running
+from bench.contenders import CONTENDERS, Contender, Target, bare, kafka_streams, prepared, worker
+from bench.runs import PARTITIONS, Running, id_of, message, output_topic, running
+from bench.tables import Options, Table, line, load, median, say, table
 from tests.services.kafka import JavaBroker
 
+RATES = (500, 5_000)  # messages a second, two for each result
+SECONDS, ROUNDS = 10.0, 3
 WARM_UP = 5.0  # seconds
 STARTED = 90.0  # seconds within which the first result must come
 LATE = 5.0  # seconds after which a result counts as missing
@@ -62,53 +61,26 @@ class Report(msgspec.Struct):
     load: list[float]  # average number of processes in the minute before each round, ours included
 
 
-def main() -> None:
-    arguments = _arguments()
-    shown = arguments.show
-    report = msgspec.json.decode(shown.read_bytes(), type=Report) if shown else measured(arguments)
-    if arguments.json:
-        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
-    show(report)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "bench.latency", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--seconds", type=float, default=15, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="of which the medians are shown")
-    parser.add_argument("--rates", default="500,5000", help="messages a second, two for each result")
-    parser.add_argument("--only", default="", help="contenders, by parts of their names")
-    parser.add_argument("--json", type=Path, help="write all that was measured into this file")
-    parser.add_argument("--show", type=Path, help="the table of such a JSON file; nothing is run")
-    return parser.parse_args()
-
-
-def measured(arguments: argparse.Namespace) -> Report:
-    rates = [int(rate) for rate in arguments.rates.split(",")]
-    contenders, not_run = prepared(chosen(arguments.only.split(","), IN_TIME))
-    report = Report(arguments.seconds, {each.name: {rate: [] for rate in rates} for each in contenders}, not_run, [])
-    with pinned_broker() as broker:
-        for number in range(arguments.rounds):
-            report.load.append(os.getloadavg()[0])
-            for contender in contenders:
-                try:
-                    samples = measure(contender, broker, rates, arguments.seconds)
-                except RuntimeError as error:
-                    report.not_run[contender.name] = str(error)
-                    continue
-                for rate, sample in zip(rates, samples, strict=True):
-                    report.samples[contender.name][rate].append(sample)
-                    print(
-                        f"round {number + 1}: {contender.name}: {rate} a second: p50 {sample.percentile(50):.1f} ms,"
-                        f" p99 {sample.percentile(99):.1f} ms, {sample.cpu:.1f} % of a core",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+def measured(broker: JavaBroker, options: Options) -> Report:
+    contenders, not_run = prepared([each for each in IN_TIME if options.chooses(each.name)])
+    seconds = options.seconds or SECONDS
+    report = Report(seconds, {each.name: {rate: [] for rate in RATES} for each in contenders}, not_run, [])
+    for number in range(options.rounds or ROUNDS):
+        report.load.append(os.getloadavg()[0])
+        for contender in [each for each in contenders if number < each.rounds]:
+            try:
+                samples = measure(contender, broker, seconds)
+            except RuntimeError as error:
+                report.not_run[contender.name] = str(error)
+                continue
+            for rate, sample in zip(RATES, samples, strict=True):
+                report.samples[contender.name][rate].append(sample)
+                percentiles = f"p50 {sample.percentile(50):.1f} ms, p99 {sample.percentile(99):.1f} ms"
+                say(f"round {number + 1}: {contender.name}: {rate} a second: {percentiles}, {sample.cpu:.1f} % CPU")
     return report
 
 
-def measure(contender: Contender, broker: JavaBroker, rates: list[int], seconds: float) -> list[Sample]:
+def measure(contender: Contender, broker: JavaBroker, seconds: float) -> list[Sample]:
     """One process of a contender at one rate after the other."""
     name = f"latency-{time.time_ns()}"
     inputs = (f"{name}-a", f"{name}-b")
@@ -118,12 +90,12 @@ def measure(contender: Contender, broker: JavaBroker, rates: list[int], seconds:
     with tempfile.TemporaryDirectory() as directory:
         target = Target(broker.bootstrap, inputs, output, sys.maxsize, Path(directory))
         with running(contender, target) as process:
-            line = Line(broker.bootstrap, inputs, output)
+            pairs = Line(broker.bootstrap, inputs, output)
             try:
-                line.start(rates[0], process)
-                return [line.sample(rate, seconds, process) for rate in rates]
+                pairs.start(RATES[0], process)
+                return [pairs.sample(rate, seconds, process) for rate in RATES]
             finally:
-                line.close()
+                pairs.close()
 
 
 class Line:
@@ -180,9 +152,8 @@ class Line:
     def _send(self) -> None:
         number, which = divmod(self._sent, len(self._inputs))
         self._sent += 1
-        id, topic = f"order-{number:08d}", self._inputs[which]
-        content = {f"{topic}-amount": number, f"{topic}-note": NOTE}
-        value = msgspec.json.encode({"id": id, "source": topic, "content": content})
+        id, topic = id_of(number), self._inputs[which]
+        value = message(topic, number, NOTE)
         self._waiting[id.encode()] = time.monotonic()
         self._producer.produce(topic, value, id)
         self._producer.poll(0)
@@ -196,28 +167,25 @@ class Line:
                 self._latencies.append((now - sent) * 1000)
 
 
-def show(report: Report) -> None:
+def shown(report: Report) -> str:
     rounds = max((len(runs) for rates in report.samples.values() for runs in rates.values()), default=0)
-    print(f"\nMedian of {rounds} rounds of {report.seconds:g} s (p99: least to most)", end="")
-    print(f", load average before them {', '.join(f'{load:.1f}' for load in report.load)}\n")
-    rates = list(dict.fromkeys(rate for each in report.samples.values() for rate in each))
-    heads = [f"{rate:,} a second: p50 ms | p99 ms | CPU, % of a core" for rate in rates]
-    print(f"| contender | {' | '.join(heads)} |")
-    print("|---" * (1 + 3 * len(rates)) + "|")
-    for name, by_rate in report.samples.items():
-        if any(by_rate.values()):
-            print(f"| {name} | {' | '.join(_cells(by_rate[rate]) for rate in rates)} |")
-    for name, reason in report.not_run.items():
-        print(f"\nNot run: {name}: {reason}")
+    about = f"Median of {rounds} rounds of {report.seconds:g} s (p99: least to most), {load(report.load)}."
+    heads = [f"{rate:,} a second: p50 ms | p99 ms | CPU, % of a core" for rate in RATES]
+    lines = [
+        line(name, *(_cells(by_rate[rate]) for rate in RATES))
+        for name, by_rate in report.samples.items()
+        if any(by_rate.values())
+    ]
+    lacking = [f"\n\nNot run: {name}: {reason}" for name, reason in report.not_run.items()]
+    return f"{about}\n\n{table(' | '.join(['contender', *heads]), *lines)}{''.join(lacking)}"
 
 
 def _cells(samples: list[Sample]) -> str:
     middle, worst = [each.percentile(50) for each in samples], [each.percentile(99) for each in samples]
     missing, sent = sum(each.missing for each in samples), sum(each.sent for each in samples)
     lost = f", {missing:,} of {sent:,} missing" if missing else ""
-    spread = f"{statistics.median(worst):.1f} ({min(worst):.1f} to {max(worst):.1f}){lost}"
-    return f"{statistics.median(middle):.1f} | {spread} | {statistics.median(each.cpu for each in samples):.1f}"
+    cpu = statistics.median(each.cpu for each in samples)
+    return f"{statistics.median(middle):.1f} | {median(worst, 1)}{lost} | {cpu:.1f}"
 
 
-if __name__ == "__main__":
-    main()
+TABLE = Table("latency", "Latency, and CPU at a steady rate", Report, measured, shown)

@@ -7,9 +7,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -17,11 +20,11 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from bench.contenders import Contender, Target
 from tests.services.kafka import JavaBroker
 
-ROOT = Path(__file__).parents[1]
 PARTITIONS = 4
 BROKER_CORE, WORKER_CORE = 1, 0  # one for the contender, the other for all else
 STALLED = 60.0  # seconds without any progress, after which a contender is stopped
 TIED = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []  # it must not outlive this process
+T = TypeVar("T")
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -68,22 +71,50 @@ def pinned_broker() -> Iterator[JavaBroker]:
         broker.stop()
 
 
-def feed(bootstrap: str, topics: tuple[str, ...], ids: int, pad: int = 100) -> None:
-    """Each id once a topic, in the same order; a message has about 100 bytes and the padding."""
-    producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 20})
-    note = "x" * pad
-    for number in range(ids):
-        id = f"order-{number:08d}"
-        for topic in topics:
-            content = {f"{topic}-amount": number, f"{topic}-note": note}
-            value = msgspec.json.encode({"id": id, "source": topic, "content": content})
-            while True:
-                try:
-                    producer.produce(topic, value, id)
-                    break
-                except BufferError:
-                    producer.poll(0.05)
+def feed(bootstrap: str, topics: tuple[str, ...], ids: int, size: int = 200) -> None:
+    """Each id once a topic, in the same order; a message has `size` bytes."""
+    send(bootstrap, ((topic, number) for number in range(ids) for topic in topics), size)
+
+
+def send(bootstrap: str, messages: Iterable[tuple[str, int]], size: int = 200, linger: int = 20) -> int:
+    """A message for each topic and number of an id, of `size` bytes; how many they were."""
+    settings = {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": linger, "log_level": 0}
+    producer = Producer(settings)
+    notes: dict[str, str] = {}  # by topic
+    sent = 0
+    for topic, number in messages:
+        if topic not in notes:
+            notes[topic] = "x" * (size - len(message(topic, number, "")))
+        id, value = id_of(number), message(topic, number, notes[topic])
+        while True:
+            try:
+                producer.produce(topic, value, id)
+                break
+            except BufferError:
+                producer.poll(0.05)
+        sent += 1
     producer.flush()
+    return sent
+
+
+def message(topic: str, number: int, note: str) -> bytes:
+    content = {f"{topic}-amount": f"{number:08d}", f"{topic}-note": note}
+    return msgspec.json.encode({"id": id_of(number), "source": topic, "content": content})
+
+
+def id_of(number: int) -> str:
+    return f"order-{number:08d}"
+
+
+def at_a_rate(messages: Iterable[T], rate: float, seconds: float) -> Iterator[T]:
+    """So many of them a second, for so long."""
+    began = time.monotonic()
+    for number, message in enumerate(messages):
+        due = number / rate
+        if due >= seconds:
+            return
+        time.sleep(max(0.0, began + due - time.monotonic()))
+        yield message
 
 
 def output_topic(broker: JavaBroker, name: str) -> str:
@@ -102,13 +133,14 @@ class Running:
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*TIED, "taskset", "--cpu-list", str(WORKER_CORE), *launch.words],
-                cwd=ROOT,
+                cwd=launch.program,
                 env={**os.environ, **launch.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
         self.pid = self._process.pid
+        self._used = 0.0  # seconds of CPU, when it has ended
         self.memory = 0.0  # MB, the largest resident size seen
 
     def runs(self) -> bool:
@@ -124,8 +156,35 @@ class Running:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) * TICK
 
+    def resident(self) -> float:
+        """Bytes of memory now."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * float(os.sysconf("SC_PAGE_SIZE"))
+
+    def waits_for(self, text: str, seconds: float) -> str:
+        """The first line of its log that holds this text, as soon as there is one."""
+        deadline = time.monotonic() + seconds
+        while True:
+            log = self.log.read_text()
+            if line := next((each for each in log.splitlines() if text in each), ""):
+                return line
+            if time.monotonic() > deadline or not self.runs():
+                raise RuntimeError(f"no {text!r} in its log: {log[-4000:]}")
+            time.sleep(0.02)
+
+    def metrics(self) -> defaultdict[str, float]:
+        """Of a worker, without the prefix; each is the sum over its labels."""
+        address = msgspec.json.decode(self.waits_for("row loaded", STALLED))["status"]
+        with urllib.request.urlopen(f"{address}metrics", timeout=30) as answer:
+            lines = [line.split() for line in answer.read().decode().splitlines() if line and line[0] != "#"]
+        values: defaultdict[str, float] = defaultdict(float)
+        for name, value, *_ in lines:
+            values[name.partition("{")[0].removeprefix("consumer_")] += float(value)
+        return values
+
     def stop(self) -> float:
-        """SIGTERM, SIGKILL after 30 s; returns the CPU seconds of its whole life."""
+        """SIGTERM, SIGKILL after 30 s; returns the CPU seconds of its whole life, also when it is called again."""
+        if self._process.returncode is not None:
+            return self._used
         if self.runs():
             os.kill(self.pid, signal.SIGTERM)
         deadline = time.monotonic() + 30
@@ -135,7 +194,8 @@ class Running:
             time.sleep(0.02)
         _, status, usage = os.wait4(self.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)
-        return usage.ru_utime + usage.ru_stime
+        self._used = usage.ru_utime + usage.ru_stime
+        return self._used
 
 
 @contextmanager
@@ -228,7 +288,7 @@ def check(bootstrap: str, inputs: tuple[str, ...], output: str, ids: int) -> Che
             id = result["id"]
             number = int(id.removeprefix("order-"))
             amounts = [result["content"].get(f"{topic}-amount") for topic in inputs]
-            wrong += amounts != [number] * len(inputs) or len(result["content"]) != 2 * len(inputs)
+            wrong += amounts != [f"{number:08d}"] * len(inputs) or len(result["content"]) != 2 * len(inputs)
             seen.add(id)
             count += 1
     consumer.close()

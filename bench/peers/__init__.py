@@ -54,6 +54,12 @@ def python(name: str) -> str:
     return str(interpreter)
 
 
+def packages(name: str) -> str:
+    """Where what bench/peers/NAME.txt pins is to be imported from."""
+    home = Path(python(name)).parents[1]
+    return str(next(home.glob("lib/python*/site-packages")))
+
+
 def _made(command: list[str]) -> None:
     try:
         run_tool(command)

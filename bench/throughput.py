@@ -1,0 +1,105 @@
+"""CPU, throughput and memory of joining two topics that are fed before: ours, the bare loop, and the peers.
+
+The contenders run in turn, each from the first message with a new group and a new output topic, and every result is
+looked at. CPU is user plus system time of the whole process, its start included, as the operating system accounts it.
+"""
+
+import os
+import statistics
+from collections.abc import Callable
+
+import msgspec
+
+from bench.contenders import BARE, BARE_JSON, CONTENDERS, prepared
+from bench.runs import PARTITIONS, Run, feed, measure, output_topic
+from bench.tables import Options, Table, line, load, median, say, table
+from tests.services.kafka import JavaBroker
+
+INPUTS = ("bench-a", "bench-b")
+IDS, ROUNDS = 500_000, 5
+
+
+class Report(msgspec.Struct):
+    """All that was measured."""
+
+    ids: int
+    runs: dict[str, list[Run]]  # by contender, a run for each round
+    not_run: dict[str, str]  # contender: why not
+    load: list[float]  # average number of processes in the minute before each round, ours included
+
+
+def measured(broker: JavaBroker, options: Options) -> Report:
+    """Every round runs all contenders one after the other, so that what else the machine does meets them all."""
+    contenders, not_run = prepared([each for each in CONTENDERS if options.chooses(each.name)])
+    report = Report(options.ids or IDS, {each.name: [] for each in contenders}, not_run, [])
+    for topic in INPUTS:
+        broker.create_topic(topic, PARTITIONS)
+    feed(broker.bootstrap, INPUTS, report.ids)
+    for number in range(options.rounds or ROUNDS):
+        report.load.append(os.getloadavg()[0])
+        for contender in [each for each in contenders if number < each.rounds]:
+            output = output_topic(broker, f"bench-{contender.slug}-{number}")
+            try:
+                run = measure(contender, broker.bootstrap, INPUTS, output, report.ids)
+            except RuntimeError as error:
+                report.not_run[contender.name] = str(error)
+                continue
+            report.runs[contender.name].append(run)
+            say(f"round {number + 1}: {contender.name}: {run.cpu:.2f} s of CPU, {run.checked}")
+    return report
+
+
+def shown(report: Report) -> str:
+    messages = report.ids * len(INPUTS)
+    rounds = max((len(runs) for runs in report.runs.values()), default=0)
+    about = f"{messages:,} messages, {report.ids:,} results, median (least to most) of {rounds} rounds"
+    bases = [[run.cpu for run in report.runs.get(bare.name, [])] for bare in (BARE, BARE_JSON)]
+    lines = [
+        _line(name if len(runs) == rounds else f"{name} ({len(runs)} rounds)", runs, bases, messages)
+        for name, runs in report.runs.items()
+        if runs
+    ]
+    head = (
+        "contender | CPU s | of the bare loop's, round by round | the same, with json"
+        " | CPU µs a message | messages a second | first result after s | peak MB | output"
+    )
+    lacking = [f"\n\nNot run: {name}: {reason}" for name, reason in report.not_run.items()]
+    return f"{about}, {load(report.load)}.\n\n{table(head, *lines)}{''.join(lacking)}"
+
+
+def _line(name: str, runs: list[Run], bases: list[list[float]], messages: int) -> str:
+    cpu = [run.cpu for run in runs]
+    faults = [str(run.checked) for run in runs if not run.checked.whole]
+    return line(
+        name,
+        median(cpu),
+        *(median(ratios) if (ratios := _ratios(cpu, base)) else "" for base in bases),
+        f"{statistics.median(cpu) / messages * 1e6:.2f}",
+        f"{messages / _median(runs, lambda run: run.wall):,.0f}",
+        f"{_median(runs, lambda run: run.first):.1f}",
+        f"{_median(runs, lambda run: run.memory):.0f}",
+        "; ".join(faults) or "whole",
+    )
+
+
+def _ratios(cpu: list[float], base: list[float]) -> list[float]:
+    """Round by round; a slow contender may have fewer rounds."""
+    return [mine / bare for mine, bare in zip(cpu, base, strict=False)]
+
+
+def _median(runs: list[Run], of: Callable[[Run], float]) -> float:
+    return statistics.median(of(run) for run in runs)
+
+
+def bars(report: Report) -> dict[str, list[float]]:
+    per_message = 1e6 / (report.ids * len(INPUTS))
+    return {name: [run.cpu * per_message for run in runs] for name, runs in report.runs.items() if runs}
+
+
+def verdict(report: Report) -> int | str:
+    """For sys.exit(): the worker's own output must be whole."""
+    ours = [run.checked for name, runs in report.runs.items() if name.startswith("worker") for run in runs]
+    return 0 if all(checked.whole for checked in ours) else "the worker's output is not whole"
+
+
+TABLE = Table("cpu", "CPU, throughput and memory", Report, measured, shown)
