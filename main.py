@@ -446,7 +446,7 @@ def _delivery(
 ) -> Delivery:
     transactional = settings.delivery == "exactly_once"
     identity = f"{row.consumer_name}-{settings.group_instance_id or uuid.uuid4()}" if transactional else ""
-    producer = partial(kafka.producer, properties, transactional_id=identity, one_by_one=refusals.one_by_one)
+    producer = partial(kafka.producer, properties, transactional_id=identity, batch_size=refusals.batch_size)
     outbox = Outbox(producer, row.topics_output, failures, refusals, counters)
     return (ExactlyOnce if transactional else AtLeastOnce)(outbox, maps, counters.commit_time, counters.latency)
 

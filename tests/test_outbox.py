@@ -12,7 +12,7 @@ from utils.executor import Outcome
 from utils.failures import Failures
 from utils.messages import Headers, Result
 from utils.metrics import Counters
-from utils.outbox import DeliveryFailed, Outbox, RecordRefused, Refusals
+from utils.outbox import NARROW, DeliveryFailed, Outbox, RecordRefused, Refusals
 
 Report = Callable[[KafkaError | None, Any], None]
 Produced = tuple[str, bytes | None, bytes | None]
@@ -150,20 +150,41 @@ def test_a_dead_letter_that_the_client_finds_too_large_keeps_its_sources_only() 
     assert dict(left.letter.headers)["dlq.source"] == b"a:0:1"
 
 
-def test_a_batch_that_the_broker_refuses_accuses_nobody_and_leads_to_batches_of_one() -> None:
+def test_a_batch_that_the_broker_refuses_accuses_nobody_and_leads_to_smaller_ones_and_then_to_batches_of_one() -> None:
     refusals = Refusals()
-    box = outbox(SmallTopics(broker=50, batch=10), refusals)
-    sent = box.put([result("1", 30), result("2", 30)])
+    for smaller in (NARROW, 1):
+        box = outbox(SmallTopics(broker=50, batch=10), refusals)
+        sent = box.put([result("1", 30), result("2", 30)])
+        box.flush(0)
+        assert box.has_refused
+        with pytest.raises(RecordRefused, match="out"):
+            box.accuse(sent)
+        assert refusals.batch_size == smaller
+    assert refusals.groups == {}
+
+
+def test_a_refused_record_larger_than_a_batch_was_alone_in_its_own() -> None:
+    refusals = Refusals(batch_size=40)
+    box = outbox(SmallTopics(broker=50), refusals)
+    sent = box.put([result("1", 30), result("2", 60)])
     box.flush(0)
-    assert box.has_refused
-    with pytest.raises(RecordRefused, match="out"):
+    assert [outcome.group.id for outcome in box.accuse(sent)] == ["2"]
+    assert refusals.batch_size == 40
+
+
+def test_beside_one_that_was_alone_another_one_was_refused_in_a_batch_that_is_too_large() -> None:
+    refusals = Refusals(batch_size=40)
+    box = outbox(SmallTopics(broker=35, batch=2), refusals)
+    sent = box.put([result("1", 30), result("2", 60)])
+    box.flush(0)
+    with pytest.raises(RecordRefused):
         box.accuse(sent)
-    assert refusals.one_by_one
+    assert refusals.batch_size == 1
     assert refusals.groups == {}
 
 
 def test_a_record_that_the_broker_refuses_alone_is_known_from_then_on_and_no_other() -> None:
-    producer, refusals = SmallTopics(broker=50), Refusals(one_by_one=True)
+    producer, refusals = SmallTopics(broker=50), Refusals(batch_size=1)
     box = outbox(producer, refusals)
     sent = box.put([result("1", 30), result("2", 60)])
     box.flush(0)
@@ -176,7 +197,7 @@ def test_a_record_that_the_broker_refuses_alone_is_known_from_then_on_and_no_oth
 
 
 def test_a_dead_letter_that_the_broker_refuses_keeps_its_sources_only_and_then_it_is_given_up() -> None:
-    producer, refusals = SmallTopics(broker=50), Refusals(one_by_one=True)
+    producer, refusals = SmallTopics(broker=50), Refusals(batch_size=1)
     box = outbox(producer, refusals)
     outcomes = [result("1", 60, value=b"y" * 60)]
     for _ in range(2):
@@ -193,7 +214,7 @@ def test_a_dead_letter_that_the_broker_refuses_keeps_its_sources_only_and_then_i
 
 
 def test_what_is_safe_is_forgotten() -> None:
-    refusals = Refusals(one_by_one=True)
+    refusals = Refusals(batch_size=1)
     box = outbox(SmallTopics(broker=50), refusals)
     sent = box.put([result("1", 60)])
     box.flush(0)

@@ -141,7 +141,7 @@ def reader(settings: Settings, row: Row) -> Iterator[Consumer]:
 
 
 def producer(
-    properties: Properties, on_delivery: Callable[..., None], transactional_id: str = "", *, one_by_one: bool = False
+    properties: Properties, on_delivery: Callable[..., None], transactional_id: str = "", *, batch_size: int = 0
 ) -> Producer:
     """The producer of results: keys spread as Java's clients do (murmur2), only failures reported.
 
@@ -152,7 +152,7 @@ def producer(
     worker has left open keeps its offsets from the next owner, and all later results from whoever reads them committed.
     The broker looks for such only every 10 s (`transaction.abort.timed.out.transaction.cleanup.interval.ms`), so they
     must be over their time early.
-    `one_by_one`: one record in each batch.
+    `batch_size`: bytes that a batch has at most, unless it is one record; 0: as configured.
     """
     defaults: dict[str, Any] = {"linger.ms": 5, "max.in.flight": 1, "message.timeout.ms": 60_000}
     transactional: dict[str, Any] = {}
@@ -162,6 +162,8 @@ def producer(
         defaults = {"linger.ms": min(500, _number(timeout, TRANSACTION_TIMEOUT_MS) // 2)}
         transactional = {"transactional.id": transactional_id, "transaction.timeout.ms": timeout}
         transactional["message.timeout.ms"] = _number(timeout, TRANSACTION_TIMEOUT_MS)
+    configured = _number(properties.get("batch.size"), batch_size)
+    narrow = {"batch.size": min(batch_size, configured)} if batch_size else {}
     return Producer(
         {
             **defaults,
@@ -171,7 +173,7 @@ def producer(
             "partitioner": "murmur2_random",
             "delivery.report.only.error": True,
             "on_delivery": on_delivery,
-            **({"batch.size": 1} if one_by_one else {}),
+            **narrow,
             **transactional,
         }
     )

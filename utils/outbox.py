@@ -14,6 +14,7 @@ from utils.metrics import Counters
 from utils.trace import trace_of
 
 _ANY_PARTITION = -1  # the client's word for: by the key
+NARROW = 16_384  # bytes of a batch, once a larger one was refused: few topics take less
 _FULL = 0.05  # seconds that a full queue is waited for before it is tried again
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 _MOST_REFUSALS = 2  # of one group: of its result, and of the dead letter in its place
@@ -34,11 +35,20 @@ class RecordRefused(DeliveryFailed):
 class Refusals:
     """What brokers have refused as too large. Outlives the worker: which record it was may show after a restart only.
 
-    A broker refuses batches: only with one record in each is the refused one known.
+    A broker refuses batches: only of a record that was alone in its own is it known that it was the one.
     """
 
-    one_by_one: bool = False
+    batch_size: int = 0
+    """Bytes of a batch of several records; a larger record is alone in its own. 0: as many as the client takes."""
     groups: dict[str, int] = field(default_factory=dict)  # how often each, by the source of its first fragment
+
+    def has_been_alone(self, record: Sent) -> bool:
+        _, key, value = record
+        return 0 < self.batch_size <= max(len(key or b"") + len(value or b""), 1)
+
+    def narrow(self) -> None:
+        """Smaller batches from the next producer on. Those of one record cost most of the throughput (measured)."""
+        self.batch_size = 1 if self.batch_size else NARROW
 
 
 class Outbox:
@@ -104,7 +114,7 @@ class Outbox:
     @property
     def may_accuse(self) -> bool:
         """Whether `accuse()` and `forget()` may have something to tell: what was sent must be kept until then."""
-        return self._refusals.one_by_one or bool(self._refusals.groups)
+        return bool(self._refusals.batch_size or self._refusals.groups)
 
     @property
     def has_refused(self) -> bool:
@@ -116,13 +126,13 @@ class Outbox:
         Raises RecordRefused where it cannot be told: others may have been in the same batch.
         """
         refused, self._refused = set(self._refused), []
-        if refused and not self._refusals.one_by_one:
-            self._refusals.one_by_one = True
+        if not all(map(self._refusals.has_been_alone, refused)):
+            self._refusals.narrow()
             topics = sorted({topic for topic, _, _ in refused if topic})
             cure = "set KAFKA_BATCH_SIZE below max.message.bytes of the topic"
             logger.error(
-                "a batch was too large for its topic: from now on each has one record",
-                extra={"topics": topics, "cure": cure},
+                "a batch was too large for its topic: smaller ones from now on",
+                extra={"topics": topics, "batch_size": self._refusals.batch_size, "cure": cure},
             )
             raise RecordRefused(f"a batch was too large for {', '.join(topics)}")
         guilty = [outcome for outcome in outcomes if not refused.isdisjoint(self._records_of(outcome))]
