@@ -541,6 +541,34 @@ def test_behind_many_bad_messages_the_good_ones_are_soon_found(
     assert thrice.circuit_open_for is None
 
 
+def test_among_many_bad_messages_those_that_were_due_again_are_not_taken_for_the_newest(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    tried = [group(f"tried-{number}") for number in range(OUTAGE // 2)]
+    thrice.submit(tried)
+    for _ in tried:
+        runner.end_one(runner.begin(), ERROR)
+        thrice.collect(0)
+    thrice.submit([*(group(f"bad-{number}") for number in range(100)), group("good")])
+    clock.now = 5.0  # they are called behind the good one
+    thrice.collect(0)
+    while thrice.circuit_open_for is None:
+        runner.end_one(runner.begin(), ERROR)
+        thrice.collect(0)
+    assert [probes_of(thrice, runner, clock) for _ in range(2)][-1] == ["good"]
+
+
+def probes_of(executor: Dispatcher, runner: FakeRunner, clock: Clock) -> list[str]:
+    """The next probe, and that it fails unless it is a good one."""
+    while not runner.waiting:
+        clock.now += 1.0
+        executor.collect(0)
+    probes = [each.id for each in runner.waiting]
+    runner.end_one(runner.begin(), None if "good" in probes else ERROR)
+    executor.collect(0)
+    return probes
+
+
 def test_a_probe_with_the_newest_id_takes_the_oldest_group_of_it(
     thrice: Dispatcher, runner: FakeRunner, clock: Clock
 ) -> None:

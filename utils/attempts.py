@@ -119,6 +119,10 @@ class Attempts:
         """How many have failed so far, without those that do not count."""
         return self._failed.get(id, 0)
 
+    def has_failed(self, id: str) -> bool:
+        """Also where no attempt counts."""
+        return id in self._failed
+
     def failed(self, id: str, error: BaseException, now: float) -> float | None:
         """When this message shall be tried again. None: it is given up."""
         self._failed[id] = self.made(id) + 1

@@ -264,7 +264,7 @@ class Dispatcher:
             facts = {"id": id, "attempt": self._attempts.made(id), "next_try_in_s": round(due - now, 1)}
             logger.warning("process() failed and is tried again", extra={**facts, "error": repr(error)})
         if self._circuit.is_open and not was_open:
-            self._open_circuit(error)
+            self._open_circuit(id, error, now)
         return due
 
     def _try_again(self, group: Group, due: float) -> None:
@@ -301,9 +301,14 @@ class Dispatcher:
                 taken += self._behind.pop(group.id, ())
         return taken
 
-    def _open_circuit(self, error: BaseException) -> None:
+    def _open_circuit(self, last: str, error: BaseException, now: float) -> None:
+        """`last`: the id that has opened it. What has failed before is not held, so that it is never the newest."""
         self._counters.outages += 1
-        self._held.extend(self._take_back())
+        for group in self._take_back():
+            if self._attempts.has_failed(group.id) and group.id not in self._resting and group.id != last:
+                self._try_again(group, now)
+            else:
+                self._held.append(group)
         facts = {"held": len(self._held), "error": repr(error)}
         logger.error("process() fails for one id after the other: no more are taken in", extra=facts)
 
