@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -73,14 +73,19 @@ class Ledger:
         self._reader.close()
 
 
-def feed(producer: Producer, topic: str, ids: Iterable[int], pad: int = 0) -> None:
-    """Into partition 0; `pad` makes the messages longer by that many characters and some more."""
+def feed(
+    producer: Producer, topic: str, ids: Iterable[int], pad: int = 0, sent_at: Callable[[int], float] | None = None
+) -> None:
+    """Into partition 0; `pad` makes the messages longer by that many characters and some more.
+
+    `sent_at`: the timestamp of an id, seconds since the epoch; default: now.
+    """
     padding = b',"pad":"%s"' % (b"x" * pad) if pad else b""
     for id in ids:
         value = b'{"id":%d,"content":{"%s":%d}%s}' % (id, topic.encode(), id, padding)
         while True:
             try:
-                producer.produce(topic, value, str(id), 0)
+                producer.produce(topic, value, str(id), 0, timestamp=int(sent_at(id) * 1000) if sent_at else 0)
                 break
             except BufferError:
                 producer.poll(0.1)
