@@ -93,7 +93,8 @@ def main() -> int:
     parser.add_argument("--room", type=int, default=50_000, help="fragments that may wait in memory")
     parser.add_argument("--delivery", choices=["at_least_once", "exactly_once"], default="at_least_once")
     parser.add_argument("--message-timeout", default="2", help="seconds")
-    parser.add_argument("--beside", type=int, default=300, help="MB that the process takes beside what waits")
+    beside = "MB that the process takes beside what waits: also a batch of large messages"
+    parser.add_argument("--beside", type=int, default=350, help=beside)
     parser.add_argument("--patience", type=float, default=3600.0, help="seconds until the run has failed")
     options = parser.parse_args()
     print(f"{options.ids} ids, {options.delivery}", flush=True)
