@@ -19,6 +19,7 @@ class FakeExecutor:
         self.running: list[Group] = []
         self.ran: list[str] = []
         self.hangs = False
+        self.circuit_open_for: float | None = None
 
     @property
     def in_flight(self) -> int:
@@ -139,6 +140,30 @@ def test_when_the_largest_batch_has_passed_the_others_follow_as_they_come(monkey
     assert [offsets.starts for offsets in bench.owned] == [0, 0]
     bench.submit(7)
     assert bench.collect() == ["7"]
+
+
+def test_while_the_circuit_is_open_no_batch_waits_for_those_before_it() -> None:
+    bench = Bench(starts=4)
+    bench.executor.hangs, bench.executor.circuit_open_for = True, 1.0
+    bench.submit(*range(8))
+    assert [bench.batch() for _ in range(4)] == [[]] * 4
+    assert bench.executor.ran == [str(id) for id in range(8)]
+    assert bench.suspects.in_flight == 8
+    bench.executor.hangs = False
+    assert len(bench.collect()) == 8
+    assert bench.suspects.in_flight == 0
+
+
+def test_those_that_failed_in_an_open_circuit_still_count_as_a_start_without_progress(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("utils.suspects.LARGEST", 2)
+    bench = Bench(starts=4)
+    bench.executor.hangs, bench.executor.circuit_open_for = True, 1.0
+    bench.submit(*range(8))
+    assert [bench.batch() for _ in range(2)] == [[]] * 2
+    assert len(bench.executor.ran) == 8
+    assert [offsets.starts for offsets in bench.owned] == [4, 4]
 
 
 def test_a_process_that_ends_again_and_again_ends_with_the_guilty_group_alone() -> None:

@@ -64,8 +64,8 @@ class Suspects:
             if self._batch and not self._is_running and not outcomes:
                 self._sleep(min(timeout, PAUSE))
         outcomes += self._executor.collect(0 if outcomes else timeout)
-        if self._is_running and not self._executor.in_flight:
-            self._end_batch()
+        if self._is_running and (not self._executor.in_flight or self._executor.circuit_open_for is not None):
+            self._end_batch()  # open: only probes are called, and they must find good ones
         self.in_flight -= len(outcomes)
         return outcomes
 
@@ -124,6 +124,6 @@ class Suspects:
         if self._size > LARGEST:
             self._size = 0
             for offsets in self._owned():
-                offsets.end_in_order(is_idle=True)
+                offsets.end_in_order(is_idle=not self._executor.in_flight)
             self._executor.submit(list(self._held))
             self._held.clear()
