@@ -251,6 +251,16 @@ def test_nothing_sticks_out_at_any_width(tab: Tab, worker: Worker, url: str, wid
     assert sticking_out(tab, width) == []
 
 
+def test_names_of_usual_length_are_not_broken_beside_long_ids(tab: Tab, worker: Worker, url: str) -> None:
+    group = replace(waiting("x" * 64), missing=("customer-address",), arrived=("payments-by-card",))
+    worker.loop.snapshot_now = replace(BUSY, oldest=(group,))
+    tab.looks("light", 768)
+    tab.open(url)
+    assert sticking_out(tab, 768) == []
+    lines = "[...document.querySelectorAll('td code')].map(each => each.getClientRects().length)"
+    assert set(tab.evaluate(lines)) == {1}
+
+
 def test_what_sticks_out_is_noticed(tab: Tab) -> None:
     tab.looks("light", 360)
     for page in (f"<b>{'x' * 80}</b>", f"<p style=overflow:auto>{'x' * 80}", "<p style='margin-left:-9px'>left"):

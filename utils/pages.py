@@ -19,6 +19,7 @@ LONGEST = 64  # characters of an id that the page shows
 NEWEST = 20  # failures that the page shows
 REFRESH = 15  # seconds, where scripts are off
 _WIDTH, _HEIGHT = 240, 48  # of a chart, pixels
+_WHOLE = 16  # characters of a topic that are not broken over lines
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --box: #f4f6f8; --line: #d3dae0; --ink: #1f2830; --soft: #56626d;
@@ -55,8 +56,9 @@ th, td { text-align: left; vertical-align: top; padding: .3rem .9rem .3rem 0; bo
   overflow-wrap: anywhere; min-width: 4.5rem; }
 td:first-child { min-width: 9rem; }
 th { font-weight: 500; white-space: nowrap; } .number { text-align: right; white-space: nowrap; min-width: 0; }
-.id, code { overflow-wrap: anywhere; font-size: .92em;
-  font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+code { white-space: nowrap; } .long, .id { white-space: normal; overflow-wrap: anywhere; }
+.id, code { font-size: .92em; font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono",
+  monospace; }
 mark { background: none; color: var(--warning); }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); gap: 0 2rem; margin: 0;
   font-variant-numeric: tabular-nums; }
@@ -183,7 +185,7 @@ def _main(report: Report, search: Search | None) -> Iterator[str]:
     if report.topics_input:
         yield f'<p class="soft">{inputs} → process() → {outputs or "no topic"} · as of {_clock(report.time)}</p>'
     for topic, why in report.mismatches.items():
-        yield f"<p>Keys of <code>{shown(topic, 100)}</code>: {shown(why, 300)}</p>"
+        yield f"<p>Keys of {_code(topic)}: {shown(why, 300)}</p>"
     for problem in report.refused:
         yield f"<p>The row: {shown(problem, 500)}</p>"
     if search:
@@ -205,7 +207,13 @@ def _clock(time: str) -> str:
 
 
 def _topics(topics: Iterable[str]) -> str:
-    return ", ".join(f"<code>{shown(topic, 100)}</code>" for topic in topics)
+    return ", ".join(map(_code, topics))
+
+
+def _code(name: str) -> str:
+    """A name, broken over lines only where it is long."""
+    kind = "" if len(name) <= _WHOLE else ' class="long"'
+    return f"<code{kind}>{shown(name, 100)}</code>"
 
 
 def _search(search: Search) -> str:
@@ -310,7 +318,7 @@ def _partitions(partitions: Sequence[PartitionView]) -> str:
     most = max((each.lag or 0 for each in partitions), default=0)
     rows = [
         [
-            f"<code>{shown(each.topic, 100)}</code>",
+            _code(each.topic),
             str(each.partition),
             "?" if each.lag is None else f"{each.lag:,}",
             _bar(each.lag or 0, most),
@@ -370,10 +378,7 @@ _LINKS = " · ".join(
 
 
 def _settings(settings: Sequence[Setting]) -> str:
-    rows = [
-        [f"<code>{shown(each.name, 200)}</code>", f'<span class="id">{shown(each.value, 200)}</span>', each.source]
-        for each in settings
-    ]
+    rows = [[_code(each.name), f'<span class="id">{shown(each.value, 200)}</span>', each.source] for each in settings]
     return _table(["setting", "value", "from"], rows)
 
 
