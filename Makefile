@@ -11,7 +11,7 @@ WHEELS_PYTHON ?= 3.13
 WHEELS_ARCHITECTURES ?= $(shell uname -m)
 MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinux_2_28 manylinux_2_34
 
-.PHONY: help setup demo test check simulate mutants chaos recovery bench image-check wheels lock
+.PHONY: help setup demo test check simulate mutants chaos recovery bench pictures image-check wheels lock
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -43,6 +43,9 @@ recovery: setup  ## measures how long new results take after the end of a worker
 
 bench: setup  ## measures the worker beside a bare loop and what could be used instead; ARGS=--help tells its parts
 	$(PYTHON) -m bench.run $(ARGS)
+
+pictures: setup  ## takes the README's pictures of the status page; needs Chromium
+	$(PYTHON) -m tests.pictures $(ARGS)
 
 image-check: setup  ## does what the Dockerfile does, without Docker, and runs the result
 	PYTHON=$(PYTHON) sh deploy/image-check.sh

@@ -193,7 +193,7 @@ def test_the_table_of_metrics_is_what_a_worker_exports() -> None:
 def test_every_link_leads_somewhere() -> None:
     titles = re.findall(r"^#+ (.*)", README, re.MULTILINE)
     anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-    for target in re.findall(r"\]\(([^)]*)\)", README):
+    for target in re.findall(r"(?:\]\(|src=\"|srcset=\")([^)\"]*)", README):
         if target.startswith("#"):
             assert target[1:] in anchors
         elif not target.startswith("https://"):

@@ -17,6 +17,7 @@ from utils.view import PartitionView, Snapshot, WaitingView
 
 LONGEST = 64  # characters of an id that the page shows
 NEWEST = 20  # failures that the page shows
+LONGEST_CALLS = 5  # calls that the page shows
 REFRESH = 15  # seconds, where scripts are off
 _WIDTH, _HEIGHT = 240, 48  # of a chart, pixels
 _WHOLE = 16  # characters of a topic that are not broken over lines
@@ -44,9 +45,11 @@ input, button { font: inherit; color: inherit; background: var(--paper); border:
   border-radius: .3rem; padding: .4rem .7rem; }
 button { background: var(--box); cursor: pointer; }
 .charts { display: grid; margin-top: 1rem; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .75rem; }
-figure { margin: 0; padding: .7rem .8rem; background: var(--box); border-radius: .4rem; }
-figcaption, figure p { color: var(--soft); } figcaption b { color: var(--ink); font-size: 1.35rem; font-weight: 600; }
-figcaption span { display: block; } figure p, .charts + p { font-size: .875rem; }
+figure { display: flex; flex-direction: column; margin: 0; padding: .7rem .8rem; background: var(--box);
+  border-radius: .4rem; } figure svg { margin-top: auto; }
+figcaption, figure p { color: var(--soft); } figcaption b { color: var(--ink); font-size: 1.25rem;
+  font-weight: 600; }
+figcaption span { display: block; } figcaption, figure p, .charts + p { font-size: .875rem; }
 svg { display: block; width: 100%; height: 3rem; }
 .area { fill: var(--flow); opacity: .18; }
 .curve { fill: none; stroke: var(--flow); stroke-width: 1.5; vector-effect: non-scaling-stroke; }
@@ -308,10 +311,10 @@ def _calls(snapshot: Snapshot) -> str:
         return ""
     rows = [
         [f'<span class="id">{shown(call.id, characters=call.id_characters)}</span>', duration(call.seconds)]
-        for call in snapshot.calls
+        for call in snapshot.calls[:LONGEST_CALLS]
     ]
     heading = f"In process() or on the way: {snapshot.in_flight:,} ids"
-    return f"<section><h2>{heading}</h2>{_table(['running call, longest first', 'for'], rows)}</section>"
+    return f"<section><h2>{heading}</h2>{_table(['running calls, longest first', 'for'], rows)}</section>"
 
 
 def _partitions(partitions: Sequence[PartitionView]) -> str:

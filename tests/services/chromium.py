@@ -181,6 +181,13 @@ class Tab:
         self.hurry(seconds)
         self.awaits(PASSED, passed + 1)
 
+    def until(self, expression: str) -> None:
+        """Have time pass for the page, some seconds at a time, until this is true in it."""
+        deadline = time.monotonic() + SECONDS
+        while not self.evaluate(expression):
+            assert time.monotonic() < deadline, f"not true within {SECONDS:g} s: {expression}"
+            self.passes(5)
+
     def press(self, key: str) -> None:
         """Press and release one of KEYS."""
         code, text = KEYS[key]

@@ -55,3 +55,4 @@ def test_an_hour_of_a_page_passes_at_once(tab: Tab) -> None:
     assert tab.evaluate("turns") == 60
     tab.passes(60)
     assert tab.evaluate("turns") == 61
+    tab.until("turns === 65")
