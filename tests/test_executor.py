@@ -534,6 +534,38 @@ def test_a_coroutine_is_cancelled_when_its_time_is_over() -> None:
     runner.close(SECONDS)
 
 
+def test_each_coroutine_has_its_own_time_also_beside_one_that_ignores_being_cancelled_and_after_a_rest() -> None:
+    leave = threading.Event()
+
+    async def process(message: Message, _name: str) -> Message:
+        while message["id"] == "a" and not leave.is_set():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.001)
+        if message["id"] in "bd":
+            await asyncio.sleep(SECONDS)
+        return message
+
+    runner = Coroutines(process, NAME, 2, timeout=0.02)
+    runner.open()
+    executor = dispatcher(runner)
+    executor.submit(groups("abcd"))
+    late = "process() took longer than PROCESS_TIMEOUT (0.02 s)"
+    assert [(each.group.id, str(each.error)) for each in collect(executor, 3)] == [
+        ("b", late),
+        ("c", "None"),
+        ("d", late),
+    ]
+    leave.set()
+    assert ids(collect(executor, 1)) == "a"
+    deadline = time.monotonic() + SECONDS
+    while runner._timed:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    executor.submit(groups("b"))
+    assert [str(each.error) for each in collect(executor, 1)] == [late]
+    runner.close(SECONDS)
+
+
 def test_a_time_out_of_the_users_own_is_not_called_ours() -> None:
     async def process(_message: Message, _name: str) -> None:
         raise TimeoutError("mine")

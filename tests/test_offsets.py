@@ -278,6 +278,25 @@ def test_a_log_that_begins_beyond_the_whole_map_loses_what_waited_and_no_more() 
     assert read_all(again, 22) == [20, 21]
 
 
+def test_a_run_is_skipped_at_once_where_all_of_it_is_finished_and_else_not_touched() -> None:
+    offsets = partition_offsets(0)
+    read_all(offsets, 8)
+    for offset in (1, 2, 3, 5):
+        offsets.finish(offset)
+    again = restarted(*committed(offsets))
+    assert not again.skip_run([1, 2])  # reading has not come to 0
+    assert not again.skip_run([0, 1])
+    assert again.read(0)
+    assert not again.skip_run([1, 3])
+    assert again.skip_run([1, 2, 3])
+    assert again.position == 4
+    assert not again.skip_run([4, 5])
+    assert again.lowest_unfinished() == 0
+    assert again.read(4)
+    assert not again.skip_run([5, 6, 7, 8])  # 8 is new
+    assert read_all(again, 9) == [6, 7, 8]
+
+
 class OnePartition(RuleBasedStateMachine):
     """A log with gaps, and a worker that reads, finishes, commits and crashes at any moment.
 
@@ -311,6 +330,12 @@ class OnePartition(RuleBasedStateMachine):
             self.unfinished |= set(run)
             self.in_hand |= set(run)
             self.known_end = run[-1] + 1
+            return
+        position = self.offsets.position
+        if self.offsets.skip_run(run):
+            assert run == list(range(position, self.offsets.position))
+            assert all(offset < self.known_end for offset in run)
+            assert self.unfinished.isdisjoint(run)
         else:
             self.read(records)
 

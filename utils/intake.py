@@ -134,6 +134,9 @@ class Intake:
         self._counters.read_from[run.of.topic] += len(run.records)
         if run.of.read_run(run.offsets):
             return run
+        if run.of.skip_run(run.offsets):
+            self._counters.skipped += len(run.offsets)
+            return Run(of, [], [])
         unfinished = [run.of.read(offset) for offset in run.offsets]
         self._counters.skipped += unfinished.count(False)
         return run.where(unfinished)

@@ -120,6 +120,16 @@ class PartitionOffsets:
         self._states.extend(bytes(len(run)))
         return True
 
+    def skip_run(self, run: Sequence[int]) -> bool:
+        """`read` for a run of offsets at once. False, and nothing done: they are not all finished and in a row."""
+        first, end = run[0], run[-1] + 1
+        if first < self.base or end > self._known_end or not first == self.position == end - len(run):
+            return False
+        if self._states.count(FINISHED, first - self.base, end - self.base) < len(run):
+            return False
+        self.position = end
+        return True
+
     def _read_known(self, offset: int) -> bool:
         if offset < self.position:
             return False
