@@ -9,6 +9,7 @@ holds of other tables stays in it, so that a report can be made in parts; it is 
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -34,7 +35,9 @@ def main() -> None:
         with pinned_broker() as broker:
             for table in wanted:
                 say(f"--- {table.name}")
+                began = time.monotonic()
                 report[table.name] = msgspec.Raw(msgspec.json.encode(table.measured(broker, options)))
+                say(f"--- {table.name} took {time.monotonic() - began:.0f} s")
                 if file:
                     file.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
         report = {table.name: report[table.name] for table in wanted} if not file else report

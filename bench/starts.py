@@ -28,6 +28,7 @@ SETTLED = 5.0  # seconds
 STARTED = 60.0  # seconds within which partitions must be assigned
 LONG = 300.0  # seconds
 NEVER_JOINED, AT_THE_END = 80_000_000, 90_000_000  # the numbers from which these ids are taken
+OPEN = "groups_uncommitted"
 MODES = ("at_least_once", "exactly_once")
 
 
@@ -111,13 +112,13 @@ def skipped(broker: JavaBroker, mode: str, end: signal.Signals, ids: int) -> Ski
         send(broker.bootstrap, [(second, number) for number in in_each_partition(NEVER_JOINED + 1_000_000)])
         feed(broker.bootstrap, inputs, ids)
         with running(contender, target) as process:
-            _until_committed(process, ids)
+            _until_finished(process, ids * len(inputs))
             os.kill(process.pid, end)
             processed_cpu = process.stop()
         processed = _took(process, broker, inputs, output, ids)
         send(broker.bootstrap, [(topic, number) for number in in_each_partition(AT_THE_END) for topic in inputs])
         with running(contender, target) as process:
-            _until_committed(process, PARTITIONS)
+            _until_finished(process, (ids + PARTITIONS) * len(inputs))
             skipped = process.metrics()["messages_skipped_total"]
             skipped_cpu = process.stop()
         took = _took(process, broker, inputs, output, ids + PARTITIONS)
@@ -134,11 +135,13 @@ def in_each_partition(begin: int) -> list[int]:
     ]
 
 
-def _until_committed(process: Running, results: int) -> None:
+def _until_finished(process: Running, messages: int) -> None:
+    """Until all are read, and all but those without a mate committed: a killed worker sends again what is not."""
+    alone = 2 * PARTITIONS
     deadline = time.monotonic() + LONG
-    while (now := process.metrics())["results_total"] < results or now["groups_uncommitted"]:
+    while (now := process.metrics())["position"] < messages + alone or now["unfinished"] > alone or now[OPEN]:
         if time.monotonic() > deadline or not process.runs():
-            raise RuntimeError(f"not {results} results: {process.log.read_text()[-4000:]}")
+            raise RuntimeError(f"not finished: {process.log.read_text()[-4000:]}")
         time.sleep(0.5)
 
 
