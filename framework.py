@@ -160,7 +160,7 @@ class Worker:
             confirmed = self.delivery.committed()
             if confirmed is None:
                 if is_full:  # and nothing is read: the consumer is not polled, so that the answer does not come
-                    self._finish_safe()
+                    self._dirty = self._finish_safe() or self._dirty
                 return
             self._committing = False
             self._count_commit(confirmed)

@@ -48,7 +48,8 @@ def kill_at(point: str, latest: int) -> Callable[[Stage], None]:
 
     def play(stage: Stage) -> None:
         mortal = start_mortal(stage, point, stage.chance.randint(1, latest))
-        stage.stop(stage.workers[0])  # for a share of its work
+        stage.wait_until(lambda: has_ended(mortal) or bool(mortal.said(ASSIGNED)), "partitions assigned")
+        stage.stop(stage.workers[0])  # for another assignment, with its share of the work
         stage.wait_until(partial(has_ended, mortal), f"death at {point!r}")
         stage.happened()
         stage.start()
