@@ -733,6 +733,7 @@ FIXED: dict[str, dict[str, Any]] = {
         "workers": 1,
         "tight": True,
         "unequal": True,
+        "deadly": False,
     },
     "an assignment without a generation is taken": {
         "exactly_once": True,
