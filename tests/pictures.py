@@ -25,7 +25,7 @@ from tests.services.processes import running
 INPUTS = ("orders", "payments")
 RATE = 240  # ids a second, on an average
 SPURT = 12.0  # seconds before the end from which on it is the eightfold
-DESKTOP, PHONE = (1000, 1640, 0.7), (360, 760, 1)  # width and height in CSS pixels, and the scale of the picture
+DESKTOP, PHONE = (1000, 1820, 0.7), (360, 760, 1)  # width and height in CSS pixels, and the scale of the picture
 
 PROCESS = """
 import random, time
