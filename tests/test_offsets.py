@@ -176,6 +176,9 @@ def test_starts_are_counted_until_there_is_progress_or_an_orderly_end() -> None:
     again.end_in_order(is_idle=False)
     assert restarted(*committed(again)).starts == 3  # what is still in process() may end it yet
     again.end_in_order(is_idle=True)
+    assert restarted(*committed(again)).starts == 2  # not counted: nothing was read again
+    read_all(again, 3)
+    again.end_in_order(is_idle=True)
     assert restarted(*committed(again)).starts == 1
 
 

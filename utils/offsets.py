@@ -241,11 +241,13 @@ class PartitionOffsets:
     def end_in_order(self, is_idle: bool) -> None:
         """What is in process() now has not ended the process; where it `is_idle`, nothing can any more.
 
-        Where groups were held back until the end, this start has shown nothing: it is not counted.
+        Where not all that was to be read again was, or groups were held back, this start has shown nothing: it is not
+        counted.
         """
         self.apart, self.trying = 0, None
         if is_idle:
-            self.starts = self.starts - 1 if self.holds_back else 0
+            has_shown = self.position >= self.loaded_end and not self.holds_back
+            self.starts = 0 if has_shown else self.starts - 1
 
     def _is_finished(self, offset: int) -> bool:
         index = offset - self.base

@@ -42,7 +42,7 @@ from utils.overflow import Overflow
 from utils.references import Shelf, digest
 from utils.suspects import Suspects
 
-SCHEDULES = 3_000  # that are tried for one mutant
+SCHEDULES = 10_000  # that are tried for one mutant
 
 Replacement = tuple[object, str, object]
 
@@ -736,19 +736,15 @@ FIXED: dict[str, dict[str, Any]] = {
         "deadly": False,
     },
     "an assignment without a generation is taken": {
-        "exactly_once": True,
-        "workers": 2,
+        "topics": 1,
         "partitions": 1,
-        "rebalances": True,
+        "workers": 2,
+        "exactly_once": True,
+        "static": False,
         "quirks": True,
-        "crashes": False,
-        "freezes": False,
-        "faults": False,
-        "odd": False,
-        "evictions": False,
-        "tight": False,
-        "loss": False,
-        "destruction": False,
+        "rebalances": True,
+        **dict.fromkeys(("crashes", "freezes", "faults", "odd", "evictions", "tight", "loss", "destruction"), False),
+        **dict.fromkeys(("transactions", "small_queue", "unequal", "overflows", "deadly"), False),
     },
     "the key in use is written over": {"overflows": True},
     "the key of a commit that failed is written over": {"overflows": True},

@@ -291,6 +291,15 @@ REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
             ("duplicate", 1, 12),
         ],
     ),
+    "who hands on a partition before it was read again does not vouch for what is in it": (
+        Setup(topics=1, workers=3, deadly=True),
+        [
+            ("feed", 0, 0),
+            ("feed all", 0, 24),
+            ("fault", 2, 58),
+            ("fault", 2, 46),
+        ],
+    ),
 }
 
 
