@@ -22,10 +22,12 @@ def judge(scene: Scene, *, once: bool) -> None:
 
 def feed_odd(scene: Scene, name: str, number: int = 40) -> None:
     a, _ = scene.job.topics_input
+    both: list[str] = []
     for each in range(number):
-        scene.feed([f"whole-{name}-{each}-{more}" for more in range(20)])
-        scene.feed([f"{odd}-{name}-{each}" for odd in ("none", "fail", "wrong", "huge")] if each % 8 == 0 else [])
-        scene.feed([f"alone-{name}-{each}"], a)
+        both += [f"whole-{name}-{each}-{more}" for more in range(20)]
+        both += [f"{odd}-{name}-{each}" for odd in ("none", "fail", "wrong", "huge")] if each % 8 == 0 else []
+    scene.feed(both)
+    scene.feed([f"alone-{name}-{each}" for each in range(number)], a)
     scene.feed_raw(a, *INVALID)
 
 
