@@ -11,6 +11,7 @@ import os
 import signal
 import tempfile
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -28,7 +29,6 @@ SETTLED = 5.0  # seconds
 STARTED = 60.0  # seconds within which partitions must be assigned
 LONG = 300.0  # seconds
 NEVER_JOINED, AT_THE_END = 80_000_000, 90_000_000  # the numbers from which these ids are taken
-OPEN = "groups_uncommitted"
 MODES = ("at_least_once", "exactly_once")
 
 
@@ -137,12 +137,17 @@ def in_each_partition(begin: int) -> list[int]:
 
 def _until_finished(process: Running, messages: int) -> None:
     """Until all are read, and all but those without a mate committed: a killed worker sends again what is not."""
-    alone = 2 * PARTITIONS
     deadline = time.monotonic() + LONG
-    while (now := process.metrics())["position"] < messages + alone or now["unfinished"] > alone or now[OPEN]:
+    while not _is_finished(process.metrics(), messages):
         if time.monotonic() > deadline or not process.runs():
             raise RuntimeError(f"not finished: {process.log.read_text()[-4000:]}")
         time.sleep(0.5)
+
+
+def _is_finished(metrics: Mapping[str, float], messages: int) -> bool:
+    alone = 2 * PARTITIONS
+    all_read = metrics["partition_position"] == messages + alone
+    return all_read and metrics["partition_unfinished"] == alone and not metrics["groups_uncommitted"]
 
 
 def _took(process: Running, broker: JavaBroker, inputs: tuple[str, ...], output: str, ids: int) -> float:
