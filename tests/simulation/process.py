@@ -27,6 +27,7 @@ from utils.status import Health
 from utils.suspects import Suspects
 
 WALL = 1_700_000_000.0  # seconds since the epoch when the model's clock says 0
+SHUTDOWN = 4.0  # seconds: SHUTDOWN_TIMEOUT
 STUCK = 20_000  # calls of clients within one turn of the loop
 EXPECTED = (KafkaException, DeliveryFailed)  # with these a worker may end; anything else is a defect
 
@@ -94,6 +95,7 @@ class ModelProcess:
         self.dead = False
         self.ended = False
         self.frozen = False
+        self.is_in_a_turn = False  # stopped there, and not between two turns of the loop
         self.error: BaseException | None = None  # what the process ended with
         self.violation: Violation | None = None
         self.worker: Worker | None = None
@@ -256,7 +258,7 @@ class ModelProcess:
             message_timeout=options.message_timeout,
             max_pending_bytes=options.max_pending_bytes,
             commit_interval=0.1,
-            shutdown_timeout=4.0,
+            shutdown_timeout=SHUTDOWN,
             consumer=consumer,
             intake=intake,
             delivery=delivery,
@@ -290,7 +292,9 @@ class ModelProcess:
             raise Killed
         self._calls -= 1
         if self._calls <= 0:
+            self.is_in_a_turn = True
             self._pause()
+            self.is_in_a_turn = False
         self.trace(call)
 
     def at_turn(self) -> None:

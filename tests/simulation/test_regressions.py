@@ -300,6 +300,22 @@ REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
             ("fault", 2, 46),
         ],
     ),
+    "a revoke in which the process is held up for a minute may repeat a dead letter": (
+        Setup(workers=2, quirks=True),
+        [
+            ("step", 1, 0),
+            ("step", 0, 0),
+            ("step", 0, 0),
+            ("invalid", 0, 0),
+            ("step", 0, 0),
+            ("step", 0, 0),
+            ("step", 1, 0),
+            ("step", 1, 0),
+            ("calls", 0, 1),
+            ("minute", 0, 0),
+            ("step", 0, 2),
+        ],
+    ),
 }
 
 

@@ -11,7 +11,7 @@ import framework
 from tests.simulation import oracle as promises
 from tests.simulation.broker import MAPS, Broker, Committed, Partition
 from tests.simulation.oracle import Oracle, Sent
-from tests.simulation.process import WALL, ModelProcess, Violation, sleep
+from tests.simulation.process import SHUTDOWN, WALL, ModelProcess, Violation, sleep
 from tests.simulation.schedule import Action, Schedule, Setup
 from utils.logger import logger
 from utils.messages import Message
@@ -270,14 +270,20 @@ class World:
     # ------------------------------------------------------------------ time
 
     def _time(self, _who: int, how: int) -> None:
-        self.advance((0.1, 0.05, 0.5, 1.0, 2.0, 5.0)[how % 6])
+        self._pass((0.1, 0.05, 0.5, 1.0, 2.0, 5.0)[how % 6])
 
     def _session(self, _who: int, _how: int) -> None:
-        self.advance(10.5)
+        self._pass(10.5)
 
     def _minute(self, _who: int, how: int) -> None:
         self.note("a minute passed")
-        self.advance((61.0, 30.0, 59.0, 125.0)[how % 4])
+        self._pass((61.0, 30.0, 59.0, 125.0)[how % 4])
+
+    def _pass(self, seconds: float) -> None:
+        """In the middle of a revoke, longer than SHUTDOWN_TIMEOUT, this is as if the process were frozen."""
+        held_up = any(process.is_in_a_turn and not process.ended for process in self._processes.values())
+        self.oracle.disturbed |= held_up and seconds > SHUTDOWN
+        self.advance(seconds)
 
     # ------------------------------------------------------------------ feeds
 
