@@ -512,6 +512,8 @@ def test_in_a_revoke_an_error_on_one_partition_is_raised() -> None:
 class FakeTransactions:
     """A transactional producer that notes its calls; `failing` is the call that raises, `room` what its queue takes."""
 
+    unacknowledged = 0
+
     def __init__(self, failing: str = "", room: int = 1_000_000) -> None:
         self.calls: list[tuple[object, ...]] = []
         self.failing = failing
@@ -540,6 +542,10 @@ class FakeTransactions:
 
     def poll(self, _timeout: float) -> None:
         self.room += 1
+
+    def flush(self, _timeout: float) -> int:
+        self._call("flush")
+        return self.unacknowledged
 
     def send_offsets_to_transaction(self, offsets: list[TopicPartition], group: object, _timeout: float) -> None:
         self._call("offsets", [(each.topic, each.partition, each.offset, each.metadata) for each in offsets], group)
@@ -600,6 +606,30 @@ def test_exactly_once_results_and_offsets_go_in_one_transaction() -> None:
         ("commit",),
     ]
     assert delivery.committed() is True
+
+
+def large(*ids: str) -> list[Outcome]:
+    return [Outcome(group(id), [Result(id.encode(), bytes(900_000))]) for id in ids]
+
+
+def test_exactly_once_more_than_one_batch_of_results_waits_for_the_batch_before_it() -> None:
+    producer = FakeTransactions()
+    delivery = exactly_once(producer)
+    delivery.send(large("1", "2"))
+    delivery.settle()
+    commit(delivery)
+    assert producer.names() == ["begin", "produce", "flush", "produce", "offsets", "commit"]
+
+
+def test_exactly_once_a_batch_that_is_not_acknowledged_in_time_aborts() -> None:
+    producer = FakeTransactions()
+    producer.unacknowledged = 1
+    delivery = exactly_once(producer)
+    delivery.send(large("1", "2"))
+    delivery.settle()
+    with pytest.raises(DeliveryFailed):
+        commit(delivery)
+    assert producer.names() == ["begin", "produce", "flush", "abort"]
 
 
 def test_exactly_once_what_was_committed_is_timed() -> None:

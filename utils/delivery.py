@@ -1,5 +1,6 @@
 """Results out, offsets committed: the one piece that knows what a delivery guarantee means."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from utils.outbox import DeliveryFailed, Outbox, RecordRefused
 _TRANSACTION = 8.0  # seconds that one step of a transaction may block; less than the session time-out
 _OFFSETS = 9.0  # seconds after which the step that sends the offsets is left behind
 _SETTLE = 0.05  # seconds that one step of the loop waits for acknowledgements
+_BATCH = 1_000_000  # bytes: `batch.size` of the client
 _STORE = 8.0  # seconds that maps which do not fit into a commit may take to be acknowledged
 
 _COMMIT_AGAIN = {
@@ -280,7 +282,7 @@ class ExactlyOnce:
         began = time.monotonic()
         self._producer.begin_transaction()
         try:
-            self._settled = self._outbox.put(self._settled)
+            self._settled = self._put(self._settled)
             fitting = self._maps.store(consumer, self._outbox, points)
             self._send_offsets(fitting)
             self._producer.commit_transaction(_TRANSACTION)
@@ -297,6 +299,18 @@ class ExactlyOnce:
         self._latency.sent(self._settled)
         self._latency.delivered()
         self._settled, self.backlog = [], Backlog().plus(self._staged)
+
+    def _put(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """By the batch, each acknowledged before the next.
+
+        While records wait behind a batch of their partition, the idempotent producer polls without a pause (measured).
+        """
+        left: list[Outcome] = []
+        for batch in _batches(outcomes):
+            if left and self._outbox.flush(_TRANSACTION):
+                raise DeliveryFailed("results of a transaction were not acknowledged in time")
+            left += self._outbox.put(batch)
+        return left
 
     def _send_offsets(self, points: list[CommitPoint]) -> None:
         """The client forgets its own time-out here: it may block for ever after the group's coordinator was away.
@@ -345,6 +359,13 @@ def bounded(call: Callable[[], object], seconds: float) -> None:
 
 def _mark_sent(outcomes: list[Outcome]) -> None:
     mark(chain.from_iterable([outcome.group.fragments for outcome in outcomes]), SENT)
+
+
+def _batches(outcomes: list[Outcome]) -> list[list[Outcome]]:
+    """In parts of about as many bytes of results as the client sends at once."""
+    size = sum([len(result.value) for outcome in outcomes for result in outcome.results])
+    step = math.ceil(len(outcomes) / (size // _BATCH + 1)) or 1
+    return [outcomes[at : at + step] for at in range(0, len(outcomes), step)]
 
 
 def _as_offsets(points: list[CommitPoint]) -> list[TopicPartition]:
