@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from tests.builders import group
 from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce
@@ -21,7 +21,7 @@ from utils.map_store import HELD_BACK, MapStore
 from utils.messages import Result
 from utils.metrics import Counters, Histogram
 from utils.offsets import CommitPoint, OffsetMap
-from utils.outbox import DeliveryFailed, Outbox, Refusals
+from utils.outbox import DeliveryFailed, Outbox, RecordRefused, Refusals
 from utils.references import Reference
 
 Report = Callable[[KafkaError | None, Any], None]
@@ -630,6 +630,34 @@ def test_exactly_once_a_batch_that_is_not_acknowledged_in_time_aborts() -> None:
     with pytest.raises(DeliveryFailed):
         commit(delivery)
     assert producer.names() == ["begin", "produce", "flush", "abort"]
+
+
+class Refusing(FakeTransactions):
+    """The client refuses what is larger than a megabyte, the broker dead letters, which ends the transaction."""
+
+    over = False
+
+    def produce(self, topic: str, value: bytes, key: bytes, _partition: int = -1, headers: object = None) -> None:
+        if self.over or len(value) > 1_000_000:
+            raise KafkaException(KafkaError(KafkaError._STATE if self.over else KafkaError.MSG_SIZE_TOO_LARGE))
+        if topic != "out":
+            self.letter = Message(topic=topic, key=key, value=value)
+
+    def flush(self, _timeout: float) -> int:
+        self.over = True
+        self._report(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), self.letter)
+        return 0
+
+
+def test_exactly_once_a_refused_dead_letter_of_an_earlier_batch_is_known_when_a_later_one_fails() -> None:
+    producer, refusals = Refusing(), Refusals(batch_size=1)
+    delivery = ExactlyOnce(outbox(producer, "out", refusals=refusals), store())
+    delivery.assigned(cast(Consumer, FakeMember()))
+    delivery.send([Outcome(group("1"), [Result(b"1", bytes(1_500_000))]), *outcomes("2")])
+    delivery.settle()
+    with pytest.raises(RecordRefused):
+        commit(delivery)
+    assert refusals.groups
 
 
 def test_exactly_once_what_was_committed_is_timed() -> None:

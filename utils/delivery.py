@@ -282,7 +282,7 @@ class ExactlyOnce:
         began = time.monotonic()
         self._producer.begin_transaction()
         try:
-            self._settled = self._put(self._settled)
+            self._put_settled()
             fitting = self._maps.store(consumer, self._outbox, points)
             self._send_offsets(fitting)
             self._producer.commit_transaction(_TRANSACTION)
@@ -300,17 +300,16 @@ class ExactlyOnce:
         self._latency.delivered()
         self._settled, self.backlog = [], Backlog().plus(self._staged)
 
-    def _put(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """By the batch, each acknowledged before the next.
+    def _put_settled(self) -> None:
+        """By the batch, each acknowledged before the next; what was put is known when a later one fails.
 
         While records wait behind a batch of their partition, the idempotent producer polls without a pause (measured).
         """
-        left: list[Outcome] = []
-        for batch in _batches(outcomes):
-            if left and self._outbox.flush(_TRANSACTION):
+        step = _batch(self._settled)
+        for at in range(0, len(self._settled), step):
+            if at and self._outbox.flush(_TRANSACTION):
                 raise DeliveryFailed("results of a transaction were not acknowledged in time")
-            left += self._outbox.put(batch)
-        return left
+            self._settled[at : at + step] = self._outbox.put(self._settled[at : at + step])
 
     def _send_offsets(self, points: list[CommitPoint]) -> None:
         """The client forgets its own time-out here: it may block for ever after the group's coordinator was away.
@@ -361,11 +360,10 @@ def _mark_sent(outcomes: list[Outcome]) -> None:
     mark(chain.from_iterable([outcome.group.fragments for outcome in outcomes]), SENT)
 
 
-def _batches(outcomes: list[Outcome]) -> list[list[Outcome]]:
-    """In parts of about as many bytes of results as the client sends at once."""
+def _batch(outcomes: list[Outcome]) -> int:
+    """How many of them have about as many bytes of results as the client sends at once."""
     size = sum([len(result.value) for outcome in outcomes for result in outcome.results])
-    step = math.ceil(len(outcomes) / (size // _BATCH + 1)) or 1
-    return [outcomes[at : at + step] for at in range(0, len(outcomes), step)]
+    return math.ceil(len(outcomes) / (size // _BATCH + 1)) or 1
 
 
 def _as_offsets(points: list[CommitPoint]) -> list[TopicPartition]:

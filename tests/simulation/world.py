@@ -13,6 +13,7 @@ from tests.simulation.broker import MAPS, Broker, Committed, Partition
 from tests.simulation.oracle import Oracle, Sent
 from tests.simulation.process import SHUTDOWN, WALL, ModelProcess, Violation, sleep
 from tests.simulation.schedule import Action, Schedule, Setup
+from utils import delivery
 from utils.logger import logger
 from utils.messages import Message
 from utils.metrics import Counters
@@ -488,10 +489,12 @@ def model_time(setup: Setup) -> Iterator[None]:
     logger.disabled = True
     try:
         in_flight = 3 if setup.small_queue else framework.MAX_IN_FLIGHT
+        batch = 1 if setup.small_queue else delivery._BATCH
         room = SHORT if setup.overflows else MAX_METADATA
         with (
             patch("main.sleep", sleep),
             patch("framework.MAX_IN_FLIGHT", in_flight),
+            patch("utils.delivery._BATCH", batch),
             patch("utils.map_store.MAX_METADATA", room),
             patch("utils.map_store.Shelf", partial(Shelf, RECORD)),
         ):
