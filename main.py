@@ -411,10 +411,11 @@ def build_worker(
         failures = Failures(row.consumer_name, settings.dead_letters, counters)
         reader = partial(kafka.map_reader, properties, settings)
         maps = MapStore(preflight.map_topic(row), config.stores_maps, reader, lambda: uuid.uuid4().hex[:12], counters)
-        delivery = _delivery(settings, row, properties, counters, failures, refusals, maps)
-        consumer = kafka.consumer(properties, settings, delivery.on_commit)
         topics, timeout = row.topics_input, settings.message_timeout
         locate = locator(properties, topics, timeout, maps.load, counters, lambda: refresh.current.read_at)
+        outbox = _outbox(settings, row, properties, counters, failures, refusals)
+        delivery = _delivery(settings, outbox, maps, counters, partial(kafka.is_place_taken, locate.admin, settings))
+        consumer = kafka.consumer(properties, settings, delivery.on_commit)
     settle, changed_at = settings.config_refresh + SETTLE, refresh.topics_changed_at
     intake = Intake(consumer, counters, locate.admin, health=health, settle=settle, topics_changed_at=changed_at)
     return Worker(
@@ -435,20 +436,30 @@ def build_worker(
     )
 
 
-def _delivery(
+def _outbox(
     settings: Settings,
     row: Row,
     properties: Mapping[str, Any],
     counters: Counters,
     failures: Failures,
     refusals: Refusals,
-    maps: MapStore,
-) -> Delivery:
+) -> Outbox:
     transactional = settings.delivery == "exactly_once"
     identity = f"{row.consumer_name}-{settings.group_instance_id or uuid.uuid4()}" if transactional else ""
     producer = partial(kafka.producer, properties, transactional_id=identity, batch_size=refusals.batch_size)
-    outbox = Outbox(producer, row.topics_output, failures, refusals, counters)
-    return (ExactlyOnce if transactional else AtLeastOnce)(outbox, maps, counters.commit_time, counters.latency)
+    return Outbox(producer, row.topics_output, failures, refusals, counters)
+
+
+def _delivery(
+    settings: Settings,
+    outbox: Outbox,
+    maps: MapStore,
+    counters: Counters,
+    is_replaced: Callable[[str], bool] = lambda _member_id: False,
+) -> Delivery:
+    if settings.delivery == "exactly_once":
+        return ExactlyOnce(outbox, maps, counters.commit_time, counters.latency, is_replaced)
+    return AtLeastOnce(outbox, maps, counters.commit_time, counters.latency)
 
 
 # ---------------------------------------------------------------- check
@@ -572,7 +583,8 @@ def build_replay(
         properties = kafka.client_properties(settings, row)
         maps = dead.map_store(counters)
         failures = Failures(row.consumer_name, "", counters)
-        delivery = _delivery(settings, row, properties, counters, failures, refusals, maps)
+        outbox = _outbox(settings, row, properties, counters, failures, refusals)
+        delivery = _delivery(settings, outbox, maps, counters)
         consumer = kafka.consumer(properties, settings, delivery.on_commit)
         locate = locator(properties, (dead.topic,), settings.message_timeout, maps.load, counters)
     return Replay(

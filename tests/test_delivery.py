@@ -14,6 +14,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from tests.builders import group
+from utils import kafka
 from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce
 from utils.executor import Outcome
 from utils.failures import Failures
@@ -514,15 +515,16 @@ class FakeTransactions:
 
     unacknowledged = 0
 
-    def __init__(self, failing: str = "", room: int = 1_000_000) -> None:
+    def __init__(self, failing: str = "", code: int = KafkaError._TIMED_OUT, room: int = 1_000_000) -> None:
         self.calls: list[tuple[object, ...]] = []
         self.failing = failing
+        self.code = code
         self.room = room
 
     def _call(self, name: str, *arguments: object) -> None:
         self.calls.append((name, *arguments))
         if name == self.failing:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            raise KafkaException(KafkaError(self.code))
 
     def init_transactions(self, _timeout: float) -> None:
         self._call("init")
@@ -723,6 +725,32 @@ def test_exactly_once_a_transaction_that_cannot_even_be_aborted_raises_why_it_fa
     producer.abort_transaction = lambda _timeout: producer._call("commit")  # type: ignore[method-assign]
     with pytest.raises(DeliveryFailed):
         commit(delivery)
+
+
+@pytest.mark.parametrize(
+    ("code", "replaced", "raised"),
+    [
+        (KafkaError._FENCED, True, KafkaException),  # by a worker that shares our GROUP_INSTANCE_ID
+        (KafkaError._FENCED, False, DeliveryFailed),  # by our own time-out
+        (KafkaError._TIMED_OUT, True, DeliveryFailed),  # then the group is not even asked
+    ],
+)
+def test_exactly_once_a_fenced_producer_asks_whether_its_worker_is_replaced(
+    code: int, replaced: bool, raised: type[Exception]
+) -> None:
+    producer, asked = FakeTransactions("commit", code), []
+
+    def is_replaced(member_id: str) -> bool:
+        asked.append(member_id)
+        return replaced
+
+    delivery = ExactlyOnce(outbox(producer, "out"), store(), is_replaced=is_replaced)
+    delivery.assigned(cast(Consumer, FakeMember()))
+    producer.abort_transaction = lambda _timeout: producer._call("commit")  # type: ignore[method-assign]
+    with pytest.raises(raised) as caught:
+        delivery.commit(cast(Consumer, FakeMember()), POINTS)
+    assert kafka.is_replaced(caught.value) == (raised is KafkaException)
+    assert asked == ["member"] * (code == KafkaError._FENCED)
 
 
 def test_exactly_once_the_generation_is_that_of_the_assignment_not_that_of_the_moment() -> None:

@@ -1,16 +1,20 @@
 """What the clients' errors mean, and what they log."""
 
 import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from config import ConfigError, Settings
 from framework import Worker
 from main import supervise
 from models import Row
-from utils.kafka import client_properties, is_replaced, named_properties, producer
+from utils.kafka import client_properties, is_place_taken, is_replaced, named_properties, producer
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.outbox import DeliveryFailed
@@ -42,6 +46,54 @@ def test_a_worker_is_replaced_when_a_client_says_so_in_whatever_way(error: Excep
 )
 def test_no_other_error_means_that_a_worker_is_replaced(error: Exception | None) -> None:
     assert not is_replaced(error)
+
+
+@dataclass(frozen=True)
+class Member:
+    member_id: str
+    group_instance_id: str | None
+
+
+@pytest.mark.parametrize(
+    ("members", "taken"),
+    [
+        ([Member("ours", "first"), Member("another", "second")], False),
+        ([Member("another", "first"), Member("third", None)], True),
+        ([Member("third", None)], False),  # the group has missed us
+        (KafkaException(KafkaError(KafkaError._TIMED_OUT)), False),
+    ],
+)
+def test_whether_another_member_has_our_instance_id_is_asked_of_the_group(
+    members: list[Member] | KafkaException, taken: bool
+) -> None:
+    admin = FakeAdmin(members)
+    settings = Settings(consumer_name="orders", group_instance_id="first")
+    assert is_place_taken(cast(AdminClient, admin), settings, "ours") == taken
+    assert admin.asked == ["orders"]
+
+
+def test_who_is_no_member_or_has_no_instance_id_has_no_place_that_could_be_taken() -> None:
+    admin = FakeAdmin([Member("another", "first")])
+    assert not is_place_taken(cast(AdminClient, admin), Settings(group_instance_id="first"), "")
+    assert not is_place_taken(cast(AdminClient, admin), Settings(), "ours")
+    assert not admin.asked
+
+
+class FakeAdmin:
+    """Answers a request for the members of a group, or fails so."""
+
+    def __init__(self, members: list[Member] | KafkaException) -> None:
+        self._members = members
+        self.asked: list[str] = []
+
+    def describe_consumer_groups(self, names: list[str], request_timeout: float) -> dict[str, Future[object]]:
+        self.asked += names
+        answer: Future[object] = Future()
+        if isinstance(self._members, KafkaException):
+            answer.set_exception(self._members)
+        else:
+            answer.set_result(SimpleNamespace(members=self._members))
+        return dict.fromkeys(names, answer)
 
 
 def test_a_replaced_worker_does_not_start_again() -> None:

@@ -231,9 +231,12 @@ class ExactlyOnce:
         maps: MapStore,
         commit_time: Histogram | None = None,
         latency: Histogram | None = None,
+        is_replaced: Callable[[str], bool] = lambda _member_id: False,
     ) -> None:
+        """`is_replaced`: whether another member of the group has our GROUP_INSTANCE_ID, of which the id comes."""
         self._outbox = outbox
         self._maps = maps
+        self._is_replaced = is_replaced
         self._answer = True
         self._producer = outbox.producer
         self._staged: list[Outcome] = []
@@ -287,7 +290,8 @@ class ExactlyOnce:
             self._send_offsets(fitting)
             self._producer.commit_transaction(_TRANSACTION)
         except (KafkaException, DeliveryFailed) as error:
-            self._abort()
+            if self._abort() == KafkaError._FENCED and self._is_replaced(consumer.memberid()):
+                raise KafkaException(KafkaError(KafkaError.FENCED_INSTANCE_ID)) from error
             if self._outbox.accuse(self._settled):
                 raise RecordRefused("a record was too large for its topic") from error
             if isinstance(error, DeliveryFailed):
@@ -334,11 +338,18 @@ class ExactlyOnce:
     def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         pass
 
-    def _abort(self) -> None:
+    def _abort(self) -> int:
+        """The code of the error that kept the transaction open, or 0. Fenced, or no broker: its time-out ends it.
+
+        Fenced by what? By our own time-out, or by a worker that shares our GROUP_INSTANCE_ID and so our transactional
+        id: its producer is often faster than the group's news that our place is taken.
+        """
         try:
             self._producer.abort_transaction(_TRANSACTION)
-        except KafkaException as error:  # fenced, or no broker: it ends there by transaction.timeout.ms
+        except KafkaException as error:
             logger.warning("transaction not aborted", extra={"error": str(error)})
+            return int(error.args[0].code())
+        return 0
 
 
 def bounded(call: Callable[[], object], seconds: float) -> None:

@@ -18,6 +18,7 @@ Properties = Mapping[str, Any]
 
 QUIET = 10.0  # seconds until the same kind of trouble with a broker is logged again
 _said: dict[str, float] = {}
+REQUEST = 5.0  # seconds that the group may take to say who its members are
 METADATA_REFRESH_MS = 10_000  # until added partitions are noticed: before MESSAGE_TIMEOUT gives up mates that are there
 SESSION_TIMEOUT_MS = 10_000  # after this time the partitions of a dead worker go to others
 TRANSACTION_TIMEOUT_MS = 2_000  # and its open transaction, which hides what comes behind it, is aborted
@@ -247,6 +248,20 @@ def is_replaced(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def is_place_taken(admin: AdminClient, settings: Settings, member_id: str) -> bool:
+    """Whether the group has our GROUP_INSTANCE_ID under another member id than ours. False where nobody can tell."""
+    ours = settings.group_instance_id
+    if not ours or not member_id:
+        return False
+    try:
+        [asked] = admin.describe_consumer_groups([settings.consumer_name], request_timeout=REQUEST).values()
+        members = asked.result().members
+    except KafkaException as error:
+        logger.warning("the group cannot be asked who has our GROUP_INSTANCE_ID", extra={"error": str(error)})
+        return False
+    return any(each.group_instance_id == ours and each.member_id != member_id for each in members)
 
 
 def plain(reason: str) -> str:

@@ -1,10 +1,17 @@
 """GROUP_INSTANCE_ID: a worker that comes back keeps its partitions, and two that share one do not fence for ever."""
 
-import pytest
+from dataclasses import replace
 
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
+
+from config import Settings
+from tests.conftest import Topics
 from tests.integration.conftest import Scenes
 from tests.integration.workers import ASSIGNED, Worker, eventually
-from tests.services.kafka import KafkaBroker
+from tests.services.kafka import KafkaBroker, unique_name
+from utils import kafka
 
 LONG = {"KAFKA_SESSION_TIMEOUT_MS": "30000"}  # longer than a test waits for what static membership saves
 
@@ -40,6 +47,38 @@ def test_of_two_workers_with_one_instance_id_one_ends_with_a_line_that_says_so(
     scene.wait_for_all(stays)
     assert stays.stop() == 0
     scene.judge(once=delivery == "exactly_once")
+
+
+def test_a_worker_whose_producer_is_fenced_while_its_place_in_the_group_is_its_own_starts_again(
+    real_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    scene = scenes(real_kafka, environment={"DELIVERY": "exactly_once", "GROUP_INSTANCE_ID": "the-same"})
+    scene.feed(ids(200))
+    worker = scene.job.start().is_assigned()
+    scene.wait_for_all(worker)
+    bootstrap: dict[str, str | int | float | bool] = {"bootstrap.servers": real_kafka.bootstrap}
+    Producer({**bootstrap, "transactional.id": f"{scene.job.name}-the-same"}).init_transactions(30)
+    scene.feed(ids(200, "later-"))
+    scene.wait_for_all(worker)
+    assert len(worker.said("starting again")) == 1
+    assert worker.stop() == 0
+    scene.judge(once=True)
+
+
+def test_whose_place_it_is_says_the_group(real_kafka: KafkaBroker, topics: Topics) -> None:
+    [topic] = topics(real_kafka, "a")
+    settings = Settings(consumer_name=unique_name("group"), group_instance_id="the-same")
+    bootstrap: dict[str, str | int | float | bool] = {"bootstrap.servers": real_kafka.bootstrap}
+    consumer = Consumer({**bootstrap, "group.id": settings.consumer_name, "group.instance.id": "the-same"})
+    try:
+        consumer.subscribe([topic])
+        eventually(lambda: consumer.poll(0.1) or consumer.assignment(), "it has joined")
+        admin = AdminClient(bootstrap)
+        assert not kafka.is_place_taken(admin, settings, consumer.memberid())
+        assert kafka.is_place_taken(admin, settings, "the-same-another")
+        assert not kafka.is_place_taken(admin, replace(settings, group_instance_id="second"), "the-same-another")
+    finally:
+        consumer.close()
 
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
