@@ -70,15 +70,15 @@ class Aggregator:
             others = join(id, one)
             if others is one:
                 continue
-            [fragment] = one
-            for other in others:
-                if other.topic == fragment.topic:
-                    others, one, replaced = _replace(others, other, fragment)
-                    superseded.append(replaced)
-                    size -= size_of((replaced,))
-            together = others + one
-            if others and others[-1].topic > fragment.topic:
-                together = tuple(sorted(together, key=_topic))
+            topic = one[0].topic
+            if topic > others[-1].topic:
+                together = others + one
+            elif topic < others[0].topic:
+                together = one + others
+            else:
+                together, replaced = _put_in(others, one[0])
+                superseded += replaced
+                size -= size_of(replaced)
             if len(together) < topics:
                 waiting[id] = together
                 continue
@@ -198,17 +198,18 @@ def _arrival(fragments: tuple[Fragment, ...]) -> float:
     return min([each.arrival for each in fragments])
 
 
-def _replace(
-    group: tuple[Fragment, ...], old: Fragment, new: Fragment
-) -> tuple[tuple[Fragment, ...], tuple[Fragment], Fragment]:
-    """The fragments of other topics, the one of the two that stays, and the other one, superseded.
+def _put_in(group: tuple[Fragment, ...], new: Fragment) -> tuple[tuple[Fragment, ...], list[Fragment]]:
+    """The group, in its order, with this fragment too; and the one of the same topic that it has superseded, if any.
 
     The newer one stays: `new`, but for a record that had been shed and is read again. The clock does not start anew.
     """
+    old = next((each for each in group if each.topic == new.topic), None)
+    if old is None:
+        return tuple(sorted((*group, new), key=_topic)), []
     if new.offset < old.offset and new.offsets is old.offsets:
         old, new = new, old
     new.arrival, new.drops = min(old.arrival, new.arrival), min(old.drops, new.drops)
-    return tuple([each for each in group if each.topic != new.topic]), (new,), old
+    return tuple([new if each.topic == new.topic else each for each in group]), [old]
 
 
 def _is_enough(enough: "Enough | None", group: Group) -> bool:
