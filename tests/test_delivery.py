@@ -4,6 +4,7 @@ Exactly once: results and offsets in one transaction, which is open for no longe
 """
 
 import random
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -125,7 +126,7 @@ def at_least_once(producer: FakeProducer, *topics: str) -> AtLeastOnce:
 
 
 def outbox(producer: "FakeProducer | FakeTransactions", *topics: str, refusals: Refusals | None = None) -> Outbox:
-    return Outbox(producer.reporting_to, topics, failures(), refusals or Refusals())
+    return Outbox(producer.reporting_to, topics, failures(), refusals or Refusals(), Counters())
 
 
 def failures() -> Failures:
@@ -681,6 +682,29 @@ def test_exactly_once_each_result_goes_into_one_transaction_only() -> None:
         delivery.settle()
         commit(delivery)
     assert [key for name, *rest in producer.calls if name == "produce" for key in rest[1:2]] == [b"1", b"2"]
+
+
+def test_exactly_once_the_order_is_that_of_sending_whether_groups_are_kept_or_not() -> None:
+    producer = FakeTransactions()
+    delivery = ExactlyOnce(outbox(producer, "out"), store())
+    delivery.assigned(cast(Consumer, FakeMember()))
+    sent = [outcomes("1"), large("1"), outcomes("2", "1")]
+    for each in sent:
+        delivery.send(each)
+    assert (delivery.pending, delivery.backlog.groups) == (4, 4)
+    delivery.settle()
+    commit(delivery)
+    produced = [call[2:] for call in producer.calls if call[0] == "produce"]
+    assert produced == [(result.key, result.value) for each in sent for outcome in each for result in outcome.results]
+    assert (delivery.pending, delivery.backlog) == (0, Backlog())
+
+
+def test_exactly_once_of_ordinary_results_the_groups_are_not_kept_until_the_commit() -> None:
+    delivery = exactly_once(FakeTransactions())
+    [outcome] = outcomes("1")
+    before = sys.getrefcount(outcome)
+    delivery.send([outcome])
+    assert sys.getrefcount(outcome) == before
 
 
 def test_exactly_once_what_was_not_settled_is_in_no_transaction() -> None:

@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from tests.builders import fragment, group, partition_offsets
 from utils.aggregator import Group
+from utils.dead_letters import Letter
 from utils.executor import Outcome
 from utils.failures import Failures
 from utils.messages import Headers, Result
@@ -79,9 +80,9 @@ class SmallTopics:
         return [(key, value) for topic, key, value in self.taken if topic == "letters"]
 
 
-def outbox(producer: SmallTopics, refusals: Refusals | None = None) -> Outbox:
+def outbox(producer: SmallTopics, refusals: Refusals | None = None, counters: Counters | None = None) -> Outbox:
     failures = Failures("orders", "letters", Counters(), lambda: 0.0)
-    return Outbox(producer.reporting_to, ("out",), failures, refusals or Refusals())
+    return Outbox(producer.reporting_to, ("out",), failures, refusals or Refusals(), counters)
 
 
 def result(id: str, *sizes: int, value: bytes = b"in") -> Outcome:
@@ -229,3 +230,53 @@ def test_another_failure_is_none_of_size_and_is_raised() -> None:
     assert not box.has_refused
     with pytest.raises(DeliveryFailed):
         box.flush(0)
+
+
+def test_of_ordinary_outcomes_the_results_are_enough() -> None:
+    producer = SmallTopics()
+    producer.full = True
+    box = outbox(producer, counters=Counters())
+    results = box.results_alone([result("1", 10), result("2"), result("3", 20, 30)])
+    assert results == [Result(b"1", b"x" * 10), Result(b"3", b"x" * 20), Result(b"3", b"x" * 30)]
+    box.put_results(results)
+    box.flush(0)
+    assert producer.taken == [("out", each.key, each.value) for each in results]
+
+
+@pytest.mark.parametrize(
+    ("more", "refusals", "counters"),
+    [
+        (Outcome(a_group("2"), [], letter=Letter(b"2", b"in", [], "incomplete")), Refusals(), Counters()),
+        (result("2", 10_000), Refusals(), Counters()),  # it may be too large
+        (result("2", 10), Refusals(batch_size=NARROW), Counters()),
+        (result("2", 10), Refusals(groups={"a:0:7": 1}), Counters()),
+        (result("2", 10), Refusals(), Counters(with_headers=1)),  # there may be a trace to carry on
+    ],
+)
+def test_of_others_the_groups_are_kept(more: Outcome, refusals: Refusals, counters: Counters) -> None:
+    assert outbox(SmallTopics(), refusals, counters).results_alone([result("1", 10), more]) is None
+
+
+def test_where_the_client_refuses_a_result_whose_group_is_not_known_groups_are_kept_from_then_on() -> None:
+    refusals = Refusals()
+    box = outbox(SmallTopics(), refusals, Counters())
+    results = box.results_alone([result("1", 10), result("2", 101)])
+    assert results
+    with pytest.raises(RecordRefused):
+        box.put_results(results)
+    box = outbox(SmallTopics(), refusals, Counters())  # after the restart
+    outcomes = [result("1", 10), result("2", 101)]
+    assert box.results_alone(outcomes) is None
+    assert reasons(box.put(outcomes)) == [None, "too_large"]
+
+
+def test_a_result_alone_is_refused_by_a_client_that_is_broken_with_its_own_error() -> None:
+    producer = SmallTopics()
+    box = outbox(producer, counters=Counters())
+
+    def broken(*_: object, **__: object) -> None:
+        raise KafkaException(KafkaError(KafkaError._FATAL))
+
+    producer.produce = broken  # type: ignore[method-assign]
+    with pytest.raises(KafkaException):
+        box.put_results([Result(b"1", b"x")])

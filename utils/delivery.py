@@ -3,8 +3,9 @@
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple, Protocol
 
@@ -14,6 +15,7 @@ from utils.executor import Outcome
 from utils.latency import Latency
 from utils.logger import logger
 from utils.map_store import MapStore
+from utils.messages import Result
 from utils.metrics import Histogram
 from utils.offsets import SENT, CommitPoint, mark
 from utils.outbox import DeliveryFailed, Outbox, RecordRefused
@@ -218,6 +220,34 @@ class AtLeastOnce:
         self._held = []
 
 
+@dataclass(slots=True)
+class _Staged:
+    """Outcomes that were sent together, or of ordinary ones only the results.
+
+    The fewer objects lie there until the commit, the fewer are cold in the processor's caches by then (measured: a
+    tenth of the CPU of the whole process).
+    """
+
+    outcomes: list[Outcome]
+    results: list[Result]
+    backlog: Backlog
+
+    def parts(self) -> Iterator[tuple[slice, int]]:
+        """Of about as many bytes as the client sends at once, and how many those are."""
+        values = [result.value for result in self.results]
+        values += [result.value for outcome in self.outcomes for result in outcome.results]
+        values += [outcome.letter.value or b"" for outcome in self.outcomes if outcome.letter]
+        number, size = len(self.results) or len(self.outcomes), sum(map(len, values))
+        step = math.ceil(number / (size // _BATCH + 1)) or 1
+        return ((slice(at, at + step), size * step // number) for at in range(0, number, step))
+
+    def put(self, outbox: Outbox, part: slice) -> None:
+        if self.results:
+            outbox.put_results(self.results[part])
+        else:
+            self.outcomes[part] = outbox.put(self.outcomes[part])
+
+
 class ExactlyOnce:
     """Results wait for the commit and go with their offsets in one transaction, opened only for that moment.
 
@@ -239,17 +269,14 @@ class ExactlyOnce:
         self._is_replaced = is_replaced
         self._answer = True
         self._producer = outbox.producer
-        self._staged: list[Outcome] = []
-        self._settled: list[Outcome] = []  # their offsets are in the next commit
+        self._staged: list[_Staged] = []
+        self._settled: list[_Staged] = []  # their offsets are in the next commit
+        self.pending = 0
         self.backlog = Backlog()
         self._group: object = None
         self._initialised = False
         self._commit_time = commit_time or Histogram()
         self._latency = Latency(latency)
-
-    @property
-    def pending(self) -> int:
-        return len(self._staged)
 
     def assigned(self, consumer: Consumer) -> None:
         # Only here, and first of all, it is sure to carry the generation of this assignment. Without one, when the
@@ -263,17 +290,22 @@ class ExactlyOnce:
 
     def send(self, outcomes: list[Outcome]) -> None:
         outcomes = self._outbox.as_known(outcomes)
-        self._staged += outcomes
-        self.backlog = self.backlog.plus(outcomes)
+        results = self._outbox.results_alone(outcomes)
+        backlog = Backlog().plus(outcomes)
+        self._staged.append(_Staged(outcomes if results is None else [], results or [], backlog))
+        self.pending += len(outcomes)
+        self.backlog = _sum((self.backlog, backlog))
+        self._latency.sent(outcomes)
         _mark_sent(outcomes)
 
     def settle(self) -> bool:
         self._settled += self._staged
-        self._staged = []
+        self._staged, self.pending = [], 0
         return True
 
     def drop(self) -> None:
-        self._staged, self._settled, self.backlog = [], [], Backlog()
+        self._staged, self._settled, self.pending, self.backlog = [], [], 0, Backlog()
+        self._latency.drop()
 
     def commit(self, consumer: Consumer, points: list[CommitPoint]) -> float:
         self._answer = self._maps.takes(points)
@@ -292,28 +324,35 @@ class ExactlyOnce:
         except (KafkaException, DeliveryFailed) as error:
             if self._abort() == KafkaError._FENCED and self._is_replaced(consumer.memberid()):
                 raise KafkaException(KafkaError(KafkaError.FENCED_INSTANCE_ID)) from error
-            if self._outbox.accuse(self._settled):
+            if self._outbox.accuse(self._kept()):
                 raise RecordRefused("a record was too large for its topic") from error
             if isinstance(error, DeliveryFailed):
                 raise
             raise DeliveryFailed(f"transaction aborted: {error.args[0].str()}") from error
         self._maps.ended(True)
-        self._outbox.forget(self._settled)
+        self._outbox.forget(self._kept())
         self._commit_time.add(time.monotonic() - began)
-        self._latency.sent(self._settled)
         self._latency.delivered()
-        self._settled, self.backlog = [], Backlog().plus(self._staged)
+        self._settled, self.backlog = [], _sum([staged.backlog for staged in self._staged])
 
     def _put_settled(self) -> None:
         """By the batch, each acknowledged before the next; what was put is known when a later one fails.
 
         While records wait behind a batch of their partition, the idempotent producer polls without a pause (measured).
         """
-        step = _batch(self._settled)
-        for at in range(0, len(self._settled), step):
-            if at and self._outbox.flush(_TRANSACTION):
-                raise DeliveryFailed("results of a transaction were not acknowledged in time")
-            self._settled[at : at + step] = self._outbox.put(self._settled[at : at + step])
+        waiting = 0  # bytes
+        for staged in self._settled:
+            for part, size in staged.parts():
+                if waiting and waiting + size > _BATCH:
+                    if self._outbox.flush(_TRANSACTION):
+                        raise DeliveryFailed("results of a transaction were not acknowledged in time")
+                    waiting = 0
+                staged.put(self._outbox, part)
+                waiting += size
+
+    def _kept(self) -> Iterator[Outcome]:
+        """What is in the next commit, as far as more than its results is known."""
+        return (outcome for staged in self._settled for outcome in staged.outcomes)
 
     def _send_offsets(self, points: list[CommitPoint]) -> None:
         """The client forgets its own time-out here: it may block for ever after the group's coordinator was away.
@@ -371,10 +410,8 @@ def _mark_sent(outcomes: list[Outcome]) -> None:
     mark(chain.from_iterable([outcome.group.fragments for outcome in outcomes]), SENT)
 
 
-def _batch(outcomes: list[Outcome]) -> int:
-    """How many of them have about as many bytes of results as the client sends at once."""
-    size = sum([len(result.value) for outcome in outcomes for result in outcome.results])
-    return math.ceil(len(outcomes) / (size // _BATCH + 1)) or 1
+def _sum(backlogs: Sequence[Backlog]) -> Backlog:
+    return Backlog(sum([each.groups for each in backlogs]), sum([each.bytes for each in backlogs]))
 
 
 def _as_offsets(points: list[CommitPoint]) -> list[TopicPartition]:

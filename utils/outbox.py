@@ -17,6 +17,7 @@ _ANY_PARTITION = -1  # the client's word for: by the key
 NARROW = 16_384  # bytes of a batch, once a larger one was refused: few topics take less
 _FULL = 0.05  # seconds that a full queue is waited for before it is tried again
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
+_SMALL = 10_000  # bytes of a result: less than what a client takes, unless somebody has set that very low
 _MOST_REFUSALS = 2  # of one group: of its result, and of the dead letter in its place
 
 Sent = tuple[str | None, bytes | None, bytes | None]  # topic, key and value of a record
@@ -41,6 +42,8 @@ class Refusals:
     batch_size: int = 0
     """Bytes of a batch of several records; a larger record is alone in its own. 0: as many as the client takes."""
     groups: dict[str, int] = field(default_factory=dict)  # how often each, by the source of its first fragment
+    whole: bool = False
+    """Groups are to be kept with their results: the client has refused one of which no more was known."""
 
     def has_been_alone(self, record: Sent) -> bool:
         _, key, value = record
@@ -104,6 +107,29 @@ class Outbox:
             outcomes = self._instead(outcomes, refused)
         return [self._put_letter(outcome, outcome.letter) if outcome.letter else outcome for outcome in outcomes]
 
+    def results_alone(self, outcomes: list[Outcome]) -> list[Result] | None:
+        """The results of these outcomes, where that is all that may be needed to put them; else None.
+
+        Not so for dead letters, traces and results that could be too large, and when some have been refused lately.
+        """
+        if self.may_accuse or self._counters.with_headers or [each for each in outcomes if each.letter]:
+            return None
+        results = [result for outcome in outcomes for result in outcome.results]
+        return results if max([len(result.value) for result in results], default=0) < _SMALL else None
+
+    def put_results(self, results: list[Result]) -> None:
+        """`put` for what `results_alone()` has given. Raises RecordRefused, DeliveryFailed, KafkaException."""
+        produce = self.producer.produce
+        for topic in self._topics:
+            for result in results:
+                try:
+                    produce(topic, result.value, result.key)
+                except BufferError:
+                    self._put_patiently(topic, result.key, result.value)
+                except KafkaException as error:
+                    self._refusals.whole = True
+                    raise RecordRefused(_too_large(error).str()) from error
+
     def flush(self, timeout: float) -> int:
         """How many records are unacknowledged after up to `timeout` seconds. Raises DeliveryFailed."""
         unacknowledged = self.producer.flush(timeout)
@@ -114,7 +140,7 @@ class Outbox:
     @property
     def may_accuse(self) -> bool:
         """Whether `accuse()` and `forget()` may have something to tell: what was sent must be kept until then."""
-        return bool(self._refusals.batch_size or self._refusals.groups)
+        return bool(self._refusals.batch_size or self._refusals.groups or self._refusals.whole)
 
     @property
     def has_refused(self) -> bool:

@@ -497,12 +497,12 @@ _settle = AtLeastOnce.settle
 def _offsets_after_the_transaction(self: ExactlyOnce, consumer: Consumer, points: list[CommitPoint]) -> float:
     self._producer.begin_transaction()
     try:
-        self._settled = self._outbox.put(self._settled)
+        self._put_settled()
         self._producer.commit_transaction(8.0)
     except KafkaException as error:
         self._abort()
         raise DeliveryFailed("aborted") from error
-    self._settled, self.backlog = [], Backlog().plus(self._staged)
+    self._settled, self.backlog = [], Backlog()
     consumer.commit(offsets=_as_offsets(points), asynchronous=False)
     return 0.0
 
@@ -521,7 +521,7 @@ def _goes_on_after_abort(self: ExactlyOnce, consumer: Consumer, points: list[Com
     try:
         return _commit(self, consumer, points)
     except DeliveryFailed:
-        self._settled, self.backlog = [], Backlog().plus(self._staged)
+        self._settled, self.backlog = [], Backlog()
         return 0.0
 
 

@@ -282,7 +282,7 @@ class ModelProcess:
         options = self._options
         identity = f"group-{instance or f'{self.name}-{self._number}-{self.restarts}'}" if options.exactly_once else ""
         self.producer = FakeProducer(self, options.producer_room, lambda: int(self.wall() * 1000), identity, SESSION)
-        outbox = Outbox(self.producer.reporting_to, options.outputs, failures, self._refusals)
+        outbox = Outbox(self.producer.reporting_to, options.outputs, failures, self._refusals, self.counters)
         return (ExactlyOnce if options.exactly_once else AtLeastOnce)(outbox, maps)
 
     # ------------------------------------------------------------------ Host: what the clients see
