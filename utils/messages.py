@@ -97,9 +97,10 @@ def join(fragments: Sequence[Fragment]) -> Message:
     a dict. Raises InvalidMessage where a fragment turns out not to be JSON only now.
     """
     try:
-        joined = _decode(fragments[0].value)
+        others = iter(fragments)
+        joined = _decode(next(others).value)
         content = joined.setdefault("content", {})
-        for fragment in fragments[1:]:
+        for fragment in others:
             message = _decode(fragment.value)
             if more := message.get("content"):
                 content |= more
