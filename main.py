@@ -455,10 +455,10 @@ def _delivery(
     outbox: Outbox,
     maps: MapStore,
     counters: Counters,
-    is_replaced: Callable[[str], bool] = lambda _member_id: False,
+    is_place_taken: Callable[[str], bool] = lambda _member_id: False,
 ) -> Delivery:
     if settings.delivery == "exactly_once":
-        return ExactlyOnce(outbox, maps, counters.commit_time, counters.latency, is_replaced)
+        return ExactlyOnce(outbox, maps, counters.commit_time, counters.latency, is_place_taken)
     return AtLeastOnce(outbox, maps, counters.commit_time, counters.latency)
 
 

@@ -624,6 +624,16 @@ def test_exactly_once_more_than_one_batch_of_results_waits_for_the_batch_before_
     assert producer.names() == ["begin", "produce", "flush", "produce", "offsets", "commit"]
 
 
+def test_exactly_once_so_do_results_that_were_sent_one_after_the_other() -> None:
+    producer = FakeTransactions()
+    delivery = exactly_once(producer)
+    for id in ("1", "2"):
+        delivery.send(large(id))
+    delivery.settle()
+    commit(delivery)
+    assert producer.names() == ["begin", "produce", "flush", "produce", "offsets", "commit"]
+
+
 def test_exactly_once_a_batch_that_is_not_acknowledged_in_time_aborts() -> None:
     producer = FakeTransactions()
     producer.unacknowledged = 1
@@ -752,28 +762,28 @@ def test_exactly_once_a_transaction_that_cannot_even_be_aborted_raises_why_it_fa
 
 
 @pytest.mark.parametrize(
-    ("code", "replaced", "raised"),
+    ("code", "taken", "replaced"),
     [
-        (KafkaError._FENCED, True, KafkaException),  # by a worker that shares our GROUP_INSTANCE_ID
-        (KafkaError._FENCED, False, DeliveryFailed),  # by our own time-out
-        (KafkaError._TIMED_OUT, True, DeliveryFailed),  # then the group is not even asked
+        (KafkaError._FENCED, True, True),  # by a worker that shares our GROUP_INSTANCE_ID
+        (KafkaError._FENCED, False, False),  # by our own time-out
+        (KafkaError._TIMED_OUT, True, False),  # then the group is not even asked
     ],
 )
 def test_exactly_once_a_fenced_producer_asks_whether_its_worker_is_replaced(
-    code: int, replaced: bool, raised: type[Exception]
+    code: int, taken: bool, replaced: bool
 ) -> None:
     producer, asked = FakeTransactions("commit", code), []
 
-    def is_replaced(member_id: str) -> bool:
+    def is_place_taken(member_id: str) -> bool:
         asked.append(member_id)
-        return replaced
+        return taken
 
-    delivery = ExactlyOnce(outbox(producer, "out"), store(), is_replaced=is_replaced)
+    delivery = ExactlyOnce(outbox(producer, "out"), store(), is_place_taken=is_place_taken)
     delivery.assigned(cast(Consumer, FakeMember()))
     producer.abort_transaction = lambda _timeout: producer._call("commit")  # type: ignore[method-assign]
-    with pytest.raises(raised) as caught:
-        delivery.commit(cast(Consumer, FakeMember()), POINTS)
-    assert kafka.is_replaced(caught.value) == (raised is KafkaException)
+    with pytest.raises(DeliveryFailed) as caught:  # in a revoke too: a KafkaException there means: go on
+        delivery.commit_now(cast(Consumer, FakeMember()), POINTS)
+    assert kafka.is_replaced(caught.value) == replaced
     assert asked == ["member"] * (code == KafkaError._FENCED)
 
 

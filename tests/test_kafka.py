@@ -112,6 +112,20 @@ def test_a_replaced_worker_does_not_start_again() -> None:
     assert len(built) == 1
 
 
+@pytest.mark.parametrize(
+    ("transactional_id", "linger", "backoff"), [("", 2, None), ("orders-1", 500, 20)], ids=["at least once", "exactly"]
+)
+def test_results_leave_soon_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, transactional_id: str, linger: int, backoff: int | None
+) -> None:
+    made: list[dict[str, object]] = []
+    monkeypatch.setattr("utils.kafka.Producer", made.append)
+    producer({}, lambda *_: None, transactional_id)
+    producer({"linger.ms": "7", "retry.backoff.ms": "70"}, lambda *_: None, transactional_id)
+    assert [each.get("linger.ms") for each in made] == [linger, "7"]
+    assert [each.get("retry.backoff.ms") for each in made] == [backoff, "70"]
+
+
 def test_the_log_tells_what_clients_warn_of_but_not_that_a_property_belongs_to_the_other_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -261,12 +261,15 @@ class ExactlyOnce:
         maps: MapStore,
         commit_time: Histogram | None = None,
         latency: Histogram | None = None,
-        is_replaced: Callable[[str], bool] = lambda _member_id: False,
+        is_place_taken: Callable[[str], bool] = lambda _member_id: False,
     ) -> None:
-        """`is_replaced`: whether another member of the group has our GROUP_INSTANCE_ID, of which the id comes."""
+        """`is_place_taken`: given our member id, whether another member of the group has our GROUP_INSTANCE_ID now.
+
+        The transactional id is made of it, too.
+        """
         self._outbox = outbox
         self._maps = maps
-        self._is_replaced = is_replaced
+        self._is_place_taken = is_place_taken
         self._answer = True
         self._producer = outbox.producer
         self._staged: list[_Staged] = []
@@ -322,8 +325,10 @@ class ExactlyOnce:
             self._send_offsets(fitting)
             self._producer.commit_transaction(_TRANSACTION)
         except (KafkaException, DeliveryFailed) as error:
-            if self._abort() == KafkaError._FENCED and self._is_replaced(consumer.memberid()):
-                raise KafkaException(KafkaError(KafkaError.FENCED_INSTANCE_ID)) from error
+            # Fenced by our own time-out, or by a worker that shares our GROUP_INSTANCE_ID? Its producer is often faster
+            # than the group's news that our place is taken. Starting again would drive it out, and so on for ever.
+            if self._abort() == KafkaError._FENCED and self._is_place_taken(consumer.memberid()):
+                raise DeliveryFailed("replaced") from KafkaException(KafkaError(KafkaError.FENCED_INSTANCE_ID))
             if self._outbox.accuse(self._kept()):
                 raise RecordRefused("a record was too large for its topic") from error
             if isinstance(error, DeliveryFailed):
@@ -378,11 +383,7 @@ class ExactlyOnce:
         pass
 
     def _abort(self) -> int:
-        """The code of the error that kept the transaction open, or 0. Fenced, or no broker: its time-out ends it.
-
-        Fenced by what? By our own time-out, or by a worker that shares our GROUP_INSTANCE_ID and so our transactional
-        id: its producer is often faster than the group's news that our place is taken.
-        """
+        """The code of the error that kept the transaction open, or 0. Fenced, or no broker: its time-out ends it."""
         try:
             self._producer.abort_transaction(_TRANSACTION)
         except KafkaException as error:

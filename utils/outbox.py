@@ -110,7 +110,7 @@ class Outbox:
     def results_alone(self, outcomes: list[Outcome]) -> list[Result] | None:
         """The results of these outcomes, where that is all that may be needed to put them; else None.
 
-        Not so for dead letters, traces and results that could be too large, and when some have been refused lately.
+        Not so for dead letters, traces and results that could be too large, and when a record has been refused before.
         """
         if self.may_accuse or self._counters.with_headers or [each for each in outcomes if each.letter]:
             return None
@@ -127,8 +127,9 @@ class Outbox:
                 except BufferError:
                     self._put_patiently(topic, result.key, result.value)
                 except KafkaException as error:
+                    reason = _too_large(error)
                     self._refusals.whole = True
-                    raise RecordRefused(_too_large(error).str()) from error
+                    raise RecordRefused(reason.str()) from error
 
     def flush(self, timeout: float) -> int:
         """How many records are unacknowledged after up to `timeout` seconds. Raises DeliveryFailed."""

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -339,9 +340,12 @@ def _typed_ids(values: list[bytes | None]) -> tuple[list[str], Any]:
 _read_ids = messages.read_ids
 
 
-def _as_they_came(_fragment: Any) -> int:
+def _as_they_came(id: str, fragments: tuple[Fragment, ...]) -> Group:
     """Fragments merge in the order of arrival."""
-    return 0
+    return _group(id, tuple(sorted(fragments, key=attrgetter("arrival"))))
+
+
+_group = aggregator._group
 
 
 def _plain_timer(self: Intake, now: float, timeout: float) -> dict[tuple[str, int], Enough]:
@@ -795,7 +799,7 @@ MUTANTS = tuple(
         ("5", "the superseding fragment is finished instead", (Aggregator, "add", _newer_goes)),
         ("5", "two fragments of one topic make a group", (Aggregator, "add", _counts_fragments)),
         ("5", "1 is not '1'", (framework, "read_ids", _typed_ids)),
-        ("5", "fragments merge in the order of arrival", (aggregator, "_topic", _as_they_came)),
+        ("5", "fragments merge in the order of arrival", (aggregator, "_group", _as_they_came)),
         ("6", "a plain timer evicts", (Intake, "waited_enough", _plain_timer)),
         ("6", "a mate is awaited in one partition only", (intake, "_of_all_partitions", lambda enough: enough)),
         ("6", "what is evicted stays unfinished", (Aggregator, "evict", _evicts_in_silence)),
