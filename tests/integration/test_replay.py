@@ -53,14 +53,14 @@ def test_replayed_by_reason_by_id_and_all_each_is_replayed_once(
 
     scene.feed(["late-1"], b)
     worker = scene.job.start()
-    eventually(lambda: "3  incomplete" in commands.run("list"), "the late mate given up")
+    eventually(lambda: re.search(r"^ +3  incomplete$", commands.run("list"), re.MULTILINE), "the late mate given up")
     assert worker.stop() == 0
     for _ in range(2):
         out = commands.run("replay", "--all")
         assert results(scene) == Counter(["whole-1", "wrong-1", "late-1", *failed])
-    assert "0  replayed" in out
+    assert re.search(r"^ +0  replayed$", out, re.MULTILINE)
     assert "1  stay: still incomplete" in out
-    assert "2  in all" in commands.run("list")
+    assert re.search(r"^ +2  in all$", commands.run("list"), re.MULTILINE)
     assert "26  in all" not in commands.run("list", "--reason", "incomplete", "--replayed")
     scene.judge(once=True, given_up=["alone-1"])
 
