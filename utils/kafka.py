@@ -18,11 +18,11 @@ Properties = Mapping[str, Any]
 
 QUIET = 10.0  # seconds until the same kind of trouble with a broker is logged again
 _said: dict[str, float] = {}
-REQUEST = 5.0  # seconds that the group may take to say who its members are
 METADATA_REFRESH_MS = 10_000  # until added partitions are noticed: before MESSAGE_TIMEOUT gives up mates that are there
 SESSION_TIMEOUT_MS = 10_000  # after this time the partitions of a dead worker go to others
-TRANSACTION_BACKOFF_MS = 20  # until a request of a transaction that came too soon after another one is made again
 TRANSACTION_TIMEOUT_MS = 2_000  # and its open transaction, which hides what comes behind it, is aborted
+TRANSACTION_BACKOFF_MS = 20  # until a request of a transaction that came too soon after another one is made again
+_ASK_GROUP = 5.0  # seconds that it may take to say who its members are
 
 # ---------------------------------------------------------------- Properties.
 
@@ -260,7 +260,7 @@ def is_place_taken(admin: AdminClient, settings: Settings, member_id: str) -> bo
     if not ours or not member_id:
         return False
     try:
-        [asked] = admin.describe_consumer_groups([settings.consumer_name], request_timeout=REQUEST).values()
+        [asked] = admin.describe_consumer_groups([settings.consumer_name], request_timeout=_ASK_GROUP).values()
         members = asked.result().members
     except KafkaException as error:
         logger.warning("the group cannot be asked who has our GROUP_INSTANCE_ID", extra={"error": str(error)})
