@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from bench.contenders import BARE, CONTENDERS
+from bench.contenders import BARE_MSGSPEC, CONTENDERS
 from bench.runs import PARTITIONS, feed, measure, output_topic
 from bench.tables import Options, Table, line, load, median, say, table
 from tests.services.kafka import JavaBroker
 
 IDS, ROUNDS = 200_000, 3
-WHO = [each for each in CONTENDERS if each is BARE or each.name.startswith("worker")]
+WHO = [each for each in CONTENDERS if each is BARE_MSGSPEC or each.name.startswith("worker")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def shown(report: Report) -> str:
     names = {shape.name: shape for shape in SHAPES}
     lines = [_line(names[name], report.ids[name], by_name, report) for name, by_name in report.cpu.items()]
     ours = [f"{who.name} | of the bare loop's, round by round" for who in WHO[1:]]
-    return f"{about}\n\n{table(' | '.join(['messages', 'number', 'bare loop', *ours]), *lines)}"
+    return f"{about}\n\n{table(' | '.join(['messages', 'number', BARE_MSGSPEC.name, *ours]), *lines)}"
 
 
 def _line(shape: Shape, ids: int, cpu: Mapping[str, list[float]], report: Report) -> str:
@@ -97,7 +97,7 @@ def _line(shape: Shape, ids: int, cpu: Mapping[str, list[float]], report: Report
         name: [(mine - start) / messages * 1e6 for mine, start in zip(each, report.start[name], strict=True)]
         for name, each in cpu.items()
     }
-    base = net[BARE.name]
+    base = net[BARE_MSGSPEC.name]
     cells = [f"{statistics.median(base):.2f}"]
     for who in WHO[1:]:
         ratios = [mine / bare for mine, bare in zip(net[who.name], base, strict=True)]

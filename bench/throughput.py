@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from bench.contenders import BARE, BARE_JSON, CONTENDERS, prepared
+from bench.contenders import BARE, BARE_MSGSPEC, CONTENDERS, prepared
 from bench.runs import PARTITIONS, Run, feed, measure, output_topic
 from bench.tables import Options, Table, line, load, median, say, table
 from tests.services.kafka import JavaBroker
@@ -53,14 +53,14 @@ def shown(report: Report) -> str:
     messages = report.ids * len(INPUTS)
     rounds = max((len(runs) for runs in report.runs.values()), default=0)
     about = f"{messages:,} messages, {report.ids:,} results, median (least to most) of {rounds} rounds"
-    bases = [[run.cpu for run in report.runs.get(bare.name, [])] for bare in (BARE, BARE_JSON)]
+    bases = [[run.cpu for run in report.runs.get(bare.name, [])] for bare in (BARE, BARE_MSGSPEC)]
     lines = [
         _line(name if len(runs) == rounds else f"{name} ({len(runs)} rounds)", runs, bases, messages)
         for name, runs in report.runs.items()
         if runs
     ]
     head = (
-        "contender | CPU s | of the bare loop's, round by round | the same, with json"
+        "contender | CPU s | of the bare loop's, round by round | of the one with msgspec"
         " | CPU µs a message | messages a second | first result after s | peak MB | output"
     )
     lacking = [f"\n\nNot run: {name}: {reason}" for name, reason in report.not_run.items()]
