@@ -312,8 +312,8 @@ OWNED_PROPERTIES = frozenset(
     """
     bootstrap.servers metadata.broker.list group.id group.instance.id group.protocol partition.assignment.strategy
     enable.auto.commit auto.commit.enable enable.auto.offset.store auto.offset.reset enable.partition.eof
-    isolation.level enable.idempotence transactional.id delivery.report.only.error partitioner
-    default.topic.config logger on.commit on.delivery
+    isolation.level enable.idempotence acks request.required.acks transactional.id delivery.report.only.error
+    partitioner default.topic.config logger on.commit on.delivery
     """.split()  # noqa: SIM905  a list would say the same in a page of quotes
 )
 # Kubernetes puts these into every container beside a service named kafka or kafka-…: addresses, no properties.

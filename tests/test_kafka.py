@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import cast
@@ -136,6 +137,37 @@ def test_the_log_tells_what_clients_warn_of_but_not_that_a_property_belongs_to_t
     client.flush(0)  # the client hands its own lines over here
     warnings = [record.getMessage() for record in caplog.records if "CONFWARN" in record.getMessage()]
     assert warnings == ["CONFWARN: something else"]
+
+
+@pytest.mark.parametrize(
+    ("given", "is_refused"),
+    [
+        ({"transaction.timeout.ms": "10000"}, False),
+        ({"transaction.timeout.ms": "10001"}, True),
+        ({"transaction.timeout.ms": "10001", "session.timeout.ms": "20000"}, False),
+    ],
+)
+def test_a_transaction_must_end_before_the_partitions_of_a_dead_worker_go_on(
+    given: dict[str, str], is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("utils.kafka.Producer", lambda properties: properties)
+    producer(given, lambda *_: None)
+    with pytest.raises(ConfigError, match="KAFKA_TRANSACTION_TIMEOUT_MS") if is_refused else nullcontext():
+        producer(given, lambda *_: None, "orders-1")
+
+
+def test_the_transaction_of_a_worker_with_a_short_session_is_as_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, object]] = []
+    monkeypatch.setattr("utils.kafka.Producer", made.append)
+    producer({"session.timeout.ms": "1500"}, lambda *_: None, "orders-1")
+    assert made[0]["transaction.timeout.ms"] == 1500
+
+
+def test_results_are_acknowledged_by_all_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, object]] = []
+    monkeypatch.setattr("utils.kafka.Producer", made.append)
+    producer({}, lambda *_: None)
+    assert made[0]["acks"] == "all"
 
 
 @pytest.mark.parametrize("name", ["session.timeout.ms", "transaction.timeout.ms"])

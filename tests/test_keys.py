@@ -57,10 +57,10 @@ class Bench:
         self.keys_read: list[str] = []
         self.assign()
 
-    def assign(self) -> None:
+    def assign(self, *, grown: bool = False) -> None:
         owned = [partition_offsets(0, None, topic, number) for topic in self.topics for number in range(PARTITIONS)]
         for each in owned:
-            each.topic_partitions = PARTITIONS
+            each.topic_partitions, each.grown = PARTITIONS, grown
         self.intake.rebalanced(owned)
 
     def bring(self, ids: Iterable[int], **hashes: object) -> None:
@@ -179,6 +179,10 @@ def test_a_mate_is_awaited_in_its_own_partition_only_where_that_is_known_to_be_r
     assert of_partition_1(bench) == float("-inf"), "nothing is known yet"
     bench.bring_enough(a=murmur2, b=murmur2)
     assert of_partition_1(bench) == bench.now
+    bench.assign(grown=True)
+    bench.assign()
+    bench.bring_enough(a=murmur2, b=murmur2)
+    assert of_partition_1(bench) == float("-inf"), "what came before partitions were added lies elsewhere"
     bench = Bench()
     bench.bring_enough(a=murmur2, b=crc32)
     assert of_partition_1(bench) == float("-inf")

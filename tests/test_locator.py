@@ -40,6 +40,14 @@ def test_a_topic_that_no_commit_names_is_new() -> None:
     assert not history().is_new("c")
 
 
+def test_the_partitions_that_a_group_has_read_tell_how_many_there_were() -> None:
+    assert history(by(AB, 7), by(AB, 9)).known("a") == 2
+    assert history(by(AB, 7)).known("b") == 0, "nothing was committed of it"
+    made_again = OffsetMap("of the one that is gone", 5, 0, 0, b"").encode()
+    commits = [TopicPartition("a", 0, 5, "of another tool"), TopicPartition("a", 3, 5, made_again)]
+    assert History(commits, {"a": "id"}, {}).known("a") == 1
+
+
 def test_workers_that_read_the_same_topics_do_not_differ_whenever_they_read_the_row() -> None:
     assert not history(by(AB, 7), by(AB, 9)).differs(by(AB, 8))
     assert not history().differs(by(AB, 8))

@@ -107,7 +107,7 @@ def test_times_and_sizes_have_their_unit() -> None:
 
 
 def test_the_properties_named_as_the_workers_own_are() -> None:
-    [listed] = re.findall(r"Properties on which the worker's rules stand \((.*?)and a\nfew more\)", README, re.DOTALL)
+    [listed] = re.findall(r"Properties on which the worker's rules stand \((.*?)and\sa\sfew\smore\)", README, re.DOTALL)
     named = set(re.findall(r"`([a-z.]+)`", listed))
     assert named
     assert named <= config.OWNED_PROPERTIES

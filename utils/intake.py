@@ -87,6 +87,7 @@ class Intake:
         self._rebalances = 0
         self._settle = settle
         self._settled_at = topics_changed_at + settle
+        self._grown = False  # partitions were added to a topic
         self._full_since: float | None = None
         self._paused = False
         self._ends_of_paused: dict[tuple[str, int], int] = {}
@@ -100,6 +101,7 @@ class Intake:
         self._rebalances += 1
         if any(offsets.differs for offsets in self.owned.values()):
             self._settled_at = self._clock() + self._settle
+        self._grown = self._grown or any(offsets.grown for offsets in self.owned.values())
         self._paused, self._full_since = False, None
         self.ahead = set()
         self._ends, self._through, self.last_ends, self._ends_of_paused = {}, {}, {}, {}
@@ -198,9 +200,12 @@ class Intake:
         return enough if self.are_siblings_together() else _of_all_partitions(enough)
 
     def are_siblings_together(self) -> bool:
-        """Whether it is known that fragments of an id have the same partition number in all topics."""
+        """Whether it is known that fragments of an id have the same partition number in all topics.
+
+        Not where partitions were added: the keys may be alike again, but what came before lies where it lay.
+        """
         numbers = self._numbers()
-        return _are_equal(numbers) and self._keys.are_alike(numbers)
+        return not self._grown and _are_equal(numbers) and self._keys.are_alike(numbers)
 
     def _are_siblings_apart(self) -> bool:
         """Whether partitions are here whose siblings are with another worker.

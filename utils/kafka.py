@@ -100,6 +100,12 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 # ---------------------------------------------------------------- Clients.
 
+_TOO_LONG = (
+    "transaction.timeout.ms ({timeout}) must not be above session.timeout.ms ({session}): who takes over from a dead"
+    " worker would read past results of its transaction; lower KAFKA_TRANSACTION_TIMEOUT_MS or raise"
+    " KAFKA_SESSION_TIMEOUT_MS (or `kafka` in the row's metadatas)"
+)
+
 
 def consumer(properties: Properties, settings: Settings, on_commit: Callable[..., None]) -> Consumer:
     """The one consumer of a worker. Its fetch settings keep a core busy (DESIGN 4); the user's properties win."""
@@ -157,12 +163,16 @@ def producer(
     transaction when the offsets of the next one come. The client would wait 100 ms before it sends them again, which
     shows in the latency (measured; Java's waits 20: KAFKA-5477). All other retries of this producer begin as early.
     `batch_size`: bytes that a batch has at most, unless it is one record; 0: as configured.
+
+    Raises KafkaException, ConfigError.
     """
     defaults: dict[str, Any] = {"linger.ms": 2, "max.in.flight": 1, "message.timeout.ms": 60_000}
     transactional: dict[str, Any] = {}
     if transactional_id:
         session = _number(properties.get("session.timeout.ms"), SESSION_TIMEOUT_MS)
         timeout = properties.get("transaction.timeout.ms", min(session, TRANSACTION_TIMEOUT_MS))
+        if _number(timeout, 0) > session:
+            raise ConfigError([_TOO_LONG.format(timeout=timeout, session=session)])
         linger = min(500, _number(timeout, TRANSACTION_TIMEOUT_MS) // 2)
         defaults = {"linger.ms": linger, "retry.backoff.ms": TRANSACTION_BACKOFF_MS}
         transactional = {"transactional.id": transactional_id, "transaction.timeout.ms": timeout}
@@ -176,6 +186,7 @@ def producer(
             "reconnect.backoff.max.ms": 2_000,
             **properties,
             "partitioner": "murmur2_random",
+            "acks": "all",
             "delivery.report.only.error": True,
             "on_delivery": on_delivery,
             **narrow,

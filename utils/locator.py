@@ -17,6 +17,11 @@ from utils.references import Reference
 _REQUEST = 10.0  # seconds that one request may take
 _EARLIEST, LATEST = -2, -1  # timestamps of the ListOffsets request that stand for the two ends of the log
 
+GROWN = (
+    "ids that were sent before and after may not meet: let the workers come to lag 0 before partitions are added,"
+    " and add as many to every input topic"
+)
+
 Partition = tuple[str, int]
 LoadMaps = Callable[[Mapping[Partition, str | None]], Mapping[Partition, str]]
 """The stored maps that commits refer to, whose metadata is given. Raises KafkaException, ConfigError."""
@@ -87,6 +92,7 @@ class Locator:
         earliest, latest = self._ends(consumer, owned, _EARLIEST), self._ends(consumer, owned, LATEST)
         ours = JoinedWith(topic_tags(self.topics), int(self.row_read_at() * 1000))
         differs = history.differs(ours)
+        grown = self._grown(history, topics)
         located = []
         for topic, number in earliest:
             start, loaded = history.committed(topic, number)
@@ -97,8 +103,17 @@ class Locator:
             offsets = PartitionOffsets(topic, number, topics[topic].id, start, loaded, ours.encode())
             located.append(self._within(offsets, earliest[topic, number], latest[topic, number]))
             located[-1].topic_partitions = topics[topic].partitions
-            located[-1].differs = differs
+            located[-1].differs, located[-1].grown = differs, topic in grown
         return located
+
+    def _grown(self, history: "History", topics: Mapping[str, Topic]) -> set[str]:
+        """The topics that have partitions which the group has not read so far: an id lies elsewhere from then on."""
+        known = {name: history.known(name) for name in topics if len(topics) > 1}
+        grown = {name for name, before in known.items() if 0 < before < topics[name].partitions}
+        for name in sorted(grown):
+            facts = {"topic": name, "partitions": topics[name].partitions, "before": known[name], "cure": GROWN}
+            logger.warning("partitions were added to an input topic", extra=facts)
+        return grown
 
     def _recent(self, consumer: Consumer, topic: str, number: int, end: int) -> int:
         """MESSAGE_TIMEOUT before now: the history of a new topic would open groups that can never be complete."""
@@ -163,11 +178,20 @@ class History:
         commit, found = self._commits.get((topic, number)), self._maps.get((topic, number))
         if commit is None:
             return None, None
-        head = self._heads[topic, number]
-        if head and head.topic_id != self._topic_ids[topic]:
+        if self._is_of_former(topic, number):
             logger.error("the topic was made again: reading it from its beginning", extra={"topic": topic})
             return None, None
         return commit.offset, found if found and found.base == commit.offset else None
+
+    def _is_of_former(self, topic: str, number: int) -> bool:
+        """Whether this commit was made for a topic of the same name that is gone."""
+        head = self._heads[topic, number]
+        return head is not None and head.topic_id != self._topic_ids[topic]
+
+    def known(self, topic: str) -> int:
+        """How many partitions of this very topic the group knows of: it commits each as soon as it is assigned."""
+        numbers = [number for name, number in self._commits if name == topic and not self._is_of_former(name, number)]
+        return max(numbers, default=-1) + 1
 
     def is_new(self, topic: str) -> bool:
         """Whether the group has read other topics so far, but not this one. Where no map tells: no, to lose nothing."""

@@ -10,6 +10,7 @@ from tests.integration.conftest import Scene, Scenes
 from tests.integration.workers import Worker, eventually, feed
 from tests.services.kafka import KafkaBroker
 
+ADDED = "partitions were added to an input topic"
 NO_FIT = "keys do not fit those of the other topics"
 GIVEN_UP = {"MESSAGE_TIMEOUT": "3"}
 
@@ -93,6 +94,8 @@ def test_partitions_that_are_added_at_run_time_are_read_from_their_beginning_by_
     eventually(lambda: all(len(partitions_of(worker)) == 4 for worker in workers), "both have their part again")
     for worker in workers:
         assert worker.stop() == 0
+    named = {(line["topic"], line["before"], line["partitions"]) for worker in workers for line in worker.said(ADDED)}
+    assert named == {(topic, 2, 4) for topic in scene.job.topics_input}
     scene.judge(once=True)
     assert scene.job.lag() == 0
 
@@ -106,7 +109,25 @@ def test_one_worker_goes_on_when_only_one_topic_gets_more_partitions(real_kafka:
     feed(real_kafka, scene.oracle, ids(50, "added-"), scene.job.topics_input[1:], partition=0)
     scene.wait_for_all(worker)
     assert worker.stop() == 0
+    assert {line["topic"] for line in worker.said(ADDED)} == {scene.job.topics_input[0]}
     scene.judge(once=True)
+
+
+def test_partitions_that_are_added_while_no_worker_runs_are_named(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(real_kafka, partitions=2)
+    worker = scene.job.start().is_assigned()
+    scene.feed(ids(100))
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    assert worker.said(ADDED) == []
+    add_partitions(real_kafka, scene.job.topics_input, 3)
+    worker = scene.job.start().is_assigned()
+    named = [(line["topic"], line["before"], line["partitions"]) for line in worker.said(ADDED)]
+    assert sorted(named) == sorted((topic, 2, 3) for topic in scene.job.topics_input)
+    assert worker.stop() == 0
+    worker = scene.job.start().is_assigned()
+    assert worker.stop() == 0
+    assert worker.said(ADDED) == [], "said once"
 
 
 def test_workers_that_share_topics_which_get_unequal_say_so_and_join_nothing_by_halves(
