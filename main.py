@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except ConfigError as error:
         for problem in error.problems:
-            logger.error(problem)
+            logger.critical(problem)  # it ends the process: no LOG_LEVEL hides why
         return EX_CONFIG
     except UnavailableError as error:
         logger.error(error)
@@ -179,7 +179,9 @@ def run(_arguments: argparse.Namespace) -> int:
         seen = {"topics_input": row.topics_input, "topics_output": row.topics_output, "brokers": row.bootstrap_servers}
         logger.info("row loaded", extra={**seen, "status": address, "health": f"{address}health/ready"})
         cluster = patiently(lambda: preflight.check_topics(settings, row), stopping)
-        if problems := patiently(lambda: preflight.provide_dead_letter_topic(settings, row, cluster), stopping):
+        problems = patiently(lambda: preflight.all_missing_rights(settings, row, cluster), stopping)
+        problems += patiently(lambda: preflight.provide_dead_letter_topic(settings, row, cluster), stopping)
+        if problems:
             raise ConfigError(problems)
         stores_maps = patiently(lambda: _provide_map_topic(settings, row, cluster), stopping)
     except Stopped:
@@ -205,14 +207,10 @@ def _read_again(database: Engine, environment: Settings, watch: Watch, current: 
 
 def _tried_row(settings: Settings, row: Row, watch: Watch, current: Row) -> bool:
     """All that `check` tries of Kafka, and the worker's own topics created. Whether maps can be stored."""
-    with kafka.named_properties(settings):
-        properties = kafka.client_properties(settings, row)
-        kafka.consumer(properties, settings, lambda *_: None).close()
-        kafka.producer(properties, lambda *_: None, "tried" if settings.delivery == "exactly_once" else "")
+    kafka.try_properties(settings, row)
     cluster = preflight.check_topics(settings, row)
     problems = [] if _owns_all(watch, current, cluster) else preflight.unequal_partitions(row, cluster)
-    for operation in ("READ", "WRITE"):
-        problems += preflight.missing_rights(settings, row, operation) or []
+    problems += preflight.all_missing_rights(settings, row, cluster)
     problems = problems or preflight.provide_dead_letter_topic(settings, row, cluster)
     if problems:
         raise ConfigError(problems)
@@ -364,9 +362,10 @@ def supervise(
 ) -> None:
     """Crash-only: after a failure a new worker goes on from the last commit. Raises after a few failures in a row.
 
-    A ConfigError of build() is raised at once, and of a worker that another one with the same GROUP_INSTANCE_ID has
-    replaced: it would drive that one out, which then would do the same. Any other one of a worker that runs may heal: a
-    process that was killed holds partitions until the group misses it, a topic is being made again.
+    A ConfigError of build() is raised at once, and one for what does not heal: another worker with the same
+    GROUP_INSTANCE_ID has taken this one's place, and would be driven out in turn; Kafka forbids something, or does not
+    take a setting. Any other one of a worker that runs may heal: a process that was killed holds partitions until the
+    group misses it, a topic is being made again.
     RowOutdated is no failure: `reread_row` waits until the row has been read again.
     """
     failures = 0
@@ -383,8 +382,8 @@ def supervise(
             counters.restarts += 1
             logger.error("starting again from the last commit", extra={"error": str(error)})
         except Exception as error:
-            if kafka.is_replaced(error):
-                raise ConfigError([kafka.REPLACED]) from error
+            if cure := kafka.cure_of(error):
+                raise ConfigError([cure]) from error
             failures = 1 if counters.commits > commits else failures + 1
             if failures > RESTARTS:
                 raise
@@ -412,7 +411,8 @@ def build_worker(
         reader = partial(kafka.map_reader, properties, settings)
         maps = MapStore(preflight.map_topic(row), config.stores_maps, reader, lambda: uuid.uuid4().hex[:12], counters)
         topics, timeout = row.topics_input, settings.message_timeout
-        locate = locator(properties, topics, timeout, maps.load, counters, lambda: refresh.current.read_at)
+        survived = counters.restarts > 0
+        locate = locator(properties, topics, timeout, maps.load, counters, lambda: refresh.current.read_at, survived)
         outbox = _outbox(settings, row, properties, counters, failures, refusals)
         delivery = _delivery(settings, outbox, maps, counters, partial(kafka.is_place_taken, locate.admin, settings))
         consumer = kafka.consumer(properties, settings, delivery.on_commit)

@@ -17,10 +17,13 @@ from typing import Protocol, TypeVar
 
 import hypothesis
 import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from tests.services.chromium import Chromium, Tab, headless_chromium
 from tests.services.databases import DatabaseServer, mysql_server, postgresql_server, scratch_database
-from tests.services.kafka import EmbeddedBroker, KafkaBroker, real_broker, unique_name
+from tests.services.kafka import EmbeddedBroker, JavaBroker, KafkaBroker, real_broker, unique_name
 from tests.services.processes import Unavailable, running
 
 SERVICES = {
@@ -72,6 +75,25 @@ def embedded_kafka(pytestconfig: pytest.Config) -> Iterator[KafkaBroker]:
 def real_kafka(pytestconfig: pytest.Config) -> Iterator[KafkaBroker]:
     with _started("real_kafka", real_broker(), pytestconfig) as broker:
         yield broker
+
+
+@pytest.fixture(scope="module")
+def guarded_kafka() -> Iterator[KafkaBroker]:
+    """A broker that grants what its ACLs say, and everything where there are none."""
+    authorizer = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer"}
+    with ExitStack() as stack:
+        try:
+            broker = JavaBroker({**authorizer, "allow.everyone.if.no.acl.found": "true"}, heap="512m")
+            stack.enter_context(running(broker))
+        except Unavailable as reason:
+            pytest.skip(f"no broker with an authorizer: {reason}")
+        yield broker
+
+
+def grant(broker: KafkaBroker, kind: ResourceType, name: str, operation: AclOperation) -> None:
+    acl = AclBinding(kind, name, ResourcePatternType.LITERAL, "User:*", "*", operation, AclPermissionType.ALLOW)
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin.create_acls([acl])[acl].result(10)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,15 @@ from config import ConfigError, Settings
 from framework import Worker
 from main import supervise
 from models import Row
-from utils.kafka import client_properties, is_place_taken, is_replaced, named_properties, producer
+from utils.kafka import (
+    client_properties,
+    cure_of,
+    is_place_taken,
+    is_replaced,
+    named_properties,
+    producer,
+    try_properties,
+)
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.outbox import DeliveryFailed
@@ -33,6 +41,25 @@ def aborted(reason: KafkaError) -> DeliveryFailed:
 @pytest.mark.parametrize("error", [KafkaException(FENCED), KafkaException(FATAL), aborted(FENCED)])
 def test_a_worker_is_replaced_when_a_client_says_so_in_whatever_way(error: Exception) -> None:
     assert is_replaced(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        (KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)), "main.py check names it"),
+        (aborted(KafkaError(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)), "main.py check names it"),
+        (KafkaException(KafkaError(KafkaError.INVALID_SESSION_TIMEOUT)), "KAFKA_SESSION_TIMEOUT_MS"),
+        (aborted(KafkaError(KafkaError.INVALID_TRANSACTION_TIMEOUT)), "KAFKA_TRANSACTION_TIMEOUT_MS"),
+        (KafkaException(FENCED), "GROUP_INSTANCE_ID"),
+    ],
+)
+def test_what_does_not_heal_has_a_cure(error: Exception, cure: str) -> None:
+    assert cure in cure_of(error)
+
+
+@pytest.mark.parametrize("code", [KafkaError._TRANSPORT, KafkaError._AUTHENTICATION, KafkaError.UNKNOWN_MEMBER_ID])
+def test_what_may_heal_by_itself_has_none(code: int) -> None:
+    assert cure_of(aborted(KafkaError(code))) == cure_of(ValueError("broken")) == ""
 
 
 @pytest.mark.parametrize(
@@ -168,6 +195,19 @@ def test_results_are_acknowledged_by_all_replicas(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("utils.kafka.Producer", made.append)
     producer({}, lambda *_: None)
     assert made[0]["acks"] == "all"
+
+
+def test_a_login_mechanism_that_the_client_does_not_have_is_named() -> None:
+    kafka = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "NOPE"}
+    settings = Settings(kafka=kafka, sources=dict.fromkeys(kafka, "environment"))
+    with pytest.raises(ConfigError, match=r"^KAFKA_SASL_MECHANISM: .*NOPE"):
+        try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
+
+
+def test_a_property_that_only_the_consumer_refuses_is_found_without_a_broker() -> None:
+    settings = Settings(kafka={"max.poll.interval.ms": "5000"}, sources={"max.poll.interval.ms": "row"})
+    with pytest.raises(ConfigError, match=r"^metadatas.kafka.max.poll.interval.ms: "):
+        try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
 
 
 @pytest.mark.parametrize("name", ["session.timeout.ms", "transaction.timeout.ms"])

@@ -381,8 +381,8 @@ def test_check_goes_through_everything(database_url: str, real_kafka: KafkaBroke
 
     ended = run("check", DATABASE_URL=with_row(database_url, servers=real_kafka.bootstrap, topics=(f"{a},{b}", c)))
 
-    subjects = ("settings", "database", "row", "broker", "topics", "partitions", "reading", "writing", "dead", "maps")
-    assert checked(ended) == [f"✓ {subject}" for subject in subjects]
+    subjects = "settings database row properties broker topics partitions reading writing dead maps"
+    assert checked(ended) == [f"✓ {subject}" for subject in subjects.split()]
     assert ended.code == 0
 
 
@@ -392,8 +392,8 @@ def test_check_goes_on_after_a_failure(sqlite_url: str, real_kafka: KafkaBroker,
 
     ended = run("check", DATABASE_URL=url, MESSAGE_TIMEOUT="never")
 
-    marks = ["✗ settings", "✓ database", "✗ row", "✓ broker", "✗ topics", "✗ partitions", "✓ reading", "✓ writing"]
-    marks += ["✓ dead", "✓ maps"]
+    marks = ["✗ settings", "✓ database", "✗ row", "✓ properties", "✓ broker", "✗ topics", "✗ partitions", "✓ reading"]
+    marks += ["- writing", "✓ dead", "✓ maps"]
     assert checked(ended) == marks
     assert ended.code == 78
 
@@ -401,8 +401,28 @@ def test_check_goes_on_after_a_failure(sqlite_url: str, real_kafka: KafkaBroker,
 def test_check_does_not_wait_and_says_what_it_could_not_try(sqlite_url: str) -> None:
     ended = run("check", DATABASE_URL=with_row(sqlite_url, servers=f"127.0.0.1:{free_port()}"))
 
-    assert checked(ended) == ["✓ settings", "✓ database", "✓ row", "✗ broker", "- the"]
+    assert checked(ended) == ["✓ settings", "✓ database", "✓ row", "✓ properties", "✗ broker", "- the"]
     assert "it needs the broker" in ended.out
+    assert ended.code == 78
+
+
+def test_check_finds_what_only_one_of_the_clients_refuses(sqlite_url: str) -> None:
+    url = with_row(sqlite_url, servers=f"127.0.0.1:{free_port()}")
+
+    ended = run("check", DATABASE_URL=url, KAFKA_MAX_POLL_INTERVAL_MS="5000")
+
+    assert "✗ properties" in checked(ended)
+    assert "KAFKA_MAX_POLL_INTERVAL_MS" in ended.out
+    assert ended.code == 78
+
+
+def test_no_log_level_hides_why_a_worker_does_not_start(sqlite_url: str) -> None:
+    with_table(sqlite_url)
+
+    ended = run(DATABASE_URL=sqlite_url, LOG_LEVEL="CRITICAL")
+
+    [line] = ended.log
+    assert "orders" in line
     assert ended.code == 78
 
 

@@ -587,3 +587,14 @@ def test_a_map_that_cannot_fit_is_long_and_not_wrong() -> None:
     assert len(text) > MAX_METADATA
     loaded: Any = OffsetMap.decode(text, TOPIC_ID, BASE)
     assert loaded.states == states
+
+
+def test_a_process_that_has_not_ended_is_no_start_and_no_call_has_ended_it() -> None:
+    loaded = OffsetMap(TOPIC_ID, 5, 0, 0, b"\x00", starts=3, trying=5)
+    offsets = PartitionOffsets("a", 0, TOPIC_ID, 5, loaded)
+    assert (offsets.starts, offsets.tried) == (4, 5)
+    offsets.acquit()
+    assert (offsets.starts, offsets.tried) == (3, None)
+    in_order = PartitionOffsets("a", 0, TOPIC_ID, 5, OffsetMap(TOPIC_ID, 5, 0, 0, b"\x00"))
+    in_order.acquit()
+    assert in_order.starts == 1

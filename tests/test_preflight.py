@@ -6,7 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,9 +23,9 @@ from cryptography.x509.oid import NameOID
 
 from config import ConfigError, Settings, UnavailableError
 from models import Row
-from tests.conftest import Topics
-from tests.services.kafka import JavaBroker, KafkaBroker, unique_name
-from tests.services.processes import Unavailable, free_port, running
+from tests.conftest import Topics, grant
+from tests.services.kafka import KafkaBroker, unique_name
+from tests.services.processes import free_port
 from utils.kafka import client_properties, explain
 from utils.preflight import (
     Cluster,
@@ -268,25 +268,6 @@ def test_a_broker_without_authorizer_grants_everything(real_kafka: KafkaBroker, 
 
     assert missing_rights(settings_with(), row, "READ") == []
     assert missing_rights(settings_with(), row, "WRITE") == []
-
-
-@pytest.fixture(scope="module")
-def guarded_kafka() -> Iterator[KafkaBroker]:
-    """A broker that grants what its ACLs say, and everything where there are none."""
-    authorizer = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer"}
-    with ExitStack() as stack:
-        try:
-            broker = JavaBroker({**authorizer, "allow.everyone.if.no.acl.found": "true"}, heap="512m")
-            stack.enter_context(running(broker))
-        except Unavailable as reason:
-            pytest.skip(f"no broker with an authorizer: {reason}")
-        yield broker
-
-
-def grant(broker: KafkaBroker, kind: ResourceType, name: str, operation: AclOperation) -> None:
-    acl = AclBinding(kind, name, ResourcePatternType.LITERAL, "User:*", "*", operation, AclPermissionType.ALLOW)
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    admin.create_acls([acl])[acl].result(10)
 
 
 @pytest.mark.real_kafka

@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeVar
 
 from config import ConfigError, Settings, UnavailableError, masked
 from models import Row, engine, load, ping
-from utils import preflight
+from utils import kafka, preflight
 
 T = TypeVar("T")
 
@@ -43,6 +43,8 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _findings_of_kafka(settings: Settings, row: Row) -> Iterator[Finding]:
+    _, problems = tried(lambda: kafka.try_properties(settings, row))
+    yield Finding("properties", problems, "taken by Kafka's clients")
     cluster, problems = tried(lambda: preflight.look(settings, row))
     if cluster is None:
         yield Finding("broker", problems)
@@ -52,9 +54,16 @@ def _findings_of_kafka(settings: Settings, row: Row) -> Iterator[Finding]:
     yield Finding("topics", preflight.missing_topics(row, cluster), "all there")
     counts = [f"{topic} has {cluster.partitions[topic]}" for topic in row.topics_input if topic in cluster.partitions]
     yield Finding("partitions", preflight.unequal_partitions(row, cluster), ", ".join(counts))
-    for subject, operation, seen in (("reading", "READ", "inputs and group"), ("writing", "WRITE", outputs(row))):
-        problems_or_none = preflight.missing_rights(settings, row, operation)
-        yield Finding(subject, problems_or_none, seen if problems_or_none is not None else "not checked: no answer")
+    for subject, operation, topics, seen in (
+        ("reading", "READ", row.topics_input, "inputs and group"),
+        ("writing", "WRITE", row.topics_output, outputs(row)),
+    ):
+        lacking = preflight.missing_rights(settings, row, operation)
+        if lacking is None:
+            seen = "not checked: no answer"
+        elif not lacking and not cluster.partitions.keys() >= set(topics):
+            lacking, seen = None, "not checked: a topic is missing"
+        yield Finding(subject, lacking, seen)
     yield _finding_of_dead_letters(settings, row, cluster)
     yield _finding_of_maps(settings, row, cluster)
 

@@ -58,8 +58,9 @@ def named_properties(settings: Settings) -> Iterator[None]:
     except KafkaException as error:
         reason: str = error.args[0].str()
         # The client may name a property by another one of its names (linger.ms): which one alone is refused so?
+        given = settings.kafka.items()
         guilty = [name for name in settings.kafka if name in reason] or [
-            name for name, value in settings.kafka.items() if _refusal(name, value) == reason
+            name for name, value in given if _refusal(name, value) == reason or f": {value}" in reason
         ]
         label = " and ".join(_origin(name, settings) for name in guilty) or "KAFKA_… and metadatas.kafka"
         for name, value in settings.kafka.items():
@@ -135,6 +136,14 @@ def map_reader(properties: Properties, settings: Settings) -> Consumer:
     """A consumer that joins no group, for the topic of maps: all records, also those of open transactions."""
     own = {"group.id": settings.consumer_name, "isolation.level": "read_uncommitted", "auto.offset.reset": "earliest"}
     return Consumer({**properties, **own, "enable.auto.commit": False, "enable.auto.offset.store": False})
+
+
+def try_properties(settings: Settings, row: Row) -> None:
+    """Create both clients of a worker for a moment, without a broker. Raises ConfigError for what they refuse."""
+    with named_properties(settings):
+        properties = client_properties(settings, row)
+        consumer(properties, settings, lambda *_: None).close()
+        producer(properties, lambda *_: None, "tried" if settings.delivery == "exactly_once" else "")
 
 
 @contextmanager
@@ -218,6 +227,12 @@ RIGHTS_ERRORS = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
+_REFUSED_SETTINGS = {
+    KafkaError.INVALID_SESSION_TIMEOUT: "KAFKA_SESSION_TIMEOUT_MS must lie between group.min.session.timeout.ms and"
+    " group.max.session.timeout.ms of the brokers",
+    KafkaError.INVALID_TRANSACTION_TIMEOUT: "KAFKA_TRANSACTION_TIMEOUT_MS must not be above transaction.max.timeout.ms"
+    " of the brokers",
+}
 CONNECTION_ERRORS = {
     KafkaError._TRANSPORT,
     KafkaError._RESOLVE,
@@ -235,6 +250,8 @@ def explain(error: KafkaError) -> Trouble:
         return Trouble(heals=False, line=f"Kafka refuses the login: {_LOGIN} ({reason})")
     if code in RIGHTS_ERRORS:
         return Trouble(heals=False, line=f"Kafka forbids it: grant the right; main.py check names it ({reason})")
+    if code in _REFUSED_SETTINGS:
+        return Trouble(heals=False, line=f"Kafka refuses a setting: {_REFUSED_SETTINGS[code]} ({reason})")
     if "PLAINTEXT broker listener" in reason:
         return Trouble(heals=False, line=f"the broker does not speak TLS: set {PROTOCOL} without SSL ({reason})")
     if code == KafkaError._SSL or "certificate verify failed" in reason:
@@ -258,11 +275,23 @@ def is_replaced(error: BaseException | None) -> bool:
 
     By the text, for a fatal error of the client carries no other code than its own.
     """
+    return any(_FENCED in each.str() for each in _reasons(error))
+
+
+def cure_of(error: BaseException | None) -> str:
+    """What somebody must do before starting again is of use; nothing where it may heal."""
+    if is_replaced(error):
+        return REPLACED
+    hopeless = RIGHTS_ERRORS | _REFUSED_SETTINGS.keys()  # a login was tried at the start, and may fail for a moment
+    return next((explain(each).line for each in _reasons(error) if each.code() in hopeless), "")
+
+
+def _reasons(error: BaseException | None) -> Iterator[KafkaError]:
+    """What Kafka's client has said of this error and of what it came of."""
     while error is not None:
-        if isinstance(error, KafkaException) and _FENCED in error.args[0].str():
-            return True
+        if isinstance(error, KafkaException):
+            yield error.args[0]
         error = error.__cause__
-    return False
 
 
 def is_place_taken(admin: AdminClient, settings: Settings, member_id: str) -> bool:

@@ -55,9 +55,14 @@ def locator(
     load_maps: LoadMaps,
     counters: Counters,
     row_read_at: Callable[[], float] = lambda: 0.0,
+    survived: bool = False,
 ) -> "Locator":
-    """`Worker.locate` for the input topics `topics`, which the row named at that moment, in seconds of the epoch."""
-    return Locator(AdminClient(dict(properties)), topics, message_timeout, load_maps, counters, row_read_at=row_read_at)
+    """`Worker.locate` for the input topics `topics`, which the row named at that moment, in seconds of the epoch.
+
+    `survived`: an earlier worker of this very process has failed.
+    """
+    admin = AdminClient(dict(properties))
+    return Locator(admin, topics, message_timeout, load_maps, counters, row_read_at=row_read_at, survived=survived)
 
 
 class RowOutdated(Exception):
@@ -78,6 +83,7 @@ class Locator:
     counters: Counters
     wall_clock: Callable[[], float] = time.time
     row_read_at: Callable[[], float] = lambda: 0.0
+    survived: bool = False
 
     def __call__(self, consumer: Consumer, owned: Sequence[TopicPartition]) -> list[PartitionOffsets]:
         if not owned:
@@ -101,6 +107,8 @@ class Locator:
                 if history.is_new(topic):
                     start = self._recent(consumer, topic, number, latest[topic, number])
             offsets = PartitionOffsets(topic, number, topics[topic].id, start, loaded, ours.encode())
+            if self.survived:
+                offsets.acquit()
             located.append(self._within(offsets, earliest[topic, number], latest[topic, number]))
             located[-1].topic_partitions = topics[topic].partitions
             located[-1].differs, located[-1].grown = differs, topic in grown

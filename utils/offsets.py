@@ -105,6 +105,10 @@ class PartitionOffsets:
         self._first_drop = self._last_drop = 0.0  # of what is shed
         self._read_end = start  # below it everything has been read before, when position has been set back
 
+    def acquit(self) -> None:
+        """The process has not ended since the commit that was loaded: no call of process() can have ended it."""
+        self.starts, self.tried = max(self.starts - 1, 1), None
+
     def read(self, offset: int) -> bool:
         """Note that reading has come to `offset`. True: it is unfinished, handle it. False: skip it."""
         if offset == self.position == self._known_end:

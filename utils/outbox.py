@@ -135,7 +135,7 @@ class Outbox:
         """How many records are unacknowledged after up to `timeout` seconds. Raises DeliveryFailed."""
         unacknowledged = self.producer.flush(timeout)
         if self._failure:
-            raise DeliveryFailed(self._failure.str())
+            raise DeliveryFailed(self._failure.str()) from KafkaException(self._failure)
         return unacknowledged
 
     @property
@@ -225,7 +225,7 @@ class Outbox:
             except BufferError:
                 self.producer.poll(_FULL)
                 if self._failure:
-                    raise DeliveryFailed(self._failure.str()) from None
+                    raise DeliveryFailed(self._failure.str()) from KafkaException(self._failure)
 
     def _note_refusal(self, outcome: Outcome) -> None:
         source = _source(outcome)

@@ -171,13 +171,20 @@ def unequal_partitions(row: Row, cluster: Cluster) -> list[str]:
     ]
 
 
-def missing_rights(settings: Settings, row: Row, operation: str) -> list[str] | None:
+def all_missing_rights(settings: Settings, row: Row, cluster: Cluster) -> list[str]:
+    """One line for each right that the worker lacks, as far as the broker tells at once."""
+    operations = () if cluster.embedded else ("READ", "WRITE")
+    return [line for each in operations for line in missing_rights(settings, row, each, patience=0) or ()]
+
+
+def missing_rights(settings: Settings, row: Row, operation: str, *, patience: float = _REQUEST) -> list[str] | None:
     """One line for each right that READ of the inputs, or WRITE of the outputs, lacks. None: the broker does not tell.
 
-    Reads only: brokers tell a user's own rights since 2.3 (KIP-430), without an authorizer all of them.
+    Reads only: brokers tell a user's own rights since 2.3 (KIP-430), without an authorizer all of them. One that does
+    not is asked again for `patience` seconds.
     """
     admin = _admin(settings, row, lambda _error: None)
-    deadline = time.monotonic() + _REQUEST
+    deadline = time.monotonic() + patience
     while None in (granted := _granted(admin, row, operation, settings.dead_letters)).values():
         if time.monotonic() > deadline:
             return None

@@ -1,6 +1,8 @@
 """A running worker is asked over HTTP, as Prometheus and people do."""
 
 import json
+import subprocess
+import sys
 import urllib.request
 
 import pytest
@@ -8,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.conftest import Scenes
 from tests.integration.test_joining import ids
-from tests.integration.workers import Worker, eventually
+from tests.integration.workers import ROOT, Worker, eventually
 from tests.services.kafka import KafkaBroker
 
 
@@ -59,3 +61,21 @@ def test_a_worker_is_scraped_while_it_runs(embedded_kafka: KafkaBroker, scenes: 
     assert "waits here" in page
     assert page.count("alone-") > 7
     assert worker.stop() == 0
+
+
+def test_the_health_check_of_the_image_tells_whether_the_worker_lives(
+    embedded_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    scene = scenes(embedded_kafka)
+    worker = scene.job.start().is_assigned()
+    port = worker.address.rpartition(":")[2]
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    words = json.loads(dockerfile.split("HEALTHCHECK", 1)[1].split("CMD ", 1)[1].splitlines()[0])
+
+    def code() -> int:
+        return subprocess.run([sys.executable, *words[1:]], cwd=ROOT, env={"HTTP_PORT": port}, timeout=60).returncode
+
+    assert words[0] == "python"
+    assert code() == 0
+    assert worker.stop() == 0
+    assert code() == 1
