@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from utils.errors import unquoted
 from utils.logger import configure, logger
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +81,23 @@ def test_a_traceback_is_a_field() -> None:
         logger.exception("it broke")
 
     assert "ZeroDivisionError" in json.loads(stream.getvalue())["exc_info"]
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_a_traceback_of_process_has_no_text_and_others_have(stream: io.StringIO) -> None:
+    configure("INFO", stream=stream)
+    secret = "4711" + "-0815"  # for the line that raises is shown
+    try:
+        raise ValueError(secret)
+    except ValueError as error:
+        logger.error("process() failed", exc_info=unquoted(error))
+        told = stream.getvalue()
+        logger.error("setup() failed", exc_info=error)
+
+    assert "Traceback (most recent call last)" in told
+    assert "ValueError at test_logger.py:" in told
+    assert secret not in told
+    assert secret in stream.getvalue()
 
 
 def test_a_terminal_shows_text_with_the_extra_fields_behind() -> None:

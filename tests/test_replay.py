@@ -1,13 +1,18 @@
 """Joining of dead letters, and what a rehearsal tells."""
 
+from dataclasses import MISSING, fields
+from typing import Any
+
 import pytest
 from confluent_kafka import TopicPartition
 
-from tests.builders import partition_offsets
+from tests.builders import group, partition_offsets
 from utils.dead_letters import Contents, Part
 from utils.dlq import Choice, Found
+from utils.executor import Outcome, attempt
+from utils.logger import _json
 from utils.messages import join
-from utils.replay import INCOMPLETE, CannotReplay, Joining, Tally, letters_of, rehearse
+from utils.replay import INCOMPLETE, CannotReplay, Joining, Replay, Tally, letters_of, rehearse
 
 LETTERS = partition_offsets(topic="orders-dlq")
 
@@ -22,6 +27,12 @@ def letter(*parts: Part, reason: str = "incomplete", id: str = "1") -> Contents:
 
 def joining(*topics: str) -> Joining:
     return Joining(topics or ("a", "b"))
+
+
+def replay(**given: Any) -> Replay:
+    """Without what a test ignores."""
+    ignored = {each.name: None for each in fields(Replay) if each.default is each.default_factory is MISSING}
+    return Replay(**{**ignored, "tally": Tally(), **given})
 
 
 def test_a_whole_letter_is_a_group_at_once_and_stands_for_the_letter() -> None:
@@ -88,3 +99,17 @@ def test_a_rehearsal_counts_what_would_be_replayed_and_what_would_stay() -> None
     assert tally.replayed == 1
     assert tally.stay == {"its messages were too large for it": 1, INCOMPLETE: 1}
     assert next(iter(tally.lines("would be replayed"))) == "       1  would be replayed"
+
+
+def test_what_fails_again_stays_and_is_told_without_what_the_error_says(caplog: pytest.LogCaptureFixture) -> None:
+    def process(message: Any, _name: str) -> None:
+        raise ValueError(f"cannot take {message}")
+
+    run = replay()
+    failed: Outcome = attempt(process, group("4711"), "orders")
+    assert not run._may_leave(failed)
+    assert run.tally.stay == {"failed again: ValueError": 1}
+    [record] = caplog.records
+    line = _json("orders").format(record)
+    assert "ValueError at test_replay.py:" in line
+    assert "cannot take {'id" not in line

@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 
 from config import Settings
-from tests.test_framework import A0, B0, Bench
-from utils.executor import InFlight
-from utils.logger import logger
+from tests.builders import dispatcher
+from tests.test_dispatcher import FakeRunner
+from tests.test_framework import A0, B0, INTERVAL, Bench
+from utils.attempts import OUTAGE
+from utils.executor import InFlight, Outcome, Process, attempt
+from utils.logger import _json, logger
+from utils.messages import Message
 from utils.pages import POLICY, shown
 from utils.status import Answer
 from utils.watch import OLDEST, REMEMBERED, Watch
@@ -226,18 +230,39 @@ def test_long_text_is_cut_and_its_length_told() -> None:
     assert "characters" not in shown("x" * 64)
 
 
+class Inline(FakeRunner):
+    """Calls process() when it is asked for outcomes."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(one_by_one=False)
+        self._process = process
+
+    def collect(self, timeout: float) -> list[Outcome]:
+        self.done += [attempt(self._process, group, "name") for group in self.cancel()]
+        return super().collect(timeout)
+
+
 def test_payloads_are_never_shown(watched: Watched) -> None:
-    def process(message: dict[str, Any], _name: str) -> None:
+    def process(message: Message, _name: str) -> None:
         raise ValueError(f"cannot take {message}")
 
-    watched.executor._process = process
-    secret = {"id": "1", "content": {"card": "4711-0815"}}
-    watched.feed(A0, secret, {"id": "2", "content": {"card": "4711-0815"}}, b"4711-0815 is no JSON")
-    watched.feed(B0, secret)
+    calls = dispatcher(Inline(process), attempts=2, backoff=INTERVAL, counters=watched.counters, clock=watched.clock)
+    watched.worker.executor = calls
+    secret = [{"id": str(number), "content": {"card": "4711-0815"}} for number in range(OUTAGE + 1)]
+    watched.feed(A0, *secret[:2], b"4711-0815 is no JSON")
+    watched.feed(B0, secret[0])
     watched.settle_down()
-    shown_somewhere = [watched.page(id=id) for id in ("1", "2")]
+    for at in (A0, B0):
+        watched.feed(at, *secret[2:])
+    watched.settle_down()
+    found = watched.json("/waiting.json", id="0")["troubles"]
+    assert {each["message"] for each in found} == {"process() failed and is tried again", "process() failed"}
+    told = [each["error"] or each["facts"]["error"] for each in watched.json("/status.json")["troubles"]]
+    assert watched.counters.outages == 1
+    assert sum(each.startswith("ValueError at test_watch.py:") for each in told) == len(told) - 1  # one is no JSON
+    shown_somewhere = [watched.page(id=id) for id in ("0", "1", "2")]
     shown_somewhere += [watched.get(path).body.decode() for path in ("/status.json", "/waiting.json", "/metrics")]
-    assert "ValueError at test_watch.py:" in shown_somewhere[0]
+    shown_somewhere += map(_json("orders").format, watched.watch.memory.records)
     for answer in shown_somewhere:
         assert "4711" not in answer
 

@@ -13,6 +13,7 @@ import msgspec
 
 from utils.aggregator import Group
 from utils.attempts import HOPELESS, Attempts
+from utils.errors import named
 from utils.executor import Call, InFlight, Outcome, Runner, took_too_long
 from utils.logger import logger
 from utils.metrics import Counters
@@ -262,7 +263,7 @@ class Dispatcher:
         if due is not None:
             self._counters.retried += 1
             facts = {"id": id, "attempt": self._attempts.made(id), "next_try_in_s": round(due - now, 1)}
-            logger.warning("process() failed and is tried again", extra={**facts, "error": repr(error)})
+            logger.warning("process() failed and is tried again", extra={**facts, "error": named(error)})
         if self._circuit.is_open and not was_open:
             self._open_circuit(id, error, now)
         return due
@@ -309,7 +310,7 @@ class Dispatcher:
                 self._try_again(group, now)
             else:
                 self._held.append(group)
-        facts = {"held": len(self._held), "error": repr(error)}
+        facts = {"held": len(self._held), "error": named(error)}
         logger.error("process() fails for one id after the other: no more are taken in", extra=facts)
 
     def _close_circuit(self) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from utils import dead_letters
 from utils.aggregator import Group
 from utils.dead_letters import Letter, sources
+from utils.errors import unquoted
 from utils.executor import Outcome
 from utils.logger import logger
 from utils.messages import Fragment, InvalidMessage, InvalidResult
@@ -60,7 +61,7 @@ class Failures:
             logger.error("invalid message", extra={**where, "error": str(error)})
             return self._given_up(group, dead_letters.INVALID_MESSAGE, error)
         self._counters.failed += 1
-        logger.error("process() failed", extra=where, exc_info=error)
+        logger.error("process() failed", extra=where, exc_info=unquoted(error))
         reason = dead_letters.RESULT_INVALID if isinstance(error, InvalidResult) else dead_letters.PROCESS_FAILED
         return self._given_up(group, reason, error, attempts=outcome.attempts)
 

@@ -7,6 +7,8 @@ from typing import Any, TextIO
 from pythonjsonlogger.core import RESERVED_ATTRS, merge_record_extra
 from pythonjsonlogger.json import JsonFormatter
 
+from utils.errors import Unquoted, way_to
+
 logger = logging.getLogger("consumer")
 
 
@@ -27,7 +29,7 @@ def configure(level: str, *, stream: TextIO | None = None, consumer_name: str = 
 
 def _json(consumer_name: str) -> logging.Formatter:
     """One JSON object a line: timestamp (ISO 8601, UTC), level, message, logger, consumer, and the extra fields."""
-    return JsonFormatter(
+    return _Json(
         ["timestamp", "levelname", "message", "name"],
         timestamp=True,
         rename_fields={"levelname": "level", "name": "logger"},
@@ -35,7 +37,18 @@ def _json(consumer_name: str) -> logging.Formatter:
     )
 
 
-class _Text(logging.Formatter):
+class _Discreet(logging.Formatter):
+    """Tracebacks as Python prints them, but those of process() without the texts."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 (the name of logging)
+        return way_to(ei.error) if isinstance(ei, Unquoted) else super().formatException(ei)
+
+
+class _Json(_Discreet, JsonFormatter):
+    pass
+
+
+class _Text(_Discreet):
     """`12:30:59 WARNING message  key=value`, a traceback below it."""
 
     def __init__(self) -> None:
@@ -43,6 +56,7 @@ class _Text(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         record.extras = "".join(f"  {key}={_shown(value)}" for key, value in facts_of(record).items())
+        record.exc_text = None  # what another handler has made of the error: with its text
         return super().format(record)
 
 

@@ -19,6 +19,7 @@ from utils.aggregator import Group
 from utils.dead_letters import Contents, read, sources
 from utils.delivery import Delivery
 from utils.dlq import Choice, Found
+from utils.errors import unquoted
 from utils.executor import Executor, Outcome
 from utils.intake import Intake, Record
 from utils.locator import LATEST, checked
@@ -260,7 +261,7 @@ class Replay:
 
     def _stays(self, why: str, id: str, source: str, error: BaseException | None = None) -> None:
         self.tally.stay[why] += 1
-        logger.warning("not replayed", extra={"id": id, "source": source, "why": why}, exc_info=error)
+        logger.warning("not replayed", extra={"id": id, "source": source, "why": why}, exc_info=unquoted(error))
 
     # ------------------------------------------------------------------ commits
 

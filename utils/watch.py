@@ -2,7 +2,6 @@
 
 import logging
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from platform import python_version
 import msgspec
 
 from config import Settings
+from utils.errors import named
 from utils.history import History, Sample
 from utils.logger import facts_of
 from utils.metrics import Counters
@@ -159,22 +159,16 @@ class Watch:
 def _trouble(record: logging.LogRecord, now: float) -> Trouble:
     facts = facts_of(record)
     by_id = facts.get("missing_topics_by_id")
+    error = record.exc_info[1] if record.exc_info else None
     return Trouble(
         time=_utc(record.created),
         age=max(now - record.created, 0.0),
         level=record.levelname,
         message=record.getMessage()[:LONGEST_FACT],
         facts={key: str(value)[:LONGEST_FACT] for key, value in facts.items()},
-        error=_where(record.exc_info[1]) if record.exc_info else "",
+        error=named(error) if error else "",
         ids=(str(facts["id"]),) if "id" in facts else tuple(by_id) if isinstance(by_id, dict) else (),
     )
-
-
-def _where(error: BaseException | None) -> str:
-    """Class and place of an exception. Not its text: what process() raises may hold a part of the message."""
-    frames = traceback.extract_tb(error.__traceback__) if error else []
-    place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}" if error else ""
 
 
 def _utc(seconds: float) -> str:

@@ -1,0 +1,63 @@
+"""What is told of an error: its class, its place and the way there, and never what it says."""
+
+import pytest
+
+from utils.errors import named, unquoted, way_to
+from utils.executor import took_too_long
+from utils.messages import InvalidResult, results
+
+SECRET = "4711-0815"
+
+
+def caught(cause: BaseException | None = None, *, hidden: bool = False) -> ValueError:
+    """A ValueError that was raised in the handling of a KeyError, or from the cause that is given."""
+    try:
+        try:
+            raise KeyError(SECRET)
+        except KeyError:
+            if cause or hidden:
+                raise ValueError(f"cannot take {SECRET}") from cause
+            raise ValueError(f"cannot take {SECRET}")  # noqa: B904 (that is what is tried)
+    except ValueError as error:
+        return error
+
+
+def test_an_error_is_named_by_its_class_and_the_place_where_it_was_raised() -> None:
+    line = caught.__code__.co_firstlineno + 8
+    assert named(caught()) == f"ValueError at test_errors.py:{line}"
+
+
+def test_errors_of_the_workers_own_keep_their_text() -> None:
+    assert named(took_too_long(5)) == "TimeoutError: process() took longer than PROCESS_TIMEOUT (5 s)"
+    with pytest.raises(InvalidResult) as raised:
+        results(7, "1")
+    assert named(raised.value) == "InvalidResult: process() returns a dict, a list of dicts or None, not int"
+    assert way_to(raised.value).endswith(named(raised.value))
+
+
+def test_the_way_to_an_error_begins_with_its_causes_and_has_none_of_the_texts() -> None:
+    told = way_to(caught())
+    assert told.index("KeyError at test_errors.py:") < told.index("which led to:") < told.index("ValueError at ")
+    assert told.count("Traceback (most recent call last):") == 2
+    assert ", in caught\n    raise KeyError(SECRET)" in told
+    assert SECRET not in told
+
+
+def test_a_cause_that_is_named_stands_for_what_was_handled_and_one_that_is_hidden_is_not_told() -> None:
+    try:
+        raise OSError(SECRET)
+    except OSError as error:
+        told = way_to(caught(error))
+    assert "OSError at" in told
+    assert "KeyError at" not in told
+    assert way_to(caught(hidden=True)).count("Traceback") == 1
+
+
+def test_errors_that_are_each_others_cause_are_told_once() -> None:
+    first, second = ValueError(), KeyError()
+    first.__cause__, second.__cause__ = second, first
+    assert way_to(first).count("Traceback") == 2
+
+
+def test_what_is_no_error_is_no_traceback() -> None:
+    assert unquoted(None) is None

@@ -1,0 +1,54 @@
+"""What the log and the status page tell of an error: its class and place, and not its text.
+
+What process() raises may quote the message, and payloads are shown nowhere. The dead letter has the text: it has the
+message too.
+"""
+
+import traceback
+from collections.abc import Iterator
+from types import TracebackType
+from typing import NamedTuple
+
+from utils.messages import InvalidMessage, InvalidResult
+
+_OURS = (InvalidMessage, InvalidResult)  # they name types and places of a message, never its values
+
+
+class Unquoted(NamedTuple):
+    """For the `exc_info` of a log line: an error of process(), of which the log shows all but the texts."""
+
+    type: type[BaseException]
+    error: BaseException
+    traceback: TracebackType | None
+
+
+def unquoted(error: BaseException | None) -> Unquoted | None:
+    return Unquoted(type(error), error, error.__traceback__) if error is not None else None
+
+
+def named(error: BaseException) -> str:
+    """Class and place, `ValueError at worker.py:12`; of an error of the worker's own, class and text."""
+    steps = list(traceback.walk_tb(error.__traceback__))
+    if not steps or isinstance(error, _OURS):  # what was never raised is not of process() either
+        return f"{type(error).__name__}: {error}"
+    frame, line = steps[-1]
+    return f"{type(error).__name__} at {frame.f_code.co_filename.rpartition('/')[2]}:{line}"
+
+
+def way_to(error: BaseException) -> str:
+    """The traceback, those of its causes before it as Python prints them; each ends with what `named` tells."""
+    told = [
+        "Traceback (most recent call last):\n" + "".join(traceback.format_tb(each.__traceback__)) + named(each)
+        for each in _chain(error)
+    ]
+    return "\n\nwhich led to:\n\n".join(reversed(told))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and what it was raised from or in the handling of. Each once: user code may tie them into a ring."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        hidden = error.__suppress_context__ or error.__cause__ is not None
+        error = error.__cause__ if hidden else error.__context__
