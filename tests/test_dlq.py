@@ -1,19 +1,27 @@
 """What the commands print of dead letters, and which ones are chosen."""
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
-from confluent_kafka import TopicPartition
+import pytest
+from confluent_kafka import OFFSET_INVALID, Consumer, TopicPartition
 
 from tests.builders import fragment, group
-from utils.dead_letters import Contents, read, without_contents, write
-from utils.dlq import Choice, Found, details, shown, table
+from tests.test_framework import FakeConsumer, FakeMessage
+from utils.dead_letters import Contents, Letter, read, without_contents, write
+from utils.dlq import Choice, Found, details, letters, shown, table
+from utils.locator import EARLIEST, LATEST
 from utils.messages import Fragment
 
 
+def letter(id: str = "1", reason: str = "process_failed", *fragments: Fragment, **more: Any) -> Letter:
+    given = {"consumer": "orders", "time": "2026-01-31T12:00:00.000+00:00", "error": ValueError("bad"), **more}
+    return write(group(id, *(fragments or (fragment(0),))), reason, **given)
+
+
 def contents(id: str = "1", reason: str = "process_failed", *fragments: Fragment, **more: Any) -> Contents:
-    given = {"time": "2026-01-31T12:00:00.000+00:00", "error": ValueError("bad"), **more}
-    letter = write(group(id, *(fragments or (fragment(0),))), reason, consumer="orders", **given)
-    found = read(letter.key, letter.value, letter.headers)
+    written = letter(id, reason, *fragments, **more)
+    found = read(written.key, written.value, written.headers)
     assert found
     return found
 
@@ -73,3 +81,75 @@ def test_no_id_can_break_a_line_or_drive_the_terminal() -> None:
     assert shown(hostile) == r"1\n2\x1b[31m\u202e"
     assert all(line.isprintable() for line in table([found(contents(hostile, error=ValueError(hostile)))]))
     assert all(line.isprintable() for line in details(found(contents(hostile, error=ValueError(hostile)))))
+
+
+# ---------------------------------------------------------------- reading
+
+
+class FakeRecord(FakeMessage):
+    content: Letter  # type: ignore[assignment]
+
+    def key(self) -> bytes | None:
+        return self.content.key
+
+    def value(self) -> bytes | None:
+        return self.content.value
+
+    def headers(self) -> Any:
+        return self.content.headers
+
+
+class FakeTopic(FakeConsumer):
+    """Dead letters in partitions that begin where retention has left them. `begins` are also ends of empty ones."""
+
+    def __init__(self, begins: list[int]) -> None:
+        super().__init__()
+        self.begins = begins
+        self.reads = 0
+
+    def put(self, number: int, offset: int, letter: Letter) -> None:
+        self.log.setdefault(("dlq", number), {})[offset] = cast(Any, letter)
+
+    def list_topics(self, topic: str, timeout: float) -> Any:
+        return SimpleNamespace(topics={topic: SimpleNamespace(partitions=dict.fromkeys(range(len(self.begins))))})
+
+    def committed(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        return [TopicPartition(each.topic, each.partition, OFFSET_INVALID) for each in asked]
+
+    def offsets_for_times(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        return [TopicPartition(each.topic, each.partition, self._offset_at(each)) for each in asked]
+
+    def _offset_at(self, asked: TopicPartition) -> int:
+        begin = self.begins[asked.partition]
+        end = max(begin, self.end_of((asked.topic, asked.partition)))
+        return {EARLIEST: begin, LATEST: end}[asked.offset]
+
+    def consume(self, number: int, timeout: float) -> list[FakeMessage]:
+        self.reads += 1
+        assert self.reads < 10, "there is nothing more to read"
+        return [FakeRecord(each.at, each.number, each.content) for each in super().consume(number, timeout)]
+
+
+def ids(topic: FakeTopic) -> list[str]:
+    return [each.contents.id for each in letters(cast(Consumer, topic), "dlq", lambda _commits: {})]
+
+
+def test_all_that_is_there_is_read_where_partitions_are_empty_or_have_been_emptied() -> None:
+    topic = FakeTopic(begins=[3, 0, 5])
+    topic.put(2, 5, letter("1"))
+    topic.put(2, 7, letter("2"))
+    assert ids(topic) == ["1", "2"]
+
+
+@pytest.mark.parametrize("begins", [[], [0], [3], [3, 0]])
+def test_where_no_partition_has_a_dead_letter_nothing_is_waited_for(begins: list[int]) -> None:
+    topic = FakeTopic(begins)
+    assert ids(topic) == []
+    assert topic.reads == 0
+
+
+def test_markers_of_transactions_at_the_end_are_waited_for() -> None:
+    topic = FakeTopic(begins=[0])
+    topic.put(0, 0, letter("1"))
+    topic.ends = {("dlq", 0): 2}
+    assert ids(topic) == ["1"]

@@ -1,15 +1,15 @@
 """What is in the topic of dead letters, and what of it has been replayed. Reads only: it joins no group."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from utils.dead_letters import Contents, read
 from utils.intake import BATCH, Record
-from utils.locator import LATEST, LoadMaps, checked
+from utils.locator import EARLIEST, LATEST, LoadMaps, Partition, checked, offsets_at
 from utils.offsets import FINISHED, OffsetMap
 
 _REQUEST = 10.0  # seconds that one request may take
@@ -51,10 +51,9 @@ def letters(consumer: Consumer, topic: str, load_maps: LoadMaps) -> Iterator[Fou
     metadata = {(topic, each.partition): each.metadata for each in commits}
     metadata |= load_maps(metadata)
     done = {each.partition: _finished(each.offset, metadata[topic, each.partition]) for each in commits}
-    latest = [TopicPartition(topic, at.partition, LATEST) for at in asked]
-    ends = {at.partition: at.offset for at in checked(consumer.offsets_for_times(latest, timeout=_REQUEST))}
-    consumer.assign([TopicPartition(topic, at.partition, OFFSET_BEGINNING) for at in asked])
-    while any(max(at.offset, 0) < ends[at.partition] for at in consumer.position(asked)):
+    begins, ends = offsets_at(consumer, asked, EARLIEST), offsets_at(consumer, asked, LATEST)
+    consumer.assign([TopicPartition(*at, begin) for at, begin in begins.items()])
+    while not _is_read(consumer.position(asked), begins, ends):
         for record in consumer.consume(BATCH, _WAIT):
             if error := record.error():
                 raise KafkaException(error)
@@ -63,6 +62,15 @@ def letters(consumer: Consumer, topic: str, load_maps: LoadMaps) -> Iterator[Fou
             if contents:
                 at = TopicPartition(topic, each.partition(), each.offset())
                 yield Found(contents, at, at.partition in done and done[at.partition].holds(at.offset))
+
+
+def _is_read(positions: list[TopicPartition], begins: Mapping[Partition, int], ends: Mapping[Partition, int]) -> bool:
+    """A partition without a record gives no position, and may end above 0: retention has deleted what was there.
+
+    Where only the markers of transactions are left, there is one (measured).
+    """
+    read = {(each.topic, each.partition): each.offset for each in positions}
+    return all(max(read[at], begins[at]) >= end for at, end in ends.items())
 
 
 class _Finished(NamedTuple):

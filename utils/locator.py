@@ -15,7 +15,7 @@ from utils.offsets import JoinedWith, OffsetMap, PartitionOffsets, topic_tags
 from utils.references import Reference
 
 _REQUEST = 10.0  # seconds that one request may take
-_EARLIEST, LATEST = -2, -1  # timestamps of the ListOffsets request that stand for the two ends of the log
+EARLIEST, LATEST = -2, -1  # timestamps of the ListOffsets request that stand for the two ends of the log
 
 GROWN = (
     "ids that were sent before and after may not meet: let the workers come to lag 0 before partitions are added,"
@@ -95,7 +95,7 @@ class Locator:
         asked = {(each.topic, each.partition) for each in owned}
         metadata = {at: each.metadata for each in commits if (at := (each.topic, each.partition)) in asked}
         history = History(commits, {topic: each.id for topic, each in topics.items()}, self.load_maps(metadata))
-        earliest, latest = self._ends(consumer, owned, _EARLIEST), self._ends(consumer, owned, LATEST)
+        earliest, latest = offsets_at(consumer, owned, EARLIEST), offsets_at(consumer, owned, LATEST)
         ours = JoinedWith(topic_tags(self.topics), int(self.row_read_at() * 1000))
         differs = history.differs(ours)
         grown = self._grown(history, topics)
@@ -126,7 +126,7 @@ class Locator:
     def _recent(self, consumer: Consumer, topic: str, number: int, end: int) -> int:
         """MESSAGE_TIMEOUT before now: the history of a new topic would open groups that can never be complete."""
         since = int((self.wall_clock() - self.message_timeout) * 1000)
-        start = self._ends(consumer, [TopicPartition(topic, number)], since)[topic, number]
+        start = offsets_at(consumer, [TopicPartition(topic, number)], since)[topic, number]
         start = end if start < 0 else start
         logger.info("reading a new input topic", extra={"topic": topic, "partition": number, "offset": start})
         return start
@@ -159,13 +159,6 @@ class Locator:
             self.counters.skipped_by_retention += earliest - offsets.position
             offsets.skip_to(earliest)
         return offsets
-
-    def _ends(
-        self, consumer: Consumer, partitions: Sequence[TopicPartition], timestamp: int
-    ) -> dict[tuple[str, int], int]:
-        asked = [TopicPartition(each.topic, each.partition, timestamp) for each in partitions]
-        answers = checked(consumer.offsets_for_times(asked, timeout=_REQUEST))
-        return {(each.topic, each.partition): each.offset for each in answers}
 
 
 class History:
@@ -224,6 +217,13 @@ def check_counts(topics: Mapping[str, Topic], owned: int) -> None:
         listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
         cure = "make them equal, or run no more than one worker"
         raise ConfigError([f"the input topics have unequal partition counts ({listed}): {cure}"])
+
+
+def offsets_at(consumer: Consumer, partitions: Sequence[TopicPartition], timestamp: int) -> dict[tuple[str, int], int]:
+    """Where in each partition that time is, or EARLIEST or LATEST: asked of the brokers."""
+    asked = [TopicPartition(each.topic, each.partition, timestamp) for each in partitions]
+    answers = checked(consumer.offsets_for_times(asked, timeout=_REQUEST)) if asked else []
+    return {(each.topic, each.partition): each.offset for each in answers}
 
 
 def checked(partitions: list[TopicPartition]) -> list[TopicPartition]:

@@ -22,7 +22,7 @@ from utils.dlq import Choice, Found
 from utils.errors import unquoted
 from utils.executor import Executor, Outcome
 from utils.intake import Intake, Record
-from utils.locator import LATEST, checked
+from utils.locator import LATEST, offsets_at
 from utils.logger import logger
 from utils.messages import Fragment, InvalidMessage, read_ids
 from utils.metrics import Counters
@@ -34,7 +34,6 @@ IDLE = 0.2  # seconds that a step waits for a record
 COMMIT_EVERY = 0.2  # seconds
 MAX_IN_FLIGHT = 2_000  # groups in process() or on their way out, before no more is read
 ROOM = 512  # bytes of a record beside key and value that count for the client's limit
-REQUEST = 10.0  # seconds that one request may take
 INCOMPLETE = "still incomplete"
 
 
@@ -311,9 +310,7 @@ class Replay:
             self.delivery.assigned(consumer)
             located = self.locate(consumer, owned)
             self.intake.rebalanced(located)
-            asked = [TopicPartition(each.topic, each.partition, LATEST) for each in owned]
-            answers = checked(consumer.offsets_for_times(asked, timeout=REQUEST)) if asked else []
-            self._ends = {(each.topic, each.partition): each.offset for each in answers}
+            self._ends = offsets_at(consumer, owned, LATEST)
             self._begin = {(each.topic, each.partition): each.position for each in located}
             partitions = [TopicPartition(each.topic, each.partition, each.position) for each in located]
             consumer.assign(partitions)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.workers import Job, copy_of_the_program
+from tests.integration.workers import Job, TookTooLong, copy_of_the_program
 
 MENDED = Path(__file__).with_name("process_for_tests.py")
 
@@ -26,6 +26,10 @@ class Commands:
 
     def ends(self, process: "subprocess.Popen[str]", seconds: float = 120) -> str:
         """Wait for its end, which must be one in order; what it printed."""
-        out, log = process.communicate(timeout=seconds)
+        try:
+            out, log = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise TookTooLong(f"not ended after {seconds:g} s:\n{process.communicate()[1]}") from None
         assert process.returncode == 0, log
         return out

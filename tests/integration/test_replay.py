@@ -7,10 +7,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from confluent_kafka import OFFSET_END, TopicPartition
+from confluent_kafka.admin import AdminClient
 
+from tests.integration.accounts import records
 from tests.integration.commands import Commands
 from tests.integration.conftest import Scene, Scenes
-from tests.integration.workers import eventually
+from tests.integration.workers import SECONDS, eventually
 from tests.services.kafka import KafkaBroker
 
 ODD = {"PROCESS_ODD": "1", "MESSAGE_TIMEOUT": "2"}
@@ -116,3 +119,36 @@ def test_what_fails_again_stays(kafka: KafkaBroker, scenes: Scenes, tmp_path: Pa
     assert "1  stay: the result is too large" in out
     assert "2  in all" in commands.run("list")
     assert results(scene).total() == 0
+
+
+def test_where_dead_letters_were_deleted_those_that_are_left_are_listed_and_replayed(
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    scene = scenes(real_kafka, slow_process=True, environment={**ODD, "DELIVERY": "exactly_once"})
+    ids = {f"reject-{number}" for number in range(20)}
+    fed(scene, sorted(ids))
+    by_partition: dict[int, set[str]] = {}
+    for each in records(real_kafka, [f"{scene.job.name}-dlq"]):
+        by_partition.setdefault(each.partition(), set()).add(each.key().decode())
+    emptied, lost = min(by_partition.items())
+    left = ids - lost
+    assert lost
+    assert left
+    delete_all(scene, emptied)
+    commands = Commands(scene.job, tmp_path)
+    assert f"{len(left)}  in all" in commands.run("list", seconds=SECONDS)
+    assert commands.run("replay", "--all", "--dry-run", seconds=SECONDS).split()[:1] == [str(len(left))]
+    assert min(left) in commands.run("show", min(left), seconds=SECONDS)
+    commands.run("replay", "--all")
+    assert results(scene) == Counter(left)
+    for number in by_partition:
+        delete_all(scene, number)
+    assert "0  in all" in commands.run("list", "--replayed", seconds=SECONDS)
+
+
+def delete_all(scene: Scene, partition: int) -> None:
+    """As retention does, or kafka-delete-records: of a partition of the topic of dead letters."""
+    admin = AdminClient({"bootstrap.servers": scene.broker.bootstrap})
+    at = TopicPartition(f"{scene.job.name}-dlq", partition, OFFSET_END)
+    for deleted in admin.delete_records([at]).values():
+        deleted.result()

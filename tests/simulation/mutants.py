@@ -27,7 +27,7 @@ from tests.simulation.clients import FakeConsumer
 from tests.simulation.explore import explore, notes_of, settle_down
 from tests.simulation.process import ScheduledExecutor, Violation
 from tests.simulation.schedule import Schedule
-from utils import aggregator, dead_letters, executor, intake, messages, offsets, overflow, suspects
+from utils import aggregator, dead_letters, executor, intake, locator, messages, offsets, overflow, suspects
 from utils.aggregator import Aggregator, Enough, Group, size_of
 from utils.dead_letters import Letter
 from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce, _as_offsets, _mark_sent
@@ -692,11 +692,11 @@ def _raises_in_callback(self: Worker, consumer: Consumer, owned: list[TopicParti
     self._dirty = True
 
 
-def _from_the_end(self: Locator, consumer: Consumer, partitions: Any, timestamp: int) -> Any:
-    return _ends(self, consumer, partitions, -1 if timestamp == -2 else timestamp)
+def _from_the_end(consumer: Consumer, partitions: Any, timestamp: int) -> Any:
+    return _offsets_at(consumer, partitions, locator.LATEST if timestamp == locator.EARLIEST else timestamp)
 
 
-_ends = Locator._ends
+_offsets_at = locator.offsets_at
 
 
 def _out_of_range(_self: Locator, offsets: PartitionOffsets, _earliest: int, _latest: int) -> PartitionOffsets:
@@ -855,7 +855,7 @@ MUTANTS = tuple(
             "an end in order forgets the starts of who did not run",
             (PartitionOffsets, "end_in_order", _forgets_the_starts),
         ),
-        ("14", "a new group reads from the end", (Locator, "_ends", _from_the_end)),
+        ("14", "a new group reads from the end", (locator, "offsets_at", _from_the_end)),
         ("14", "out of range is not mended", (Locator, "_within", _out_of_range)),
         ("14", "a topic without a commit counts as new", (History, "is_new", _new_without_a_commit)),
     )
