@@ -90,3 +90,23 @@ def test_without_a_topic_nothing_is_kept_and_all_is_logged_with_its_coordinates(
     assert counters.dead_letters == {}
     sources = [vars(line).get("source") for line in caplog.records if line.levelno == logging.ERROR]
     assert sources == ["a:0:0", ["a:0:0"], ["a:0:0"]]
+    [line] = [line for line in caplog.records if line.levelno == logging.WARNING]
+    assert (line.getMessage(), vars(line)["sources"]) == ("incomplete messages given up", [["a:0:0"]])
+
+
+def test_without_a_topic_each_of_many_incomplete_groups_is_logged_with_its_coordinates(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keeping, counters = failures(topic="")
+    groups = [group(str(number), fragment(offset=number), fragment(offset=100 + number)) for number in range(25)]
+    outcomes = keeping.incomplete(groups, lambda each: ["c", each.id])
+    assert [outcome.letter for outcome in outcomes] == [None] * 25
+    assert counters.evicted == 25
+    lines = [vars(line) for line in caplog.records]
+    assert {(line["levelname"], line["msg"]) for line in lines} == {("WARNING", "incomplete messages given up")}
+    assert [line["count"] for line in lines] == [10, 10, 5]
+    missing = {id: topics for line in lines for id, topics in line["missing_topics_by_id"].items()}
+    assert missing == {str(number): ["c", str(number)] for number in range(25)}
+    assert [where for line in lines for where in line["sources"]] == [
+        [f"a:0:{number}", f"a:0:{100 + number}"] for number in range(25)
+    ]

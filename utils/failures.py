@@ -17,7 +17,7 @@ from utils.logger import logger
 from utils.messages import Fragment, InvalidMessage, InvalidResult
 from utils.metrics import Counters
 
-EXAMPLES = 10  # ids that a log line names at most
+EXAMPLES = 10  # groups that a log line names at most
 
 
 class Failures:
@@ -43,10 +43,12 @@ class Failures:
         """Groups that have waited long enough. `missing`: the topics that have given no fragment."""
         lacking = [missing(group) for group in groups]
         self._counters.count_evicted(lacking)
-        by_id = {group.id: topics for group, topics in zip(groups[:EXAMPLES], lacking, strict=False)}
-        where = [sources(group) for group in groups[:EXAMPLES]]
-        extra = {"count": len(groups), "missing_topics_by_id": by_id, "sources": where}
-        logger.warning("incomplete messages given up", extra=extra)
+        if self.topic:
+            self._log_incomplete(groups[:EXAMPLES], lacking, of=len(groups))
+        else:  # nothing else will tell where they stood
+            for first in range(0, len(groups), EXAMPLES):
+                some = groups[first : first + EXAMPLES]
+                self._log_incomplete(some, lacking[first:], of=len(some))
         return [
             self._given_up(group, dead_letters.INCOMPLETE, missing=topics)
             for group, topics in zip(groups, lacking, strict=True)
@@ -76,6 +78,12 @@ class Failures:
         self._counters.results -= len(outcome.results)
         logger.error("result too large", extra=where)
         return self._given_up(group, dead_letters.TOO_LARGE, TooLarge(why), attempts=outcome.attempts)
+
+    def _log_incomplete(self, groups: Sequence[Group], lacking: Sequence[Sequence[str]], *, of: int) -> None:
+        """`of`: how many the line stands for."""
+        by_id = {group.id: topics for group, topics in zip(groups, lacking, strict=False)}
+        extra = {"count": of, "missing_topics_by_id": by_id, "sources": [sources(group) for group in groups]}
+        logger.warning("incomplete messages given up", extra=extra)
 
     def _given_up(
         self,
