@@ -528,7 +528,7 @@ def dlq(arguments: argparse.Namespace) -> int:
 
 
 def dlq_list(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
-    choice = _choice(arguments)
+    choice = _choice(arguments, dead)
     found = [each for each in dead.find() if choice.takes(each.contents)]
     for line in table(each for each in found if arguments.replayed or not each.replayed):
         print(line)
@@ -536,7 +536,8 @@ def dlq_list(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
 
 
 def dlq_show(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
-    found = [each for each in dead.find() if each.contents.id == arguments.id]
+    choice = Choice(dead.row.consumer_name, id=arguments.id)
+    found = [each for each in dead.find() if choice.takes(each.contents)]
     for each in found:
         print("\n".join(details(each)))
     if not found:
@@ -545,8 +546,8 @@ def dlq_show(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
 
 
 def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
-    choice, tally = _choice(arguments), Tally()
-    if choice == Choice() and not arguments.all:
+    choice, tally = _choice(arguments, dead), Tally()
+    if choice == Choice(dead.row.consumer_name) and not arguments.all:
         raise ConfigError(["say which dead letters to replay: --reason, --id, --since, --until or --all"])
     if arguments.dry_run:
         rehearse(dead.find(), choice, Joining(dead.row.topics_input), tally)
@@ -607,8 +608,8 @@ def build_replay(
     )
 
 
-def _choice(arguments: argparse.Namespace) -> Choice:
-    return Choice(arguments.reason, arguments.id, arguments.since, arguments.until)
+def _choice(arguments: argparse.Namespace, dead: DeadLetterTopic) -> Choice:
+    return Choice(dead.row.consumer_name, arguments.reason, arguments.id, arguments.since, arguments.until)
 
 
 # ---------------------------------------------------------------- init, demo

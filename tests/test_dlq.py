@@ -32,12 +32,21 @@ def found(each: Contents, *, replayed: bool = False) -> Found:
 
 def test_a_choice_is_by_reason_by_id_and_by_time() -> None:
     each = contents("1", "too_large")
-    assert Choice().takes(each)
-    assert Choice(reason="too_large", id="1", since="2026-01-31", until="2026-01-31T12:01").takes(each)
-    assert not Choice(reason="incomplete").takes(each)
-    assert not Choice(id="2").takes(each)
-    assert not Choice(since="2026-01-31T12:01").takes(each)
-    assert not Choice(until="2026-01-31T12:00").takes(each)
+    assert Choice("orders").takes(each)
+    assert Choice("orders", reason="too_large", id="1", since="2026-01-31", until="2026-01-31T12:01").takes(each)
+    assert not Choice("orders", reason="incomplete").takes(each)
+    assert not Choice("orders", id="2").takes(each)
+    assert not Choice("orders", since="2026-01-31T12:01").takes(each)
+    assert not Choice("orders", until="2026-01-31T12:00").takes(each)
+
+
+def test_a_choice_is_of_one_consumer_and_what_names_none_is_of_any() -> None:
+    assert not Choice("paid").takes(contents("1"))
+    assert not Choice("paid", id="1").takes(contents("1"))
+    assert Choice("paid").takes(contents("1", consumer="paid"))
+    foreign = read(b"1", b"{}", [("dlq.reason", b"process_failed"), ("dlq.source", b"a:0:0")])
+    assert foreign
+    assert Choice("paid").takes(foreign)
 
 
 def test_the_list_is_in_the_order_of_time_and_ends_with_counts_by_error() -> None:

@@ -1,15 +1,17 @@
 """Joining of dead letters, and what a rehearsal tells."""
 
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import TopicPartition
 
 from tests.builders import group, partition_offsets
-from utils.dead_letters import Contents, Part
+from tests.test_dlq import FakeRecord
+from utils.dead_letters import Contents, Part, write
 from utils.dlq import Choice, Found
 from utils.executor import Outcome, attempt
+from utils.intake import Record
 from utils.logger import _json
 from utils.messages import join
 from utils.replay import INCOMPLETE, CannotReplay, Joining, Replay, Tally, letters_of, rehearse
@@ -21,8 +23,8 @@ def part(topic: str, id: str = "1", version: int = 0) -> Part:
     return Part(topic, 0, 5, b'{"id":"%s","content":{"%s":%d}}' % (id.encode(), topic.encode(), version), [("h", b"1")])
 
 
-def letter(*parts: Part, reason: str = "incomplete", id: str = "1") -> Contents:
-    return Contents(id, reason, parts, {"reason": reason, "source": ""})
+def letter(*parts: Part, reason: str = "incomplete", id: str = "1", consumer: str = "orders") -> Contents:
+    return Contents(id, reason, parts, {"reason": reason, "source": "", "consumer": consumer})
 
 
 def joining(*topics: str) -> Joining:
@@ -92,13 +94,29 @@ def test_what_makes_no_message_says_why(contents: Contents, why: str) -> None:
 def test_a_rehearsal_counts_what_would_be_replayed_and_what_would_stay() -> None:
     whole, half, bad = letter(part("a"), part("b")), letter(part("a", "2"), id="2"), letter()
     other = letter(part("a", "3"), part("b", "3"), reason="process_failed", id="3")
-    standing = [(whole, False), (whole, True), (half, False), (bad, False), (other, False)]
+    others = letter(part("a", "4"), part("b", "4"), id="4", consumer="paid")
+    standing = [(others, False), (whole, False), (whole, True), (half, False), (bad, False), (other, False)]
     found = [Found(each, TopicPartition("dlq", 0, offset), done) for offset, (each, done) in enumerate(standing)]
     tally = Tally()
-    rehearse(found, Choice(reason="incomplete"), joining(), tally)
+    rehearse(found, Choice("orders", reason="incomplete"), joining(), tally)
     assert tally.replayed == 1
     assert tally.stay == {"its messages were too large for it": 1, INCOMPLETE: 1}
     assert next(iter(tally.lines("would be replayed"))) == "       1  would be replayed"
+
+
+def test_a_dead_letter_of_another_consumer_is_read_and_stays_unfinished() -> None:
+    offsets = partition_offsets(topic="dlq")
+    run = replay(choice=Choice("orders"), joining=joining("a"))
+    taken = []
+    for offset, consumer in enumerate(("paid", "orders", "paid")):
+        written = write(group(consumer), "process_failed", consumer=consumer, time="2026")
+        offsets.read(offset)
+        record = FakeRecord(("dlq", 0), offset, cast(Any, written))
+        taken.append(run._take(cast(Record, record), offsets))
+    assert [each.id if each else None for each in taken] == [None, "orders", None]
+    assert run.tally.chosen == 1
+    offsets.finish(1)
+    assert (offsets.lowest_unfinished(), offsets.unfinished()) == (0, 2)
 
 
 def test_what_fails_again_stays_and_is_told_without_what_the_error_says(caplog: pytest.LogCaptureFixture) -> None:

@@ -26,8 +26,9 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which dead letters are meant: of a reason, of an id, of a time (ISO 8601, compared as text)."""
+    """Which dead letters are meant: of a consumer; of a reason, of an id, of a time (ISO 8601, compared as text)."""
 
+    consumer: str
     reason: str = ""
     id: str = ""
     since: str = ""
@@ -36,7 +37,8 @@ class Choice:
     def takes(self, contents: Contents) -> bool:
         time = contents.about.get("time", "")
         return (
-            self.reason in {"", contents.reason}
+            contents.about.get("consumer", self.consumer) == self.consumer  # without one: another tool wrote it, for us
+            and self.reason in {"", contents.reason}
             and self.id in {"", contents.id}
             and self.since <= time
             and (not self.until or time < self.until)

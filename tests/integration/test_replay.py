@@ -14,7 +14,7 @@ from tests.integration.accounts import records
 from tests.integration.commands import Commands
 from tests.integration.conftest import Scene, Scenes
 from tests.integration.workers import SECONDS, eventually
-from tests.services.kafka import KafkaBroker
+from tests.services.kafka import KafkaBroker, unique_name
 
 ODD = {"PROCESS_ODD": "1", "MESSAGE_TIMEOUT": "2"}
 
@@ -119,6 +119,33 @@ def test_what_fails_again_stays(kafka: KafkaBroker, scenes: Scenes, tmp_path: Pa
     assert "1  stay: the result is too large" in out
     assert "2  in all" in commands.run("list")
     assert results(scene).total() == 0
+
+
+def test_of_a_topic_that_two_consumers_share_each_lists_shows_and_replays_its_own(
+    kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    environment = {**ODD, "DLQ_TOPIC": unique_name("shared-dlq")}
+    mine, theirs = [scenes(kafka, slow_process=True, environment=environment) for _ in range(2)]
+    ids = {"mine": [f"reject-mine-{number}" for number in range(8)], "theirs": ["reject-theirs", "reject-both"]}
+    ids["mine"].append("reject-both")
+    for each in range(2):  # by turns, so that they lie between each other
+        fed(mine, ids["mine"][each::2])
+        fed(theirs, ids["theirs"][each::2])
+    commands, their_commands = Commands(mine.job, tmp_path / "mine"), Commands(theirs.job, tmp_path / "theirs")
+    assert re.search(r"^ +9  in all$", commands.run("list"), re.MULTILINE)
+    assert "reject-theirs" not in commands.run("list")
+    assert commands.run("show", "reject-both").count("  consumer: ") == 1
+    assert f"  consumer: {theirs.job.name}" in their_commands.run("show", "reject-both")
+    assert commands.run("replay", "--all", "--dry-run").split()[:1] == ["9"]
+    for _ in range(2):
+        commands.run("replay", "--all")
+        assert results(mine) == Counter(ids["mine"])
+        assert results(theirs).total() == 0
+    assert re.search(r"^ +0  in all$", commands.run("list"), re.MULTILINE)
+    assert re.search(r"^ +2  in all$", their_commands.run("list"), re.MULTILINE)
+    their_commands.run("replay", "--all")
+    assert results(theirs) == Counter(ids["theirs"])
+    assert results(mine) == Counter(ids["mine"])
 
 
 def test_where_dead_letters_were_deleted_those_that_are_left_are_listed_and_replayed(
