@@ -1,5 +1,8 @@
-"""Joining of dead letters, and what a rehearsal tells."""
+"""Joining of dead letters, what a rehearsal tells, and how a run shows how far it is."""
 
+import io
+import sys
+from collections import Counter
 from dataclasses import MISSING, fields
 from typing import Any, cast
 
@@ -14,7 +17,7 @@ from utils.executor import Outcome, attempt
 from utils.intake import Record
 from utils.logger import _json
 from utils.messages import join
-from utils.replay import INCOMPLETE, CannotReplay, Joining, Replay, Tally, letters_of, rehearse
+from utils.replay import INCOMPLETE, CannotReplay, Joining, Replay, Tally, letters_of, progress_bar, rehearse
 
 LETTERS = partition_offsets(topic="orders-dlq")
 
@@ -131,3 +134,55 @@ def test_what_fails_again_stays_and_is_told_without_what_the_error_says(caplog: 
     line = _json("orders").format(record)
     assert "ValueError at test_replay.py:" in line
     assert "cannot take {'id" not in line
+
+
+# ---------------------------------------------------------------- the bar
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_one_line_tells_how_far_it_is_over_and_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    tally = Tally()
+    with progress_bar(width=10) as show:
+        show(0, 8, tally)
+        tally.replayed, tally.stay = 3, Counter({INCOMPLETE: 1, "too large": 1})
+        show(5, 8, tally)
+        show(8, 8, tally)
+    assert stream.getvalue().split("\r") == [
+        "",
+        "[..........] 0/8  replayed 0, stay 0 ",
+        "[######....] 5/8  replayed 3, stay 2 ",
+        "[##########] 8/8  replayed 3, stay 2 \n",
+    ]
+
+
+@pytest.mark.parametrize(("read", "of"), [(0, 0), (12, 8)])
+def test_the_bar_is_full_where_there_is_nothing_to_read_or_more_has_come_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, read: int, of: int
+) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress_bar(width=4) as show:
+        show(read, of, Tally())
+    assert stream.getvalue() == f"\r[####] {read}/{of}  replayed 0, stay 0 \n"
+
+
+def test_the_line_of_the_bar_is_ended_also_by_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with pytest.raises(KeyboardInterrupt), progress_bar():
+        raise KeyboardInterrupt
+    assert stream.getvalue() == "\n"
+
+
+def test_where_there_is_no_terminal_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress_bar() as show:
+        show(1, 2, Tally())
+    assert stream.getvalue() == ""

@@ -87,7 +87,7 @@ def progress_bar(width: int = 30) -> Iterator[Callable[[int, int, Tally], None]]
     stream = sys.stderr
 
     def show(read: int, of: int, tally: Tally) -> None:
-        filled = width * read // of if of else width
+        filled = min(width * read // of, width) if of else width  # more may come while it runs
         stay = sum(tally.stay.values())
         stream.write(f"\r[{'#' * filled}{'.' * (width - filled)}] {read}/{of}  replayed {tally.replayed}, stay {stay} ")
         stream.flush()
