@@ -40,10 +40,11 @@ from utils.lifetime import (
     sleep,
     stop_on_signals,
 )
-from utils.locator import RowOutdated, locator
+from utils.locator import Partition, RowOutdated, locator
 from utils.logger import configure, logger
 from utils.map_store import MapStore
 from utils.metrics import Counters, Histogram
+from utils.offsets import Standing
 from utils.outbox import Outbox, RecordRefused, Refusals
 from utils.refresh import Config, Refresh
 from utils.replay import Joining, Replay, Tally, progress_bar, rehearse
@@ -159,6 +160,8 @@ def _add_dlq(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 class Runs(Protocol):
     """A worker, or a replay of dead letters."""
 
+    intake: Intake
+
     def run(self) -> None: ...
 
 
@@ -226,6 +229,7 @@ def _owns_all(watch: Watch, row: Row, cluster: preflight.Cluster) -> bool:
 def _provide_map_topic(settings: Settings, row: Row, cluster: preflight.Cluster) -> bool:
     """Whether maps that do not fit into a commit can be stored. Exactly once cannot do without: ConfigError."""
     problems = preflight.provide_map_topic(settings, row, cluster)
+    problems = problems or preflight.all_missing_rights(settings, row, cluster, of_maps=True)
     if problems and settings.delivery == "exactly_once":
         raise ConfigError(problems)
     for problem in problems:
@@ -313,17 +317,18 @@ def _opened_calls(settings: Settings, counters: Counters, stopping: threading.Ev
 def _work_by_row(refresh: Refresh, executor: Executor, stopping: threading.Event, watch: Watch) -> None:
     """Run workers until `stopping` is set or the row has changed."""
     ending = set_with(stopping)
-    config, refusals = refresh.begin(ending), Refusals()
+    config, refusals, survived = refresh.begin(ending), Refusals(), dict[Partition, Standing]()
     settings, row = config.settings, config.row
     configure(settings.log_level, consumer_name=settings.consumer_name)
     watch.sees(settings, row.topics_input, row.topics_output)
     ended = end_in_time(ending, settings.shutdown_timeout)
     try:
         supervise(
-            lambda: build_worker(refresh, executor, watch.counters, watch.health, ending, refusals),
+            lambda: build_worker(refresh, executor, watch.counters, watch.health, ending, refusals, survived),
             watch.counters,
             ending,
             refresh.reread,
+            survived,
         )
     except Exception as error:
         problems = error.problems if isinstance(error, ConfigError) else [str(error)]
@@ -359,6 +364,7 @@ def supervise(
     counters: Counters,
     stopping: threading.Event,
     reread_row: Callable[[threading.Event], None] = lambda _stopping: None,
+    survived: dict[Partition, Standing] | None = None,
 ) -> None:
     """Crash-only: after a failure a new worker goes on from the last commit. Raises after a few failures in a row.
 
@@ -367,8 +373,10 @@ def supervise(
     take a setting. Any other one of a worker that runs may heal: a process that was killed holds partitions until the
     group misses it, a topic is being made again.
     RowOutdated is no failure: `reread_row` waits until the row has been read again.
+
+    `survived` is told how the partitions of a worker stood that has failed for a reason which is no message's fault.
     """
-    failures = 0
+    failures, survived = 0, {} if survived is None else survived
     while not stopping.is_set():
         commits = counters.commits
         worker = build()
@@ -380,6 +388,7 @@ def supervise(
             sleep(1.0, stopping)
         except RecordRefused as error:  # no failure of the worker: it knows now what to do with that record
             counters.restarts += 1
+            survived |= _standings(worker)
             logger.error("starting again from the last commit", extra={"error": str(error)})
         except Exception as error:
             if cure := kafka.cure_of(error):
@@ -388,10 +397,18 @@ def supervise(
             if failures > RESTARTS:
                 raise
             counters.restarts += 1
+            survived.clear()
+            if kafka.concerns_all(error):
+                survived |= _standings(worker)
             facts = {"failures": failures, "error": str(error)}
             known = isinstance(error, ConfigError)  # says all there is to say
             logger.error("starting again from the last commit", extra=facts, exc_info=None if known else error)
             sleep(min(2.0 ** (failures - 1), LONGEST_PAUSE), stopping)
+
+
+def _standings(worker: Runs) -> dict[Partition, Standing]:
+    """Of the partitions that it had."""
+    return {at: offsets.standing for at, offsets in worker.intake.former.items()}
 
 
 def build_worker(
@@ -401,6 +418,7 @@ def build_worker(
     health: Health,
     stopping: threading.Event,
     refusals: Refusals,
+    survived: dict[Partition, Standing],
 ) -> Worker:
     """A worker with clients and memory of its own. Raises ConfigError for properties that the clients refuse."""
     config = refresh.current
@@ -411,7 +429,6 @@ def build_worker(
         reader = partial(kafka.map_reader, properties, settings)
         maps = MapStore(preflight.map_topic(row), config.stores_maps, reader, lambda: uuid.uuid4().hex[:12], counters)
         topics, timeout = row.topics_input, settings.message_timeout
-        survived = counters.restarts > 0
         locate = locator(properties, topics, timeout, maps.load, counters, lambda: refresh.current.read_at, survived)
         outbox = _outbox(settings, row, properties, counters, failures, refusals)
         delivery = _delivery(settings, outbox, maps, counters, partial(kafka.is_place_taken, locate.admin, settings))

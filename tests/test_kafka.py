@@ -17,6 +17,7 @@ from main import supervise
 from models import Row
 from utils.kafka import (
     client_properties,
+    concerns_all,
     cure_of,
     is_place_taken,
     is_replaced,
@@ -55,6 +56,21 @@ def test_a_worker_is_replaced_when_a_client_says_so_in_whatever_way(error: Excep
 )
 def test_what_does_not_heal_has_a_cure(error: Exception, cure: str) -> None:
     assert cure in cure_of(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "does"),
+    [
+        (aborted(KafkaError(KafkaError.INVALID_TIMESTAMP)), True),
+        (KafkaException(KafkaError(KafkaError._TIMED_OUT)), True),
+        (aborted(KafkaError(KafkaError.INVALID_RECORD)), False),
+        (KafkaException(KafkaError(KafkaError.POLICY_VIOLATION)), False),
+        (DeliveryFailed("not even the sources fit"), False),
+        (MemoryError(), False),
+    ],
+)
+def test_whether_a_failure_concerns_all_records(error: Exception, does: bool) -> None:
+    assert concerns_all(error) == does
 
 
 @pytest.mark.parametrize("code", [KafkaError._TRANSPORT, KafkaError._AUTHENTICATION, KafkaError.UNKNOWN_MEMBER_ID])

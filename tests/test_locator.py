@@ -22,14 +22,17 @@ def by(topics: tuple[str, ...], read_ms: int) -> JoinedWith:
     return JoinedWith(topic_tags(topics), read_ms)
 
 
-@pytest.mark.parametrize("joined", [by(AB, 0), by(ABC, 1_764_000_000_123)])
+@pytest.mark.parametrize(
+    "joined",
+    [by(AB, 0), by(ABC, 1_764_000_000_123), JoinedWith(topic_tags(AB), 0, 3), JoinedWith(topic_tags(AB), 7, 31)],
+)
 def test_which_topics_a_row_named_and_when_it_was_read_travels_in_a_commit(joined: JoinedWith) -> None:
     assert JoinedWith.parse(joined.encode()) == joined
     assert [joined.names(topic) for topic in AB] == [True, True]
     assert not joined.names("z")
 
 
-@pytest.mark.parametrize("text", ["", "@", "12@xyz", "12@-5"])
+@pytest.mark.parametrize("text", ["", "@", "12@xyz", "12@-5", "12@7/", "12@/7"])
 def test_a_time_that_is_none_is_not_known(text: str) -> None:
     assert JoinedWith.parse(text).read_ms == 0
 
@@ -40,12 +43,14 @@ def test_a_topic_that_no_commit_names_is_new() -> None:
     assert not history().is_new("c")
 
 
-def test_the_partitions_that_a_group_has_read_tell_how_many_there_were() -> None:
-    assert history(by(AB, 7), by(AB, 9)).known("a") == 2
-    assert history(by(AB, 7)).known("b") == 0, "nothing was committed of it"
-    made_again = OffsetMap("of the one that is gone", 5, 0, 0, b"").encode()
+def test_the_commits_of_a_group_tell_how_many_partitions_the_topic_had() -> None:
+    of_two, of_four, unknown = (by(AB, 7)._replace(partitions=number) for number in (2, 4, 0))
+    assert history(of_four, of_four).known("a") == 4
+    assert history(of_four, of_two, unknown).known("a") == 2, "another worker has seen the new ones first"
+    assert history(unknown).known("a") == history().known("a") == history(of_two).known("b") == 0
+    made_again = OffsetMap("of the one that is gone", 5, 0, 0, b"", of_two.encode()).encode()
     commits = [TopicPartition("a", 0, 5, "of another tool"), TopicPartition("a", 3, 5, made_again)]
-    assert History(commits, {"a": "id"}, {}).known("a") == 1
+    assert History(commits, {"a": "id"}, {}).known("a") == 0
 
 
 def test_workers_that_read_the_same_topics_do_not_differ_whenever_they_read_the_row() -> None:

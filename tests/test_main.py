@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from sqlalchemy import Engine, make_url
 
 import framework
@@ -28,6 +30,8 @@ from tests.services.processes import free_port
 from tests.test_preflight import listening
 from utils.locator import RowOutdated
 from utils.metrics import Counters
+from utils.offsets import PartitionOffsets, Standing
+from utils.outbox import RecordRefused
 
 ROOT = Path(__file__).parents[1]
 INIT = ("init", "--topics-input", "a,b", "--topics-output", "c", "--kafka-bootstrap-server", "h:9092")
@@ -472,6 +476,7 @@ class FailingWorker:
         self.stopping = stopping
         self.failures = list(failures)
         self.runs = 0
+        self.intake = SimpleNamespace(former={})
 
     def run(self) -> None:
         self.runs += 1
@@ -506,6 +511,26 @@ def test_a_worker_with_an_outdated_row_waits_for_it_and_has_not_failed(monkeypat
     worker = FailingWorker(stopping, *[RowOutdated()] * times)
     supervise(lambda: cast(framework.Worker, worker), counters, stopping, reread.append)
     assert (worker.runs, counters.restarts, reread) == (times + 1, 0, [stopping] * times)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KafkaException(KafkaError(KafkaError._TIMED_OUT)), {("a", 0): (1, None)}),
+        (RecordRefused("too large"), {("a", 0): (1, None)}),
+        (KafkaException(KafkaError(KafkaError.INVALID_RECORD)), {}),
+        (OSError(), {}),
+    ],
+)
+def test_how_partitions_stood_survives_a_failure_that_no_message_is_to_blame_for(
+    error: Exception, told: dict[tuple[str, int], tuple[int, int | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
+    stopping, survived = threading.Event(), dict[tuple[str, int], Standing]()
+    worker = FailingWorker(stopping, error)
+    worker.intake.former = {("a", 0): PartitionOffsets("a", 0, "id", 0)}
+    supervise(lambda: cast(framework.Worker, worker), Counters(), stopping, survived=survived)
+    assert survived == told
 
 
 def test_a_worker_that_cannot_be_built_is_not_built_again() -> None:

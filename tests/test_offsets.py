@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.builders import TOPIC_ID, partition_offsets
-from utils.offsets import FINISHED, MAX_METADATA, SENT, UNFINISHED, OffsetMap, PartitionOffsets, mark
+from utils.offsets import FINISHED, MAX_METADATA, SENT, UNFINISHED, OffsetMap, PartitionOffsets, Standing, mark
 
 BASE = 1_000
 
@@ -589,12 +589,12 @@ def test_a_map_that_cannot_fit_is_long_and_not_wrong() -> None:
     assert loaded.states == states
 
 
-def test_a_process_that_has_not_ended_is_no_start_and_no_call_has_ended_it() -> None:
+def test_a_process_that_has_not_ended_goes_on_as_it_was() -> None:
     loaded = OffsetMap(TOPIC_ID, 5, 0, 0, b"\x00", starts=3, trying=5)
-    offsets = PartitionOffsets("a", 0, TOPIC_ID, 5, loaded)
-    assert (offsets.starts, offsets.tried) == (4, 5)
-    offsets.acquit()
-    assert (offsets.starts, offsets.tried) == (3, None)
-    in_order = PartitionOffsets("a", 0, TOPIC_ID, 5, OffsetMap(TOPIC_ID, 5, 0, 0, b"\x00"))
-    in_order.acquit()
-    assert in_order.starts == 1
+    before = PartitionOffsets("a", 0, TOPIC_ID, 5, loaded)
+    standing: Standing = before.standing
+    assert (standing.starts, standing.tried) == (4, 5)
+    committed = OffsetMap(TOPIC_ID, 5, 0, 0, b"\x00\x00", starts=4, trying=6)
+    after = PartitionOffsets("a", 0, TOPIC_ID, 5, committed)
+    after.go_on_as(standing)
+    assert (after.starts, after.tried) == (4, 5), "6 was run alone, and has not ended the process"

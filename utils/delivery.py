@@ -26,6 +26,7 @@ _SETTLE = 0.05  # seconds that one step of the loop waits for acknowledgements
 _BATCH = 1_000_000  # bytes: `batch.size` of the client
 _STORE = 8.0  # seconds that maps which do not fit into a commit may take to be acknowledged
 
+_TIMED_OUT = KafkaException(KafkaError(KafkaError._TIMED_OUT))
 _COMMIT_AGAIN = {
     KafkaError.ILLEGAL_GENERATION,  # a rebalance overtook the request: the partitions stay ours or are revoked soon
     KafkaError.UNKNOWN_MEMBER_ID,
@@ -350,7 +351,7 @@ class ExactlyOnce:
             for part, size in staged.parts():
                 if waiting and waiting + size > _BATCH:
                     if self._outbox.flush(_TRANSACTION):
-                        raise DeliveryFailed("results of a transaction were not acknowledged in time")
+                        raise DeliveryFailed("results of a transaction were not acknowledged in time") from _TIMED_OUT
                     waiting = 0
                 staged.put(self._outbox, part)
                 waiting += size
@@ -369,7 +370,7 @@ class ExactlyOnce:
         try:
             bounded(lambda: self._producer.send_offsets_to_transaction(offsets, self._group, _TRANSACTION), _OFFSETS)
         except TimeoutError:
-            raise DeliveryFailed("no answer to the offsets of a transaction") from None
+            raise DeliveryFailed("no answer to the offsets of a transaction") from _TIMED_OUT
 
     def committed(self) -> bool | None:
         return self._answer

@@ -34,10 +34,14 @@ class Choice:
     since: str = ""
     until: str = ""
 
+    def is_ours(self, contents: Contents) -> bool:
+        """Whether this consumer has failed to process it; without a name another tool wrote it, for us."""
+        return contents.about.get("consumer", self.consumer) == self.consumer
+
     def takes(self, contents: Contents) -> bool:
         time = contents.about.get("time", "")
         return (
-            contents.about.get("consumer", self.consumer) == self.consumer  # without one: another tool wrote it, for us
+            self.is_ours(contents)
             and self.reason in {"", contents.reason}
             and self.id in {"", contents.id}
             and self.since <= time

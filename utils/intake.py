@@ -79,6 +79,7 @@ class Intake:
         self._counters = counters
         self._clock = clock
         self.owned: dict[tuple[str, int], PartitionOffsets] = {}
+        self.former: dict[tuple[str, int], PartitionOffsets] = {}  # what was owned last, before
         self._ends: dict[tuple[str, int], tuple[float, int]] = {}  # when asked for, and the answer not yet read up to
         self._through: dict[tuple[str, int], float] = {}
         self.last_ends: dict[tuple[str, int], int] = {}  # as last answered
@@ -97,6 +98,7 @@ class Intake:
         """Told by the rebalance callbacks: these partitions are ours now, and what was read before is not."""
         self._ask.forget()
         self._ask_paused.forget()
+        self.former = self.owned or self.former
         self.owned = {(offsets.topic, offsets.partition): offsets for offsets in owned}
         self._rebalances += 1
         if any(offsets.differs for offsets in self.owned.values()):

@@ -227,6 +227,16 @@ RIGHTS_ERRORS = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
+_OF_ONE_RECORD = {
+    KafkaError.INVALID_MSG,
+    KafkaError.INVALID_MSG_SIZE,
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_RECORD,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT,
+    KafkaError._BAD_MSG,
+}
 _REFUSED_SETTINGS = {
     KafkaError.INVALID_SESSION_TIMEOUT: "KAFKA_SESSION_TIMEOUT_MS must lie between group.min.session.timeout.ms and"
     " group.max.session.timeout.ms of the brokers",
@@ -284,6 +294,12 @@ def cure_of(error: BaseException | None) -> str:
         return REPLACED
     hopeless = RIGHTS_ERRORS | _REFUSED_SETTINGS.keys()  # a login was tried at the start, and may fail for a moment
     return next((explain(each).line for each in _reasons(error) if each.code() in hopeless), "")
+
+
+def concerns_all(error: BaseException | None) -> bool:
+    """Whether Kafka's part has failed, and not for the sake of one record."""
+    codes = {each.code() for each in _reasons(error)}
+    return bool(codes) and codes.isdisjoint(_OF_ONE_RECORD)
 
 
 def _reasons(error: BaseException | None) -> Iterator[KafkaError]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from config import ConfigError
 from utils.logger import logger
 from utils.metrics import Counters
-from utils.offsets import JoinedWith, OffsetMap, PartitionOffsets, topic_tags
+from utils.offsets import JoinedWith, OffsetMap, PartitionOffsets, Standing, topic_tags
 from utils.references import Reference
 
 _REQUEST = 10.0  # seconds that one request may take
@@ -55,13 +55,14 @@ def locator(
     load_maps: LoadMaps,
     counters: Counters,
     row_read_at: Callable[[], float] = lambda: 0.0,
-    survived: bool = False,
+    survived: dict[Partition, Standing] | None = None,
 ) -> "Locator":
     """`Worker.locate` for the input topics `topics`, which the row named at that moment, in seconds of the epoch.
 
-    `survived`: an earlier worker of this very process has failed.
+    `survived`: how the partitions of an earlier worker of this very process stood, which has failed for a known reason.
+    What is located is taken out of it.
     """
-    admin = AdminClient(dict(properties))
+    admin, survived = AdminClient(dict(properties)), {} if survived is None else survived
     return Locator(admin, topics, message_timeout, load_maps, counters, row_read_at=row_read_at, survived=survived)
 
 
@@ -83,7 +84,7 @@ class Locator:
     counters: Counters
     wall_clock: Callable[[], float] = time.time
     row_read_at: Callable[[], float] = lambda: 0.0
-    survived: bool = False
+    survived: dict[Partition, Standing] = field(default_factory=dict)
 
     def __call__(self, consumer: Consumer, owned: Sequence[TopicPartition]) -> list[PartitionOffsets]:
         if not owned:
@@ -106,16 +107,18 @@ class Locator:
                 start = earliest[topic, number]
                 if history.is_new(topic):
                     start = self._recent(consumer, topic, number, latest[topic, number])
-            offsets = PartitionOffsets(topic, number, topics[topic].id, start, loaded, ours.encode())
-            if self.survived:
-                offsets.acquit()
+            partitions = topics[topic].partitions
+            joined_with = ours._replace(partitions=partitions).encode()
+            offsets = PartitionOffsets(topic, number, topics[topic].id, start, loaded, joined_with)
+            if before := self.survived.pop((topic, number), None):
+                offsets.go_on_as(before)
             located.append(self._within(offsets, earliest[topic, number], latest[topic, number]))
-            located[-1].topic_partitions = topics[topic].partitions
+            located[-1].topic_partitions = partitions
             located[-1].differs, located[-1].grown = differs, topic in grown
         return located
 
     def _grown(self, history: "History", topics: Mapping[str, Topic]) -> set[str]:
-        """The topics that have partitions which the group has not read so far: an id lies elsewhere from then on."""
+        """The topics that have more partitions than when the group last committed: ids lie elsewhere from then on."""
         known = {name: history.known(name) for name in topics if len(topics) > 1}
         grown = {name for name, before in known.items() if 0 < before < topics[name].partitions}
         for name in sorted(grown):
@@ -190,9 +193,10 @@ class History:
         return head is not None and head.topic_id != self._topic_ids[topic]
 
     def known(self, topic: str) -> int:
-        """How many partitions of this very topic the group knows of: it commits each as soon as it is assigned."""
-        numbers = [number for name, number in self._commits if name == topic and not self._is_of_former(name, number)]
-        return max(numbers, default=-1) + 1
+        """How few partitions this very topic had for one of the commits; 0: none of them tells."""
+        heads = [self._heads[at] for at in self._commits if at[0] == topic and not self._is_of_former(*at)]
+        counts = [JoinedWith.parse(head.joined_with).partitions for head in heads if head]
+        return min(filter(None, counts), default=0)
 
     def is_new(self, topic: str) -> bool:
         """Whether the group has read other topics so far, but not this one. Where no map tells: no, to lose nothing."""

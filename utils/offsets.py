@@ -105,9 +105,13 @@ class PartitionOffsets:
         self._first_drop = self._last_drop = 0.0  # of what is shed
         self._read_end = start  # below it everything has been read before, when position has been set back
 
-    def acquit(self) -> None:
-        """The process has not ended since the commit that was loaded: no call of process() can have ended it."""
-        self.starts, self.tried = max(self.starts - 1, 1), None
+    def go_on_as(self, before: "Standing") -> None:
+        """The process that reads this partition has not ended since: its start is counted once."""
+        self.starts, self.tried = before
+
+    @property
+    def standing(self) -> "Standing":
+        return Standing(self.starts, self.tried)
 
     def read(self, offset: int) -> bool:
         """Note that reading has come to `offset`. True: it is unfinished, handle it. False: skip it."""
@@ -298,6 +302,13 @@ def mark(records: Iterable[Located], state: int) -> None:
             offsets._states[index] = state
 
 
+class Standing(NamedTuple):
+    """What rule 13 knows of a partition: see PartitionOffsets."""
+
+    starts: int
+    tried: int | None
+
+
 class CommitPoint(NamedTuple):
     """The offset of a partition and the map that must travel with it, taken in one piece."""
 
@@ -372,18 +383,25 @@ def topic_tags(topics: Iterable[str]) -> str:
 
 
 class JoinedWith(NamedTuple):
-    """`OffsetMap.joined_with` as it is read: the topics' short names, and when the row was read that names them."""
+    """`OffsetMap.joined_with` as it is read.
+
+    The topics' short names, when the row was read that names them, and how many partitions the topic had whose commit
+    it is: `tags@time/partitions`, both hexadecimal.
+    """
 
     tags: str
     read_ms: int  # since the epoch; 0: not known
+    partitions: int = 0  # 0: not known
 
     @staticmethod
     def parse(text: str) -> "JoinedWith":
-        tags, _, read = text.partition("@")
-        return JoinedWith(tags, int(read, 16) if re.fullmatch("[0-9a-f]+", read) else 0)
+        tags, _, rest = text.partition("@")
+        found = re.fullmatch("([0-9a-f]+)(?:/([0-9a-f]+))?", rest)
+        return JoinedWith(tags, int(found[1], 16), int(found[2] or "0", 16)) if found else JoinedWith(tags, 0)
 
     def encode(self) -> str:
-        return f"{self.tags}@{self.read_ms:x}" if self.read_ms else self.tags
+        partitions = f"/{self.partitions:x}" if self.partitions else ""
+        return f"{self.tags}@{self.read_ms:x}{partitions}" if self.read_ms or partitions else self.tags
 
     def names(self, topic: str) -> bool:
         return topic_tags([topic]) in self.tags.split(".")

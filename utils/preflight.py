@@ -171,10 +171,14 @@ def unequal_partitions(row: Row, cluster: Cluster) -> list[str]:
     ]
 
 
-def all_missing_rights(settings: Settings, row: Row, cluster: Cluster) -> list[str]:
-    """One line for each right that the worker lacks, as far as the broker tells at once."""
+def all_missing_rights(settings: Settings, row: Row, cluster: Cluster, *, of_maps: bool = False) -> list[str]:
+    """One line for each right that the worker lacks, as far as the broker tells at once.
+
+    Those to its topic of maps only, or all others: at least once can do without the maps.
+    """
     operations = () if cluster.embedded else ("READ", "WRITE")
-    return [line for each in operations for line in missing_rights(settings, row, each, patience=0) or ()]
+    lines = [line for each in operations for line in missing_rights(settings, row, each, patience=0) or ()]
+    return [line for line in lines if line.endswith(f"--topic {map_topic(row)}") == of_maps]
 
 
 def missing_rights(settings: Settings, row: Row, operation: str, *, patience: float = _REQUEST) -> list[str] | None:

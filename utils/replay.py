@@ -225,6 +225,10 @@ class Replay:
 
     def _take(self, record: Record, offsets: PartitionOffsets) -> Group | None:
         contents = read(record.key(), record.value(), record.headers())
+        if contents is not None and not self.choice.is_ours(contents):
+            offsets.finish(record.offset())  # never looked at again, so that it takes no room in our map
+            self._dirty = True
+            return None
         if contents is None or not self.choice.takes(contents):
             return None
         self.tally.chosen += 1

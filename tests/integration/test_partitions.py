@@ -113,6 +113,20 @@ def test_one_worker_goes_on_when_only_one_topic_gets_more_partitions(real_kafka:
     scene.judge(once=True)
 
 
+def test_workers_of_a_new_group_that_start_together_take_nothing_for_added(
+    real_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    scene = scenes(real_kafka, partitions=8)
+    scene.feed(ids(100))
+    workers = [scene.job.start() for _ in range(3)]
+    eventually(lambda: sum(len(partitions_of(worker)) for worker in workers) == 16, "all have their part")
+    scene.wait_for_all(*workers)
+    for worker in workers:
+        assert worker.stop() == 0
+        assert worker.said(ADDED) == []
+    scene.judge()
+
+
 def test_partitions_that_are_added_while_no_worker_runs_are_named(real_kafka: KafkaBroker, scenes: Scenes) -> None:
     scene = scenes(real_kafka, partitions=2)
     worker = scene.job.start().is_assigned()

@@ -3,12 +3,12 @@
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBindingFilter, AclOperation, AclPermissionType
-from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
-from tests.conftest import grant
+from tests.conftest import Topics, grant
 from tests.integration.conftest import Scene, Scenes
 from tests.integration.test_joining import ids
+from tests.integration.workers import eventually
 from tests.services.kafka import KafkaBroker
 
 AGAIN = "starting again from the last commit"
@@ -54,6 +54,20 @@ def test_a_worker_that_lacks_a_right_says_which_and_does_not_start(
 
 
 @pytest.mark.real_kafka
+def test_at_least_once_does_without_the_right_to_store_maps(guarded_kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(guarded_kafka)
+    grant(guarded_kafka, ResourceType.TOPIC, scene.job.map_topic, AclOperation.DESCRIBE)
+    scene.feed(ids(10))
+    worker = scene.job.start()
+    scene.wait_for_all(worker)
+    assert worker.said("commits pause when a map of waiting messages does not fit")
+    assert worker.stop() == 0
+    worker = scene.job.start(DELIVERY="exactly_once")
+    assert worker.ends(60) == EX_CONFIG, worker.tail()
+    assert scene.job.map_topic in str(worker.lines()[-1]["message"])
+
+
+@pytest.mark.real_kafka
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 def test_a_right_that_is_taken_away_ends_the_worker_and_no_message_is_blamed_for_it(
     guarded_kafka: KafkaBroker, scenes: Scenes, delivery: str
@@ -77,27 +91,21 @@ def test_a_right_that_is_taken_away_ends_the_worker_and_no_message_is_blamed_for
 
 @pytest.mark.real_kafka
 def test_results_that_are_not_taken_for_long_are_nobodys_fault_and_leave_when_they_are(
-    real_kafka: KafkaBroker, scenes: Scenes
+    real_kafka: KafkaBroker, scenes: Scenes, topics: Topics
 ) -> None:
-    scene = scenes(real_kafka, environment={"KAFKA_LINGER_MS": "20"})
-    (out,) = scene.job.topics_output
-    let_records_be_older(real_kafka, out, 0)  # ms: no record is taken
+    impatient = {"KAFKA_TOPIC_METADATA_PROPAGATION_MAX_MS": "200", "KAFKA_MESSAGE_TIMEOUT_MS": "2000"}
+    scene = scenes(real_kafka, environment=impatient)
+    (gone,) = topics(real_kafka, "gone")
+    scene.job.write_row(topics_output=[*scene.job.topics_output, gone])
+    worker = scene.job.start().is_assigned()
+    admin = AdminClient({"bootstrap.servers": real_kafka.bootstrap, "log_level": 0})
+    admin.delete_topics([gone])[gone].result(30)
     scene.feed(ids(10))
-    worker = scene.job.start()
     worker.says(AGAIN, 5)
-    let_records_be_older(real_kafka, out, 86_400_000)
+    real_kafka.create_topic(gone, 4)
+    eventually(lambda: not scene.job.lag(), f"all committed\n{worker.tail()}")
     scene.wait_for_all(worker)
     assert worker.stop() == 0
     assert worker.said("no progress in several starts") == []
     assert failed(scene) == 0
     scene.judge()
-
-
-def let_records_be_older(broker: KafkaBroker, topic: str, ms: int) -> None:
-    """By so much than the broker's clock; it refuses what is older."""
-    operation = AlterConfigOpType.SET
-    entry = ConfigEntry("message.timestamp.before.max.ms", str(ms), incremental_operation=operation)
-    changed = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
-    for future in admin.incremental_alter_configs([changed]).values():
-        future.result(10)

@@ -599,7 +599,7 @@ class _Ended(BaseException):
     """With a ConfigError."""
 
 
-def _config_error_ends(build: Callable[[], Worker], *more: Any) -> None:
+def _config_error_ends(build: Callable[[], Worker], *more: Any, **named: Any) -> None:
     """Also one that may heal."""
     ended: list[ConfigError] = []
 
@@ -616,7 +616,7 @@ def _config_error_ends(build: Callable[[], Worker], *more: Any) -> None:
         return SimpleNamespace(run=run)
 
     try:
-        _supervise(built, *more)
+        _supervise(built, *more, **named)
     except _Ended:
         raise ended[0] from None
 

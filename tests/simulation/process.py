@@ -22,6 +22,7 @@ from utils.intake import Intake
 from utils.locator import Locator
 from utils.map_store import MapStore
 from utils.metrics import Counters
+from utils.offsets import Standing
 from utils.outbox import DeliveryFailed, Outbox, Refusals
 from utils.status import Health
 from utils.suspects import Suspects
@@ -102,6 +103,7 @@ class ModelProcess:
         self.producer: FakeProducer | None = None
         self.consumer: FakeConsumer | None = None
         self.restarts = 0
+        self._survived: dict[tuple[str, int], Standing] = {}
         self._shares = 0  # restarts of this process because others had partitions that must all be ours
         self._options = options
         self._refusals = Refusals()
@@ -203,7 +205,8 @@ class ModelProcess:
         self._go.acquire()
         try:
             if not self.dead:
-                main.supervise(self._build, self.counters, cast(threading.Event, self._stopping))
+                stopping = cast(threading.Event, self._stopping)
+                main.supervise(self._build, self.counters, stopping, survived=self._survived)
         except BaseException as error:
             self.error = error.with_traceback(None)  # whose frames would keep all of this alive
             if isinstance(error, ConfigError) and self._shares == self.restarts:
@@ -220,6 +223,11 @@ class ModelProcess:
             self.broken("unexpected error", repr(error), error)
             raise
         return cast(Worker, self)
+
+    @property
+    def intake(self) -> Intake:
+        assert self.worker
+        return self.worker.intake
 
     def run(self) -> None:
         """As Worker.run()."""
@@ -253,6 +261,8 @@ class ModelProcess:
         consumer = cast(Consumer, self.consumer)
         admin = cast(AdminClient, FakeAdmin(self))
         intake = Intake(consumer, self.counters, admin, self.monotonic)
+        by_row = options.inputs, options.message_timeout, maps.load, self.counters, self.wall
+        locate = Locator(admin, *by_row, survived=self._survived)
         return Worker(
             topics_input=options.inputs,
             message_timeout=options.message_timeout,
@@ -264,7 +274,7 @@ class ModelProcess:
             delivery=delivery,
             failures=failures,
             executor=Suspects(self._executor, lambda: intake.owned.values(), self.wait),
-            locate=Locator(admin, options.inputs, options.message_timeout, maps.load, self.counters, self.wall),
+            locate=locate,
             counters=self.counters,
             health=Health(),
             stopping=cast(threading.Event, self._stopping),
