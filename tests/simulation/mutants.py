@@ -739,6 +739,7 @@ FIXED: dict[str, dict[str, Any]] = {
         "unequal": True,
         "deadly": False,
     },
+    "a share of unequal partition counts is taken": {"unequal": True, "workers": 2, "evictions": True},
     "an assignment without a generation is taken": {
         "topics": 1,
         "partitions": 1,
@@ -814,6 +815,7 @@ MUTANTS = tuple(
         ("7", "who is needed elsewhere is paused", (overflow, "over_all_partitions", lambda counts, _numbers: counts)),
         ("7", "who was paused is so after a rebalance", (Worker, "_on_assign", _stays_paused_when_it_comes_back)),
         ("8", "a share of the partitions ends the process", (command_line, "supervise", _config_error_ends)),
+        ("8", "a share of unequal partition counts is taken", (locator, "check_counts", _nothing)),
         ("9", "filtered groups stay unfinished", (Worker, "_deliver", _without_filtered)),
         ("9", "failed groups are finished", (Worker, "_deliver", _failed_is_done)),
         ("9", "one result of a list is sent", (executor, "results", _first_result_only)),

@@ -66,6 +66,8 @@ class Options(Protocol):
     """What a schedule fixes for all its workers."""
 
     @property
+    def workers(self) -> int: ...
+    @property
     def inputs(self) -> tuple[str, ...]: ...
     @property
     def outputs(self) -> tuple[str, ...]: ...
@@ -209,7 +211,8 @@ class ModelProcess:
                 main.supervise(self._build, self.counters, stopping, survived=self._survived)
         except BaseException as error:
             self.error = error.with_traceback(None)  # whose frames would keep all of this alive
-            if isinstance(error, ConfigError) and self._shares == self.restarts:
+            is_alone = self._options.workers == 1
+            if isinstance(error, ConfigError) and self._shares == self.restarts and is_alone:
                 self.broken("rule 8", f"ends for good, though the others are dead: {error}", error)
         finally:
             self.ended = True

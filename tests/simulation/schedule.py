@@ -36,7 +36,7 @@ class Setup:
     loss: bool = False  # compaction and retention
     destruction: bool = False  # offsets and maps are changed from outside, topics made again
     small_queue: bool = False
-    unequal: bool = False  # one topic has more partitions than the others
+    unequal: bool = False  # one topic has more partitions than the others: several workers cannot go on
     skewed: bool = False  # the clocks of the workers' hosts differ
     overflows: bool = False  # a map of a few waiting offsets does not fit into a commit
     deadly: bool = False  # process() ends the whole process for some ids
@@ -150,7 +150,7 @@ def _setup(drawn: bytes) -> Setup:
     return Setup(
         topics=(2, 2, 2, 1, 3)[drawn[0] % 5],
         partitions=(1, 2, 1, 3)[drawn[1] % 4],
-        workers=1 if unequal else (1, 2, 3, 2)[drawn[2] % 4],
+        workers=1 if unequal and rest < 128 else (1, 2, 3, 2)[drawn[2] % 4],
         out=(1, 1, 1, 2, 1, 0)[drawn[3] % 6],
         exactly_once=drawn[4] % 2 == 1,
         static=drawn[5] % 4 == 3,

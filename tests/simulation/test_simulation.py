@@ -28,6 +28,7 @@ QUICK = {
     "offsets outside the transaction",
     "goes on after an aborted transaction",
     "outcomes of old assignments are taken",
+    "a share of unequal partition counts is taken",
     "no rewind after a rebalance within a read",
     "an exception leaves a callback",
     "out of range is not mended",

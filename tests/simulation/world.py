@@ -136,6 +136,8 @@ class World:
     def _end(self) -> None:
         """Everything comes to its end, when the faults that are still planted have happened."""
         self._heal()
+        for who in range(self._lasting, self.setup.workers):
+            self._processes[who].stop()
         self._settle()
         if self.oracle.destroyed:  # so that every worker starts from what is committed now
             self._restart_all()
@@ -166,6 +168,11 @@ class World:
             if not self.oracle.waiting():
                 break
 
+    @property
+    def _lasting(self) -> int:
+        """How many workers go on at the end: one where none may have a share, as their error says."""
+        return 1 if self.setup.unequal else self.setup.workers
+
     def _heal(self) -> None:
         for at in list(self._feeding):
             self._end_transaction(at, committed=True)
@@ -183,7 +190,7 @@ class World:
         deaths = DEATHS * self._deadly()
         for _ in range(ROUNDS + 12 * deaths):  # each is missed for a session
             for who in range(self.setup.workers):
-                exits += self._start(who, 0)
+                exits += who < self._lasting and self._start(who, 0)
                 self._processes[who].resume(0)
             self._check()
             self.advance(pause)
