@@ -157,6 +157,59 @@ def test_a_commit_before_anything_is_re_read_is_the_commit_that_was_loaded() -> 
     assert committed(again) == before
 
 
+# ---------------------------------------------------------------- the clock of MESSAGE_TIMEOUT (rule 6)
+
+
+def with_times(oldest_ms: int, time_ms: int) -> PartitionOffsets:
+    """What the next owner has of three offsets that wait, committed at `time_ms`."""
+    offsets = partition_offsets(0)
+    read_all(offsets, 3)
+    point = offsets.commit_point(oldest_ms, time_ms)
+    return restarted(point.offset, point.metadata)
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "arrival"),
+    [
+        (0.0, 1_020.0),  # event time: nothing that waits arrived before the oldest
+        (1_019.9, 1_020.0),
+        (1_030.0, 1_030.0),
+        (1_050.1, 1_050.0),
+        (9_999.0, 1_050.0),  # a clock that is ahead: what the commit knows of had arrived
+    ],
+)
+def test_what_is_read_again_arrived_between_the_oldest_and_the_commit(timestamp: float, arrival: float) -> None:
+    again = with_times(oldest_ms=20_000, time_ms=50_000)
+    assert again.first_arrival(2, timestamp, epoch=1_000.0) == arrival
+
+
+def test_what_was_shed_arrived_between_the_first_drop_and_the_last() -> None:
+    offsets = partition_offsets(0)
+    read_all(offsets, 3)
+    offsets.drop(0, 10.0, 1)
+    offsets.drop(1, 20.0, 2)
+    offsets.set_back()
+    assert [offsets.first_arrival(0, timestamp, epoch=0.0) for timestamp in (5.0, 15.0, 25.0)] == [10.0, 15.0, 20.0]
+
+
+def times(offsets: PartitionOffsets, oldest_ms: int, now_ms: int) -> tuple[int, int]:
+    """Those in the map of a commit."""
+    point = offsets.commit_point(oldest_ms, now_ms)
+    found = OffsetMap.decode(point.metadata, TOPIC_ID, point.offset)
+    assert found is not None
+    return found.oldest_ms, found.time_ms
+
+
+def test_in_the_middle_of_a_replay_the_oldest_may_be_yet_to_come() -> None:
+    again = with_times(oldest_ms=20_000, time_ms=50_000)
+    assert times(again, 60_000, 60_000) == (20_000, 60_000)  # nothing is read yet
+    again.read(0)
+    assert times(again, 40_000, 61_000) == (20_000, 61_000)
+    assert times(again, 10_000, 61_000) == (10_000, 61_000)  # of another partition
+    read_all(again, 3)
+    assert times(again, 40_000, 62_000) == (40_000, 62_000)
+
+
 # ---------------------------------------------------------------- starts without progress (rule 13)
 
 

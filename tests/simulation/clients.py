@@ -112,7 +112,10 @@ class FakeConsumer:
 
     def poll(self, timeout: float = -1) -> Message | None:
         self._begin("poll")
+        before = self._assigned
         self._serve(self._host.choose(4) != 3)
+        if self._assigned is not before and self._host.choose(2):
+            return None  # the first fetch takes its time
         messages = self._fetch(1)
         if not messages:
             self._host.wait(max(timeout, 0))

@@ -28,7 +28,7 @@ from tests.simulation.explore import explore, notes_of, settle_down
 from tests.simulation.process import ScheduledExecutor, Violation
 from tests.simulation.schedule import Schedule
 from utils import aggregator, dead_letters, executor, intake, locator, messages, offsets, overflow, suspects
-from utils.aggregator import Aggregator, Enough, Group, size_of
+from utils.aggregator import NEVER, Aggregator, Enough, Group, size_of
 from utils.dead_letters import Letter
 from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce, _as_offsets, _mark_sent
 from utils.executor import Outcome
@@ -365,6 +365,42 @@ def _evicts_in_silence(self: Aggregator, arrived_by: Any) -> list[Group]:
 
 
 _evict = Aggregator.evict
+
+
+def _no_lower_clamp(self: PartitionOffsets, offset: int, timestamp: float, epoch: float) -> float:
+    return min(timestamp, _first_arrival(self, offset, FOREVER, epoch))
+
+
+def _no_upper_clamp(self: PartitionOffsets, offset: int, timestamp: float, epoch: float) -> float:
+    return max(timestamp, _first_arrival(self, offset, NEVER, epoch))
+
+
+_first_arrival = PartitionOffsets.first_arrival
+
+
+def _oldest_read(self: PartitionOffsets, *times: int) -> CommitPoint:
+    """In the middle of a replay too."""
+    loaded, self._loaded = self._loaded, None
+    try:
+        return _commit_point(self, *times)
+    finally:
+        self._loaded = loaded
+
+
+def _wherever_reading_is(self: Intake, now: float) -> dict[tuple[str, int], float]:
+    self._note_answers()
+    self._ends = {at: (asked, 0) for at, (asked, _) in self._ends.items()}
+    return _read_through(self, now)
+
+
+def _dated_as_they_came(self: Intake) -> None:
+    came = self._clock()
+    answers = {at: (came, end) for at, (_, end) in self._ask.answers().items()}
+    self._ends |= answers
+    self.last_ends |= {at: end for at, (_, end) in answers.items()}
+
+
+_read_through = Intake.read_through
 
 
 def _arrives_now(self: Worker, _record: object, _offsets: object, now: float) -> float:
@@ -740,6 +776,10 @@ FIXED: dict[str, dict[str, Any]] = {
         "deadly": False,
     },
     "a share of unequal partition counts is taken": {"unequal": True, "workers": 2, "evictions": True},
+    "in a replay the oldest is of what was read": {"evictions": True, "tight": False},
+    "an arrival may be after the last commit": {"evictions": True, "tight": False},
+    "an end counts wherever reading is": {"evictions": True},
+    "an end is of when the answer came": {"evictions": True, "quirks": True},
     "an assignment without a generation is taken": {
         "topics": 1,
         "partitions": 1,
@@ -805,6 +845,15 @@ MUTANTS = tuple(
         ("6", "a mate is awaited in one partition only", (intake, "_of_all_partitions", lambda enough: enough)),
         ("6", "what is evicted stays unfinished", (Aggregator, "evict", _evicts_in_silence)),
         ("6", "the timer begins anew at a restart", (Worker, "_first_arrival", _arrives_now)),
+        ("6", "an arrival may be before what any can be", (PartitionOffsets, "first_arrival", _no_lower_clamp)),
+        ("6", "an arrival may be after the last commit", (PartitionOffsets, "first_arrival", _no_upper_clamp)),
+        (
+            "6",
+            "in a replay the oldest is of what was read",
+            (PartitionOffsets, "commit_point", _oldest_read),
+        ),
+        ("6", "an end counts wherever reading is", (Intake, "read_through", _wherever_reading_is)),
+        ("6", "an end is of when the answer came", (Intake, "_note_answers", _dated_as_they_came)),
         ("7", "memory is not bounded", (Overflow, "__init__", _room_for_all)),
         ("7", "what was shed does not delay an eviction", (Intake, "waited_enough", _whatever_was_shed)),
         ("7", "what was shed is finished", (PartitionOffsets, "drop", _finished_when_dropped)),

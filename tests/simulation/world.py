@@ -23,6 +23,7 @@ from utils.references import Shelf
 QUIET = 4.0  # seconds without a change after which all is taken to be done
 ROUNDS = 150  # of turns of all workers, until all must be done
 EVICTIONS = 12  # times that MESSAGE_TIMEOUT passes where memory is for a few groups only
+REPLAY = 12  # turns of the loop until there is an assignment
 EXITS = 4  # of processes, without any fault any more
 MOST_DEADLY = 4  # messages for which process() ends the process, their mates included
 DEATHS = 12  # that one of them may cause until it is known
@@ -155,15 +156,14 @@ class World:
         self._check()
 
     def _let_evict(self) -> None:
-        """Without faults MESSAGE_TIMEOUT passes, and its clock goes on over a restart (where timestamps are honest)."""
+        """Without faults MESSAGE_TIMEOUT passes, and its clock goes on over restarts: nothing has to wait once more."""
         self.planted.clear()
         for _ in range(EVICTIONS if self.setup.tight else 1):
             if self.setup.tight:  # turn by turn, for what was shed is read again and again meanwhile
                 self._settle(at_least=self.setup.message_timeout, pause=2.0)
             else:
                 self.advance(self.setup.message_timeout + 1)
-                if all(sent.honest for sent in self.oracle.sent.values()):
-                    self._restart_all()
+                self._restart_in_a_replay()
             self._settle()
             if not self.oracle.waiting():
                 break
@@ -178,6 +178,25 @@ class World:
             self._end_transaction(at, committed=True)
         for process in self._processes.values():
             process.thaw()
+
+    def _restart_in_a_replay(self) -> None:
+        """Stop all, and again before they have read all of what waits.
+
+        Where timestamps tell nothing, the last commit does: then all are killed, for an orderly end is a later one.
+        """
+        if not all(sent.honest for sent in self.oracle.sent.values()):
+            for who in range(self.setup.workers):
+                self._kill(who, 0)
+            return
+        self._restart_all()
+        for turn in range(REPLAY):
+            for who in range(self._lasting):
+                self._start(who, 0)
+                self._step(who, 1 + self._uids + turn)
+            if any(process.worker and process.worker.intake.owned for process in self._processes.values()):
+                break
+            self.advance(0.5)
+        self._restart_all()
 
     def _restart_all(self) -> None:
         for process in self._processes.values():
