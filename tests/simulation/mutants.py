@@ -8,7 +8,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -357,6 +357,29 @@ def _whatever_was_shed(self: Intake, now: float, timeout: float) -> dict[tuple[s
 
 
 _waited_enough = Intake.waited_enough
+
+
+def _of_the_first_number(self: Intake, now: float, timeout: float) -> dict[tuple[str, int], Enough]:
+    """Where ids have the same number in all topics, for any number what holds for the first."""
+    enough = _waited_enough(self, now, timeout)
+    if not self.are_siblings_together():
+        return enough
+    first = min((number for _, number in enough), default=0)
+    return {(topic, number): enough[topic, first] for topic, number in enough}
+
+
+def _all_have_waited(self: Intake, now: float, timeout: float) -> dict[tuple[str, int], Enough]:
+    """Where ids have the same number in all topics, no partition is waited for."""
+    enough = _waited_enough(self, now, timeout)
+    return _plain_timer(self, now, timeout) if self.are_siblings_together() else enough
+
+
+def _of_the_other_number(waited_for: Mapping[int, Sequence[int]]) -> set[tuple[int, int]]:
+    """Of two. Where a mate may be in either, both are ahead or none is."""
+    return {(topic, 1 - number) for topic, number in _ahead_of_siblings(waited_for)}
+
+
+_ahead_of_siblings = aggregator.ahead_of_siblings
 
 
 def _evicts_in_silence(self: Aggregator, arrived_by: Any) -> list[Group]:
@@ -780,6 +803,16 @@ FIXED: dict[str, dict[str, Any]] = {
     "an arrival may be after the last commit": {"evictions": True, "tight": False},
     "an end counts wherever reading is": {"evictions": True},
     "an end is of when the answer came": {"evictions": True, "quirks": True},
+    "a mate is awaited in the first partition only": {"evictions": True, "unequal": False, "alike": True},
+    "a mate is not awaited where it can only be": {"evictions": True, "unequal": False, "alike": True},
+    "a partition of another number is paused": {
+        "topics": 2,
+        "partitions": 2,
+        "workers": 1,
+        "tight": True,
+        "unequal": False,
+        "alike": True,
+    },
     "an assignment without a generation is taken": {
         "topics": 1,
         "partitions": 1,
@@ -843,6 +876,8 @@ MUTANTS = tuple(
         ("5", "fragments merge in the order of arrival", (aggregator, "_group", _as_they_came)),
         ("6", "a plain timer evicts", (Intake, "waited_enough", _plain_timer)),
         ("6", "a mate is awaited in one partition only", (intake, "_of_all_partitions", lambda enough: enough)),
+        ("6", "a mate is awaited in the first partition only", (Intake, "waited_enough", _of_the_first_number)),
+        ("6", "a mate is not awaited where it can only be", (Intake, "waited_enough", _all_have_waited)),
         ("6", "what is evicted stays unfinished", (Aggregator, "evict", _evicts_in_silence)),
         ("6", "the timer begins anew at a restart", (Worker, "_first_arrival", _arrives_now)),
         ("6", "an arrival may be before what any can be", (PartitionOffsets, "first_arrival", _no_lower_clamp)),
@@ -862,6 +897,7 @@ MUTANTS = tuple(
         ("7", "who was paused stays paused", (Intake, "pause_only", _stays_paused)),
         ("7", "who was paused near the bound stays so below it", (Overflow, "balance", _balance_not_in_between)),
         ("7", "who is needed elsewhere is paused", (overflow, "over_all_partitions", lambda counts, _numbers: counts)),
+        ("7", "a partition of another number is paused", (overflow, "ahead_of_siblings", _of_the_other_number)),
         ("7", "who was paused is so after a rebalance", (Worker, "_on_assign", _stays_paused_when_it_comes_back)),
         ("8", "a share of the partitions ends the process", (command_line, "supervise", _config_error_ends)),
         ("8", "a share of unequal partition counts is taken", (locator, "check_counts", _nothing)),

@@ -40,6 +40,7 @@ class Setup:
     skewed: bool = False  # the clocks of the workers' hosts differ
     overflows: bool = False  # a map of a few waiting offsets does not fit into a commit
     deadly: bool = False  # process() ends the whole process for some ids
+    alike: bool = False  # known to be so: ids have the same partition number in all topics (else ids are too few)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -170,6 +171,7 @@ def _setup(drawn: bytes) -> Setup:
         skewed=rest // 8 % 4 == 3,
         overflows=drawn[3] // 8 % 4 == 3,
         deadly=drawn[4] // 2 % 8 == 7,
+        alike=not unequal and drawn[5] // 4 % 2 == 1,
     )
 
 

@@ -25,6 +25,7 @@ QUICK = {
     "an arrival may be before what any can be",
     "an arrival may be after the last commit",
     "in a replay the oldest is of what was read",
+    "a mate is not awaited where it can only be",
     "what was shed is finished",
     "failed groups are finished",
     "finished when produced, not when acknowledged",
