@@ -24,6 +24,7 @@ EXERCISED = (
     "committed offset deleted",
     "committed offset reset",
     "delivery failed",
+    "discarded",
     "duplicate sent",
     "event",
     "expelled in a request",

@@ -37,6 +37,7 @@ from utils.intake import FOREVER, Intake
 from utils.locator import History, Locator
 from utils.map_store import MapStore
 from utils.messages import Fragment, Result
+from utils.metrics import Counters
 from utils.offsets import FINISHED, SHED, CommitPoint, OffsetMap, PartitionOffsets
 from utils.outbox import DeliveryFailed, Outbox
 from utils.overflow import Overflow
@@ -598,6 +599,22 @@ def _any_member(self: ExactlyOnce, consumer: Consumer) -> None:
 
 _assigned = ExactlyOnce.assigned
 
+# ---------------------------------------------------------------- what is counted
+
+
+def _not_counted(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
+    """This step of the worker without one of its counts."""
+
+    def without(self: Worker, *arguments: Any) -> Any:
+        before = getattr(self.counters, name)
+        try:
+            return step(self, *arguments)
+        finally:
+            setattr(self.counters, name, before)
+
+    return without
+
+
 # ---------------------------------------------------------------- calls that end the process
 
 
@@ -775,6 +792,9 @@ DEADLY = {
     "destruction": False,
     "tight": False,
 }
+COUNTED = {"odd": True, "evictions": True} | dict.fromkeys(
+    ("crashes", "freezes", "faults", "loss", "destruction", "deadly"), False
+)
 FIXED: dict[str, dict[str, Any]] = {
     "groups never run apart": DEADLY,
     "starts are not counted": DEADLY,
@@ -813,6 +833,15 @@ FIXED: dict[str, dict[str, Any]] = {
         "unequal": False,
         "alike": True,
     },
+    **dict.fromkeys(
+        (
+            "what is superseded is not counted",
+            "what is filtered is not counted",
+            "what has failed is not counted",
+            "what is given up is not counted",
+        ),
+        COUNTED,
+    ),
     "an assignment without a generation is taken": {
         "topics": 1,
         "partitions": 1,
@@ -911,6 +940,10 @@ MUTANTS = tuple(
         ("9", "a dead letter does not hold the bytes that came", (dead_letters, "write", _with_other_bytes)),
         ("9", "a dead letter names topics that were there", (Worker, "_missing_topics", _all_are_missing)),
         ("9", "a dead letter is sent twice", (Outbox, "_put_letter", _letter_twice)),
+        ("I7", "what is superseded is not counted", (Worker, "_join", _not_counted("superseded", Worker._join))),
+        ("I7", "what is given up is not counted", (Counters, "count_evicted", _nothing)),
+        ("I7", "what is filtered is not counted", (Worker, "_deliver", _not_counted("filtered", _deliver))),
+        ("I7", "what has failed is not counted", (Worker, "_deliver", _not_counted("failed", _deliver))),
         ("10", "finished when produced, not when acknowledged", (AtLeastOnce, "settle", _safe_when_produced)),
         ("10", "what is held counts as safe", (AtLeastOnce, "settle", _held_is_safe)),
         ("10", "an empty queue proves delivery", (AtLeastOnce, "settle", _queue_empty_is_enough)),

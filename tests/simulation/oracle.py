@@ -66,8 +66,12 @@ class Oracle:
     made: dict[int, list[Parts]] = field(default_factory=dict)
     called: set[int] = field(default_factory=set)
     """The uids that process() was called with."""
+    calls: dict[str, set[Parts]] = field(default_factory=dict)
+    """What it was called with, by what it does with that."""
     letters: dict[int, Counter[str]] = field(default_factory=dict)
     """By uid: how many dead letters hold the fragment, by reason."""
+    groups_given_up: int = 0
+    """Dead letters of incomplete groups."""
     of_expelled: set[Parts] = field(default_factory=set)
     """What a worker has joined that was expelled and did not know it yet."""
     finished: dict[Partition, bytes] = field(default_factory=dict)
@@ -119,7 +123,10 @@ class Oracle:
         elif parts:
             self._check_rounds(parts)
         self.called |= set(parts or ())
-        return behaviour(str(message["id"]))
+        what = behaviour(str(message["id"]))
+        if parts:
+            self.calls.setdefault(what, set()).add(parts)
+        return what
 
     def on_record(self, at: Partition, entry: Entry) -> None:
         if at[0] in self.outputs:
@@ -154,6 +161,7 @@ class Oracle:
         if letter is None:
             self._broken("I7", f"no dead letter: {entry}")
             return
+        self.groups_given_up += letter.reason == INCOMPLETE
         for part in letter.parts:
             sent = self.at.get((part.topic, part.partition), {}).get(part.offset)
             if sent is None or part.value != (sent.entry.value or b""):
@@ -186,6 +194,17 @@ class Oracle:
     def _may_have_ended_the_process(self, letter: Contents, id: str) -> bool:
         named = any(((part.topic, part.partition), part.offset) in self.ran_alone for part in letter.parts)
         return named and (behaviour(id) == DEADLY or self.disturbed)
+
+    def _may_be_accused(self, id: str) -> bool:
+        """Whether a fragment of this id was run alone, and may have ended the process."""
+        named = any((each.at, each.entry.offset) in self.ran_alone for each in self.by_id[id])
+        return named and (behaviour(id) == DEADLY or self.disturbed)
+
+    def _may_be_discarded(self, sent: Sent) -> bool:
+        """Whether, with dead letters off, it is right that nothing has become of this fragment."""
+        if self.dead_letters:
+            return False
+        return sent.id is None or self._may_be_evicted(sent) or self._may_be_accused(sent.id)
 
     def on_commit(self, at: Partition, committed: Committed) -> None:
         if at[0] not in self.inputs:
@@ -236,7 +255,14 @@ class Oracle:
     # ------------------------------------------------------------------ questions of the schedule
 
     def is_done(self, sent: Sent) -> bool:
-        """Whether this fragment stands in a result everywhere it should, or process() filtered it."""
+        """Whether this fragment stands in a result everywhere it should, or process() filtered it.
+
+        Or, with dead letters off, whether it is finished where it would be in one, or process() failed for it.
+        """
+        if not self.dead_letters and (sent.id is None or self._may_be_accused(sent.id)):
+            return self._is_finished(sent)
+        if not self.dead_letters and behaviour(sent.id or "") == FAILING:
+            return sent.uid in self.called
         if sent.id is None or behaviour(sent.id) in {FAILING, DEADLY}:
             return sent.uid in self.letters
         if PROCESS_FAILED in self.letters.get(sent.uid, ()):  # it ran alone when the process was killed
@@ -279,7 +305,7 @@ class Oracle:
                     self._broken("I1", f"in several dead letters without a fault: {self._text(self.sent[uid])}")
 
     def check_counters(self, counters: list[Counters]) -> None:
-        """I7: where nothing was repeated, every invalid message and every result was counted, once."""
+        """I7: where nothing was repeated, all that has become of the messages was counted, once."""
         if self.may_repeat:
             return
         sent_here = [sent for each in self.at.values() for sent in each.values()]
@@ -291,6 +317,37 @@ class Oracle:
         counted = sum(each.results for each in counters)
         if counted * len(self.outputs) != results:
             self._broken("I7", f"{counted} results were counted, {results} were sent to {len(self.outputs)} topics")
+        if any(sent.excused for sent in sent_here):  # nobody can tell whether it was before that
+            return
+        self._check_groups(counters)
+        ended = [sent for sent in sent_here if sent.id is not None and sent.entry.visible and self._is_finished(sent)]
+        self._check_fragments(len([sent for sent in ended if not self._has_left(sent)]), counters)
+
+    def _check_groups(self, counters: list[Counters]) -> None:
+        expected = {
+            "filtered": len(self.calls.get(FILTERED, ())),
+            "failed": len(self.calls.get(FAILING, ())),
+            "evicted": self.groups_given_up if self.dead_letters else sum(each.evicted for each in counters),
+        }
+        for name, number in expected.items():
+            counted = sum(getattr(each, name) for each in counters)
+            if counted != number:
+                self._broken("I7", f"{counted} groups were counted as {name}, {number} were")
+
+    def _check_fragments(self, silent: int, counters: list[Counters]) -> None:
+        """`silent`: how many are finished and have left no trace."""
+        superseded = sum(each.superseded for each in counters)
+        without = sum((each.evicted_without for each in counters), Counter[str]())
+        lacking = sum(len(topics.split(",")) * count for topics, count in without.items())
+        evicted = 0 if self.dead_letters else len(self.inputs) * without.total() - lacking
+        if superseded + evicted != silent:
+            self._broken("I7", f"{superseded} superseded, {evicted} given up were counted, {silent} have left no trace")
+
+    def _has_left(self, sent: Sent) -> bool:
+        """Whether a result, a dead letter or a call of process() tells what has become of it."""
+        if sent.uid in self.made or sent.uid in self.letters:
+            return True
+        return sent.uid in self.called and (not self.outputs or behaviour(sent.id or "") in {FILTERED, FAILING})
 
     def _check_end_of(self, at: Partition, end: int, evicted: bool) -> None:
         committed = self.broker.group.offsets.get(at)
@@ -378,7 +435,8 @@ class Oracle:
             self._broken("I3", f"{name(at)}:{offset} is finished, and readers cannot see it yet")
         if sent is None or not self._is_there(sent):
             return
-        if not (self.is_done(sent) or sent.uid in self.letters or self._is_superseded(sent)):
+        has_an_end = self.is_done(sent) or sent.uid in self.letters or self._is_superseded(sent)
+        if not has_an_end and not self._may_be_discarded(sent):
             self._broken("I3", f"{self._text(sent)} is finished in a commit, and nothing has become of it")
 
     def _is_superseded(self, sent: Sent) -> bool:

@@ -40,6 +40,7 @@ class Setup:
     skewed: bool = False  # the clocks of the workers' hosts differ
     overflows: bool = False  # a map of a few waiting offsets does not fit into a commit
     deadly: bool = False  # process() ends the whole process for some ids
+    discards: bool = False  # DLQ_TOPIC is empty: what fails or is given up leaves no dead letter
     alike: bool = False  # known to be so: ids have the same partition number in all topics (else ids are too few)
 
     @property
@@ -52,7 +53,7 @@ class Setup:
 
     @property
     def dead_letters(self) -> str:
-        return DEAD_LETTERS
+        return "" if self.discards else DEAD_LETTERS
 
     @property
     def skew(self) -> float:
@@ -171,6 +172,7 @@ def _setup(drawn: bytes) -> Setup:
         skewed=rest // 8 % 4 == 3,
         overflows=drawn[3] // 8 % 4 == 3,
         deadly=drawn[4] // 2 % 8 == 7,
+        discards=drawn[8] // 6 % 4 == 3,
         alike=not unequal and drawn[5] // 4 % 2 == 1,
     )
 

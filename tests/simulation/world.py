@@ -59,7 +59,8 @@ class World:
         options = setup.exactly_once, setup.message_timeout, 2 * setup.skew
         self.oracle = Oracle(setup.inputs, setup.outputs, setup.dead_letters, *options)
         partitions = {topic: setup.partitions_of(topic) for topic in setup.inputs}
-        partitions |= dict.fromkeys((*setup.outputs, setup.dead_letters), 2) | {MAPS: 1}
+        written = filter(None, (*setup.outputs, setup.dead_letters))
+        partitions |= dict.fromkeys(written, 2) | {MAPS: 1}
         self.broker = self.oracle.broker = Broker(partitions, setup.inputs, self.oracle)
         self.oracle.trace = partial(self.trace, "==")
         self.planted: dict[str, int] = {}
@@ -153,6 +154,8 @@ class World:
         self._check()
         for process in self._processes.values():
             process.check_idle()
+        if self.setup.discards:
+            self.notes["discarded"] += sum(each.evicted + each.failed for each in self._counters)
         self.oracle.check_counters(self._counters)
         self._check()
 
