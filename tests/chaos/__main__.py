@@ -2,7 +2,8 @@
 
 The broker is that of KAFKA_BOOTSTRAP_SERVERS, one in Docker, or one started with Java, the only one that is stopped.
 Each fault has topics, a consumer and a ledger of its own, and an equal share of the time, in each of the modes. Ends
-with 1 where anything was lost, half, twice (exactly once), committed too early, or where a worker ended by itself.
+with 1 where anything was lost, half, twice (exactly once), committed too early, where a transaction stayed open, or
+where a worker ended by itself.
 """
 
 import argparse

@@ -65,20 +65,17 @@ def play(
         except AssertionError as error:
             stage.ended.append(str(error))
         verdict = stage.finish(lag=not fault.destroys)
-        return Line(
-            fault.name,
-            delivery,
-            stage.faults,
-            verdict,
-            stage.open_transactions(),
-            stage.times(),
-            problems(verdict, once=delivery == "exactly_once" and not fault.destroys) + stage.ended,
-        )
+        left_open = stage.open_transactions()
+        once = delivery == "exactly_once" and not fault.destroys
+        found = problems(verdict, left_open, once=once) + stage.ended
+        return Line(fault.name, delivery, stage.faults, verdict, left_open, stage.times(), found)
 
 
-def problems(verdict: Verdict, *, once: bool) -> list[str]:
+def problems(verdict: Verdict, left_open: int, *, once: bool) -> list[str]:
+    """`left_open`: partitions of the outputs in which a transaction is open."""
+    found = [f"a transaction is open in {left_open} partitions of the outputs (I4)"] if left_open else []
     try:
         verdict.require(once=once)
     except AssertionError as error:
-        return [str(error)]
-    return []
+        found.append(str(error))
+    return found

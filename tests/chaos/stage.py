@@ -26,6 +26,7 @@ RATE = 500  # ids a second
 MOST_MESSAGES = 1_000_000  # that one stage feeds: its ledger is in memory, about 1 KB an id
 SPLIT = 0.2  # of the ids have their halves apart, by up to
 APART = 4.0  # seconds
+CLEANUP = 10.0  # seconds between two looks of a broker for transactions past their time-out, its default
 PATIENCE = 180.0  # seconds that anything may take before it counts as lost
 
 
@@ -301,12 +302,26 @@ class Stage:
         for worker in self.workers:
             if code := worker.ends():
                 self.ended.append(f"{code} at the end: {worker.log}")
+        self.wait_for_transactions(self.session + 2 * CLEANUP)
         commits = self.job.commits()
         self.outputs.read_to_the_end()
         return self.oracle.judge(commits)
 
+    def wait_for_transactions(self, seconds: float) -> int:
+        """Until no worker's transaction is open any more, for so long at most; how many partitions still have one.
+
+        That of a worker that was killed lives until its time-out, the session's at most, and the broker's next look.
+        """
+        deadline = time.monotonic() + seconds
+        while (number := self.open_transactions()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return number
+
     def open_transactions(self) -> int:
-        """Partitions of the outputs with an open transaction: there the end is another for who reads committed only."""
+        """Partitions of the outputs with an open transaction: there the end is another for who reads committed only.
+
+        Only workers write there: what a fault does in transactions of its own is in the inputs.
+        """
         ends = []
         for isolation in ("read_committed", "read_uncommitted"):
             settings = {"bootstrap.servers": self.broker.bootstrap, "group.id": "none", "isolation.level": isolation}

@@ -4,10 +4,12 @@ import random
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from tests.chaos.faults import FAULTS
-from tests.chaos.rounds import play
-from tests.services.kafka import KafkaBroker
+from tests.chaos.rounds import play, problems
+from tests.chaos.stage import Stage
+from tests.services.kafka import KafkaBroker, unique_name
 
 pytestmark = pytest.mark.chaos
 
@@ -30,3 +32,20 @@ def test_a_fault_loses_nothing_and_halves_nothing(
     assert not line.problems, "\n".join([str(line), *line.problems])
     assert line.times >= times
     assert line.verdict.complete > 500 * times, "too little was fed to say anything"
+
+
+def test_a_transaction_that_stays_open_is_a_problem(real_kafka: KafkaBroker, tmp_path: Path) -> None:
+    with Stage(real_kafka, "exactly_once", tmp_path, random.Random()) as stage:
+        settings = {"bootstrap.servers": real_kafka.bootstrap, "transactional.id": unique_name("open"), "log_level": 0}
+        producer = Producer(settings)
+        producer.init_transactions(30)
+        producer.begin_transaction()
+        producer.produce(stage.job.topics_output[0], b"{}", b"id", partition=1)
+        assert producer.flush(30) == 0
+        left_open = stage.wait_for_transactions(0)
+        assert left_open == 1
+        [problem] = problems(stage.oracle.judge(), left_open, once=True)
+        assert "I4" in problem
+        producer.abort_transaction(30)
+        assert stage.wait_for_transactions(30) == 0
+        assert problems(stage.oracle.judge(), 0, once=True) == []
