@@ -1,13 +1,18 @@
 """Workers on a broker: what they join, what they skip, what they keep over a restart."""
 
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 
 from tests.conftest import Topics
 from tests.integration.conftest import Scenes
 from tests.integration.oracle import fragment_value
-from tests.integration.workers import eventually, feeder
-from tests.services.kafka import KafkaBroker
+from tests.integration.workers import ends_of, eventually, feeder
+from tests.services.kafka import KafkaBroker, unique_name
 from utils.messages import Headers
 
 
@@ -114,6 +119,74 @@ def test_incomplete_messages_are_given_up_after_the_message_timeout(kafka: Kafka
     worker.says("given up")
     eventually(lambda: scene.job.lag() == 0, "all committed")
     assert worker.stop() == 0
+    assert worker.said("stopped")[0]["evicted"] == 20
+    scene.judge(once=True, given_up=ids(20, "alone-"))
+
+
+@contextmanager
+def transaction(broker: KafkaBroker, topic: str) -> Iterator[None]:
+    """Of another producer, with one record; open as long as this lasts, and then aborted: a marker is behind it."""
+    settings = {"bootstrap.servers": broker.bootstrap, "transactional.id": unique_name("other"), "log_level": 0}
+    producer = Producer(settings)
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topic, fragment_value(topic, "in-a-transaction"), "in-a-transaction")
+    assert producer.flush(30) == 0
+    yield
+    producer.abort_transaction(30)
+    eventually(lambda: not is_one_open(broker, topic), "the marker")  # written after the answer
+
+
+def is_one_open(broker: KafkaBroker, topic: str) -> bool:
+    """Whether the end is another for who reads committed only."""
+    ends = []
+    for isolation in ("read_committed", "read_uncommitted"):
+        settings = {"bootstrap.servers": broker.bootstrap, "group.id": "none", "isolation.level": isolation}
+        consumer = Consumer({**settings, "log_level": 0})
+        ends.append(ends_of(consumer, [topic], OFFSET_END))
+        consumer.close()
+    return ends[0] != ends[1]
+
+
+def test_an_open_transaction_keeps_nothing_from_being_given_up(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(real_kafka, partitions=1, environment={"MESSAGE_TIMEOUT": "3"})
+    a, b = scene.job.topics_input
+    scene.feed(ids(20))
+    scene.feed(ids(20, "alone-"), a)
+    with transaction(real_kafka, b):
+        pass
+    with transaction(real_kafka, b):
+        worker = scene.job.start()
+        scene.wait_for_all(worker)
+        worker.says("given up")
+        eventually(lambda: scene.job.lag() == 0, "all committed")
+        assert worker.stop() == 0
+    assert worker.said("stopped")[0]["evicted"] == 20
+    scene.judge(once=True, given_up=ids(20, "alone-"))
+
+
+def test_nothing_is_given_up_before_the_end_before_an_open_transaction_is_read(
+    real_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    """The worker stands still while the mates come and MESSAGE_TIMEOUT passes."""
+    session = {"KAFKA_SESSION_TIMEOUT_MS": "60000", "KAFKA_HEARTBEAT_INTERVAL_MS": "3000"}
+    scene = scenes(real_kafka, partitions=1, environment={"MESSAGE_TIMEOUT": "3", **session})
+    a, b = scene.job.topics_input
+    worker = scene.job.start().is_assigned()
+    scene.feed(ids(20), a)
+    eventually(lambda: len(scene.job.commits()[a, 0].waiting) == 20, "the first halves read")
+    worker.process.send_signal(signal.SIGSTOP)
+    scene.feed(ids(20), b)
+    with transaction(real_kafka, b):
+        pass
+    with transaction(real_kafka, b):
+        scene.feed(ids(20, "alone-"), a)
+        time.sleep(4)  # a slow machine makes it longer
+        worker.process.send_signal(signal.SIGCONT)
+        scene.wait_for_all(worker)
+        worker.says("given up")
+        eventually(lambda: scene.job.lag() == 0, "all committed")
+        assert worker.stop() == 0
     assert worker.said("stopped")[0]["evicted"] == 20
     scene.judge(once=True, given_up=ids(20, "alone-"))
 
