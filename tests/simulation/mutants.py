@@ -818,6 +818,7 @@ FIXED: dict[str, dict[str, Any]] = {
         "unequal": True,
         "deadly": False,
     },
+    "who was paused is so after a rebalance": {"tight": True, "rebalances": True},
     "a share of unequal partition counts is taken": {"unequal": True, "workers": 2, "evictions": True},
     "in a replay the oldest is of what was read": {"evictions": True, "tight": False},
     "an arrival may be after the last commit": {"evictions": True, "tight": False},
