@@ -229,7 +229,7 @@ def _owns_all(watch: Watch, row: Row, cluster: preflight.Cluster) -> bool:
 def _provide_map_topic(settings: Settings, row: Row, cluster: preflight.Cluster) -> bool:
     """Whether maps that do not fit into a commit can be stored. Exactly once cannot do without: ConfigError."""
     problems = preflight.provide_map_topic(settings, row, cluster)
-    problems = problems or preflight.all_missing_rights(settings, row, cluster, of_maps=True)
+    problems = problems or preflight.missing_map_rights(settings, row, cluster)
     if problems and settings.delivery == "exactly_once":
         raise ConfigError(problems)
     for problem in problems:

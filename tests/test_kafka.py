@@ -214,7 +214,7 @@ def test_results_are_acknowledged_by_all_replicas(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_login_mechanism_that_the_client_does_not_have_is_named() -> None:
-    kafka = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "NOPE"}
+    kafka = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "NOPE", "client.rack": ""}
     settings = Settings(kafka=kafka, sources=dict.fromkeys(kafka, "environment"))
     with pytest.raises(ConfigError, match=r"^KAFKA_SASL_MECHANISM: .*NOPE"):
         try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))

@@ -60,7 +60,7 @@ def named_properties(settings: Settings) -> Iterator[None]:
         # The client may name a property by another one of its names (linger.ms): which one alone is refused so?
         given = settings.kafka.items()
         guilty = [name for name in settings.kafka if name in reason] or [
-            name for name, value in given if _refusal(name, value) == reason or f": {value}" in reason
+            name for name, value in given if _refusal(name, value) == reason or reason.endswith(f": {value}")
         ]
         label = " and ".join(_origin(name, settings) for name in guilty) or "KAFKA_… and metadatas.kafka"
         for name, value in settings.kafka.items():

@@ -85,7 +85,7 @@ class PartitionOffsets:
         self.topic_partitions = 0  # how many partitions the topic has; 0: not known
         self.joined_with = joined_with
         self.differs = False  # commits of the group name other input topics: its workers may not have the same ones
-        self.grown = False  # the topic has more partitions than the group has read so far
+        self.grown = False  # the topic has more partitions than when the group last committed
         self.base = self.position = start
         self._loaded = loaded
         self.loaded_end = start + len(loaded.states) if loaded else start  # below it the map that was loaded speaks

@@ -8,7 +8,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -171,25 +171,47 @@ def unequal_partitions(row: Row, cluster: Cluster) -> list[str]:
     ]
 
 
-def all_missing_rights(settings: Settings, row: Row, cluster: Cluster, *, of_maps: bool = False) -> list[str]:
-    """One line for each right that the worker lacks, as far as the broker tells at once.
-
-    Those to its topic of maps only, or all others: at least once can do without the maps.
-    """
-    operations = () if cluster.embedded else ("READ", "WRITE")
-    lines = [line for each in operations for line in missing_rights(settings, row, each, patience=0) or ()]
-    return [line for line in lines if line.endswith(f"--topic {map_topic(row)}") == of_maps]
+def all_missing_rights(settings: Settings, row: Row, cluster: Cluster) -> list[str]:
+    """One line for each right that the worker lacks and cannot do without, as far as the broker tells at once."""
+    return _told_at_once(cluster, lambda each: _missing(settings, row, each, _needed(settings, row, each)))
 
 
-def missing_rights(settings: Settings, row: Row, operation: str, *, patience: float = _REQUEST) -> list[str] | None:
+def missing_map_rights(settings: Settings, row: Row, cluster: Cluster) -> list[str]:
+    """The same of its topic of maps, without which at least once can do."""
+    return _told_at_once(cluster, lambda each: _missing(settings, row, each, [_maps(row)]))
+
+
+def missing_rights(settings: Settings, row: Row, operation: str) -> list[str] | None:
     """One line for each right that READ of the inputs, or WRITE of the outputs, lacks. None: the broker does not tell.
 
-    Reads only: brokers tell a user's own rights since 2.3 (KIP-430), without an authorizer all of them. One that does
-    not is asked again for `patience` seconds.
+    Reads only: brokers tell a user's own rights since 2.3 (KIP-430), without an authorizer all of them.
     """
+    return _missing(settings, row, operation, [*_needed(settings, row, operation), _maps(row)], _REQUEST)
+
+
+def _told_at_once(cluster: Cluster, missing: Callable[[str], list[str] | None]) -> list[str]:
+    operations = () if cluster.embedded else ("READ", "WRITE")
+    return [line for each in operations for line in missing(each) or ()]
+
+
+def _needed(settings: Settings, row: Row, operation: str) -> list[str]:
+    """`topic NAME` and `group NAME` of all that is read or written, but for the maps."""
+    if operation == "READ":
+        return [*(f"topic {name}" for name in row.topics_input), f"group {row.consumer_name}"]
+    return [f"topic {name}" for name in (*row.topics_output, settings.dead_letters) if name]
+
+
+def _maps(row: Row) -> str:
+    return f"topic {map_topic(row)}"
+
+
+def _missing(
+    settings: Settings, row: Row, operation: str, resources: Sequence[str], patience: float = 0
+) -> list[str] | None:
+    """`patience`: seconds for which a broker that does not tell is asked again."""
     admin = _admin(settings, row, lambda _error: None)
     deadline = time.monotonic() + patience
-    while None in (granted := _granted(admin, row, operation, settings.dead_letters)).values():
+    while None in (granted := _granted(admin, operation, resources)).values():
         if time.monotonic() > deadline:
             return None
         time.sleep(0.5)  # a broker that has never had a group first makes room for them
@@ -202,18 +224,17 @@ def missing_rights(settings: Settings, row: Row, operation: str, *, patience: fl
     ]
 
 
-def _granted(admin: AdminClient, row: Row, operation: str, dead_letters: str) -> dict[str, bool | None]:
-    """Whether the user may, for each `topic NAME` and `group NAME` that it needs. None: no answer."""
+def _granted(admin: AdminClient, operation: str, resources: Sequence[str]) -> dict[str, bool | None]:
+    """Whether the user may, for each of these resources. None: no answer."""
     options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": _REQUEST}
-    ours = row.topics_input if operation == "READ" else (*row.topics_output, dead_letters)
-    topics = tuple(filter(None, (*ours, map_topic(row))))
-    asked = {}
-    if topics:
-        described = admin.describe_topics(TopicCollection(list(topics)), **options)
-        asked = {f"topic {name}": future for name, future in described.items()}
-    if operation == "READ":
-        groups = admin.describe_consumer_groups([row.consumer_name], **options)
-        asked |= {f"group {name}": future for name, future in groups.items()}
+    topics, groups = (
+        [name for kind, name in (each.split(" ", 1) for each in resources) if kind == wanted]
+        for wanted in ("topic", "group")
+    )
+    described = admin.describe_topics(TopicCollection(topics), **options) if topics else {}
+    asked = {f"topic {name}": future for name, future in described.items()}
+    if groups:
+        asked |= {f"group {name}": each for name, each in admin.describe_consumer_groups(groups, **options).items()}
     return {resource: _may(future, operation) for resource, future in asked.items()}
 
 

@@ -4,8 +4,8 @@ A call of process() may end the whole process (out of memory, a crash in a libra
 such starts one group is run alone, then two, then four and so on, each time after a commit that holds what was finished
 before. Where the process ends in such a batch, the next one begins with its first group, alone: the guilty one comes
 closer each time, and soon is alone. Where Kafka has failed, a worker that starts again in a process that lives on is no
-such start. The count of starts, and which group is run alone, travel in the map of each
-commit. A group that was named there when the process ended is not run again: it has failed.
+such start. The count of starts, and which group is run alone, travel in the map of each commit. A group that was named
+there when the process ended is not run again: it has failed.
 """
 
 import time

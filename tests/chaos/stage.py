@@ -15,10 +15,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, Producer
+from confluent_kafka import KafkaError, Producer
 
 from tests.integration.oracle import Oracle, Verdict, fragment_value
-from tests.integration.workers import ASSIGNED, Job, Outputs, TookTooLong, Worker, ends_of, feeder
+from tests.integration.workers import ASSIGNED, Job, Outputs, TookTooLong, Worker, feeder, open_transactions
 from tests.services.kafka import KafkaBroker, unique_name
 
 PARTITIONS = 6  # of each topic; the broker, as the workers' producer, puts a key into the same number everywhere
@@ -318,17 +318,11 @@ class Stage:
         return number
 
     def open_transactions(self) -> int:
-        """Partitions of the outputs with an open transaction: there the end is another for who reads committed only.
+        """Partitions of the outputs with an open transaction.
 
         Only workers write there: what a fault does in transactions of its own is in the inputs.
         """
-        ends = []
-        for isolation in ("read_committed", "read_uncommitted"):
-            settings = {"bootstrap.servers": self.broker.bootstrap, "group.id": "none", "isolation.level": isolation}
-            consumer = Consumer({**settings, "log_level": 0})
-            ends.append(ends_of(consumer, self.job.topics_output, OFFSET_END))
-            consumer.close()
-        return sum(ends[0][at] != ends[1][at] for at in ends[0])
+        return open_transactions(self.broker, self.job.topics_output)
 
     def times(self) -> str:
         """Median and longest of the seconds until new results."""

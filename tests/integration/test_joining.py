@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.conftest import Topics
-from tests.integration.conftest import Scenes
+from tests.integration.conftest import Scene, Scenes
 from tests.integration.oracle import fragment_value
-from tests.integration.workers import ends_of, eventually, feeder
+from tests.integration.workers import Worker, eventually, feeder, open_transactions
 from tests.services.kafka import KafkaBroker, unique_name
 from utils.messages import Headers
 
@@ -134,18 +134,16 @@ def transaction(broker: KafkaBroker, topic: str) -> Iterator[None]:
     assert producer.flush(30) == 0
     yield
     producer.abort_transaction(30)
-    eventually(lambda: not is_one_open(broker, topic), "the marker")  # written after the answer
+    eventually(lambda: not open_transactions(broker, [topic]), "the marker")  # written after the answer
 
 
-def is_one_open(broker: KafkaBroker, topic: str) -> bool:
-    """Whether the end is another for who reads committed only."""
-    ends = []
-    for isolation in ("read_committed", "read_uncommitted"):
-        settings = {"bootstrap.servers": broker.bootstrap, "group.id": "none", "isolation.level": isolation}
-        consumer = Consumer({**settings, "log_level": 0})
-        ends.append(ends_of(consumer, [topic], OFFSET_END))
-        consumer.close()
-    return ends[0] != ends[1]
+def gives_up_those_alone(scene: Scene, worker: Worker) -> None:
+    """The 20 others come out, and the worker ends with all committed."""
+    scene.wait_for_all(worker)
+    worker.says("given up")
+    eventually(lambda: scene.job.lag() == 0, "all committed")
+    assert worker.stop() == 0
+    assert worker.said("stopped")[0]["evicted"] == 20
 
 
 def test_an_open_transaction_keeps_nothing_from_being_given_up(real_kafka: KafkaBroker, scenes: Scenes) -> None:
@@ -157,11 +155,7 @@ def test_an_open_transaction_keeps_nothing_from_being_given_up(real_kafka: Kafka
         pass
     with transaction(real_kafka, b):
         worker = scene.job.start()
-        scene.wait_for_all(worker)
-        worker.says("given up")
-        eventually(lambda: scene.job.lag() == 0, "all committed")
-        assert worker.stop() == 0
-    assert worker.said("stopped")[0]["evicted"] == 20
+        gives_up_those_alone(scene, worker)
     scene.judge(once=True, given_up=ids(20, "alone-"))
 
 
@@ -183,11 +177,7 @@ def test_nothing_is_given_up_before_the_end_before_an_open_transaction_is_read(
         scene.feed(ids(20, "alone-"), a)
         time.sleep(4)  # a slow machine makes it longer
         worker.process.send_signal(signal.SIGCONT)
-        scene.wait_for_all(worker)
-        worker.says("given up")
-        eventually(lambda: scene.job.lag() == 0, "all committed")
-        assert worker.stop() == 0
-    assert worker.said("stopped")[0]["evicted"] == 20
+        gives_up_those_alone(scene, worker)
     scene.judge(once=True, given_up=ids(20, "alone-"))
 
 

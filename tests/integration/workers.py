@@ -126,6 +126,12 @@ class Worker:
         with urllib.request.urlopen(f"{self.address}/metrics", timeout=10) as answer:
             return bytes(answer.read()).decode()
 
+    def cpu(self, thread: int = 0) -> float:
+        """Seconds so far, user and system: of the process, or of one of its threads."""
+        stat = f"/proc/{self.pid}/task/{thread}/stat" if thread else f"/proc/{self.pid}/stat"
+        fields = Path(stat).read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def must_run(self, ended: bool | None = None) -> None:
         if self.process.poll() is not None if ended is None else ended:
             raise AssertionError(f"the worker has ended with {self.process.returncode}\n{self.tail()}")
@@ -413,6 +419,17 @@ def ends_of(client: Consumer, topics: Iterable[str], which: int) -> dict[Partiti
     """Where these topics begin (OFFSET_BEGINNING) or end (OFFSET_END), as the client's isolation level sees it."""
     asked = [TopicPartition(*each, which) for each in partitions_of(client, topics)]
     return {(at.topic, at.partition): at.offset for at in client.offsets_for_times(asked, timeout=SECONDS)}
+
+
+def open_transactions(broker: KafkaBroker, topics: Iterable[str]) -> int:
+    """Partitions in which one is: there the end is another for who reads committed only."""
+    topics, ends = list(topics), []
+    for isolation in ("read_committed", "read_uncommitted"):
+        settings = {"bootstrap.servers": broker.bootstrap, "group.id": "none", "isolation.level": isolation}
+        consumer = Consumer({**settings, "log_level": 0})
+        ends.append(ends_of(consumer, topics, OFFSET_END))
+        consumer.close()
+    return sum(ends[0][at] != ends[1][at] for at in ends[0])
 
 
 def identities(broker: KafkaBroker, topics: Iterable[str]) -> dict[str, str]:

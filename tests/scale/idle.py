@@ -96,14 +96,9 @@ def run(broker: KafkaBroker, database_url: str, limits: Cgroup, directory: Path,
 
 def cpu_of(worker: Worker, seconds: float) -> float:
     """In percent of a core, over so long."""
-    began, before = time.monotonic(), _cpu_seconds(worker)
+    began, before = time.monotonic(), worker.cpu()
     time.sleep(seconds)
-    return (_cpu_seconds(worker) - before) / (time.monotonic() - began) * 100
-
-
-def _cpu_seconds(worker: Worker) -> float:
-    fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return (worker.cpu() - before) / (time.monotonic() - began) * 100
 
 
 def resident_of(worker: Worker) -> int:

@@ -122,10 +122,8 @@ def stopped(worker: Worker) -> tuple[int, float]:
 
 def cpu_and_memory(worker: Worker) -> str:
     """What the running worker has used so far."""
-    fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
-    cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     status = dict(line.split(":", 1) for line in Path(f"/proc/{worker.pid}/status").read_text().splitlines())
-    return f"CPU {cpu:.1f} s, at most {int(status['VmHWM'].split()[0]) // 1024} MB"
+    return f"CPU {worker.cpu():.1f} s, at most {int(status['VmHWM'].split()[0]) // 1024} MB"
 
 
 def plain(part: Part, number: int) -> Figures:

@@ -10,7 +10,6 @@ time.
 """
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
@@ -66,12 +65,7 @@ def cpu_of(worker: Worker, seconds: float) -> tuple[float, float]:
 
 def _cpu(worker: Worker) -> tuple[float, float]:
     """Seconds so far; the loop runs in the first thread of the process."""
-    return _seconds(worker, f"task/{worker.pid}/stat"), _seconds(worker, "stat")
-
-
-def _seconds(worker: Worker, stat: str) -> float:
-    fields = Path(f"/proc/{worker.pid}/{stat}").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return worker.cpu(worker.pid), worker.cpu()
 
 
 def run(broker: KafkaBroker, directory: Path, options: argparse.Namespace) -> int:
