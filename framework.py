@@ -138,15 +138,16 @@ class Worker:
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
         """Results, and dead letters in place of those that failed, on their way out."""
+        if not outcomes:
+            return
         self._bytes_in_flight -= sum([outcome.group.bytes for outcome in outcomes])
         sizes = [len(outcome.results) for outcome in outcomes if not outcome.error]
         if len(sizes) < len(outcomes):
             outcomes = [self.failures.failed(outcome) if outcome.error else outcome for outcome in outcomes]
         self.counters.results += sum(sizes)
         self.counters.filtered += sizes.count(0)
-        if outcomes:
-            self.delivery.send(outcomes)
-            self._dirty = True
+        self.delivery.send(outcomes)
+        self._dirty = True
 
     def _give_up(self, outcomes: list[Outcome]) -> None:
         """What never gets to process() leaves as a result does: its offsets are finished when its letter is safe."""

@@ -18,6 +18,7 @@ from utils.offsets import PartitionOffsets
 from utils.status import Health
 
 BATCH = 1000  # records that one read takes at most; larger ones leave the processor's caches (measured)
+FEW = 100  # records: a read of fewer has left none behind, and the next one may wait until there are more
 FOREVER = float("inf")
 ASK_EVERY = 10.0  # seconds
 PAUSE_AFTER = 1.0  # seconds without room for more records before the partitions are paused, to poll on
@@ -72,8 +73,13 @@ class Intake:
         health: Health | None = None,
         settle: float = 0.0,
         topics_changed_at: float = NEVER,
+        gather: float = 0.0,
     ) -> None:
-        """`settle`: seconds until other workers of the group have seen a change of the input topics, too."""
+        """`settle`: seconds until other workers of the group have seen a change of the input topics, too.
+
+        `gather`: seconds from a read of a few records to the next one. At a low rate each record would be a turn of the
+        loop else, and what runs after a sleep runs cold: most of its CPU is that of the turn (measured).
+        """
         self._consumer = consumer
         self._ask, self._ask_paused = Ends(admin), Ends(admin)
         self._counters = counters
@@ -87,6 +93,8 @@ class Intake:
         self._keys = KeyWatch(counters, health or Health(), clock)
         self._rebalances = 0
         self._settle = settle
+        self._gather = gather
+        self._next_read = 0.0
         self._settled_at = topics_changed_at + settle
         self._grown = False  # partitions were added to a topic
         self._full_since: float | None = None
@@ -111,14 +119,18 @@ class Intake:
     def read(self, load: float, wait: float) -> list[Record]:
         """The next records, as soon as there are any; waits up to `wait` seconds for the first.
 
-        `load`: 1 and more is no room; with paused partitions they go on below a half. Raises KafkaException for what
-        the client does not mend by itself.
+        Unless `wait` is 0, not before `gather` seconds have passed since a read of a few. `load`: 1 and more is no
+        room; with paused partitions they go on below a half. Raises KafkaException for what the client does not mend by
+        itself.
         """
         if self._holds_back(load):
             return []
+        if wait and (early := self._next_read - self._clock()) > 0:
+            time.sleep(early)
         rebalances = self._rebalances
         first = self._consumer.poll(wait)
         messages = [first, *self._consumer.consume(BATCH, 0)] if first is not None else []
+        self._next_read = self._clock() + self._gather if 0 < len(messages) < FEW else 0.0
         if [message for message in messages if message.error()]:
             messages = [each for each in messages if not self._is_event(each)]
         records = cast(list[Record], messages)

@@ -175,7 +175,7 @@ def producer(
 
     Raises KafkaException, ConfigError.
     """
-    defaults: dict[str, Any] = {"linger.ms": 2, "max.in.flight": 1, "message.timeout.ms": 60_000}
+    defaults: dict[str, Any] = {"linger.ms": 1, "max.in.flight": 1, "message.timeout.ms": 60_000}
     transactional: dict[str, Any] = {}
     if transactional_id:
         session = _number(properties.get("session.timeout.ms"), SESSION_TIMEOUT_MS)
