@@ -137,7 +137,7 @@ CONTENDERS = (
     kafka_streams("exactly_once_v2", "default"),
     kafka_streams("exactly_once_v2", "tuned"),
     in_python("Bytewax, a dict", "bytewax", "bytewax_flow", "dict"),
-    in_python("Bytewax, its join", "bytewax", "bytewax_flow", "join"),
+    in_python("Bytewax, its join", "bytewax", "bytewax_flow", "join", rounds=3),
     in_python("FastStream, a dict", "faststream", "faststream_app", rounds=3),
     in_python("Quix Streams, a dict", "quix", "quix", "{directory}", "dict", rounds=3),
     in_python("Quix Streams, its join", "quix", "quix", "{directory}", "interval", rounds=3),

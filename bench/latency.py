@@ -1,9 +1,10 @@
 """How long a result takes, and the CPU that it costs, at a steady 500 and 5,000 messages a second.
 
-One thread feeds pairs of messages to real Kafka and reads the results, read_committed. The latency of an id is the
-time from just before its second message is handed to the producer (no linger) until the consumer hands out its result.
-CPU is user plus system time of the contender's whole process in those seconds, in percent of one core. A contender is
-measured from WARM_UP seconds after its first result on. It has one core; the broker and this program have the other.
+One thread feeds pairs of messages to real Kafka and reads the results, read_committed. Messages come evenly spaced,
+the two of an id next to each other. The latency of an id is the time from just before its second message is handed to
+the producer (no linger) until the consumer hands out its result. CPU is user plus system time of the contender's whole
+process in those seconds, in percent of one core. A contender is measured from WARM_UP seconds after its first result
+on, on the JVM later, for its compiler. It has one core; the broker and this program have the other.
 """
 
 import os
@@ -11,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -22,23 +24,28 @@ from bench.tables import Options, Table, line, load, median, say, table
 from tests.services.kafka import JavaBroker
 
 RATES = (500, 5_000)  # messages a second, two for each result
-SECONDS, ROUNDS = 10.0, 3
-WARM_UP = 5.0  # seconds
+SECONDS, ROUNDS = 10.0, 5
+PEERS_ROUNDS = 3
+WARM_UP, JVM_WARM_UP = 5.0, 20.0  # seconds
 STARTED = 90.0  # seconds within which the first result must come
 LATE = 5.0  # seconds after which a result counts as missing
 NOTE = "x" * 100
 
-IN_TIME = (
-    Contender("bare loop, no batches", bare("--prompt")),
-    Contender("worker at_least_once", worker("at_least_once")),
-    Contender("worker exactly_once", worker("exactly_once")),
-    Contender("worker exactly_once, COMMIT_INTERVAL=0.02", worker("exactly_once", COMMIT_INTERVAL="0.02")),
+BARE_PROMPT = Contender("bare loop (msgspec), no batches", bare("--prompt"))
+PEERS = (
     *(each for each in CONTENDERS if each.name == "naive loop"),
     kafka_streams("at_least_once", "default"),
     kafka_streams("at_least_once", "tuned", "producer.linger.ms=0"),
     kafka_streams("exactly_once_v2", "default"),
     kafka_streams("exactly_once_v2", "tuned", "producer.linger.ms=0", "commit.interval.ms=20"),
     *(each for each in CONTENDERS if each.name.endswith(", a dict")),
+)
+IN_TIME = (
+    BARE_PROMPT,
+    Contender("worker at_least_once", worker("at_least_once")),
+    Contender("worker exactly_once", worker("exactly_once")),
+    Contender("worker exactly_once, COMMIT_INTERVAL=0.02", worker("exactly_once", COMMIT_INTERVAL="0.02")),
+    *(replace(each, rounds=PEERS_ROUNDS) for each in PEERS),
 )
 
 
@@ -92,7 +99,7 @@ def measure(contender: Contender, broker: JavaBroker, seconds: float) -> list[Sa
         with running(contender, target) as process:
             pairs = Line(broker.bootstrap, inputs, output)
             try:
-                pairs.start(RATES[0], process)
+                pairs.start(RATES[0], process, JVM_WARM_UP if contender.name.startswith("Kafka Streams") else WARM_UP)
                 return [pairs.sample(rate, seconds, process) for rate in RATES]
             finally:
                 pairs.close()
@@ -113,14 +120,14 @@ class Line:
         self._waiting: dict[bytes, float] = {}  # ids without a result, and when their second message was sent
         self._latencies: list[float] = []
 
-    def start(self, rate: int, process: Running) -> None:
-        """Feed until WARM_UP seconds after the first result."""
+    def start(self, rate: int, process: Running, warm_up: float) -> None:
+        """Feed until so many seconds after the first result."""
         deadline = time.monotonic() + STARTED
         while not self._latencies:
             if not process.runs() or time.monotonic() > deadline:
                 raise RuntimeError(f"no result: {process.log.read_text()[-4000:]}")
             self._feed(rate, 0.5)
-        self._feed(rate, WARM_UP)
+        self._feed(rate, warm_up)
 
     def sample(self, rate: int, seconds: float, process: Running) -> Sample:
         self._feed(rate, 1.0)  # whatever another rate has left behind
@@ -171,10 +178,14 @@ def shown(report: Report) -> str:
     rounds = max((len(runs) for rates in report.samples.values() for runs in rates.values()), default=0)
     about = f"Median of {rounds} rounds of {report.seconds:g} s (p99: least to most), {load(report.load)}."
     heads = [f"{rate:,} a second: p50 ms | p99 ms | CPU, % of a core" for rate in RATES]
+    runs = {name: len(by_rate[RATES[0]]) for name, by_rate in report.samples.items()}
     lines = [
-        line(name, *(_cells(by_rate[rate]) for rate in RATES))
+        line(
+            name if runs[name] == rounds else f"{name} ({runs[name]} rounds)",
+            *(_cells(by_rate[rate]) for rate in RATES),
+        )
         for name, by_rate in report.samples.items()
-        if any(by_rate.values())
+        if runs[name]
     ]
     lacking = [f"\n\nNot run: {name}: {reason}" for name, reason in report.not_run.items()]
     return f"{about}\n\n{table(' | '.join(['contender', *heads]), *lines)}{''.join(lacking)}"

@@ -1,4 +1,4 @@
-"""Other shapes than two topics of 200 B: CPU a message, beside the bare loop on the same messages.
+"""Other shapes than two topics of 200 B: CPU a message, beside the bare loop with msgspec on the same messages.
 
 What a process costs with a single id, its start above all, is measured in the same round and taken off: with large
 messages there are too few of them to make it small.
@@ -82,12 +82,12 @@ def shown(report: Report) -> str:
     rounds = max((len(each) for each in report.start.values()), default=0)
     starts = ", ".join(f"{name} {statistics.median(each):.2f} s" for name, each in report.start.items())
     about = (
-        f"CPU µs a message without that of the start ({starts}), and how many times the bare loop's that is;"
-        f" median (least to most) of {rounds} rounds, {load(report.load)}."
+        f"CPU µs a message without that of the start ({starts}), and how many times that of the"
+        f" {BARE_MSGSPEC.name} it is; median (least to most) of {rounds} rounds, {load(report.load)}."
     )
     names = {shape.name: shape for shape in SHAPES}
     lines = [_line(names[name], report.ids[name], by_name, report) for name, by_name in report.cpu.items()]
-    ours = [f"{who.name} | of the bare loop's, round by round" for who in WHO[1:]]
+    ours = [f"{who.name} | of {BARE_MSGSPEC.name}'s, round by round" for who in WHO[1:]]
     return f"{about}\n\n{table(' | '.join(['messages', 'number', BARE_MSGSPEC.name, *ours]), *lines)}"
 
 

@@ -56,7 +56,7 @@ class Report(msgspec.Struct):
 
 def measured(broker: JavaBroker, options: Options) -> Report:
     report = Report({}, {}, {}, [])
-    contenders = {"bare loop": bare(), **{f"worker {mode}": worker(mode) for mode in MODES}}
+    contenders = {"bare loop (msgspec)": bare(), **{f"worker {mode}": worker(mode) for mode in MODES}}
     for number in range(options.rounds or ROUNDS):
         report.load.append(os.getloadavg()[0])
         for name, launch in contenders.items():

@@ -42,7 +42,8 @@ def measured(broker: JavaBroker, options: Options) -> Report:
             try:
                 run = measure(contender, broker.bootstrap, INPUTS, output, report.ids)
             except RuntimeError as error:
-                report.not_run[contender.name] = str(error)
+                report.not_run[contender.name] = f"in round {number + 1}: {error}"
+                contenders.remove(contender)  # no further one either: runs are told by their round
                 continue
             report.runs[contender.name].append(run)
             say(f"round {number + 1}: {contender.name}: {run.cpu:.2f} s of CPU, {run.checked}")

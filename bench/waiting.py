@@ -130,9 +130,10 @@ def _trickled(broker: JavaBroker, process: Running, inputs: tuple[str, ...], sec
 
 
 def shown(report: Report) -> str:
+    rounds = len(report.load)
     about = (
-        f"Fragments of 200 B, one an id, and then {TRICKLE} further ids a second while they wait; a round of each,"
-        f" {load(report.load)}."
+        f"Fragments of 200 B, one an id, and then {TRICKLE} further ids a second while they wait;"
+        f" median (least to most) of {rounds} round{'s' * (rounds > 1)}, {load(report.load)}."
     )
     head = (
         "groups that wait | resident MB | bytes each | CPU µs each | CPU of the trickle, % of a core | a commit, ms"

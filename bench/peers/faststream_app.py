@@ -12,7 +12,7 @@ from faststream import FastStream
 from faststream.confluent import KafkaBroker, KafkaPublishMessage
 from faststream.confluent.message import KafkaMessage
 
-BATCH = 5000
+BATCH, POLL = 5000, 0.01  # records; seconds
 
 
 async def decoded(message: KafkaMessage) -> list[dict[str, Any]]:
@@ -20,11 +20,21 @@ async def decoded(message: KafkaMessage) -> list[dict[str, Any]]:
 
 
 def main(bootstrap: str, first: str, second: str, output: str) -> None:
-    broker = KafkaBroker(bootstrap, apply_types=False, logger=None)
+    # Fetch settings of the bare loop; and no longer than POLL for a batch that does not get full.
+    config = {"queued.min.messages": 1_000_000, "queued.max.messages.kbytes": 65_536}
+    broker = KafkaBroker(bootstrap, apply_types=False, logger=None, config=config)
     waiting: dict[str, dict[str, Any]] = {}
 
     @broker.subscriber(
-        first, second, group_id=output, auto_offset_reset="earliest", batch=True, max_records=BATCH, decoder=decoded
+        first,
+        second,
+        group_id=output,
+        auto_offset_reset="earliest",
+        batch=True,
+        max_records=BATCH,
+        polling_interval=POLL,
+        max_partition_fetch_bytes=4_194_304,
+        decoder=decoded,
     )
     async def join(messages: list[dict[str, Any]]) -> None:
         complete = []
