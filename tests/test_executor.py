@@ -14,7 +14,7 @@ import pytest
 from tests.builders import dispatcher, fragment, group
 from utils.aggregator import Group
 from utils.dispatcher import Dispatcher
-from utils.executor import Coroutines, Hooks, Outcome, Process, Runner, SingleThread, ThreadPool
+from utils.executor import Call, Coroutines, Hooks, Outcome, Process, Runner, SingleThread, ThreadPool
 from utils.messages import InvalidResult, Message
 from utils.metrics import BOUNDS, Histogram
 
@@ -624,6 +624,52 @@ def test_a_call_that_blocks_the_event_loop_is_alone_to_blame() -> None:
     assert overdue_after(runner, clock, 9, limit=10) == ("", False)
     assert overdue_after(runner, clock, 3, limit=10) == ("b", True)
     process.let_go()
+    runner.close(SECONDS)
+
+
+def test_calls_that_block_one_after_the_other_are_no_call_that_hangs() -> None:
+    """Each for a short time, in the same turn of the event loop: together longer than a call may take."""
+    clock = Clock()
+    seen: list[bool] = []
+
+    async def blocking(_message: Message, _name: str) -> None:
+        clock.now += 4
+        seen.append(runner.overdue(limit=10).too_many)
+
+    runner = Coroutines(blocking, NAME, 5, clock=clock)
+    runner.open()
+    executor = dispatcher(runner)
+    executor.submit(groups("abcde"))
+    collect(executor, 5)
+    runner.close(SECONDS)
+    assert seen == [False] * 5
+
+
+def test_a_coroutine_whose_turn_has_not_come_is_neither_cancelled_nor_said_to_run() -> None:
+    blocked, entered = threading.Event(), threading.Event()
+    calls: list[Call] = []
+
+    async def process(message: Message, _name: str) -> Message:
+        if message["id"] == "a":
+            entered.set()
+            blocked.wait(SECONDS)  # the event loop stands still
+        return message
+
+    def stand_still() -> None:
+        calls.extend(runner.calls())
+        time.sleep(0.05)
+
+    runner = Coroutines(process, NAME, 2, timeout=0.02)
+    runner.open()
+    executor = dispatcher(runner)
+    executor.submit(groups("a"))
+    assert entered.wait(SECONDS)
+    executor.submit(groups("b"))  # its coroutine is made in the next turn,
+    runner._loop.call_soon_threadsafe(stand_still)  # which lasts for longer than a call may: only then it would begin
+    time.sleep(0.05)
+    blocked.set()
+    assert [(each.group.id, each.error) for each in collect(executor, 2)] == [("a", None), ("b", None)]
+    assert calls == []
     runner.close(SECONDS)
 
 

@@ -28,6 +28,7 @@ Clock = Callable[[], float]
 
 TOGETHER = 16  # quick calls that are timed together
 _TURN = 1.0  # seconds between two signs of life of the event loop
+NOT_BEGUN = float("inf")  # of a coroutine whose turn has not come: its time does not run
 _GRACE = 5.0  # seconds in which a coroutine that was cancelled, or another one of a loop that was held up, may end
 
 
@@ -361,9 +362,9 @@ class Coroutines:
         self._hooks = hooks
         self._clock = clock
         self._times = times or Histogram()
-        self._turned_at = 0.0  # when the event loop showed a sign of life
+        self._turned_at = 0.0  # when the event loop showed a sign of life: a turn, the begin or the end of a call
         self._waiting: deque[Group] = deque()
-        self._calls: dict[asyncio.Task[None], tuple[Group, float]] = {}  # and since when they run: the oldest first
+        self._calls: dict[asyncio.Task[None], tuple[Group, float]] = {}  # and since when, oldest first; or NOT_BEGUN
         self._cancelled: set[asyncio.Task[None]] = set()  # of them, because their time is over
         self._timed = False  # a look at their times is due
         self._done: deque[Outcome] = deque()
@@ -422,16 +423,19 @@ class Coroutines:
 
     def _begin(self) -> None:
         while len(self._calls) < self._concurrency and (group := self._take()):
-            self._calls[self._loop.create_task(self._call(group))] = group, self._clock()
+            self._calls[self._loop.create_task(self._call(group))] = group, NOT_BEGUN
         if self._timeout and not self._timed:
             self._timed = True
             self._loop.call_later(self._timeout, self._cancel_overdue, self._timeout)
 
     async def _call(self, group: Group) -> None:
-        outcome = await attempt_async(self._process, group, self._consumer_name)
         task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]
-        _, began = self._calls.pop(task)
-        self._times.add(self._clock() - began)
+        began = self._turned_at = self._clock()
+        self._calls[task] = group, began
+        outcome = await attempt_async(self._process, group, self._consumer_name)
+        del self._calls[task]
+        self._turned_at = self._clock()
+        self._times.add(self._turned_at - began)
         if task in self._cancelled:
             self._cancelled.remove(task)
             if outcome.error and self._timeout:
@@ -448,7 +452,7 @@ class Coroutines:
             if task in self._cancelled:
                 continue
             if began + timeout > now:
-                wait = began + timeout - now
+                wait = min(wait, began + timeout - now)
                 break
             self._cancelled.add(task)
             task.cancel()
@@ -500,7 +504,8 @@ def _overdue(calls: Iterable[tuple[Group, float]], begun_by: float, places: int)
 
 def _calls(running: Iterable[tuple[Group, float]], now: float) -> list[Call]:
     """Of a snapshot: calls begin and end meanwhile."""
-    return sorted([Call(group.id, now - since) for group, since in list(running)], key=lambda call: -call.seconds)
+    calls = [Call(group.id, now - since) for group, since in list(running) if since < NOT_BEGUN]
+    return sorted(calls, key=lambda call: -call.seconds)
 
 
 def attempt(process: Process, group: Group, consumer_name: str) -> Outcome:
