@@ -56,6 +56,7 @@ class Worker:
 
     _failure: BaseException | None = None  # what a callback caught, for the loop to raise
     _bytes_in_flight: int = 0  # of the groups in process()
+    _bytes_of_results: float = 0.0  # of a group, lately: what those in process() will take
     _dirty: bool = False  # something has changed since the last commit was begun
     _committing: bool = False
     _earliest_commit: float = 0.0
@@ -146,7 +147,10 @@ class Worker:
             outcomes = [self.failures.failed(outcome) if outcome.error else outcome for outcome in outcomes]
         self.counters.results += sum(sizes)
         self.counters.filtered += sizes.count(0)
+        before = self.delivery.backlog.bytes
         self.delivery.send(outcomes)
+        each = (self.delivery.backlog.bytes - before) / len(outcomes)
+        self._bytes_of_results = max(each, self._bytes_of_results / 2)
         self._dirty = True
 
     def _give_up(self, outcomes: list[Outcome]) -> None:
@@ -192,11 +196,9 @@ class Worker:
 
     def _load(self) -> float:
         """How much is in process() and on its way out; 1 and more: there is no room for more."""
-        backlog = self.delivery.backlog
-        return max(
-            (self.executor.in_flight + backlog.groups) / MAX_IN_FLIGHT,
-            (self._bytes_in_flight + backlog.bytes) / self._overflow.room,
-        )
+        in_flight, backlog = self.executor.in_flight, self.delivery.backlog
+        in_bytes = self._bytes_in_flight + in_flight * self._bytes_of_results + backlog.bytes
+        return max((in_flight + backlog.groups) / MAX_IN_FLIGHT, in_bytes / self._overflow.room)
 
     def _fragments(self, run: Run, values: Iterable[bytes | None], now: float) -> list[Fragment]:
         topic, drops = repeat(self._topic_index[run.of.topic]), repeat(self._overflow.drops)

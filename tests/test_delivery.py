@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from tests.builders import group
 from utils import kafka
+from utils.aggregator import Group
 from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce
 from utils.executor import Outcome
 from utils.failures import Failures
@@ -740,6 +741,18 @@ def test_exactly_once_results_take_room_as_long_as_the_commit_behind_them_is_hel
     commit(delivery)
     assert producer.names().count("produce") == 2
     assert delivery.backlog == Backlog()
+
+
+@pytest.mark.parametrize("make", [exactly_once, at_least_once])
+def test_results_take_the_room_of_their_bytes_where_those_are_more_than_what_they_were_made_of(
+    make: Callable[[Any], AtLeastOnce | ExactlyOnce],
+) -> None:
+    delivery = make(FakeTransactions())
+    of_400_bytes = Group("1", group("1").fragments, 400)
+    delivery.send([Outcome(of_400_bytes, [Result(b"1", b"x" * 100)])])
+    assert delivery.backlog.bytes == 400
+    delivery.send([Outcome(of_400_bytes, [Result(b"1", b"x" * 5_000), Result(b"2", b"x" * 5_000)])])
+    assert delivery.backlog.bytes == 10_400
 
 
 @pytest.mark.parametrize("failing", ["produce", "offsets", "commit"])

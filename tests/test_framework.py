@@ -884,6 +884,18 @@ def test_results_that_wait_for_their_acknowledgement_take_room_too() -> None:
     assert bench.consumer.polls == polls
 
 
+def test_the_results_that_are_being_made_take_room_too_as_much_as_the_last_ones() -> None:
+    bench = started(process=lambda message, _name: {**message, "large": "x" * 10_000}, max_pending_bytes=100_000)
+    bench.executor.in_flight = 5  # of 50,000 bytes that there are for what is on its way
+    assert bench.worker._load() < 0.1
+    bench.executor.in_flight = 0
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.settle_down()
+    bench.executor.in_flight = 5
+    assert 1 <= bench.worker._load() < 1.1
+
+
 def test_where_only_a_commit_makes_room_it_does_not_wait_for_the_interval() -> None:
     bench = started()
     bench.delivery._sent = [Outcome(group(), [])]

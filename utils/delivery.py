@@ -89,10 +89,12 @@ class Backlog(NamedTuple):
     """Results that are not out of our hands."""
 
     groups: int = 0
-    bytes: int = 0  # of their fragments: what the results take, more or less
+    bytes: int = 0  # of the results or, where that is more, of their fragments
 
     def plus(self, outcomes: list[Outcome]) -> "Backlog":
-        return Backlog(self.groups + len(outcomes), self.bytes + sum([outcome.group.bytes for outcome in outcomes]))
+        fragments = sum([outcome.group.bytes for outcome in outcomes])
+        results = sum([len(result.value) for outcome in outcomes for result in outcome.results])
+        return Backlog(self.groups + len(outcomes), self.bytes + max(fragments, results))
 
 
 class AtLeastOnce:
