@@ -266,7 +266,7 @@ class Calls(NamedTuple):
         timeout = 0 if self.dispatcher.is_stuck else self.settings.shutdown_timeout
         try:
             self.runner.close(timeout)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             logger.warning("no orderly teardown()", extra={"timeout": timeout}, exc_info=error)
             return not isinstance(error, TimeoutError)
         return True
@@ -308,7 +308,7 @@ def _opened_calls(settings: Settings, counters: Counters, stopping: threading.Ev
         interruptibly(runner.open, stopping)
     except Stopped:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() would look like a stop in order
         raise SetupFailed from error
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)

@@ -60,6 +60,11 @@ def test_retry_says_when_and_counts_as_an_attempt() -> None:
     assert mine.failed("a", Retry(after="7"), 100.0) is None
 
 
+@pytest.mark.parametrize("after", ["Wed, 25 Nov 2026 22:00:00 GMT", "", "inf", "nan"])
+def test_what_is_no_number_of_seconds_does_not_say_when(after: str) -> None:
+    assert attempts().failed("a", Retry("busy", after=after), 100.0) == 101.0
+
+
 def test_a_time_in_the_past_is_at_once() -> None:
     assert attempts().failed("a", Retry(after=-5), 100.0) == 100.0
 

@@ -8,9 +8,17 @@ class Retry(Exception):
     """
 
     def __init__(self, why: str = "", after: float | str | None = None) -> None:
-        """`after`: also as text, such as an HTTP service says it in Retry-After."""
+        """`after`: also as text, such as an HTTP service says it in Retry-After; a date is as if there were none."""
         super().__init__(why)
-        self.after = None if after is None else max(float(after), 0.0)
+        self.after = _seconds(after)
+
+
+def _seconds(after: float | str | None) -> float | None:
+    try:
+        seconds = float("nan" if after is None else after)
+    except ValueError:
+        return None
+    return max(seconds, 0.0) if seconds < float("inf") else None
 
 
 class Reject(Exception):
