@@ -97,11 +97,12 @@ def test_setup_is_called_before_the_first_message_and_teardown_at_the_end(
     assert told.read_text() == "setup\nteardown\n"
 
 
+@pytest.mark.parametrize(("how", "said"), [("no model", "no model"), ("exit", "SystemExit: 0")])
 def test_a_setup_that_fails_ends_the_worker_before_it_has_read_anything(
-    embedded_kafka: KafkaBroker, scenes: Scenes
+    embedded_kafka: KafkaBroker, scenes: Scenes, how: str, said: str
 ) -> None:
-    scene = scenes(embedded_kafka, slow_process=True, environment={"PROCESS_SETUP_FAILS": "no model"})
+    scene = scenes(embedded_kafka, slow_process=True, environment={"PROCESS_SETUP_FAILS": how})
     worker = scene.job.start()
     assert worker.ends() == 1
-    assert "no model" in worker.said("setup() failed")[0]["exc_info"]
+    assert said in worker.said("setup() failed")[0]["exc_info"]
     assert not worker.said("partitions assigned")
