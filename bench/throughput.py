@@ -62,7 +62,7 @@ def shown(report: Report) -> str:
     ]
     head = (
         "contender | CPU s | of the bare loop's, round by round | of the one with msgspec"
-        " | CPU µs a message | messages a second | first result after s | peak MB | output"
+        " | CPU µs a message | messages a second | first result after s | peak MiB | output"
     )
     lacking = [f"\n\nNot run: {name}: {reason}" for name, reason in report.not_run.items()]
     return f"{about}, {load(report.load)}.\n\n{table(head, *lines)}{''.join(lacking)}"
