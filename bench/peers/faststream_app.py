@@ -1,4 +1,4 @@
-"""FastStream with a dict: batches, no validation (apply_types), orjson, one confirmed batch of results for each batch.
+"""FastStream with a dict: batches, no validation (apply_types), orjson, one batch of results for each batch, not confirmed.
 
 python faststream_app.py BOOTSTRAP INPUT_A INPUT_B OUTPUT
 """
@@ -48,7 +48,7 @@ def main(bootstrap: str, first: str, second: str, output: str) -> None:
             body = orjson.dumps({**mate, **message, "content": mate["content"]})
             complete.append(KafkaPublishMessage(body, key=id))
         if complete:
-            await broker.publish_batch(*complete, topic=output)
+            await broker.publish_batch(*complete, topic=output, no_confirm=True)
 
     asyncio.run(FastStream(broker, logger=None).run())
 
