@@ -55,7 +55,7 @@ from utils.watch import Watch
 EX_CONFIG = 78  # sysexits.h: starting again is no use before somebody has changed the configuration
 RESTARTS = 5  # of the worker, in a row and without a commit in between, before the process gives up
 GC_THRESHOLDS = 50_000, 20, 50  # what travels holds no cycles: with the defaults a tenth of the CPU goes into looking
-GATHER = 0.003  # seconds from a read of a few records to the next one
+GATHER, GATHER_STAGED = 0.003, 0.01  # seconds from a read of a few records to the next one; where results wait anyway
 SETTLE = 15.0  # seconds beside CONFIG_REFRESH until all workers of a group have applied a change of the input topics
 
 ABOUT = """\
@@ -435,8 +435,9 @@ def build_worker(
         delivery = _delivery(settings, outbox, maps, counters, partial(kafka.is_place_taken, locate.admin, settings))
         consumer = kafka.consumer(properties, settings, delivery.on_commit)
     settle, changed_at = settings.config_refresh + SETTLE, refresh.topics_changed_at
+    gather = GATHER if settings.delivery == "at_least_once" else min(GATHER_STAGED, settings.commit_interval / 10)
     intake = Intake(
-        consumer, counters, locate.admin, health=health, settle=settle, topics_changed_at=changed_at, gather=GATHER
+        consumer, counters, locate.admin, health=health, settle=settle, topics_changed_at=changed_at, gather=gather
     )
     return Worker(
         topics_input=row.topics_input,

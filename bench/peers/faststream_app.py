@@ -1,4 +1,4 @@
-"""FastStream with a dict: batches, no validation (apply_types), orjson, one batch of results for each batch, not confirmed.
+"""FastStream with a dict: batches, no validation (apply_types), orjson, results by the batch and not waited for.
 
 python faststream_app.py BOOTSTRAP INPUT_A INPUT_B OUTPUT
 """
