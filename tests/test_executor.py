@@ -556,7 +556,7 @@ def test_each_coroutine_has_its_own_time_also_beside_one_that_ignores_being_canc
         ("d", late),
     ]
     leave.set()
-    assert ids(collect(executor, 1)) == "a"
+    assert [(each.group.id, str(each.error)) for each in collect(executor, 1)] == [("a", late)]
     deadline = time.monotonic() + SECONDS
     while runner._timed:
         assert time.monotonic() < deadline

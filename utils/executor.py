@@ -438,7 +438,7 @@ class Coroutines:
         self._times.add(self._turned_at - began)
         if task in self._cancelled:
             self._cancelled.remove(task)
-            if outcome.error and self._timeout:
+            if self._timeout:  # also where it has caught that, and returned something: it came too late
                 outcome = Outcome(group, [], took_too_long(self._timeout))
         self._done.append(outcome)
         if not self._some_done.is_set():
