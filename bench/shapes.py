@@ -83,7 +83,8 @@ def shown(report: Report) -> str:
     starts = ", ".join(f"{name} {statistics.median(each):.2f} s" for name, each in report.start.items())
     about = (
         f"CPU µs a message without that of the start ({starts}), and how many times that of the"
-        f" {BARE_MSGSPEC.name} it is; median (least to most) of {rounds} rounds, {load(report.load)}."
+        f" {BARE_MSGSPEC.name} it is; median (least to most) of {rounds} round{'s' * (rounds > 1)},"
+        f" {load(report.load)}."
     )
     names = {shape.name: shape for shape in SHAPES}
     lines = [_line(names[name], report.ids[name], by_name, report) for name, by_name in report.cpu.items()]
