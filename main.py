@@ -412,6 +412,11 @@ def _standings(worker: Runs) -> dict[Partition, Standing]:
     return {at: offsets.standing for at, offsets in worker.intake.former.items()}
 
 
+def _gather(settings: Settings) -> float:
+    """Seconds from a read of a few records to the next one."""
+    return GATHER if settings.delivery == "at_least_once" else min(GATHER_STAGED, settings.commit_interval / 10)
+
+
 def build_worker(
     refresh: Refresh,
     executor: Executor,
@@ -435,7 +440,7 @@ def build_worker(
         delivery = _delivery(settings, outbox, maps, counters, partial(kafka.is_place_taken, locate.admin, settings))
         consumer = kafka.consumer(properties, settings, delivery.on_commit)
     settle, changed_at = settings.config_refresh + SETTLE, refresh.topics_changed_at
-    gather = GATHER if settings.delivery == "at_least_once" else min(GATHER_STAGED, settings.commit_interval / 10)
+    gather = _gather(settings)
     intake = Intake(
         consumer, counters, locate.admin, health=health, settle=settle, topics_changed_at=changed_at, gather=gather
     )

@@ -47,6 +47,8 @@ class Contender:
     """Its group commits promptly, so that it is done when all is committed; else, when all results can be seen."""
     rounds: int = 1000
     """At most so many: of the slow ones every round costs minutes."""
+    warm_up: float = 5.0
+    """Seconds from its first result until bench.latency measures it."""
 
     @property
     def slug(self) -> str:
@@ -101,7 +103,8 @@ def kafka_streams(guarantee: str, flavour: str, *properties: str) -> Contender:
     """`properties`, as NAME=VALUE, stand in its name, too."""
     name = ", ".join([f"Kafka Streams {guarantee}", flavour, *properties])
     prompt = guarantee == "exactly_once_v2"
-    return Contender(name, streams(guarantee, flavour, *properties), peers.java_streams, commits=prompt)
+    launch = streams(guarantee, flavour, *properties)
+    return Contender(name, launch, peers.java_streams, commits=prompt, warm_up=20.0)  # the JVM compiles before
 
 
 def python(requirements: str, script: str, *way: str) -> Callable[[Target], Launch]:

@@ -3,8 +3,8 @@
 One thread feeds pairs of messages to real Kafka and reads the results, read_committed. Messages come evenly spaced,
 the two of an id next to each other. The latency of an id is the time from just before its second message is handed to
 the producer (no linger) until the consumer hands out its result. CPU is user plus system time of the contender's whole
-process in those seconds, in percent of one core. A contender is measured from WARM_UP seconds after its first result
-on, on the JVM later, for its compiler. It has one core; the broker and this program have the other.
+process in those seconds, in percent of one core. A contender is measured from its warm-up after its first result on.
+It has one core; the broker and this program have the other.
 """
 
 import os
@@ -18,20 +18,18 @@ from pathlib import Path
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from bench.contenders import CONTENDERS, Contender, Target, bare, kafka_streams, prepared, worker
+from bench.contenders import BARE_MSGSPEC, CONTENDERS, Contender, Target, bare, kafka_streams, prepared, worker
 from bench.runs import PARTITIONS, Running, id_of, message, output_topic, running
-from bench.tables import Options, Table, line, load, median, say, table
+from bench.tables import Options, Table, in_rounds, line, load, median, say, table
 from tests.services.kafka import JavaBroker
 
 RATES = (500, 5_000)  # messages a second, two for each result
 SECONDS, ROUNDS = 10.0, 5
 PEERS_ROUNDS = 3
-WARM_UP, JVM_WARM_UP = 5.0, 20.0  # seconds
 STARTED = 90.0  # seconds within which the first result must come
 LATE = 5.0  # seconds after which a result counts as missing
 NOTE = "x" * 100
 
-BARE_PROMPT = Contender("bare loop (msgspec), no batches", bare("--prompt"))
 PEERS = (
     *(each for each in CONTENDERS if each.name == "naive loop"),
     kafka_streams("at_least_once", "default"),
@@ -41,7 +39,7 @@ PEERS = (
     *(each for each in CONTENDERS if each.name.endswith(", a dict")),
 )
 IN_TIME = (
-    BARE_PROMPT,
+    Contender(f"{BARE_MSGSPEC.name}, no batches", bare("--prompt")),
     Contender("worker at_least_once", worker("at_least_once")),
     Contender("worker exactly_once", worker("exactly_once")),
     Contender("worker exactly_once, COMMIT_INTERVAL=0.02", worker("exactly_once", COMMIT_INTERVAL="0.02")),
@@ -99,7 +97,7 @@ def measure(contender: Contender, broker: JavaBroker, seconds: float) -> list[Sa
         with running(contender, target) as process:
             pairs = Line(broker.bootstrap, inputs, output)
             try:
-                pairs.start(RATES[0], process, JVM_WARM_UP if contender.name.startswith("Kafka Streams") else WARM_UP)
+                pairs.start(RATES[0], process, contender.warm_up)
                 return [pairs.sample(rate, seconds, process) for rate in RATES]
             finally:
                 pairs.close()
@@ -180,10 +178,7 @@ def shown(report: Report) -> str:
     heads = [f"{rate:,} a second: p50 ms | p99 ms | CPU, % of a core" for rate in RATES]
     runs = {name: len(by_rate[RATES[0]]) for name, by_rate in report.samples.items()}
     lines = [
-        line(
-            name if runs[name] == rounds else f"{name} ({runs[name]} rounds)",
-            *(_cells(by_rate[rate]) for rate in RATES),
-        )
+        line(in_rounds(name, runs[name], rounds), *(_cells(by_rate[rate]) for rate in RATES))
         for name, by_rate in report.samples.items()
         if runs[name]
     ]

@@ -13,7 +13,7 @@ import msgspec
 
 from bench.contenders import BARE_MSGSPEC, CONTENDERS
 from bench.runs import PARTITIONS, feed, measure, output_topic
-from bench.tables import Options, Table, line, load, median, say, table
+from bench.tables import Options, Table, counted, line, load, median, say, table
 from tests.services.kafka import JavaBroker
 
 IDS, ROUNDS = 200_000, 3
@@ -83,7 +83,7 @@ def shown(report: Report) -> str:
     starts = ", ".join(f"{name} {statistics.median(each):.2f} s" for name, each in report.start.items())
     about = (
         f"CPU µs a message without that of the start ({starts}), and how many times that of the"
-        f" {BARE_MSGSPEC.name} it is; median (least to most) of {rounds} round{'s' * (rounds > 1)},"
+        f" {BARE_MSGSPEC.name} it is; median (least to most) of {counted(rounds)},"
         f" {load(report.load)}."
     )
     names = {shape.name: shape for shape in SHAPES}

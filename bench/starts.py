@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.contenders import Contender, Target, bare, worker
+from bench.contenders import BARE_MSGSPEC, Contender, Target, bare, worker
 from bench.runs import PARTITIONS, Running, check, feed, id_of, measure, output_topic, running, send
 from bench.tables import Options, Table, line, load, median, say, table
 from tests.services.kafka import JavaBroker
@@ -56,7 +56,7 @@ class Report(msgspec.Struct):
 
 def measured(broker: JavaBroker, options: Options) -> Report:
     report = Report({}, {}, {}, [])
-    contenders = {"bare loop (msgspec)": bare(), **{f"worker {mode}": worker(mode) for mode in MODES}}
+    contenders = {BARE_MSGSPEC.name: bare(), **{f"worker {mode}": worker(mode) for mode in MODES}}
     for number in range(options.rounds or ROUNDS):
         report.load.append(os.getloadavg()[0])
         for name, launch in contenders.items():

@@ -55,5 +55,14 @@ def line(*cells: object) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
+def in_rounds(name: str, number: int, of: int) -> str:
+    """The name, with the number of its rounds where it has fewer than the others."""
+    return name if number == of else f"{name} ({counted(number)})"
+
+
+def counted(rounds: int) -> str:
+    return f"{rounds} round{'s' * (rounds > 1)}"
+
+
 def load(numbers: Sequence[float]) -> str:
     return f"load average before them {', '.join(f'{number:.1f}' for number in numbers)}"

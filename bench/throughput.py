@@ -12,7 +12,7 @@ import msgspec
 
 from bench.contenders import BARE, BARE_MSGSPEC, CONTENDERS, prepared
 from bench.runs import PARTITIONS, Run, feed, measure, output_topic
-from bench.tables import Options, Table, line, load, median, say, table
+from bench.tables import Options, Table, in_rounds, line, load, median, say, table
 from tests.services.kafka import JavaBroker
 
 INPUTS = ("bench-a", "bench-b")
@@ -56,9 +56,7 @@ def shown(report: Report) -> str:
     about = f"{messages:,} messages, {report.ids:,} results, median (least to most) of {rounds} rounds"
     bases = [[run.cpu for run in report.runs.get(bare.name, [])] for bare in (BARE, BARE_MSGSPEC)]
     lines = [
-        _line(name if len(runs) == rounds else f"{name} ({len(runs)} rounds)", runs, bases, messages)
-        for name, runs in report.runs.items()
-        if runs
+        _line(in_rounds(name, len(runs), rounds), runs, bases, messages) for name, runs in report.runs.items() if runs
     ]
     head = (
         "contender | CPU s | of the bare loop's, round by round | of the one with msgspec"

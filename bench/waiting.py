@@ -21,7 +21,7 @@ import msgspec
 
 from bench.contenders import Contender, Target, worker
 from bench.runs import PARTITIONS, Running, at_a_rate, output_topic, running, send
-from bench.tables import Options, Table, line, load, median, say, table
+from bench.tables import Options, Table, counted, line, load, median, say, table
 from tests.services.kafka import JavaBroker
 
 SECONDS, ROUNDS = 5.0, 1
@@ -130,10 +130,9 @@ def _trickled(broker: JavaBroker, process: Running, inputs: tuple[str, ...], sec
 
 
 def shown(report: Report) -> str:
-    rounds = len(report.load)
     about = (
         f"Fragments of 200 B, one an id, and then {TRICKLE} further ids a second while they wait;"
-        f" median (least to most) of {rounds} round{'s' * (rounds > 1)}, {load(report.load)}."
+        f" median (least to most) of {counted(len(report.load))}, {load(report.load)}."
     )
     head = (
         "groups that wait | resident MB | bytes each | CPU µs each | CPU of the trickle, % of a core | a commit, ms"

@@ -627,14 +627,19 @@ def test_a_call_that_blocks_the_event_loop_is_alone_to_blame() -> None:
     runner.close(SECONDS)
 
 
-def test_calls_that_block_one_after_the_other_are_no_call_that_hangs() -> None:
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_calls_that_block_one_after_the_other_are_no_call_that_hangs(at_the_end: bool) -> None:
     """Each for a short time, in the same turn of the event loop: together longer than a call may take."""
     clock = Clock()
     seen: list[bool] = []
 
     async def blocking(_message: Message, _name: str) -> None:
+        if at_the_end:
+            await asyncio.sleep(0)
         clock.now += 4
         seen.append(runner.overdue(limit=10).too_many)
+        if not at_the_end:
+            await asyncio.sleep(0)
 
     runner = Coroutines(blocking, NAME, 5, clock=clock)
     runner.open()

@@ -5,6 +5,8 @@ from typing import cast
 import pytest
 from confluent_kafka import Consumer, Message
 
+from config import Settings
+from main import _gather
 from tests.builders import admin
 from utils.intake import FEW, Intake
 from utils.metrics import Counters
@@ -53,3 +55,19 @@ def test_it_waits_neither_after_many_nor_after_none_nor_while_process_is_busy(mo
     assert timed.after(FEW) == 0
     assert timed.after(0) == 0
     assert timed.after(1, wait=0) == 0
+
+
+@pytest.mark.parametrize(
+    ("delivery", "commits", "seconds"),
+    [
+        ("at_least_once", 0.1, 0.003),
+        ("exactly_once", 0.1, 0.01),
+        ("exactly_once", 0.02, 0.002),
+        ("exactly_once", 5, 0.01),
+    ],
+)
+def test_where_results_wait_for_their_commit_anyway_reads_may_wait_longer(
+    delivery: str, commits: float, seconds: float
+) -> None:
+    settings = Settings(consumer_name="orders", delivery=delivery, commit_interval=commits)
+    assert _gather(settings) == pytest.approx(seconds)
