@@ -14,7 +14,7 @@ from itertools import compress, repeat
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from utils.aggregator import Aggregator, Group
-from utils.delivery import Delivery
+from utils.delivery import Backlog, Delivery
 from utils.executor import Executor, Outcome
 from utils.failures import Failures
 from utils.intake import Intake, Record, Run
@@ -160,7 +160,7 @@ class Worker:
 
     def _commit(self) -> None:
         """When it is due: finish what is safe, then commit every partition's offset and map in one request."""
-        is_full = self._load() >= 1 and not self.executor.in_flight  # only what is safe makes room
+        is_full = self._load() >= 1 > self._load(Backlog())  # only what is safe makes room
         if self._committing:
             confirmed = self.delivery.committed()
             if confirmed is None:
@@ -194,9 +194,9 @@ class Worker:
 
     # ------------------------------------------------------------------ what the steps are made of
 
-    def _load(self) -> float:
-        """How much is in process() and on its way out; 1 and more: there is no room for more."""
-        in_flight, backlog = self.executor.in_flight, self.delivery.backlog
+    def _load(self, backlog: Backlog | None = None) -> float:
+        """How much is in process() and on its way out (or `backlog`); 1 and more: there is no room for more."""
+        in_flight, backlog = self.executor.in_flight, self.delivery.backlog if backlog is None else backlog
         in_bytes = self._bytes_in_flight + in_flight * self._bytes_of_results + backlog.bytes
         return max((in_flight + backlog.groups) / MAX_IN_FLIGHT, in_bytes / self._overflow.room)
 

@@ -925,6 +925,23 @@ def test_without_room_what_is_safe_makes_room_while_a_commit_is_unanswered() -> 
     assert len(bench.delivery.commits) == commits
 
 
+def test_it_does_so_before_process_runs_dry() -> None:
+    bench = started()
+    bench.delivery.answer = None
+    bench.delivery._sent = [Outcome(group(), [])]
+    bench.step(1, INTERVAL)
+    bench.executor.hold = math.inf
+    bench.executor.in_flight = 8_001
+    bench.delivery._sent = [Outcome(group(), [])]
+    bench.step(1, INTERVAL)
+    assert bench.delivery.pending == 1  # it would make no room
+    bench.executor.in_flight = 7_999
+    polls = bench.consumer.polls
+    bench.step(2)
+    assert bench.delivery.pending == 0
+    assert bench.consumer.polls > polls  # so that the answer comes
+
+
 def test_it_waits_as_long_as_the_delivery_asks_for_all_the_same() -> None:
     bench = started()
     bench.delivery.later = EVER
