@@ -157,7 +157,7 @@ def test_a_replaced_worker_does_not_start_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("transactional_id", "linger", "backoff"), [("", 1, None), ("orders-1", 500, 20)], ids=["at least once", "exactly"]
+    ("transactional_id", "linger", "backoff"), [("", 0, None), ("orders-1", 500, 20)], ids=["at least once", "exactly"]
 )
 def test_results_leave_soon_unless_the_user_says_otherwise(
     monkeypatch: pytest.MonkeyPatch, transactional_id: str, linger: int, backoff: int | None
