@@ -11,7 +11,7 @@ from tests.builders import admin
 from utils.intake import FEW, Intake
 from utils.metrics import Counters
 
-GATHER, WAIT = 0.004, 0.2
+GATHER, WAIT = 0.0045, 0.2
 A_TURN = 0.001  # seconds
 
 
@@ -60,7 +60,7 @@ def test_it_waits_neither_after_many_nor_after_none_nor_while_process_is_busy(mo
 @pytest.mark.parametrize(
     ("delivery", "commits", "seconds"),
     [
-        ("at_least_once", 0.1, 0.004),
+        ("at_least_once", 0.1, 0.0045),
         ("exactly_once", 0.1, 0.01),
         ("exactly_once", 0.02, 0.002),
         ("exactly_once", 5, 0.01),

@@ -417,8 +417,11 @@ def _pack(states: bytes) -> str:
     best = b""
     letter = ""
     for name, payload in _encodings(states):
-        deflated = zlib.compress(payload, 1 if len(payload) > 1 << 16 else 6)
-        candidate, tag = (deflated, name.upper()) if len(deflated) < len(payload) else (payload, name)
+        candidate, tag = payload, name
+        if len(payload) > _TINY:  # at a low rate it never is, and to deflate all the same took half of a commit's time
+            deflated = zlib.compress(payload, 1 if len(payload) > 1 << 16 else 6)
+            if len(deflated) < len(payload):
+                candidate, tag = deflated, name.upper()
         if not letter or len(candidate) < len(best):
             best, letter = candidate, tag
         if len(best) <= _TINY:
