@@ -58,6 +58,7 @@ class Worker:
     _bytes_in_flight: int = 0  # of the groups in process()
     _bytes_of_results: float = 0.0  # of a group, lately: what those in process() will take
     _dirty: bool = False  # something has changed since the last commit was begun
+    _settling: bool = False  # begun, and to be gone on with until it is done
     _committing: bool = False
     _earliest_commit: float = 0.0
     _next_commit: float = 0.0
@@ -159,25 +160,31 @@ class Worker:
         self._dirty = True
 
     def _commit(self) -> None:
-        """When it is due: finish what is safe, then commit every partition's offset and map in one request."""
-        is_full = self._load() >= 1 > self._load(Backlog())  # only what is safe makes room
-        if self._committing:
-            confirmed = self.delivery.committed()
-            if confirmed is None:
-                if is_full:  # and nothing is read: the consumer is not polled, so that the answer does not come
-                    self._dirty = self._finish_safe() or self._dirty
-                return
+        """When it is due: finish what is safe, then commit every partition's offset and map in one request.
+
+        Without room only the first, if that gives room, also while a commit is unanswered: nothing is read then, and
+        the answer comes only while the consumer is polled.
+        """
+        if self._committing and (confirmed := self.delivery.committed()) is not None:
             self._committing = False
             self._count_commit(confirmed)
-        if self.clock() < (self._earliest_commit if is_full else self._next_commit):
+        is_full = self._is_full()
+        is_due = not self._committing and self.clock() >= (self._earliest_commit if is_full else self._next_commit)
+        if is_due:
+            self._dirty = self.intake.note_positions() > 0 or self._dirty
+        has_news = self._dirty or self.delivery.pending > 0
+        if not (is_full or self._settling or (is_due and has_news)) or not self._finish_safe():
             return
-        self._dirty = self.intake.note_positions() > 0 or self._dirty
-        if (self._dirty or self.delivery.pending) and self._finish_safe() and (points := self._commit_points()):
+        self._dirty = True
+        still_due = is_due and (self.clock() >= self._next_commit or self._is_full())
+        if still_due and (points := self._commit_points()):
             self._dirty = False
             self._committing = True
             now = self.clock()
             self._earliest_commit = now + self.delivery.commit(self.consumer, points)
             self._next_commit = self._earliest_commit + self.commit_interval
+        elif self.delivery.pending:
+            self.delivery.send([])  # what has come meanwhile, and has waited for this
 
     def _evict(self) -> None:
         """Give up the groups that have waited for MESSAGE_TIMEOUT."""
@@ -199,6 +206,10 @@ class Worker:
         in_flight, backlog = self.executor.in_flight, self.delivery.backlog if backlog is None else backlog
         in_bytes = self._bytes_in_flight + in_flight * self._bytes_of_results + backlog.bytes
         return max((in_flight + backlog.groups) / MAX_IN_FLIGHT, in_bytes / self._overflow.room)
+
+    def _is_full(self) -> bool:
+        """There is no room, but there would be if what is on its way out were safe."""
+        return self._load() >= 1 > self._load(Backlog())
 
     def _fragments(self, run: Run, values: Iterable[bytes | None], now: float) -> list[Fragment]:
         topic, drops = repeat(self._topic_index[run.of.topic]), repeat(self._overflow.drops)
@@ -223,6 +234,7 @@ class Worker:
     def _finish_safe(self) -> bool:
         """Whether what was sent is safe; then its offsets are finished."""
         safe = self.delivery.settle()
+        self._settling = not safe
         for offsets in self.intake.owned.values() if safe else ():
             offsets.finish_sent()
         return safe
@@ -312,5 +324,5 @@ class Worker:
         self.health.joined = False
         self._bytes_in_flight = 0
         self._overflow.forget()
-        self._committing = False
+        self._settling = self._committing = False
         self.intake.rebalanced([])

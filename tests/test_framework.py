@@ -173,6 +173,9 @@ class FakeDelivery:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._sent: list[Outcome] = []
+        self._settled: list[Outcome] = []
+        self.keeps = False  # what is settled takes room until the commit, as exactly once
+        self.settles = 0
         self.sent: list[tuple[bytes, Any]] = []
         self.letters: list[Letter] = []
         self.commits: list[list[CommitPoint]] = []
@@ -188,7 +191,7 @@ class FakeDelivery:
 
     @property
     def backlog(self) -> Backlog:
-        return Backlog().plus(self._sent)
+        return Backlog().plus(self._sent + self._settled)
 
     def assigned(self, _consumer: Consumer) -> None:
         pass
@@ -203,10 +206,12 @@ class FakeDelivery:
         self.sent += [(result.key, json.loads(result.value)) for outcome in outcomes for result in outcome.results]
 
     def settle(self) -> bool:
+        self.settles += 1
         self._clock.now += 0.05 if self.slow else 0
         if isinstance(self.broken, DeliveryFailed):
             raise self.broken
         if not self.slow:
+            self._settled = self._sent if self.keeps else []
             self._sent = []
         return not self.slow
 
@@ -215,6 +220,7 @@ class FakeDelivery:
 
     def commit(self, _consumer: Consumer, points: list[CommitPoint]) -> float:
         self.commits.append(points)
+        self._settled = []
         return self.later
 
     def committed(self) -> bool | None:
@@ -898,6 +904,7 @@ def test_the_results_that_are_being_made_take_room_too_as_much_as_the_last_ones(
 
 def test_where_only_a_commit_makes_room_it_does_not_wait_for_the_interval() -> None:
     bench = started()
+    bench.delivery.keeps = True
     bench.delivery._sent = [Outcome(group(), [])]
     bench.step(1, INTERVAL)
     commits = len(bench.delivery.commits)
@@ -908,6 +915,20 @@ def test_where_only_a_commit_makes_room_it_does_not_wait_for_the_interval() -> N
     bench.step(1, 0)
     assert len(bench.delivery.commits) == commits + 1
     assert not bench.delivery.pending
+
+
+def test_where_what_is_safe_makes_room_commits_keep_their_interval() -> None:
+    bench = started()
+    bench.delivery._sent = [Outcome(group(), [])]
+    bench.step(1, INTERVAL)
+    commits = len(bench.delivery.commits)
+    for _ in range(3):
+        bench.delivery._sent = [Outcome(group(), [])] * 10**4
+        bench.step(1, 0)
+        assert not bench.delivery.pending
+    assert len(bench.delivery.commits) == commits
+    bench.step(1, INTERVAL)
+    assert len(bench.delivery.commits) == commits + 1
 
 
 def test_without_room_what_is_safe_makes_room_while_a_commit_is_unanswered() -> None:
@@ -925,21 +946,46 @@ def test_without_room_what_is_safe_makes_room_while_a_commit_is_unanswered() -> 
     assert len(bench.delivery.commits) == commits
 
 
-def test_it_does_so_before_process_runs_dry() -> None:
-    bench = started()
+@pytest.mark.parametrize("limit", ["groups", "bytes"])
+def test_it_does_so_before_process_runs_dry(limit: str) -> None:
+    bench = started(max_pending_bytes=10**9 if limit == "groups" else 20_000)
     bench.delivery.answer = None
     bench.delivery._sent = [Outcome(group(), [])]
     bench.step(1, INTERVAL)
     bench.executor.hold = math.inf
-    bench.executor.in_flight = 8_001
-    bench.delivery._sent = [Outcome(group(), [])]
+    bench.executor.in_flight = 8_001 if limit == "groups" else 1
+    bench.worker._bytes_in_flight = 10_001
+    bench.delivery._sent = [Outcome(Group("1", group().fragments, 1_000), [])]
     bench.step(1, INTERVAL)
     assert bench.delivery.pending == 1  # it would make no room
-    bench.executor.in_flight = 7_999
+    bench.executor.in_flight = 7_999 if limit == "groups" else 1
+    bench.worker._bytes_in_flight = 9_999
     polls = bench.consumer.polls
     bench.step(2)
     assert bench.delivery.pending == 0
     assert bench.consumer.polls > polls  # so that the answer comes
+
+
+def test_once_begun_it_goes_on_until_all_is_safe_for_what_comes_meanwhile_is_held() -> None:
+    bench = started()
+    bench.worker.commit_interval = EVER
+    bench.delivery._sent = [Outcome(group(), [])]
+    bench.step(1, INTERVAL)
+    commits = len(bench.delivery.commits)
+    bench.delivery.slow = True
+    bench.delivery._sent = [Outcome(group(), [])] * 8_000
+    bench.step()
+    del bench.delivery._sent[1:]  # there is room again
+    settles = bench.delivery.settles
+    bench.step()
+    assert bench.delivery.settles == settles + 1
+    bench.delivery.slow = False
+    bench.step()
+    assert not bench.delivery.pending
+    settles = bench.delivery.settles
+    bench.step()
+    assert bench.delivery.settles == settles
+    assert len(bench.delivery.commits) == commits
 
 
 def test_it_waits_as_long_as_the_delivery_asks_for_all_the_same() -> None:
@@ -951,6 +997,7 @@ def test_it_waits_as_long_as_the_delivery_asks_for_all_the_same() -> None:
     bench.delivery._sent = [Outcome(group(), [])] * 10**6
     bench.step(3, 0)
     assert len(bench.delivery.commits) == commits
+    assert not bench.delivery.pending  # what is safe makes room meanwhile
 
 
 def test_a_rebalance_while_paused_leaves_nothing_paused() -> None:

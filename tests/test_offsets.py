@@ -466,6 +466,11 @@ def test_a_map_comes_back_as_it_was(states: bytes, base: int, oldest_ms: int, ti
     assert OffsetMap.decode(written.encode(), TOPIC_ID, base) == written
 
 
+@pytest.mark.parametrize(("pairs", "encoding"), [(30, "r"), (300, "R")])
+def test_only_a_map_that_is_not_tiny_is_deflated(pairs: int, encoding: str) -> None:
+    assert offset_map(b"\x00\x01" * pairs).encode().split(":")[7].startswith(encoding)
+
+
 @given(states)
 @settings(deadline=None, max_examples=25)
 def test_a_map_is_printable_ascii_which_every_client_and_tool_carries(states: bytes) -> None:

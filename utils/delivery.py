@@ -43,7 +43,8 @@ class Delivery(Protocol):
     """How results leave, and how the offsets behind them are committed.
 
     The loop sends outcomes as they come. When a commit is due it asks `settle()` until that is true, finishes the
-    offsets that are marked as SENT, and gives the commit points of all partitions to `commit()`.
+    offsets that are marked as SENT, and gives the commit points of all partitions to `commit()`. Where there is no room
+    it does so without a commit.
     """
 
     @property
@@ -58,7 +59,10 @@ class Delivery(Protocol):
         """Told in the assignment callback, before anything is sent for the new partitions. Raises KafkaException."""
 
     def send(self, outcomes: list[Outcome]) -> None:
-        """Take the results of these outcomes to every output topic, and mark their offsets as SENT on the way."""
+        """Take the results of these outcomes to every output topic, and mark their offsets as SENT on the way.
+
+        What comes while `settle()` is not done may be held, and leaves with the next `send()` or `commit()` after that.
+        """
 
     def settle(self) -> bool:
         """Whether all that is marked as SENT is safe when the next commit is. False: ask again. Or DeliveryFailed."""

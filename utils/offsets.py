@@ -23,7 +23,7 @@ _VERSION = "1"
 _MAX_LENGTH = 1 << 30  # a map that claims more offsets than this is taken for damage
 _MAX_INFLATED = 1 << 27  # bytes: what a damaged or hostile payload may grow to
 _FEW = 4096  # runs or gaps: beyond this many, a bitmap is smaller and faster
-_TINY = 64  # bytes: no other encoding is tried when the first is this small
+_TINY = 64  # bytes: nothing else is tried, nor is it deflated, when an encoding is this small
 _VARINT_BYTES = 6
 _AS_DIGITS = bytes.maketrans(b"\x00\x01", b"10")  # in a bitmap 1 means unfinished
 _FROM_DIGITS = bytes.maketrans(b"10", b"\x00\x01")
@@ -413,12 +413,12 @@ def checksum(body: str) -> str:
 
 
 def _pack(states: bytes) -> str:
-    """The smallest of a few encodings: its letter (a capital: deflated) and its bytes in URL-safe Base64."""
+    """A tiny encoding, or the smallest: its letter (a capital: deflated) and its bytes in URL-safe Base64."""
     best = b""
     letter = ""
     for name, payload in _encodings(states):
         candidate, tag = payload, name
-        if len(payload) > _TINY:  # at a low rate it never is, and to deflate all the same took half of a commit's time
+        if len(payload) > _TINY:  # at a low rate it hardly ever is, and to deflate takes longer than all the rest
             deflated = zlib.compress(payload, 1 if len(payload) > 1 << 16 else 6)
             if len(deflated) < len(payload):
                 candidate, tag = deflated, name.upper()
