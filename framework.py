@@ -150,8 +150,7 @@ class Worker:
         self.counters.filtered += sizes.count(0)
         before = self.delivery.backlog.bytes
         self.delivery.send(outcomes)
-        each = (self.delivery.backlog.bytes - before) / len(outcomes)
-        self._bytes_of_results = max(each, self._bytes_of_results / 2)
+        self._bytes_of_results = max((self.delivery.backlog.bytes - before) / len(outcomes), self._bytes_of_results / 2)
         self._dirty = True
 
     def _give_up(self, outcomes: list[Outcome]) -> None:
@@ -160,11 +159,8 @@ class Worker:
         self._dirty = True
 
     def _commit(self) -> None:
-        """When it is due: finish what is safe, then commit every partition's offset and map in one request.
-
-        Without room only the first, if that gives room, also while a commit is unanswered: nothing is read then, and
-        the answer comes only while the consumer is polled.
-        """
+        """When it is due: finish what is safe, then commit every partition's offset and map in one request."""
+        # Without room the first makes some, also while a commit is unanswered: an answer comes only while we read.
         if self._committing and (confirmed := self.delivery.committed()) is not None:
             self._committing = False
             self._count_commit(confirmed)
@@ -176,12 +172,9 @@ class Worker:
         if not (is_full or self._settling or (is_due and has_news)) or not self._finish_safe():
             return
         self._dirty = True
-        still_due = is_due and (self.clock() >= self._next_commit or self._is_full())
-        if still_due and (points := self._commit_points()):
-            self._dirty = False
-            self._committing = True
-            now = self.clock()
-            self._earliest_commit = now + self.delivery.commit(self.consumer, points)
+        if is_due and (self.clock() >= self._next_commit or self._is_full()) and (points := self._commit_points()):
+            self._dirty, self._committing = False, True
+            self._earliest_commit = self.clock() + self.delivery.commit(self.consumer, points)
             self._next_commit = self._earliest_commit + self.commit_interval
         elif self.delivery.pending:
             self.delivery.send([])  # what has come meanwhile, and has waited for this
@@ -233,11 +226,10 @@ class Worker:
 
     def _finish_safe(self) -> bool:
         """Whether what was sent is safe; then its offsets are finished."""
-        safe = self.delivery.settle()
-        self._settling = not safe
-        for offsets in self.intake.owned.values() if safe else ():
+        self._settling = not self.delivery.settle()
+        for offsets in () if self._settling else self.intake.owned.values():
             offsets.finish_sent()
-        return safe
+        return not self._settling
 
     def _missing_topics(self, group: Group) -> list[str]:
         return [self.topics_input[index] for index in self._aggregator.missing(group)]
