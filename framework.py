@@ -58,7 +58,7 @@ class Worker:
     _bytes_in_flight: int = 0  # of the groups in process()
     _bytes_of_results: float = 0.0  # of a group, lately: what those in process() will take
     _dirty: bool = False  # something has changed since the last commit was begun
-    _settling: bool = False  # begun, and to be gone on with until it is done
+    _settling: bool = False  # a settle() has begun, and is gone on with until it is done
     _committing: bool = False
     _earliest_commit: float = 0.0
     _next_commit: float = 0.0

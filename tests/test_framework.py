@@ -175,7 +175,8 @@ class FakeDelivery:
         self._sent: list[Outcome] = []
         self._settled: list[Outcome] = []
         self.keeps = False  # what is settled takes room until the commit, as exactly once
-        self.settles = 0
+        self.held: list[Outcome] = []  # came while it was settled, and leaves with the next send()
+        self.settles = self.sends = 0
         self.sent: list[tuple[bytes, Any]] = []
         self.letters: list[Letter] = []
         self.commits: list[list[CommitPoint]] = []
@@ -200,6 +201,7 @@ class FakeDelivery:
         raise NotImplementedError
 
     def send(self, outcomes: list[Outcome]) -> None:
+        self.sends += 1
         self._sent += outcomes
         self.letters += [outcome.letter for outcome in outcomes if outcome.letter]
         mark((fragment for outcome in outcomes for fragment in outcome.group.fragments), SENT)
@@ -212,7 +214,7 @@ class FakeDelivery:
             raise self.broken
         if not self.slow:
             self._settled = self._sent if self.keeps else []
-            self._sent = []
+            self._sent, self.held = self.held, []
         return not self.slow
 
     def drop(self) -> None:
@@ -986,6 +988,31 @@ def test_once_begun_it_goes_on_until_all_is_safe_for_what_comes_meanwhile_is_hel
     bench.step()
     assert bench.delivery.settles == settles
     assert len(bench.delivery.commits) == commits
+
+
+def test_what_was_held_meanwhile_leaves_at_once_also_without_a_commit() -> None:
+    bench = started()
+    bench.worker.commit_interval = EVER
+    bench.delivery._sent = [Outcome(group(), [])]
+    bench.step(1, INTERVAL)
+    bench.delivery._sent = [Outcome(group(), [])] * 8_000
+    bench.delivery.held = [Outcome(group(), [])]
+    sends = bench.delivery.sends
+    bench.step()
+    assert bench.delivery.pending == 1
+    assert bench.delivery.sends == sends + 1
+
+
+def test_what_was_lost_is_settled_no_more() -> None:
+    bench = started()
+    bench.delivery.slow = True
+    bench.delivery._sent = [Outcome(group(), [])] * 8_000
+    bench.step()
+    del bench.delivery._sent[1:]  # there is room again, so that it is polled
+    bench.lose()
+    settles = bench.delivery.settles
+    bench.step(3, 0)
+    assert bench.delivery.settles == settles
 
 
 def test_it_waits_as_long_as_the_delivery_asks_for_all_the_same() -> None:
