@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import compress, repeat
+from itertools import chain, compress, repeat
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -117,18 +117,16 @@ class Worker:
         """Records into the dict; returns the groups that are complete now."""
         now = self.clock()
         self._dirty = self._dirty or bool(records)
-        complete = [group for run in self.intake.unfinished(records) for group in self._join(run, now)]
-        self.counters.completed += len(complete)
-        return complete
-
-    def _join(self, run: Run, now: float) -> list[Group]:
-        values = [record.value() for record in run.records]
+        runs = self.intake.unfinished(records)
+        unfinished = [record for run in runs for record in run.records]
+        values = [record.value() for record in unfinished]
         ids, invalid = read_ids(values)
-        fragments = self._fragments(run, values, now)
+        fragments = self._fragments(runs, values, now)
         if invalid:
-            self._give_up([self.failures.invalid(fragments[at], run.records[at].key(), invalid[at]) for at in invalid])
+            self._give_up([self.failures.invalid(fragments[at], unfinished[at].key(), invalid[at]) for at in invalid])
             fragments, ids = list(compress(fragments, ids)), list(filter(None, ids))
         complete, superseded = self._overflow.add(ids, fragments, now)
+        self.counters.completed += len(complete)
         self.counters.superseded += len(superseded)
         mark(superseded, FINISHED)
         return complete
@@ -204,21 +202,23 @@ class Worker:
         """There is no room, but there would be if what is on its way out were safe."""
         return self._load() >= 1 > self._load(Backlog())
 
-    def _fragments(self, run: Run, values: Iterable[bytes | None], now: float) -> list[Fragment]:
-        topic, drops = repeat(self._topic_index[run.of.topic]), repeat(self._overflow.drops)
-        values = [value or b"" for value in values]
-        headers = [record.headers() for record in run.records]
+    def _fragments(self, runs: list[Run], values: Iterable[bytes | None], now: float) -> list[Fragment]:
+        headers = [record.headers() for run in runs for record in run.records]
         self.counters.with_headers += len(headers) - headers.count(None)
-        arrivals = self._arrivals(run, now)
-        return list(map(Fragment, topic, repeat(run.of), run.offsets, values, headers, arrivals, drops))
+        rest = iter([value or b"" for value in values]), iter(headers)  # of which each run takes as many as it has
+        at, drops = self._topic_index, repeat(self._overflow.drops)
+        of_runs = [
+            map(Fragment, repeat(at[run.of.topic]), repeat(run.of), run.offsets, *rest, self._arrivals(run, now), drops)
+            for run in runs
+        ]
+        return list(chain.from_iterable(of_runs))
 
     def _arrivals(self, run: Run, now: float) -> Iterable[float]:
         """When these records arrived the first time: for what is read again, the clock of MESSAGE_TIMEOUT goes on."""
-        is_new = run.of.is_new
-        if run.records and is_new(run.offsets[0]):
+        if not run.offsets or run.of.is_new(run.offsets[0]):
             return repeat(now)
         self._aggregator.disorder()
-        return [now if is_new(each.offset()) else self._first_arrival(each, run, now) for each in run.records]
+        return [now if run.of.is_new(each.offset()) else self._first_arrival(each, run, now) for each in run.records]
 
     def _first_arrival(self, record: Record, run: Run, now: float) -> float:
         epoch = now - self.wall_clock()

@@ -53,6 +53,15 @@ def test_with_two_topics_the_second_fragment_completes_a_group() -> None:
     assert (len(aggregator), aggregator.bytes) == (0, 0)
 
 
+def test_what_is_read_again_may_have_arrived_before_what_is_new_and_added_with_it() -> None:
+    aggregator, new, again = Aggregator(2), fragment(0, offset=9), fragment(0, offset=1)
+    new.arrival, again.arrival = 5.0, 3.0
+    aggregator.disorder()
+    aggregator.add(["new", "again"], [new, again], size_of([new, again]))
+    assert aggregator.has_waited_since(3.0)
+    assert [group.id for group in given_up(aggregator, before=4.0)] == ["again"]
+
+
 def test_with_three_topics_two_fragments_still_wait() -> None:
     aggregator = Aggregator(3)
     assert add(aggregator, "1", fragment(2), 5.0) == (None, None)

@@ -89,8 +89,8 @@ class Aggregator:
         return complete, superseded
 
     def disorder(self) -> None:
-        """What comes next is read again: it may have arrived before what waits."""
-        self._in_order = not self._waiting
+        """What comes next is read again: it may have arrived before what waits, and before what comes with it."""
+        self._in_order = False
 
     def waits(self, id: str) -> bool:
         return self._topics == 1 or id in self._waiting

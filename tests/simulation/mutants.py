@@ -941,7 +941,7 @@ MUTANTS = tuple(
         ("9", "a dead letter does not hold the bytes that came", (dead_letters, "write", _with_other_bytes)),
         ("9", "a dead letter names topics that were there", (Worker, "_missing_topics", _all_are_missing)),
         ("9", "a dead letter is sent twice", (Outbox, "_put_letter", _letter_twice)),
-        ("I7", "what is superseded is not counted", (Worker, "_join", _not_counted("superseded", Worker._join))),
+        ("I7", "what is superseded is not counted", (Worker, "_receive", _not_counted("superseded", Worker._receive))),
         ("I7", "what is given up is not counted", (Counters, "count_evicted", _nothing)),
         ("I7", "what is filtered is not counted", (Worker, "_deliver", _not_counted("filtered", _deliver))),
         ("I7", "what has failed is not counted", (Worker, "_deliver", _not_counted("failed", _deliver))),
