@@ -73,7 +73,7 @@ def read_ids(values: Sequence[bytes | None]) -> tuple[list[str], dict[int, Inval
     Not JSON, no `id`, `content` no object.
     """
     try:
-        return [head.id for head in map(_decode_plain_head, cast(Sequence[bytes], values))], {}
+        return [head.id for head in map(_decode_plain_head, cast("Sequence[bytes]", values))], {}
     except _UNREADABLE:
         ids = [_read_id(value) for value in values]
     invalid = {index: id for index, id in enumerate(ids) if isinstance(id, InvalidMessage)}

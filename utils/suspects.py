@@ -47,12 +47,8 @@ class Suspects:
 
     def submit(self, groups: list[Group]) -> None:
         self.in_flight += len(groups)
-        owned = self._owned()
-        if any(each.tried is not None for each in owned):
-            groups = self._without_tried(groups)
-        if not self._size and any(each.starts > STARTS for each in owned):
-            self._size = 1
-            logger.error("no progress in several starts: messages are processed one by one, then in growing batches")
+        if [each for each in self._owned() if each.starts > STARTS or each.tried is not None]:
+            groups = self._looked_at(groups)
         if self._size:
             self._held.extend(groups)
         else:
@@ -96,6 +92,16 @@ class Suspects:
     @property
     def circuit_open_for(self) -> float | None:
         return self._executor.circuit_open_for
+
+    def _looked_at(self, groups: list[Group]) -> list[Group]:
+        """Those that may be run. After starts without progress they are run apart from now on."""
+        owned = self._owned()
+        if any(each.tried is not None for each in owned):
+            groups = self._without_tried(groups)
+        if not self._size and any(each.starts > STARTS for each in owned):
+            self._size = 1
+            logger.error("no progress in several starts: messages are processed one by one, then in growing batches")
+        return groups
 
     def _without_tried(self, groups: list[Group]) -> list[Group]:
         tried = [any(each.offsets.tried == each.offset for each in group.fragments) for group in groups]
