@@ -11,7 +11,7 @@ from tests.builders import admin
 from utils.intake import FEW, Intake
 from utils.metrics import Counters
 
-GATHER, WAIT = 0.0045, 0.2
+GATHER, WAIT = 0.004, 0.2
 A_TURN = 0.001  # seconds
 
 
@@ -19,23 +19,26 @@ class Timed:
     """Reads by a clock that goes on as the intake waits and by A_TURN after each read."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._now = 0.0
+        self._now = 100.0
         self._brings = 0
+        self._comes_at = 0.0
         self._intake = Intake(cast(Consumer, self), Counters(), admin(), lambda: self._now, gather=GATHER)
         monkeypatch.setattr("utils.intake.time.sleep", self._sleep)
 
-    def after(self, brought: int, wait: float = WAIT) -> float:
-        """How long the intake waits before a read, when the one before has brought so many records."""
+    def after(self, brought: int, comes: float = 0.0, wait: float = WAIT) -> float:
+        """How long a record stays that comes so many seconds after a read of so many records."""
         self._now += 10 * GATHER
-        self._brings = brought
+        self._brings, self._comes_at = brought, self._now
         self._intake.read(0.0, WAIT)
+        self._comes_at = self._now + comes
         self._now += A_TURN
-        before = self._now
-        self._intake.read(0.0, wait)
-        return self._now - before
+        self._brings = 1
+        assert self._intake.read(0.0, wait)
+        return self._now - self._comes_at
 
-    def poll(self, _timeout: float) -> Message | None:
-        return Message() if self._brings else None
+    def poll(self, timeout: float) -> Message | None:
+        self._now = min(self._now + timeout, max(self._now, self._comes_at))
+        return Message() if self._brings and self._now >= self._comes_at else None
 
     def consume(self, _most: int, _timeout: float) -> list[Message]:
         return [Message() for _ in range(self._brings - 1)]
@@ -44,23 +47,28 @@ class Timed:
         self._now += seconds
 
 
-def test_after_a_few_records_the_next_read_waits_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("brought", [1, FEW - 1])
+def test_what_comes_soon_after_a_few_records_stays_for_more(monkeypatch: pytest.MonkeyPatch, brought: int) -> None:
     timed = Timed(monkeypatch)
-    assert timed.after(1) == pytest.approx(GATHER - A_TURN)
-    assert timed.after(FEW - 1) == pytest.approx(GATHER - A_TURN)
+    assert timed.after(brought, comes=A_TURN * 2) == pytest.approx(GATHER)
+    assert timed.after(brought, comes=0) == pytest.approx(GATHER), "it came during the turn, at the earliest before it"
 
 
-def test_it_waits_neither_after_many_nor_after_none_nor_while_process_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_comes_later_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Timed(monkeypatch).after(1, comes=GATHER * 1.01) == 0
+
+
+def test_nothing_stays_after_many_nor_after_none_nor_while_process_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     timed = Timed(monkeypatch)
-    assert timed.after(FEW) == 0
-    assert timed.after(0) == 0
-    assert timed.after(1, wait=0) == 0
+    assert timed.after(FEW) == pytest.approx(A_TURN)
+    assert timed.after(0, comes=A_TURN * 2) == 0
+    assert timed.after(1, wait=0) == pytest.approx(A_TURN)
 
 
 @pytest.mark.parametrize(
     ("delivery", "commits", "seconds"),
     [
-        ("at_least_once", 0.1, 0.0045),
+        ("at_least_once", 0.1, 0.004),
         ("exactly_once", 0.1, 0.01),
         ("exactly_once", 0.02, 0.002),
         ("exactly_once", 5, 0.01),

@@ -77,8 +77,9 @@ class Intake:
     ) -> None:
         """`settle`: seconds until other workers of the group have seen a change of the input topics, too.
 
-        `gather`: seconds from a read of a few records to the next one. At a low rate each record would be a turn of the
-        loop else, and what runs after a sleep runs cold: most of its CPU is that of the turn (measured).
+        `gather`: seconds that a record stays for others, if it comes within so long of a read of a few. At a low rate
+        each record would be a turn of the loop else, and what runs after a sleep runs cold: most of its CPU is that of
+        the turn (measured).
         """
         self._consumer = consumer
         self._ask, self._ask_paused = Ends(admin), Ends(admin)
@@ -94,7 +95,7 @@ class Intake:
         self._rebalances = 0
         self._settle = settle
         self._gather = gather
-        self._next_read = 0.0
+        self._soon = 0.0  # until when a record comes soon after a read of a few
         self._settled_at = topics_changed_at + settle
         self._grown = False  # partitions were added to a topic
         self._full_since: float | None = None
@@ -119,25 +120,33 @@ class Intake:
     def read(self, load: float, wait: float) -> list[Record]:
         """The next records, as soon as there are any; waits up to `wait` seconds for the first.
 
-        Unless `wait` is 0, not before `gather` seconds have passed since a read of a few. `load`: 1 and more is no
-        room; with paused partitions they go on below a half. Raises KafkaException for what the client does not mend by
-        itself.
+        Unless `wait` is 0, what comes soon after a read of a few stays for `gather` seconds, for more to come. `load`:
+        1 and more is no room; with paused partitions they go on below a half. Raises KafkaException for what the client
+        does not mend by itself.
         """
         if self._holds_back(load):
             return []
-        if wait and (early := self._next_read - self._clock()) > 0:
-            time.sleep(early)
         rebalances = self._rebalances
-        first = self._consumer.poll(wait)
+        first = self._first(wait)
         messages = [first, *self._consumer.consume(BATCH, 0)] if first is not None else []
-        self._next_read = self._clock() + self._gather if 0 < len(messages) < FEW else 0.0
+        self._soon = self._clock() + self._gather if 0 < len(messages) < FEW else 0.0
         if [message for message in messages if message.error()]:
             messages = [each for each in messages if not self._is_event(each)]
-        records = cast(list[Record], messages)
+        records = cast("list[Record]", messages)
         if rebalances != self._rebalances:  # in the middle of the read: what came before it is not ours any more
             self._rewind(records)
             return []
         return records
+
+    def _first(self, wait: float) -> Message | None:
+        """The next message, after it has stayed for others where it shall."""
+        first, stays_until = self._consumer.poll(0), self._soon  # at the earliest it came right after the last read
+        if first is None and wait:
+            first, came = self._consumer.poll(wait), self._clock()
+            stays_until = came + self._gather if came < self._soon else came
+        if wait and first is not None and (early := stays_until - self._clock()) > 0:
+            time.sleep(early)
+        return first
 
     def unfinished(self, records: list[Record]) -> list[Run]:
         """The records that no earlier commit says are done, by runs of one partition. Nothing is decoded."""
