@@ -205,11 +205,11 @@ class Worker:
     def _fragments(self, runs: list[Run], values: Iterable[bytes | None], now: float) -> list[Fragment]:
         headers = [record.headers() for run in runs for record in run.records]
         self.counters.with_headers += len(headers) - headers.count(None)
-        rest = iter([value or b"" for value in values]), iter(headers)  # of which each run takes as many as it has
-        at, drops = self._topic_index, repeat(self._overflow.drops)
+        shared = iter([value or b"" for value in values]), iter(headers)  # `offsets`, before them, end each run's share
+        index, drops = self._topic_index, repeat(self._overflow.drops)
         of_runs = [
-            map(Fragment, repeat(at[run.of.topic]), repeat(run.of), run.offsets, *rest, self._arrivals(run, now), drops)
-            for run in runs
+            map(Fragment, repeat(index[of.topic]), repeat(of), offsets, *shared, arrivals, drops)
+            for (of, _, offsets), arrivals in zip(runs, [self._arrivals(run, now) for run in runs], strict=True)
         ]
         return list(chain.from_iterable(of_runs))
 

@@ -55,7 +55,7 @@ from utils.watch import Watch
 EX_CONFIG = 78  # sysexits.h: starting again is no use before somebody has changed the configuration
 RESTARTS = 5  # of the worker, in a row and without a commit in between, before the process gives up
 GC_THRESHOLDS = 50_000, 20, 50  # what travels holds no cycles: with the defaults a tenth of the CPU goes into looking
-GATHER, GATHER_STAGED = 0.004, 0.01  # seconds that one of a few records stays for more; where results wait anyway
+GATHER, GATHER_STAGED = 0.004, 0.01  # seconds that a record stays for others (see Intake); where results wait anyway
 SETTLE = 15.0  # seconds beside CONFIG_REFRESH until all workers of a group have applied a change of the input topics
 
 ABOUT = """\
@@ -413,7 +413,7 @@ def _standings(worker: Runs) -> dict[Partition, Standing]:
 
 
 def _gather(settings: Settings) -> float:
-    """Seconds from a read of a few records to the next one."""
+    """Seconds that a record stays for others: see Intake."""
     return GATHER if settings.delivery == "at_least_once" else min(GATHER_STAGED, settings.commit_interval / 10)
 
 

@@ -59,7 +59,22 @@ def test_what_is_read_again_may_have_arrived_before_what_is_new_and_added_with_i
     aggregator.disorder()
     aggregator.add(["new", "again"], [new, again], size_of([new, again]))
     assert aggregator.has_waited_since(3.0)
+    assert not aggregator.has_waited_since(2.0)
     assert [group.id for group in given_up(aggregator, before=4.0)] == ["again"]
+
+
+def test_once_all_that_wait_are_in_order_again_the_first_tells_enough() -> None:
+    aggregator, old, young = Aggregator(2), fragment(0), fragment(0)
+    aggregator.disorder()
+    add(aggregator, "young", young, 5.0)
+    add(aggregator, "old", old, 3.0)
+    assert not aggregator.has_waited_since(2.0)
+    assert aggregator.has_waited_since(4.0), "not in order: the second one is looked at, too"
+    add(aggregator, "young", fragment(1), 6.0)
+    add(aggregator, "new", fragment(0), 7.0)
+    assert not aggregator.has_waited_since(2.0)
+    old.arrival, aggregator.get("new").fragments[0].arrival = 4.0, 1.0  # type: ignore[union-attr]
+    assert not aggregator.has_waited_since(2.0), "only the first is looked at: a million need not be"
 
 
 def test_with_three_topics_two_fragments_still_wait() -> None:

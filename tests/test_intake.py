@@ -1,4 +1,4 @@
-"""When the intake reads: at a low rate not at once, so that a turn of the loop takes some records together."""
+"""How long the intake keeps a record for others: at a low rate a turn of the loop takes some together."""
 
 from typing import cast
 
@@ -74,7 +74,7 @@ def test_nothing_stays_after_many_nor_after_none_nor_while_process_is_busy(monke
         ("exactly_once", 5, 0.01),
     ],
 )
-def test_where_results_wait_for_their_commit_anyway_reads_may_wait_longer(
+def test_where_results_wait_for_their_commit_anyway_records_may_stay_longer(
     delivery: str, commits: float, seconds: float
 ) -> None:
     settings = Settings(consumer_name="orders", delivery=delivery, commit_interval=commits)

@@ -122,12 +122,16 @@ class Aggregator:
         return next((_arrival(fragments) for fragments in self._waiting.values()), None)
 
     def has_waited_since(self, arrived_by: float) -> bool:
-        """Whether a group's first fragment arrived by that time."""
+        """Whether a group's first fragment arrived by that time. Finds out whether they are in order again."""
+        latest, rises = NEVER, True
         for fragments in self._waiting.values():
-            if _arrival(fragments) <= arrived_by:
+            arrival = _arrival(fragments)
+            if arrival <= arrived_by:
                 return True
             if self._in_order:
-                break
+                return False
+            latest, rises = arrival, rises and arrival >= latest
+        self._in_order = rises
         return False
 
     def evict(self, enough: Mapping[tuple[int, int], "Enough"]) -> list[Group]:

@@ -491,7 +491,9 @@ async def _await_hook(hook: Callable[[], object], end: Future[None]) -> bool:
 
 
 class _News:
-    """What some threads tell and one waits for: an Event that the wait clears, at a fraction of its cost (measured)."""
+    """Told by some threads after each outcome, waited for by one: an Event that the wait clears, at a fraction of its
+    cost (measured). A wait may end for nothing: when what it was told of has been collected already.
+    """
 
     def __init__(self) -> None:
         self._untold = threading.Lock()
@@ -503,6 +505,7 @@ class _News:
                 self._untold.release()
 
     def wait(self, timeout: float) -> None:
+        """`timeout`: seconds, not below 0."""
         self._untold.acquire(timeout=timeout)
 
 

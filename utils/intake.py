@@ -18,7 +18,7 @@ from utils.offsets import PartitionOffsets
 from utils.status import Health
 
 BATCH = 1000  # records that one read takes at most; larger ones leave the processor's caches (measured)
-FEW = 100  # records: a read of fewer has left none behind, and the next one may wait until there are more
+FEW = 100  # records: a read of fewer has left none behind, and what comes soon after it may stay for more
 FOREVER = float("inf")
 ASK_EVERY = 10.0  # seconds
 PAUSE_AFTER = 1.0  # seconds without room for more records before the partitions are paused, to poll on

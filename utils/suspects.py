@@ -47,8 +47,8 @@ class Suspects:
 
     def submit(self, groups: list[Group]) -> None:
         self.in_flight += len(groups)
-        if [each for each in self._owned() if each.starts > STARTS or each.tried is not None]:
-            groups = self._looked_at(groups)
+        if [each for each in self._owned() if each.starts > STARTS or each.tried is not None]:  # hardly ever
+            groups = self._guarded(groups)
         if self._size:
             self._held.extend(groups)
         else:
@@ -93,8 +93,8 @@ class Suspects:
     def circuit_open_for(self) -> float | None:
         return self._executor.circuit_open_for
 
-    def _looked_at(self, groups: list[Group]) -> list[Group]:
-        """Those that may be run. After starts without progress they are run apart from now on."""
+    def _guarded(self, groups: list[Group]) -> list[Group]:
+        """Without those that have ended the process: they have failed. After starts without progress: run apart."""
         owned = self._owned()
         if any(each.tried is not None for each in owned):
             groups = self._without_tried(groups)
