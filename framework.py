@@ -96,8 +96,8 @@ class Worker:
     def step(self) -> None:
         """One turn of the loop."""
         self.health.turn(self.clock())
-        records = self._read()
-        self._process(self._receive(records))
+        if records := self._read():
+            self._process(self._receive(records))
         self._deliver(self.executor.collect(BUSY))
         self._commit()
         self._evict()
@@ -116,7 +116,7 @@ class Worker:
     def _receive(self, records: list[Record]) -> list[Group]:
         """Records into the dict; returns the groups that are complete now."""
         now = self.clock()
-        self._dirty = self._dirty or bool(records)
+        self._dirty = True
         runs = self.intake.unfinished(records)
         unfinished = [record for run in runs for record in run.records]
         values = [record.value() for record in unfinished]
