@@ -421,6 +421,24 @@ def test_the_fragments_of_an_id_become_one_result() -> None:
     assert bench.delivery.sent == [(b"1", {"id": "1", "content": {"a": 0, "b": 0}})]
 
 
+def test_records_of_several_partitions_that_are_read_at_once_keep_what_is_theirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    where = lambda self: [("from", f"{self.topic()}:{self.offset()}".encode())]  # noqa: E731
+    monkeypatch.setattr(FakeMessage, "headers", where)
+    bench = started()
+    bench.feed(A0, "1", "2", None, "3")
+    bench.feed(B0, "4", "5")
+    bench.step()
+    waiting = bench.worker._aggregator.oldest(9)
+    assert [each.id for each in waiting] == ["1", "2", "3", "4", "5"]
+    for joined, (topic, offset) in zip(waiting, [("a", 0), ("a", 1), ("a", 3), ("b", 0), ("b", 1)], strict=True):
+        [fragment] = joined.fragments
+        assert (fragment.offsets.topic, fragment.offset) == (topic, offset)
+        assert json.loads(fragment.value)["id"] == joined.id
+        assert fragment.headers == [("from", f"{topic}:{offset}".encode())]
+
+
 def test_with_one_topic_every_message_is_a_result() -> None:
     bench = started(A0, topics=("a",))
     bench.feed(A0, "1", "2")

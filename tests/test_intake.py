@@ -51,7 +51,7 @@ class Timed:
 def test_what_comes_soon_after_a_few_records_stays_for_more(monkeypatch: pytest.MonkeyPatch, brought: int) -> None:
     timed = Timed(monkeypatch)
     assert timed.after(brought, comes=A_TURN * 2) == pytest.approx(GATHER)
-    assert timed.after(brought, comes=0) == pytest.approx(GATHER), "it came during the turn, at the earliest before it"
+    assert timed.after(brought, comes=0) == pytest.approx(GATHER), "counted from the end of the last read"
 
 
 def test_what_comes_later_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
