@@ -765,6 +765,24 @@ def test_a_group_is_given_up_after_the_message_timeout_and_not_before(caplog: py
     assert "'1': ['b']" in str(vars(line))
 
 
+def test_what_is_read_again_after_something_new_is_given_up_when_its_own_time_is_over() -> None:
+    """The dict is not in order of arrival then: the loop must tell it so."""
+    bench = started()
+    bench.feed(A0, "old")
+    bench.settle_down()
+    again = bench.next_owner()
+    again.clock.now = bench.clock.now + TIMEOUT / 2
+    records, again.consumer.log = again.consumer.log, {}
+    again.feed(B0, "new")
+    again.assign(A0, B0)
+    again.step(2)
+    again.consumer.log |= records
+    again.step()
+    again.step(1, TIMEOUT / 2)
+    again.settle_down()
+    assert (again.counters.evicted, again.waiting(A0), again.waiting(B0)) == (1, [], [0])
+
+
 class Changing(Bench):
     """In a group whose input topics have become others; each has two partitions."""
 
