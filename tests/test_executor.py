@@ -14,7 +14,7 @@ import pytest
 from tests.builders import dispatcher, fragment, group
 from utils.aggregator import Group
 from utils.dispatcher import Dispatcher
-from utils.executor import Call, Coroutines, Hooks, Outcome, Process, Runner, SingleThread, ThreadPool
+from utils.executor import MANY, Call, Coroutines, Hooks, Outcome, Process, Runner, SingleThread, ThreadPool
 from utils.messages import InvalidResult, Message
 from utils.metrics import BOUNDS, Histogram
 
@@ -448,6 +448,54 @@ def test_an_error_of_the_coroutine_itself_is_an_outcome(start: Start) -> None:
     failed = {outcome.group.id: type(outcome.error) for outcome in collect(executor, 2)}
     assert failed == {"a": asyncio.CancelledError, "b": KeyboardInterrupt}
     runner.close(SECONDS)
+
+
+def test_calls_that_have_nothing_to_wait_for_do_not_hold_up_one_that_has() -> None:
+    async def process(message: Message, _name: str) -> Message:
+        if message["id"] == "a":
+            await asyncio.sleep(0)
+        return message
+
+    runner = Coroutines(process, NAME, 2)
+    runner.open()
+    executor = dispatcher(runner)
+    executor.submit(groups("abcdefghijklmnopqrstuvwxyz"))
+    assert "a" in ids(collect(executor, 26))[:5]
+    runner.close(SECONDS)
+
+
+@AT_ONCE
+@pytest.mark.parametrize(("calls", "together"), [(MANY + 1, "ab"), (MANY, "a")], ids=["many", "few"])
+def test_where_many_calls_run_what_ends_soon_after_another_is_collected_with_it(
+    start: Start, monkeypatch: pytest.MonkeyPatch, coroutines: bool, calls: int, together: str
+) -> None:
+    letters = [chr(ord("a") + number) for number in range(calls)]
+    may_end = {id: threading.Event() for id in letters}
+
+    def process(message: Message, _name: str) -> Message:
+        assert may_end[message["id"]].wait(SECONDS)
+        return message
+
+    def until_running(number: int) -> None:
+        deadline = time.monotonic() + SECONDS
+        while len(executor.calls()) != number:
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.001)
+
+    def gathering(_seconds: float) -> None:
+        may_end["b"].set()
+        until_running(calls - 2)
+
+    executor = start(process, calls, coroutines=coroutines)
+    monkeypatch.setattr("utils.executor.time.sleep", gathering)
+    executor.submit(groups("".join(letters)))
+    until_running(calls)
+    may_end["a"].set()
+    until_running(calls - 1)
+    assert ids(collect(executor, 1)) == together
+    for id in letters:
+        may_end[id].set()
+    collect(executor, calls - len(together))
 
 
 @AT_ONCE

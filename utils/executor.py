@@ -29,6 +29,8 @@ Clock = Callable[[], float]
 TOGETHER = 16  # quick calls that are timed together
 _TURN = 1.0  # seconds between two signs of life of the event loop
 NOT_BEGUN = float("inf")  # of a coroutine whose turn has not come: its time does not run
+MANY = 32  # calls at once: those that end within GATHER seconds are collected together
+GATHER = 0.01
 _GRACE = 5.0  # seconds in which a coroutine that was cancelled, or another one of a loop that was held up, may end
 
 
@@ -294,7 +296,7 @@ class ThreadPool:
             self._waiting.put(group)
 
     def collect(self, timeout: float) -> list[Outcome]:
-        return _collected(self._done, self._some_done, timeout)
+        return _collected(self._done, self._some_done, timeout, len(self._calls))
 
     def cancel(self) -> list[Group]:
         return list(iter(self._take, None))
@@ -381,7 +383,7 @@ class Coroutines:
         self._loop.call_soon_threadsafe(self._begin)
 
     def collect(self, timeout: float) -> list[Outcome]:
-        return _collected(self._done, self._some_done, timeout)
+        return _collected(self._done, self._some_done, timeout, len(self._calls))
 
     def cancel(self) -> list[Group]:
         return list(iter(self._take, None))
@@ -504,13 +506,15 @@ class _News:
             with suppress(RuntimeError):  # told just now by another thread
                 self._untold.release()
 
-    def wait(self, timeout: float) -> None:
-        """`timeout`: seconds, not below 0."""
-        self._untold.acquire(timeout=timeout)
+    def wait(self, timeout: float) -> bool:
+        """Whether there are any; waits up to `timeout` seconds, not below 0, for them."""
+        return self._untold.acquire(timeout=timeout)
 
 
-def _collected(done: deque[Outcome], news: _News, timeout: float) -> list[Outcome]:
-    news.wait(timeout)
+def _collected(done: deque[Outcome], news: _News, timeout: float, calls: int = 1) -> list[Outcome]:
+    """`calls` that are running. Of many, each outcome would wake the loop for a turn of its own."""
+    if news.wait(timeout) and calls >= MANY:
+        time.sleep(min(GATHER, timeout))
     return [done.popleft() for _ in range(len(done))]
 
 
