@@ -29,8 +29,8 @@ Clock = Callable[[], float]
 TOGETHER = 16  # quick calls that are timed together
 _TURN = 1.0  # seconds between two signs of life of the event loop
 NOT_BEGUN = float("inf")  # of a coroutine whose turn has not come: its time does not run
-MANY = 32  # calls at once: those that end within GATHER seconds are collected together
-GATHER = 0.01
+MANY = 32  # calls that are running: those that end soon after another are collected with it
+GATHER = 0.01  # seconds; so soon
 _GRACE = 5.0  # seconds in which a coroutine that was cancelled, or another one of a loop that was held up, may end
 
 
@@ -72,7 +72,7 @@ class Executor(Protocol):
     def submit(self, groups: list[Group]) -> None: ...
 
     def collect(self, timeout: float) -> list[Outcome]:
-        """The outcomes since the last call; waits up to `timeout` seconds for them."""
+        """The outcomes since the last call; waits up to `timeout` seconds for them, and GATHER more where many run."""
 
     def cancel(self) -> None:
         """Start none of the groups that wait: they are not in flight any more."""
@@ -122,7 +122,10 @@ class Runner(Protocol):
     def submit(self, groups: Iterable[Group]) -> None: ...
 
     def collect(self, timeout: float) -> list[Outcome]:
-        """The outcomes since the last call, also those of failed calls; waits up to `timeout` seconds for them."""
+        """The outcomes since the last call, also those of failed calls.
+
+        Waits up to `timeout` seconds for them, and then, where many calls are running, up to GATHER for more.
+        """
 
     def cancel(self) -> list[Group]:
         """Take back the groups whose call has not begun, in the order of submission."""
