@@ -4,6 +4,7 @@ import io
 import sys
 from collections import Counter
 from dataclasses import MISSING, fields
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -16,7 +17,8 @@ from utils.dlq import Choice, Found
 from utils.executor import Outcome, attempt
 from utils.intake import Record
 from utils.logger import _json
-from utils.messages import join
+from utils.messages import Fragment, join
+from utils.offsets import SENT, mark
 from utils.replay import INCOMPLETE, CannotReplay, Joining, Replay, Tally, letters_of, progress_bar, rehearse
 
 LETTERS = partition_offsets(topic="orders-dlq")
@@ -133,6 +135,29 @@ def test_what_fails_again_stays_and_is_told_without_what_the_error_says(caplog: 
     line = _json("orders").format(record)
     assert "ValueError at test_replay.py:" in line
     assert "cannot take {'id" not in line
+
+
+def test_what_is_safe_makes_room_while_a_commit_is_unanswered() -> None:
+    offsets = partition_offsets(topic="orders-dlq")
+    offsets.read(0)
+    delivery = Unanswered()
+    run = replay(delivery=delivery, intake=SimpleNamespace(owned={("orders-dlq", 0): offsets}), _committing=True)
+    mark([Fragment(0, offsets, 0, b"{}")], SENT)
+    run._commit()
+    assert (delivery.pending, offsets.unfinished()) == (0, 0)
+    assert run._committing, "and it is still waited for"
+
+
+class Unanswered:
+    """A Delivery: one group was sent and is safe, and a commit is on its way."""
+
+    pending = 1
+
+    def committed(self) -> None: ...
+
+    def settle(self) -> bool:
+        self.pending = 0
+        return True
 
 
 # ---------------------------------------------------------------- the bar

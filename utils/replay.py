@@ -272,6 +272,7 @@ class Replay:
         if self._committing:
             confirmed = self.delivery.committed()
             if confirmed is None:
+                self._finish_safe()  # it makes room: the answer comes only while we read
                 return
             self._committing = False
             self.counters.commits += confirmed
