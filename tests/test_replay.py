@@ -146,6 +146,7 @@ def test_what_is_safe_makes_room_while_a_commit_is_unanswered() -> None:
     run._commit()
     assert (delivery.pending, offsets.unfinished()) == (0, 0)
     assert run._committing, "and it is still waited for"
+    assert run._dirty, "and the next one carries what was finished meanwhile"
 
 
 class Unanswered:

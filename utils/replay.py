@@ -272,7 +272,8 @@ class Replay:
         if self._committing:
             confirmed = self.delivery.committed()
             if confirmed is None:
-                self._finish_safe()  # it makes room: the answer comes only while we read
+                if self.delivery.pending and self._finish_safe():  # it makes room: the answer comes only while we read
+                    self._dirty = True
                 return
             self._committing = False
             self.counters.commits += confirmed
