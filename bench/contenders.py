@@ -64,6 +64,11 @@ def bare(*options: str) -> Callable[[Target], Launch]:
     return launch
 
 
+def floor(target: Target) -> Launch:
+    arguments = [target.bootstrap, *target.inputs, target.output, str(target.results)]
+    return Launch([sys.executable, "-m", "bench.floor", *arguments])
+
+
 def worker(delivery: str, *, process: Path | None = None, **settings: str) -> Callable[[Target], Launch]:
     """`process`: the worker.py, if it is not the one that ships."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from bench.contenders import BARE_MSGSPEC, CONTENDERS, Contender, Target, bare, kafka_streams, prepared, worker
+from bench.contenders import BARE_MSGSPEC, CONTENDERS, Contender, Target, bare, floor, kafka_streams, prepared, worker
 from bench.runs import PARTITIONS, Running, id_of, message, output_topic, running
 from bench.tables import Options, Table, in_rounds, line, load, median, say, table
 from tests.services.kafka import JavaBroker
@@ -40,6 +40,7 @@ PEERS = (
 )
 IN_TIME = (
     Contender(f"{BARE_MSGSPEC.name}, no batches", bare("--prompt")),
+    Contender("bare loop (msgspec), with the worker's turns", floor),
     Contender("worker at_least_once", worker("at_least_once")),
     Contender("worker exactly_once", worker("exactly_once")),
     Contender("worker exactly_once, COMMIT_INTERVAL=0.02", worker("exactly_once", COMMIT_INTERVAL="0.02")),
