@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, compress, repeat
+from itertools import compress, repeat
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -17,7 +17,7 @@ from utils.aggregator import Aggregator, Group
 from utils.delivery import Backlog, Delivery
 from utils.executor import Executor, Outcome
 from utils.failures import Failures
-from utils.intake import Intake, Record, Run
+from utils.intake import Batch, Intake, Record
 from utils.logger import logger
 from utils.messages import Fragment, read_ids
 from utils.metrics import Counters
@@ -117,13 +117,13 @@ class Worker:
         """Records into the dict; returns the groups that are complete now."""
         now = self.clock()
         self._dirty = True
-        runs = self.intake.unfinished(records)
-        unfinished = [record for run in runs for record in run.records]
-        values = [record.value() for record in unfinished]
+        batch = self.intake.unfinished(records)
+        values = [record.value() for record in batch.records]
         ids, invalid = read_ids(values)
-        fragments = self._fragments(runs, values, now)
+        fragments = self._fragments(batch, values, now)
         if invalid:
-            self._give_up([self.failures.invalid(fragments[at], unfinished[at].key(), invalid[at]) for at in invalid])
+            keys = [record.key() for record in batch.records]
+            self._give_up([self.failures.invalid(fragments[at], keys[at], invalid[at]) for at in invalid])
             fragments, ids = list(compress(fragments, ids)), list(filter(None, ids))
         complete, superseded = self._overflow.add(ids, fragments, now)
         self.counters.completed += len(complete)
@@ -202,27 +202,23 @@ class Worker:
         """There is no room, but there would be if what is on its way out were safe."""
         return self._load() >= 1 > self._load(Backlog())
 
-    def _fragments(self, runs: list[Run], values: Iterable[bytes | None], now: float) -> list[Fragment]:
-        headers = [record.headers() for run in runs for record in run.records]
+    def _fragments(self, batch: Batch, values: Iterable[bytes | None], now: float) -> list[Fragment]:
+        topics = [self._topic_index[of.topic] for of in batch.partitions]
+        bodies = [value or b"" for value in values]
+        headers = [record.headers() for record in batch.records]
         self.counters.with_headers += len(headers) - headers.count(None)
-        shared = iter([value or b"" for value in values]), iter(headers)  # `offsets`, before them, end each run's share
-        index, drops = self._topic_index, repeat(self._overflow.drops)
-        of_runs = [
-            map(Fragment, repeat(index[of.topic]), repeat(of), offsets, *shared, arrivals, drops)
-            for (of, _, offsets), arrivals in zip(runs, [self._arrivals(run, now) for run in runs], strict=True)
-        ]
-        return list(chain.from_iterable(of_runs))
+        arrivals, drops = self._arrivals(batch, now), repeat(self._overflow.drops)
+        return list(map(Fragment, topics, batch.partitions, batch.offsets, bodies, headers, arrivals, drops))
 
-    def _arrivals(self, run: Run, now: float) -> Iterable[float]:
+    def _arrivals(self, batch: Batch, now: float) -> Iterable[float]:
         """When these records arrived the first time: for what is read again, the clock of MESSAGE_TIMEOUT goes on."""
-        if not run.offsets or run.of.is_new(run.offsets[0]):
+        if batch.is_new:
             return repeat(now)
         self._aggregator.disorder()
-        return [now if run.of.is_new(each.offset()) else self._first_arrival(each, run, now) for each in run.records]
-
-    def _first_arrival(self, record: Record, run: Run, now: float) -> float:
         epoch = now - self.wall_clock()
-        return min(run.of.first_arrival(record.offset(), epoch + record.timestamp()[1] / 1000, epoch), now)
+        sent = [epoch + record.timestamp()[1] / 1000 for record in batch.records]
+        of_each = zip(batch.partitions, batch.offsets, sent, strict=True)
+        return [now if of.is_new(at) else min(of.first_arrival(at, time, epoch), now) for of, at, time in of_each]
 
     def _finish_safe(self) -> bool:
         """Whether what was sent is safe; then its offsets are finished."""

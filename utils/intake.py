@@ -19,6 +19,7 @@ from utils.status import Health
 
 BATCH = 1000  # records that one read takes at most; larger ones leave the processor's caches (measured)
 FEW = 100  # records: a read of fewer has left none behind, and what comes soon after it may stay for more
+RUNS_FROM = 100  # records: among fewer, those of a partition in a row are too few to be noted together (measured)
 FOREVER = float("inf")
 ASK_EVERY = 10.0  # seconds
 PAUSE_AFTER = 1.0  # seconds without room for more records before the partitions are paused, to poll on
@@ -36,15 +37,17 @@ class Record(Protocol):
     def timestamp(self) -> tuple[int, int]: ...
 
 
-class Run(NamedTuple):
-    """Records of one partition, in their order, and their offsets."""
+class Batch(NamedTuple):
+    """Records in the order in which they were read; of each its partition and its offset."""
 
-    of: PartitionOffsets
-    records: list[Record]
-    offsets: list[int]
+    records: Sequence[Record]
+    partitions: Sequence[PartitionOffsets]
+    offsets: Sequence[int]
+    is_new: bool  # none of them is known by a map that was loaded, or by an earlier reading
 
-    def where(self, wanted: Sequence[object]) -> "Run":
-        return Run(self.of, list(compress(self.records, wanted)), list(compress(self.offsets, wanted)))
+    def where(self, wanted: Sequence[object]) -> "Batch":
+        records, partitions = list(compress(self.records, wanted)), list(compress(self.partitions, wanted))
+        return Batch(records, partitions, list(compress(self.offsets, wanted)), self.is_new)
 
 
 _MENDED_BY_THE_CLIENT = {
@@ -93,6 +96,7 @@ class Intake:
         self.ahead: set[tuple[str, int]] = set()  # paused because their siblings must catch up
         self._keys = KeyWatch(counters, health or Health(), clock)
         self._rebalances = 0
+        self._may_replay = False
         self._settle = settle
         self._gather = gather
         self._soon = 0.0  # until when a record comes soon after a read of a few
@@ -110,6 +114,7 @@ class Intake:
         self.former = self.owned or self.former
         self.owned = {(offsets.topic, offsets.partition): offsets for offsets in owned}
         self._rebalances += 1
+        self._may_replay = True
         if any(offsets.differs for offsets in self.owned.values()):
             self._settled_at = self._clock() + self._settle
         self._grown = self._grown or any(offsets.grown for offsets in self.owned.values())
@@ -148,23 +153,38 @@ class Intake:
             time.sleep(early)
         return first
 
-    def unfinished(self, records: list[Record]) -> list[Run]:
-        """The records that no earlier commit says are done, by runs of one partition. Nothing is decoded."""
+    def unfinished(self, records: Sequence[Record]) -> Batch:
+        """The records that no earlier commit says are done. Nothing is decoded."""
         self._counters.read += len(records)
         self._keys.look(records, self.owned)
-        return [self._unfinished(self.owned[at], same) for at, same in _runs(records)]
+        partitions = [self.owned[record.topic(), record.partition()] for record in records]
+        offsets = [record.offset() for record in records]
+        is_new = not self._is_replay() or all(map(PartitionOffsets.is_new, partitions, offsets))
+        if len(records) < RUNS_FROM:
+            for of in partitions:
+                self._counters.read_from[of.topic] += 1
+            wanted = list(map(PartitionOffsets.read, partitions, offsets))
+        else:
+            wanted = [each for of, run in _runs(partitions, offsets) for each in self._unfinished(of, run)]
+        batch = Batch(records, partitions, offsets, is_new)
+        if skipped := wanted.count(False):
+            self._counters.skipped += skipped
+            return batch.where(wanted)
+        return batch
 
-    def _unfinished(self, of: PartitionOffsets, records: list[Record]) -> Run:
-        run = Run(of, records, [record.offset() for record in records])
-        self._counters.read_from[run.of.topic] += len(run.records)
-        if run.of.read_run(run.offsets):
-            return run
-        if run.of.skip_run(run.offsets):
-            self._counters.skipped += len(run.offsets)
-            return Run(of, [], [])
-        unfinished = [run.of.read(offset) for offset in run.offsets]
-        self._counters.skipped += unfinished.count(False)
-        return run.where(unfinished)
+    def _is_replay(self) -> bool:
+        """Whether what is read now may have been read before, by this worker or the one before it."""
+        self._may_replay = self._may_replay and any(map(PartitionOffsets.may_replay, self.owned.values()))
+        return self._may_replay
+
+    def _unfinished(self, of: PartitionOffsets, run: Sequence[int]) -> Sequence[bool]:
+        """Of each of these offsets of a partition whether it is."""
+        self._counters.read_from[of.topic] += len(run)
+        if of.read_run(run):
+            return [True] * len(run)
+        if of.skip_run(run):
+            return [False] * len(run)
+        return [of.read(offset) for offset in run]
 
     def note_positions(self) -> int:
         """Finish what reading has passed without a record, transaction markers for example; how much news there is."""
@@ -278,6 +298,7 @@ class Intake:
         Returns how far reading had come in all partitions, or further: to the end that is known.
         """
         targets = {at: max(each.read_end, self.last_ends.get(at, 0)) for at, each in self.owned.items()}
+        self._may_replay = True
         for at, offsets in self.owned.items():
             if offsets.shed_since is not None:
                 self._consumer.seek(TopicPartition(*at, offsets.set_back()))
@@ -319,18 +340,14 @@ def _are_equal(numbers: dict[str, set[int]]) -> bool:
     return len({frozenset(each) for each in numbers.values()}) <= 1
 
 
-def _runs(records: list[Record]) -> Iterator[tuple[tuple[str, int], list[Record]]]:
-    """By runs of one partition: most batches are a single one."""
-    if not records:
-        return
-    topics, partitions = [record.topic() for record in records], [record.partition() for record in records]
-    if topics.count(topics[0]) == partitions.count(partitions[0]) == len(records):
-        yield (topics[0], partitions[0]), records
-        return
+def _runs(
+    partitions: Sequence[PartitionOffsets], offsets: Sequence[int]
+) -> Iterator[tuple[PartitionOffsets, Sequence[int]]]:
+    """The offsets in a row that are of one partition: most large reads are a single run."""
     begin = 0
-    for at, same in groupby(zip(topics, partitions, strict=True)):
+    for of, same in groupby(partitions):
         end = begin + len(list(same))
-        yield at, records[begin:end]
+        yield of, offsets[begin:end]
         begin = end
 
 

@@ -221,6 +221,10 @@ class PartitionOffsets:
         """Whether neither the map that was loaded nor an earlier reading knows this offset."""
         return offset >= self.loaded_end and offset >= self._read_end
 
+    def may_replay(self) -> bool:
+        """Whether reading has yet to come to what `is_new`."""
+        return not self.is_new(self.position)
+
     def first_arrival(self, offset: int, timestamp: float, epoch: float) -> float:
         """When a record that is read again arrived the first time, as far as its timestamp and what is known tell.
 

@@ -209,12 +209,8 @@ class Replay:
         records = self.intake.read(load, 0 if self.executor.in_flight else IDLE)
         if self._failure:
             raise self._failure
-        groups = [
-            group
-            for run in self.intake.unfinished(records)
-            for record in run.records
-            if (group := self._take(record, run.of))
-        ]
+        batch = self.intake.unfinished(records)
+        groups = list(filter(None, map(self._take, batch.records, batch.partitions)))
         if groups:
             self.executor.submit(groups)
         self._deliver(self.executor.collect(BUSY))
