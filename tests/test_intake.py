@@ -1,15 +1,19 @@
-"""How long the intake keeps a record for others: at a low rate a turn of the loop takes some together."""
+"""How long the intake keeps a record for others, and which of what it has read is unfinished."""
 
-from typing import cast
+from types import SimpleNamespace
+from typing import NamedTuple, cast
 
 import pytest
 from confluent_kafka import Consumer, Message
+from hypothesis import given
+from hypothesis import strategies as st
 
 from config import Settings
 from main import _gather
-from tests.builders import admin
-from utils.intake import FEW, Intake
+from tests.builders import admin, partition_offsets
+from utils.intake import FEW, Batch, Intake, Record
 from utils.metrics import Counters
+from utils.offsets import FINISHED, UNFINISHED, OffsetMap
 
 GATHER, WAIT = 0.004, 0.2
 A_TURN = 0.001  # seconds
@@ -79,3 +83,92 @@ def test_where_results_wait_for_their_commit_anyway_records_may_stay_longer(
 ) -> None:
     settings = Settings(consumer_name="orders", delivery=delivery, commit_interval=commits)
     assert _gather(settings) == pytest.approx(seconds)
+
+
+class At(NamedTuple):
+    """A record of the topic `a`, as far as the intake looks at it."""
+
+    number: int
+    of_partition: int
+
+    def topic(self) -> str:
+        return "a"
+
+    def partition(self) -> int:
+        return self.of_partition
+
+    def offset(self) -> int:
+        return self.number
+
+
+class Reading:
+    """An intake that reads partitions of which an earlier commit says which of the first offsets are finished."""
+
+    def __init__(self, maps: list[bytes]) -> None:
+        self.counters = Counters()
+        self._intake = Intake(cast(Consumer, SimpleNamespace(seek=id)), self.counters, admin())
+        self.owned = [
+            partition_offsets(0, OffsetMap("", 0, 0, 0, states), partition=number) for number, states in enumerate(maps)
+        ]
+        self._intake.rebalanced(self.owned)
+
+    def read(self, records: list[At]) -> Batch:
+        return self._intake.unfinished(cast("list[Record]", records))
+
+    def shed(self, number: int) -> None:
+        """There is no room for the record of the first partition that has this offset: it is read again."""
+        self.owned[0].drop(number, 0.0, 1)
+        self._intake.read_shed_again()
+
+    @property
+    def may_replay(self) -> bool:
+        return self._intake._may_replay
+
+
+MAPS = st.lists(
+    st.lists(st.sampled_from((FINISHED, UNFINISHED)), max_size=6).map(lambda states: bytes([UNFINISHED, *states])),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(maps=MAPS, data=st.data())
+def test_many_records_are_told_from_finished_ones_as_few_are(maps: list[bytes], data: st.DataObject) -> None:
+    """Those of a partition come in their order, but for gaps; the partitions in any."""
+    with pytest.MonkeyPatch.context() as patch:
+        few, many, skipped = Reading(maps), Reading(maps), 0
+        for _ in range(3):
+            records: list[At] = []
+            for number, of in enumerate(few.owned):
+                come = sorted(data.draw(st.sets(st.integers(of.position, of.position + 4), max_size=4)))
+                records += [At(offset, number) for offset in come]
+            order = data.draw(st.permutations([each.of_partition for each in records]))
+            in_turn = {number: iter([each for each in records if each.of_partition == number]) for number in order}
+            records = [next(in_turn[number]) for number in order]
+            known = [max(of.loaded_end, of.read_end) for of in few.owned]
+            wanted = [at for at in records if maps[at.of_partition][at.number : at.number + 1] != b"\x01"]
+            patch.setattr("utils.intake.RUNS_FROM", 1000)
+            batch = few.read(records)
+            patch.setattr("utils.intake.RUNS_FROM", 0 if records else 1)
+            assert [*many.read(records)[2:]] == [*batch[2:]]
+            assert [*map(id, batch.records)] == [*map(id, wanted)]
+            assert [*batch.offsets] == [each.number for each in wanted]
+            assert [of.partition for of in batch.partitions] == [each.of_partition for each in wanted]
+            assert batch.is_new == all(each.number >= known[each.of_partition] for each in records)
+            assert many.counters.as_dict() == few.counters.as_dict()
+            assert many.counters.read_from == few.counters.read_from
+            assert [of.position for of in many.owned] == [of.position for of in few.owned]
+            skipped += len(records) - len(wanted)
+    assert (few.counters.read_from["a"], few.counters.skipped) == (few.counters.read, skipped)
+
+
+@pytest.mark.parametrize("records", [1, 1000])
+def test_what_is_read_again_for_want_of_room_is_not_new(monkeypatch: pytest.MonkeyPatch, records: int) -> None:
+    monkeypatch.setattr("utils.intake.RUNS_FROM", records)
+    reading = Reading([b""])
+    assert reading.read([At(0, 0), At(1, 0), At(2, 0)]).is_new
+    assert not reading.may_replay, "nothing can be: it costs no look at each record"
+    reading.shed(1)
+    again = reading.read([At(1, 0), At(2, 0), At(3, 0)])
+    assert (again.is_new, again.offsets) == (False, [1, 3])
+    assert reading.read([At(4, 0)]).is_new

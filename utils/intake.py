@@ -157,7 +157,7 @@ class Intake:
         """The records that no earlier commit says are done. Nothing is decoded."""
         self._counters.read += len(records)
         self._keys.look(records, self.owned)
-        partitions = [self.owned[record.topic(), record.partition()] for record in records]
+        partitions = self._partitions(records)
         offsets = [record.offset() for record in records]
         is_new = not self._is_replay() or all(map(PartitionOffsets.is_new, partitions, offsets))
         if len(records) < RUNS_FROM:
@@ -171,6 +171,15 @@ class Intake:
             self._counters.skipped += skipped
             return batch.where(wanted)
         return batch
+
+    def _partitions(self, records: Sequence[Record]) -> list[PartitionOffsets]:
+        """That of each of these records. Many are mostly of a single one: to find that out is half the work."""
+        if len(records) < RUNS_FROM:
+            return [self.owned[record.topic(), record.partition()] for record in records]
+        topics, numbers = [record.topic() for record in records], [record.partition() for record in records]
+        if topics.count(topics[0]) == numbers.count(numbers[0]) == len(records):
+            return [self.owned[topics[0], numbers[0]]] * len(records)
+        return [self.owned[at] for at in zip(topics, numbers, strict=True)]
 
     def _is_replay(self) -> bool:
         """Whether what is read now may have been read before, by this worker or the one before it."""
