@@ -122,8 +122,8 @@ class Worker:
         ids, invalid = read_ids(values)
         fragments = self._fragments(batch, values, now)
         if invalid:
-            keys = [record.key() for record in batch.records]
-            self._give_up([self.failures.invalid(fragments[at], keys[at], invalid[at]) for at in invalid])
+            read = batch.records
+            self._give_up([self.failures.invalid(fragments[at], read[at].key(), invalid[at]) for at in invalid])
             fragments, ids = list(compress(fragments, ids)), list(filter(None, ids))
         complete, superseded = self._overflow.add(ids, fragments, now)
         self.counters.completed += len(complete)
@@ -215,10 +215,12 @@ class Worker:
         if batch.is_new:
             return repeat(now)
         self._aggregator.disorder()
+        both = zip(batch.records, batch.partitions, strict=True)
+        return [now if of.is_new(read.offset()) else self._first_arrival(read, of, now) for read, of in both]
+
+    def _first_arrival(self, record: Record, of: PartitionOffsets, now: float) -> float:
         epoch = now - self.wall_clock()
-        sent = [epoch + record.timestamp()[1] / 1000 for record in batch.records]
-        of_each = zip(batch.partitions, batch.offsets, sent, strict=True)
-        return [now if of.is_new(at) else min(of.first_arrival(at, time, epoch), now) for of, at, time in of_each]
+        return min(of.first_arrival(record.offset(), epoch + record.timestamp()[1] / 1000, epoch), now)
 
     def _finish_safe(self) -> bool:
         """Whether what was sent is safe; then its offsets are finished."""

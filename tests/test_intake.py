@@ -1,6 +1,5 @@
 """How long the intake keeps a record for others, and which of what it has read is unfinished."""
 
-from types import SimpleNamespace
 from typing import NamedTuple, cast
 
 import pytest
@@ -86,89 +85,110 @@ def test_where_results_wait_for_their_commit_anyway_records_may_stay_longer(
 
 
 class At(NamedTuple):
-    """A record of the topic `a`, as far as the intake looks at it."""
+    """A record, as far as the intake looks at it."""
 
+    of: tuple[str, int]
     number: int
-    of_partition: int
 
     def topic(self) -> str:
-        return "a"
+        return self.of[0]
 
     def partition(self) -> int:
-        return self.of_partition
+        return self.of[1]
 
     def offset(self) -> int:
         return self.number
+
+    def value(self) -> None:
+        """Not JSON: its key is of no interest."""
+
+
+PARTITIONS = [("a", 0), ("a", 1), ("b", 0)]
 
 
 class Reading:
     """An intake that reads partitions of which an earlier commit says which of the first offsets are finished."""
 
-    def __init__(self, maps: list[bytes]) -> None:
+    def __init__(self, *maps: bytes) -> None:
         self.counters = Counters()
-        self._intake = Intake(cast(Consumer, SimpleNamespace(seek=id)), self.counters, admin())
-        self.owned = [
-            partition_offsets(0, OffsetMap("", 0, 0, 0, states), partition=number) for number, states in enumerate(maps)
-        ]
-        self._intake.rebalanced(self.owned)
+        self._intake = Intake(cast(Consumer, self), self.counters, admin())
+        self.owned = {
+            at: partition_offsets(0, OffsetMap("", 0, 0, 0, states), *at)
+            for at, states in zip(PARTITIONS, maps, strict=False)
+        }
+        self._intake.rebalanced(self.owned.values())
 
-    def read(self, records: list[At]) -> Batch:
+    def read(self, *records: At) -> Batch:
         return self._intake.unfinished(cast("list[Record]", records))
 
-    def shed(self, number: int) -> None:
-        """There is no room for the record of the first partition that has this offset: it is read again."""
-        self.owned[0].drop(number, 0.0, 1)
+    def read_again(self, *shed: At) -> None:
+        """There was no room for these records: reading goes back to the first of each partition."""
+        for each in shed:
+            self.owned[each.of].drop(each.number, 0.0, 1)
         self._intake.read_shed_again()
+
+    def seek(self, _where: object) -> None:
+        """As of the consumer."""
 
     @property
     def may_replay(self) -> bool:
         return self._intake._may_replay
 
 
-MAPS = st.lists(
-    st.lists(st.sampled_from((FINISHED, UNFINISHED)), max_size=6).map(lambda states: bytes([UNFINISHED, *states])),
-    min_size=1,
-    max_size=3,
-)
+def facts(batch: Batch) -> tuple[object, ...]:
+    partitions = [(of.topic, of.partition) for of in batch.partitions]
+    return [*map(id, batch.records)], partitions, [*batch.offsets], batch.is_new
 
 
-@given(maps=MAPS, data=st.data())
+MAP = st.lists(st.sampled_from((FINISHED, UNFINISHED)), max_size=6).map(lambda states: bytes([UNFINISHED, *states]))
+
+
+@given(maps=st.lists(MAP, min_size=1, max_size=3), data=st.data())
 def test_many_records_are_told_from_finished_ones_as_few_are(maps: list[bytes], data: st.DataObject) -> None:
-    """Those of a partition come in their order, but for gaps; the partitions in any."""
-    with pytest.MonkeyPatch.context() as patch:
-        few, many, skipped = Reading(maps), Reading(maps), 0
-        for _ in range(3):
-            records: list[At] = []
-            for number, of in enumerate(few.owned):
-                come = sorted(data.draw(st.sets(st.integers(of.position, of.position + 4), max_size=4)))
-                records += [At(offset, number) for offset in come]
-            order = data.draw(st.permutations([each.of_partition for each in records]))
-            in_turn = {number: iter([each for each in records if each.of_partition == number]) for number in order}
-            records = [next(in_turn[number]) for number in order]
-            known = [max(of.loaded_end, of.read_end) for of in few.owned]
-            wanted = [at for at in records if maps[at.of_partition][at.number : at.number + 1] != b"\x01"]
+    """Those of a partition come in their order, but for gaps; the partitions in any. Some are read again."""
+    few, many, counted = Reading(*maps), Reading(*maps), 0
+    known = {at: of.loaded_end for at, of in few.owned.items()}  # below it, only what is in `unfinished` is wanted
+    unfinished = {At(at, number) for at, end in known.items() for number in range(end)}
+    unfinished -= {each for each in unfinished if maps[PARTITIONS.index(each.of)][each.number] == FINISHED}
+    for _ in range(4):
+        come = [
+            At(at, number)
+            for at, of in few.owned.items()
+            for number in sorted(data.draw(st.sets(st.integers(of.position, of.position + 4), max_size=4)))
+        ]
+        order = data.draw(st.permutations([each.of for each in come]))
+        in_turn = {at: iter([each for each in come if each.of == at]) for at in order}
+        records = [next(in_turn[at]) for at in order]
+        wanted = [each for each in records if each.number >= known[each.of] or each in unfinished]
+        is_new = all(each.number >= known[each.of] for each in wanted)
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr("utils.intake.RUNS_FROM", 1000)
-            batch = few.read(records)
-            patch.setattr("utils.intake.RUNS_FROM", 0 if records else 1)
-            assert [*many.read(records)[2:]] == [*batch[2:]]
-            assert [*map(id, batch.records)] == [*map(id, wanted)]
-            assert [*batch.offsets] == [each.number for each in wanted]
-            assert [of.partition for of in batch.partitions] == [each.of_partition for each in wanted]
-            assert batch.is_new == all(each.number >= known[each.of_partition] for each in records)
-            assert many.counters.as_dict() == few.counters.as_dict()
-            assert many.counters.read_from == few.counters.read_from
-            assert [of.position for of in many.owned] == [of.position for of in few.owned]
-            skipped += len(records) - len(wanted)
-    assert (few.counters.read_from["a"], few.counters.skipped) == (few.counters.read, skipped)
+            batch = few.read(*records)
+            patch.setattr("utils.intake.RUNS_FROM", 1)
+            assert facts(many.read(*records)) == facts(batch)
+        places = [each.of for each in wanted], [each.number for each in wanted]
+        assert facts(batch) == ([*map(id, wanted)], *places, is_new)
+        assert [of.position for of in many.owned.values()] == [of.position for of in few.owned.values()]
+        counted += len(records) - len(wanted)
+        unfinished = {each for each in unfinished if each.number >= few.owned[each.of].position}
+        shed = [each for each in wanted if data.draw(st.integers(0, 2)) == 2]
+        few.read_again(*shed)
+        many.read_again(*shed)
+        known |= {each.of: max(known[each.of], few.owned[each.of].read_end) for each in shed}
+        unfinished |= set(shed)
+    assert many.counters.as_dict() == few.counters.as_dict()
+    assert many.counters.read_from == few.counters.read_from
+    assert few.counters.read_from.total() == few.counters.read
+    assert few.counters.skipped == counted
 
 
-@pytest.mark.parametrize("records", [1, 1000])
-def test_what_is_read_again_for_want_of_room_is_not_new(monkeypatch: pytest.MonkeyPatch, records: int) -> None:
-    monkeypatch.setattr("utils.intake.RUNS_FROM", records)
-    reading = Reading([b""])
-    assert reading.read([At(0, 0), At(1, 0), At(2, 0)]).is_new
-    assert not reading.may_replay, "nothing can be: it costs no look at each record"
-    reading.shed(1)
-    again = reading.read([At(1, 0), At(2, 0), At(3, 0)])
-    assert (again.is_new, again.offsets) == (False, [1, 3])
-    assert reading.read([At(4, 0)]).is_new
+@pytest.mark.parametrize("runs_from", [1, 1000])
+def test_what_is_read_again_for_want_of_room_is_not_new(monkeypatch: pytest.MonkeyPatch, runs_from: int) -> None:
+    monkeypatch.setattr("utils.intake.RUNS_FROM", runs_from)
+    reading, zero, one, two = Reading(b""), *(At(("a", 0), number) for number in range(3))
+    assert reading.read(zero, one, two).is_new
+    assert not reading.may_replay, "no record is asked whether it is new"
+    reading.read_again(one)
+    again = reading.read(one, two, At(("a", 0), 3))
+    assert (again.is_new, [*again.offsets]) == (False, [1, 3])
+    assert reading.read(At(("a", 0), 4)).is_new

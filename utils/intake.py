@@ -43,11 +43,7 @@ class Batch(NamedTuple):
     records: Sequence[Record]
     partitions: Sequence[PartitionOffsets]
     offsets: Sequence[int]
-    is_new: bool  # none of them is known by a map that was loaded, or by an earlier reading
-
-    def where(self, wanted: Sequence[object]) -> "Batch":
-        records, partitions = list(compress(self.records, wanted)), list(compress(self.partitions, wanted))
-        return Batch(records, partitions, list(compress(self.offsets, wanted)), self.is_new)
+    is_new: bool  # none of them is known to a map that was loaded, or was read before
 
 
 _MENDED_BY_THE_CLIENT = {
@@ -96,7 +92,7 @@ class Intake:
         self.ahead: set[tuple[str, int]] = set()  # paused because their siblings must catch up
         self._keys = KeyWatch(counters, health or Health(), clock)
         self._rebalances = 0
-        self._may_replay = False
+        self._may_replay = False  # what comes may have been read before, by this worker or the one before it
         self._settle = settle
         self._gather = gather
         self._soon = 0.0  # until when a record comes soon after a read of a few
@@ -157,34 +153,31 @@ class Intake:
         """The records that no earlier commit says are done. Nothing is decoded."""
         self._counters.read += len(records)
         self._keys.look(records, self.owned)
+        # Asked before reading moves on: these may be the last that are read again.
+        self._may_replay = self._may_replay and any(map(PartitionOffsets.may_replay, self.owned.values()))
         partitions = self._partitions(records)
         offsets = [record.offset() for record in records]
-        is_new = not self._is_replay() or all(map(PartitionOffsets.is_new, partitions, offsets))
         if len(records) < RUNS_FROM:
             for of in partitions:
                 self._counters.read_from[of.topic] += 1
             wanted = list(map(PartitionOffsets.read, partitions, offsets))
         else:
             wanted = [each for of, run in _runs(partitions, offsets) for each in self._unfinished(of, run)]
-        batch = Batch(records, partitions, offsets, is_new)
         if skipped := wanted.count(False):
             self._counters.skipped += skipped
-            return batch.where(wanted)
-        return batch
+            records, partitions = list(compress(records, wanted)), list(compress(partitions, wanted))
+            offsets = list(compress(offsets, wanted))
+        is_new = not self._may_replay or all(map(PartitionOffsets.is_new, partitions, offsets))
+        return Batch(records, partitions, offsets, is_new)
 
     def _partitions(self, records: Sequence[Record]) -> list[PartitionOffsets]:
-        """That of each of these records. Many are mostly of a single one: to find that out is half the work."""
+        """Of each of these records. A large read is mostly of a single one: then one look-up is enough."""
         if len(records) < RUNS_FROM:
             return [self.owned[record.topic(), record.partition()] for record in records]
         topics, numbers = [record.topic() for record in records], [record.partition() for record in records]
         if topics.count(topics[0]) == numbers.count(numbers[0]) == len(records):
             return [self.owned[topics[0], numbers[0]]] * len(records)
         return [self.owned[at] for at in zip(topics, numbers, strict=True)]
-
-    def _is_replay(self) -> bool:
-        """Whether what is read now may have been read before, by this worker or the one before it."""
-        self._may_replay = self._may_replay and any(map(PartitionOffsets.may_replay, self.owned.values()))
-        return self._may_replay
 
     def _unfinished(self, of: PartitionOffsets, run: Sequence[int]) -> Sequence[bool]:
         """Of each of these offsets of a partition whether it is."""

@@ -57,6 +57,13 @@ def test_a_bug_planted_on_purpose_is_found(mutant: Mutant) -> None:
     assert runs
 
 
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda each: f"{each.rule}-{each.what}")
+def test_a_bug_planted_on_purpose_replaces_what_is_there(mutant: Mutant) -> None:
+    """`make mutants`, which looks for all of them, would end at the first that does not."""
+    with mutant.planted():
+        pass
+
+
 def test_the_same_seed_draws_the_same_schedules() -> None:
     assert explore(20, 7).notes == explore(20, 7).notes
 

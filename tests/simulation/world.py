@@ -13,7 +13,7 @@ from tests.simulation.broker import MAPS, Broker, Committed, Partition
 from tests.simulation.oracle import Oracle, Sent
 from tests.simulation.process import SHUTDOWN, WALL, ModelProcess, Violation, sleep
 from tests.simulation.schedule import Action, Schedule, Setup
-from utils import delivery, intake
+from utils import delivery
 from utils.keys import KeyWatch
 from utils.logger import logger
 from utils.messages import Message
@@ -530,7 +530,7 @@ def model_time(setup: Setup) -> Iterator[None]:
             patch("main.sleep", sleep),
             patch("framework.MAX_IN_FLIGHT", in_flight),
             patch("utils.delivery._BATCH", batch),
-            patch("utils.intake.RUNS_FROM", 1 if setup.alike else intake.RUNS_FROM),
+            patch("utils.intake.RUNS_FROM", 3),
             patch("utils.map_store.MAX_METADATA", room),
             patch("utils.map_store.Shelf", partial(Shelf, RECORD)),
             patch("utils.keys.KeyWatch.are_alike", _are_alike if setup.alike else KeyWatch.are_alike),
