@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import compress, groupby
+from itertools import chain, compress, groupby, starmap
 from typing import NamedTuple, Protocol, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -162,7 +162,7 @@ class Intake:
                 self._counters.read_from[of.topic] += 1
             wanted = list(map(PartitionOffsets.read, partitions, offsets))
         else:
-            wanted = [each for of, run in _runs(partitions, offsets) for each in self._unfinished(of, run)]
+            wanted = list(chain.from_iterable(starmap(self._unfinished, _runs(partitions, offsets))))
         if skipped := wanted.count(False):
             self._counters.skipped += skipped
             records, partitions = list(compress(records, wanted)), list(compress(partitions, wanted))

@@ -117,6 +117,7 @@ def consumer(properties: Properties, settings: Settings, on_commit: Callable[...
             "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,
             "queued.min.messages": 1_000_000,
             "queued.max.messages.kbytes": 32_768,  # 64 MB: no less CPU, and 110 MB more of memory (measured, 200 B)
+            "fetch.queue.backoff.ms": 50,  # after a full queue; with the client's 1,000 reading stood still (measured)
             "max.partition.fetch.bytes": 4_194_304,
             "isolation.level": "read_committed",
             "reconnect.backoff.max.ms": 2_000,
