@@ -203,11 +203,11 @@ class Worker:
         return self._load() >= 1 > self._load(Backlog())
 
     def _fragments(self, batch: Batch, values: Iterable[bytes | None], now: float) -> list[Fragment]:
-        topics = [self._topic_index[of.topic] for of in batch.partitions]
         bodies = [value or b"" for value in values]
         headers = [record.headers() for record in batch.records]
         self.counters.with_headers += len(headers) - headers.count(None)
         arrivals, drops = self._arrivals(batch, now), repeat(self._overflow.drops)
+        topics = batch.topics(self._topic_index)
         return list(map(Fragment, topics, batch.partitions, batch.offsets, bodies, headers, arrivals, drops))
 
     def _arrivals(self, batch: Batch, now: float) -> Iterable[float]:

@@ -1,8 +1,8 @@
 """Records out of the consumer: by the batch, none while there is no room for them, back to those that were shed."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, compress, groupby, starmap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, compress, groupby, repeat, starmap
 from typing import NamedTuple, Protocol, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -44,6 +44,12 @@ class Batch(NamedTuple):
     partitions: Sequence[PartitionOffsets]
     offsets: Sequence[int]
     is_new: bool  # none of them is known to a map that was loaded, or was read before
+
+    def topics(self, index: Mapping[str, int]) -> Iterable[int]:
+        """Of each record what `index` says of its topic; without an end where all are of one."""
+        if _are_of_one(self.partitions):
+            return repeat(index[self.partitions[0].topic])
+        return [index[of.topic] for of in self.partitions]
 
 
 _MENDED_BY_THE_CLIENT = {
@@ -155,16 +161,10 @@ class Intake:
         self._keys.look(records, self.owned)
         # Asked before reading moves on: these may be the last that are read again.
         self._may_replay = self._may_replay and any(map(PartitionOffsets.may_replay, self.owned.values()))
-        partitions = self._partitions(records)
-        offsets = [record.offset() for record in records]
-        if len(records) < RUNS_FROM:
-            for of in partitions:
-                self._counters.read_from[of.topic] += 1
-            wanted = list(map(PartitionOffsets.read, partitions, offsets))
-        else:
-            wanted = list(chain.from_iterable(starmap(self._unfinished, _runs(partitions, offsets))))
-        if skipped := wanted.count(False):
-            self._counters.skipped += skipped
+        partitions, offsets = self._partitions(records), [record.offset() for record in records]
+        wanted = self._unfinished(partitions, offsets)
+        if not all(wanted):
+            self._counters.skipped += wanted.count(False)
             records, partitions = list(compress(records, wanted)), list(compress(partitions, wanted))
             offsets = list(compress(offsets, wanted))
         is_new = not self._may_replay or all(map(PartitionOffsets.is_new, partitions, offsets))
@@ -179,7 +179,17 @@ class Intake:
             return [self.owned[topics[0], numbers[0]]] * len(records)
         return [self.owned[at] for at in zip(topics, numbers, strict=True)]
 
-    def _unfinished(self, of: PartitionOffsets, run: Sequence[int]) -> Sequence[bool]:
+    def _unfinished(self, partitions: Sequence[PartitionOffsets], offsets: Sequence[int]) -> Sequence[bool]:
+        """Of each of these records whether it is."""
+        if _are_of_one(partitions):
+            return self._unfinished_run(partitions[0], offsets)
+        if len(offsets) >= RUNS_FROM:
+            return list(chain.from_iterable(starmap(self._unfinished_run, _runs(partitions, offsets))))
+        for of in partitions:
+            self._counters.read_from[of.topic] += 1
+        return list(map(PartitionOffsets.read, partitions, offsets))
+
+    def _unfinished_run(self, of: PartitionOffsets, run: Sequence[int]) -> Sequence[bool]:
         """Of each of these offsets of a partition whether it is."""
         self._counters.read_from[of.topic] += len(run)
         if of.read_run(run):
@@ -342,10 +352,15 @@ def _are_equal(numbers: dict[str, set[int]]) -> bool:
     return len({frozenset(each) for each in numbers.values()}) <= 1
 
 
+def _are_of_one(partitions: Sequence[PartitionOffsets]) -> bool:
+    """Whether these are of a single partition, as those of most large reads are: for few it is not worth asking."""
+    return len(partitions) >= RUNS_FROM and partitions.count(partitions[0]) == len(partitions)
+
+
 def _runs(
     partitions: Sequence[PartitionOffsets], offsets: Sequence[int]
 ) -> Iterator[tuple[PartitionOffsets, Sequence[int]]]:
-    """The offsets in a row that are of one partition: most large reads are a single run."""
+    """The offsets in a row that are of one partition."""
     begin = 0
     for of, same in groupby(partitions):
         end = begin + len(list(same))
