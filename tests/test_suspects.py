@@ -47,15 +47,18 @@ class Bench:
     """Two partitions, after so many starts without progress."""
 
     def __init__(self, starts: int = 1, tried: int | None = None) -> None:
+        self.assign(starts, tried)
+        self.executor = FakeExecutor()
+        self.slept = 0.0
+        executor: Any = self.executor
+        self.suspects = Suspects(executor, lambda: self.owned, self.sleep)
+
+    def assign(self, starts: int, tried: int | None = None) -> None:
         loaded = OffsetMap(TOPIC_ID, 0, 0, 0, b"\0" * 9, starts=starts - 1, trying=tried)
         self.owned = [PartitionOffsets(topic, 0, TOPIC_ID, 0, loaded) for topic in ("a", "b")]
         for offsets in self.owned:
             for offset in range(9):
                 offsets.read(offset)
-        self.executor = FakeExecutor()
-        self.slept = 0.0
-        executor: Any = self.executor
-        self.suspects = Suspects(executor, lambda: self.owned, self.sleep)
 
     def sleep(self, seconds: float) -> None:
         self.slept += seconds
@@ -195,6 +198,27 @@ def test_what_was_named_when_the_process_ended_has_failed_and_does_not_run_again
     ]
     assert bench.executor.ran == ["0", "2"]
     assert bench.suspects.in_flight == 0
+
+
+def test_what_was_named_does_not_run_again_where_others_come_before_it() -> None:
+    bench = Bench(tried=1)
+    bench.submit(0)
+    assert bench.collect() == ["0"]
+    bench.submit(1)
+    assert [type(each.error) for each in bench.suspects.collect(1.0)] == [EndedTheProcess]
+    assert bench.executor.ran == ["0"]
+
+
+@pytest.mark.parametrize(("starts", "tried"), [(4, None), (1, 1)])
+def test_partitions_that_are_assigned_later_are_guarded_as_the_first_ones_are(starts: int, tried: int | None) -> None:
+    bench = Bench()
+    bench.submit(1)
+    assert bench.collect() == ["1"]
+    bench.suspects.drop()
+    bench.assign(starts, tried)
+    bench.submit(1)
+    bench.collect()
+    assert bench.executor.ran == ["1"]  # only before
 
 
 def test_cancelled_groups_are_not_in_flight_but_the_running_one_is() -> None:

@@ -77,8 +77,10 @@ class Dispatcher:
         if not self.in_flight:
             return []
         now = self._clock()
-        self._start_due(now)
-        outcomes = self._runner.collect(self._wait(timeout, now))
+        if self._again or self._circuit.is_open:
+            self._start_due(now)
+            timeout = self._wait(timeout, now)
+        outcomes = self._runner.collect(timeout)
         self._started -= len(outcomes)
         if not self._is_uneventful(outcomes):
             now = self._clock()

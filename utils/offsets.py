@@ -8,7 +8,6 @@ import base64
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
@@ -322,8 +321,7 @@ class CommitPoint(NamedTuple):
     metadata: str
 
 
-@dataclass(frozen=True, slots=True)
-class OffsetMap:
+class OffsetMap(NamedTuple):
     """The states of the offsets from `base` on, one byte each, as they travel in the metadata of a commit.
 
     `oldest_ms` is the arrival of the oldest waiting fragment, `time_ms` the time of the commit, in ms since the epoch.

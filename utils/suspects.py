@@ -43,11 +43,12 @@ class Suspects:
         self._batch: list[Group] = []  # to be run, or running
         self._is_running = False
         self._failed: list[Outcome] = []
+        self._are_cleared = False  # no partition of this assignment has anything to be guarded against: it stays so
         self.in_flight = 0
 
     def submit(self, groups: list[Group]) -> None:
         self.in_flight += len(groups)
-        if [each for each in self._owned() if each.starts > STARTS or each.tried is not None]:  # hardly ever
+        if not self._are_cleared:
             groups = self._guarded(groups)
         if self._size:
             self._held.extend(groups)
@@ -80,6 +81,7 @@ class Suspects:
         self._held.clear()
         self._failed, self._batch = [], []
         self._size, self._is_running, self.in_flight = 0, False, 0
+        self._are_cleared = False  # others are assigned next
 
     def calls(self) -> list[Call]:
         return self._executor.calls()
@@ -96,9 +98,12 @@ class Suspects:
     def _guarded(self, groups: list[Group]) -> list[Group]:
         """Without those that have ended the process: they have failed. After starts without progress: run apart."""
         owned = self._owned()
-        if any(each.tried is not None for each in owned):
+        are_tried = any(each.tried is not None for each in owned)
+        lack_progress = any(each.starts > STARTS for each in owned)
+        self._are_cleared = not are_tried and not lack_progress
+        if are_tried:
             groups = self._without_tried(groups)
-        if not self._size and any(each.starts > STARTS for each in owned):
+        if not self._size and lack_progress:
             self._size = 1
             logger.error("no progress in several starts: messages are processed one by one, then in growing batches")
         return groups
