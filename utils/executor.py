@@ -30,7 +30,7 @@ TOGETHER = 16  # quick calls that are timed together
 _TURN = 1.0  # seconds between two signs of life of the event loop
 NOT_BEGUN = float("inf")  # of a coroutine whose turn has not come: its time does not run
 MANY = 32  # calls that are running: those that end soon after another are collected with it
-GATHER = 0.01  # seconds; so soon
+SOON = 0.01  # seconds; so soon
 _GRACE = 5.0  # seconds in which a coroutine that was cancelled, or another one of a loop that was held up, may end
 
 
@@ -72,7 +72,7 @@ class Executor(Protocol):
     def submit(self, groups: list[Group]) -> None: ...
 
     def collect(self, timeout: float) -> list[Outcome]:
-        """The outcomes since the last call; waits up to `timeout` seconds for them, and GATHER more where many run."""
+        """The outcomes since the last call; waits up to `timeout` seconds for them, and SOON more where many run."""
 
     def cancel(self) -> None:
         """Start none of the groups that wait: they are not in flight any more."""
@@ -124,7 +124,7 @@ class Runner(Protocol):
     def collect(self, timeout: float) -> list[Outcome]:
         """The outcomes since the last call, also those of failed calls.
 
-        Waits up to `timeout` seconds for them, and then, where many calls are running, up to GATHER for more.
+        Waits up to `timeout` seconds for them, and then, where many calls are running, up to SOON for more.
         """
 
     def cancel(self) -> list[Group]:
@@ -517,7 +517,7 @@ class _News:
 def _collected(done: deque[Outcome], news: _News, timeout: float, calls: int = 1) -> list[Outcome]:
     """`calls` that are running. Of many, each outcome would wake the loop for a turn of its own."""
     if news.wait(timeout) and calls >= MANY:
-        time.sleep(min(GATHER, timeout))
+        time.sleep(min(SOON, timeout))
     return [done.popleft() for _ in range(len(done))]
 
 
