@@ -192,6 +192,19 @@ def test_what_was_shed_arrived_between_the_first_drop_and_the_last() -> None:
     assert [offsets.first_arrival(0, timestamp, epoch=0.0) for timestamp in (5.0, 15.0, 25.0)] == [10.0, 15.0, 20.0]
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_what_was_dropped_ahead_of_reading_is_shed_until_that_has_come_to_it(is_gone: bool) -> None:
+    offsets = partition_offsets(0)
+    read_all(offsets, 3)
+    offsets.drop(0, 10.0, 1)
+    offsets.set_back()
+    offsets.drop(2, 20.0, 2)  # it was read before reading was set back, and waited in memory
+    assert (offsets.read(0), offsets.read(1)) == (True, False)
+    assert (offsets.shed, offsets.shed_since) == (1, 2)
+    assert offsets.skip_to(3) == 1 if is_gone else offsets.read(2)
+    assert (offsets.shed, offsets.shed_since) == (0, None)
+
+
 def times(offsets: PartitionOffsets, oldest_ms: int, now_ms: int) -> tuple[int, int]:
     """Those in the map of a commit."""
     point = offsets.commit_point(oldest_ms, now_ms)

@@ -43,13 +43,13 @@ class Bench:
         self.intake.rebalanced(self.offsets.values())
         self.overflow = Overflow(self.aggregator, self.intake, {"a": 0, "b": 1}, room * ONE, Counters())
 
-    def read(self, topic: str, ids: str, first: int = 0) -> str:
+    def read(self, topic: str, ids: str, first: int = 0, value: bytes = VALUE) -> str:
         """Records of these ids, a letter each, from that offset on; the ids that were completed."""
         fragments = []
         wanted = []
         for offset, id in enumerate(ids, first):
             if self.offsets[topic].read(offset):
-                fragments.append(Fragment("ab".index(topic), self.offsets[topic], offset, VALUE))
+                fragments.append(Fragment("ab".index(topic), self.offsets[topic], offset, value))
                 wanted.append(id)
         complete, _ = self.overflow.add(wanted, fragments, self.now)
         return "".join(group.id for group in complete)
@@ -81,6 +81,22 @@ def test_with_room_again_only_what_was_dropped_and_passed_is_read_again() -> Non
     assert bench.read("b", "21") == "21"
     assert bench.balance() == [("a", 2)]
     assert bench.balance() == []  # nothing was dropped since
+
+
+def test_what_made_room_before_it_was_read_again_is_not_set_back_to_after_that() -> None:
+    bench = Bench(room=16, end=19)
+    bench.read("a", "abcdefghijklmnopq")  # there is no room for q
+    assert bench.read("b", "ponmlkjihgfedcb") == "ponmlkjihgfedcb"
+    bench.read("a", "r", first=17)
+    bench.read("b", "z", first=15)
+    assert bench.balance() == [("a", 16)]
+    bench.read("b", "z", first=16, value=bytes(14 * ONE))  # what waits has room: the newest of the others makes it
+    assert [*map(bench.aggregator.waits, "arz")] == [True, False, True]
+    bench.read("b", "z", first=17)
+    bench.read("a", "qr", first=16)
+    assert bench.read("b", "q", first=18) == "q"
+    assert [*map(bench.aggregator.waits, "arz")] == [True, True, True]
+    assert bench.balance() == []
 
 
 def test_after_a_pass_that_completed_something_the_next_begins_at_once() -> None:

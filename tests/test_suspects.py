@@ -167,6 +167,8 @@ def test_those_that_failed_in_an_open_circuit_still_count_as_a_start_without_pro
     assert [bench.batch() for _ in range(2)] == [[]] * 2
     assert len(bench.executor.ran) == 8
     assert [offsets.starts for offsets in bench.owned] == [4, 4]
+    bench.submit(8)
+    assert len(bench.executor.ran) == 8  # it is held, as those before were
 
 
 def test_a_process_that_ends_again_and_again_ends_with_the_guilty_group_alone() -> None:

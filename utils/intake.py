@@ -46,7 +46,7 @@ class Batch(NamedTuple):
     is_new: bool  # none of them is known to a map that was loaded, or was read before
 
     def topics(self, index: Mapping[str, int]) -> Iterable[int]:
-        """Of each record what `index` says of its topic; without an end where all are of one."""
+        """Of each record what `index` says of its topic; perhaps without an end: to be zipped with the records."""
         if _are_of_one(self.partitions):
             return repeat(index[self.partitions[0].topic])
         return [index[of.topic] for of in self.partitions]
@@ -353,7 +353,7 @@ def _are_equal(numbers: dict[str, set[int]]) -> bool:
 
 
 def _are_of_one(partitions: Sequence[PartitionOffsets]) -> bool:
-    """Whether these are of a single partition, as those of most large reads are: for few it is not worth asking."""
+    """Whether this is a large read of a single partition, as most are. Of few records it is not worth asking."""
     return len(partitions) >= RUNS_FROM and partitions.count(partitions[0]) == len(partitions)
 
 

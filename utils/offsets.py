@@ -153,7 +153,7 @@ class PartitionOffsets:
             return state == UNFINISHED
         if state == SHED:
             self._states[offset - self.base] = UNFINISHED
-            self.shed -= 1
+            self._shed_no_more(1)
         return state == SHED
 
     def skip_to(self, position: int) -> int:
@@ -164,7 +164,7 @@ class PartitionOffsets:
         first, end = max(self.position, self.base), min(position, self._known_end)
         again = min(max(first, self._read_end), end)  # below it, unfinished offsets are in memory and stay so
         gone = self._finish_all(SHED, first, again)
-        self.shed -= gone
+        self._shed_no_more(gone)
         gone += self._finish_all(UNFINISHED, again, end)
         if position > self._known_end:
             self._states.extend(b"\x01" * (position - self._known_end))
@@ -172,6 +172,11 @@ class PartitionOffsets:
         self.position = max(self.position, position)
         self.gone += gone
         return gone
+
+    def _shed_no_more(self, number: int) -> None:
+        self.shed -= number
+        if not self.shed:  # also what was dropped ahead of reading, since it was set back
+            self.shed_since = None
 
     def _finish_all(self, state: int, first: int, end: int) -> int:
         if first >= end:

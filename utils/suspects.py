@@ -96,7 +96,10 @@ class Suspects:
         return self._executor.circuit_open_for
 
     def _guarded(self, groups: list[Group]) -> list[Group]:
-        """Without those that have ended the process: they have failed. After starts without progress: run apart."""
+        """Without those that have ended the process: they have failed. After starts without progress: run apart.
+
+        Notes whether it is needed any longer.
+        """
         owned = self._owned()
         are_tried = any(each.tried is not None for each in owned)
         lack_progress = any(each.starts > STARTS for each in owned)
