@@ -43,12 +43,11 @@ class Suspects:
         self._batch: list[Group] = []  # to be run, or running
         self._is_running = False
         self._failed: list[Outcome] = []
-        self._are_cleared = False  # no partition of this assignment has anything to be guarded against: it stays so
         self.in_flight = 0
 
     def submit(self, groups: list[Group]) -> None:
         self.in_flight += len(groups)
-        if not self._are_cleared:
+        if [each for each in self._owned() if each.starts > STARTS or each.tried is not None]:  # hardly ever
             groups = self._guarded(groups)
         if self._size:
             self._held.extend(groups)
@@ -81,7 +80,6 @@ class Suspects:
         self._held.clear()
         self._failed, self._batch = [], []
         self._size, self._is_running, self.in_flight = 0, False, 0
-        self._are_cleared = False  # others are assigned next
 
     def calls(self) -> list[Call]:
         return self._executor.calls()
@@ -96,17 +94,11 @@ class Suspects:
         return self._executor.circuit_open_for
 
     def _guarded(self, groups: list[Group]) -> list[Group]:
-        """Without those that have ended the process: they have failed. After starts without progress: run apart.
-
-        Notes whether it is needed any longer.
-        """
+        """Without those that have ended the process: they have failed. After starts without progress: run apart."""
         owned = self._owned()
-        are_tried = any(each.tried is not None for each in owned)
-        lack_progress = any(each.starts > STARTS for each in owned)
-        self._are_cleared = not are_tried and not lack_progress
-        if are_tried:
+        if any(each.tried is not None for each in owned):
             groups = self._without_tried(groups)
-        if not self._size and lack_progress:
+        if not self._size and any(each.starts > STARTS for each in owned):
             self._size = 1
             logger.error("no progress in several starts: messages are processed one by one, then in growing batches")
         return groups
