@@ -4,8 +4,7 @@ One thread feeds pairs of messages to real Kafka and reads the results, read_com
 the two of an id next to each other. The latency of an id is the time from just before its second message is handed to
 the producer (no linger) until the consumer hands out its result. CPU is user plus system time of the contender's whole
 process in those seconds, in percent of one core. A contender is measured from its warm-up after its first result on.
-It has one core; the broker and this program have the other. At 500 a second it is measured once as the machine is, and
-once with its core kept awake: there most of the CPU is what it costs to wake a halted core, which is the machine's.
+It has one core; the broker and this program have the other.
 """
 
 import os
@@ -13,19 +12,18 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from bench.contenders import BARE_MSGSPEC, CONTENDERS, Contender, Target, bare, floor, kafka_streams, prepared, worker
-from bench.runs import PARTITIONS, Running, awake, id_of, message, output_topic, running
+from bench.runs import PARTITIONS, Running, id_of, message, output_topic, running
 from bench.tables import Options, Table, in_rounds, line, load, median, say, table
 from tests.services.kafka import JavaBroker
 
+RATES = (500, 5_000)  # messages a second, two for each result
 SECONDS, ROUNDS = 10.0, 5
 PEERS_ROUNDS = 3
 STARTED = 90.0  # seconds within which the first result must come
@@ -50,19 +48,8 @@ IN_TIME = (
 )
 
 
-class Pace(NamedTuple):
-    rate: int  # messages a second, two for each result
-    awake: bool = False  # whether the contender's core is kept from halting
-
-    def __str__(self) -> str:
-        return f"{self.rate:,} a second{', core awake' if self.awake else ''}"
-
-
-PACES = (Pace(500), Pace(500, awake=True), Pace(5_000))
-
-
 class Sample(msgspec.Struct):
-    """What one contender was like at one pace, in one round."""
+    """What one contender was like at one rate, in one round."""
 
     latencies: list[float]  # ms, from the least to the most: percentiles 1 to 100
     cpu: float  # percent of a core
@@ -75,7 +62,7 @@ class Sample(msgspec.Struct):
 
 class Report(msgspec.Struct):
     seconds: float
-    samples: dict[str, dict[str, list[Sample]]]  # by contender and pace, one for each round
+    samples: dict[str, dict[int, list[Sample]]]  # by contender and messages a second, one for each round
     not_run: dict[str, str]  # contender: why not
     load: list[float]  # average number of processes in the minute before each round, ours included
 
@@ -83,7 +70,7 @@ class Report(msgspec.Struct):
 def measured(broker: JavaBroker, options: Options) -> Report:
     contenders, not_run = prepared([each for each in IN_TIME if options.chooses(each.name)])
     seconds = options.seconds or SECONDS
-    report = Report(seconds, {each.name: {str(pace): [] for pace in PACES} for each in contenders}, not_run, [])
+    report = Report(seconds, {each.name: {rate: [] for rate in RATES} for each in contenders}, not_run, [])
     for number in range(options.rounds or ROUNDS):
         report.load.append(os.getloadavg()[0])
         for contender in [each for each in contenders if number < each.rounds]:
@@ -92,15 +79,15 @@ def measured(broker: JavaBroker, options: Options) -> Report:
             except RuntimeError as error:
                 report.not_run[contender.name] = str(error)
                 continue
-            for pace, sample in zip(PACES, samples, strict=True):
-                report.samples[contender.name][str(pace)].append(sample)
+            for rate, sample in zip(RATES, samples, strict=True):
+                report.samples[contender.name][rate].append(sample)
                 percentiles = f"p50 {sample.percentile(50):.1f} ms, p99 {sample.percentile(99):.1f} ms"
-                say(f"round {number + 1}: {contender.name}: {pace}: {percentiles}, {sample.cpu:.1f} % CPU")
+                say(f"round {number + 1}: {contender.name}: {rate} a second: {percentiles}, {sample.cpu:.1f} % CPU")
     return report
 
 
 def measure(contender: Contender, broker: JavaBroker, seconds: float) -> list[Sample]:
-    """One process of a contender at one pace after the other."""
+    """One process of a contender at one rate after the other."""
     name = f"latency-{time.time_ns()}"
     inputs = (f"{name}-a", f"{name}-b")
     for topic in inputs:
@@ -111,8 +98,8 @@ def measure(contender: Contender, broker: JavaBroker, seconds: float) -> list[Sa
         with running(contender, target) as process:
             pairs = Line(broker.bootstrap, inputs, output)
             try:
-                pairs.start(PACES[0].rate, process, contender.warm_up)
-                return [pairs.sample(pace, seconds, process) for pace in PACES]
+                pairs.start(RATES[0], process, contender.warm_up)
+                return [pairs.sample(rate, seconds, process) for rate in RATES]
             finally:
                 pairs.close()
 
@@ -141,12 +128,8 @@ class Line:
             self._feed(rate, 0.5)
         self._feed(rate, warm_up)
 
-    def sample(self, pace: Pace, seconds: float, process: Running) -> Sample:
-        with awake() if pace.awake else nullcontext():
-            return self._sample(pace.rate, seconds, process)
-
-    def _sample(self, rate: int, seconds: float, process: Running) -> Sample:
-        self._feed(rate, 1.0)  # whatever another pace has left behind
+    def sample(self, rate: int, seconds: float, process: Running) -> Sample:
+        self._feed(rate, 1.0)  # whatever another rate has left behind
         self._waiting, self._latencies = {}, []
         sent, cpu, began = self._sent, process.cpu(), time.monotonic()
         self._feed(rate, seconds)
@@ -191,13 +174,13 @@ class Line:
 
 
 def shown(report: Report) -> str:
-    rounds = max((len(runs) for paces in report.samples.values() for runs in paces.values()), default=0)
+    rounds = max((len(runs) for rates in report.samples.values() for runs in rates.values()), default=0)
     about = f"Median of {rounds} rounds of {report.seconds:g} s (p99: least to most), {load(report.load)}."
-    heads = [f"{pace}: p50 ms | p99 ms | CPU, % of a core" for pace in PACES]
-    runs = {name: len(by_pace[str(PACES[0])]) for name, by_pace in report.samples.items()}
+    heads = [f"{rate:,} a second: p50 ms | p99 ms | CPU, % of a core" for rate in RATES]
+    runs = {name: len(by_rate[RATES[0]]) for name, by_rate in report.samples.items()}
     lines = [
-        line(in_rounds(name, runs[name], rounds), *(_cells(by_pace[str(pace)]) for pace in PACES))
-        for name, by_pace in report.samples.items()
+        line(in_rounds(name, runs[name], rounds), *(_cells(by_rate[rate]) for rate in RATES))
+        for name, by_rate in report.samples.items()
         if runs[name]
     ]
     lacking = [f"\n\nNot run: {name}: {reason}" for name, reason in report.not_run.items()]

@@ -71,23 +71,6 @@ def pinned_broker() -> Iterator[JavaBroker]:
         broker.stop()
 
 
-@contextmanager
-def awake() -> Iterator[None]:
-    """Keep the contenders' core from halting meanwhile: a loop of idle priority, which gives way to everything.
-
-    A virtual processor that halts may lose its core to other guests. What it costs to wake up, and to fill the caches
-    anew, is charged to whoever wakes: by the hour 20 to 50 us, hundreds of times a second at a low rate (measured).
-    """
-    words = ["chrt", "--idle", "0", "taskset", "--cpu-list", str(WORKER_CORE), "sh", "-c", "while :; do :; done"]
-    with subprocess.Popen([*TIED, *words], stdin=subprocess.DEVNULL) as loop:
-        try:
-            yield
-            if loop.poll() is not None:
-                raise RuntimeError(f"{' '.join(words)} has ended with {loop.returncode}")
-        finally:
-            loop.kill()
-
-
 def feed(bootstrap: str, topics: tuple[str, ...], ids: int, size: int = 200) -> None:
     """Each id once a topic, in the same order; a message has `size` bytes."""
     send(bootstrap, ((topic, number) for number in range(ids) for topic in topics), size)
