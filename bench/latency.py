@@ -4,7 +4,8 @@ One thread feeds pairs of messages to real Kafka and reads the results, read_com
 the two of an id next to each other. The latency of an id is the time from just before its second message is handed to
 the producer (no linger) until the consumer hands out its result. CPU is user plus system time of the contender's whole
 process in those seconds, in percent of one core. A contender is measured from its warm-up after its first result on.
-It has one core; the broker and this program have the other.
+It has one core; the broker and this program have the other. How fast that core was meanwhile is measured too: see
+bench.speed.
 """
 
 import os
@@ -20,6 +21,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from bench.contenders import BARE_MSGSPEC, CONTENDERS, Contender, Target, bare, floor, kafka_streams, prepared, worker
 from bench.runs import PARTITIONS, Running, id_of, message, output_topic, running
+from bench.speed import Core, timed_core
 from bench.tables import Options, Table, in_rounds, line, load, median, say, table
 from tests.services.kafka import JavaBroker
 
@@ -55,6 +57,11 @@ class Sample(msgspec.Struct):
     cpu: float  # percent of a core
     sent: int  # ids
     missing: int  # of them without a result LATE seconds after the last of them was sent
+    loop: float  # microseconds that the loop of bench.speed took meanwhile
+
+    def cpu_undisturbed(self, loop: float) -> float:
+        """What `cpu` would have been on a core that nobody else slows down; there the loop takes `loop`."""
+        return self.cpu * loop / self.loop
 
     def percentile(self, number: int) -> float:
         return self.latencies[number - 1]
@@ -65,9 +72,15 @@ class Report(msgspec.Struct):
     samples: dict[str, dict[int, list[Sample]]]  # by contender and messages a second, one for each round
     not_run: dict[str, str]  # contender: why not
     load: list[float]  # average number of processes in the minute before each round, ours included
+    loop: float = 0.0  # microseconds that the loop of bench.speed takes on the core when nobody else slows it down
 
 
 def measured(broker: JavaBroker, options: Options) -> Report:
+    with timed_core() as core:
+        return _measured(broker, options, core)
+
+
+def _measured(broker: JavaBroker, options: Options, core: Core) -> Report:
     contenders, not_run = prepared([each for each in IN_TIME if options.chooses(each.name)])
     seconds = options.seconds or SECONDS
     report = Report(seconds, {each.name: {rate: [] for rate in RATES} for each in contenders}, not_run, [])
@@ -75,7 +88,7 @@ def measured(broker: JavaBroker, options: Options) -> Report:
         report.load.append(os.getloadavg()[0])
         for contender in [each for each in contenders if number < each.rounds]:
             try:
-                samples = measure(contender, broker, seconds)
+                samples = measure(contender, broker, core, seconds)
             except RuntimeError as error:
                 report.not_run[contender.name] = str(error)
                 continue
@@ -83,10 +96,11 @@ def measured(broker: JavaBroker, options: Options) -> Report:
                 report.samples[contender.name][rate].append(sample)
                 percentiles = f"p50 {sample.percentile(50):.1f} ms, p99 {sample.percentile(99):.1f} ms"
                 say(f"round {number + 1}: {contender.name}: {rate} a second: {percentiles}, {sample.cpu:.1f} % CPU")
+    report.loop = core.undisturbed()
     return report
 
 
-def measure(contender: Contender, broker: JavaBroker, seconds: float) -> list[Sample]:
+def measure(contender: Contender, broker: JavaBroker, core: Core, seconds: float) -> list[Sample]:
     """One process of a contender at one rate after the other."""
     name = f"latency-{time.time_ns()}"
     inputs = (f"{name}-a", f"{name}-b")
@@ -99,7 +113,7 @@ def measure(contender: Contender, broker: JavaBroker, seconds: float) -> list[Sa
             pairs = Line(broker.bootstrap, inputs, output)
             try:
                 pairs.start(RATES[0], process, contender.warm_up)
-                return [pairs.sample(rate, seconds, process) for rate in RATES]
+                return [pairs.sample(rate, seconds, process, core) for rate in RATES]
             finally:
                 pairs.close()
 
@@ -128,12 +142,13 @@ class Line:
             self._feed(rate, 0.5)
         self._feed(rate, warm_up)
 
-    def sample(self, rate: int, seconds: float, process: Running) -> Sample:
+    def sample(self, rate: int, seconds: float, process: Running, core: Core) -> Sample:
         self._feed(rate, 1.0)  # whatever another rate has left behind
         self._waiting, self._latencies = {}, []
         sent, cpu, began = self._sent, process.cpu(), time.monotonic()
         self._feed(rate, seconds)
-        percent = (process.cpu() - cpu) / (time.monotonic() - began) * 100
+        ended = time.monotonic()
+        percent = (process.cpu() - cpu) / (ended - began) * 100
         ids = (self._sent - sent) // len(self._inputs)
         deadline = time.monotonic() + LATE
         while self._waiting and time.monotonic() < deadline:
@@ -141,7 +156,8 @@ class Line:
         if not self._latencies:
             raise RuntimeError(f"no result at {rate} a second: {process.log.read_text()[-4000:]}")
         percentiles = statistics.quantiles(self._latencies, n=100, method="inclusive")
-        return Sample([*percentiles, max(self._latencies)], percent, ids, len(self._waiting))
+        latencies, loop = [*percentiles, max(self._latencies)], core.taken(began, ended)
+        return Sample(latencies, percent, ids, len(self._waiting), loop)
 
     def close(self) -> None:
         self._producer.flush(LATE)
@@ -175,11 +191,15 @@ class Line:
 
 def shown(report: Report) -> str:
     rounds = max((len(runs) for rates in report.samples.values() for runs in rates.values()), default=0)
-    about = f"Median of {rounds} rounds of {report.seconds:g} s (p99: least to most), {load(report.load)}."
-    heads = [f"{rate:,} a second: p50 ms | p99 ms | CPU, % of a core" for rate in RATES]
+    loops = [each.loop for rates in report.samples.values() for runs in rates.values() for each in runs]
+    about = (
+        f"Median (least to most) of {rounds} rounds of {report.seconds:g} s, {load(report.load)}. A loop that takes "
+        f"{report.loop:.0f} µs on this core when nobody else slows it down took {median(loops, 0)} meanwhile."
+    )
+    heads = [f"{rate:,} a second: p50 ms | p99 ms | CPU, % of a core | undisturbed" for rate in RATES]
     runs = {name: len(by_rate[RATES[0]]) for name, by_rate in report.samples.items()}
     lines = [
-        line(in_rounds(name, runs[name], rounds), *(_cells(by_rate[rate]) for rate in RATES))
+        line(in_rounds(name, runs[name], rounds), *(_cells(by_rate[rate], report.loop) for rate in RATES))
         for name, by_rate in report.samples.items()
         if runs[name]
     ]
@@ -187,12 +207,13 @@ def shown(report: Report) -> str:
     return f"{about}\n\n{table(' | '.join(['contender', *heads]), *lines)}{''.join(lacking)}"
 
 
-def _cells(samples: list[Sample]) -> str:
+def _cells(samples: list[Sample], loop: float) -> str:
     middle, worst = [each.percentile(50) for each in samples], [each.percentile(99) for each in samples]
     missing, sent = sum(each.missing for each in samples), sum(each.sent for each in samples)
     lost = f", {missing:,} of {sent:,} missing" if missing else ""
-    cpu = statistics.median(each.cpu for each in samples)
-    return f"{statistics.median(middle):.1f} | {median(worst, 1)}{lost} | {cpu:.1f}"
+    cpu = median([each.cpu for each in samples], 1)
+    undisturbed = median([each.cpu_undisturbed(loop) for each in samples], 1)
+    return f"{statistics.median(middle):.1f} | {median(worst, 1)}{lost} | {cpu} | {undisturbed}"
 
 
 TABLE = Table("latency", "Latency, and CPU at a steady rate", Report, measured, shown)
