@@ -30,8 +30,14 @@ class Core:
         self._log = log
 
     def taken(self, since: float, until: float) -> float:
-        """Microseconds of CPU for the loop between these moments of time.monotonic(), on an average."""
-        return statistics.mean([took for at, took in self._timed() if since <= at <= until])
+        """Microseconds of CPU for the loop between these moments of time.monotonic(), on an average.
+
+        Raises RuntimeError where it was not timed.
+        """
+        timed = [took for at, took in self._timed() if since <= at <= until]
+        if not timed:
+            raise RuntimeError("bench.speed has timed nothing in that time: has it ended?")
+        return statistics.mean(timed)
 
     def undisturbed(self) -> float:
         """Microseconds of CPU for the loop when nobody else slows it down."""
