@@ -2,11 +2,11 @@
 
 python -m bench.speed
 
-Of a machine that others use too, half a physical core may be theirs. While it is busy the same instructions take up to
-twice as long here, and so does all that is measured meanwhile (100,000 dependent additions: 34 us or 60 us, seldom
-anything between, with nothing else running in this machine).
+On a machine that others use too, the same instructions take up to twice as long at some moments, with nothing else
+running in it (100,000 dependent additions: about 34 us or about 60 us), and so does what is measured meanwhile.
 """
 
+import math
 import statistics
 import subprocess
 import sys
@@ -19,8 +19,7 @@ from pathlib import Path
 from bench.runs import TIED, WORKER_CORE
 
 EVERY = 0.1  # seconds
-STEPS = 20_000  # of the loop: 0.3 to 0.5 ms, less than half a percent of the core
-QUICKEST = 100  # one in so many is taken for undisturbed; in a quiet hour nearly all are
+STEPS = 20_000  # of the loop: 0.3 to 0.5 ms, about half a percent of the core
 
 
 class Core:
@@ -32,32 +31,29 @@ class Core:
     def taken(self, since: float, until: float) -> float:
         """Microseconds of CPU for the loop between these moments of time.monotonic(), on an average.
 
-        Raises RuntimeError where it was not timed.
+        Raises ChildProcessError where it was not timed.
         """
-        timed = [took for at, took in self._timed() if since <= at <= until]
+        return statistics.mean(self._timed(since, until))
+
+    def percentiles(self) -> list[float]:
+        """Microseconds of CPU for the loop, from the quickest hundredth (1) to the slowest (99), of all times."""
+        return statistics.quantiles(self._timed(), n=100, method="inclusive")
+
+    def _timed(self, since: float = 0.0, until: float = math.inf) -> list[float]:
+        lines = [line.split() for line in self._log.read_text().splitlines()]
+        timed = [float(took) for at, took in lines if since <= float(at) <= until]
         if not timed:
-            raise RuntimeError("bench.speed has timed nothing in that time: has it ended?")
-        return statistics.mean(timed)
-
-    def undisturbed(self) -> float:
-        """Microseconds of CPU for the loop when nobody else slows it down."""
-        return statistics.quantiles([took for _, took in self._timed()], n=QUICKEST)[0]
-
-    def _timed(self) -> Iterator[tuple[float, float]]:
-        for line in self._log.read_text().splitlines():
-            at, took = line.split()
-            yield float(at), float(took)
+            raise ChildProcessError("bench.speed has timed nothing in that time: has it ended?")
+        return timed
 
 
 @contextmanager
 def timed_core() -> Iterator[Core]:
     with tempfile.NamedTemporaryFile() as log:
         words = [*TIED, "taskset", "--cpu-list", str(WORKER_CORE), sys.executable, "-m", "bench.speed"]
-        with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log) as loop:
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, start_new_session=True) as loop:
             try:
                 yield Core(Path(log.name))
-                if loop.poll() is not None:
-                    raise RuntimeError(f"{' '.join(words)} has ended with {loop.returncode}")
             finally:
                 loop.kill()
 
