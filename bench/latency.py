@@ -92,7 +92,7 @@ def _measured(broker: JavaBroker, options: Options, core: Core) -> Report:
                 report.samples[contender.name][rate].append(sample)
                 percentiles = f"p50 {sample.percentile(50):.1f} ms, p99 {sample.percentile(99):.1f} ms"
                 say(f"round {number + 1}: {contender.name}: {rate} a second: {percentiles}, {sample.cpu:.1f} % CPU")
-    report.loops = core.percentiles()
+    report.loops = core.percentiles() if contenders else []
     return report
 
 
