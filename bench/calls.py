@@ -21,7 +21,7 @@ import msgspec
 from bench import peers
 from bench.calling.service import CALL
 from bench.contenders import ROOT, Contender, worker
-from bench.runs import TIED, WORKER_CORE, feed, measure, output_topic
+from bench.runs import PINNED, TIED, feed, measure, output_topic
 from bench.tables import Options, Table, line, load, median, say, table
 from tests.services.kafka import JavaBroker
 from tests.services.processes import Unavailable
@@ -115,8 +115,7 @@ def sampled(broker: JavaBroker, case: Case, url: str, seconds: float) -> Sample:
 
 def alone(case: Case, environment: Mapping[str, str], seconds: float) -> tuple[float, float]:
     """Calls a second, and seconds of CPU for each, of the whole process."""
-    pinned = ["taskset", "--cpu-list", str(WORKER_CORE), sys.executable, "-m", "bench.calling.alone"]
-    command = [*TIED, *pinned, case.way, str(seconds)]
+    command = [*PINNED, sys.executable, "-m", "bench.calling.alone", case.way, str(seconds)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -24,6 +24,7 @@ PARTITIONS = 4
 BROKER_CORE, WORKER_CORE = 1, 0  # one for the contender, the other for all else
 STALLED = 60.0  # seconds without any progress, after which a contender is stopped
 TIED = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []  # it must not outlive this process
+PINNED = [*TIED, "taskset", "--cpu-list", str(WORKER_CORE)]  # before the words of what runs on the contenders' core
 T = TypeVar("T")
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -132,7 +133,7 @@ class Running:
         self.started = time.time()
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*TIED, "taskset", "--cpu-list", str(WORKER_CORE), *launch.words],
+                [*PINNED, *launch.words],
                 cwd=launch.program,
                 env={**os.environ, **launch.environment},
                 stdin=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
 """How fast the contenders' core is just now: a loop that is always the same, timed 10 times a second.
 
-python -m bench.speed
+python -m bench.speed      (prints when, and the microseconds that it took, until it is killed)
 
 On a machine that others use too, the same instructions take up to twice as long at some moments, with nothing else
 running in it (100,000 dependent additions: about 34 us or about 60 us), and so does what is measured meanwhile.
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.runs import TIED, WORKER_CORE
+from bench.runs import PINNED
 
 EVERY = 0.1  # seconds
 STEPS = 20_000  # of the loop: 0.3 to 0.5 ms, about half a percent of the core
@@ -50,7 +50,8 @@ class Core:
 @contextmanager
 def timed_core() -> Iterator[Core]:
     with tempfile.NamedTemporaryFile() as log:
-        words = [*TIED, "taskset", "--cpu-list", str(WORKER_CORE), sys.executable, "-m", "bench.speed"]
+        words = [*PINNED, sys.executable, "-m", "bench.speed"]
+        # A session of its own: Ctrl-C is for this process, which ends the other one.
         with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, start_new_session=True) as loop:
             try:
                 yield Core(Path(log.name))
