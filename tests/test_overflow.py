@@ -87,16 +87,25 @@ def test_what_made_room_before_it_was_read_again_is_not_set_back_to_after_that()
     bench = Bench(room=16, end=19)
     bench.read("a", "abcdefghijklmnopq")  # there is no room for q
     assert bench.read("b", "ponmlkjihgfedcb") == "ponmlkjihgfedcb"
-    bench.read("a", "r", first=17)
     bench.read("b", "z", first=15)
+    bench.read("a", "r", first=17)
     assert bench.balance() == [("a", 16)]
-    bench.read("b", "z", first=16, value=bytes(14 * ONE))  # what waits has room: the newest of the others makes it
+    bench.read("b", "z", first=16, value=bytes(14 * ONE))  # the newest group makes room for what waits
     assert [*map(bench.aggregator.waits, "arz")] == [True, False, True]
     bench.read("b", "z", first=17)
     bench.read("a", "qr", first=16)
     assert bench.read("b", "q", first=18) == "q"
     assert [*map(bench.aggregator.waits, "arz")] == [True, True, True]
     assert bench.balance() == []
+
+
+def test_an_older_group_makes_no_room_for_a_newer_one() -> None:
+    bench = Bench(room=3, end=2)
+    large = bytes(len(VALUE) + ONE)  # of those there is room for one
+    bench.read("a", "o", value=large)
+    bench.read("b", "n", value=large)
+    assert [*map(bench.aggregator.waits, "on")] == [True, False]
+    assert bench.read("b", "o", first=1, value=large) == "o"
 
 
 def test_after_a_pass_that_completed_something_the_next_begins_at_once() -> None:

@@ -104,15 +104,11 @@ class Aggregator:
         groups = [_group(id, fragments) for id, fragments in islice(self._waiting.items(), number)]
         return sorted(groups, key=attrgetter("arrival"))
 
-    def shed(self, down_to: int, *, keep: str = "") -> list[Group]:
-        """Drops the newest groups, but `keep`, until no more than that many bytes are left; returns them."""
+    def shed(self, down_to: int) -> list[Group]:
+        """Drops the newest groups until no more than that many bytes, or one group, are left; returns them."""
         dropped = []
         while self.bytes > down_to and len(self._waiting) > 1:
             newest = _group(*self._waiting.popitem())
-            if newest.id == keep:
-                second = _group(*self._waiting.popitem())
-                self._waiting[keep] = newest.fragments
-                newest = second
             self.bytes -= newest.bytes
             dropped.append(newest)
         return dropped

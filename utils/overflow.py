@@ -58,7 +58,11 @@ class Overflow:
         self._pass: Pass | None = None  # there is something to be read again
 
     def add(self, ids: Sequence[str], fragments: Sequence[Fragment], now: float) -> tuple[list[Group], list[Fragment]]:
-        """`Aggregator.add` of what there is room for. A mate of a group that waits has room; newer groups make it."""
+        """`Aggregator.add` of what there is room for. A mate of a group that waits has room; the newest groups make it.
+
+        What came into memory first stays: else two groups that have no room together could drop each other for ever, so
+        that neither is given up.
+        """
         complete, superseded = self._add(ids, fragments, now)
         if self._pass:
             self._pass.completed += len(complete)
@@ -79,7 +83,7 @@ class Overflow:
             complete += completed
             superseded += replaced
             if aggregator.bytes > self.room:
-                self.shed(self.room, now, keep=id)
+                self.shed(self.room, now)
         return complete, superseded
 
     def drop(self, offsets: PartitionOffsets, offset: int, now: float) -> None:
@@ -89,9 +93,9 @@ class Overflow:
         self._pass = self._pass or Pass(now)
         offsets.drop(offset, now, self.drops)
 
-    def shed(self, down_to: int, now: float, keep: str = "") -> None:
-        """Drop the newest groups, but `keep`, until no more than that many bytes wait."""
-        for group in self._aggregator.shed(down_to, keep=keep):
+    def shed(self, down_to: int, now: float) -> None:
+        """Drop the newest groups until no more than that many bytes wait."""
+        for group in self._aggregator.shed(down_to):
             for fragment in group.fragments:
                 self.drop(fragment.offsets, fragment.offset, now)
 

@@ -98,6 +98,7 @@ class FakeConsumer:
         self._positions: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
         self._off: set[Partition] = set()  # fetching has ended with an error
+        self._fetching: dict[Partition, int] = {}  # reads until a fetch that a seek has begun brings something
         self._events: list[Message] = []
         self._answers: list[tuple[int, KafkaError | None, list[Part]]] = []
         self._polled = host.monotonic()
@@ -160,7 +161,9 @@ class FakeConsumer:
         turn = self._host.choose(len(self._assigned) or 1)
         order = list(self._assigned)
         for at in order[turn:] + order[:turn]:
-            if len(messages) < limit and at not in self._paused and at not in self._off:
+            if self._fetching.get(at):
+                self._fetching[at] -= 1
+            elif len(messages) < limit and at not in self._paused and at not in self._off:
                 messages += self._fetch_from(at, limit - len(messages))
         return messages
 
@@ -242,7 +245,7 @@ class FakeConsumer:
 
     def _drop_assignment(self) -> None:
         """What is paused stays so, should it come back (measured)."""
-        self._assigned, self._positions, self._off = {}, {}, set()
+        self._assigned, self._positions, self._off, self._fetching = {}, {}, set(), {}
 
     def _call(self, name: str, callback: Callable[[], None]) -> None:
         try:
@@ -321,6 +324,7 @@ class FakeConsumer:
         self._assigned[at] = to.offset
         self._positions.pop(at, None)  # unknown until the next record (measured)
         self._off.discard(at)
+        self._fetching[at] = (0, 0, 4, 16)[self._host.choose(4)]
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         self._host.note("pause")

@@ -451,6 +451,15 @@ def _stays_paused(self: Intake, ahead: Any) -> None:
     self.ahead = ahead
 
 
+def _the_last_stays(self: Aggregator, down_to: int) -> list[Group]:
+    dropped = []
+    while self.bytes > down_to and len(self._waiting) > 1:
+        second = list(self._waiting)[-2]
+        dropped.append(aggregator._group(second, self._waiting.pop(second)))
+        self.bytes -= dropped[-1].bytes
+    return dropped
+
+
 def _room_for_all(self: Overflow, *arguments: Any) -> None:
     _init_overflow(self, *arguments)
     self.room = 1 << 40
@@ -819,6 +828,8 @@ FIXED: dict[str, dict[str, Any]] = {
         "deadly": False,
     },
     "who was paused is so after a rebalance": {"tight": True, "rebalances": True},
+    "what came last drops what waits": {"partitions": 1, "workers": 1, "tight": True}
+    | dict.fromkeys(("crashes", "freezes", "rebalances", "faults", "loss", "destruction", "unequal", "deadly"), False),
     "a share of unequal partition counts is taken": {"unequal": True, "workers": 2, "evictions": True},
     "in a replay the oldest is of what was read": {"evictions": True, "tight": False},
     "an arrival may be after the last commit": {"evictions": True, "tight": False},
@@ -923,6 +934,7 @@ MUTANTS = tuple(
         ("7", "what was shed does not delay an eviction", (Intake, "waited_enough", _whatever_was_shed)),
         ("7", "what was shed is finished", (PartitionOffsets, "drop", _finished_when_dropped)),
         ("7", "what was shed is not read again", (Intake, "read_shed_again", _shed_is_not_read)),
+        ("7", "what came last drops what waits", (Aggregator, "shed", _the_last_stays)),
         ("7", "what was kept is read again too", (PartitionOffsets, "set_back", _set_back_too_far)),
         ("7", "who was paused stays paused", (Intake, "pause_only", _stays_paused)),
         ("7", "who was paused near the bound stays so below it", (Overflow, "balance", _balance_not_in_between)),

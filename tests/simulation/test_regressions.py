@@ -316,6 +316,14 @@ REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
             ("step", 0, 2),
         ],
     ),
+    "of two groups that have no room together the older one stays": (
+        Setup(tight=True),
+        [
+            ("feed", 1, 71),
+            ("burst", 0, 99),
+            ("burst", 0, 19),
+        ],
+    ),
 }
 
 

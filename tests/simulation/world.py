@@ -23,13 +23,14 @@ from utils.references import Shelf
 
 QUIET = 4.0  # seconds without a change after which all is taken to be done
 ROUNDS = 150  # of turns of all workers, until all must be done
-EVICTIONS = 12  # times that MESSAGE_TIMEOUT passes where memory is for a few groups only
+EVICTIONS = 60  # times that MESSAGE_TIMEOUT passes where memory is for a few groups only
 REPLAY = 12  # turns of the loop until there is an assignment
 EXITS = 4  # of processes, without any fault any more
 MOST_DEADLY = 4  # messages for which process() ends the process, their mates included
 DEATHS = 12  # that one of them may cause until it is known
 EVER = 1e9  # seconds
 SHORT = 78  # characters of a map that fit into a commit, where maps are to overflow
+LARGE = 3_000  # bytes of some records, where memory is for a few groups only
 RECORD = 60  # characters of such a map that fit into one record
 
 FAULTS = (
@@ -375,6 +376,8 @@ class World:
         rounds = [sent.round for sent in self.oracle.by_id.get(id, ())]
         as_number = topic % 2 and id.isdigit()
         value = {"id": int(id) if as_number else id, "from": at[0], "content": {at[0]: self._uids + 1}}
+        if self.setup.tight and how % 8 == 7:
+            value["padding"] = "." * LARGE
         self._append(id, at, json.dumps(value).encode(), how, max(rounds, default=0) + new_round)
 
     def _append(self, id: str | None, at: Partition, value: bytes | None, how: int, number: int) -> None:
