@@ -22,8 +22,7 @@ from typing import Any
 
 from tests.integration.alarms import FAULTS, Stage
 from tests.integration.workers import Worker
-from tests.scale.join_500k import say
-from tests.scale.reload import a_broker
+from tests.scale.join_500k import a_broker, say
 from tests.services.processes import HOST, ServerProcess, answers, free_port, running
 from tests.test_alerts import PROMETHEUS
 

@@ -28,9 +28,8 @@ from tests.integration.alarms import value
 from tests.integration.stream import Records, Stream
 from tests.integration.workers import ROOT, Job, Worker, eventually
 from tests.scale.alarms import Prometheus
-from tests.scale.join_500k import LONG, say
+from tests.scale.join_500k import LONG, a_broker, say
 from tests.scale.prices import service
-from tests.scale.reload import a_broker
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import HOST, ServerProcess, free_port, running
 

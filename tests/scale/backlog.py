@@ -1,6 +1,6 @@
 """A million messages of the last hour on one topic, whose sibling is read 100 times slower, on real Kafka (rule 6).
 
-    python -m tests.scale.backlog --bootstrap 127.0.0.1:9092
+    python -m tests.scale.backlog
 
 Both topics hold the same ids, in the same order and with the same timestamps, but the messages of the second are a
 hundred times as large: each fetch brings a hundred times fewer of them. Everything is in the log before the worker
@@ -19,9 +19,8 @@ from functools import partial
 from pathlib import Path
 
 from tests.integration.workers import Job, eventually, feeder
-from tests.scale.join_500k import LONG, say, stopped
+from tests.scale.join_500k import LONG, a_broker, say, stopped
 from tests.scale.opposite_order import Progress, peak_memory
-from tests.scale.reload import a_broker
 from tests.scale.scattered_1m import Ledger, feed, metrics_of
 from tests.services.kafka import unique_name
 from utils.aggregator import FRAGMENT_OVERHEAD

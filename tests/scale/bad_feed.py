@@ -27,8 +27,7 @@ from tests.integration.alarms import PROCESS, numbered, value
 from tests.integration.oracle import Oracle, fragment_value
 from tests.integration.stream import Stream
 from tests.integration.workers import Job, Worker, eventually, feed
-from tests.scale.join_500k import LONG, say
-from tests.scale.reload import a_broker
+from tests.scale.join_500k import LONG, a_broker, say
 from tests.services.kafka import KafkaBroker, unique_name
 
 PARTITIONS = 4

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.integration.oracle import Oracle
 from tests.integration.workers import Job, Outputs, Worker, feed
-from tests.scale.reload import a_broker
+from tests.scale.join_500k import a_broker
 from tests.services.databases import mysql_server, scratch_database
 from tests.services.kafka import KafkaBroker, unique_name
 

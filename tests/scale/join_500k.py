@@ -1,6 +1,6 @@
 """Half a million ids over two topics, on real Kafka: a plain run, a stop in mid-stream, ten kills; then the verdict.
 
-    python -m tests.scale.join_500k --bootstrap 127.0.0.1:9092 --database-url mysql://user:password@host/database
+    python -m tests.scale.join_500k --database-url mysql://user:password@host/database
 
 Each part has topics and a consumer of its own. It prints a table, and ends with 1 where anything was lost or half,
 where a commit was above an unfinished message, or where a stop took longer than 5 s or did not end with 0.
@@ -22,7 +22,8 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer
 
 from tests.integration.oracle import Oracle, Verdict
 from tests.integration.workers import ROOT, Job, Outputs, Worker, ends_of, eventually, feed
-from tests.services.kafka import EnvBroker, unique_name
+from tests.services.kafka import EnvBroker, JavaBroker, KafkaBroker, unique_name
+from tests.services.processes import running
 
 PARTITIONS = 4
 PAD = 60  # characters, which make a message of about 200 bytes
@@ -54,7 +55,7 @@ HEADER = (
 class Part:
     """Topics, a consumer and a ledger of its own, on the broker of all parts."""
 
-    def __init__(self, name: str, broker: EnvBroker, directory: Path, database_url: str, **environment: str) -> None:
+    def __init__(self, name: str, broker: KafkaBroker, directory: Path, database_url: str, **environment: str) -> None:
         self._broker = broker
         topics = [unique_name(f"scale-{each}") for each in ("a", "b", "out")]
         for topic in topics:
@@ -223,19 +224,17 @@ def command_line(job: Job, *arguments: str) -> None:
 
 
 @contextmanager
-def the_broker(bootstrap: str) -> Iterator[EnvBroker]:
-    os.environ["KAFKA_BOOTSTRAP_SERVERS"] = bootstrap
-    broker = EnvBroker()
-    broker.start()
-    try:
+def a_broker(bootstrap: str) -> Iterator[KafkaBroker]:
+    """The one at this address, of which the topics are deleted in the end, or where that is empty one of its own."""
+    if bootstrap:
+        os.environ["KAFKA_BOOTSTRAP_SERVERS"] = bootstrap
+    with running(EnvBroker() if bootstrap else JavaBroker()) as broker:
         yield broker
-    finally:
-        broker.stop()  # which deletes the topics
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.scale.join_500k", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--bootstrap", required=True, help="host:port of a real Kafka")
+    parser.add_argument("--bootstrap", default="", help="host:port of a real Kafka; without it one is started")
     parser.add_argument("--database-url", default="", help="an empty database for the rows; default: SQLite")
     parser.add_argument("--ids", type=int, default=500_000)
     parser.add_argument("--session-timeout-ms", default="10000", help="how long a killed worker is missed")
@@ -255,7 +254,7 @@ def main() -> int:
         "MESSAGE_TIMEOUT": "3600",
     }
     lines = []
-    with tempfile.TemporaryDirectory(prefix="join-") as directory, the_broker(options.bootstrap) as broker:
+    with tempfile.TemporaryDirectory(prefix="join-") as directory, a_broker(options.bootstrap) as broker:
         for name in options.parts:
             part = Part(name, broker, Path(directory), options.database_url, **environment)
             with part.job:

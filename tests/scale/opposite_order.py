@@ -1,6 +1,6 @@
 """Two topics that bring the same ids in opposite order, with room for a twentieth of them, on real Kafka (rule 7).
 
-    python -m tests.scale.opposite_order --bootstrap 127.0.0.1:9092
+    python -m tests.scale.opposite_order
 
 Everything is in the log before the worker starts, and MESSAGE_TIMEOUT is a small part of what the run takes. It prints
 a line every ten seconds and a table, and ends with 1 where an id was lost, half, given up or (exactly once) twice, or
@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.integration.workers import Job, Worker, eventually, feeder
-from tests.scale.join_500k import LONG, say, stopped, the_broker
+from tests.scale.join_500k import LONG, a_broker, say, stopped
 from tests.scale.scattered_1m import Ledger, feed, metrics_of
 from tests.services.kafka import unique_name
 from utils.aggregator import FRAGMENT_OVERHEAD
@@ -112,7 +112,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.scale.opposite_order", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--bootstrap", required=True, help="host:port of a real Kafka")
+    parser.add_argument("--bootstrap", default="", help="host:port of a real Kafka; without it one is started")
     parser.add_argument("--ids", type=int, default=1_000_000)
     parser.add_argument("--room", type=int, default=50_000, help="fragments that may wait in memory")
     parser.add_argument("--order", choices=ORDERS, default="opposite", help="of the ids in the second topic")
@@ -125,7 +125,7 @@ def main() -> int:
     print(f"seed {options.seed}, {options.ids} ids, {options.delivery}", flush=True)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="opposite-")))
-        broker = stack.enter_context(the_broker(options.bootstrap))
+        broker = stack.enter_context(a_broker(options.bootstrap))
         topics = [unique_name(f"opposite-{each}") for each in ("a", "b", "out")]
         for topic in topics:
             broker.create_topic(topic, 1)

@@ -23,8 +23,7 @@ from pathlib import Path
 from tests.integration.oracle import fragment_value
 from tests.integration.stream import Stream
 from tests.integration.workers import Job, Worker, eventually, feeder
-from tests.scale.join_500k import LONG, say
-from tests.scale.reload import a_broker
+from tests.scale.join_500k import LONG, a_broker, say
 from tests.services.kafka import KafkaBroker, unique_name
 
 PARTITIONS = 4

@@ -13,17 +13,14 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
 from tests.integration.stream import Records, Stream, found
 from tests.integration.workers import ASSIGNED, Job, eventually
-from tests.scale.join_500k import LONG, say, the_broker
-from tests.services.kafka import JavaBroker, KafkaBroker, unique_name
-from tests.services.processes import running
+from tests.scale.join_500k import LONG, a_broker, say
+from tests.services.kafka import KafkaBroker, unique_name
 
 CHANGED = "the row has changed: the worker starts again with it"
 REFUSED = "the row has changed and is no good: the old one stays"
@@ -120,12 +117,6 @@ def judged(
     restarts = sum(line["restarts"] for worker in job.workers for line in worker.said("stopped"))
     print(f"{sent} ids: {verdict}; exit codes {codes}, restarts after failures {restarts}, late: {late or 'none'}")
     return int(not verdict.good or any(codes) or bool(restarts) or bool(late))
-
-
-@contextmanager
-def a_broker(bootstrap: str) -> Iterator[KafkaBroker]:
-    with the_broker(bootstrap) if bootstrap else running(JavaBroker()) as broker:
-        yield broker
 
 
 def main() -> int:

@@ -22,8 +22,7 @@ from subprocess import Popen
 from tests.integration.commands import MENDED, Commands
 from tests.integration.oracle import Oracle
 from tests.integration.workers import Job, Outputs, eventually, feed
-from tests.scale.join_500k import LONG, say
-from tests.scale.reload import a_broker
+from tests.scale.join_500k import LONG, a_broker, say
 from tests.services.kafka import KafkaBroker, unique_name
 
 PARTITIONS = 4

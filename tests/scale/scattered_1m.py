@@ -1,6 +1,6 @@
 """A million messages that wait, spread at random over a log of two million, on real Kafka: the map in its own topic.
 
-    python -m tests.scale.scattered_1m --bootstrap 127.0.0.1:9092
+    python -m tests.scale.scattered_1m
 
 Topic a has every id, b a random half of them in random order; then `kill -9`, `kill -9` in the replay and a stop in
 order; then the mates of the rest, in random order. It prints figures, and ends with 1 where an id was lost or half, or
@@ -22,8 +22,8 @@ from pathlib import Path
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
 
 from tests.integration.workers import Job, Worker, eventually, feeder
-from tests.scale.join_500k import LONG, cpu_and_memory, say, stopped, the_broker
-from tests.services.kafka import EnvBroker, unique_name
+from tests.scale.join_500k import LONG, a_broker, cpu_and_memory, say, stopped
+from tests.services.kafka import unique_name
 
 
 class Ledger:
@@ -184,7 +184,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.scale.scattered_1m", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--bootstrap", required=True, help="host:port of a real Kafka")
+    parser.add_argument("--bootstrap", default="", help="host:port of a real Kafka; without it one is started")
     parser.add_argument("--ids", type=int, default=2_000_000, help="of which a random half waits")
     parser.add_argument("--delivery", choices=["at_least_once", "exactly_once"], default="at_least_once")
     parser.add_argument("--max-pending-bytes", default="4000000000", help="so that memory is not what is measured")
@@ -198,7 +198,7 @@ def main() -> int:
     }
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scattered-")))
-        broker: EnvBroker = stack.enter_context(the_broker(options.bootstrap))
+        broker = stack.enter_context(a_broker(options.bootstrap))
         topics = [unique_name(f"scattered-{each}") for each in ("a", "b", "out")]
         for topic in topics:
             broker.create_topic(topic, 1)
