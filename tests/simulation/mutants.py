@@ -824,11 +824,12 @@ FIXED: dict[str, dict[str, Any]] = {
         "partitions": 1,
         "workers": 1,
         "tight": True,
+        "large": False,
         "unequal": True,
         "deadly": False,
     },
     "who was paused is so after a rebalance": {"tight": True, "rebalances": True},
-    "what came last drops what waits": {"partitions": 1, "workers": 1, "tight": True}
+    "what came last drops what waits": {"partitions": 1, "workers": 1, "tight": True, "large": True}
     | dict.fromkeys(("crashes", "freezes", "rebalances", "faults", "loss", "destruction", "unequal", "deadly"), False),
     "a share of unequal partition counts is taken": {"unequal": True, "workers": 2, "evictions": True},
     "in a replay the oldest is of what was read": {"evictions": True, "tight": False},

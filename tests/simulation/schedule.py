@@ -33,6 +33,7 @@ class Setup:
     odd: bool = False  # duplicates, invalid messages, ids used again, process() that filters or fails
     evictions: bool = False  # time passes in minutes
     tight: bool = False  # memory for a few groups only
+    large: bool = False  # some records take more than half of it
     loss: bool = False  # compaction and retention
     destruction: bool = False  # offsets and maps are changed from outside, topics made again
     small_queue: bool = False
@@ -165,6 +166,7 @@ def _setup(drawn: bytes) -> Setup:
         odd=some // 8 % 2 == 1,
         evictions=some // 16 % 4 == 3,
         tight=some // 64 % 4 == 3 and rest // 64 % 2 == 1,
+        large=drawn[2] // 4 % 2 == 1,
         loss=more % 8 == 7,
         destruction=more // 8 % 8 == 7,
         small_queue=more // 64 == 3,

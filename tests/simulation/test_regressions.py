@@ -317,7 +317,7 @@ REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
         ],
     ),
     "of two groups that have no room together the older one stays": (
-        Setup(tight=True),
+        Setup(tight=True, large=True),
         [
             ("feed", 1, 71),
             ("burst", 0, 99),

@@ -30,7 +30,7 @@ MOST_DEADLY = 4  # messages for which process() ends the process, their mates in
 DEATHS = 12  # that one of them may cause until it is known
 EVER = 1e9  # seconds
 SHORT = 78  # characters of a map that fit into a commit, where maps are to overflow
-LARGE = 3_000  # bytes of some records, where memory is for a few groups only
+LARGE = 3_000  # bytes of a large record
 RECORD = 60  # characters of such a map that fit into one record
 
 FAULTS = (
@@ -376,7 +376,7 @@ class World:
         rounds = [sent.round for sent in self.oracle.by_id.get(id, ())]
         as_number = topic % 2 and id.isdigit()
         value = {"id": int(id) if as_number else id, "from": at[0], "content": {at[0]: self._uids + 1}}
-        if self.setup.tight and how % 8 == 7:
+        if self.setup.large and how % 8 == 7:
             value["padding"] = "." * LARGE
         self._append(id, at, json.dumps(value).encode(), how, max(rounds, default=0) + new_round)
 
