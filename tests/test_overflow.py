@@ -16,6 +16,11 @@ VALUE = b"x" * 100
 ONE = size_of([Fragment(0, cast(Any, None), 0, VALUE)])
 
 
+def of(fragments: float) -> bytes:
+    """The value of a record that takes as much memory as so many of the others."""
+    return bytes(int(fragments * ONE) - ONE + len(VALUE))
+
+
 class FakeConsumer:
     def __init__(self) -> None:
         self.seeks: list[tuple[str, int]] = []
@@ -33,23 +38,27 @@ class FakeConsumer:
 class Bench:
     """Room for `room` fragments; `end` records in each topic."""
 
-    def __init__(self, room: int, end: int) -> None:
+    def __init__(self, room: int, end: int, topics: str = "ab") -> None:
         self.consumer = FakeConsumer()
         self.now = 0.0
-        self.aggregator = Aggregator(2)
+        self.topics = topics
+        self.aggregator = Aggregator(len(topics))
         ends = admin(lambda _at: end)
         self.intake = Intake(cast(Consumer, self.consumer), Counters(), ends, lambda: self.now)
-        self.offsets = {topic: partition_offsets(0, None, topic) for topic in "ab"}
+        self.offsets = {topic: partition_offsets(0, None, topic) for topic in topics}
         self.intake.rebalanced(self.offsets.values())
-        self.overflow = Overflow(self.aggregator, self.intake, {"a": 0, "b": 1}, room * ONE, Counters())
+        index = {topic: at for at, topic in enumerate(topics)}
+        self.overflow = Overflow(self.aggregator, self.intake, index, room * ONE, Counters())
 
     def read(self, topic: str, ids: str, first: int = 0, value: bytes = VALUE) -> str:
         """Records of these ids, a letter each, from that offset on; the ids that were completed."""
         fragments = []
         wanted = []
         for offset, id in enumerate(ids, first):
-            if self.offsets[topic].read(offset):
-                fragments.append(Fragment("ab".index(topic), self.offsets[topic], offset, value))
+            offsets = self.offsets[topic]
+            arrival = self.now if offsets.is_new(offset) else offsets.first_arrival(offset, 0.0, epoch=0.0)
+            if offsets.read(offset):
+                fragments.append(Fragment(self.topics.index(topic), offsets, offset, value, arrival=arrival))
                 wanted.append(id)
         complete, _ = self.overflow.add(wanted, fragments, self.now)
         return "".join(group.id for group in complete)
@@ -101,11 +110,47 @@ def test_what_made_room_before_it_was_read_again_is_not_set_back_to_after_that()
 
 def test_an_older_group_makes_no_room_for_a_newer_one() -> None:
     bench = Bench(room=3, end=2)
-    large = bytes(len(VALUE) + ONE)  # of those there is room for one
-    bench.read("a", "o", value=large)
-    bench.read("b", "n", value=large)
+    bench.read("a", "o", value=of(2))
+    bench.read("b", "n", value=of(2))
     assert [*map(bench.aggregator.waits, "on")] == [True, False]
-    assert bench.read("b", "o", first=1, value=large) == "o"
+    assert bench.read("b", "o", first=1, value=of(2)) == "o"
+
+
+def test_what_has_no_room_beside_what_waits_is_not_read_again_before_that_is_gone() -> None:
+    bench = Bench(room=8, end=20)
+    bench.read("a", "o")
+    bench.read("b", "n", value=of(9))
+    assert bench.balance() == []  # though hardly anything waits: reading has to get on, to what o waits for
+    assert bench.read("b", "o", first=1) == "o"
+    assert bench.balance() == [("b", 0)]
+    bench.read("b", "n", value=of(9))
+    assert bench.read("a", "n", first=1) == "n"
+    bench.read("a", "qrstuvwxy", first=2)
+    assert bench.read("b", "rstuvwx", first=2) == "rstuvwx"
+    assert bench.balance() == [("a", 10)]  # y has room beside q
+
+
+def test_what_had_room_until_it_grew_is_not_read_again_either() -> None:
+    bench = Bench(room=8, end=20, topics="abc")
+    bench.read("a", "o")
+    bench.read("a", "n", first=1, value=of(4))
+    bench.read("b", "n", value=of(4))
+    assert [*map(bench.aggregator.waits, "on")] == [True, False]
+    assert bench.balance() == []
+
+
+def test_what_is_read_again_makes_those_give_way_that_have_come_since() -> None:
+    bench = Bench(room=8, end=20)
+    bench.read("a", "o", value=of(3))
+    bench.read("b", "l", value=of(5.5))
+    assert [*map(bench.aggregator.waits, "ol")] == [True, False]
+    bench.now = 5.0
+    bench.read("a", "xyz", first=1)
+    assert bench.read("b", "oxy", first=1) == "oxy"
+    assert bench.balance() == [("b", 0)]
+    bench.read("a", "n", first=4, value=of(3))
+    bench.read("b", "l", value=of(5.5))
+    assert [*map(bench.aggregator.waits, "znl")] == [True, False, True]
 
 
 def test_after_a_pass_that_completed_something_the_next_begins_at_once() -> None:

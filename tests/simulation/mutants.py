@@ -451,10 +451,10 @@ def _stays_paused(self: Intake, ahead: Any) -> None:
     self.ahead = ahead
 
 
-def _the_last_stays(self: Aggregator, down_to: int) -> list[Group]:
+def _the_last_stays(self: Aggregator, down_to: int, grown: str = "") -> list[Group]:
     dropped = []
     while self.bytes > down_to and len(self._waiting) > 1:
-        second = list(self._waiting)[-2]
+        second = list(self._waiting)[-2 if grown else -1]
         dropped.append(aggregator._group(second, self._waiting.pop(second)))
         self.bytes -= dropped[-1].bytes
     return dropped
