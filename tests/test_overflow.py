@@ -153,6 +153,23 @@ def test_what_is_read_again_makes_those_give_way_that_have_come_since() -> None:
     assert [*map(bench.aggregator.waits, "znl")] == [True, False, True]
 
 
+def test_what_the_oldest_waits_for_is_read_on_after_a_vain_pass_also_where_hardly_any_other_does() -> None:
+    bench = Bench(room=12, end=20, topics="abc")
+    bench.read("a", "o")
+    bench.read("b", "o")
+    bench.read("c", "123456789klm")
+    for topic in "ab":
+        bench.offsets[topic].skip_to(20)
+    assert bench.balance() == []
+    assert bench.intake.ahead == {("c", 0)}
+    bench.balance()  # the pass has ended
+    assert bench.balance(100.0) == [("c", 0)]
+    assert bench.aggregator.waits("o")
+    bench.read("c", "123456789klm")
+    assert bench.balance() == []
+    assert bench.intake.ahead == set()
+
+
 def test_after_a_pass_that_completed_something_the_next_begins_at_once() -> None:
     assert Pass(0.0, completed=1, ended=100.0).is_over(100.0, waiting=8)
 

@@ -123,8 +123,19 @@ class Overflow:
             waited_for = self._aggregator.waited_for()
             if not self._intake.are_siblings_together():
                 waited_for = over_all_partitions(waited_for, {number for _, number in self._intake.owned})
-            ahead = ahead_of_siblings(waited_for)
+            ahead = ahead_of_siblings(waited_for) - (self._needed() if self._pass and self._pass.vain else set())
             self._intake.pause_only(at for at in self._intake.owned if (self._topics[at[0]], at[1]) in ahead)
+
+    def _needed(self) -> set[tuple[int, int]]:
+        """What the oldest group waits for: it is given up only when that was read to its end."""
+        together = self._intake.are_siblings_together()
+        return {
+            (topic, number)
+            for group in self._aggregator.oldest(1)
+            for topic in self._aggregator.missing(group)
+            for _, number in self._intake.owned
+            if number == group.partition or not together
+        }
 
     def _has_room_again(self, waiting: int) -> bool:
         """Not as long as one of those that were dropped would be dropped again: reading would not get on."""

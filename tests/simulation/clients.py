@@ -83,8 +83,11 @@ class FakeConsumer:
         instance: str = "",
         *,
         committed_only: bool = True,
+        most: int = 1_000_000,
     ) -> None:
+        """`most`: records that one read brings."""
         self._committed_only = committed_only
+        self._most = most
         self._host = host
         self._broker = host.broker
         self._on_commit = on_commit
@@ -98,7 +101,7 @@ class FakeConsumer:
         self._positions: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
         self._off: set[Partition] = set()  # fetching has ended with an error
-        self._fetching: dict[Partition, int] = {}  # reads until a fetch that a seek has begun brings something
+        self._fetched_at: dict[Partition, float] = {}  # when a fetch that a seek has begun will have brought something
         self._events: list[Message] = []
         self._answers: list[tuple[int, KafkaError | None, list[Part]]] = []
         self._polled = host.monotonic()
@@ -126,7 +129,7 @@ class FakeConsumer:
 
     def consume(self, num_messages: int = 1, timeout: float = -1) -> list[Message]:
         self._begin("consume")
-        limit = (num_messages, 1, 2, 3)[self._host.choose(4)]
+        limit = min((num_messages, 1, 2, 3)[self._host.choose(4)], self._most)
         before = self._fetch(min(limit, self._host.choose(4) or num_messages))
         if self._host.choose(2):
             assignment = self._assigned
@@ -161,9 +164,8 @@ class FakeConsumer:
         turn = self._host.choose(len(self._assigned) or 1)
         order = list(self._assigned)
         for at in order[turn:] + order[:turn]:
-            if self._fetching.get(at):
-                self._fetching[at] -= 1
-            elif len(messages) < limit and at not in self._paused and at not in self._off:
+            is_fetched = self._fetched_at.get(at, 0.0) <= self._broker.now
+            if is_fetched and len(messages) < limit and at not in self._paused and at not in self._off:
                 messages += self._fetch_from(at, limit - len(messages))
         return messages
 
@@ -245,7 +247,7 @@ class FakeConsumer:
 
     def _drop_assignment(self) -> None:
         """What is paused stays so, should it come back (measured)."""
-        self._assigned, self._positions, self._off, self._fetching = {}, {}, set(), {}
+        self._assigned, self._positions, self._off, self._fetched_at = {}, {}, set(), {}
 
     def _call(self, name: str, callback: Callable[[], None]) -> None:
         try:
@@ -324,7 +326,7 @@ class FakeConsumer:
         self._assigned[at] = to.offset
         self._positions.pop(at, None)  # unknown until the next record (measured)
         self._off.discard(at)
-        self._fetching[at] = (0, 0, 4, 16)[self._host.choose(4)]
+        self._fetched_at[at] = self._broker.now + (0.0, 0.0, 0.5, 2.0)[self._host.choose(4)]
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         self._host.note("pause")

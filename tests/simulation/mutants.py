@@ -451,6 +451,10 @@ def _stays_paused(self: Intake, ahead: Any) -> None:
     self.ahead = ahead
 
 
+def _hardly_any_wait(self: Overflow, _waiting: int) -> bool:
+    return self._aggregator.bytes < self.room // 4
+
+
 def _the_last_stays(self: Aggregator, down_to: int, grown: str = "") -> list[Group]:
     dropped = []
     while self.bytes > down_to and len(self._waiting) > 1:
@@ -829,6 +833,9 @@ FIXED: dict[str, dict[str, Any]] = {
         "deadly": False,
     },
     "who was paused is so after a rebalance": {"tight": True, "rebalances": True},
+    "what has no room is read again at once": {"partitions": 1, "workers": 1}
+    | dict.fromkeys(("slow", "tight", "large"), True)
+    | dict.fromkeys(("crashes", "freezes", "rebalances", "faults", "loss", "destruction", "unequal", "deadly"), False),
     "what came last drops what waits": {"partitions": 1, "workers": 1, "tight": True, "large": True}
     | dict.fromkeys(("crashes", "freezes", "rebalances", "faults", "loss", "destruction", "unequal", "deadly"), False),
     "a share of unequal partition counts is taken": {"unequal": True, "workers": 2, "evictions": True},
@@ -936,6 +943,7 @@ MUTANTS = tuple(
         ("7", "what was shed is finished", (PartitionOffsets, "drop", _finished_when_dropped)),
         ("7", "what was shed is not read again", (Intake, "read_shed_again", _shed_is_not_read)),
         ("7", "what came last drops what waits", (Aggregator, "shed", _the_last_stays)),
+        ("7", "what has no room is read again at once", (Overflow, "_has_room_again", _hardly_any_wait)),
         ("7", "what was kept is read again too", (PartitionOffsets, "set_back", _set_back_too_far)),
         ("7", "who was paused stays paused", (Intake, "pause_only", _stays_paused)),
         ("7", "who was paused near the bound stays so below it", (Overflow, "balance", _balance_not_in_between)),

@@ -28,6 +28,7 @@ from utils.status import Health
 from utils.suspects import Suspects
 
 WALL = 1_700_000_000.0  # seconds since the epoch when the model's clock says 0
+FEW = 3  # records that a read brings where reading is slow
 SHUTDOWN = 4.0  # seconds: SHUTDOWN_TIMEOUT
 STUCK = 20_000  # calls of clients within one turn of the loop
 EXPECTED = (KafkaException, DeliveryFailed)  # with these a worker may end; anything else is a defect
@@ -77,6 +78,8 @@ class Options(Protocol):
     def exactly_once(self) -> bool: ...
     @property
     def static(self) -> bool: ...
+    @property
+    def slow(self) -> bool: ...
     @property
     def message_timeout(self) -> float: ...
     @property
@@ -260,7 +263,8 @@ class ModelProcess:
         failures = Failures("name", options.dead_letters, self.counters, self.wall)
         maps = MapStore(MAPS, True, self._map_reader, self._new_writer, self.counters, self.monotonic)
         delivery = self._delivery(instance, failures, maps)
-        self.consumer = FakeConsumer(self, cast(Any, delivery.on_commit), instance)
+        most = FEW if options.slow else 1_000_000
+        self.consumer = FakeConsumer(self, cast(Any, delivery.on_commit), instance, most=most)
         consumer = cast(Consumer, self.consumer)
         admin = cast(AdminClient, FakeAdmin(self))
         intake = Intake(consumer, self.counters, admin, self.monotonic)

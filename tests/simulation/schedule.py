@@ -33,7 +33,8 @@ class Setup:
     odd: bool = False  # duplicates, invalid messages, ids used again, process() that filters or fails
     evictions: bool = False  # time passes in minutes
     tight: bool = False  # memory for a few groups only
-    large: bool = False  # some records take more than half of it
+    large: bool = False  # some records take most of it
+    slow: bool = False  # a read brings a few records only
     loss: bool = False  # compaction and retention
     destruction: bool = False  # offsets and maps are changed from outside, topics made again
     small_queue: bool = False
@@ -167,6 +168,7 @@ def _setup(drawn: bytes) -> Setup:
         evictions=some // 16 % 4 == 3,
         tight=some // 64 % 4 == 3 and rest // 64 % 2 == 1,
         large=drawn[2] // 4 % 2 == 1,
+        slow=drawn[1] // 4 % 4 == 3,
         loss=more % 8 == 7,
         destruction=more // 8 % 8 == 7,
         small_queue=more // 64 == 3,

@@ -30,7 +30,7 @@ MOST_DEADLY = 4  # messages for which process() ends the process, their mates in
 DEATHS = 12  # that one of them may cause until it is known
 EVER = 1e9  # seconds
 SHORT = 78  # characters of a map that fit into a commit, where maps are to overflow
-LARGE = 3_000  # bytes of a large record
+LARGE = 4_000  # bytes of a large record
 RECORD = 60  # characters of such a map that fit into one record
 
 FAULTS = (
