@@ -307,8 +307,8 @@ class FakeConsumer:
         self._host.here("closed")
 
     def silence(self, since: float | None) -> None:
-        """The process is frozen or dead since then; None: it lives."""
-        if self._member:
+        """The process is frozen or dead since then; None: it lives. Closed, the client is silent in any case."""
+        if self._member and not self._closed:
             self._member.silent_since = since
 
     # ------------------------------------------------------------------ positions

@@ -316,6 +316,30 @@ REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
             ("step", 0, 2),
         ],
     ),
+    "a static member that has closed its client is missed, also when its process is frozen meanwhile": (
+        Setup(workers=3, static=True, unequal=True),
+        [
+            ("step", 1, 0),
+            ("step", 1, 0),
+            ("fault", 0, 188),
+            ("feed all", 0, 0),
+            ("step", 1, 0),
+            ("session", 0, 0),
+            ("step", 1, 0),
+            ("freeze", 1, 0),
+        ],
+    ),
+    "what the oldest group waits for is read to its end, though hardly any other waits for it": (
+        Setup(topics=3, tight=True, large=True, slow=True),
+        [
+            ("burst", 0, 0),
+            ("mates", 0, 0),
+            ("burst", 0, 2),
+            ("mates", 1, 213),
+            ("feed", 0, 0),
+            ("burst", 2, 55),
+        ],
+    ),
     "of two groups that have no room together the older one stays": (
         Setup(tight=True, large=True),
         [
