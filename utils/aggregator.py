@@ -104,16 +104,16 @@ class Aggregator:
         groups = [_group(id, fragments) for id, fragments in islice(self._waiting.items(), number)]
         return sorted(groups, key=attrgetter("arrival"))
 
-    def shed(self, down_to: int, *, grown: str = "") -> list[Group]:
+    def shed(self, down_to: int, *, added: str = "") -> list[Group]:
         """Drops the newest groups until no more than that many bytes, or one group, are left; returns them.
 
-        That is in the order in which they came into memory; but `grown`, which may have been read again, counts by its
+        That is in the order in which they came into memory; but `added`, which may have been read again, counts by its
         arrival.
         """
         dropped = []
         while self.bytes > down_to and len(self._waiting) > 1:
             newest = _group(*self._waiting.popitem())
-            if newest.id == grown:
+            if newest.id == added:
                 second = _group(*self._waiting.popitem())
                 newest, stays = (second, newest) if newest.arrival < second.arrival else (newest, second)
                 self._waiting[stays.id] = stays.fragments

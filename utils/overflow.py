@@ -24,6 +24,7 @@ class Pass:
     targets: dict[tuple[str, int], int] = field(default_factory=dict)  # offsets, by partition; else the end of the log
     vain: int = 0  # passes before this one that made no room
     completed: int = 0  # groups since it began
+    largest: int = 0  # bytes of a group that had to make room since then
     ended: float | None = None
 
     def is_over(self, now: float, waiting: int) -> bool:
@@ -56,13 +57,12 @@ class Overflow:
         self._next_balance = 0.0
         self.drops = 0  # so far: tells what came before which drop
         self._pass: Pass | None = None  # there is something to be read again
-        self._largest = 0  # bytes of a group that had to make room since reading was last set back
 
     def add(self, ids: Sequence[str], fragments: Sequence[Fragment], now: float) -> tuple[list[Group], list[Fragment]]:
         """`Aggregator.add` of what there is room for. A mate of a group that waits has room; the newest groups make it.
 
-        The older one stays: else two groups that have no room together could drop each other for ever, and neither be
-        given up.
+        That may be the group that has just grown: else two that have no room together could drop each other for ever,
+        and neither be given up.
         """
         complete, superseded = self._add(ids, fragments, now)
         if self._pass:
@@ -84,7 +84,7 @@ class Overflow:
             complete += completed
             superseded += replaced
             if aggregator.bytes > self.room:
-                self.shed(self.room, now, grown=id)
+                self.shed(self.room, now, added=id)
         return complete, superseded
 
     def drop(self, offsets: PartitionOffsets, offset: int, now: float) -> None:
@@ -94,10 +94,11 @@ class Overflow:
         self._pass = self._pass or Pass(now)
         offsets.drop(offset, now, self.drops)
 
-    def shed(self, down_to: int, now: float, grown: str = "") -> None:
+    def shed(self, down_to: int, now: float, added: str = "") -> None:
         """Drop groups as `Aggregator.shed` does."""
-        for group in self._aggregator.shed(down_to, grown=grown):
-            self._largest = max(self._largest, group.bytes)
+        for group in self._aggregator.shed(down_to, added=added):
+            self._pass = self._pass or Pass(now)
+            self._pass.largest = max(self._pass.largest, group.bytes)
             for fragment in group.fragments:
                 self.drop(fragment.offsets, fragment.offset, now)
 
@@ -112,23 +113,24 @@ class Overflow:
         waiting = len(self._aggregator)
         over = self._pass is not None and self._has_ended(self._pass, now) and self._pass.is_over(now, waiting)
         passed_some = any(offsets.shed_since is not None for offsets in owned)
-        if over or (passed_some and self._has_room_again(waiting)):
+        if over or (self._pass and passed_some and self._has_room_again(self._pass)):
             self._intake.pause_only(())
             vain = self._pass.vain + 1 if self._pass and over and self._pass.is_vain(waiting) else 0
             if over:
                 self.shed(self.room // 8, now)
             self._pass = Pass(now, self._intake.read_shed_again(), vain)
-            self._largest = 0
         elif self._aggregator.bytes > self.room // 2 or self._intake.ahead:
             waited_for = self._aggregator.waited_for()
-            if not self._intake.are_siblings_together():
+            together = self._intake.are_siblings_together()
+            if not together:
                 waited_for = over_all_partitions(waited_for, {number for _, number in self._intake.owned})
-            ahead = ahead_of_siblings(waited_for) - (self._needed() if self._pass and self._pass.vain else set())
+            ahead = ahead_of_siblings(waited_for)
+            if self._pass and self._pass.vain:
+                ahead -= self._needed(together)
             self._intake.pause_only(at for at in self._intake.owned if (self._topics[at[0]], at[1]) in ahead)
 
-    def _needed(self) -> set[tuple[int, int]]:
+    def _needed(self, together: bool) -> set[tuple[int, int]]:
         """What the oldest group waits for: it is given up only when that was read to its end."""
-        together = self._intake.are_siblings_together()
         return {
             (topic, number)
             for group in self._aggregator.oldest(1)
@@ -137,10 +139,10 @@ class Overflow:
             if number == group.partition or not together
         }
 
-    def _has_room_again(self, waiting: int) -> bool:
+    def _has_room_again(self, current: Pass) -> bool:
         """Not as long as one of those that were dropped would be dropped again: reading would not get on."""
         in_bytes = self._aggregator.bytes
-        return in_bytes < self.room // 4 and (not waiting or in_bytes + self._largest <= self.room)
+        return in_bytes < self.room // 4 and (not in_bytes or in_bytes + current.largest <= self.room)
 
     def _has_ended(self, current: Pass, now: float) -> bool:
         """Whether all was read again, but for partitions that are paused because they are ahead."""
@@ -155,4 +157,4 @@ class Overflow:
         return current.ended is not None
 
     def forget(self) -> None:
-        self._pass, self._largest = None, 0
+        self._pass = None

@@ -40,7 +40,7 @@ from utils.messages import Fragment, Result
 from utils.metrics import Counters
 from utils.offsets import FINISHED, SHED, CommitPoint, OffsetMap, PartitionOffsets
 from utils.outbox import DeliveryFailed, Outbox
-from utils.overflow import Overflow
+from utils.overflow import Overflow, Pass
 from utils.references import Shelf, digest
 from utils.suspects import Suspects
 
@@ -451,14 +451,14 @@ def _stays_paused(self: Intake, ahead: Any) -> None:
     self.ahead = ahead
 
 
-def _hardly_any_wait(self: Overflow, _waiting: int) -> bool:
+def _hardly_any_wait(self: Overflow, _current: Pass) -> bool:
     return self._aggregator.bytes < self.room // 4
 
 
-def _the_last_stays(self: Aggregator, down_to: int, grown: str = "") -> list[Group]:
+def _the_last_stays(self: Aggregator, down_to: int, added: str = "") -> list[Group]:
     dropped = []
     while self.bytes > down_to and len(self._waiting) > 1:
-        second = list(self._waiting)[-2 if grown else -1]
+        second = list(self._waiting)[-2 if added else -1]
         dropped.append(aggregator._group(second, self._waiting.pop(second)))
         self.bytes -= dropped[-1].bytes
     return dropped

@@ -23,7 +23,7 @@ from utils.references import Shelf
 
 QUIET = 4.0  # seconds without a change after which all is taken to be done
 ROUNDS = 150  # of turns of all workers, until all must be done
-EVICTIONS = 60  # times that MESSAGE_TIMEOUT passes where memory is for a few groups only
+EVICTIONS = 60  # times that MESSAGE_TIMEOUT passes where memory is for a few groups only: for one large one
 REPLAY = 12  # turns of the loop until there is an assignment
 EXITS = 4  # of processes, without any fault any more
 MOST_DEADLY = 4  # messages for which process() ends the process, their mates included
