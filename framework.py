@@ -182,7 +182,7 @@ class Worker:
         now = self.clock()
         if now < self._next_eviction:
             return
-        self._next_eviction = now + EVICT_EVERY
+        self._next_eviction = now + max(EVICT_EVERY, self._aggregator.pause_of_search())
         if not self._aggregator.has_waited_since(now - self.message_timeout):
             return
         enough = self.intake.waited_enough(now, self.message_timeout)
@@ -214,9 +214,10 @@ class Worker:
         """When these records arrived the first time: for what is read again, the clock of MESSAGE_TIMEOUT goes on."""
         if batch.is_new:
             return repeat(now)
-        self._aggregator.disorder()
         both = zip(batch.records, batch.partitions, strict=True)
-        return [now if of.is_new(read.offset()) else self._first_arrival(read, of, now) for read, of in both]
+        arrivals = [now if of.is_new(read.offset()) else self._first_arrival(read, of, now) for read, of in both]
+        self._aggregator.disorder(min(arrivals))
+        return arrivals
 
     def _first_arrival(self, record: Record, of: PartitionOffsets, now: float) -> float:
         epoch = now - self.wall_clock()

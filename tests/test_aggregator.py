@@ -11,6 +11,7 @@ from tests.builders import fragment, partition_offsets
 from utils.aggregator import (
     FRAGMENT_OVERHEAD,
     HEADER_OVERHEAD,
+    LOOK_PAUSE,
     Aggregator,
     Enough,
     Group,
@@ -56,7 +57,7 @@ def test_with_two_topics_the_second_fragment_completes_a_group() -> None:
 def test_what_is_read_again_may_have_arrived_before_what_is_new_and_added_with_it() -> None:
     aggregator, new, again = Aggregator(2), fragment(0, offset=9), fragment(0, offset=1)
     new.arrival, again.arrival = 5.0, 3.0
-    aggregator.disorder()
+    aggregator.disorder(3.0)
     aggregator.add(["new", "again"], [new, again], size_of([new, again]))
     assert aggregator.has_waited_since(3.0)
     assert not aggregator.has_waited_since(2.0)
@@ -65,16 +66,55 @@ def test_what_is_read_again_may_have_arrived_before_what_is_new_and_added_with_i
 
 def test_once_all_that_wait_are_in_order_again_the_first_tells_enough() -> None:
     aggregator, old, young = Aggregator(2), fragment(0), fragment(0)
-    aggregator.disorder()
+    aggregator.disorder(3.0)
     add(aggregator, "young", young, 5.0)
     add(aggregator, "old", old, 3.0)
     assert not aggregator.has_waited_since(2.0)
     assert aggregator.has_waited_since(4.0), "not in order: the second one is looked at, too"
     add(aggregator, "young", fragment(1), 6.0)
     add(aggregator, "new", fragment(0), 7.0)
-    assert not aggregator.has_waited_since(2.0)
+    assert aggregator.has_waited_since(3.0), "all are looked at, for the last time"
     old.arrival, aggregator.get("new").fragments[0].arrival = 4.0, 1.0  # type: ignore[union-attr]
     assert not aggregator.has_waited_since(2.0), "only the first is looked at: a million need not be"
+    assert aggregator.pause_of_search() == 0.0
+
+
+def test_out_of_order_what_waited_before_counts_too() -> None:
+    aggregator = Aggregator(2)
+    add(aggregator, "first", fragment(0), 5.0)
+    aggregator.disorder(6.0)
+    add(aggregator, "again", fragment(0), 6.0)
+    assert not aggregator.has_waited_since(4.0)
+    assert aggregator.has_waited_since(5.0)
+
+
+def test_out_of_order_none_is_looked_at_before_the_earliest_is_due() -> None:
+    aggregator, old = Aggregator(2), fragment(0)
+    add(aggregator, "first", fragment(0), 5.0)
+    aggregator.disorder(2.0)
+    add(aggregator, "old", old, 4.0)
+    assert not aggregator.has_waited_since(3.0)
+    old.arrival = 1.0
+    assert not aggregator.has_waited_since(3.0), "after one look it is known that none is due before 4.0"
+    assert aggregator.has_waited_since(4.0)
+
+
+def test_looks_at_all_that_wait_are_the_rarer_the_more_there_are() -> None:
+    aggregator = Aggregator(2)
+    add(aggregator, "1", fragment(0), 5.0)
+    assert (aggregator.pause_of_walk(), aggregator.pause_of_search()) == (LOOK_PAUSE, 0.0)
+    aggregator.disorder(4.0)
+    add(aggregator, "2", fragment(0), 4.0)
+    assert (aggregator.pause_of_walk(), aggregator.pause_of_search()) == (2 * LOOK_PAUSE, 2 * LOOK_PAUSE)
+
+
+def test_it_counts_by_partition_number_which_topics_groups_wait_for() -> None:
+    aggregator = Aggregator(3)
+    for id, topics, number in (("1", [0], 0), ("2", [0], 0), ("3", [2, 0], 0), ("4", [1], 1), ("5", [1, 2], 1)):
+        for topic in topics:
+            add(aggregator, id, Fragment(topic, partition_offsets(partition=number), 0, b""), 0.0)
+    assert aggregator.waited_for() == {0: [0, 3, 2], 1: [2, 0, 1]}
+    assert Aggregator(3).waited_for() == {}
 
 
 def test_with_three_topics_two_fragments_still_wait() -> None:
@@ -242,6 +282,25 @@ class AnyFeed(RuleBasedStateMachine):
             assert (group.id, group.arrival) == (id, waiting.arrival)
             del self.model[id]
 
+    @rule(id=st.sampled_from("abcdef"), topic=st.integers(0, 3), ago=st.integers(0, 9))
+    def read_again(self, id: str, topic: int, ago: int) -> None:
+        added = fragment(topic % self.topics)
+        arrival = self.now - ago
+        self.aggregator.disorder(arrival)
+        group, _ = add(self.aggregator, id, added, arrival)
+        waiting = self.model.setdefault(id, Waiting(arrival))
+        waiting.arrival = min(waiting.arrival, arrival)
+        waiting.by_topic[added.topic] = added
+        if group is not None:
+            assert group.arrival == waiting.arrival
+            del self.model[id]
+
+    @rule(ago=st.integers(0, 12))
+    def ask_for_the_oldest(self, ago: int) -> None:
+        since = self.now - ago
+        expected = any(waiting.arrival <= since for waiting in self.model.values())
+        assert self.aggregator.has_waited_since(since) == expected
+
     @rule(age=st.integers(0, 5))
     def evict(self, age: int) -> None:
         before = self.now - age
@@ -267,7 +326,7 @@ class AnyFeed(RuleBasedStateMachine):
         kept = [each for waiting in self.model.values() for each in waiting.by_topic.values()]
         assert len(self.aggregator) == len(self.model)
         assert self.aggregator.bytes == sum(len(each.value) + FRAGMENT_OVERHEAD for each in kept)
-        assert self.aggregator.oldest_arrival() == min((each.arrival for each in self.model.values()), default=None)
+        assert self.aggregator.oldest_arrival() == next((each.arrival for each in self.model.values()), None)
 
 
 TestAnyFeed = AnyFeed.TestCase

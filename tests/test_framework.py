@@ -783,6 +783,38 @@ def test_what_is_read_again_after_something_new_is_given_up_when_its_own_time_is
     assert (again.counters.evicted, again.waiting(A0), again.waiting(B0)) == (1, [], [0])
 
 
+def test_so_is_what_is_read_again_together_with_something_new() -> None:
+    bench = started()
+    bench.feed(A0, "old")
+    bench.settle_down()
+    again = bench.next_owner()
+    again.clock.now = bench.clock.now + TIMEOUT / 2
+    again.feed(A0, "new")
+    again.assign(A0, B0)
+    again.step(2)
+    again.step(1, TIMEOUT / 2)
+    again.settle_down()
+    assert (again.counters.evicted, again.waiting(A0)) == (1, [1])
+
+
+def test_the_search_for_what_is_due_goes_through_all_that_was_read_again_less_often_the_more_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("utils.aggregator.LOOK_PAUSE", TIMEOUT / 2)
+    bench = started()
+    bench.feed(A0, "1")
+    bench.settle_down()
+    again = bench.next_owner()
+    again.clock.now = bench.clock.now
+    again.assign(A0, B0)
+    again.step(2, 1.0)
+    assert again.waiting(A0) == [0]
+    again.step(12, TIMEOUT / 10)
+    assert again.counters.evicted == 0, "the end was asked for in the first search after the time-out"
+    again.step(6, TIMEOUT / 10)
+    assert again.counters.evicted == 1
+
+
 class Changing(Bench):
     """In a group whose input topics have become others; each has two partitions."""
 

@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.builders import admin, partition_offsets
@@ -166,6 +167,20 @@ def test_what_the_oldest_waits_for_is_read_on_after_a_vain_pass_also_where_hardl
     assert bench.balance(100.0) == [("c", 0)]
     assert bench.aggregator.waits("o")
     bench.read("c", "123456789klm")
+    assert bench.balance() == []
+    assert bench.intake.ahead == set()
+
+
+def test_those_that_wait_are_counted_less_often_the_more_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("utils.aggregator.LOOK_PAUSE", 5 * BALANCE_EVERY)
+    bench = Bench(room=3, end=9)
+    assert bench.balance() == []
+    bench.read("a", "12")
+    assert bench.balance() == []
+    assert bench.intake.ahead == {A}
+    assert bench.read("b", "12") == "12"
+    assert bench.balance(9 * BALANCE_EVERY) == []
+    assert bench.intake.ahead == {A}
     assert bench.balance() == []
     assert bench.intake.ahead == set()
 

@@ -3,6 +3,7 @@
 Pure: no Kafka, no clock, no logging; `now` is in seconds of whatever clock the caller uses throughout.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from operator import attrgetter
@@ -17,7 +18,10 @@ FRAGMENT_OVERHEAD = 350
 HEADER_OVERHEAD = 200
 """Bytes that a header of a waiting fragment costs beside its name and value: tuple, objects, place in the list."""
 FAR_AHEAD = 10  # times as many groups must wait for a sibling before a partition counts as ahead
-NEVER = float("-inf")
+LOOK_PAUSE = 2.5e-6
+"""Seconds between two looks at all groups, for each of them. One takes 0.2 to 0.5 us each (measured): with a million
+that wait hardly anything else would be done."""
+NEVER, FOREVER = float("-inf"), float("inf")
 
 
 class Group(msgspec.Struct, frozen=True, gc=False):
@@ -50,6 +54,7 @@ class Aggregator:
         self._topics = topics
         self._waiting: dict[str, tuple[Fragment, ...]] = {}
         self._in_order = True  # of arrival
+        self._earliest = FOREVER  # arrival; where they are not in order: none of those that wait arrived before
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -88,9 +93,12 @@ class Aggregator:
         self.bytes += size
         return complete, superseded
 
-    def disorder(self) -> None:
-        """What comes next is read again: it may have arrived before what waits, and before what comes with it."""
-        self._in_order = False
+    def disorder(self, earliest: float) -> None:
+        """What comes next is read again: it may have arrived before what waits, at that time or later."""
+        if self._in_order:
+            oldest = self.oldest_arrival()
+            self._in_order, self._earliest = False, FOREVER if oldest is None else oldest
+        self._earliest = min(self._earliest, earliest)
 
     def waits(self, id: str) -> bool:
         return self._topics == 1 or id in self._waiting
@@ -127,16 +135,11 @@ class Aggregator:
 
     def has_waited_since(self, arrived_by: float) -> bool:
         """Whether a group's first fragment arrived by that time. Finds out whether they are in order again."""
-        latest, rises = NEVER, True
-        for fragments in self._waiting.values():
-            arrival = _arrival(fragments)
-            if arrival <= arrived_by:
-                return True
-            if self._in_order:
-                return False
-            latest, rises = arrival, rises and arrival >= latest
-        self._in_order = rises
-        return False
+        if not self._in_order and self._earliest <= arrived_by:
+            arrivals = list(map(_arrival, self._waiting.values()))
+            self._in_order, self._earliest = arrivals == sorted(arrivals), min(arrivals, default=FOREVER)
+        oldest = self.oldest_arrival() if self._in_order else self._earliest
+        return oldest is not None and oldest <= arrived_by
 
     def evict(self, enough: Mapping[tuple[int, int], "Enough"]) -> list[Group]:
         """Gives up, and returns, the groups that have waited long enough for every topic that they lack.
@@ -157,6 +160,14 @@ class Aggregator:
             self._remove(group)
         return evicted
 
+    def pause_of_search(self) -> float:
+        """Seconds from one `has_waited_since` and `evict` to the next: while not in order they look at all groups."""
+        return 0.0 if self._in_order else self.pause_of_walk()
+
+    def pause_of_walk(self) -> float:
+        """Seconds from one look at all groups to the next, so that less than a fifth of the time goes into it."""
+        return len(self._waiting) * LOOK_PAUSE
+
     def missing(self, group: Group) -> list[int]:
         """The indexes of the topics that have given no fragment."""
         return self._missing(group.fragments)
@@ -164,10 +175,10 @@ class Aggregator:
     def waited_for(self) -> dict[int, list[int]]:
         """By partition number: how many groups lack a fragment of each topic. Walks all groups."""
         lacking: dict[int, list[int]] = {}
-        for fragments in self._waiting.values():
-            counts = lacking.setdefault(fragments[0].offsets.partition, [0] * self._topics)
-            for topic in self._missing(fragments):
-                counts[topic] += 1
+        for (partition, *arrived), groups in Counter(map(_kind, self._waiting.values())).items():
+            counts = lacking.setdefault(partition, [0] * self._topics)
+            for topic in set(range(self._topics)).difference(arrived):
+                counts[topic] += groups
         return lacking
 
     def clear(self) -> None:
@@ -203,7 +214,13 @@ def _group(id: str, fragments: tuple[Fragment, ...]) -> Group:
 
 
 def _arrival(fragments: tuple[Fragment, ...]) -> float:
-    return min([each.arrival for each in fragments])
+    return fragments[0].arrival if len(fragments) == 1 else min([each.arrival for each in fragments])
+
+
+def _kind(fragments: tuple[Fragment, ...]) -> tuple[int, ...]:
+    """The partition number, and the topics that have given a fragment."""
+    partition = fragments[0].offsets.partition
+    return (partition, fragments[0].topic) if len(fragments) == 1 else (partition, *map(_topic, fragments))
 
 
 def _put_in(group: tuple[Fragment, ...], new: Fragment) -> tuple[tuple[Fragment, ...], list[Fragment]]:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, cast
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from utils.aggregator import NEVER, Enough
+from utils.aggregator import FOREVER, NEVER, Enough
 from utils.ends import Ends
 from utils.keys import KeyWatch
 from utils.logger import logger
@@ -20,7 +20,6 @@ from utils.status import Health
 BATCH = 1000  # records that one read takes at most; larger ones leave the processor's caches (measured)
 FEW = 100  # records: a read of fewer has left none behind, and what comes soon after it may stay for more
 RUNS_FROM = 100  # records: among fewer, those of a partition in a row are too few to be noted together (measured)
-FOREVER = float("inf")
 ASK_EVERY = 10.0  # seconds
 PAUSE_AFTER = 1.0  # seconds without room for more records before the partitions are paused, to poll on
 

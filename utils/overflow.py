@@ -6,8 +6,8 @@ No Kafka but by the intake, no clock, no logging; `now` is a parameter.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from utils.aggregator import Aggregator, Group, ahead_of_siblings, over_all_partitions, size_of
-from utils.intake import FOREVER, Intake
+from utils.aggregator import FOREVER, Aggregator, Group, ahead_of_siblings, over_all_partitions, size_of
+from utils.intake import Intake
 from utils.messages import Fragment
 from utils.metrics import Counters
 from utils.offsets import PartitionOffsets
@@ -106,7 +106,7 @@ class Overflow:
         """Near the bound those partitions wait that are ahead, while they are; with room read what was shed again."""
         if now < self._next_balance:
             return
-        self._next_balance = now + BALANCE_EVERY
+        self._next_balance = now + max(BALANCE_EVERY, self._aggregator.pause_of_walk())
         owned = self._intake.owned.values()
         if not any(offsets.shed for offsets in owned):
             self._pass = None

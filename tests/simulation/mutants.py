@@ -28,12 +28,12 @@ from tests.simulation.explore import explore, notes_of, settle_down
 from tests.simulation.process import ScheduledExecutor, Violation
 from tests.simulation.schedule import Schedule
 from utils import aggregator, dead_letters, executor, intake, locator, messages, offsets, overflow, suspects
-from utils.aggregator import NEVER, Aggregator, Enough, Group, size_of
+from utils.aggregator import FOREVER, NEVER, Aggregator, Enough, Group, size_of
 from utils.dead_letters import Letter
 from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce, _as_offsets, _mark_sent
 from utils.executor import Outcome
 from utils.failures import Failures
-from utils.intake import FOREVER, Intake
+from utils.intake import Intake
 from utils.locator import History, Locator
 from utils.map_store import MapStore
 from utils.messages import Fragment, Result
