@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from config import ConfigError
-from utils.map_store import BYTES_A_SECOND, HELD_BACK, MapStore
+from utils.map_store import ASK_EVERY, BYTES_A_SECOND, HELD_BACK, MapStore
 from utils.metrics import Counters
 from utils.offsets import MAX_METADATA, CommitPoint, OffsetMap
 from utils.outbox import Outbox
@@ -56,6 +56,7 @@ class Topic:
     silent: bool = False
     now: float = 0.0
     closed: int = 0
+    asked: int = 0  # for its end
 
     # outbox
     def put_map(self, topic: str, key: bytes, value: bytes | None) -> None:
@@ -66,6 +67,7 @@ class Topic:
     def offsets_for_times(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         if self.error is not None:
             raise KafkaException(KafkaError(self.error))
+        self.asked += 1
         return [TopicPartition("maps", 0, len(self.log))]
 
     def assign(self, partitions: list[TopicPartition]) -> None:
@@ -148,6 +150,27 @@ def test_what_was_stored_is_read_by_the_next_owner() -> None:
     assert all(len(text or "") < MAX_METADATA for text in commits.values())
     assert store_on(topic).load(commits) == {A0: long_map(1), B0: long_map(2)}
     assert topic.closed == 1
+
+
+def test_the_end_of_the_topic_is_asked_for_seldom_and_at_the_start_of_an_assignment() -> None:
+    topic = Topic()
+    store = store_on(topic)
+    store.load({})
+    store_maps(store, topic, point(A0, 1))
+    assert topic.asked == 1
+    topic.log += [Kept(1 + at, b"other", b"x") for at in range(10)]
+    topic.now += ASK_EVERY / 2
+    commits = as_commits(store_maps(store, topic, point(A0, 2)))
+    assert topic.asked == 1
+    assert store_on(topic).load(commits) == {A0: long_map(2)}
+    asked = topic.asked
+    topic.now += ASK_EVERY / 2
+    store_maps(store, topic, point(A0, 3))
+    store.load({})
+    topic.log.clear()  # as if it had been deleted meanwhile, and made anew
+    commits = as_commits(store_maps(store, topic, point(A0, 4)))
+    assert topic.asked == asked + 2
+    assert store_on(topic).load(commits) == {A0: long_map(4)}
 
 
 def test_the_next_commit_waits_in_proportion_to_the_bytes_and_to_the_commits_that_failed() -> None:

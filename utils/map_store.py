@@ -18,6 +18,7 @@ from utils.references import Partition, Reference, Shelf, digest
 
 BYTES_A_SECOND = 1_000_000  # of stored maps that a worker writes at most
 HELD_BACK = 5.0  # seconds until a commit whose map did not fit is tried again
+ASK_EVERY = 5.0  # seconds; what others write meanwhile is read in vain on assignment
 _REQUEST = 10.0  # seconds that one request may take, and that reading may stand still
 _READ = 100  # records at once
 
@@ -45,6 +46,8 @@ class MapStore:
         self._counters = counters
         self._clock = clock
         self._shelf = Shelf()
+        self._end = 0  # of the topic, when it was asked for last
+        self._next_asked = 0.0
         self.pause = 0.0  # seconds by which the next commit is to be later, for the sake of the broker
 
     # ------------------------------------------------------------------ writing
@@ -69,7 +72,7 @@ class MapStore:
 
         `ended` is to be told how that ended. Raises KafkaException, DeliveryFailed.
         """
-        since = self._end(consumer) if any(len(point.metadata) > MAX_METADATA for point in points) else 0
+        since = self._since(consumer) if any(len(point.metadata) > MAX_METADATA for point in points) else 0
         fitting, records = self._shelf.put(points, MAX_METADATA, since)
         for record in records:
             self._counters.stored_maps += record.value is not None
@@ -82,9 +85,12 @@ class MapStore:
         """How the commit of what `store` has returned ended. Not confirmed: it may be carried out all the same."""
         self._shelf.ended(confirmed)
 
-    def _end(self, consumer: Consumer) -> int:
-        [end] = checked(consumer.offsets_for_times([TopicPartition(self._topic, 0, LATEST)], timeout=_REQUEST))
-        return end.offset
+    def _since(self, consumer: Consumer) -> int:
+        """No record written from now on lies below it. Asked for seldom: behind a fetch that takes half a second."""
+        if self._clock() >= self._next_asked:
+            [end] = checked(consumer.offsets_for_times([TopicPartition(self._topic, 0, LATEST)], timeout=_REQUEST))
+            self._end, self._next_asked = end.offset, self._clock() + ASK_EVERY
+        return self._end
 
     # ------------------------------------------------------------------ reading
 
@@ -94,6 +100,7 @@ class MapStore:
         One that is not there, or not what it was, is left out, counted and logged: as if its commit had no map. Raises
         KafkaException where it cannot be told, ConfigError.
         """
+        self._next_asked = 0.0
         references = {at: found for at, text in commits.items() if (found := Reference.parse(text))}
         self._shelf.begin(self._new_writer(), references)
         if not references:
