@@ -29,7 +29,7 @@ from utils.view import View
 IDLE = 0.2  # seconds that a step waits for a record; also how long a signal may go unnoticed
 BUSY = 0.02  # seconds that a step waits for process() before it polls again
 MAX_IN_FLIGHT = 8_000  # groups in process() or on their way out; with more, reading waits
-EVICT_EVERY = 0.5  # seconds
+EVICT_EVERY, EVICT_AT_LEAST_EVERY = 0.5, 10.0  # seconds: if it takes long, four times as long between
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
@@ -179,16 +179,16 @@ class Worker:
 
     def _evict(self) -> None:
         """Give up the groups that have waited for MESSAGE_TIMEOUT."""
+        began = self.clock()
+        if began < self._next_eviction:
+            return
+        if self._aggregator.has_waited_since(began - self.message_timeout):
+            enough = self.intake.waited_enough(began, self.message_timeout)
+            evicted = self._aggregator.evict({(self._topic_index[at[0]], at[1]): by for at, by in enough.items()})
+            if evicted:
+                self._give_up(self.failures.incomplete(evicted, self._missing_topics))
         now = self.clock()
-        if now < self._next_eviction:
-            return
-        self._next_eviction = now + max(EVICT_EVERY, self._aggregator.pause_of_search())
-        if not self._aggregator.has_waited_since(now - self.message_timeout):
-            return
-        enough = self.intake.waited_enough(now, self.message_timeout)
-        evicted = self._aggregator.evict({(self._topic_index[at[0]], at[1]): by for at, by in enough.items()})
-        if evicted:
-            self._give_up(self.failures.incomplete(evicted, self._missing_topics))
+        self._next_eviction = now + min(max(EVICT_EVERY, 4 * (now - began)), EVICT_AT_LEAST_EVERY)
 
     # ------------------------------------------------------------------ what the steps are made of
 

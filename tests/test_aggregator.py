@@ -11,7 +11,6 @@ from tests.builders import fragment, partition_offsets
 from utils.aggregator import (
     FRAGMENT_OVERHEAD,
     HEADER_OVERHEAD,
-    LOOK_PAUSE,
     Aggregator,
     Enough,
     Group,
@@ -76,7 +75,6 @@ def test_once_all_that_wait_are_in_order_again_the_first_tells_enough() -> None:
     assert aggregator.has_waited_since(3.0), "all are looked at, for the last time"
     old.arrival, aggregator.get("new").fragments[0].arrival = 4.0, 1.0  # type: ignore[union-attr]
     assert not aggregator.has_waited_since(2.0), "only the first is looked at: a million need not be"
-    assert aggregator.pause_of_search() == 0.0
 
 
 def test_out_of_order_what_waited_before_counts_too() -> None:
@@ -99,13 +97,24 @@ def test_out_of_order_none_is_looked_at_before_the_earliest_is_due() -> None:
     assert aggregator.has_waited_since(4.0)
 
 
-def test_looks_at_all_that_wait_are_the_rarer_the_more_there_are() -> None:
+def test_out_of_order_the_earliest_of_all_that_was_read_again_counts() -> None:
     aggregator = Aggregator(2)
-    add(aggregator, "1", fragment(0), 5.0)
-    assert (aggregator.pause_of_walk(), aggregator.pause_of_search()) == (LOOK_PAUSE, 0.0)
-    aggregator.disorder(4.0)
-    add(aggregator, "2", fragment(0), 4.0)
-    assert (aggregator.pause_of_walk(), aggregator.pause_of_search()) == (2 * LOOK_PAUSE, 2 * LOOK_PAUSE)
+    for id, arrival in (("1", 5.0), ("2", 1.0), ("3", 4.0)):
+        aggregator.disorder(arrival)
+        add(aggregator, id, fragment(0), arrival)
+    assert aggregator.has_waited_since(2.0)
+
+
+def test_a_group_is_given_up_only_when_every_topic_that_it_lacks_was_read_far_enough() -> None:
+    aggregator = Aggregator(3)
+    for id, topics in (("a", [0]), ("ab", [0, 1]), ("b", [1]), ("c", [2])):
+        for topic in topics:
+            add(aggregator, id, fragment(topic), 5.0)
+    enough = {(0, 0): Enough(5.0, 1.0), (1, 0): Enough(4.0, 1.0), (2, 0): Enough(6.0, 1.0)}
+    assert [group.id for group in aggregator.evict(enough)] == ["ab", "b"]
+    del enough[0, 0]
+    assert aggregator.evict(enough | {(1, 0): Enough(5.0, -1.0)}) == []
+    assert [group.id for group in aggregator.evict(enough | {(1, 0): Enough(5.0, 1.0)})] == ["a"]
 
 
 def test_it_counts_by_partition_number_which_topics_groups_wait_for() -> None:
@@ -281,6 +290,12 @@ class AnyFeed(RuleBasedStateMachine):
             assert len(group.fragments) == self.topics
             assert (group.id, group.arrival) == (id, waiting.arrival)
             del self.model[id]
+
+    @rule(ids=st.lists(st.sampled_from("ghijklmnop"), unique=True), ago=st.integers(0, 5), since=st.integers(0, 6))
+    def read_several_again_and_ask(self, ids: list[str], ago: int, since: int) -> None:
+        for later, id in enumerate(ids):
+            self.read_again(id, 0, (ago + later * 3) % 10)
+        self.ask_for_the_oldest(since)
 
     @rule(id=st.sampled_from("abcdef"), topic=st.integers(0, 3), ago=st.integers(0, 9))
     def read_again(self, id: str, topic: int, ago: int) -> None:

@@ -4,8 +4,9 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
@@ -14,7 +15,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 from config import ConfigError
 from framework import Worker
 from tests.builders import TOPIC_ID, admin, group, partition_offsets
-from utils.aggregator import NEVER, Group
+from utils.aggregator import NEVER, Aggregator, Enough, Group
 from utils.dead_letters import Letter
 from utils.delivery import Backlog
 from utils.executor import Call, InFlight, Outcome, attempt
@@ -797,22 +798,27 @@ def test_so_is_what_is_read_again_together_with_something_new() -> None:
     assert (again.counters.evicted, again.waiting(A0)) == (1, [1])
 
 
-def test_the_search_for_what_is_due_goes_through_all_that_was_read_again_less_often_the_more_it_is(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("utils.aggregator.LOOK_PAUSE", TIMEOUT / 2)
-    bench = started()
+def test_if_the_search_for_what_is_due_takes_long_more_time_lies_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, began, takes = started(), list[float](), [1.0]
+
+    def slow(self: Aggregator, enough: Mapping[Any, Enough]) -> list[Group]:
+        began.append(bench.clock.now)
+        bench.clock.now += takes[0]
+        return evict(self, enough)
+
+    evict = Aggregator.evict
+    monkeypatch.setattr(Aggregator, "evict", slow)
     bench.feed(A0, "1")
-    bench.settle_down()
-    again = bench.next_owner()
-    again.clock.now = bench.clock.now
-    again.assign(A0, B0)
-    again.step(2, 1.0)
-    assert again.waiting(A0) == [0]
-    again.step(12, TIMEOUT / 10)
-    assert again.counters.evicted == 0, "the end was asked for in the first search after the time-out"
-    again.step(6, TIMEOUT / 10)
-    assert again.counters.evicted == 1
+    bench.feed(B0, "2")
+    bench.consumer.paused = {B0}  # what "1" waits for is not read to its end: it stays
+    bench.step(100, TIMEOUT / 50)
+    assert min(later - earlier for earlier, later in pairwise(began)) >= 5.0
+    takes[0] = 1000.0  # as if the process had been frozen meanwhile
+    bench.step(6, 1.0)
+    assert began[-1] > bench.clock.now - 1010
+    takes[0] = 0.0
+    bench.step(12, 1.0)
+    assert began[-1] > bench.clock.now - 10
 
 
 class Changing(Bench):

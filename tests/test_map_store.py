@@ -173,6 +173,15 @@ def test_the_end_of_the_topic_is_asked_for_seldom_and_at_the_start_of_an_assignm
     assert store_on(topic).load(commits) == {A0: long_map(4)}
 
 
+def test_a_map_in_a_topic_that_was_made_anew_since_its_end_was_asked_for_is_found() -> None:
+    topic = Topic([Kept(at, b"other", b"x") for at in range(10)])
+    store = store_on(topic)
+    store_maps(store, topic, point(A0, 1))
+    topic.log.clear()
+    commits = as_commits(store_maps(store, topic, point(A0, 2)))
+    assert store_on(topic).load(commits) == {A0: long_map(2)}
+
+
 def test_the_next_commit_waits_in_proportion_to_the_bytes_and_to_the_commits_that_failed() -> None:
     topic, counters = Topic(), Counters()
     store = store_on(topic, counters=counters)

@@ -172,7 +172,7 @@ def test_what_the_oldest_waits_for_is_read_on_after_a_vain_pass_also_where_hardl
 
 
 def test_those_that_wait_are_counted_less_often_the_more_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("utils.aggregator.LOOK_PAUSE", 5 * BALANCE_EVERY)
+    monkeypatch.setattr("utils.overflow.COUNT_PAUSE", 5 * BALANCE_EVERY)
     bench = Bench(room=3, end=9)
     assert bench.balance() == []
     bench.read("a", "12")

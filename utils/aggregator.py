@@ -18,9 +18,6 @@ FRAGMENT_OVERHEAD = 350
 HEADER_OVERHEAD = 200
 """Bytes that a header of a waiting fragment costs beside its name and value: tuple, objects, place in the list."""
 FAR_AHEAD = 10  # times as many groups must wait for a sibling before a partition counts as ahead
-LOOK_PAUSE = 2.5e-6
-"""Seconds between two looks at all groups, for each of them. One takes 0.2 to 0.5 us each (measured): with a million
-that wait hardly anything else would be done."""
 NEVER, FOREVER = float("-inf"), float("inf")
 
 
@@ -44,7 +41,7 @@ class Group(msgspec.Struct, frozen=True, gc=False):
     @property
     def drops(self) -> int:
         """How many records had been dropped when it came into memory."""
-        return min([each.drops for each in self.fragments])
+        return _drops(self.fragments)
 
 
 class Aggregator:
@@ -54,7 +51,7 @@ class Aggregator:
         self._topics = topics
         self._waiting: dict[str, tuple[Fragment, ...]] = {}
         self._in_order = True  # of arrival
-        self._earliest = FOREVER  # arrival; where they are not in order: none of those that wait arrived before
+        self._earliest = FOREVER  # a lower bound of all arrivals, where they are not in order
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -94,7 +91,7 @@ class Aggregator:
         return complete, superseded
 
     def disorder(self, earliest: float) -> None:
-        """What comes next is read again: it may have arrived before what waits, at that time or later."""
+        """What comes next is read again: none of it arrived before `earliest`, but perhaps before what waits."""
         if self._in_order:
             oldest = self.oldest_arrival()
             self._in_order, self._earliest = False, FOREVER if oldest is None else oldest
@@ -148,36 +145,32 @@ class Aggregator:
         """
         latest = max((each.arrived_by for each in enough.values()), default=NEVER)
         evicted = []
+        of_kind: dict[tuple[int, ...], Enough] = {}
         for id, fragments in self._waiting.items():
-            if _arrival(fragments) > latest:
+            arrival = _arrival(fragments)
+            if arrival > latest:
                 if self._in_order:
                     break
                 continue
-            group = _group(id, fragments)
-            if all(_is_enough(enough.get((topic, group.partition)), group) for topic in self.missing(group)):
-                evicted.append(group)
+            if (kind := _kind(fragments)) not in of_kind:
+                of_kind[kind] = self._enough_of(kind, enough)
+            needed = of_kind[kind]
+            if arrival <= needed.arrived_by and _drops(fragments) < needed.first_drop:
+                evicted.append(_group(id, fragments))
         for group in evicted:
             self._remove(group)
         return evicted
 
-    def pause_of_search(self) -> float:
-        """Seconds from one `has_waited_since` and `evict` to the next: while not in order they look at all groups."""
-        return 0.0 if self._in_order else self.pause_of_walk()
-
-    def pause_of_walk(self) -> float:
-        """Seconds from one look at all groups to the next, so that less than a fifth of the time goes into it."""
-        return len(self._waiting) * LOOK_PAUSE
-
     def missing(self, group: Group) -> list[int]:
         """The indexes of the topics that have given no fragment."""
-        return self._missing(group.fragments)
+        return self._lacking(map(_topic, group.fragments))
 
     def waited_for(self) -> dict[int, list[int]]:
         """By partition number: how many groups lack a fragment of each topic. Walks all groups."""
         lacking: dict[int, list[int]] = {}
         for (partition, *arrived), groups in Counter(map(_kind, self._waiting.values())).items():
             counts = lacking.setdefault(partition, [0] * self._topics)
-            for topic in set(range(self._topics)).difference(arrived):
+            for topic in self._lacking(arrived):
                 counts[topic] += groups
         return lacking
 
@@ -186,9 +179,14 @@ class Aggregator:
         self._in_order = True
         self.bytes = 0
 
-    def _missing(self, fragments: Iterable[Fragment]) -> list[int]:
-        arrived = {fragment.topic for fragment in fragments}
-        return [topic for topic in range(self._topics) if topic not in arrived]
+    def _lacking(self, arrived: Iterable[int]) -> list[int]:
+        return sorted(set(range(self._topics)).difference(arrived))
+
+    def _enough_of(self, kind: tuple[int, ...], enough: Mapping[tuple[int, int], "Enough"]) -> "Enough":
+        """What is enough for every topic that these groups lack."""
+        partition, *arrived = kind
+        each = [enough.get((topic, partition), Enough(NEVER, NEVER)) for topic in self._lacking(arrived)]
+        return Enough(min([of.arrived_by for of in each]), min([of.first_drop for of in each]))
 
     def _remove(self, group: Group) -> None:
         del self._waiting[group.id]
@@ -217,6 +215,10 @@ def _arrival(fragments: tuple[Fragment, ...]) -> float:
     return fragments[0].arrival if len(fragments) == 1 else min([each.arrival for each in fragments])
 
 
+def _drops(fragments: tuple[Fragment, ...]) -> int:
+    return min([each.drops for each in fragments])
+
+
 def _kind(fragments: tuple[Fragment, ...]) -> tuple[int, ...]:
     """The partition number, and the topics that have given a fragment."""
     partition = fragments[0].offsets.partition
@@ -235,10 +237,6 @@ def _put_in(group: tuple[Fragment, ...], new: Fragment) -> tuple[tuple[Fragment,
         old, new = new, old
     new.arrival, new.drops = min(old.arrival, new.arrival), min(old.drops, new.drops)
     return tuple([new if each.topic == new.topic else each for each in group]), [old]
-
-
-def _is_enough(enough: "Enough | None", group: Group) -> bool:
-    return enough is not None and group.arrival <= enough.arrived_by and group.drops < enough.first_drop
 
 
 class Enough(NamedTuple):

@@ -86,7 +86,10 @@ class MapStore:
         self._shelf.ended(confirmed)
 
     def _since(self, consumer: Consumer) -> int:
-        """No record written from now on lies below it. Asked for seldom: behind a fetch that takes half a second."""
+        """No record written from now on lies below it.
+
+        Asked for seldom: the question waits behind the consumer's fetch, half a second at the end of the log.
+        """
         if self._clock() >= self._next_asked:
             [end] = checked(consumer.offsets_for_times([TopicPartition(self._topic, 0, LATEST)], timeout=_REQUEST))
             self._end, self._next_asked = end.offset, self._clock() + ASK_EVERY
@@ -100,7 +103,7 @@ class MapStore:
         One that is not there, or not what it was, is left out, counted and logged: as if its commit had no map. Raises
         KafkaException where it cannot be told, ConfigError.
         """
-        self._next_asked = 0.0
+        self._next_asked = 0.0  # the topic may be another one
         references = {at: found for at, text in commits.items() if (found := Reference.parse(text))}
         self._shelf.begin(self._new_writer(), references)
         if not references:
@@ -124,11 +127,15 @@ class MapStore:
 
         Records of transactions are read whatever became of them: a commit that names one says that it counts.
         """
-        wanted = {record: each.since for at, each in references.items() for record in each.records(*at)}
         found: dict[tuple[bytes, str], bytes] = {}
         reader = self._reader()
         try:
             [end] = checked(reader.offsets_for_times([TopicPartition(self._topic, 0, LATEST)], timeout=_REQUEST))
+            wanted = {
+                record: each.since if each.since < end.offset else 0  # the topic has been made anew: perhaps before it
+                for at, each in references.items()
+                for record in each.records(*at)
+            }
             position, moved = min(wanted.values()), self._clock()
             reader.assign([TopicPartition(self._topic, 0, position)])
             while wanted and position < end.offset:
