@@ -766,13 +766,19 @@ def test_a_group_is_given_up_after_the_message_timeout_and_not_before(caplog: py
     assert "'1': ['b']" in str(vars(line))
 
 
-def test_what_is_read_again_after_something_new_is_given_up_when_its_own_time_is_over() -> None:
-    """The dict is not in order of arrival then: the loop must tell it so."""
+def owner_of_something_old() -> Bench:
+    """Before its first assignment: "old" of A0 has waited with the one before it for half of MESSAGE_TIMEOUT."""
     bench = started()
     bench.feed(A0, "old")
     bench.settle_down()
     again = bench.next_owner()
     again.clock.now = bench.clock.now + TIMEOUT / 2
+    return again
+
+
+def test_what_is_read_again_after_something_new_is_given_up_when_its_own_time_is_over() -> None:
+    """The dict is not in order of arrival then: the loop must tell it so."""
+    again = owner_of_something_old()
     records, again.consumer.log = again.consumer.log, {}
     again.feed(B0, "new")
     again.assign(A0, B0)
@@ -785,11 +791,7 @@ def test_what_is_read_again_after_something_new_is_given_up_when_its_own_time_is
 
 
 def test_so_is_what_is_read_again_together_with_something_new() -> None:
-    bench = started()
-    bench.feed(A0, "old")
-    bench.settle_down()
-    again = bench.next_owner()
-    again.clock.now = bench.clock.now + TIMEOUT / 2
+    again = owner_of_something_old()
     again.feed(A0, "new")
     again.assign(A0, B0)
     again.step(2)
