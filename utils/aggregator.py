@@ -50,8 +50,7 @@ class Aggregator:
     def __init__(self, topics: int) -> None:
         self._topics = topics
         self._waiting: dict[str, tuple[Fragment, ...]] = {}
-        self._in_order = True  # of arrival
-        self._earliest = FOREVER  # a lower bound of all arrivals, where they are not in order
+        self._earliest: float | None = None  # a lower bound of all arrivals; None: they are in order
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -92,10 +91,8 @@ class Aggregator:
 
     def disorder(self, earliest: float) -> None:
         """What comes next is read again: none of it arrived before `earliest`, but perhaps before what waits."""
-        if self._in_order:
-            oldest = self.oldest_arrival()
-            self._in_order, self._earliest = False, FOREVER if oldest is None else oldest
-        self._earliest = min(self._earliest, earliest)
+        before = self.oldest_arrival() if self._earliest is None else self._earliest
+        self._earliest = earliest if before is None else min(before, earliest)
 
     def waits(self, id: str) -> bool:
         return self._topics == 1 or id in self._waiting
@@ -132,10 +129,10 @@ class Aggregator:
 
     def has_waited_since(self, arrived_by: float) -> bool:
         """Whether a group's first fragment arrived by that time. Finds out whether they are in order again."""
-        if not self._in_order and self._earliest <= arrived_by:
+        if self._earliest is not None and self._earliest <= arrived_by:
             arrivals = list(map(_arrival, self._waiting.values()))
-            self._in_order, self._earliest = arrivals == sorted(arrivals), min(arrivals, default=FOREVER)
-        oldest = self.oldest_arrival() if self._in_order else self._earliest
+            self._earliest = None if arrivals == sorted(arrivals) else min(arrivals)
+        oldest = self.oldest_arrival() if self._earliest is None else self._earliest
         return oldest is not None and oldest <= arrived_by
 
     def evict(self, enough: Mapping[tuple[int, int], "Enough"]) -> list[Group]:
@@ -149,7 +146,7 @@ class Aggregator:
         for id, fragments in self._waiting.items():
             arrival = _arrival(fragments)
             if arrival > latest:
-                if self._in_order:
+                if self._earliest is None:
                     break
                 continue
             if (kind := _kind(fragments)) not in of_kind:
@@ -176,7 +173,7 @@ class Aggregator:
 
     def clear(self) -> None:
         self._waiting.clear()
-        self._in_order = True
+        self._earliest = None
         self.bytes = 0
 
     def _lacking(self, arrived: Iterable[int]) -> list[int]:
