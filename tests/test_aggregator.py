@@ -77,6 +77,16 @@ def test_once_all_that_wait_are_in_order_again_the_first_tells_enough() -> None:
     assert not aggregator.has_waited_since(3.5), "only the first is looked at: a million need not be"
 
 
+def test_what_comes_after_all_was_dropped_is_in_order() -> None:
+    aggregator, second = Aggregator(2), fragment(0)
+    aggregator.disorder(1.0)
+    aggregator.clear()
+    add(aggregator, "first", fragment(0), 5.0)
+    add(aggregator, "second", second, 6.0)
+    second.arrival = 2.0
+    assert not aggregator.has_waited_since(3.0), "only the first is looked at"
+
+
 def test_out_of_order_what_waited_before_counts_too() -> None:
     aggregator = Aggregator(2)
     add(aggregator, "first", fragment(0), 5.0)
