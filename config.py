@@ -102,11 +102,13 @@ def text(pattern: str = r"[^\x00-\x1f]*", meaning: str = "one line of text") -> 
     return parse
 
 
-def one_of(*choices: str) -> Callable[[object], str]:
+def one_of(*choices: str, **synonyms: str) -> Callable[[object], str]:
+    """One of these, in whatever case. `synonyms`: other names, and the choice that each stands for."""
+    known = {name.lower(): choice for name, choice in {**dict(zip(choices, choices, strict=True)), **synonyms}.items()}
+
     def parse(raw: object) -> str:
-        for choice in choices:
-            if isinstance(raw, str) and raw.strip().lower() == choice.lower():
-                return choice
+        if isinstance(raw, str) and raw.strip().lower() in known:
+            return known[raw.strip().lower()]
         raise ValueError(" or ".join(choices))
 
     return parse
@@ -171,7 +173,9 @@ class Settings:
     db_user: str = setting(DB_USER, text(), row=False)
     db_password: str = setting(DB_PASSWORD, password, row=False, secret=True, empty=True)
     database_url: str = setting(DATABASE_URL, database_url, row=False, secret=True)
-    log_level: str = setting(LOG_LEVEL, one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+    log_level: str = setting(
+        LOG_LEVEL, one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", WARN="WARNING", FATAL="CRITICAL")
+    )
     message_timeout: float = setting(MESSAGE_TIMEOUT, seconds())
     delivery: str = setting(DELIVERY, one_of("at_least_once", "exactly_once"))
     commit_interval: float = setting(COMMIT_INTERVAL, seconds())

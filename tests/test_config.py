@@ -157,6 +157,14 @@ def test_choices_are_read_in_any_case() -> None:
     assert (settings.log_level, settings.delivery) == ("DEBUG", "exactly_once")
 
 
+@pytest.mark.parametrize(
+    ("given", "level"), [("WARN", "WARNING"), ("warn", "WARNING"), ("Fatal", "CRITICAL"), ("warning", "WARNING")]
+)
+def test_levels_have_the_names_that_logging_gives_them(given: str, level: str) -> None:
+    assert Settings.read({**MINIMAL, "LOG_LEVEL": given}).log_level == level
+    assert Settings().overlaid(f'{{"log_level": "{given}"}}').log_level == level
+
+
 def test_metadatas_that_are_not_json_are_a_problem() -> None:
     (problem,) = problems_of_row("{message_timeout: 5}")
 
