@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -216,6 +216,10 @@ def _number(value: object, default: int) -> int:
 _LOGIN = "check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD (or `kafka` in the row's metadatas)"
 PROTOCOL = "KAFKA_SECURITY_PROTOCOL (or security.protocol in `kafka` of the row's metadatas)"
 SERVERS = "if this stays, check kafka_bootstrap_server of the row"
+_LISTENERS = (
+    "if this stays, set advertised.listeners of the broker to an address that can be reached from here, or"
+    " kafka_bootstrap_server of the row to a listener of the brokers that advertises one"
+)
 
 LOGIN_ERRORS = {
     KafkaError._AUTHENTICATION,
@@ -268,11 +272,25 @@ def explain(error: KafkaError) -> Trouble:
         return Trouble(heals=False, line=f"the broker does not speak TLS: set {PROTOCOL} without SSL ({reason})")
     if code == KafkaError._SSL or "certificate verify failed" in reason:
         return Trouble(heals=False, line=f"TLS with the broker fails: check KAFKA_SSL_CA_LOCATION ({reason})")
+    if code in CONNECTION_ERRORS and (address := advertised(error)) and re.search("Connect|resolve|setup", reason):
+        return not_reached([address], reason)
     if code in CONNECTION_ERRORS:
         return Trouble(heals=True, line=f"Kafka cannot be reached: {SERVERS} ({reason})")
     if error.retriable() and not error.fatal():
         return Trouble(heals=True, line=f"Kafka is not ready ({reason})")
     return Trouble(heals=False, line=f"Kafka: {error.name()} ({reason})")
+
+
+def advertised(error: KafkaError) -> str:
+    """The address of the broker that this error is about, where a broker has told it; where the row has, nothing."""
+    found = re.match(r"(?:\w+://)?(\S+:\d+)/\d+: ", error.str())
+    return found[1] if found else ""
+
+
+def not_reached(addresses: Sequence[str], reason: str) -> Trouble:
+    """Brokers have told a client that it is to reach them there, and it cannot."""
+    told = f"Kafka advertises {', '.join(addresses)}, which cannot be reached from here"
+    return Trouble(heals=True, line=f"{told}: {_LISTENERS} ({reason})")
 
 
 REPLACED = (

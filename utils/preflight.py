@@ -22,7 +22,18 @@ from confluent_kafka.cimpl import NewTopic
 
 from config import ConfigError, Settings, Trouble
 from models import Row
-from utils.kafka import PROTOCOL, RIGHTS_ERRORS, SERVERS, client_properties, explain, named_properties, plain
+from utils.kafka import (
+    CONNECTION_ERRORS,
+    PROTOCOL,
+    RIGHTS_ERRORS,
+    SERVERS,
+    advertised,
+    client_properties,
+    explain,
+    named_properties,
+    not_reached,
+    plain,
+)
 
 _REQUEST = 5.0  # seconds that one request may take
 _SHOWN = 20  # topics that an error names at most
@@ -59,14 +70,40 @@ def look(settings: Settings, row: Row) -> Cluster:
         try:
             # All topics, not ours by name: a name asked for is created where brokers create topics by themselves.
             metadata = admin.list_topics(timeout=1)
-            brokers = sorted(f"{each.host}:{each.port}" for each in metadata.brokers.values())
-            counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
-            return Cluster(tuple(brokers), counts, str(metadata.cluster_id).startswith("mockCluster"))
         except KafkaException as error:
             admin.poll(0)
             all_failed = any(each.code() == KafkaError._ALL_BROKERS_DOWN for each in heard)
             if all_failed or time.monotonic() > deadline:
                 raise _why([*heard, error.args[0]], settings, row).error() from error
+        else:
+            addresses = {number: f"{each.host}:{each.port}" for number, each in metadata.brokers.items()}
+            embedded = str(metadata.cluster_id).startswith("mockCluster")
+            if not embedded:
+                _reach(admin, addresses, heard)
+            counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+            return Cluster(tuple(sorted(addresses.values())), counts, embedded)
+
+
+def _reach(admin: AdminClient, addresses: Mapping[int, str], heard: Sequence[KafkaError]) -> None:
+    """Each broker at the address that it advertises, which need not be one of those that the row names.
+
+    Each is asked what only it can tell. Whether it does so, or forbids it, is all the same.
+    """
+    brokers = [ConfigResource(ResourceType.BROKER, str(number)) for number in addresses]
+    answers = [admin.describe_configs([broker], request_timeout=_REQUEST)[broker] for broker in brokers]
+    silent = []
+    for address, answer in zip(addresses.values(), answers, strict=True):
+        try:
+            answer.result()
+        except KafkaException as error:
+            if error.args[0].code() in CONNECTION_ERRORS:
+                silent.append(address)
+    admin.poll(0)
+    if silent:
+        told = [each for each in heard if advertised(each) in silent]
+        hopeless = next((trouble for trouble in map(explain, told) if not trouble.heals), None)
+        reason = plain(told[0].str()) if told else f"no answer within {_REQUEST:g} s"
+        raise (hopeless or not_reached(silent, reason)).error()
 
 
 def check_topics(settings: Settings, row: Row) -> Cluster:
@@ -269,9 +306,10 @@ def _may(described: "Future[Any]", operation: str) -> bool | None:
 def _why(heard: list[KafkaError], settings: Settings, row: Row) -> Trouble:
     """Of all that a client has heard, what tells the most."""
     hopeless = next((trouble for trouble in map(explain, heard) if not trouble.heals), None)
+    told = next((explain(each) for each in heard if advertised(each)), None)
     reason = plain(next((each for each in heard if each.code() != KafkaError._ALL_BROKERS_DOWN), heard[0]).str())
     down = Trouble(heals=True, line=f"Kafka at {row.bootstrap_servers} cannot be reached: {SERVERS} ({reason})")
-    return hopeless or _wrong_protocol(settings, row) or down
+    return hopeless or told or _wrong_protocol(settings, row) or down
 
 
 def _wrong_protocol(settings: Settings, row: Row) -> Trouble | None:

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from concurrent.futures import wait
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from confluent_kafka import KafkaException, cimpl, libversion
 from confluent_kafka.admin import AdminClient
@@ -122,6 +122,13 @@ class DockerBroker:
         _create_topic(self.bootstrap, name, partitions, config)
 
 
+class Listener(NamedTuple):
+    """One more way to a broker. `advertised`: the address that it tells its clients; empty: its own."""
+
+    protocol: str = "PLAINTEXT"
+    advertised: str = ""
+
+
 class JavaBroker:
     """A single-node broker from the jars on Maven Central, in a directory of its own that goes when it stops.
 
@@ -131,12 +138,26 @@ class JavaBroker:
 
     kind: Kind = "java"
 
-    def __init__(self, properties: Mapping[str, str] | None = None, heap: str = "1g") -> None:
-        """`properties` are added to the broker's own; `heap` is Java's -Xmx."""
+    def __init__(
+        self,
+        properties: Mapping[str, str] | None = None,
+        heap: str = "1g",
+        *,
+        listeners: Mapping[str, Listener] | None = None,
+        beside: "JavaBroker | None" = None,
+    ) -> None:
+        """`properties` are added to the broker's own; `heap` is Java's -Xmx.
+
+        `listeners`: by name, besides the one of `bootstrap`. `beside`: the first broker of a cluster, for its second.
+        """
         self.bootstrap = ""
+        self.addresses: dict[str, str] = {}  # of `listeners`
+        self.quorum = ""
         self.description = f"Apache Kafka {VERSION} (Java)"
         self._properties = dict(properties or {})
         self._heap = heap
+        self._listeners = dict(listeners or {})
+        self._beside = beside
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._process: ServerProcess | None = None
 
@@ -151,6 +172,11 @@ class JavaBroker:
         port, controller_port = free_port(), free_port()
         self.bootstrap = f"{HOST}:{port}"
         properties = _properties(listen=HOST, advertised=HOST, port=port, controller_port=controller_port)
+        self.quorum = properties["controller.quorum.voters"]
+        if self._beside:
+            only_broker = {"node.id": "2", "process.roles": "broker", "controller.quorum.voters": self._beside.quorum}
+            properties |= {**only_broker, "listeners": f"PLAINTEXT://{self.bootstrap}"}
+        self._listen(properties)
         properties |= {"log.dirs": str(home / "data"), **self._properties}
         config = home / "server.properties"
         config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
@@ -162,9 +188,18 @@ class JavaBroker:
             log=home / "broker.log",
         )
         self.restart()
+        if self._beside:
+            return
         # The broker would make it for the first group, which would then wait 3 s for its coordinator.
         partitions = int(properties["offsets.topic.num.partitions"])
         self.create_topic("__consumer_offsets", partitions, {"cleanup.policy": "compact"})
+
+    def _listen(self, properties: dict[str, str]) -> None:
+        for name, listener in self._listeners.items():
+            self.addresses[name] = f"{HOST}:{free_port()}"
+            properties["listeners"] += f",{name}://{self.addresses[name]}"
+            properties["advertised.listeners"] += f",{name}://{listener.advertised or self.addresses[name]}"
+            properties["listener.security.protocol.map"] += f",{name}:{listener.protocol}"
 
     def restart(self) -> None:
         self._started.stop()
