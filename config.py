@@ -37,6 +37,7 @@ CONFIG_REFRESH = 30.0  # seconds between two looks at the row: a change is appli
 GROUP_INSTANCE_ID = ""  # a name that stays with this instance over restarts (static membership); empty: dynamic
 HTTP_HOST = "127.0.0.1"  # where /health/live and /health/ready are answered; 0.0.0.0: for all (the container's way)
 HTTP_PORT = 0  # 0: any free port, which the log names
+HTTP_ALLOWED_HOSTS = ""  # public names, comma separated, by which the status page is reached (a proxy's, say)
 SHUTDOWN_TIMEOUT = 4.0  # seconds that a stop may take to finish and commit what is in process()
 
 # ---------------------------------------------------------------- How a setting is read.
@@ -196,6 +197,7 @@ class Settings:
     group_instance_id: str = setting(GROUP_INSTANCE_ID, text(), empty=True)
     http_host: str = setting(HTTP_HOST, text(), row=False)
     http_port: int = setting(HTTP_PORT, whole("number", least=0, most=65535), row=False)
+    http_allowed_hosts: str = setting(HTTP_ALLOWED_HOSTS, text(r"[A-Za-z0-9._, -]*", "names of hosts"), row=False)
     shutdown_timeout: float = setting(SHUTDOWN_TIMEOUT, seconds())
 
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False)  # the user's properties of both clients

@@ -242,8 +242,9 @@ def _serve(watch: Watch) -> str:
     """Answer HTTP requests about the worker; the address of the status page."""
     logger.addHandler(watch.memory)
     host, port = watch.settings.http_host, watch.settings.http_port
+    allowed = watch.settings.http_allowed_hosts.replace(",", " ").split()
     try:
-        server = serve(watch.health, host, port, watch.pages(), watch.tick)
+        server = serve(watch.health, host, port, watch.pages(), watch.tick, allowed_hosts=allowed)
     except OSError as error:
         reason = f"cannot listen on {host}:{port} ({error}); 0 is any free port"
         raise ConfigError([f"HTTP_PORT, HTTP_HOST: {reason}"]) from None

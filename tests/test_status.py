@@ -1,6 +1,7 @@
 """The HTTP server, and how those who ask meet the loop."""
 
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -11,7 +12,7 @@ from email.message import Message
 import pytest
 
 from tests.test_framework import A0, started
-from utils.status import STALLED, Answer, Health, Page, check, serve
+from utils.status import STALLED, Answer, Health, Page, check, is_allowed_host, serve
 
 
 @contextmanager
@@ -24,9 +25,10 @@ def serving(health: Health, pages: Mapping[str, Page] | None = None) -> Iterator
         server.server_close()
 
 
-def get(url: str) -> tuple[int, Message, bytes]:
+def get(url: str, method: str = "GET", **headers: str) -> tuple[int, Message, bytes]:
+    request = urllib.request.Request(url, method=method, headers=headers)
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -60,7 +62,66 @@ def test_the_check_of_the_container_asks_whether_it_lives() -> None:
     assert check(url.rpartition(":")[2]) == 1
 
 
+def test_a_probe_may_ask_by_head_and_what_may_be_asked_is_told() -> None:
+    with serving(Health()) as url:
+        status, headers, body = get(f"{url}/health/live", "HEAD")
+        assert (status, body) == (200, b"")
+        assert int(headers["Content-Length"]) == len(get(f"{url}/health/live")[2])
+        assert get(f"{url}/health/ready", "HEAD")[0] == 503
+        status, headers, body = get(f"{url}/health/live", "OPTIONS")
+        assert (status, headers["Allow"], body) == (204, "GET, HEAD, OPTIONS", b"")
+        for method in ("POST", "BREW"):
+            status, headers, _ = get(f"{url}/health/live", method)
+            assert (status, headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
+def test_many_probes_at_once_find_room_to_wait_in_where_the_server_is_busy() -> None:
+    server = serve(Health(), "127.0.0.1", 0)
+    server.shutdown()  # from here on nobody accepts a connection: the machine is busy
+    try:
+        address = ("127.0.0.1", server.server_port)
+        waiting = [socket.create_connection(address, timeout=30) for _ in range(100)]
+        for each in waiting:
+            each.close()
+    finally:
+        server.server_close()
+
+
 # ---------------------------------------------------------------- pages
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1:8080",
+        "10.2.3.4",
+        "[::1]:8080",
+        "localhost",
+        "paid-orders:8080",
+        "paid-orders.ns.svc.cluster.local:80",
+        "pod.ns.svc.",
+        "printer.local",
+        "Status.Example.com:443",
+        "",
+    ],
+)
+def test_a_name_that_only_this_network_can_give_or_that_is_allowed_is_answered(host: str) -> None:
+    assert is_allowed_host(host, {"status.example.com"})
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "local.evil.example"])
+def test_the_name_of_a_foreign_site_is_refused_on_every_path(host: str) -> None:
+    assert not is_allowed_host(host, ())
+    with serving(Health(), {"/page": lambda _: Answer("text/plain", b"ids")}) as url:
+        for path in ("/page", "/health/live", "/nothing"):
+            status, _, body = get(url + path, Host=host)
+            assert status == 421
+            assert b"HTTP_ALLOWED_HOSTS" in body
+
+
+def test_a_host_that_is_no_host_is_refused() -> None:
+    assert not is_allowed_host("[::1", ())
+    assert not is_allowed_host("evil.example, 127.0.0.1", ())
 
 
 def test_a_page_is_given_the_query_and_cannot_be_framed_or_run_scripts() -> None:
