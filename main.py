@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -44,10 +45,11 @@ from utils.locator import Partition, RowOutdated, locator
 from utils.logger import configure, logger
 from utils.map_store import MapStore
 from utils.metrics import Counters, Histogram
+from utils.moments import FORMS, moment
 from utils.offsets import Standing
 from utils.outbox import Outbox, RecordRefused, Refusals
 from utils.refresh import Config, Refresh
-from utils.replay import Joining, Replay, Tally, progress_bar, rehearse
+from utils.replay import Discarding, Joining, Replay, Tally, Use, progress_bar, rehearse
 from utils.status import Health, serve
 from utils.suspects import Suspects
 from utils.watch import Watch
@@ -131,7 +133,9 @@ def _parser() -> argparse.ArgumentParser:
     of_init.add_argument(
         "--metadatas", metavar="JSON", help="settings of this consumer; without it they stay as they are"
     )
-    _add_dlq(command(dlq, "list, show and replay what has failed").add_subparsers(required=True, metavar="COMMAND"))
+    _add_dlq(
+        command(dlq, "list, show, replay and discard what has failed").add_subparsers(required=True, metavar="COMMAND")
+    )
     of_demo = command(demo, "see the worker at work, without Kafka and without a database server")
     of_demo.add_argument("--results", type=int, metavar="N", help="end after N results; without it, at Ctrl-C")
     return parser
@@ -140,19 +144,29 @@ def _parser() -> argparse.ArgumentParser:
 def _add_dlq(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     of_list = commands.add_parser("list", help="one line for each dead letter, and counts by error")
     of_list.set_defaults(dlq_command=dlq_list)
-    of_list.add_argument("--replayed", action="store_true", help="also those that have been replayed")
+    of_list.add_argument("--replayed", action="store_true", help="also those that were replayed or discarded")
     of_show = commands.add_parser("show", help="all that a dead letter holds")
     of_show.set_defaults(dlq_command=dlq_show)
     of_show.add_argument("id", metavar="ID")
     of_replay = commands.add_parser("replay", help="process them once more and send the results")
     of_replay.set_defaults(dlq_command=dlq_replay)
-    of_replay.add_argument("--all", action="store_true", help="all that have not been replayed")
-    of_replay.add_argument("--dry-run", action="store_true", help="only say what would be done")
-    for each in (of_list, of_replay):
+    of_discard = commands.add_parser("discard", help="leave them out from now on: they are of no more use")
+    of_discard.set_defaults(dlq_command=dlq_discard)
+    for each in (of_replay, of_discard):
+        each.add_argument("--all", action="store_true", help="all that were neither replayed nor discarded")
+        each.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    for each in (of_list, of_replay, of_discard):
         each.add_argument("--reason", default="", choices=REASONS, help="only those of this reason")
         each.add_argument("--id", default="", help="only those of this id")
-        each.add_argument("--since", default="", metavar="TIME", help="not older than, such as 2026-01-31T12:00 (UTC)")
-        each.add_argument("--until", default="", metavar="TIME", help="older than")
+        each.add_argument("--since", type=_moment, metavar="TIME", help=f"not older than: {FORMS}")
+        each.add_argument("--until", type=_moment, metavar="TIME", help="older than")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return moment(text, datetime.now(UTC))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 # ---------------------------------------------------------------- run
@@ -549,6 +563,9 @@ def dlq(arguments: argparse.Namespace) -> int:
         raise ConfigError([f"there are no dead letters: {missing}"])
     # A group of its own, whose members are no workers: nothing of theirs may be fenced.
     group = replace(settings, consumer_name=f"{row.consumer_name}-dlq-replay", group_instance_id="")
+    written = {dlq_replay: row.topics_output, dlq_discard: ()}.get(arguments.dlq_command)
+    if problems := preflight.missing_dead_letter_rights(settings, row, cluster, group.consumer_name, written):
+        raise ConfigError(problems)
     stores_maps = cluster.embedded or preflight.map_topic(row) in cluster.partitions
     code: int = arguments.dlq_command(arguments, DeadLetterTopic(group, row, topic, stores_maps))
     return code
@@ -557,7 +574,7 @@ def dlq(arguments: argparse.Namespace) -> int:
 def dlq_list(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
     choice = _choice(arguments, dead)
     found = [each for each in dead.find() if choice.takes(each.contents)]
-    for line in table(each for each in found if arguments.replayed or not each.replayed):
+    for line in table(each for each in found if arguments.replayed or not each.done):
         print(line)
     return 0
 
@@ -573,31 +590,62 @@ def dlq_show(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
 
 
 def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
-    choice, tally = _choice(arguments, dead), Tally()
-    if choice == Choice(dead.row.consumer_name) and not arguments.all:
-        raise ConfigError(["say which dead letters to replay: --reason, --id, --since, --until or --all"])
+    choice, tally, use = _chosen(arguments, dead), Tally(), Joining(dead.row.topics_input)
     if arguments.dry_run:
-        rehearse(dead.find(), choice, Joining(dead.row.topics_input), tally)
-        print("\n".join(tally.lines("would be replayed")))
-        return 0
+        return _rehearse(dead, choice, use, tally, "would be replayed")
     stopping = stop_on_signals()
-    settings, counters, refusals = dead.settings, Counters(with_headers=1), Refusals()
+    settings, counters = dead.settings, Counters(with_headers=1)
     runner = _runner(dead.row.consumer_name, settings, counters.process_time)
     interruptibly(runner.open, stopping)
     executor = _dispatcher(runner, settings, counters, stopping)
     try:
-        with progress_bar() as progress:
-            build = partial(build_replay, dead, choice, executor, counters, refusals, tally, progress, stopping)
-            supervise(build, counters, stopping)
+        _go_through(dead, choice, use, executor, counters, tally, stopping)
     finally:
         Calls(runner, executor, settings).close()
     print("\n".join(tally.lines("replayed")))
     return 1 if tally.error or executor.is_stuck else 0
 
 
+def dlq_discard(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
+    """Nothing is sent, so that no guarantee is needed; process() is not called, nor its thread started."""
+    choice, tally = _chosen(arguments, dead), Tally()
+    use = Discarding(tally)
+    if arguments.dry_run:
+        return _rehearse(dead, choice, use, tally, "would be discarded")
+    stopping, counters = stop_on_signals(), Counters()
+    dead = dead._replace(settings=replace(dead.settings, delivery="at_least_once"))
+    never_opened = SingleThread(lambda message, _name: message, dead.row.consumer_name)
+    _go_through(
+        dead, choice, use, _dispatcher(never_opened, dead.settings, counters, stopping), counters, tally, stopping
+    )
+    print("\n".join(tally.lines("discarded")))
+    return 1 if tally.error else 0
+
+
+def _rehearse(dead: DeadLetterTopic, choice: Choice, use: Use, tally: Tally, what: str) -> int:
+    rehearse(dead.find(), choice, use, tally)
+    print("\n".join(tally.lines(what)))
+    return 0
+
+
+def _go_through(
+    dead: DeadLetterTopic,
+    choice: Choice,
+    use: Use,
+    executor: Executor,
+    counters: Counters,
+    tally: Tally,
+    stopping: threading.Event,
+) -> None:
+    with progress_bar() as progress:
+        build = partial(build_replay, dead, choice, use, executor, counters, Refusals(), tally, progress, stopping)
+        supervise(build, counters, stopping)
+
+
 def build_replay(
     dead: DeadLetterTopic,
     choice: Choice,
+    use: Use,
     executor: Executor,
     counters: Counters,
     refusals: Refusals,
@@ -618,7 +666,7 @@ def build_replay(
     return Replay(
         topic=dead.topic,
         choice=choice,
-        joining=Joining(row.topics_input),
+        use=use,
         consumer=consumer,
         intake=Intake(consumer, counters, locate.admin),
         delivery=delivery,
@@ -635,7 +683,17 @@ def build_replay(
     )
 
 
+def _chosen(arguments: argparse.Namespace, dead: DeadLetterTopic) -> Choice:
+    """As `_choice`, but not all for want of a word."""
+    choice = _choice(arguments, dead)
+    if choice == Choice(dead.row.consumer_name) and not arguments.all:
+        raise ConfigError(["say which dead letters are meant: --reason, --id, --since, --until or --all"])
+    return choice
+
+
 def _choice(arguments: argparse.Namespace, dead: DeadLetterTopic) -> Choice:
+    if arguments.since and arguments.until and arguments.since >= arguments.until:
+        raise ConfigError(["--since must be earlier than --until"])
     return Choice(dead.row.consumer_name, arguments.reason, arguments.id, arguments.since, arguments.until)
 
 

@@ -1,5 +1,6 @@
 """What the commands print of dead letters, and which ones are chosen."""
 
+from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -26,18 +27,27 @@ def contents(id: str = "1", reason: str = "process_failed", *fragments: Fragment
     return found
 
 
-def found(each: Contents, *, replayed: bool = False) -> Found:
-    return Found(each, TopicPartition("orders-dlq", 2, 7), replayed)
+def found(each: Contents, *, done: bool = False) -> Found:
+    return Found(each, TopicPartition("orders-dlq", 2, 7), done)
 
 
 def test_a_choice_is_by_reason_by_id_and_by_time() -> None:
-    each = contents("1", "too_large")
+    each, noon = contents("1", "too_large"), datetime(2026, 1, 31, 12, tzinfo=UTC)
+    minute, eastern = timedelta(minutes=1), timezone(timedelta(hours=2))
     assert Choice("orders").takes(each)
-    assert Choice("orders", reason="too_large", id="1", since="2026-01-31", until="2026-01-31T12:01").takes(each)
+    assert Choice("orders", reason="too_large", id="1", since=noon, until=noon + minute).takes(each)
+    assert Choice("orders", since=datetime(2026, 1, 31, 14, tzinfo=eastern)).takes(each)
+    assert not Choice("orders", since=datetime(2026, 1, 31, 14, 1, tzinfo=eastern)).takes(each)
     assert not Choice("orders", reason="incomplete").takes(each)
     assert not Choice("orders", id="2").takes(each)
-    assert not Choice("orders", since="2026-01-31T12:01").takes(each)
-    assert not Choice("orders", until="2026-01-31T12:00").takes(each)
+    assert not Choice("orders", since=noon + minute).takes(each)
+    assert not Choice("orders", until=noon).takes(each)
+
+
+def test_what_does_not_say_when_it_failed_is_of_no_time() -> None:
+    assert Choice("orders").takes(contents("1", time="long ago"))
+    assert not Choice("orders", since=datetime(2026, 1, 31, tzinfo=UTC)).takes(contents("1", time="long ago"))
+    assert not Choice("orders", until=datetime(2026, 1, 31, tzinfo=UTC)).takes(contents("1", time="long ago"))
 
 
 def test_a_choice_is_of_one_consumer_and_what_names_none_is_of_any() -> None:
@@ -54,13 +64,13 @@ def test_the_list_is_in_the_order_of_time_and_ends_with_counts_by_error() -> Non
         table(
             [
                 found(contents("2", time="2026-02-01")),
-                found(contents("1", time="2026-01-01"), replayed=True),
+                found(contents("1", time="2026-01-01"), done=True),
                 found(contents("3", "incomplete", time="2026-03-01", error=None, missing=["b"])),
             ]
         )
     )
     assert [line.split() for line in lines] == [
-        ["2026-01-01", "process_failed", "1", "ValueError", "bad", "(replayed)"],
+        ["2026-01-01", "process_failed", "1", "ValueError", "bad", "(replayed", "or", "discarded)"],
         ["2026-02-01", "process_failed", "2", "ValueError", "bad"],
         ["2026-03-01", "incomplete", "3", "missing:", "b"],
         [],

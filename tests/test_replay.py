@@ -19,7 +19,17 @@ from utils.intake import Record
 from utils.logger import _json
 from utils.messages import Fragment, join
 from utils.offsets import SENT, mark
-from utils.replay import INCOMPLETE, CannotReplay, Joining, Replay, Tally, letters_of, progress_bar, rehearse
+from utils.replay import (
+    INCOMPLETE,
+    CannotReplay,
+    Discarding,
+    Joining,
+    Replay,
+    Tally,
+    letters_of,
+    progress_bar,
+    rehearse,
+)
 
 LETTERS = partition_offsets(topic="orders-dlq")
 
@@ -104,14 +114,35 @@ def test_a_rehearsal_counts_what_would_be_replayed_and_what_would_stay() -> None
     found = [Found(each, TopicPartition("dlq", 0, offset), done) for offset, (each, done) in enumerate(standing)]
     tally = Tally()
     rehearse(found, Choice("orders", reason="incomplete"), joining(), tally)
-    assert tally.replayed == 1
+    assert tally.done == 1
     assert tally.stay == {"its messages were too large for it": 1, INCOMPLETE: 1}
     assert next(iter(tally.lines("would be replayed"))) == "       1  would be replayed"
 
 
+def test_what_is_discarded_is_done_with_at_once_also_where_it_makes_no_message() -> None:
+    offsets, tally = partition_offsets(topic="dlq"), Tally()
+    use = Discarding(tally)
+    run = replay(choice=Choice("orders", reason="invalid_message"), use=use, tally=tally)
+    for offset, reason in enumerate(("invalid_message", "process_failed", "invalid_message")):
+        written = write(group("1"), reason, consumer="orders", time="2026")
+        offsets.read(offset)
+        assert run._take(cast(Record, FakeRecord(("dlq", 0), offset, cast(Any, written))), offsets) is None
+    assert (offsets.lowest_unfinished(), offsets.unfinished()) == (1, 1), "what was not chosen stays"
+    assert run._dirty, "else the end of the run would commit nothing"
+    assert list(tally.lines("discarded")) == ["       2  discarded"]
+
+
+def test_a_rehearsal_of_discarding_counts_what_would_be_discarded() -> None:
+    standing = [(letter(), False), (letter(part("a")), True), (letter(part("a")), False)]
+    found = [Found(each, TopicPartition("dlq", 0, offset), done) for offset, (each, done) in enumerate(standing)]
+    tally = Tally()
+    rehearse(found, Choice("orders"), Discarding(tally), tally)
+    assert list(tally.lines("would be discarded")) == ["       2  would be discarded"]
+
+
 def test_a_dead_letter_of_another_consumer_is_none_of_this_group() -> None:
     offsets = partition_offsets(topic="dlq")
-    run = replay(choice=Choice("orders"), joining=joining("a"))
+    run = replay(choice=Choice("orders"), use=joining("a"))
     taken = []
     for offset, consumer in enumerate(("paid", "orders", "paid")):
         written = write(group(consumer), "process_failed", consumer=consumer, time="2026")
@@ -175,14 +206,14 @@ def test_on_a_terminal_one_line_tells_how_far_it_is_over_and_over(monkeypatch: p
     tally = Tally()
     with progress_bar(width=10) as show:
         show(0, 8, tally)
-        tally.replayed, tally.stay = 3, Counter({INCOMPLETE: 1, "too large": 1})
+        tally.done, tally.stay = 3, Counter({INCOMPLETE: 1, "too large": 1})
         show(5, 8, tally)
         show(8, 8, tally)
     assert stream.getvalue().split("\r") == [
         "",
-        "[..........] 0/8  replayed 0, stay 0 ",
-        "[######....] 5/8  replayed 3, stay 2 ",
-        "[##########] 8/8  replayed 3, stay 2 \n",
+        "[..........] 0/8  done 0, stay 0 ",
+        "[######....] 5/8  done 3, stay 2 ",
+        "[##########] 8/8  done 3, stay 2 \n",
     ]
 
 
@@ -194,7 +225,7 @@ def test_the_bar_is_full_where_there_is_nothing_to_read_or_more_has_come_meanwhi
     monkeypatch.setattr(sys, "stderr", stream)
     with progress_bar(width=4) as show:
         show(read, of, Tally())
-    assert stream.getvalue() == f"\r[####] {read}/{of}  replayed 0, stay 0 \n"
+    assert stream.getvalue() == f"\r[####] {read}/{of}  done 0, stay 0 \n"
 
 
 def test_the_line_of_the_bar_is_ended_also_by_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
-"""What is in the topic of dead letters, and what of it has been replayed. Reads only: it joins no group."""
+"""What is in the topic of dead letters, and what of it is done with. Reads only: it joins no group."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -10,43 +11,56 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from utils.dead_letters import Contents, read
 from utils.intake import BATCH, Record
 from utils.locator import EARLIEST, LATEST, LoadMaps, Partition, checked, offsets_at
+from utils.moments import moment
 from utils.offsets import FINISHED, OffsetMap
 
+EPOCH = datetime.fromtimestamp(0, UTC)
 _REQUEST = 10.0  # seconds that one request may take
 _WAIT = 0.2  # seconds that one read waits for records
+DONE = "  (replayed or discarded)"  # the commit does not tell which
 
 
 class Found(NamedTuple):
-    """A dead letter where it stands; `replayed`: it is done with."""
+    """A dead letter where it stands; `done`: it was replayed or discarded."""
 
     contents: Contents
     at: TopicPartition
-    replayed: bool
+    done: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which dead letters are meant: of a consumer; of a reason, of an id, of a time (ISO 8601, compared as text)."""
+    """Which dead letters are meant: of a consumer; of a reason, of an id, from one time (with a zone) to another.
+
+    One that does not say when it failed is of no time.
+    """
 
     consumer: str
     reason: str = ""
     id: str = ""
-    since: str = ""
-    until: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
 
     def is_ours(self, contents: Contents) -> bool:
         """Whether this consumer has failed to process it; without a name another tool wrote it, for us."""
         return contents.about.get("consumer", self.consumer) == self.consumer
 
     def takes(self, contents: Contents) -> bool:
-        time = contents.about.get("time", "")
         return (
             self.is_ours(contents)
             and self.reason in {"", contents.reason}
             and self.id in {"", contents.id}
-            and self.since <= time
-            and (not self.until or time < self.until)
+            and self._is_in_time(contents.about.get("time", ""))
         )
+
+    def _is_in_time(self, written: str) -> bool:
+        if not self.since and not self.until:
+            return True
+        try:
+            time = moment(written, EPOCH)
+        except ValueError:
+            return False
+        return (not self.since or self.since <= time) and (not self.until or time < self.until)
 
 
 def letters(consumer: Consumer, topic: str, load_maps: LoadMaps) -> Iterator[Found]:
@@ -100,12 +114,12 @@ def table(found: Iterable[Found]) -> Iterator[str]:
     """A line for each, oldest first, and then how many there are of each kind of error."""
     rows = sorted((each.contents.about.get("time", ""), number, each) for number, each in enumerate(found))
     counts: Counter[tuple[str, str]] = Counter()
-    for time, _, (contents, _, replayed) in rows:
+    for time, _, (contents, _, done) in rows:
         about = contents.about
         counts[contents.reason, about.get("error.class", "")] += 1
         why = f"{about.get('error.class', '')} {about.get('error.message', '')}".strip()
         why = why or f"missing: {about.get('missing.topics', '')}"
-        state = "  (replayed)" if replayed else ""
+        state = DONE if done else ""
         yield f"{time[:19]:19}  {contents.reason:15}  {shown(contents.id):20}  {shown(why[:80])}{state}"
     yield from ([""] if rows else [])
     for (reason, error), count in counts.most_common():
@@ -115,7 +129,7 @@ def table(found: Iterable[Found]) -> Iterator[str]:
 
 def details(each: Found) -> Iterator[str]:
     """All of a dead letter: where it stands, what it tells of itself, and the messages in it."""
-    yield f"{each.at.topic}:{each.at.partition}:{each.at.offset}" + ("  (replayed)" if each.replayed else "")
+    yield f"{each.at.topic}:{each.at.partition}:{each.at.offset}" + (DONE if each.done else "")
     yield from (f"  {name}: {shown(text)}" for name, text in each.contents.about.items())
     for part in each.contents.parts:
         yield f"  {part.topic}:{part.partition}:{part.offset}"

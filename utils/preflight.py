@@ -218,6 +218,18 @@ def missing_map_rights(settings: Settings, row: Row, cluster: Cluster) -> list[s
     return _told_at_once(cluster, lambda each: _missing(settings, row, each, [_maps(row)]))
 
 
+def missing_dead_letter_rights(
+    settings: Settings, row: Row, cluster: Cluster, group: str, topics_output: Sequence[str] | None = None
+) -> list[str]:
+    """The same of a look at the dead letters or, with the outputs that it writes, of a run over them as `group`."""
+    topic, group = f"topic {settings.dead_letters}", f"group {group}"
+    needed = {"READ": [topic], "DESCRIBE": [group]}
+    if topics_output is not None:
+        needed = {"READ": [topic, group], "WRITE": [f"topic {name}" for name in topics_output]}
+    operations = {} if cluster.embedded else needed
+    return [line for each, resources in operations.items() for line in _missing(settings, row, each, resources) or ()]
+
+
 def missing_rights(settings: Settings, row: Row, operation: str) -> list[str] | None:
     """One line for each right that READ of the inputs, or WRITE of the outputs, lacks. None: the broker does not tell.
 

@@ -1,4 +1,4 @@
-"""Dead letters once more: those that were chosen are joined, processed and forwarded as messages are.
+"""Dead letters once more: those that were chosen are joined, processed and forwarded as messages are, or discarded.
 
 The topic of dead letters is read like an input, by a group of its own whose commits carry the map too: what was
 replayed is finished in it, what was not chosen, or failed again, is not, and is there for the next time. So a run that
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -41,11 +42,25 @@ class CannotReplay(Exception):
     """Why a dead letter stays: what it holds makes no message."""
 
 
+class Use(Protocol):
+    """What a dead letter that was chosen is used for."""
+
+    @property
+    def waiting(self) -> int:
+        """How many dead letters are kept for others that are yet to come."""
+
+    def add(self, contents: Contents, offsets: PartitionOffsets, offset: int) -> Group | None:
+        """What is to be processed now. Raises CannotReplay."""
+
+    def clear(self) -> None:
+        """Forget those that are kept."""
+
+
 @dataclass(slots=True)
 class Tally:
     """What has become of the dead letters that were chosen."""
 
-    replayed: int = 0
+    done: int = 0  # replayed, or discarded
     results: int = 0
     stay: Counter[str] = field(default_factory=Counter)  # by why
     chosen: int = 0
@@ -54,26 +69,27 @@ class Tally:
     def lines(self, what: str) -> Iterator[str]:
         if self.error:
             yield self.error
-        yield f"{self.replayed:8}  {what}"
+        yield f"{self.done:8}  {what}"
         yield from (f"{count:8}  stay: {why}" for why, count in self.stay.most_common())
 
 
-def rehearse(found: Iterable[Found], choice: Choice, joining: "Joining", tally: Tally) -> None:
-    """Count what a replay would do, as far as that can be told without process()."""
+def rehearse(found: Iterable[Found], choice: Choice, use: Use, tally: Tally) -> None:
+    """Count what a replay would do, as far as that can be told without process(), or what would be discarded."""
     partitions: dict[int, PartitionOffsets] = {}
     for each in found:
-        if each.replayed or not choice.takes(each.contents):
+        if each.done or not choice.takes(each.contents):
             continue
         number = each.at.partition
         offsets = partitions.setdefault(number, PartitionOffsets(each.at.topic, number, "", 0))
+        offsets.read(each.at.offset)
         try:
-            group = joining.add(each.contents, offsets, each.at.offset)
+            group = use.add(each.contents, offsets, each.at.offset)
         except CannotReplay as error:
             tally.stay[str(error)] += 1
         else:
-            tally.replayed += letters_of(group) if group else 0
-    if joining.waiting:
-        tally.stay[INCOMPLETE] += joining.waiting
+            tally.done += letters_of(group) if group else 0
+    if use.waiting:
+        tally.stay[INCOMPLETE] += use.waiting
 
 
 def letters_of(group: Group) -> int:
@@ -89,7 +105,7 @@ def progress_bar(width: int = 30) -> Iterator[Callable[[int, int, Tally], None]]
     def show(read: int, of: int, tally: Tally) -> None:
         filled = min(width * read // of, width) if of else width  # more may come while it runs
         stay = sum(tally.stay.values())
-        stream.write(f"\r[{'#' * filled}{'.' * (width - filled)}] {read}/{of}  replayed {tally.replayed}, stay {stay} ")
+        stream.write(f"\r[{'#' * filled}{'.' * (width - filled)}] {read}/{of}  done {tally.done}, stay {stay} ")
         stream.flush()
 
     try:
@@ -149,13 +165,30 @@ class Joining:
         return ids[0]
 
 
+class Discarding:
+    """Each dead letter is done with at once, also one that makes no message; nothing is processed."""
+
+    waiting = 0
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def add(self, _contents: Contents, offsets: PartitionOffsets, offset: int) -> Group | None:
+        offsets.finish(offset)
+        self._tally.done += 1
+        return None
+
+    def clear(self) -> None:
+        pass
+
+
 @dataclass(kw_only=True, eq=False, slots=True)
 class Replay:
     """One run over the topic of dead letters, up to the end that it has when its partitions are assigned."""
 
     topic: str
     choice: Choice
-    joining: Joining
+    use: Use
     consumer: Consumer
     intake: Intake
     delivery: Delivery
@@ -190,8 +223,8 @@ class Replay:
             self.consumer.subscribe([self.topic], **callbacks)
             while not self.stopping.is_set() and not self._is_done():
                 self.step()
-            if self.joining.waiting:
-                self.tally.stay[INCOMPLETE] += self.joining.waiting
+            if self.use.waiting:
+                self.tally.stay[INCOMPLETE] += self.use.waiting
             self._drain()
             self.stopping.set()
         except BaseException as error:
@@ -228,8 +261,9 @@ class Replay:
         if contents is None or not self.choice.takes(contents):
             return None
         self.tally.chosen += 1
+        self._dirty = True
         try:
-            return self.joining.add(contents, offsets, record.offset())
+            return self.use.add(contents, offsets, record.offset())
         except CannotReplay as error:
             self._stays(str(error), contents.id, contents.about.get("source", ""))
         return None
@@ -238,7 +272,7 @@ class Replay:
         """What has failed again stays as it is, with its old reason."""
         done = [outcome for outcome in outcomes if self._may_leave(outcome)]
         self.tally.results += sum(len(outcome.results) for outcome in done)
-        self.tally.replayed += sum(letters_of(outcome.group) for outcome in done)
+        self.tally.done += sum(letters_of(outcome.group) for outcome in done)
         if done:
             self.delivery.send(done)
             self._dirty = True
@@ -358,7 +392,7 @@ class Replay:
     def _forget(self) -> None:
         self.executor.drop()
         self.delivery.drop()
-        self.joining.clear()
+        self.use.clear()
         self._committing = False
         self._ends, self._begin = {}, {}
         self.intake.rebalanced([])

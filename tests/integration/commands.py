@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.integration.workers import Job, TookTooLong, copy_of_the_program
 
+EX_CONFIG = 78
 MENDED = Path(__file__).with_name("process_for_tests.py")
 
 
@@ -26,10 +27,20 @@ class Commands:
 
     def ends(self, process: "subprocess.Popen[str]", seconds: float = 120) -> str:
         """Wait for its end, which must be one in order; what it printed."""
+        out, log = self._end(process, seconds)
+        assert process.returncode == 0, log
+        return out
+
+    def refused(self, *arguments: str, seconds: float = 120) -> list[str]:
+        """Such a command that must end with 78: what it said, a line each."""
+        process = self.start(*arguments)
+        out, log = self._end(process, seconds)
+        assert process.returncode == EX_CONFIG, out + log
+        return log.splitlines()
+
+    def _end(self, process: "subprocess.Popen[str]", seconds: float) -> tuple[str, str]:
         try:
-            out, log = process.communicate(timeout=seconds)
+            return process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             raise TookTooLong(f"not ended after {seconds:g} s:\n{process.communicate()[1]}") from None
-        assert process.returncode == 0, log
-        return out

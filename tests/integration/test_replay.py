@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from confluent_kafka import OFFSET_END, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclOperation
+from confluent_kafka.admin._resource import ResourceType
 
+from tests.conftest import grant
 from tests.integration.accounts import records
 from tests.integration.commands import Commands
 from tests.integration.conftest import Scene, Scenes
@@ -171,6 +174,58 @@ def test_where_dead_letters_were_deleted_those_that_are_left_are_listed_and_repl
     for number in by_partition:
         delete_all(scene, number)
     assert "0  in all" in commands.run("list", "--replayed", seconds=SECONDS)
+
+
+def test_what_is_of_no_use_is_discarded_by_choice_and_for_good(
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    scene = scenes(real_kafka, slow_process=True, environment={**ODD, "DELIVERY": "exactly_once"})
+    scene.feed_raw(scene.job.topics_input[0], *[b"junk"] * 3)
+    fed(scene, ["reject-1", "reject-2"])
+    commands = Commands(scene.job, tmp_path)
+    assert "3  stay: still no valid message" in commands.run("replay", "--reason", "invalid_message")
+    assert "3  would be discarded" in commands.run("discard", "--reason", "invalid_message", "--dry-run")
+    assert "5  in all" in commands.run("list"), "a dry run changes nothing"
+    [said] = commands.refused("discard")
+    assert "--all" in said
+    assert "3  discarded" in commands.run("discard", "--reason", "invalid_message")
+    assert "1  discarded" in commands.run("discard", "--id", "reject-1")
+    assert "0  discarded" in commands.run("discard", "--id", "reject-1")
+    assert "1  in all" in commands.run("list")
+    assert "5  in all" in commands.run("list", "--replayed")
+    assert results(scene).total() == 0
+    commands.run("replay", "--all")
+    assert results(scene) == Counter(["reject-2"])
+
+
+def test_a_time_that_is_none_chooses_nothing(embedded_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path) -> None:
+    scene = scenes(embedded_kafka, slow_process=True, environment=ODD)
+    fed(scene, ["reject-1"])
+    commands = Commands(scene.job, tmp_path)
+    for name in ("--since", "--until"):
+        assert "'garbage' is no time" in "\n".join(commands.refused("replay", name, "garbage"))
+    commands.refused("list", "--since", "1h", "--until", "2h")
+    assert "0  in all" in commands.run("list", "--until", "1h")
+    assert "0  replayed" in commands.run("replay", "--until", "yesterday")
+    assert "1  in all" in commands.run("list", "--since", "1h")
+    commands.run("replay", "--since", "today", "--until", "2999-01-01T00:00+01:00")
+    assert results(scene) == Counter(["reject-1"])
+
+
+def test_a_right_that_a_command_on_dead_letters_lacks_is_named_with_its_cure(
+    guarded_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    scene = scenes(guarded_kafka, slow_process=True, environment=ODD)
+    fed(scene, ["reject-1"])
+    commands, group, topic = Commands(scene.job, tmp_path), f"{scene.job.name}-dlq-replay", f"{scene.job.name}-dlq"
+    grant(guarded_kafka, ResourceType.GROUP, group, AclOperation.DESCRIBE)
+    assert "1  in all" in commands.run("list"), "to look it is enough to see what the group has committed"
+    for command in ("replay", "discard"):
+        [said] = commands.refused(command, "--all")
+        assert f"no right to READ group {group}: kafka-acls.sh" in said
+    grant(guarded_kafka, ResourceType.TOPIC, topic, AclOperation.DESCRIBE)
+    [said] = commands.refused("list")
+    assert f"no right to READ topic {topic}: kafka-acls.sh" in said
 
 
 def delete_all(scene: Scene, partition: int) -> None:
