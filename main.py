@@ -2,7 +2,6 @@
 
 import argparse
 import gc
-import inspect
 import os
 import random
 import sys
@@ -17,18 +16,17 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Engine
 
-import worker
 from config import ConfigError, Settings, UnavailableError
 from framework import Worker
 from models import Row, engine, init_db, load, save
-from utils import kafka, preflight
+from utils import kafka, preflight, user_code
 from utils.attempts import Attempts
 from utils.check import findings, outputs, tried
 from utils.dead_letters import REASONS
 from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from utils.dispatcher import Dispatcher
 from utils.dlq import Choice, Found, details, letters, shown, table
-from utils.executor import Coroutines, Executor, Hooks, Runner, SingleThread, ThreadPool, nothing
+from utils.executor import Coroutines, Executor, Runner, SingleThread, ThreadPool
 from utils.failures import Failures
 from utils.intake import Intake
 from utils.lifetime import (
@@ -185,6 +183,7 @@ def run(_arguments: argparse.Namespace) -> int:
     stopping = stop_on_signals()
     settings = Settings.read(os.environ)
     configure(settings.log_level, consumer_name=settings.consumer_name)
+    user_code.load()
     watch = Watch(settings)
     address = _serve(watch)
     database, environment, read_at = engine(settings.url()), settings, time.time()
@@ -356,13 +355,11 @@ def _work_by_row(refresh: Refresh, executor: Executor, stopping: threading.Event
 
 
 def _runner(consumer_name: str, settings: Settings, times: Histogram) -> Runner:
-    """How to call process(), setup() and teardown() of worker.py. ConfigError where they do not fit together."""
-    process, hooks = worker.process, Hooks(*(getattr(worker, name, nothing) for name in Hooks._fields))
-    if inspect.iscoroutinefunction(process):
+    """How to call process(), setup() and teardown() of worker.py. Raises ConfigError."""
+    process, hooks = (code := user_code.load()).process, code.hooks
+    if code.is_async:
         timeout = settings.process_timeout or None
         return Coroutines(process, consumer_name, settings.concurrency, timeout, hooks, times=times)
-    if any(map(inspect.iscoroutinefunction, hooks)):
-        raise ConfigError(["worker.py: where setup() or teardown() is `async def`, process() must be so too"])
     if settings.concurrency > 1:
         return ThreadPool(process, consumer_name, settings.concurrency, hooks, times=times)
     return SingleThread(process, consumer_name, hooks, times=times)

@@ -1,10 +1,16 @@
 """What is told of an error: its class, its place and the way there, and never what it says."""
 
+import inspect
+import json
+import re
+from typing import cast
+
 import pytest
 
+from tests.builders import group
 from utils.errors import named, unquoted, way_to
-from utils.executor import took_too_long
-from utils.messages import InvalidResult, results
+from utils.executor import attempt, took_too_long
+from utils.messages import InvalidResult, Message, results
 
 SECRET = "4711-0815"
 
@@ -61,3 +67,20 @@ def test_errors_that_are_each_others_cause_are_told_once() -> None:
 
 def test_what_is_no_error_is_no_traceback() -> None:
     assert unquoted(None) is None
+
+
+def test_where_a_library_has_raised_the_line_of_the_users_code_is_named_too() -> None:
+    try:
+        json.loads("{")  # it is this line
+    except ValueError as error:
+        told = named(error)
+    line = inspect.currentframe().f_lineno - 3  # type: ignore[union-attr]
+    assert re.fullmatch(rf"JSONDecodeError at decoder\.py:\d+, called at test_errors\.py:{line}", told)
+
+
+def test_where_process_itself_has_raised_no_other_place_is_named() -> None:
+    def process(_message: Message, _name: str) -> object:
+        raise KeyError(SECRET)
+
+    outcome = attempt(process, group(), "orders")
+    assert re.fullmatch(r"KeyError at test_errors\.py:\d+", named(cast(BaseException, outcome.error)))

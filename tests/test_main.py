@@ -385,7 +385,7 @@ def test_check_goes_through_everything(database_url: str, real_kafka: KafkaBroke
 
     ended = run("check", DATABASE_URL=with_row(database_url, servers=real_kafka.bootstrap, topics=(f"{a},{b}", c)))
 
-    subjects = "settings database row properties broker topics partitions reading writing dead maps"
+    subjects = "settings worker.py database row properties broker topics partitions reading writing dead maps"
     assert checked(ended) == [f"✓ {subject}" for subject in subjects.split()]
     assert ended.code == 0
 
@@ -396,8 +396,8 @@ def test_check_goes_on_after_a_failure(sqlite_url: str, real_kafka: KafkaBroker,
 
     ended = run("check", DATABASE_URL=url, MESSAGE_TIMEOUT="never")
 
-    marks = ["✗ settings", "✓ database", "✗ row", "✓ properties", "✓ broker", "✗ topics", "✗ partitions", "✓ reading"]
-    marks += ["- writing", "✓ dead", "✓ maps"]
+    marks = ["✗ settings", "✓ worker.py", "✓ database", "✗ row", "✓ properties", "✓ broker", "✗ topics"]
+    marks += ["✗ partitions", "✓ reading", "- writing", "✓ dead", "✓ maps"]
     assert checked(ended) == marks
     assert ended.code == 78
 
@@ -405,7 +405,7 @@ def test_check_goes_on_after_a_failure(sqlite_url: str, real_kafka: KafkaBroker,
 def test_check_does_not_wait_and_says_what_it_could_not_try(sqlite_url: str) -> None:
     ended = run("check", DATABASE_URL=with_row(sqlite_url, servers=f"127.0.0.1:{free_port()}"))
 
-    assert checked(ended) == ["✓ settings", "✓ database", "✓ row", "✓ properties", "✗ broker", "- the"]
+    assert checked(ended) == ["✓ settings", "✓ worker.py", "✓ database", "✓ row", "✓ properties", "✗ broker", "- the"]
     assert "it needs the broker" in ended.out
     assert ended.code == 78
 
@@ -454,7 +454,7 @@ def test_check_says_that_a_worker_without_outputs_is_one(
 def test_check_does_without_marks_where_the_terminal_has_none(sqlite_url: str) -> None:
     ended = run("check", DATABASE_URL=sqlite_url, PYTHONIOENCODING="ascii")
 
-    assert [line.split()[0] for line in ended.out.splitlines()] == ["ok", "FAIL", "-"]
+    assert [line.split()[0] for line in ended.out.splitlines()] == ["ok", "ok", "FAIL", "-"]
 
 
 def test_nobody_listening_to_the_output_is_no_reason_for_a_traceback(sqlite_url: str) -> None:

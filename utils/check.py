@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeVar
 
 from config import ConfigError, Settings, UnavailableError, masked
 from models import Row, engine, load, ping
-from utils import kafka, preflight
+from utils import kafka, preflight, user_code
 
 T = TypeVar("T")
 
@@ -22,6 +22,8 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Each check in turn, as far as the ones before have found what it needs."""
     settings, problems = _settings_to_try(environ)
     yield Finding("settings", problems, "all valid")
+    code, problems = tried(user_code.load)
+    yield Finding("worker.py", problems, f"process() is {'a coroutine' if code and code.is_async else 'a function'}")
     if settings is None:
         yield Finding("the rest", None, "not tried: it needs the settings")
         return

@@ -4,14 +4,18 @@ What process() raises may quote the message, and payloads are shown nowhere. The
 message too.
 """
 
+import sysconfig
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
 from utils.messages import InvalidMessage, InvalidResult
 
 _OURS = (InvalidMessage, InvalidResult)  # they name types and places of a message, never its values
+_OF_THE_FRAME = tuple(f"{Path(__file__).parents[1]}/{name}" for name in ("utils/", "framework.py", "main.py"))
+_LIBRARIES = tuple(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 class Unquoted(NamedTuple):
@@ -27,12 +31,25 @@ def unquoted(error: BaseException | None) -> Unquoted | None:
 
 
 def named(error: BaseException) -> str:
-    """Class and place, `ValueError at worker.py:12`; of an error of the worker's own, class and text."""
-    steps = list(traceback.walk_tb(error.__traceback__))
+    """Class and place, `ValueError at worker.py:12`; of an error of the worker's own, class and text.
+
+    What a library has raised is told with the line of the user's code that called it: `…, called at worker.py:12`.
+    """
+    steps = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     if not steps or isinstance(error, _OURS):  # what was never raised is not of process() either
         return f"{type(error).__name__}: {error}"
-    frame, line = steps[-1]
-    return f"{type(error).__name__} at {frame.f_code.co_filename.rpartition('/')[2]}:{line}"
+    users = [step for step in steps if _is_users(step[0])]
+    called = f", called at {_place(*users[-1])}" if users and users[-1] != steps[-1] else ""
+    return f"{type(error).__name__} at {_place(*steps[-1])}{called}"
+
+
+def _is_users(path: str) -> bool:
+    """Whether a file is neither a library's nor the frame's, but of who has copied it."""
+    return not path.startswith((*_OF_THE_FRAME, *_LIBRARIES, "<")) and "-packages/" not in path
+
+
+def _place(path: str, line: int) -> str:
+    return f"{path.rpartition('/')[2]}:{line}"
 
 
 def way_to(error: BaseException) -> str:
