@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pass
     except BrokenPipeError:  # `main.py check | head`: there is nobody to print to, also not at the interpreter's end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception:
+    except (Exception, SystemExit):  # sys.exit() in worker.py would look like a stop in order
         logger.exception("unexpected error")
     else:
         return code
@@ -287,19 +287,21 @@ class Calls(NamedTuple):
 
 
 def work(refresh: Refresh, stopping: threading.Event, watch: Watch) -> int:
-    """Run workers, one after the other where one fails or the row changes, until `stopping` is set."""
+    """Run workers, one after the other where one fails or the row changes, until `stopping` is set: the exit code.
+
+    0 only where nothing but a signal has set it. What a worker does not survive is raised.
+    """
     calls = None
     try:
         while not stopping.is_set():
             settings = refresh.current.settings
             if calls and not calls.fit(settings):
                 former, calls = calls, None
-                if not former.close():
+                if not former.close() or former.dispatcher.is_stuck:
                     return 1  # ids that are still in process() must not get there a second time
             calls = calls or _opened_calls(settings, watch.counters, stopping)
             _work_by_row(refresh, calls.dispatcher, stopping, watch)
-            if not refresh.next():
-                break
+            refresh.next()  # without one the row was withdrawn, and the one before is in force again
     except Stopped:
         return 0
     except SetupFailed as error:

@@ -8,9 +8,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -21,17 +21,21 @@ from sqlalchemy import Engine, make_url
 
 import framework
 import main
-from config import ConfigError
+from config import ConfigError, UnavailableError
 from main import supervise
 from models import Row, engine, init_db, load, ping, save
 from tests.conftest import Topics
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
 from tests.test_preflight import listening
+from tests.test_refresh import CONFIG, SETTINGS
+from utils.lifetime import Stopped
 from utils.locator import RowOutdated
 from utils.metrics import Counters
 from utils.offsets import PartitionOffsets, Standing
 from utils.outbox import RecordRefused
+from utils.refresh import Refresh
+from utils.watch import Watch
 
 ROOT = Path(__file__).parents[1]
 INIT = ("init", "--topics-input", "a,b", "--topics-output", "c", "--kafka-bootstrap-server", "h:9092")
@@ -539,6 +543,105 @@ def test_a_worker_that_cannot_be_built_is_not_built_again() -> None:
 
     with pytest.raises(ConfigError):
         supervise(build, Counters(), threading.Event())
+
+
+# ---------------------------------------------------------------- the exit code of a worker that has run
+
+
+class Works:
+    """main.work() over workers that end as they are told: each turn is what `supervise` is while it lasts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *turns: Callable[["Works"], None]) -> None:
+        self.turns = list(turns)
+        self.stopping, self.watch = threading.Event(), Watch(SETTINGS)
+        self.changed = replace(CONFIG, row=replace(CONFIG.row, topics_output=()))
+        self.refresh = Refresh(CONFIG, lambda _current: self.changed, self.watch.counters, self.watch.health)
+        self.calls = SimpleNamespace(
+            fit=lambda _settings: True, close=lambda: True, dispatcher=SimpleNamespace(is_stuck=False)
+        )
+        monkeypatch.setattr("main._opened_calls", self.opened)
+        monkeypatch.setattr("main.supervise", lambda *_: self.turns.pop(0)(self))
+
+    def opened(self, *_: object) -> SimpleNamespace:
+        if self.calls.dispatcher.is_stuck:  # by then `stopping` is set, which another thread does
+            raise Stopped
+        return self.calls
+
+    def code(self) -> int:
+        return main.work(self.refresh, self.stopping, self.watch)
+
+
+def row_changes(works: Works) -> None:
+    works.refresh.look()
+
+
+def signal_comes(works: Works) -> None:
+    works.stopping.set()
+
+
+def row_is_bad(_works: Works) -> None:
+    raise ConfigError(["refused by the broker"])
+
+
+def fails(_works: Works) -> None:
+    raise KafkaException(KafkaError(KafkaError._AUTO_OFFSET_RESET))
+
+
+def hangs(works: Works) -> None:
+    works.calls.dispatcher.is_stuck = True
+    works.stopping.set()
+
+
+@pytest.mark.parametrize("failure", [row_is_bad, fails])
+def test_after_a_row_by_which_no_worker_can_run_the_one_before_is_worked_by_until_a_signal(
+    monkeypatch: pytest.MonkeyPatch, failure: Callable[[Works], None]
+) -> None:
+    works = Works(monkeypatch, row_changes, failure, signal_comes)
+    assert works.code() == 0
+    assert not works.turns
+    assert works.refresh.current.row == CONFIG.row
+    assert works.watch.health.refused
+
+
+def test_what_no_worker_survives_ends_the_process_with_another_code_than_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    for turns in ([row_is_bad], [row_changes, row_is_bad, row_is_bad]):
+        with pytest.raises(ConfigError):
+            Works(monkeypatch, *turns).code()
+    with pytest.raises(KafkaException):
+        Works(monkeypatch, row_changes, fails, fails).code()
+
+
+def test_a_process_that_hangs_ends_with_1_also_when_the_row_changes_at_that_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert Works(monkeypatch, hangs).code() == 1
+
+    def hangs_as_the_row_changes(works: Works) -> None:
+        row_changes(works)
+        works.calls.dispatcher.is_stuck = True
+        works.calls.fit = lambda _settings: False
+
+    assert Works(monkeypatch, hangs_as_the_row_changes).code() == 1
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (SystemExit(0), 1),
+        (ZeroDivisionError(), 1),
+        (UnavailableError("no database"), 1),
+        (KeyboardInterrupt(), 1),
+        (ConfigError(["no such setting"]), 78),
+    ],
+)
+def test_no_failure_ends_with_0(monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int) -> None:
+    def command(_arguments: object) -> int:
+        raise raised
+
+    monkeypatch.setattr("main.check", command)
+    monkeypatch.setattr("main.configure", lambda *_, **__: None)
+    command.__name__ = "check"
+    assert main.main(["check"]) == code
 
 
 # ---------------------------------------------------------------- the topic of maps

@@ -87,6 +87,24 @@ def test_a_bad_row_leaves_the_old_one_in_force_and_is_mended_without_a_restart(
     scene.judge(once=True)
 
 
+def test_a_row_that_only_running_shows_to_be_bad_gives_way_to_the_old_one(
+    real_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    scene = scenes(real_kafka, environment={"CONFIG_REFRESH": "1"})
+    worker = scene.job.start().is_assigned()
+    scene.job.write_row(metadatas='{"kafka": {"session.timeout.ms": 100}}')
+    line = worker.says(REFUSED)
+    assert "KAFKA_SESSION_TIMEOUT_MS must lie between" in line["problems"][0]
+    worker.is_assigned(times=2)
+    assert refused(worker) == 1
+    scene.feed(["1", "2"])
+    scene.wait_for_all(worker)
+    scene.job.write_row(metadatas="")
+    eventually(lambda: refused(worker) == 0, "the row is good again")
+    assert worker.stop() == 0
+    scene.judge(once=True)
+
+
 def test_a_worker_that_gets_partitions_of_one_with_a_newer_row_joins_nothing_by_the_older_one(
     real_kafka: KafkaBroker, topics: Topics, tmp_path: Path
 ) -> None:

@@ -192,15 +192,17 @@ class Job(AbstractContextManager["Job"]):
         self.workers: list[Worker] = []
         self.write_row()
 
-    def write_row(self, topics_input: Iterable[str] = (), topics_output: Iterable[str] = ()) -> None:
-        """Insert or update the row, with other topics where they are given."""
+    def write_row(
+        self, topics_input: Iterable[str] = (), topics_output: Iterable[str] = (), metadatas: str | None = None
+    ) -> None:
+        """Insert or update the row, with other topics and metadatas where they are given."""
         self.topics_input = tuple(topics_input) or self.topics_input
         self.topics_output = tuple(topics_output) or self.topics_output
         url = Settings.read({"CONSUMER_NAME": self.name, "DATABASE_URL": self._database_url}).url()
         database = engine(url, create=True)
         init_db(database)
         columns = (",".join(self.topics_input), ",".join(self.topics_output), self.broker.bootstrap)
-        save(database, Row.validated(self.name, *columns))
+        save(database, Row.validated(self.name, *columns, metadatas))
 
     def start(self, *, main: Sequence[str] = ("main.py",), **environment: str) -> Worker:
         """One more worker; `main`: what the interpreter is told to run."""
