@@ -238,7 +238,7 @@ class Settings:
         if problems:
             raise ConfigError(problems)
         sources = {**self.sources, **dict.fromkeys([key.upper() for key in values] + list(kafka), "row")}
-        warnings = (*self.warnings, *_near_misses(content, [*names, "kafka"]))
+        warnings = (*self.warnings, *_near_misses(content, [*names, "kafka"]), *_shared(values))
         return replace(self, **values, kafka={**self.kafka, **kafka}, sources=sources, warnings=warnings)
 
     @property
@@ -309,6 +309,14 @@ def _near_misses(content: Mapping[str, object], names: Sequence[str]) -> Iterato
         close = difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.85)
         if close and key not in names:
             yield f"metadatas.{key} is not a setting and is ignored: did you mean {close[0]}?"
+
+
+def _shared(values: Mapping[str, object]) -> Iterator[str]:
+    if values.get("group_instance_id"):
+        yield (
+            "metadatas.group_instance_id is the same for all workers of the row, and each needs its own: with more than"
+            " one, set GROUP_INSTANCE_ID in the environment of each instead"
+        )
 
 
 # ---------------------------------------------------------------- KAFKA_<PROPERTY>, and `kafka` of the metadatas.

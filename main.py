@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 
 from config import ConfigError, Settings, UnavailableError
 from framework import Worker
-from models import Row, engine, init_db, load, save
+from models import Row, engine, init_db, load, map_topic, save
 from utils import kafka, preflight, user_code
 from utils.attempts import Attempts
 from utils.check import findings, outputs, tried
@@ -447,7 +447,9 @@ def build_worker(
         properties = kafka.client_properties(settings, row)
         failures = Failures(row.consumer_name, settings.dead_letters, counters)
         reader = partial(kafka.map_reader, properties, settings)
-        maps = MapStore(preflight.map_topic(row), config.stores_maps, reader, lambda: uuid.uuid4().hex[:12], counters)
+        maps = MapStore(
+            map_topic(row.consumer_name), config.stores_maps, reader, lambda: uuid.uuid4().hex[:12], counters
+        )
         topics, timeout = row.topics_input, settings.message_timeout
         locate = locator(properties, topics, timeout, maps.load, counters, lambda: refresh.current.read_at, survived)
         outbox = _outbox(settings, row, properties, counters, failures, refusals)
@@ -485,9 +487,17 @@ def _outbox(
     refusals: Refusals,
 ) -> Outbox:
     transactional = settings.delivery == "exactly_once"
-    identity = f"{row.consumer_name}-{settings.group_instance_id or uuid.uuid4()}" if transactional else ""
+    identity = transactional_id(row.consumer_name, settings.group_instance_id) if transactional else ""
     producer = partial(kafka.producer, properties, transactional_id=identity, batch_size=refusals.batch_size)
     return Outbox(producer, row.topics_output, failures, refusals, counters)
+
+
+def transactional_id(consumer_name: str, group_instance_id: str) -> str:
+    """Of one producer alone in the whole cluster. It begins with the name and a hyphen: rights are granted for those.
+
+    A name holds no slash, so `shop` with `eu-1` is never `shop-eu` with `1`: they would fence each other for ever.
+    """
+    return f"{consumer_name}-/{group_instance_id}" if group_instance_id else f"{consumer_name}-{uuid.uuid4()}"
 
 
 def _delivery(
@@ -541,7 +551,7 @@ class DeadLetterTopic(NamedTuple):
         properties = kafka.client_properties(self.settings, self.row)
         reader = partial(kafka.map_reader, properties, self.settings)
         return MapStore(
-            preflight.map_topic(self.row), self.stores_maps, reader, lambda: uuid.uuid4().hex[:12], counters
+            map_topic(self.row.consumer_name), self.stores_maps, reader, lambda: uuid.uuid4().hex[:12], counters
         )
 
     def find(self) -> list[Found]:
@@ -565,7 +575,7 @@ def dlq(arguments: argparse.Namespace) -> int:
     written = {dlq_replay: row.topics_output, dlq_discard: ()}.get(arguments.dlq_command)
     if problems := preflight.missing_dead_letter_rights(settings, row, cluster, group.consumer_name, written):
         raise ConfigError(problems)
-    stores_maps = cluster.embedded or preflight.map_topic(row) in cluster.partitions
+    stores_maps = cluster.embedded or map_topic(row.consumer_name) in cluster.partitions
     code: int = arguments.dlq_command(arguments, DeadLetterTopic(group, row, topic, stores_maps))
     return code
 

@@ -76,10 +76,20 @@ class Row:
             problems.append("topics_input is empty: name the topics to read, comma separated")
         both = sorted({*inputs} & {*outputs})
         problems += [f"topics_output names {topic}, an input too: it would read its own results" for topic in both]
+        maps = map_topic(consumer_name)
+        named = [column for column, topics in (("topics_input", inputs), ("topics_output", outputs)) if maps in topics]
+        problems += [
+            f"{column} names {maps}, where the worker keeps its maps: choose another topic" for column in named
+        ]
         servers = _servers(kafka_bootstrap_server, problems)
         if problems:
             raise ConfigError([f"row {consumer_name}: {problem}" for problem in problems])
         return cls(consumer_name, inputs, outputs, servers, metadatas)
+
+
+def map_topic(consumer_name: str) -> str:
+    """Where maps of waiting offsets go that do not fit into a commit."""
+    return f"{consumer_name}-offsets"
 
 
 def _parts(listed: str | None) -> list[str]:

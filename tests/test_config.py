@@ -100,6 +100,14 @@ def test_a_key_that_is_nearly_a_setting_is_a_warning(key: str) -> None:
     assert "did you mean" in warning
 
 
+def test_an_instance_id_in_the_row_is_a_warning_for_all_workers_would_have_the_same_one() -> None:
+    settings = Settings.read({**MINIMAL, "GROUP_INSTANCE_ID": "pod-1"})
+    (warning,) = settings.overlaid('{"group_instance_id": "one"}').warnings
+
+    assert "set GROUP_INSTANCE_ID in the environment of each instead" in warning
+    assert not settings.overlaid('{"group_instance_id": ""}').warnings
+
+
 # ---------------------------------------------------------------- problems
 
 

@@ -644,6 +644,20 @@ def test_no_failure_ends_with_0(monkeypatch: pytest.MonkeyPatch, raised: BaseExc
     assert main.main(["check"]) == code
 
 
+# ---------------------------------------------------------------- transactional ids
+
+
+def test_no_two_consumers_have_a_transactional_id_in_common() -> None:
+    assert main.transactional_id("shop", "eu-1") != main.transactional_id("shop-eu", "1")
+    assert main.transactional_id("shop", "-/1") != main.transactional_id("shop-", "1")
+    assert main.transactional_id("shop", "") != main.transactional_id("shop", "")
+    assert main.transactional_id("shop", "1") == main.transactional_id("shop", "1"), "over restarts"
+
+
+def test_rights_by_prefix_hold_for_every_transactional_id() -> None:
+    assert all(main.transactional_id("shop", each).startswith("shop-") for each in ("", "eu-1", "/"))
+
+
 # ---------------------------------------------------------------- the topic of maps
 
 

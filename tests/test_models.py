@@ -81,6 +81,13 @@ def test_a_topic_that_is_both_input_and_output_is_refused() -> None:
     assert problem.startswith("row orders: topics_output names b, an input too")
 
 
+@pytest.mark.parametrize("column", ["topics_input", "topics_output"])
+def test_the_topic_of_the_workers_own_maps_is_none_of_the_rows(column: str) -> None:
+    (problem,) = problems_of(**{column: "orders-offsets"})
+
+    assert problem.startswith(f"row orders: {column} names orders-offsets, where the worker keeps its maps")
+
+
 @pytest.mark.parametrize("servers", ["h:9092", "h:1,i:2", " h:1 , ,i:2", "h", "[::1]:9092", "SASL_SSL://h:9092"])
 def test_brokers_are_one_or_more_addresses(servers: str) -> None:
     assert row(kafka_bootstrap_server=servers).bootstrap_servers == servers.replace(" ", "").replace(",,", ",")

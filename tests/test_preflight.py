@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -363,6 +364,37 @@ def test_no_topic_of_dead_letters_is_wanted_where_it_is_switched_off_and_none_ma
     assert provide_dead_letter_topic(off, row_at(nobody), Cluster((), {})) == []
     [problem] = provide_dead_letter_topic(settings_with(), row_at(nobody, "a,orders-dlq"), Cluster((), {}))
     assert problem.startswith("DLQ_TOPIC is orders-dlq, which the row names too")
+
+
+def test_dead_letters_are_not_kept_among_the_maps() -> None:
+    among = Settings.read(
+        {
+            "CONSUMER_NAME": "orders",
+            "DATABASE_URL": "sqlite:///rows.db",
+            "DLQ_TOPIC": "<consumer_name>-offsets",
+        }
+    )
+    [problem] = provide_dead_letter_topic(among, row_at(f"127.0.0.1:{free_port()}"), Cluster((), {}))
+    assert problem.startswith("DLQ_TOPIC is orders-offsets, where the worker keeps its maps")
+
+
+@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+def test_a_compacted_topic_of_dead_letters_is_a_problem_with_its_cure(
+    real_kafka: KafkaBroker, topics: Topics, policy: str
+) -> None:
+    (a, kept), (compacted,) = (
+        topics(real_kafka, "a", "kept"),
+        topics(real_kafka, "dlq", config={"cleanup.policy": policy}),
+    )
+    row = row_at(real_kafka.bootstrap, a, "")
+    settings = settings_with()
+    cluster = look(settings, row)
+
+    [problem] = provide_dead_letter_topic(replace(settings, dlq_topic=compacted), row, cluster)
+
+    assert problem.startswith(f"topic {compacted} (DLQ_TOPIC) must not be compacted")
+    assert problem.endswith(f"--entity-name {compacted} --add-config cleanup.policy=delete,retention.ms=-1")
+    assert provide_dead_letter_topic(replace(settings, dlq_topic=kept), row, cluster) == []
 
 
 def test_a_broker_that_does_not_tell_rights_leaves_them_open(embedded_kafka: KafkaBroker, topics: Topics) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from config import ConfigError, Settings, UnavailableError, masked
-from models import Row, engine, load, ping
+from models import Row, engine, load, map_topic, ping
 from utils import kafka, preflight, user_code
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ def _finding_of_dead_letters(settings: Settings, row: Row, cluster: preflight.Cl
 def _finding_of_maps(settings: Settings, row: Row, cluster: preflight.Cluster) -> Finding:
     """The topic of maps. At least once can do without it."""
     found, unavailable = tried(lambda: preflight.provide_map_topic(settings, row, cluster, only_try=True))
-    problems, name = found or unavailable, preflight.map_topic(row)
+    problems, name = found or unavailable, map_topic(row.consumer_name)
     if problems and settings.delivery == "at_least_once":
         return Finding("maps", None, f"commits pause when a map does not fit: {problems[0]}")
     is_there = cluster.embedded or name in cluster.partitions

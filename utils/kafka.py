@@ -295,7 +295,7 @@ def not_reached(addresses: Sequence[str], reason: str) -> Trouble:
 
 REPLACED = (
     "GROUP_INSTANCE_ID: another worker of this group has the same one and has taken this one's place;"
-    " give each worker its own, such as the name of its pod"
+    " give each worker its own in its environment, such as the name of its pod, not all of them one in the row"
 )
 _FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 

@@ -21,7 +21,7 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from config import ConfigError, Settings, Trouble
-from models import Row
+from models import Row, map_topic
 from utils.kafka import (
     CONNECTION_ERRORS,
     PROTOCOL,
@@ -130,24 +130,24 @@ def missing_topics(row: Row, cluster: Cluster) -> list[str]:
 
 
 def provide_dead_letter_topic(settings: Settings, row: Row, cluster: Cluster, *, only_try: bool = False) -> list[str]:
-    """Create the topic of dead letters where it is wanted and missing. One line where that cannot be.
+    """Create the topic of dead letters where it is wanted and missing. One line where that cannot be, or where it is
+    one that does not keep them.
 
     `only_try`: ask the broker whether it could be created. Raises UnavailableError.
     """
     name = settings.dead_letters
     if name in {*row.topics_input, *row.topics_output}:
         return [f"DLQ_TOPIC is {name}, which the row names too: choose another topic for dead letters, or none"]
-    if not name or cluster.embedded or name in cluster.partitions:
+    if name == map_topic(row.consumer_name):
+        return [f"DLQ_TOPIC is {name}, where the worker keeps its maps: choose another topic for dead letters, or none"]
+    if not name or cluster.embedded:
         return []
+    if name in cluster.partitions:
+        return _compacted(settings, row, name)
     partitions = max(cluster.partitions.get(topic, 1) for topic in row.topics_input)
     problem = _create(settings, row, NewTopic(name, partitions, config=DEAD_LETTER_TOPIC), only_try=only_try)
     without = "; or do without, with an empty DLQ_TOPIC: what fails is then logged and discarded"
     return [f"topic {name} for dead letters {problem}{without}"] if problem else []
-
-
-def map_topic(row: Row) -> str:
-    """Where maps of waiting offsets go that do not fit into a commit."""
-    return f"{row.consumer_name}-offsets"
 
 
 def provide_map_topic(settings: Settings, row: Row, cluster: Cluster, *, only_try: bool = False) -> list[str]:
@@ -155,17 +155,30 @@ def provide_map_topic(settings: Settings, row: Row, cluster: Cluster, *, only_tr
 
     `only_try`: ask the broker whether it could be created. Raises UnavailableError.
     """
-    name = map_topic(row)
+    name = map_topic(row.consumer_name)
     if cluster.embedded:
         return []
     if name not in cluster.partitions:
         problem = _create(settings, row, NewTopic(name, 1, config=MAP_TOPIC), only_try=only_try)
         return [f"topic {name} for maps of waiting messages {problem}"] if problem else []
-    if _is_compacted(_admin(settings, row, lambda _error: None), name):
+    if _cleanup_policy(settings, row, name) in {"compact", ""}:
         return []
-    alter = f"kafka-configs.sh --bootstrap-server {row.bootstrap_servers} --alter --entity-type topics"
-    cure = f"{alter} --entity-name {name} --add-config cleanup.policy=compact"
+    cure = _alter(row, name, "cleanup.policy=compact")
     return [f"topic {name} for maps of waiting messages must be compacted, and nothing else: {cure}"]
+
+
+def _compacted(settings: Settings, row: Row, name: str) -> list[str]:
+    """One line where the topic of dead letters is compacted."""
+    if "compact" not in _cleanup_policy(settings, row, name):
+        return []
+    why = "it would keep one letter of each id, and take none that has no id"
+    cure = _alter(row, name, "cleanup.policy=delete,retention.ms=-1")
+    return [f"topic {name} (DLQ_TOPIC) must not be compacted ({why}): choose another one, or {cure}"]
+
+
+def _alter(row: Row, topic: str, config: str) -> str:
+    tool = f"kafka-configs.sh --bootstrap-server {row.bootstrap_servers}"
+    return f"{tool} --alter --entity-type topics --entity-name {topic} --add-config {config}"
 
 
 def _create(settings: Settings, row: Row, topic: NewTopic, *, only_try: bool) -> str:
@@ -186,13 +199,14 @@ def _create(settings: Settings, row: Row, topic: NewTopic, *, only_try: bool) ->
     return ""
 
 
-def _is_compacted(admin: AdminClient, topic: str) -> bool:
-    """Also where the broker does not tell, for want of the right."""
+def _cleanup_policy(settings: Settings, row: Row, topic: str) -> str:
+    """As the broker writes it, such as `compact,delete`; nothing where it does not tell, for want of the right."""
+    admin = _admin(settings, row, lambda _error: None)
     [described] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)], request_timeout=_REQUEST).values()
     try:
-        return str(described.result()["cleanup.policy"].value) == "compact"
+        return str(described.result()["cleanup.policy"].value)
     except KafkaException:
-        return True
+        return ""
 
 
 def unequal_partitions(row: Row, cluster: Cluster) -> list[str]:
@@ -251,7 +265,7 @@ def _needed(settings: Settings, row: Row, operation: str) -> list[str]:
 
 
 def _maps(row: Row) -> str:
-    return f"topic {map_topic(row)}"
+    return f"topic {map_topic(row.consumer_name)}"
 
 
 def _missing(

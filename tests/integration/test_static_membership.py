@@ -7,6 +7,7 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
 from config import Settings
+from main import transactional_id
 from tests.conftest import Topics
 from tests.integration.conftest import Scenes
 from tests.integration.workers import ASSIGNED, Worker, eventually
@@ -57,7 +58,7 @@ def test_a_worker_whose_producer_is_fenced_while_its_place_in_the_group_is_its_o
     worker = scene.job.start().is_assigned()
     scene.wait_for_all(worker)
     bootstrap: dict[str, str | int | float | bool] = {"bootstrap.servers": real_kafka.bootstrap}
-    Producer({**bootstrap, "transactional.id": f"{scene.job.name}-the-same"}).init_transactions(30)
+    Producer({**bootstrap, "transactional.id": transactional_id(scene.job.name, "the-same")}).init_transactions(30)
     scene.feed(ids(200, "later-"))
     scene.wait_for_all(worker)
     assert len(worker.said("starting again")) == 1
