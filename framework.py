@@ -78,11 +78,11 @@ class Worker:
     # ------------------------------------------------------------------ the loop
 
     def run(self) -> None:
-        """Work until `stopping` is set; raises what the worker cannot go on with. Either way the consumer is closed."""
+        """Until `stopping` is set or a topic was made again; raises what it cannot go on with. Closes the consumer."""
         try:
             topics = list(self.topics_input)
             self.consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
-            while not self.stopping.is_set():
+            while not (self.stopping.is_set() or self.intake.reads_former_topic(self.clock())):
                 self.step()
             self._shut_down()
         except BaseException as error:

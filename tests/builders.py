@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any, cast
 
 from confluent_kafka import TopicPartition
@@ -43,10 +44,16 @@ def dispatcher(
 
 
 class FakeAdmin:
-    """Tells where partitions end, at once."""
+    """Tells at once where partitions end, and which topics they are of."""
 
     def __init__(self, end_of: Callable[[tuple[str, int]], int]) -> None:
         self._end_of = end_of
+
+    def describe_topics(self, topics: Any, **_options: Any) -> dict[str, "Future[Any]"]:
+        answers: dict[str, Future[Any]] = {topic: Future() for topic in topics.topic_names}
+        for future in answers.values():
+            future.set_result(SimpleNamespace(topic_id=TOPIC_ID))
+        return answers
 
     def list_offsets(self, wanted: Any, **_options: Any) -> dict[TopicPartition, "Future[ListOffsetsResultInfo]"]:
         answers = {}

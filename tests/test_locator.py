@@ -4,7 +4,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from utils.locator import History, RowOutdated
-from utils.offsets import JoinedWith, OffsetMap, topic_tags
+from utils.offsets import FINISHED, UNFINISHED, JoinedWith, OffsetMap, topic_tags
 
 AB, ABC = ("a", "b"), ("a", "b", "c")
 
@@ -70,3 +70,10 @@ def test_who_has_the_older_row_must_read_it_before_it_goes_on() -> None:
 
 def test_a_reader_that_has_no_row_is_never_outdated() -> None:
     assert history(by(ABC, 9)).differs(by(AB, 0))
+
+
+def test_what_waited_for_a_topic_that_is_gone_is_gone() -> None:
+    waiting = OffsetMap("id of before", 5, 0, 0, bytes((UNFINISHED, FINISHED, UNFINISHED)))
+    commits = [TopicPartition("a", 0, 5, waiting.encode()), TopicPartition("a", 1, 5, "of another tool")]
+    assert [History(commits, {"a": "id"}, {}).gone("a", number) for number in range(3)] == [2, 0, 0]
+    assert History(commits, {"a": "id of before"}, {}).gone("a", 0) == 0

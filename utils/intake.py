@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from utils.aggregator import FOREVER, NEVER, Enough
 from utils.ends import Ends
+from utils.identities import Identities
 from utils.keys import KeyWatch
 from utils.logger import logger
 from utils.messages import Headers
@@ -87,6 +88,7 @@ class Intake:
         """
         self._consumer = consumer
         self._ask, self._ask_paused = Ends(admin), Ends(admin)
+        self._identities = Identities(admin)
         self._counters = counters
         self._clock = clock
         self.owned: dict[tuple[str, int], PartitionOffsets] = {}
@@ -112,6 +114,7 @@ class Intake:
         """Told by the rebalance callbacks: these partitions are ours now, and what was read before is not."""
         self._ask.forget()
         self._ask_paused.forget()
+        self._identities.forget()
         self.former = self.owned or self.former
         self.owned = {(offsets.topic, offsets.partition): offsets for offsets in owned}
         self._rebalances += 1
@@ -122,6 +125,10 @@ class Intake:
         self._paused, self._full_since = False, None
         self.ahead = set()
         self._ends, self._through, self.last_ends, self._ends_of_paused = {}, {}, {}, {}
+
+    def reads_former_topic(self, now: float) -> bool:
+        """Whether a topic was deleted and made again since its partitions were assigned: not all of it will be read."""
+        return bool(self._identities.made_again(self.owned.values(), now))
 
     def read(self, load: float, wait: float) -> list[Record]:
         """The next records, as soon as there are any; waits up to `wait` seconds for the first.

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from config import ConfigError
 from utils.logger import logger
 from utils.metrics import Counters
-from utils.offsets import JoinedWith, OffsetMap, PartitionOffsets, Standing, topic_tags
+from utils.offsets import UNFINISHED, JoinedWith, OffsetMap, PartitionOffsets, Standing, topic_tags
 from utils.references import Reference
 
 _REQUEST = 10.0  # seconds that one request may take
@@ -113,6 +113,7 @@ class Locator:
             if before := self.survived.pop((topic, number), None):
                 offsets.go_on_as(before)
             located.append(self._within(offsets, earliest[topic, number], latest[topic, number]))
+            located[-1].gone += history.gone(topic, number)
             located[-1].topic_partitions = partitions
             located[-1].differs, located[-1].grown = differs, topic in grown
         return located
@@ -186,6 +187,11 @@ class History:
             logger.error("the topic was made again: reading it from its beginning", extra={"topic": topic})
             return None, None
         return commit.offset, found if found and found.base == commit.offset else None
+
+    def gone(self, topic: str, number: int) -> int:
+        """How many records were waiting when this commit was made, and are gone with the topic that it was made for."""
+        found = self._maps.get((topic, number))
+        return found.states.count(UNFINISHED) if found and self._is_of_former(topic, number) else 0
 
     def _is_of_former(self, topic: str, number: int) -> bool:
         """Whether this commit was made for a topic of the same name that is gone."""

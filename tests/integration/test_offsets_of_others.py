@@ -129,6 +129,34 @@ def test_a_topic_made_again_under_the_same_name_is_read_from_its_beginning(
     scene.judge(given_up=[*waiting, *ids(400, "done-")])
 
 
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_topic_made_again_while_the_worker_runs_is_read_from_its_beginning(
+    real_kafka: KafkaBroker, scenes: Scenes, delivery: str
+) -> None:
+    """Frozen meanwhile, and not missed by the group, the worker sees no rebalance, nor that the topic was gone."""
+    environment = {"DELIVERY": delivery, "KAFKA_SESSION_TIMEOUT_MS": "45000", "KAFKA_HEARTBEAT_INTERVAL_MS": "1000"}
+    scene = scenes(real_kafka, environment=environment)
+    a, b = scene.job.topics_input
+    waiting = ids(50, "waiting-")
+    scene.feed(ids(200, "done-"))
+    scene.feed(waiting, b)
+    worker = scene.job.start().is_assigned()
+    scene.wait_for_all(worker)
+    eventually(lambda: scene.job.lag() == 50, "all committed")
+    os.kill(worker.pid, signal.SIGSTOP)
+    make_again(real_kafka, a)
+    scene.oracle.forget(a)
+    scene.feed(ids(400, "new-"))
+    scene.feed(waiting, a)
+    os.kill(worker.pid, signal.SIGCONT)
+    scene.wait_for_all(worker)
+    [line] = worker.said("made again while it was read")
+    assert (line["level"], line["topic"]) == ("ERROR", a)
+    assert worker.stop() == 0
+    run_once(scene)
+    scene.judge(given_up=ids(200, "done-"), once=delivery == "exactly_once")
+
+
 def make_again(broker: KafkaBroker, topic: str) -> None:
     client = admin(broker)
     client.delete_topics([topic])[topic].result(SECONDS)

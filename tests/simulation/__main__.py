@@ -52,6 +52,7 @@ EXERCISED = (
     "producer fenced",
     "producer queue full",
     "record compacted away",
+    "read on in a topic made again",
     "rebalance within a read",
     "records deleted by retention",
     "request",

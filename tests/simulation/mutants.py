@@ -809,6 +809,7 @@ COUNTED = {"odd": True, "evictions": True} | dict.fromkeys(
     ("crashes", "freezes", "faults", "loss", "destruction", "deadly"), False
 )
 FIXED: dict[str, dict[str, Any]] = {
+    "a topic made again is read on": {"destruction": True},
     "groups never run apart": DEADLY,
     "starts are not counted": DEADLY,
     "who was run alone is run again": DEADLY,
@@ -998,6 +999,7 @@ MUTANTS = tuple(
             (PartitionOffsets, "end_in_order", _forgets_the_starts),
         ),
         ("14", "a new group reads from the end", (locator, "offsets_at", _from_the_end)),
+        ("14", "a topic made again is read on", (Intake, "reads_former_topic", lambda *_: False)),
         ("14", "out of range is not mended", (Locator, "_within", _out_of_range)),
         ("14", "a topic without a commit counts as new", (History, "is_new", _new_without_a_commit)),
     )

@@ -84,6 +84,8 @@ class Oracle:
     """A commit was carried out for some of its partitions only: the others may repeat what these have finished."""
     set_back: bool = False
     """At least once, a late commit was carried out over a newer one."""
+    made_again: set[str] = field(default_factory=set)
+    """Topics that were deleted and created again."""
     disturbed: bool = False
     """Something has happened after which at-least-once may repeat results, and who ran alone without guilt is accused:
     nobody can tell that its process ended of something else."""
@@ -245,6 +247,7 @@ class Oracle:
                 sent.excused = True
             self.finished.pop(at, None)
             self.skipped.pop(at, None)
+        self.made_again.add(topic)
 
     def is_compacted(self) -> None:
         """The topic of maps: what the commits refer to is still there."""
@@ -286,6 +289,15 @@ class Oracle:
     def waiting(self) -> int:
         """How many fragments the next owner would read again."""
         return sum(state != FINISHED for finished in self.finished.values() for state in finished)
+
+    def check_made_again(self) -> None:
+        """When all is quiet, the workers that run have noticed by themselves which topics are others."""
+        for topic in self.made_again:
+            for number in range(len(self.broker.topics[topic].logs)):
+                committed = self.broker.group.offsets.get((topic, number), Committed(0, ""))
+                head = _parse(committed.metadata) or _parse_reference(committed.metadata)
+                if (topic, number) not in self.skipped and (not head or head.topic_id != self.broker.topics[topic].id):
+                    self._broken("rule 14", f"{topic}[{number}] was made again: {committed}")
 
     def check_end(self, *, evicted: bool) -> None:
         """When all is quiet. `evicted`: what could not be completed has been given up by now."""

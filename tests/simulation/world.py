@@ -143,6 +143,7 @@ class World:
         for who in range(self._lasting, self.setup.workers):
             self._processes[who].stop()
         self._settle()
+        self.oracle.check_made_again()
         if self.oracle.destroyed:  # so that every worker starts from what is committed now
             self._restart_all()
             self._settle()
@@ -467,8 +468,11 @@ class World:
         self.broker.group.offsets[at] = committed
         self.oracle.is_reset(at, committed)
 
-    def _recreate(self, who: int, _how: int) -> None:
-        """The broker deletes a topic's offsets with it; a worker that does not know yet may commit old ones again."""
+    def _recreate(self, who: int, how: int) -> None:
+        """The broker deletes a topic's offsets with it; a worker that does not know yet may commit old ones again.
+
+        A client that sees the topic missing joins the group anew. Between two looks of its own it sees nothing.
+        """
         topic = self.setup.inputs[who % self.setup.topics]
         if any(at[0] == topic for at in self._feeding):
             return
@@ -478,7 +482,8 @@ class World:
         self.oracle.is_made_again(topic)
         for number in range(self.setup.partitions_of(topic)):
             self.broker.group.offsets.pop((topic, number), None)
-        self.broker.group.rebalance(self.broker.now)
+        if how % 2:
+            self.broker.group.rebalance(self.broker.now)
 
 
 _ACTIONS: dict[str, Callable[[World, int, int], object]] = {
