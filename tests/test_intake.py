@@ -3,14 +3,14 @@
 from typing import NamedTuple, cast
 
 import pytest
-from confluent_kafka import Consumer, Message
+from confluent_kafka import Consumer, Message, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
 from config import Settings
 from main import _gather
 from tests.builders import admin, partition_offsets
-from utils.intake import FEW, Batch, Intake, Record
+from utils.intake import FEW, PAUSE_AFTER, Batch, Intake, Record
 from utils.metrics import Counters
 from utils.offsets import FINISHED, UNFINISHED, OffsetMap
 
@@ -82,6 +82,38 @@ def test_where_results_wait_for_their_commit_anyway_records_may_stay_longer(
 ) -> None:
     settings = Settings(consumer_name="orders", delivery=delivery, commit_interval=commits)
     assert _gather(settings) == pytest.approx(seconds)
+
+
+class Paused:
+    """A consumer that knows which partitions are paused, and reads nothing."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.paused: set[tuple[str, int]] = set()
+        self.intake = Intake(cast(Consumer, self), Counters(), admin(), lambda: self.now)
+        self.intake.rebalanced([partition_offsets(0, None, *at) for at in PARTITIONS])
+
+    def pause(self, partitions: list[TopicPartition]) -> None:
+        self.paused |= {(each.topic, each.partition) for each in partitions}
+
+    def resume(self, partitions: list[TopicPartition]) -> None:
+        self.paused -= {(each.topic, each.partition) for each in partitions}
+
+    def poll(self, _timeout: float) -> None:
+        self.now += PAUSE_AFTER
+
+
+def test_while_there_is_no_room_no_partition_is_resumed_because_it_is_ahead_no_more() -> None:
+    consumer = Paused()
+    consumer.intake.pause_only([PARTITIONS[0]])
+    for _ in range(2):
+        consumer.intake.read(1.0, 0)
+        consumer.now += 2 * PAUSE_AFTER
+    assert consumer.paused == set(PARTITIONS)
+    consumer.intake.pause_only([PARTITIONS[1]])
+    assert consumer.paused == set(PARTITIONS)
+    consumer.intake.read(0.0, 0)
+    assert consumer.paused == {PARTITIONS[1]}, "there is room again"
 
 
 class At(NamedTuple):

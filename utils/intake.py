@@ -302,9 +302,9 @@ class Intake:
         return self._paused or at in self.ahead
 
     def pause_only(self, ahead: Iterable[tuple[str, int]]) -> None:
-        """Pause these partitions, and no others."""
+        """Pause these partitions, and no others; while there is no room, all stay paused, and these go on to be."""
         ahead = set(ahead)
-        if resumed := self.ahead - ahead:
+        if not self._paused and (resumed := self.ahead - ahead):
             self._consumer.resume([TopicPartition(*at) for at in resumed])
         if paused := ahead - self.ahead:
             self._consumer.pause([TopicPartition(*at) for at in paused])
