@@ -17,9 +17,9 @@ from utils.aggregator import Aggregator, Group
 from utils.delivery import Backlog, Delivery
 from utils.executor import Executor, Outcome
 from utils.failures import Failures
-from utils.intake import Batch, Intake, Record
+from utils.intake import Batch, Contents, Intake, Record
 from utils.logger import logger
-from utils.messages import Fragment, read_ids
+from utils.messages import Fragment, read_each, read_ids
 from utils.metrics import Counters
 from utils.offsets import FINISHED, CommitPoint, PartitionOffsets, mark
 from utils.overflow import Overflow
@@ -118,12 +118,12 @@ class Worker:
         now = self.clock()
         self._dirty = True
         batch = self.intake.unfinished(records)
-        values = [record.value() for record in batch.records]
-        ids, invalid = read_ids(values)
-        fragments = self._fragments(batch, values, now)
+        contents = batch.contents()
+        ids, invalid = read_ids(contents.values, contents.unreadable)
+        fragments = self._fragments(batch, contents, now)
         if invalid:
-            read = batch.records
-            self._give_up([self.failures.invalid(fragments[at], read[at].key(), invalid[at]) for at in invalid])
+            keys, _ = read_each("key", [batch.records[at] for at in invalid])
+            self._give_up(list(map(self.failures.invalid, [fragments[at] for at in invalid], keys, invalid.values())))
             fragments, ids = list(compress(fragments, ids)), list(filter(None, ids))
         complete, superseded = self._overflow.add(ids, fragments, now)
         self.counters.completed += len(complete)
@@ -202,26 +202,25 @@ class Worker:
         """There is no room, but there would be if what is on its way out were safe."""
         return self._load() >= 1 > self._load(Backlog())
 
-    def _fragments(self, batch: Batch, values: Iterable[bytes | None], now: float) -> list[Fragment]:
-        bodies = [value or b"" for value in values]
-        headers = [record.headers() for record in batch.records]
+    def _fragments(self, batch: Batch, contents: Contents, now: float) -> list[Fragment]:
+        bodies = [value or b"" for value in contents.values]
+        headers = contents.headers
         self.counters.with_headers += len(headers) - headers.count(None)
-        arrivals, drops = self._arrivals(batch, now), repeat(self._overflow.drops)
+        arrivals, drops = self._arrivals(batch, contents, now), repeat(self._overflow.drops)
         topics = batch.topics(self._topic_index)
         return list(map(Fragment, topics, batch.partitions, batch.offsets, bodies, headers, arrivals, drops))
 
-    def _arrivals(self, batch: Batch, now: float) -> Iterable[float]:
+    def _arrivals(self, batch: Batch, contents: Contents, now: float) -> Iterable[float]:
         """When these records arrived the first time: for what is read again, the clock of MESSAGE_TIMEOUT goes on."""
         if batch.is_new:
             return repeat(now)
-        both = zip(batch.records, batch.partitions, strict=True)
-        arrivals = [now if of.is_new(read.offset()) else self._first_arrival(read, of, now) for read, of in both]
+        epoch, read = now - self.wall_clock(), zip(batch.partitions, batch.offsets, contents.timestamps, strict=True)
+        arrivals = [
+            now if of.is_new(offset) else min(of.first_arrival(offset, epoch + ms / 1000, epoch), now)
+            for of, offset, (_, ms) in read
+        ]
         self._aggregator.disorder(min(arrivals))
         return arrivals
-
-    def _first_arrival(self, record: Record, of: PartitionOffsets, now: float) -> float:
-        epoch = now - self.wall_clock()
-        return min(of.first_arrival(record.offset(), epoch + record.timestamp()[1] / 1000, epoch), now)
 
     def _finish_safe(self) -> bool:
         """Whether what was sent is safe; then its offsets are finished."""

@@ -488,6 +488,26 @@ def test_an_invalid_message_that_comes_alone_is_counted_too(value: bytes | None)
     assert bench.committed() == {A0: 1, B0: 0}
 
 
+def test_a_record_whose_headers_cannot_be_read_is_one_dead_letter_with_its_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = started(A0, topics=("a",))
+
+    def headers(message: FakeMessage) -> None:
+        if message.number == 1:
+            raise SystemError("returned a result with an exception set")
+
+    monkeypatch.setattr(FakeMessage, "headers", headers)
+    bench.feed(A0, "1", "2", "3")
+    bench.settle_down()
+    assert bench.sent_ids() == ["1", "3"]
+    [letter] = bench.delivery.letters
+    assert (letter.reason, letter.value) == ("invalid_message", bench.consumer.log[A0][1])
+    assert b"headers" in dict(letter.headers)["dlq.error.message"]  # type: ignore[operator]
+    assert bench.committed()[A0] == 3
+    assert bench.counters.invalid == 1
+
+
 def test_a_fragment_that_turns_out_to_be_invalid_only_when_joined_is_not_tried_for_ever() -> None:
     bench = started()
     bench.feed(A0, b'{"id":"1","text":"\xff"}', "2")

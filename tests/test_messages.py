@@ -43,6 +43,15 @@ def fragments(*contents: dict[str, Any]) -> list[Fragment]:
 # ---------------------------------------------------------------- the id
 
 
+def test_a_message_that_is_unreadable_has_no_id_whatever_its_value_says() -> None:
+    values = [b'{"id":"1"}', b'{"id":"2"}', b"no json"]
+    why = InvalidMessage("no headers")
+    for valid in (values[:2], values):
+        ids, invalid = read_ids(valid, {0: why})
+        assert ids == ["", "2", ""][: len(valid)]
+        assert invalid[0] is why
+
+
 @pytest.mark.parametrize(
     ("value", "id"),
     [

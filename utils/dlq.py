@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from utils.dead_letters import Contents, read
 from utils.intake import BATCH, Record
 from utils.locator import EARLIEST, LATEST, LoadMaps, Partition, checked, offsets_at
+from utils.messages import read_each
 from utils.moments import moment
 from utils.offsets import FINISHED, OffsetMap
 
@@ -74,11 +75,11 @@ def letters(consumer: Consumer, topic: str, load_maps: LoadMaps) -> Iterator[Fou
     begins, ends = offsets_at(consumer, asked, EARLIEST), offsets_at(consumer, asked, LATEST)
     consumer.assign([TopicPartition(*at, begin) for at, begin in begins.items()])
     while not _is_read(consumer.position(asked), begins, ends):
-        for record in consumer.consume(BATCH, _WAIT):
-            if error := record.error():
-                raise KafkaException(error)
-            each = cast(Record, record)
-            contents = read(each.key(), each.value(), each.headers())
+        records = consumer.consume(BATCH, _WAIT)
+        if error := next((record.error() for record in records if record.error()), None):
+            raise KafkaException(error)
+        for each, headers in zip(cast("list[Record]", records), read_each("headers", records)[0], strict=True):
+            contents = read(each.key(), each.value(), headers)
             if contents:
                 at = TopicPartition(topic, each.partition(), each.offset())
                 yield Found(contents, at, at.partition in done and done[at.partition].holds(at.offset))

@@ -5,7 +5,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress, groupby, repeat, starmap
 from typing import NamedTuple, Protocol, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 
 from utils.aggregator import FOREVER, NEVER, Enough
@@ -13,7 +20,7 @@ from utils.ends import Ends
 from utils.identities import Identities
 from utils.keys import KeyWatch
 from utils.logger import logger
-from utils.messages import Headers
+from utils.messages import Headers, InvalidMessage, read_each
 from utils.metrics import Counters
 from utils.offsets import PartitionOffsets
 from utils.status import Health
@@ -22,6 +29,7 @@ BATCH = 1000  # records that one read takes at most; larger ones leave the proce
 FEW = 100  # records: a read of fewer has left none behind, and what comes soon after it may stay for more
 RUNS_FROM = 100  # records: among fewer, those of a partition in a row are too few to be noted together (measured)
 ASK_EVERY = 10.0  # seconds
+_NO_TIME = (TIMESTAMP_NOT_AVAILABLE, -1)
 PAUSE_AFTER = 1.0  # seconds without room for more records before the partitions are paused, to poll on
 
 
@@ -37,6 +45,15 @@ class Record(Protocol):
     def timestamp(self) -> tuple[int, int]: ...
 
 
+class Contents(NamedTuple):
+    """What is in the records of a batch."""
+
+    values: list[bytes | None]
+    headers: list[Headers | None]
+    timestamps: list[tuple[int, int]]  # of a batch that is new: none
+    unreadable: dict[int, InvalidMessage]  # by index: records of which the client cannot read all of this
+
+
 class Batch(NamedTuple):
     """Records in the order in which they were read; of each its partition and its offset."""
 
@@ -50,6 +67,14 @@ class Batch(NamedTuple):
         if _are_of_one(self.partitions):
             return repeat(index[self.partitions[0].topic])
         return [index[of.topic] for of in self.partitions]
+
+    def contents(self) -> Contents:
+        """Of what the client cannot read there is nothing: no value, no headers, no time."""
+        values, without_value = read_each("value", self.records)
+        headers, without_headers = read_each("headers", self.records)
+        timed = () if self.is_new else self.records
+        timestamps, without_time = read_each("timestamp", timed, _NO_TIME)
+        return Contents(values, headers, timestamps, without_time | without_headers | without_value)
 
 
 _MENDED_BY_THE_CLIENT = {

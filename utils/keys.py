@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from utils.logger import logger
-from utils.messages import read_ids
+from utils.messages import read_each, read_ids
 from utils.metrics import Counters
 from utils.offsets import PartitionOffsets
 from utils.partitions import Keys
@@ -66,11 +66,12 @@ class KeyWatch:
         return self._keys.are_alike(topics)
 
     def _take(self, sample: Sequence[Record], owned: Mapping[tuple[str, int], PartitionOffsets]) -> None:
-        ids, _ = read_ids([each.value() for each in sample])
-        for record, id in zip(sample, ids, strict=True):
+        ids, _ = read_ids(read_each("value", sample)[0])
+        keys, _ = read_each("key", sample)
+        for record, key, id in zip(sample, keys, ids, strict=True):
             if id:
                 at = record.topic(), record.partition()
-                self._keys.sample(*at, owned[at].topic_partitions, record.key(), id)
+                self._keys.sample(*at, owned[at].topic_partitions, key, id)
 
     def _tell(self, mismatches: dict[str, str]) -> None:
         for topic, mismatch in mismatches.items():

@@ -4,7 +4,7 @@ Pure: no Kafka, no clock, no logging. A fragment stays bytes until its group is 
 the memory that way, and one that is never completed is never decoded.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, cast
 
 import msgspec
@@ -67,15 +67,43 @@ _decode: Callable[[bytes], Message] = msgspec.json.Decoder().decode  # an object
 _encode = msgspec.json.Encoder().encode
 
 
-def read_ids(values: Sequence[bytes | None]) -> tuple[list[str], dict[int, InvalidMessage]]:
+def read_each(
+    what: str, records: Sequence[object], instead: object = None
+) -> tuple[list[Any], dict[int, InvalidMessage]]:
+    """What the method `what` gives of each record; and by index why it gives nothing, in place of which is `instead`.
+
+    All records are of one type. None is asked twice, and by `map`, which looks for an error after each: the client puts
+    a NULL where the name of a header is not UTF-8. Asked again, or by a plain call, it hands that out, and the process
+    is gone (measured, 2.16.1).
+    """
+    found: list[Any] = []
+    failed: dict[int, InvalidMessage] = {}
+    rest = iter(records)
+    while len(found) < len(records):
+        try:
+            found.extend(map(getattr(type(records[0]), what), rest))
+        except Exception as error:
+            cause = error.__cause__ or error
+            failed[len(found)] = InvalidMessage(f"the client cannot read its {what}, not kept here: {cause}")
+            found.append(instead)
+    return found, failed
+
+
+def read_ids(
+    values: Sequence[bytes | None], unreadable: Mapping[int, InvalidMessage] | None = None
+) -> tuple[list[str], dict[int, InvalidMessage]]:
     """The id of each message, as text (`1` is `"1"`); and by index why one has none, in place of which there is "".
 
-    Not JSON, no `id`, `content` no object.
+    Not JSON, no `id`, `content` no object; or `unreadable`, whatever its value is.
     """
     try:
-        return [head.id for head in map(_decode_plain_head, cast("Sequence[bytes]", values))], {}
+        ids: list[str | InvalidMessage] = [head.id for head in map(_decode_plain_head, cast("Sequence[bytes]", values))]
+        if not unreadable:
+            return cast("list[str]", ids), {}
     except _UNREADABLE:
         ids = [_read_id(value) for value in values]
+    for index, why in (unreadable or {}).items():
+        ids[index] = why
     invalid = {index: id for index, id in enumerate(ids) if isinstance(id, InvalidMessage)}
     return ["" if isinstance(id, InvalidMessage) else id for id in ids], invalid
 

@@ -25,7 +25,7 @@ from utils.executor import Executor, Outcome
 from utils.intake import Intake, Record
 from utils.locator import LATEST, offsets_at
 from utils.logger import logger
-from utils.messages import Fragment, InvalidMessage, read_ids
+from utils.messages import Fragment, Headers, InvalidMessage, read_each, read_ids
 from utils.metrics import Counters
 from utils.offsets import MAX_METADATA, CommitPoint, PartitionOffsets
 from utils.outbox import Refusals
@@ -243,7 +243,8 @@ class Replay:
         if self._failure:
             raise self._failure
         batch = self.intake.unfinished(records)
-        groups = list(filter(None, map(self._take, batch.records, batch.partitions)))
+        headers, _ = read_each("headers", batch.records)  # what has none that can be read is no dead letter of ours
+        groups = list(filter(None, map(self._take, batch.records, headers, batch.partitions)))
         if groups:
             self.executor.submit(groups)
         self._deliver(self.executor.collect(BUSY))
@@ -252,8 +253,8 @@ class Replay:
             self._commit()
         self.progress(*self._read_so_far(), self.tally)
 
-    def _take(self, record: Record, offsets: PartitionOffsets) -> Group | None:
-        contents = read(record.key(), record.value(), record.headers())
+    def _take(self, record: Record, headers: Headers | None, offsets: PartitionOffsets) -> Group | None:
+        contents = read(record.key(), record.value(), headers)
         if contents is not None and not self.choice.is_ours(contents):
             offsets.finish(record.offset())  # never looked at again, so that it takes no room in our map
             self._dirty = True

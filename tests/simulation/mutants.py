@@ -329,9 +329,9 @@ def _counts_fragments(self: Aggregator, ids: list[str], fragments: list[Fragment
 _add = Aggregator.add
 
 
-def _typed_ids(values: list[bytes | None]) -> tuple[list[str], Any]:
+def _typed_ids(values: list[bytes | None], unreadable: Any = None) -> tuple[list[str], Any]:
     """1 is not "1"."""
-    ids, invalid = _read_ids(values)
+    ids, invalid = _read_ids(values, unreadable)
     return [
         id if not id or f'"{id}"'.encode() in (value or b"") else f"#{id}"
         for id, value in zip(ids, values, strict=True)
@@ -427,8 +427,9 @@ def _dated_as_they_came(self: Intake) -> None:
 _read_through = Intake.read_through
 
 
-def _arrives_now(self: Worker, _record: object, _offsets: object, now: float) -> float:
-    return now
+def _arrives_now(self: Worker, batch: Any, _contents: Any, now: float) -> list[float]:
+    """Also what is read again."""
+    return [now] * len(batch.records)
 
 
 def _finished_when_dropped(self: PartitionOffsets, offset: int, *_more: object) -> None:
@@ -929,7 +930,7 @@ MUTANTS = tuple(
         ("6", "a mate is awaited in the first partition only", (Intake, "waited_enough", _of_the_first_number)),
         ("6", "a mate is not awaited where it can only be", (Intake, "waited_enough", _all_have_waited)),
         ("6", "what is evicted stays unfinished", (Aggregator, "evict", _evicts_in_silence)),
-        ("6", "the timer begins anew at a restart", (Worker, "_first_arrival", _arrives_now)),
+        ("6", "the timer begins anew at a restart", (Worker, "_arrivals", _arrives_now)),
         ("6", "an arrival may be before what any can be", (PartitionOffsets, "first_arrival", _no_lower_clamp)),
         ("6", "an arrival may be after the last commit", (PartitionOffsets, "first_arrival", _no_upper_clamp)),
         (
