@@ -53,7 +53,8 @@ from utils.suspects import Suspects
 from utils.watch import Watch
 
 EX_CONFIG = 78  # sysexits.h: starting again is no use before somebody has changed the configuration
-RESTARTS = 5  # of the worker, in a row and without a commit in between, before the process gives up
+RESTARTS = 5  # of the worker, in a row and without progress in between, before the process gives up
+LASTING = 600.0  # seconds: a worker that ran so long has not failed in a row with the one before, were there no records
 GC_THRESHOLDS = 50_000, 20, 50  # what travels holds no cycles: with the defaults a tenth of the CPU goes into looking
 GATHER, GATHER_STAGED = 0.004, 0.01  # seconds that a record stays for others (see Intake); where results wait anyway
 SETTLE = 15.0  # seconds beside CONFIG_REFRESH until all workers of a group have applied a change of the input topics
@@ -380,8 +381,11 @@ def supervise(
     stopping: threading.Event,
     reread_row: Callable[[threading.Event], None] = lambda _stopping: None,
     survived: dict[Partition, Standing] | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Crash-only: after a failure a new worker goes on from the last commit. Raises after a few failures in a row.
+
+    In a row: without progress, which is a record finished, and not a commit made: each start makes one.
 
     A ConfigError of build() is raised at once, and one for what does not heal: another worker with the same
     GROUP_INSTANCE_ID has taken this one's place, and would be driven out in turn; Kafka forbids something, or does not
@@ -389,11 +393,12 @@ def supervise(
     group misses it, a topic is being made again.
     RowOutdated is no failure: `reread_row` waits until the row has been read again.
 
-    `survived` is told how the partitions of a worker stood that has failed for a reason which is no message's fault.
+    `survived` is told how the partitions of a worker stood that has failed: the process has not ended, so that no
+    message is to blame, unless Kafka has refused one. The last worker counts no start: the process ends by itself then.
     """
     failures, survived = 0, {} if survived is None else survived
     while not stopping.is_set():
-        commits = counters.commits
+        began = clock()
         worker = build()
         try:
             worker.run()
@@ -408,13 +413,16 @@ def supervise(
         except Exception as error:
             if cure := kafka.cure_of(error):
                 raise ConfigError([cure]) from error
-            failures = 1 if counters.commits > commits else failures + 1
+            in_a_row = not worker.intake.has_progressed and clock() - began < LASTING
+            failures = failures + 1 if in_a_row else 1
             if failures > RESTARTS:
                 raise
             counters.restarts += 1
-            survived.clear()
-            if kafka.concerns_all(error):
-                survived |= _standings(worker)
+            survived |= _standings(worker)
+            if not kafka.concerns_all(error):
+                survived.clear()  # whose record it is shows as it does where one ends the process
+            elif failures == RESTARTS:
+                survived |= {at: standing._replace(starts=0) for at, standing in survived.items()}
             facts = {"failures": failures, "error": str(error)}
             known = isinstance(error, ConfigError)  # says all there is to say
             logger.error("starting again from the last commit", extra=facts, exc_info=None if known else error)
@@ -422,7 +430,7 @@ def supervise(
 
 
 def _standings(worker: Runs) -> dict[Partition, Standing]:
-    """Of the partitions that it had."""
+    """Of the partitions that it had last."""
     return {at: offsets.standing for at, offsets in worker.intake.former.items()}
 
 

@@ -488,6 +488,18 @@ def test_an_invalid_message_that_comes_alone_is_counted_too(value: bytes | None)
     assert bench.committed() == {A0: 1, B0: 0}
 
 
+def test_progress_is_known_when_the_partitions_are_gone() -> None:
+    for sent, progressed in (((A0,), False), ((A0, B0), True)):
+        bench = started()
+        for at in sent:
+            bench.feed(at, "1")
+        bench.settle_down()
+        assert len(bench.delivery.commits) > 1
+        bench.lose()
+        bench.step()
+        assert bench.worker.intake.has_progressed == progressed
+
+
 def test_a_record_whose_headers_cannot_be_read_is_one_dead_letter_with_its_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

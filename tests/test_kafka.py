@@ -65,8 +65,8 @@ def test_what_does_not_heal_has_a_cure(error: Exception, cure: str) -> None:
         (KafkaException(KafkaError(KafkaError._TIMED_OUT)), True),
         (aborted(KafkaError(KafkaError.INVALID_RECORD)), False),
         (KafkaException(KafkaError(KafkaError.POLICY_VIOLATION)), False),
-        (DeliveryFailed("not even the sources fit"), False),
-        (MemoryError(), False),
+        (DeliveryFailed("not even the sources fit"), True),
+        (MemoryError(), True),
     ],
 )
 def test_whether_a_failure_concerns_all_records(error: Exception, does: bool) -> None:

@@ -32,7 +32,7 @@ from tests.test_refresh import CONFIG, SETTINGS
 from utils.lifetime import Stopped
 from utils.locator import RowOutdated
 from utils.metrics import Counters
-from utils.offsets import PartitionOffsets, Standing
+from utils.offsets import OffsetMap, PartitionOffsets, Standing
 from utils.outbox import RecordRefused
 from utils.refresh import Refresh
 from utils.watch import Watch
@@ -480,7 +480,7 @@ class FailingWorker:
         self.stopping = stopping
         self.failures = list(failures)
         self.runs = 0
-        self.intake = SimpleNamespace(former={})
+        self.intake = SimpleNamespace(former={}, has_progressed=False)
 
     def run(self) -> None:
         self.runs += 1
@@ -523,7 +523,8 @@ def test_a_worker_with_an_outdated_row_waits_for_it_and_has_not_failed(monkeypat
         (KafkaException(KafkaError(KafkaError._TIMED_OUT)), {("a", 0): (1, None)}),
         (RecordRefused("too large"), {("a", 0): (1, None)}),
         (KafkaException(KafkaError(KafkaError.INVALID_RECORD)), {}),
-        (OSError(), {}),
+        (OSError(), {("a", 0): (1, None)}),
+        (ValueError("the loop did not expect this"), {("a", 0): (1, None)}),
     ],
 )
 def test_how_partitions_stood_survives_a_failure_that_no_message_is_to_blame_for(
@@ -535,6 +536,58 @@ def test_how_partitions_stood_survives_a_failure_that_no_message_is_to_blame_for
     worker.intake.former = {("a", 0): PartitionOffsets("a", 0, "id", 0)}
     supervise(lambda: cast(framework.Worker, worker), Counters(), stopping, survived=survived)
     assert survived == told
+
+
+def test_a_commit_alone_is_no_progress_and_a_finished_record_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
+    stopping, counters = threading.Event(), Counters()
+
+    class CommittingWorker(FailingWorker):
+        def run(self) -> None:
+            counters.commits += 1
+            self.intake.has_progressed = self.runs in {2, 5}
+            super().run()
+
+    worker = CommittingWorker(stopping, *[ArithmeticError()] * 100)
+    with pytest.raises(ArithmeticError):
+        supervise(lambda: cast(framework.Worker, worker), counters, stopping)
+    assert worker.runs == 5 + main.RESTARTS + 1, "after the last progress, which counts as the first failure anew"
+
+
+def test_a_worker_that_ran_for_long_has_not_failed_in_a_row_though_nothing_came(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
+    now, stopping = [0.0], threading.Event()
+
+    class IdleWorker(FailingWorker):
+        def run(self) -> None:
+            now[0] += main.LASTING
+            super().run()
+
+    worker = IdleWorker(stopping, *[OSError()] * 3 * main.RESTARTS)
+    supervise(lambda: cast(framework.Worker, worker), Counters(), stopping, clock=lambda: now[0])
+    assert worker.runs == 3 * main.RESTARTS + 1
+
+
+def test_the_last_worker_before_the_process_gives_up_counts_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a few such processes, one after the other, would look as if a message had ended them."""
+    monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
+    survived = dict[tuple[str, int], Standing]()
+    seen = []
+
+    class SeeingWorker(FailingWorker):
+        def run(self) -> None:
+            seen.append(dict(survived))
+            super().run()
+
+    worker = SeeingWorker(threading.Event(), *[ArithmeticError()] * 100)
+    loaded = OffsetMap("id", 0, 0, 0, b"\0", starts=2, trying=0)
+    worker.intake.former = {("a", 0): PartitionOffsets("a", 0, "id", 0, loaded)}
+    with pytest.raises(ArithmeticError):
+        supervise(lambda: cast(framework.Worker, worker), Counters(), worker.stopping, survived=survived)
+    told = {("a", 0): (3, 0)}
+    assert seen == [{}, *[told] * (main.RESTARTS - 1), {("a", 0): (0, 0)}], "what was tried stays so"
 
 
 def test_a_worker_that_cannot_be_built_is_not_built_again() -> None:

@@ -305,6 +305,26 @@ def test_a_batch_that_is_run_apart_is_no_progress_and_none_of_it_is_named() -> N
     assert (again.starts, again.tried) == (3, None)
 
 
+@pytest.mark.parametrize("apart", [0, 1])
+def test_progress_is_a_record_finished_by_a_commit_that_was_confirmed(apart: int) -> None:
+    offsets = partition_offsets(0)
+    read_all(offsets, 5)
+    offsets.apart = apart
+    committed(offsets)
+    offsets.confirm()
+    seen = [offsets.has_progressed]  # a commit of what waits
+    mark([Record(offsets, 1)], SENT)
+    seen.append(offsets.has_progressed)
+    committed(offsets)  # it is not safe yet
+    offsets.finish_sent()
+    offsets.confirm()
+    seen.append(offsets.has_progressed)
+    committed(offsets)
+    seen.append(offsets.has_progressed)
+    offsets.confirm()
+    assert [*seen, offsets.has_progressed] == [False, False, False, False, True]
+
+
 @pytest.mark.parametrize("damage", ["x", "1.x", "x.1", "..", "1.2.3"])
 def test_starts_that_are_no_numbers_make_the_map_none_of_ours(damage: str) -> None:
     assert OffsetMap.parse(signed(body(0, "r") + ":1.7")) is not None

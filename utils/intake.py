@@ -118,6 +118,7 @@ class Intake:
         self._clock = clock
         self.owned: dict[tuple[str, int], PartitionOffsets] = {}
         self.former: dict[tuple[str, int], PartitionOffsets] = {}  # what was owned last, before
+        self.has_progressed = False  # in what was owned before, a record has been finished for good
         self._ends: dict[tuple[str, int], tuple[float, int]] = {}  # when asked for, and the answer not yet read up to
         self._through: dict[tuple[str, int], float] = {}
         self.last_ends: dict[tuple[str, int], int] = {}  # as last answered
@@ -141,6 +142,7 @@ class Intake:
         self._ask_paused.forget()
         self._identities.forget()
         self.former = self.owned or self.former
+        self.has_progressed = self.has_progressed or any(each.has_progressed for each in self.owned.values())
         self.owned = {(offsets.topic, offsets.partition): offsets for offsets in owned}
         self._rebalances += 1
         self._may_replay = True

@@ -317,9 +317,8 @@ def cure_of(error: BaseException | None) -> str:
 
 
 def concerns_all(error: BaseException | None) -> bool:
-    """Whether Kafka's part has failed, and not for the sake of one record."""
-    codes = {each.code() for each in _reasons(error)}
-    return bool(codes) and codes.isdisjoint(_OF_ONE_RECORD)
+    """Whether no record is to blame: Kafka has refused none. What the loop itself cannot handle accuses nobody."""
+    return {each.code() for each in _reasons(error)}.isdisjoint(_OF_ONE_RECORD)
 
 
 def _reasons(error: BaseException | None) -> Iterator[KafkaError]:

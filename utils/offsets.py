@@ -41,6 +41,7 @@ class PartitionOffsets:
 
     __slots__ = (
         "_first_drop",
+        "_has_finished",
         "_in_commit",
         "_known_end",
         "_last_drop",
@@ -52,6 +53,7 @@ class PartitionOffsets:
         "differs",
         "gone",
         "grown",
+        "has_progressed",
         "holds_back",
         "joined_with",
         "loaded_end",
@@ -98,7 +100,9 @@ class PartitionOffsets:
         self.apart = 0  # how many they are: commits name the one that is run alone
         self.holds_back = False  # groups that were to run apart have not run
         self.noted: int | None = None  # what `trying` was in the last commit that was confirmed
-        self._in_commit: int | None = None
+        self.has_progressed = False  # a record that was read has been finished by a commit that was confirmed
+        self._has_finished = False  # one has been, and the next commit says so
+        self._in_commit: tuple[int | None, bool] = None, False  # `trying` and `_has_finished`
         self._states = bytearray(loaded.states if loaded else b"")
         self._known_end = start + len(self._states)
         self._first_drop = self._last_drop = 0.0  # of what is shed
@@ -191,9 +195,10 @@ class PartitionOffsets:
             self._states[offset - self.base] = FINISHED
 
     def finish_sent(self) -> None:
-        """What was sent is safe: this is progress, but not while groups are run apart."""
-        if not self.apart and SENT in self._states:
-            self.starts = 0
+        """What was sent is safe: this is progress, which ends the count of starts unless groups are run apart."""
+        if SENT in self._states:
+            self._has_finished = True
+            self.starts = self.starts if self.apart else 0
         self._states = self._states.translate(_SENT_AS_FINISHED)
 
     def drop(self, offset: int, now: float, number: int) -> None:
@@ -249,7 +254,7 @@ class PartitionOffsets:
 
     def confirm(self) -> None:
         """The last commit point has been committed."""
-        self.noted = self._in_commit
+        self.noted, self.has_progressed = self._in_commit
 
     @property
     def has_news(self) -> bool:
@@ -283,7 +288,7 @@ class PartitionOffsets:
         states = bytes(self._states.translate(_AS_UNFINISHED))
         if self.tried is not None and self._is_finished(self.tried):
             self.tried = None
-        self._in_commit = self.trying
+        self._in_commit = self.trying, self._has_finished
         alone = self.trying if self.apart == 1 else None
         trying = self.tried if alone is None or self._is_finished(alone) else alone
         offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, states, self.joined_with, self.starts, trying)

@@ -308,6 +308,8 @@ class Replay:
                 return
             self._committing = False
             self.counters.commits += confirmed
+            for offsets in self.intake.owned.values() if confirmed else ():
+                offsets.confirm()
             self._dirty = self._dirty or not confirmed
         if (self._dirty or self.delivery.pending) and self.intake.owned and self._finish_safe():
             self._dirty = False
