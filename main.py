@@ -7,8 +7,10 @@ import random
 import sys
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +28,7 @@ from utils.dead_letters import REASONS
 from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from utils.dispatcher import Dispatcher
 from utils.dlq import Choice, Found, details, letters, shown, table
+from utils.errors import chain
 from utils.executor import Coroutines, Executor, Runner, SingleThread, ThreadPool
 from utils.failures import Failures
 from utils.intake import Intake
@@ -342,7 +345,7 @@ def _work_by_row(refresh: Refresh, executor: Executor, stopping: threading.Event
     ended = end_in_time(ending, settings.shutdown_timeout)
     try:
         supervise(
-            lambda: build_worker(refresh, executor, watch.counters, watch.health, ending, refusals, survived),
+            partial(build_worker, refresh, executor, watch.counters, watch.health, ending, refusals, survived),
             watch.counters,
             ending,
             refresh.reread,
@@ -376,7 +379,7 @@ def _dispatcher(runner: Runner, settings: Settings, counters: Counters, stopping
 
 
 def supervise(
-    build: Callable[[], Runs],
+    build: Callable[[ExitStack], Runs],
     counters: Counters,
     stopping: threading.Event,
     reread_row: Callable[[threading.Event], None] = lambda _stopping: None,
@@ -385,6 +388,7 @@ def supervise(
 ) -> None:
     """Crash-only: after a failure a new worker goes on from the last commit. Raises after a few failures in a row.
 
+    What is to be closed after a worker, `build` puts on the stack that it is given.
     In a row: without progress, which is a record finished, and not a commit made: each start makes one.
 
     A ConfigError of build() is raised at once, and one for what does not heal: another worker with the same
@@ -399,39 +403,69 @@ def supervise(
     failures, survived = 0, {} if survived is None else survived
     while not stopping.is_set():
         began = clock()
-        worker = build()
-        try:
-            worker.run()
-        except RowOutdated as error:
+        error, had, has_progressed = _run_one(build)
+        _free_memory(error)
+        if error is None:
+            continue
+        if isinstance(error, RowOutdated):
             logger.warning("reading the row again", extra={"why": str(error)})
             reread_row(stopping)
             sleep(1.0, stopping)
-        except RecordRefused as error:  # no failure of the worker: it knows now what to do with that record
+            continue
+        if isinstance(error, RecordRefused):  # no failure of the worker: it knows now what to do with that record
             counters.restarts += 1
-            survived |= _standings(worker)
+            survived |= had
             logger.error("starting again from the last commit", extra={"error": str(error)})
-        except Exception as error:
-            if cure := kafka.cure_of(error):
-                raise ConfigError([cure]) from error
-            in_a_row = not worker.intake.has_progressed and clock() - began < LASTING
-            failures = failures + 1 if in_a_row else 1
-            if failures > RESTARTS:
-                raise
-            counters.restarts += 1
-            survived |= _standings(worker)
-            if not kafka.concerns_all(error):
-                survived.clear()  # whose record it is shows as it does where one ends the process
-            elif failures == RESTARTS:
-                survived |= {at: standing._replace(starts=0) for at, standing in survived.items()}
-            facts = {"failures": failures, "error": str(error)}
-            known = isinstance(error, ConfigError)  # says all there is to say
-            logger.error("starting again from the last commit", extra=facts, exc_info=None if known else error)
-            sleep(min(2.0 ** (failures - 1), LONGEST_PAUSE), stopping)
+            continue
+        if cure := kafka.cure_of(error):
+            raise ConfigError([cure]) from error
+        in_a_row = not has_progressed and clock() - began < LASTING
+        failures = failures + 1 if in_a_row else 1
+        if failures > RESTARTS:
+            raise error
+        counters.restarts += 1
+        survived |= had
+        if not kafka.concerns_all(error):
+            survived.clear()  # whose record it is shows as it does where one ends the process
+        elif failures == RESTARTS:
+            survived |= {at: standing._replace(starts=0) for at, standing in survived.items()}
+        facts = {"failures": failures, "error": str(error)}
+        known = isinstance(error, ConfigError)  # says all there is to say
+        logger.error("starting again from the last commit", extra=facts, exc_info=None if known else error)
+        sleep(min(2.0 ** (failures - 1), LONGEST_PAUSE), stopping)
 
 
-def _standings(worker: Runs) -> dict[Partition, Standing]:
-    """Of the partitions that it had last."""
-    return {at: offsets.standing for at, offsets in worker.intake.former.items()}
+class Ended(NamedTuple):
+    """How a worker has ended. Without an error: in order."""
+
+    error: Exception | None
+    standings: dict[Partition, Standing]  # of the partitions that it had last
+    has_progressed: bool
+
+
+def _run_one(build: Callable[[ExitStack], Runs]) -> Ended:
+    """Build a worker and let it run. Its clients are closed then: each of them has threads and connections."""
+    with ExitStack() as clients:
+        worker = build(clients)
+        try:
+            worker.run()
+            error = None
+        except Exception as raised:
+            error = raised
+    intake = worker.intake
+    standings = {at: offsets.standing for at, offsets in intake.former.items()}
+    return Ended(error, standings, intake.has_progressed)
+
+
+def _free_memory(error: Exception | None) -> None:
+    """That of the worker which has ended so.
+
+    The frames of an error hold it, also where only the log remembers that. And what it is made of holds itself in
+    rings, which are not looked for in a long time.
+    """
+    for each in chain(error):
+        traceback.clear_frames(each.__traceback__)
+    gc.collect()
 
 
 def _gather(settings: Settings) -> float:
@@ -447,8 +481,12 @@ def build_worker(
     stopping: threading.Event,
     refusals: Refusals,
     survived: dict[Partition, Standing],
+    clients: ExitStack,
 ) -> Worker:
-    """A worker with clients and memory of its own. Raises ConfigError for properties that the clients refuse."""
+    """A worker with clients and memory of its own. Raises ConfigError for properties that the clients refuse.
+
+    `clients` closes what is open then; the consumer is closed by the worker, whose partitions others wait for.
+    """
     config = refresh.current
     settings, row = config.settings, config.row
     with kafka.named_properties(settings):
@@ -460,7 +498,9 @@ def build_worker(
         )
         topics, timeout = row.topics_input, settings.message_timeout
         locate = locator(properties, topics, timeout, maps.load, counters, lambda: refresh.current.read_at, survived)
+        clients.enter_context(locate.admin)
         outbox = _outbox(settings, row, properties, counters, failures, refusals)
+        clients.callback(outbox.close)
         delivery = _delivery(settings, outbox, maps, counters, partial(kafka.is_place_taken, locate.admin, settings))
         consumer = kafka.consumer(properties, settings, delivery.on_commit)
     settle, changed_at = settings.config_refresh + SETTLE, refresh.topics_changed_at
@@ -669,6 +709,7 @@ def build_replay(
     tally: Tally,
     progress: Callable[[int, int, Tally], None],
     stopping: threading.Event,
+    clients: ExitStack,
 ) -> Replay:
     """As build_worker, for a run over the dead letters."""
     settings, row = dead.settings, dead.row
@@ -676,10 +717,12 @@ def build_replay(
         properties = kafka.client_properties(settings, row)
         maps = dead.map_store(counters)
         failures = Failures(row.consumer_name, "", counters)
+        locate = locator(properties, (dead.topic,), settings.message_timeout, maps.load, counters)
+        clients.enter_context(locate.admin)
         outbox = _outbox(settings, row, properties, counters, failures, refusals)
+        clients.callback(outbox.close)
         delivery = _delivery(settings, outbox, maps, counters)
         consumer = kafka.consumer(properties, settings, delivery.on_commit)
-        locate = locator(properties, (dead.topic,), settings.message_timeout, maps.load, counters)
     return Replay(
         topic=dead.topic,
         choice=choice,

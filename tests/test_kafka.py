@@ -2,7 +2,7 @@
 
 import threading
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import cast
@@ -144,10 +144,12 @@ def test_a_replaced_worker_does_not_start_again() -> None:
     built: list[None] = []
 
     class Replaced:
+        intake = SimpleNamespace(former={}, has_progressed=False)
+
         def run(self) -> None:
             raise aborted(FENCED)
 
-    def build() -> Worker:
+    def build(_clients: ExitStack) -> Worker:
         built.append(None)
         return cast(Worker, Replaced())
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -481,6 +482,7 @@ class FailingWorker:
         self.failures = list(failures)
         self.runs = 0
         self.intake = SimpleNamespace(former={}, has_progressed=False)
+        self.myself: object = None
 
     def run(self) -> None:
         self.runs += 1
@@ -494,7 +496,7 @@ def supervised(monkeypatch: pytest.MonkeyPatch, *failures: Exception) -> int:
     monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
     stopping = threading.Event()
     worker = FailingWorker(stopping, *failures)
-    supervise(lambda: cast(framework.Worker, worker), Counters(), stopping)
+    supervise(lambda _clients: cast(framework.Worker, worker), Counters(), stopping)
     return worker.runs
 
 
@@ -513,7 +515,7 @@ def test_a_worker_with_an_outdated_row_waits_for_it_and_has_not_failed(monkeypat
     times = 2 * main.RESTARTS
     stopping, counters, reread = threading.Event(), Counters(), list[threading.Event]()
     worker = FailingWorker(stopping, *[RowOutdated()] * times)
-    supervise(lambda: cast(framework.Worker, worker), counters, stopping, reread.append)
+    supervise(lambda _clients: cast(framework.Worker, worker), counters, stopping, reread.append)
     assert (worker.runs, counters.restarts, reread) == (times + 1, 0, [stopping] * times)
 
 
@@ -534,7 +536,7 @@ def test_how_partitions_stood_survives_a_failure_that_no_message_is_to_blame_for
     stopping, survived = threading.Event(), dict[tuple[str, int], Standing]()
     worker = FailingWorker(stopping, error)
     worker.intake.former = {("a", 0): PartitionOffsets("a", 0, "id", 0)}
-    supervise(lambda: cast(framework.Worker, worker), Counters(), stopping, survived=survived)
+    supervise(lambda _clients: cast(framework.Worker, worker), Counters(), stopping, survived=survived)
     assert survived == told
 
 
@@ -550,7 +552,7 @@ def test_a_commit_alone_is_no_progress_and_a_finished_record_is(monkeypatch: pyt
 
     worker = CommittingWorker(stopping, *[ArithmeticError()] * 100)
     with pytest.raises(ArithmeticError):
-        supervise(lambda: cast(framework.Worker, worker), counters, stopping)
+        supervise(lambda _clients: cast(framework.Worker, worker), counters, stopping)
     assert worker.runs == 5 + main.RESTARTS + 1, "after the last progress, which counts as the first failure anew"
 
 
@@ -566,8 +568,45 @@ def test_a_worker_that_ran_for_long_has_not_failed_in_a_row_though_nothing_came(
             super().run()
 
     worker = IdleWorker(stopping, *[OSError()] * 3 * main.RESTARTS)
-    supervise(lambda: cast(framework.Worker, worker), Counters(), stopping, clock=lambda: now[0])
+    supervise(lambda _clients: cast(framework.Worker, worker), Counters(), stopping, clock=lambda: now[0])
     assert worker.runs == 3 * main.RESTARTS + 1
+
+
+def test_the_clients_of_a_worker_are_closed_before_the_next_one_is_built_also_where_that_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
+    stopping, story = threading.Event(), list[str]()
+    worker = FailingWorker(stopping, OSError(), RowOutdated(), RecordRefused("too large"))
+
+    def build(clients: ExitStack) -> framework.Worker:
+        story.append("built")
+        clients.callback(story.append, "closed")
+        if worker.runs == 3:
+            raise ConfigError(["no such property"])
+        return cast(framework.Worker, worker)
+
+    with pytest.raises(ConfigError):
+        supervise(build, Counters(), stopping)
+    assert story == ["built", "closed"] * 4
+
+
+def test_the_memory_of_a_worker_that_has_failed_is_free_though_the_log_remembers_why(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
+    stopping, built = threading.Event(), list["weakref.ref[FailingWorker]"]()
+
+    def build(_clients: ExitStack) -> framework.Worker:
+        assert [each for each in built if each()] == []
+        worker = FailingWorker(stopping, *[OSError()] * (len(built) < 2))
+        worker.myself = worker  # a ring, as of a worker and its callbacks
+        built.append(weakref.ref(worker))
+        return cast(framework.Worker, worker)
+
+    supervise(build, Counters(), stopping)
+    assert len(built) == 3
+    assert "OSError" in caplog.text
 
 
 def test_the_last_worker_before_the_process_gives_up_counts_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -585,13 +624,13 @@ def test_the_last_worker_before_the_process_gives_up_counts_no_start(monkeypatch
     loaded = OffsetMap("id", 0, 0, 0, b"\0", starts=2, trying=0)
     worker.intake.former = {("a", 0): PartitionOffsets("a", 0, "id", 0, loaded)}
     with pytest.raises(ArithmeticError):
-        supervise(lambda: cast(framework.Worker, worker), Counters(), worker.stopping, survived=survived)
+        supervise(lambda _clients: cast(framework.Worker, worker), Counters(), worker.stopping, survived=survived)
     told = {("a", 0): (3, 0)}
     assert seen == [{}, *[told] * (main.RESTARTS - 1), {("a", 0): (0, 0)}], "what was tried stays so"
 
 
 def test_a_worker_that_cannot_be_built_is_not_built_again() -> None:
-    def build() -> framework.Worker:
+    def build(_clients: ExitStack) -> framework.Worker:
         raise ConfigError(["no such property"])
 
     with pytest.raises(ConfigError):

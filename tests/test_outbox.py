@@ -43,7 +43,7 @@ class SmallTopics:
         self.client, self.broker, self.batch = client, broker, batch
         self.taken: list[Produced] = []
         self.headers: list[Headers | None] = []  # of all records that were produced
-        self.full = False
+        self.full = self.closed = False
         self._queue: list[Produced] = []
         self._report: Report | None = None
 
@@ -76,6 +76,13 @@ class SmallTopics:
                     self._report(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), Record(*record))
         return 0
 
+    def purge(self) -> None:
+        self._queue = []
+
+    def close(self) -> None:
+        assert not self._queue, "it would wait until they are acknowledged, without an end"
+        self.closed = True
+
     def letters(self) -> list[tuple[bytes | None, bytes | None]]:
         return [(key, value) for topic, key, value in self.taken if topic == "letters"]
 
@@ -105,6 +112,16 @@ def test_a_result_that_the_client_finds_too_large_leaves_as_a_dead_letter_and_th
     box.flush(0)
     assert [(topic, key) for topic, key, _ in producer.taken] == [("out", b"1"), ("out", b"3"), ("letters", b"2")]
     assert producer.letters() == [(b"2", b"in")]
+
+
+def test_closing_waits_for_nothing_and_leaves_a_producer_alone_that_is_stuck_in_a_call() -> None:
+    for is_stuck in (False, True):
+        producer = SmallTopics()
+        box = outbox(producer)
+        box.put([result("1", 10)])
+        box.is_stuck = is_stuck
+        box.close()
+        assert producer.closed != is_stuck
 
 
 def traced(id: str, *sizes: int) -> Outcome:

@@ -126,7 +126,8 @@ def test_what_is_discarded_is_done_with_at_once_also_where_it_makes_no_message()
     for offset, reason in enumerate(("invalid_message", "process_failed", "invalid_message")):
         written = write(group("1"), reason, consumer="orders", time="2026")
         offsets.read(offset)
-        assert run._take(cast(Record, FakeRecord(("dlq", 0), offset, cast(Any, written))), offsets) is None
+        record = FakeRecord(("dlq", 0), offset, cast(Any, written))
+        assert run._take(cast(Record, record), record.headers(), offsets) is None
     assert (offsets.lowest_unfinished(), offsets.unfinished()) == (1, 1), "what was not chosen stays"
     assert run._dirty, "else the end of the run would commit nothing"
     assert list(tally.lines("discarded")) == ["       2  discarded"]

@@ -376,6 +376,7 @@ class ExactlyOnce:
         try:
             bounded(lambda: self._producer.send_offsets_to_transaction(offsets, self._group, _TRANSACTION), _OFFSETS)
         except TimeoutError:
+            self._outbox.is_stuck = True
             raise DeliveryFailed("no answer to the offsets of a transaction") from _TIMED_OUT
 
     def committed(self) -> bool | None:

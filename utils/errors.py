@@ -56,12 +56,12 @@ def way_to(error: BaseException) -> str:
     """The traceback, those of its causes before it as Python prints them; each ends with what `named` tells."""
     told = [
         "Traceback (most recent call last):\n" + "".join(traceback.format_tb(each.__traceback__)) + named(each)
-        for each in _chain(error)
+        for each in chain(error)
     ]
     return "\n\nwhich led to:\n\n".join(reversed(told))
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def chain(error: BaseException | None) -> Iterator[BaseException]:
     """The error, and what it was raised from or in the handling of. Each once: user code may tie them into a ring."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:

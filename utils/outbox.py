@@ -76,6 +76,13 @@ class Outbox:
         self._counters = counters or Counters(with_headers=1)
         self._failure: KafkaError | None = None
         self._refused: list[Sent] = []
+        self.is_stuck = False  # a call of the producer has not returned: closing it now would end the process
+
+    def close(self) -> None:
+        """Let go of the producer, at once: what is not acknowledged is given up, and nothing is put any more."""
+        if not self.is_stuck:
+            self.producer.purge()
+            self.producer.close()
 
     def as_known(self, outcomes: list[Outcome]) -> list[Outcome]:
         """These outcomes, with dead letters in place of what the broker has refused before."""

@@ -1,7 +1,11 @@
 """What the loop does not expect: the worker starts again, gives up in the end, and blames no message."""
 
+import signal
+from pathlib import Path
+
 import pytest
 
+from tests.conftest import Topics
 from tests.integration.accounts import letters
 from tests.integration.conftest import Scenes
 from tests.services.kafka import KafkaBroker
@@ -56,3 +60,44 @@ def test_with_progress_it_goes_on_and_no_message_is_blamed(
     assert worker.stop() == 0
     assert letters(scene.job) == []
     scene.judge(once=delivery == "exactly_once")
+
+
+ON_SIGNAL = """
+import signal, sys, main
+from utils.intake import Intake
+read, asked = Intake.read, []
+def failing(*arguments):
+    if asked:
+        raise ValueError(asked.pop())
+    return read(*arguments)
+Intake.read = failing
+signal.signal(signal.SIGUSR1, lambda *_: asked.append("asked for"))
+main.sleep, main.RESTARTS = lambda *_: None, 1000
+sys.exit(main.main())
+"""
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_neither_restarts_nor_reloads_keep_threads_or_descriptors(
+    real_kafka: KafkaBroker, scenes: Scenes, topics: Topics, delivery: str
+) -> None:
+    scene = scenes(real_kafka, 1, partitions=1, environment={"DELIVERY": delivery, "CONFIG_REFRESH": "0.5"})
+    worker = scene.job.start(main=("-c", ON_SIGNAL)).is_assigned()
+    outputs = [*topics(real_kafka, "other", partitions=1), *scene.job.topics_output]
+    held = []
+    for times in range(2, 14):
+        if times < 9:
+            worker.process.send_signal(signal.SIGUSR1)
+        else:
+            scene.job.write_row(topics_output=[outputs[1 - times % 2]])
+        worker.is_assigned(times)
+        held.append(in_use(worker.pid))
+    assert worker.stop() == 0
+    first, last = held[1], held[-1]
+    assert all(now < before + 6 for before, now in zip(first, last, strict=True)), f"threads, descriptors: {held}"
+    assert (len(worker.said(AGAIN)), worker.said("stopped")[0]["reloads"]) == (7, 5)
+
+
+def in_use(pid: int) -> tuple[int, int]:
+    """Threads and descriptors of a process."""
+    return len(list(Path(f"/proc/{pid}/task").iterdir())), len(list(Path(f"/proc/{pid}/fd").iterdir()))

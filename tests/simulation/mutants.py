@@ -689,12 +689,12 @@ class _Ended(BaseException):
     """With a ConfigError."""
 
 
-def _config_error_ends(build: Callable[[], Worker], *more: Any, **named: Any) -> None:
+def _config_error_ends(build: Callable[[ExitStack], Worker], *more: Any, **named: Any) -> None:
     """Also one that may heal."""
     ended: list[ConfigError] = []
 
-    def built() -> Any:
-        worker = build()
+    def built(clients: ExitStack) -> Any:
+        worker = build(clients)
 
         def run() -> None:
             try:
@@ -703,7 +703,7 @@ def _config_error_ends(build: Callable[[], Worker], *more: Any, **named: Any) ->
                 ended.append(error)
                 raise _Ended from error
 
-        return SimpleNamespace(run=run)
+        return SimpleNamespace(run=run, intake=worker.intake)
 
     try:
         _supervise(built, *more, **named)

@@ -4,6 +4,7 @@ It runs in a thread, but only while the schedule lets it: each call of a client 
 """
 
 import threading
+from contextlib import ExitStack
 from typing import Any, Protocol, cast
 
 from confluent_kafka import Consumer, KafkaException
@@ -221,7 +222,7 @@ class ModelProcess:
             self.ended = True
             self._stopped.release()
 
-    def _build(self) -> Worker:
+    def _build(self, _clients: ExitStack) -> Worker:
         """As main.build_worker, and a check that a worker ends with no error but those that it is made for."""
         try:
             self.worker = self._built()
