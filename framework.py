@@ -8,6 +8,7 @@ dropped, the consumer is closed without a commit, and `supervise` builds a new w
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import compress, repeat
 
@@ -19,6 +20,7 @@ from utils.executor import Executor, Outcome
 from utils.failures import Failures
 from utils.intake import Batch, Contents, Intake, Record
 from utils.logger import logger
+from utils.membership import AssignmentOutdated
 from utils.messages import Fragment, read_each, read_ids
 from utils.metrics import Counters
 from utils.offsets import FINISHED, CommitPoint, PartitionOffsets, mark
@@ -51,6 +53,8 @@ class Worker:
     counters: Counters
     health: Health
     stopping: threading.Event
+    leave: Callable[[Consumer], None] = lambda _consumer: None
+    """Leave the group for good, which closing the consumer does not do for a static member."""
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
 
@@ -87,6 +91,8 @@ class Worker:
             self._shut_down()
         except BaseException as error:
             self._failure = self._failure or error  # from here on nothing is committed, not even by close()
+            if isinstance(self._failure, AssignmentOutdated):
+                self.leave(self.consumer)
             raise
         finally:
             self._forget()
@@ -265,6 +271,8 @@ class Worker:
             )
         except Exception as error:
             self._failure = self._failure or error
+            with suppress(KafkaException):  # else the client assigns all by itself, and reads from the commits
+                consumer.assign([])
 
     def _on_revoke(self, consumer: Consumer, _revoked: list[TopicPartition]) -> None:
         """Finish what is done, commit, forget. Runs inside poll() and close(): no exception may leave it."""

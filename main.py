@@ -45,6 +45,7 @@ from utils.lifetime import (
 from utils.locator import Partition, RowOutdated, locator
 from utils.logger import configure, logger
 from utils.map_store import MapStore
+from utils.membership import AssignmentOutdated, Membership
 from utils.metrics import Counters, Histogram
 from utils.moments import FORMS, moment
 from utils.offsets import Standing
@@ -340,12 +341,15 @@ def _work_by_row(refresh: Refresh, executor: Executor, stopping: threading.Event
     ending = set_with(stopping)
     config, refusals, survived = refresh.begin(ending), Refusals(), dict[Partition, Standing]()
     settings, row = config.settings, config.row
+    membership = Membership(is_static=bool(settings.group_instance_id))
     configure(settings.log_level, consumer_name=settings.consumer_name)
     watch.sees(settings, row.topics_input, row.topics_output)
     ended = end_in_time(ending, settings.shutdown_timeout)
     try:
         supervise(
-            partial(build_worker, refresh, executor, watch.counters, watch.health, ending, refusals, survived),
+            partial(
+                build_worker, refresh, executor, watch.counters, watch.health, ending, refusals, survived, membership
+            ),
             watch.counters,
             ending,
             refresh.reread,
@@ -395,7 +399,8 @@ def supervise(
     GROUP_INSTANCE_ID has taken this one's place, and would be driven out in turn; Kafka forbids something, or does not
     take a setting. Any other one of a worker that runs may heal: a process that was killed holds partitions until the
     group misses it, a topic is being made again.
-    RowOutdated is no failure: `reread_row` waits until the row has been read again.
+    RowOutdated is no failure: `reread_row` waits until the row has been read again. Nor is AssignmentOutdated, after
+    which the worker has left the group.
 
     `survived` is told how the partitions of a worker stood that has failed: the process has not ended, so that no
     message is to blame, unless Kafka has refused one. The last worker counts no start: the process ends by itself then.
@@ -411,6 +416,9 @@ def supervise(
             logger.warning("reading the row again", extra={"why": str(error)})
             reread_row(stopping)
             sleep(1.0, stopping)
+            continue
+        if isinstance(error, AssignmentOutdated):
+            logger.warning("joining the group anew", extra={"why": str(error)})
             continue
         if isinstance(error, RecordRefused):  # no failure of the worker: it knows now what to do with that record
             counters.restarts += 1
@@ -481,6 +489,7 @@ def build_worker(
     stopping: threading.Event,
     refusals: Refusals,
     survived: dict[Partition, Standing],
+    membership: Membership,
     clients: ExitStack,
 ) -> Worker:
     """A worker with clients and memory of its own. Raises ConfigError for properties that the clients refuse.
@@ -497,7 +506,8 @@ def build_worker(
             map_topic(row.consumer_name), config.stores_maps, reader, lambda: uuid.uuid4().hex[:12], counters
         )
         topics, timeout = row.topics_input, settings.message_timeout
-        locate = locator(properties, topics, timeout, maps.load, counters, lambda: refresh.current.read_at, survived)
+        read_at = lambda: refresh.current.read_at  # noqa: E731
+        locate = locator(properties, topics, timeout, maps.load, counters, read_at, survived, membership)
         clients.enter_context(locate.admin)
         outbox = _outbox(settings, row, properties, counters, failures, refusals)
         clients.callback(outbox.close)
@@ -523,6 +533,7 @@ def build_worker(
         counters=counters,
         health=health,
         stopping=stopping,
+        leave=partial(membership.leave, partial(kafka.is_member, locate.admin, settings)),
     )
 
 

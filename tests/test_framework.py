@@ -21,6 +21,7 @@ from utils.delivery import Backlog
 from utils.executor import Call, InFlight, Outcome, attempt
 from utils.failures import Failures
 from utils.intake import Intake
+from utils.membership import AssignmentOutdated
 from utils.messages import Message
 from utils.metrics import Counters
 from utils.offsets import SENT, UNFINISHED, CommitPoint, OffsetMap, PartitionOffsets, mark
@@ -98,6 +99,7 @@ class FakeConsumer:
         self.errors: list[FakeMessage] = []
         self.paused: set[Partition] = set()
         self.polls = 0
+        self.assigns = 0
         self.closed = False
 
     def subscribe(self, topics: list[str], *, on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
@@ -132,7 +134,14 @@ class FakeConsumer:
                 self.app_position[at] = max(end, self.ends[at])
         return fetched
 
+    def assigned(self, owned: list[TopicPartition]) -> None:
+        before = self.assigns
+        self.on_assign(self, owned)
+        if self.assigns == before:  # as the client does of itself
+            self.assign(owned)
+
     def assign(self, partitions: list[TopicPartition]) -> None:
+        self.assigns += 1
         self.fetch_at = {(each.topic, each.partition): each.offset for each in partitions}
         self.app_position = {}  # what is paused stays so, as with the client (measured)
 
@@ -343,8 +352,8 @@ class Bench:
     # what happens inside the next poll()
 
     def assign(self, *partitions: Partition) -> None:
-        owned = [TopicPartition(*at) for at in partitions]
-        self.consumer.events.append(lambda: self.consumer.on_assign(self.consumer, owned))
+        owned = [TopicPartition(*at, 0) for at in partitions]
+        self.consumer.events.append(lambda: self.consumer.assigned(owned))
 
     def revoke(self) -> None:
         self.consumer.events.append(self.revoked)
@@ -1383,6 +1392,33 @@ def test_an_error_in_the_assignment_does_not_leave_the_callback_but_the_loop(err
     with pytest.raises(type(error)) as raised:
         bench.step()
     assert raised.value is error
+
+
+def test_after_a_failure_in_the_assignment_nothing_is_read() -> None:
+    bench = Bench(locate_error=KeyError("x"))
+    bench.feed(A0, "1")
+    bench.assign(A0, B0)
+    with pytest.raises(KeyError):
+        bench.step()
+    assert bench.consumer.fetch_at == {}
+
+
+def test_who_has_partitions_of_other_topics_leaves_the_group_before_the_consumer_is_closed() -> None:
+    bench, left = Bench(locate_error=AssignmentOutdated("c is not in the row")), list[bool]()
+    bench.worker.leave = lambda _consumer: left.append(bench.consumer.closed)
+    bench.assign(A0, B0)
+    with pytest.raises(AssignmentOutdated):
+        bench.worker.run()
+    assert (left, bench.consumer.closed) == ([False], True)
+
+
+def test_who_fails_otherwise_keeps_its_place() -> None:
+    bench, left = Bench(locate_error=KeyError("x")), list[bool]()
+    bench.worker.leave = lambda _consumer: left.append(True)
+    bench.assign(A0, B0)
+    with pytest.raises(KeyError):
+        bench.worker.run()
+    assert not left
 
 
 def test_an_error_in_a_revoke_does_not_leave_the_callback_but_the_loop() -> None:

@@ -32,6 +32,7 @@ from tests.test_preflight import listening
 from tests.test_refresh import CONFIG, SETTINGS
 from utils.lifetime import Stopped
 from utils.locator import RowOutdated
+from utils.membership import AssignmentOutdated
 from utils.metrics import Counters
 from utils.offsets import OffsetMap, PartitionOffsets, Standing
 from utils.outbox import RecordRefused
@@ -517,6 +518,10 @@ def test_a_worker_with_an_outdated_row_waits_for_it_and_has_not_failed(monkeypat
     worker = FailingWorker(stopping, *[RowOutdated()] * times)
     supervise(lambda _clients: cast(framework.Worker, worker), counters, stopping, reread.append)
     assert (worker.runs, counters.restarts, reread) == (times + 1, 0, [stopping] * times)
+
+
+def test_a_worker_that_has_left_the_group_to_join_it_anew_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert supervised(monkeypatch, *[AssignmentOutdated()] * 2 * main.RESTARTS) == 2 * main.RESTARTS + 1
 
 
 @pytest.mark.parametrize(

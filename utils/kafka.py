@@ -331,16 +331,27 @@ def _reasons(error: BaseException | None) -> Iterator[KafkaError]:
 
 def is_place_taken(admin: AdminClient, settings: Settings, member_id: str) -> bool:
     """Whether the group has our GROUP_INSTANCE_ID under another member id than ours. False where nobody can tell."""
+    ours = _member_ids(admin, settings) if member_id else None
+    return any(each != member_id for each in ours or ())
+
+
+def is_member(admin: AdminClient, settings: Settings) -> bool:
+    """Whether the group has a member with our GROUP_INSTANCE_ID. True where nobody can tell."""
+    return _member_ids(admin, settings) != []
+
+
+def _member_ids(admin: AdminClient, settings: Settings) -> list[str] | None:
+    """Of members of the group with our GROUP_INSTANCE_ID. None: nobody can tell."""
     ours = settings.group_instance_id
-    if not ours or not member_id:
-        return False
+    if not ours:
+        return []
     try:
         [asked] = admin.describe_consumer_groups([settings.consumer_name], request_timeout=_ASK_GROUP).values()
         members = asked.result().members
     except KafkaException as error:
         logger.warning("the group cannot be asked who has our GROUP_INSTANCE_ID", extra={"error": str(error)})
-        return False
-    return any(each.group_instance_id == ours and each.member_id != member_id for each in members)
+        return None
+    return [each.member_id for each in members if each.group_instance_id == ours]
 
 
 def plain(reason: str) -> str:

@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from config import ConfigError
 from utils.logger import logger
+from utils.membership import Membership
 from utils.metrics import Counters
 from utils.offsets import UNFINISHED, JoinedWith, OffsetMap, PartitionOffsets, Standing, topic_tags
 from utils.references import Reference
@@ -56,6 +57,7 @@ def locator(
     counters: Counters,
     row_read_at: Callable[[], float] = lambda: 0.0,
     survived: dict[Partition, Standing] | None = None,
+    membership: Membership | None = None,
 ) -> "Locator":
     """`Worker.locate` for the input topics `topics`, which the row named at that moment, in seconds of the epoch.
 
@@ -63,7 +65,16 @@ def locator(
     What is located is taken out of it.
     """
     admin, survived = AdminClient(dict(properties)), {} if survived is None else survived
-    return Locator(admin, topics, message_timeout, load_maps, counters, row_read_at=row_read_at, survived=survived)
+    return Locator(
+        admin,
+        topics,
+        message_timeout,
+        load_maps,
+        counters,
+        row_read_at=row_read_at,
+        survived=survived,
+        membership=membership or Membership(),
+    )
 
 
 class RowOutdated(Exception):
@@ -85,11 +96,14 @@ class Locator:
     wall_clock: Callable[[], float] = time.time
     row_read_at: Callable[[], float] = lambda: 0.0
     survived: dict[Partition, Standing] = field(default_factory=dict)
+    membership: Membership = field(default_factory=Membership)
 
     def __call__(self, consumer: Consumer, owned: Sequence[TopicPartition]) -> list[PartitionOffsets]:
         if not owned:
             return []
         topics = describe(self.admin, self.topics)
+        counts = {name: topic.partitions for name, topic in topics.items()}
+        self.membership.check([(each.topic, each.partition) for each in owned], counts)
         check_counts(topics, len(owned))
         every = [TopicPartition(topic, each) for topic in self.topics for each in range(topics[topic].partitions)]
         commits = [each for each in checked(consumer.committed(every, timeout=_REQUEST)) if each.offset >= 0]

@@ -1,6 +1,10 @@
 """GROUP_INSTANCE_ID: a worker that comes back keeps its partitions, and two that share one do not fence for ever."""
 
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer
@@ -10,7 +14,9 @@ from config import Settings
 from main import transactional_id
 from tests.conftest import Topics
 from tests.integration.conftest import Scenes
-from tests.integration.workers import ASSIGNED, Worker, eventually
+from tests.integration.oracle import Oracle
+from tests.integration.stream import Records
+from tests.integration.workers import ASSIGNED, Job, Worker, eventually, feed
 from tests.services.kafka import KafkaBroker, unique_name
 from utils import kafka
 
@@ -105,3 +111,44 @@ def test_a_worker_that_comes_back_is_not_waited_for(
     assert len(first.said(ASSIGNED)) == 2  # nothing was taken from the other one
     assert [worker.stop() for worker in (first, second)] == [0, 0]
     scene.judge(once=delivery == "exactly_once" or end == "stop")
+
+
+@pytest.mark.parametrize(("applied_by", "delivery"), [("reload", "at_least_once"), ("restart", "exactly_once")])
+def test_topics_that_are_added_and_removed_reach_workers_that_keep_their_places(
+    real_kafka: KafkaBroker, topics: Topics, tmp_path: Path, applied_by: str, delivery: str
+) -> None:
+    a, b, c, out = topics(real_kafka, "a", "b", "c", "out")
+    reloads = applied_by == "reload"
+    environment = {**LONG, "DELIVERY": delivery, "CONFIG_REFRESH": "1" if reloads else "0", "RETRY_BACKOFF": "0.05"}
+    names = ["first", "second"]
+    with Job(real_kafka, unique_name("job"), [a, b], [out], tmp_path, environment=environment) as job:
+        workers = {name: job.start(GROUP_INSTANCE_ID=name) for name in names}
+        share(workers, [a, b])
+        for row in ([a, b, c], [a, c]):
+            job.write_row(row)
+            for name in names if not reloads else ():
+                assert workers[name].stop() == 0
+                workers[name] = job.start(GROUP_INSTANCE_ID=name)
+            share(workers, row)
+            feed(real_kafka, Oracle(tuple(row)), ids(100, f"{len(row)}-"))
+            eventually(partial(has_all, real_kafka, out, ids(100, f"{len(row)}-")), "a result of each")
+        assert [worker.stop() for worker in workers.values()] == [0, 0]
+        for id, values in Records.of(real_kafka, out).values.items():
+            assert [json.loads(value)["content"].keys() for value in values] == [{a, c, *([b] if id[0] == "3" else [])}]
+        assert all(not worker.said("starting again") for worker in job.workers)
+        assert any(worker.said("joining the group anew") for worker in job.workers)
+
+
+def has_all(broker: KafkaBroker, out: str, ids: Iterable[str]) -> bool:
+    return Records.of(broker, out).values.keys() >= set(ids)
+
+
+def share(workers: Mapping[str, Worker], row: Sequence[str]) -> None:
+    """Wait until two workers have one half each of all four partitions of these topics."""
+
+    def halves() -> bool:
+        last = [set(lines[-1]["partitions"]) for each in workers.values() if (lines := each.said(ASSIGNED))]
+        every = {f"{topic}:{number}" for topic in row for number in range(4)}
+        return len(last) == 2 and set.union(*last) == every and all(len(each) == len(every) // 2 for each in last)
+
+    eventually(halves, "each has its half of every topic")

@@ -1,0 +1,59 @@
+"""Static membership: whether what is assigned can be of the row's topics, and how to leave the group for good.
+
+A worker with a GROUP_INSTANCE_ID that comes back within the session time-out gets what it had, without a rebalance,
+also where it subscribes other topics than before (measured: Kafka 4.3.1). A topic that was added would be assigned to
+nobody, and one that was removed would still be read. Once it has left, it is assigned anew.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from confluent_kafka import Consumer
+
+_LEAVE = 10.0  # seconds that leaving may take
+_TURN = 0.1  # seconds
+
+
+class AssignmentOutdated(Exception):
+    """The partitions are those of other topics than the row's: leave the group, and join it anew."""
+
+
+def misfit(owned: Iterable[tuple[str, int]], partitions: Mapping[str, int]) -> str:
+    """What tells that these partitions were not assigned for these topics; nothing where they may have been.
+
+    `partitions`: how many each topic of the row has. `range` gives a topic to its first members: who owns a partition
+    of one topic owns some of every topic that has that partition, too. Who owns none at all may be one too many.
+    """
+    numbers: dict[str, int] = {}
+    for topic, number in owned:
+        numbers[topic] = min(number, numbers.get(topic, number))
+    foreign = sorted(numbers.keys() - partitions.keys())
+    lowest = min(numbers.values(), default=max(partitions.values(), default=0))
+    lacking = sorted(topic for topic, count in partitions.items() if topic not in numbers and lowest < count)
+    told = [f"{topic} is not in the row" for topic in foreign] + [
+        f"nothing of {topic} is assigned" for topic in lacking
+    ]
+    return ", ".join(told)
+
+
+class Membership:
+    """Of a worker in its group, for as long as its topics stay the same."""
+
+    def __init__(self, *, is_static: bool = False) -> None:
+        self._may_be_former = is_static
+
+    def check(self, owned: Iterable[tuple[str, int]], partitions: Mapping[str, int]) -> None:
+        """Raises AssignmentOutdated. Once the group has been left, what it assigns is for the topics of today."""
+        if self._may_be_former and (why := misfit(owned, partitions)):
+            raise AssignmentOutdated(why)
+
+    def leave(self, is_member: Callable[[], bool], consumer: Consumer) -> None:
+        """For good, which close() does not do for a static member. What the consumer reads meanwhile is dropped.
+
+        `is_member`: whether the group has a member with our GROUP_INSTANCE_ID, or nobody can tell.
+        """
+        deadline = time.monotonic() + _LEAVE
+        consumer.unsubscribe()
+        while is_member() and time.monotonic() < deadline:
+            consumer.poll(_TURN)
+        self._may_be_former = is_member()
