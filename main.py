@@ -191,7 +191,7 @@ def run(_arguments: argparse.Namespace) -> int:
     user_code.load()
     watch = Watch(settings)
     address = _serve(watch)
-    database, environment, read_at = engine(settings.url()), settings, time.time()
+    database, environment = engine(settings.url()), settings
     try:
         row = patiently(lambda: load(database, settings.consumer_name), stopping)
         settings = settings.overlaid(row.metadatas)
@@ -209,20 +209,19 @@ def run(_arguments: argparse.Namespace) -> int:
     except Stopped:
         return 0
     read = partial(_read_again, database, environment, watch)
-    refresh = Refresh(Config(settings, row, stores_maps, read_at), read, watch.counters, watch.health)
+    refresh = Refresh(Config(settings, row, stores_maps), read, watch.counters, watch.health)
     threading.Thread(target=refresh.watch, args=(stopping,), name="row", daemon=True).start()
     return work(refresh, stopping, watch)
 
 
 def _read_again(database: Engine, environment: Settings, watch: Watch, current: Config) -> Config:
     """The row as it is now and, where it is another one, whether a worker could work by it: ConfigError if not."""
-    read_at = time.time()
     row = load(database, environment.consumer_name)
     if row == current.row:
-        return replace(current, read_at=read_at)
+        return current
     settings = environment.overlaid(row.metadatas)
     try:
-        return Config(settings, row, _tried_row(settings, row, watch, current.row), read_at)
+        return Config(settings, row, _tried_row(settings, row, watch, current.row))
     except UnavailableError as error:  # the brokers of the new row, not the database
         raise ConfigError([str(error)]) from error
 
@@ -386,7 +385,7 @@ def supervise(
     build: Callable[[ExitStack], Runs],
     counters: Counters,
     stopping: threading.Event,
-    reread_row: Callable[[threading.Event], None] = lambda _stopping: None,
+    reread_row: Callable[[threading.Event, int], None] = lambda _stopping, _edition: None,
     survived: dict[Partition, Standing] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
@@ -414,7 +413,7 @@ def supervise(
             continue
         if isinstance(error, RowOutdated):
             logger.warning("reading the row again", extra={"why": str(error)})
-            reread_row(stopping)
+            reread_row(stopping, error.edition)
             sleep(1.0, stopping)
             continue
         if isinstance(error, AssignmentOutdated):
@@ -506,8 +505,7 @@ def build_worker(
             map_topic(row.consumer_name), config.stores_maps, reader, lambda: uuid.uuid4().hex[:12], counters
         )
         topics, timeout = row.topics_input, settings.message_timeout
-        read_at = lambda: refresh.current.read_at  # noqa: E731
-        locate = locator(properties, topics, timeout, maps.load, counters, read_at, survived, membership)
+        locate = locator(properties, topics, timeout, maps.load, counters, refresh.edition, survived, membership)
         clients.enter_context(locate.admin)
         outbox = _outbox(settings, row, properties, counters, failures, refusals)
         clients.callback(outbox.close)

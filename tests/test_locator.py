@@ -4,7 +4,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from utils.locator import History, RowOutdated
-from utils.offsets import FINISHED, UNFINISHED, JoinedWith, OffsetMap, topic_tags
+from utils.offsets import Edition, JoinedWith, OffsetMap, topic_tags
 
 AB, ABC = ("a", "b"), ("a", "b", "c")
 
@@ -18,23 +18,23 @@ def history(*joined: JoinedWith) -> History:
     return History(commits, {"a": "id"}, {})
 
 
-def by(topics: tuple[str, ...], read_ms: int) -> JoinedWith:
-    return JoinedWith(topic_tags(topics), read_ms)
+def by(topics: tuple[str, ...], edition: int) -> JoinedWith:
+    return JoinedWith(topic_tags(topics), edition)
 
 
 @pytest.mark.parametrize(
     "joined",
     [by(AB, 0), by(ABC, 1_764_000_000_123), JoinedWith(topic_tags(AB), 0, 3), JoinedWith(topic_tags(AB), 7, 31)],
 )
-def test_which_topics_a_row_named_and_when_it_was_read_travels_in_a_commit(joined: JoinedWith) -> None:
+def test_which_topics_a_row_named_and_its_edition_travel_in_a_commit(joined: JoinedWith) -> None:
     assert JoinedWith.parse(joined.encode()) == joined
     assert [joined.names(topic) for topic in AB] == [True, True]
     assert not joined.names("z")
 
 
 @pytest.mark.parametrize("text", ["", "@", "12@xyz", "12@-5", "12@7/", "12@/7"])
-def test_a_time_that_is_none_is_not_known(text: str) -> None:
-    assert JoinedWith.parse(text).read_ms == 0
+def test_an_edition_that_is_no_number_is_not_known(text: str) -> None:
+    assert JoinedWith.parse(text).edition == 0
 
 
 def test_a_topic_that_no_commit_names_is_new() -> None:
@@ -53,27 +53,33 @@ def test_the_commits_of_a_group_tell_how_many_partitions_the_topic_had() -> None
     assert History(commits, {"a": "id"}, {}).known("a") == 0
 
 
-def test_workers_that_read_the_same_topics_do_not_differ_whenever_they_read_the_row() -> None:
-    assert not history(by(AB, 7), by(AB, 9)).differs(by(AB, 8))
-    assert not history().differs(by(AB, 8))
+def test_workers_that_read_the_same_topics_do_not_differ_whichever_edition_names_them() -> None:
+    assert not history(by(AB, 7), by(AB, 9)).differs(topic_tags(AB))
+    assert history(by(AB, 7), by(ABC, 6)).differs(topic_tags(AB))
+    assert history(by(ABC, 0)).differs(topic_tags(AB)), "it did not say which"
+    assert not history().differs(topic_tags(AB))
 
 
-def test_workers_that_have_read_an_older_row_differ() -> None:
-    assert history(by(AB, 7), by(ABC, 6)).differs(by(AB, 8))
-    assert history(by(ABC, 0)).differs(by(AB, 8)), "it did not say when"
+def test_a_worker_takes_the_number_that_the_group_gave_to_its_topics() -> None:
+    assert history().edition(topic_tags(AB), 1) == 1
+    assert history(by(AB, 7), by(AB, 9), by(ABC, 8)).edition(topic_tags(AB), 1) == 9
 
 
-def test_who_has_the_older_row_must_read_it_before_it_goes_on() -> None:
-    with pytest.raises(RowOutdated):
-        history(by(AB, 7), by(ABC, 9)).differs(by(AB, 8))
+@pytest.mark.parametrize("others", [8, 9])
+def test_where_other_topics_have_a_number_as_high_only_the_row_tells_which_is_newer(others: int) -> None:
+    with pytest.raises(RowOutdated) as raised:
+        history(by(AB, 7), by(ABC, others)).edition(topic_tags(AB), 8)
+    assert raised.value.edition == others
+
+
+def test_who_has_read_the_row_since_goes_on_also_where_a_clock_was_ahead() -> None:
+    edition, tomorrow = Edition(1), 1_764_400_000_000  # as commits of former versions say it: milliseconds
+    others = history(by(ABC, tomorrow))
+    with pytest.raises(RowOutdated) as raised:
+        others.edition(topic_tags(AB), edition.number)
+    edition.comes_after(raised.value.edition)
+    assert others.edition(topic_tags(AB), edition.number) == tomorrow + 1
 
 
 def test_a_reader_that_has_no_row_is_never_outdated() -> None:
-    assert history(by(ABC, 9)).differs(by(AB, 0))
-
-
-def test_what_waited_for_a_topic_that_is_gone_is_gone() -> None:
-    waiting = OffsetMap("id of before", 5, 0, 0, bytes((UNFINISHED, FINISHED, UNFINISHED)))
-    commits = [TopicPartition("a", 0, 5, waiting.encode()), TopicPartition("a", 1, 5, "of another tool")]
-    assert [History(commits, {"a": "id"}, {}).gone("a", number) for number in range(3)] == [2, 0, 0]
-    assert History(commits, {"a": "id of before"}, {}).gone("a", 0) == 0
+    assert history(by(ABC, 9), by(AB, 3)).edition(topic_tags(AB), 0) == 0

@@ -514,10 +514,10 @@ def test_the_process_gives_up_after_a_few_failures_in_a_row(monkeypatch: pytest.
 def test_a_worker_with_an_outdated_row_waits_for_it_and_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
     times = 2 * main.RESTARTS
-    stopping, counters, reread = threading.Event(), Counters(), list[threading.Event]()
-    worker = FailingWorker(stopping, *[RowOutdated()] * times)
-    supervise(lambda _clients: cast(framework.Worker, worker), counters, stopping, reread.append)
-    assert (worker.runs, counters.restarts, reread) == (times + 1, 0, [stopping] * times)
+    stopping, counters, reread = threading.Event(), Counters(), list[tuple[threading.Event, int]]()
+    worker = FailingWorker(stopping, *[RowOutdated(7)] * times)
+    supervise(lambda _clients: cast(framework.Worker, worker), counters, stopping, lambda *asked: reread.append(asked))
+    assert (worker.runs, counters.restarts, reread) == (times + 1, 0, [(stopping, 7)] * times)
 
 
 def test_a_worker_that_has_left_the_group_to_join_it_anew_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:

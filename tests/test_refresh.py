@@ -2,6 +2,8 @@
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -15,8 +17,8 @@ from utils.status import Health
 EVERY = 30.0
 SETTINGS = Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///file", "CONFIG_REFRESH": str(EVERY)})
 ROW = Row.validated("orders", "a,b", "out", "h:9092")
-CONFIG = Config(SETTINGS, ROW, read_at=1.0)
-OTHER = replace(CONFIG, row=Row.validated("orders", "a,b,c", "out", "h:9092"), read_at=2.0)
+CONFIG = Config(SETTINGS, ROW)
+OTHER = replace(CONFIG, row=Row.validated("orders", "a,b,c", "out", "h:9092"))
 
 
 class Bench(Refresh):
@@ -106,14 +108,70 @@ def test_such_a_worker_waits_no_longer_than_the_process_runs(bench: Bench) -> No
     bench.reread(stopping)
 
 
+@contextmanager
+def asking(bench: Bench, seen: int) -> Iterator[threading.Thread]:
+    """A worker that has seen such an edition in a commit, and waits for a look."""
+    waiting = threading.Thread(target=bench.reread, args=(threading.Event(), seen))
+    waiting.start()
+    while not bench.is_due():
+        pass
+    yield waiting
+    waiting.join(30)
+    assert not waiting.is_alive()
+
+
+def test_what_the_row_says_after_a_commit_was_seen_is_newer_than_that(bench: Bench) -> None:
+    with asking(bench, seen=41):
+        bench.look()
+    assert bench.edition.number == 42
+    with asking(bench, seen=7):
+        bench.look()
+    assert bench.edition.number == 42
+
+
+def test_a_look_that_had_begun_before_is_no_answer(bench: Bench) -> None:
+    read, begun, goes_on = bench.read, threading.Event(), threading.Event()
+
+    def slow(current: Config) -> Config:
+        begun.set()
+        goes_on.wait(30)
+        return read(current)
+
+    bench._read = slow
+    before = threading.Thread(target=bench.look)
+    before.start()
+    begun.wait(30)
+    with asking(bench, seen=41) as waiting:
+        goes_on.set()
+        before.join(30)
+        assert waiting.is_alive()
+        assert bench.edition.number == 1
+        bench.look()
+    assert bench.edition.number == 42
+
+
+def test_a_row_that_no_worker_can_work_by_does_not_make_the_old_one_newer(bench: Bench) -> None:
+    with asking(bench, seen=41):
+        bench.finds(ConfigError(["no such topic"]))
+    assert bench.edition.number == 1
+
+
+def test_other_topics_are_another_edition_and_what_else_changes_is_not(bench: Bench) -> None:
+    bench.finds(replace(CONFIG, row=replace(ROW, topics_output=())))
+    bench.next()
+    assert bench.edition.number == 1
+    bench.finds(OTHER)
+    bench.next()
+    assert bench.edition.number == 2
+
+
 # ---------------------------------------------------------------- what it finds
 
 
-def test_the_same_row_changes_nothing_but_when_it_was_read(bench: Bench) -> None:
-    bench.finds(replace(CONFIG, read_at=9.0))
+def test_the_same_row_changes_nothing(bench: Bench) -> None:
+    bench.finds(CONFIG)
     assert not bench.ending.is_set()
     assert not bench.next()
-    assert bench.current.read_at == 9.0
 
 
 def test_another_row_ends_the_worker_and_is_the_next_ones(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

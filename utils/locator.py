@@ -12,7 +12,7 @@ from config import ConfigError
 from utils.logger import logger
 from utils.membership import Membership
 from utils.metrics import Counters
-from utils.offsets import UNFINISHED, JoinedWith, OffsetMap, PartitionOffsets, Standing, topic_tags
+from utils.offsets import UNFINISHED, Edition, JoinedWith, OffsetMap, PartitionOffsets, Standing, topic_tags
 from utils.references import Reference
 
 _REQUEST = 10.0  # seconds that one request may take
@@ -55,11 +55,11 @@ def locator(
     message_timeout: float,
     load_maps: LoadMaps,
     counters: Counters,
-    row_read_at: Callable[[], float] = lambda: 0.0,
+    edition: Edition | None = None,
     survived: dict[Partition, Standing] | None = None,
     membership: Membership | None = None,
 ) -> "Locator":
-    """`Worker.locate` for the input topics `topics`, which the row named at that moment, in seconds of the epoch.
+    """`Worker.locate` for the input topics `topics`, which that edition of the row names.
 
     `survived`: how the partitions of an earlier worker of this very process stood, which has failed for a known reason.
     What is located is taken out of it.
@@ -71,17 +71,21 @@ def locator(
         message_timeout,
         load_maps,
         counters,
-        row_read_at=row_read_at,
+        edition=edition or Edition(),
         survived=survived,
         membership=membership or Membership(),
     )
 
 
 class RowOutdated(Exception):
-    """Another worker of the group reads other topics, by a newer row: this one must read the row before it goes on.
+    """Commits of the group name other topics, by a row that may be newer: this worker must read the row once more.
 
-    Else it would take for complete what waits, in a map of the other one, for a topic that it does not know.
+    Else it would take for complete what waits, in a map of another one, for a topic that it does not know.
     """
+
+    def __init__(self, edition: int = 0) -> None:
+        super().__init__("commits of the group name other topics, by a row that may be newer")
+        self.edition = edition
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ class Locator:
     load_maps: LoadMaps
     counters: Counters
     wall_clock: Callable[[], float] = time.time
-    row_read_at: Callable[[], float] = lambda: 0.0
+    edition: Edition = field(default_factory=Edition)
     survived: dict[Partition, Standing] = field(default_factory=dict)
     membership: Membership = field(default_factory=Membership)
 
@@ -111,8 +115,9 @@ class Locator:
         metadata = {at: each.metadata for each in commits if (at := (each.topic, each.partition)) in asked}
         history = History(commits, {topic: each.id for topic, each in topics.items()}, self.load_maps(metadata))
         earliest, latest = offsets_at(consumer, owned, EARLIEST), offsets_at(consumer, owned, LATEST)
-        ours = JoinedWith(topic_tags(self.topics), int(self.row_read_at() * 1000))
-        differs = history.differs(ours)
+        tags = topic_tags(self.topics)
+        self.edition.number = history.edition(tags, self.edition.number)
+        ours, differs = JoinedWith(tags, self.edition.number), history.differs(tags)
         grown = self._grown(history, topics)
         located = []
         for topic, number in earliest:
@@ -223,12 +228,21 @@ class History:
         joined = self._joined_with()
         return bool(joined) and not any(each.names(topic) for each in joined)
 
-    def differs(self, ours: JoinedWith) -> bool:
-        """Whether others of the group read, or have read, other topics than we. RowOutdated: by a newer row."""
-        others = [each for each in self._joined_with() if each.tags != ours.tags]
-        if any(each.read_ms > ours.read_ms > 0 for each in others):
-            raise RowOutdated("another worker of the group reads other topics, by a newer row")
-        return bool(others)
+    def edition(self, tags: str, known: int) -> int:
+        """The number of the edition with these topics: `known`, or a higher one that the group gave it. 0: no row.
+
+        RowOutdated: other topics have a number as high. Only the row itself tells which of the two is the newer one.
+        """
+        joined = self._joined_with()
+        ours = max([known, *(each.edition for each in joined if each.tags == tags)]) if known else 0
+        others = max((each.edition for each in joined if each.tags != tags), default=0)
+        if known and others >= ours:
+            raise RowOutdated(others)
+        return ours
+
+    def differs(self, tags: str) -> bool:
+        """Whether others of the group read, or have read, other topics than these."""
+        return any(each.tags != tags for each in self._joined_with())
 
     def _joined_with(self) -> set[JoinedWith]:
         return {JoinedWith.parse(head.joined_with) for head in self._heads.values() if head and head.joined_with}

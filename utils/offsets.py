@@ -397,12 +397,12 @@ def topic_tags(topics: Iterable[str]) -> str:
 class JoinedWith(NamedTuple):
     """`OffsetMap.joined_with` as it is read.
 
-    The topics' short names, when the row was read that names them, and how many partitions the topic had whose commit
-    it is: `tags@time/partitions`, both hexadecimal.
+    The topics' short names, which edition of the row names them, and how many partitions the topic had whose commit it
+    is: `tags@edition/partitions`, both hexadecimal.
     """
 
     tags: str
-    read_ms: int  # since the epoch; 0: not known
+    edition: int  # see Edition; 0: not known
     partitions: int = 0  # 0: not known
 
     @staticmethod
@@ -413,10 +413,27 @@ class JoinedWith(NamedTuple):
 
     def encode(self) -> str:
         partitions = f"/{self.partitions:x}" if self.partitions else ""
-        return f"{self.tags}@{self.read_ms:x}{partitions}" if self.read_ms or partitions else self.tags
+        return f"{self.tags}@{self.edition:x}{partitions}" if self.edition or partitions else self.tags
 
     def names(self, topic: str) -> bool:
         return topic_tags([topic]) in self.tags.split(".")
+
+
+class Edition:
+    """Which edition of its row a worker works by, as the group counts them. No clock of a host has a part in it.
+
+    A row that was read after a commit had been seen is newer than the row of that commit, or it is the same one. So an
+    edition has a higher number than all that were seen in commits before the row was read. 0: there is no row.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+
+    def comes_after(self, other: int) -> None:
+        """The row was read after that one had been seen."""
+        self.number = max(self.number, other + 1)
 
 
 def checksum(body: str) -> str:

@@ -15,6 +15,7 @@ from config import ConfigError, Settings, UnavailableError, is_secret
 from models import Row
 from utils.logger import logger
 from utils.metrics import Counters
+from utils.offsets import Edition
 from utils.status import Health
 
 TURN = 0.5  # seconds between two looks at the clock
@@ -29,12 +30,11 @@ class Config:
     settings: Settings  # those of the row over those of the environment
     row: Row
     stores_maps: bool = True
-    read_at: float = 0.0  # when the row was read, in seconds since the epoch; 0: not known
 
 
 Read = Callable[[Config], Config]
-"""The row as it is now; as given, but for the time, where it is the same. UnavailableError: no database at the moment;
-ConfigError: nothing that a worker could work by."""
+"""The row as it is now; as given where it is the same. UnavailableError: no database at the moment; ConfigError:
+nothing that a worker could work by."""
 
 
 class Refresh:
@@ -53,6 +53,7 @@ class Refresh:
         self._counters = counters
         self._health = health
         self._clock = clock
+        self.edition = Edition(1)  # of the current row; for the worker's thread only
         self.topics_changed_at = float("-inf")  # when the input topics became others
         self._before: Config | None = None  # the one that the current one took the place of
         self._commits = 0  # when it did
@@ -61,8 +62,8 @@ class Refresh:
         self._ending = threading.Event()
         self._next_look = clock() + current.settings.config_refresh
         self._rebalances = 0
-        self._looks = 0  # that told how the row is
-        self._wanted = False
+        self._wanted = False  # a worker waits for a look that begins after it has asked
+        self._is_told = False  # that look told which topics the row names, and a worker can work by it
         self._unavailable = False
 
     # ------------------------------------------------------------------ for the worker's thread
@@ -83,7 +84,8 @@ class Refresh:
         self._commits = self._counters.commits
         self._before, self.current = self.current, self._next
         self._next = None
-        self._note_topics()
+        if self._note_topics():
+            self.edition.comes_after(self.edition.number)
         return True
 
     def withdraw(self, problems: list[str]) -> bool:
@@ -97,16 +99,23 @@ class Refresh:
         self._before = None
         return True
 
-    def _note_topics(self) -> None:
-        if self._before and self.current.row.topics_input != self._before.row.topics_input:
-            self.topics_changed_at = self._clock()
+    def _note_topics(self) -> bool:
+        """Whether the input topics have become others."""
+        if not self._before or self.current.row.topics_input == self._before.row.topics_input:
+            return False
+        self.topics_changed_at = self._clock()
+        return True
 
-    def reread(self, stopping: threading.Event) -> None:
-        """Wait for a look that tells how the row is: a worker of the group has a newer one."""
-        looks = self._looks
-        self._wanted = True
-        while self._looks == looks and not stopping.is_set():
+    def reread(self, stopping: threading.Event, seen: int = 0) -> None:
+        """Wait for a look at the row: a commit of the group has that edition of it, with other topics than ours.
+
+        What the row says now is newer. Where no worker can work by it, the old one stays and is not.
+        """
+        self._is_told, self._wanted = False, True
+        while self._wanted and not stopping.is_set():
             time.sleep(0.1)
+        if self._is_told:
+            self.edition.comes_after(seen)
 
     # ------------------------------------------------------------------ in a thread of its own
 
@@ -128,8 +137,9 @@ class Refresh:
     def look(self) -> None:
         """Once. Never raises: the worker goes on by the row that it has."""
         self._rebalances = self._counters.rebalances
+        wanted, is_told = self._wanted, False  # who asks while it reads is not answered: the row may be older than that
         try:
-            self._take(self._read(self.current))
+            is_told = self._take(self._read(self.current))
             self._is_available()
         except ConfigError as error:
             self._refuse(error.problems)
@@ -139,19 +149,23 @@ class Refresh:
         except Exception as error:  # this thread must not end: nobody would notice
             logger.exception("looking at the row failed")
             self._is_unavailable(str(error))
+        if wanted and not self._unavailable:
+            self._is_told, self._wanted = is_told, False
         self._next_look = self._clock() + (TRY_AGAIN if self._wanted else self.current.settings.config_refresh)
 
-    def _take(self, found: Config) -> None:
+    def _take(self, found: Config) -> bool:
+        """False: no worker could work by it."""
         if found.row == self._withdrawn:
-            return
+            return False
         self._withdrawn, self._health.refused = None, ()
         changes = changed(self.current, found)
         if not changes:
             self.current = found
-            return
+            return True
         logger.info("the row has changed: the worker starts again with it", extra={"changed": changes})
         self._next = found
         self._ending.set()
+        return True
 
     def _refuse(self, problems: list[str]) -> None:
         if tuple(problems) != self._health.refused:
@@ -168,8 +182,7 @@ class Refresh:
     def _is_available(self) -> None:
         if self._unavailable:
             logger.info("the row can be read again")
-        self._unavailable, self._wanted = False, False
-        self._looks += 1
+        self._unavailable = False
 
 
 def changed(old: Config, new: Config) -> dict[str, list[str]]:

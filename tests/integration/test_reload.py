@@ -5,8 +5,9 @@ from urllib.request import urlopen
 
 from tests.conftest import Topics
 from tests.integration.conftest import Scenes
+from tests.integration.oracle import Oracle
 from tests.integration.stream import Records, Stream, found
-from tests.integration.workers import Job, Worker, eventually
+from tests.integration.workers import Job, Worker, eventually, feed
 from tests.services.kafka import KafkaBroker, unique_name
 
 CHANGED = "the row has changed: the worker starts again with it"
@@ -131,6 +132,44 @@ def test_a_worker_that_gets_partitions_of_one_with_a_newer_row_joins_nothing_by_
         verdict = found(sent, found_in_the_end, Records.of(real_kafka, f"{job.name}-dlq"), [(a, b), (a, b, c)])
         assert verdict.good, str(verdict)
         assert min(verdict.joined[tuple(sorted(each))] for each in ([a, b], [a, b, c])) > sent / 4, str(verdict)
+
+
+AHEAD = """
+import sys, time
+from pathlib import Path
+right, wrong = time.time, Path(sys.argv.pop(1))
+time.time = lambda: right() + 86_400 * wrong.exists()
+import main
+sys.exit(main.main())
+"""
+
+
+def test_a_clock_that_was_a_day_ahead_when_the_row_was_read_keeps_no_changed_row_away(
+    real_kafka: KafkaBroker, topics: Topics, tmp_path: Path
+) -> None:
+    a, b, c, out = topics(real_kafka, "a", "b", "c", "out")
+    wrong = tmp_path / "wrong"
+    wrong.touch()
+    with Job(real_kafka, unique_name("job"), [a, b], [out], tmp_path, environment={"CONFIG_REFRESH": "1"}) as job:
+
+        def joins(*row: str) -> None:
+            feed(real_kafka, Oracle(row), [f"{len(row)}-{row[1]}"])
+            eventually(lambda: f"{len(row)}-{row[1]}" in Records.of(real_kafka, out).values, "a result")
+            eventually(lambda: not job.lag(), "it is committed")
+
+        worker = job.start(main=("-c", AHEAD, str(wrong))).is_assigned()
+        joins(a, b)
+        wrong.unlink()
+        job.write_row([a, b, c])
+        worker.says(CHANGED)
+        joins(a, b, c)
+        assert not worker.said(OUTDATED)
+        assert worker.stop() == 0
+        job.write_row([a, c])
+        worker = job.start()
+        joins(a, c)
+        assert worker.stop() == 0
+        assert len(worker.said(OUTDATED)) == 1, "a look at the row after that at the commits settles it"
 
 
 def results(broker: KafkaBroker, topic: str) -> int:
