@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from utils.aggregator import Aggregator, Group
 from utils.delivery import Backlog, Delivery
+from utils.drain import drain
 from utils.executor import Executor, Outcome
 from utils.failures import Failures
 from utils.intake import Batch, Contents, Intake, Record
@@ -205,8 +206,8 @@ class Worker:
         return max((in_flight + backlog.groups) / MAX_IN_FLIGHT, in_bytes / self._overflow.room)
 
     def _is_full(self) -> bool:
-        """There is no room, but there would be if what is on its way out were safe."""
-        return self._load() >= 1 > self._load(Backlog())
+        """No more can leave, or there is no room, but there would be if what is on its way out were safe."""
+        return self.delivery.holds_back or self._load() >= 1 > self._load(Backlog())
 
     def _fragments(self, batch: Batch, contents: Contents, now: float) -> list[Fragment]:
         bodies = [value or b"" for value in contents.values]
@@ -277,10 +278,8 @@ class Worker:
     def _on_revoke(self, consumer: Consumer, _revoked: list[TopicPartition]) -> None:
         """Finish what is done, commit, forget. Runs inside poll() and close(): no exception may leave it."""
         try:
-            ours = self.intake.owned and not self._failure
-            if ours and self._drain(self.clock() + self.shutdown_timeout) and (points := self._commit_points()):
-                self.delivery.commit_now(consumer, points)
-                self._count_commit(True)
+            if self.intake.owned and not self._failure:
+                drain(self, self._deliver, self._finish_safe, lambda _deadline: self._commit_now(consumer))
         except KafkaException as error:
             logger.warning("commit before a revoke failed: the next owner repeats", extra={"error": str(error)})
         except Exception as error:
@@ -295,24 +294,25 @@ class Worker:
 
     def _shut_down(self) -> None:
         """As a revoke, but with polling, so that a broker that does not answer cannot hold it up."""
-        deadline = self.clock() + self.shutdown_timeout
-        if self._drain(deadline) and (points := self._commit_points()):
-            self.delivery.commit(self.consumer, points)
-            while self.delivery.committed() is None and self.clock() < deadline:
-                self.consumer.poll(BUSY)
-            self._count_commit(self.delivery.committed() is True)
+        if self.intake.owned:
+            drain(self, self._deliver, self._finish_safe, self._commit_by)
 
-    def _drain(self, deadline: float) -> bool:
-        """Start no further process(), see the running one and all results through. False: not in time."""
-        self.executor.cancel()
-        while self.executor.in_flight and self.clock() < deadline:
-            self._deliver(self.executor.collect(BUSY))
-        while self.delivery.pending:
-            if not self._finish_safe() and self.clock() >= deadline:
-                return False
-        for offsets in self.intake.owned.values():
+    def _commit_by(self, deadline: float) -> float:
+        pause = self.delivery.commit(self.consumer, self._last_points())
+        while self.delivery.committed() is None and self.clock() < deadline:
+            self.consumer.poll(BUSY)
+        self._count_commit(self.delivery.committed() is True)
+        return pause
+
+    def _commit_now(self, consumer: Consumer) -> float:
+        pause = self.delivery.commit_now(consumer, self._last_points())
+        self._count_commit(True)
+        return pause
+
+    def _last_points(self) -> list[CommitPoint]:
+        for offsets in self.intake.owned.values() if not self.delivery.pending else ():
             offsets.end_in_order(is_idle=not self.executor.in_flight)
-        return True
+        return self._commit_points()
 
     def _forget(self) -> None:
         """Drop all that is in memory: whoever is assigned the partitions next reads it again."""

@@ -46,10 +46,11 @@ from utils.locator import Partition, RowOutdated, locator
 from utils.logger import configure, logger
 from utils.map_store import MapStore
 from utils.membership import AssignmentOutdated, Membership
+from utils.messages import RESULT_OVERHEAD
 from utils.metrics import Counters, Histogram
 from utils.moments import FORMS, moment
 from utils.offsets import Standing
-from utils.outbox import Outbox, RecordRefused, Refusals
+from utils.outbox import Mute, Outbox, RecordRefused, Refusals
 from utils.refresh import Config, Refresh
 from utils.replay import Discarding, Joining, Replay, Tally, Use, progress_bar, rehearse
 from utils.status import Health, serve
@@ -545,8 +546,12 @@ def _outbox(
 ) -> Outbox:
     transactional = settings.delivery == "exactly_once"
     identity = transactional_id(row.consumer_name, settings.group_instance_id) if transactional else ""
-    producer = partial(kafka.producer, properties, transactional_id=identity, batch_size=refusals.batch_size)
-    return Outbox(producer, row.topics_output, failures, refusals, counters)
+    records, size = kafka.queue_room(properties)
+    refusals.pace.at_most(min(records * RESULT_OVERHEAD, size) // 2)
+    mute, slow = Mute(), refusals.pace.has_failed
+    identified = partial(kafka.producer, properties, transactional_id=identity, on_throttle=mute.on_throttle)
+    producer = partial(identified, batch_size=refusals.batch_size, is_slow=slow)
+    return Outbox(producer, row.topics_output, failures, refusals, counters, mute)
 
 
 def transactional_id(consumer_name: str, group_instance_id: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, ThrottleEvent, TopicPartition
 
 from tests.builders import group
 from utils import kafka
@@ -21,10 +21,11 @@ from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce
 from utils.executor import Outcome
 from utils.failures import Failures
 from utils.map_store import HELD_BACK, MapStore
-from utils.messages import Result
+from utils.messages import RESULT_OVERHEAD, Result
 from utils.metrics import Counters, Histogram
 from utils.offsets import CommitPoint, OffsetMap
-from utils.outbox import DeliveryFailed, Outbox, RecordRefused, Refusals
+from utils.outbox import DeliveryFailed, Mute, Outbox, RecordRefused, Refusals
+from utils.pace import MOST, WITHIN, Pace
 from utils.references import Reference
 
 Report = Callable[[KafkaError | None, Any], None]
@@ -127,7 +128,21 @@ def at_least_once(producer: FakeProducer, *topics: str) -> AtLeastOnce:
 
 
 def outbox(producer: "FakeProducer | FakeTransactions", *topics: str, refusals: Refusals | None = None) -> Outbox:
-    return Outbox(producer.reporting_to, topics, failures(), refusals or Refusals(), Counters())
+    return Outbox(producer.reporting_to, topics, failures(), refusals or Refusals(pace=quick()), Counters())
+
+
+def quick() -> Pace:
+    """That of an output which has taken much at once."""
+    pace = Pace()
+    pace.size = MOST
+    return pace
+
+
+def slow(size: int) -> Refusals:
+    """Of an output that takes so many bytes in a short while."""
+    refusals = Refusals()
+    refusals.pace.size = size
+    return refusals
 
 
 def failures() -> Failures:
@@ -604,9 +619,9 @@ def test_exactly_once_results_and_offsets_go_in_one_transaction() -> None:
     offsets = [("a", 0, 5, "map of a0"), ("b", 0, 7, "map of b0")]
     assert producer.calls == [
         ("begin",),
+        ("offsets", offsets, "generation 1"),  # first: above a quota what comes behind the results waits
         ("produce", "out", b"1", b"{}"),
         ("produce", "out", b"2", b"{}"),
-        ("offsets", offsets, "generation 1"),
         ("commit",),
     ]
     assert delivery.committed() is True
@@ -622,7 +637,7 @@ def test_exactly_once_more_than_one_batch_of_results_waits_for_the_batch_before_
     delivery.send(large("1", "2"))
     delivery.settle()
     commit(delivery)
-    assert producer.names() == ["begin", "produce", "flush", "produce", "offsets", "commit"]
+    assert producer.names() == ["begin", "offsets", "produce", "flush", "produce", "commit"]
 
 
 def test_exactly_once_so_do_results_that_were_sent_one_after_the_other() -> None:
@@ -632,7 +647,7 @@ def test_exactly_once_so_do_results_that_were_sent_one_after_the_other() -> None
         delivery.send(large(id))
     delivery.settle()
     commit(delivery)
-    assert producer.names() == ["begin", "produce", "flush", "produce", "offsets", "commit"]
+    assert producer.names() == ["begin", "offsets", "produce", "flush", "produce", "commit"]
 
 
 def test_exactly_once_a_batch_that_is_not_acknowledged_in_time_aborts() -> None:
@@ -643,7 +658,7 @@ def test_exactly_once_a_batch_that_is_not_acknowledged_in_time_aborts() -> None:
     delivery.settle()
     with pytest.raises(DeliveryFailed):
         commit(delivery)
-    assert producer.names() == ["begin", "produce", "flush", "abort"]
+    assert producer.names() == ["begin", "offsets", "produce", "flush", "abort"]
 
 
 class Refusing(FakeTransactions):
@@ -664,7 +679,7 @@ class Refusing(FakeTransactions):
 
 
 def test_exactly_once_a_refused_dead_letter_of_an_earlier_batch_is_known_when_a_later_one_fails() -> None:
-    producer, refusals = Refusing(), Refusals(batch_size=1)
+    producer, refusals = Refusing(), Refusals(batch_size=1, pace=quick())
     delivery = ExactlyOnce(outbox(producer, "out", refusals=refusals), store())
     delivery.assigned(cast(Consumer, FakeMember()))
     delivery.send([Outcome(group("1"), [Result(b"1", bytes(1_500_000))]), *outcomes("2")])
@@ -752,7 +767,7 @@ def test_results_take_the_room_of_their_bytes_where_those_are_more_than_what_the
     delivery.send([Outcome(of_400_bytes, [Result(b"1", b"x" * 100)])])
     assert delivery.backlog.bytes == 400
     delivery.send([Outcome(of_400_bytes, [Result(b"1", b"x" * 5_000), Result(b"2", b"x" * 5_000)])])
-    assert delivery.backlog.bytes == 10_400
+    assert delivery.backlog.bytes == 10_400 + 2 * RESULT_OVERHEAD
 
 
 @pytest.mark.parametrize("failing", ["produce", "offsets", "commit"])
@@ -858,7 +873,7 @@ def test_exactly_once_offsets_that_are_never_answered_fail_the_transaction(monke
     with pytest.raises(DeliveryFailed, match="no answer"):
         commit(delivery)
     delivery._outbox.close()
-    assert [name for name, *_ in producer.calls] == ["begin", "produce", "abort"], "not closed: that call goes on"
+    assert [name for name, *_ in producer.calls] == ["begin", "abort"], "not closed: that call goes on"
     producer.end.set()
 
 
@@ -866,3 +881,110 @@ def test_exactly_once_takes_no_assignment_without_a_generation_that_the_broker_c
     delivery = ExactlyOnce(outbox(FakeTransactions(), "out"), store())
     with pytest.raises(DeliveryFailed, match="expelled"):
         delivery.assigned(cast(Consumer, ExpelledMember()))
+
+
+# ---------------------------------------------------------------- an output that is slower than process()
+
+SIZE = RESULT_OVERHEAD + 2  # bytes of each result of outcomes()
+
+
+def keys(producer: FakeTransactions) -> list[object]:
+    return [call[2] for call in producer.calls if call[0] == "produce"]
+
+
+def exactly_once_at(producer: FakeTransactions, size: int, mute: Mute | None = None) -> ExactlyOnce:
+    box = Outbox(producer.reporting_to, ("out",), failures(), slow(size), Counters(), mute)
+    delivery = ExactlyOnce(box, store())
+    delivery.assigned(cast(Consumer, FakeMember()))
+    producer.calls.clear()
+    return delivery
+
+
+def test_exactly_once_a_transaction_has_no_more_results_than_the_output_takes_and_offsets_of_those_only() -> None:
+    producer = FakeTransactions()
+    delivery = exactly_once_at(producer, 2 * SIZE)
+    sent = outcomes("1", "2", "3")
+    delivery.send(sent[:1])
+    delivery.send(sent[1:])
+    assert delivery.holds_back
+    assert settled(delivery, *sent) == ["1", "2"]
+    assert delivery.pending == 1
+    commit(delivery)
+    assert keys(producer) == [b"1", b"2"]
+    assert delivery.backlog.groups == 1
+    assert settled(delivery, *sent) == ["1", "2", "3"]
+    commit(delivery)
+    assert keys(producer) == [b"1", b"2", b"3"]
+    assert (delivery.pending, delivery.backlog) == (0, Backlog())
+
+
+def test_exactly_once_what_comes_while_others_wait_for_a_transaction_waits_behind_them() -> None:
+    producer = FakeTransactions()
+    delivery = exactly_once_at(producer, SIZE)
+    delivery.send(outcomes("1", "2"))
+    delivery.send(outcomes("3"))
+    for _ in range(3):
+        delivery.settle()
+        commit(delivery)
+    assert keys(producer) == [b"1", b"2", b"3"]
+
+
+def test_exactly_once_a_group_that_is_more_than_the_output_takes_goes_alone_and_whole() -> None:
+    producer = FakeTransactions()
+    delivery = exactly_once_at(producer, 1)
+    delivery.send([Outcome(group("1"), [Result(b"1", b"{}"), Result(b"2", b"{}")]), *outcomes("3")])
+    delivery.settle()
+    commit(delivery)
+    assert keys(producer) == [b"1", b"2"]
+
+
+def test_exactly_once_above_its_quota_the_next_transaction_waits_as_long_as_the_broker_says() -> None:
+    mute = Mute(lambda: 0.0)
+    delivery = exactly_once_at(FakeTransactions(), SIZE, mute)
+    delivery.send(outcomes("1"))
+    delivery.settle()
+    mute.on_throttle(ThrottleEvent("broker", 1, 1.5))
+    assert delivery.commit(cast(Consumer, None), POINTS) == 1.5
+
+
+def test_at_least_once_no_more_is_on_the_way_than_the_output_takes() -> None:
+    producer = FakeProducer()
+    delivery = AtLeastOnce(outbox(producer, "out", refusals=slow(2 * SIZE)), store())
+    sent = outcomes("1", "2", "3")
+    delivery.send(sent)
+    assert [key for _, key, _ in producer.produced] == [b"1", b"2"]
+    assert delivery.holds_back
+    producer.acknowledge()
+    assert settled(delivery, *sent) == ["1", "2"]
+    assert delivery.pending == 1
+    delivery.send([])
+    producer.acknowledge()
+    assert settled(delivery, *sent) == ["1", "2", "3"]
+    assert (delivery.pending, delivery.backlog) == (0, Backlog())
+
+
+def test_at_least_once_of_a_group_that_is_more_than_that_part_after_part_and_it_is_safe_with_the_last() -> None:
+    producer = FakeProducer()
+    delivery = AtLeastOnce(outbox(producer, "out", refusals=slow(2 * SIZE)), store())
+    large = Outcome(group("1"), [Result(b"%d" % number, b"{}") for number in range(5)])
+    delivery.send([large])
+    assert [key for _, key, _ in producer.produced] == [b"0", b"1"]
+    producer.acknowledge()
+    assert settled(delivery, large) == []
+    delivery.send([])
+    assert [key for _, key, _ in producer.produced] == [b"0", b"1", b"2", b"3", b"4"]  # no part is a single one
+    producer.acknowledge()
+    assert settled(delivery, large) == ["1"]
+    assert (delivery.pending, delivery.backlog) == (0, Backlog())
+
+
+def test_at_least_once_what_takes_long_is_sent_in_smaller_amounts() -> None:
+    now, refusals = [0.0], slow(2 * SIZE)
+    producer = FakeProducer()
+    delivery = AtLeastOnce(outbox(producer, "out", refusals=refusals), store(), clock=lambda: now[0])
+    delivery.send(outcomes("1", "2"))
+    assert not delivery.settle()
+    now[0] += 4 * WITHIN
+    producer.acknowledge()
+    assert delivery.settle()
+    assert refusals.pace.size == 2 * SIZE // 4

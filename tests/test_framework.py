@@ -192,6 +192,7 @@ class FakeDelivery:
         self.commits: list[list[CommitPoint]] = []
         self.commits_in_revoke: list[list[CommitPoint]] = []
         self.slow = False
+        self.most = 1_000_000  # outcomes that leave at once
         self.answer: bool | None = True
         self.later = 0.0  # seconds by which commit() has the next one wait
         self.broken: Exception | None = None  # what settle() and commit_now() raise
@@ -203,6 +204,10 @@ class FakeDelivery:
     @property
     def backlog(self) -> Backlog:
         return Backlog().plus(self._sent + self._settled)
+
+    @property
+    def holds_back(self) -> bool:
+        return len(self._sent) > self.most
 
     def assigned(self, _consumer: Consumer) -> None:
         pass
@@ -223,8 +228,8 @@ class FakeDelivery:
         if isinstance(self.broken, DeliveryFailed):
             raise self.broken
         if not self.slow:
-            self._settled = self._sent if self.keeps else []
-            self._sent, self.held = self.held, []
+            self._settled = self._sent[: self.most] if self.keeps else []
+            self._sent, self.held = self._sent[self.most :] + self.held, []
         return not self.slow
 
     def drop(self) -> None:
@@ -238,10 +243,11 @@ class FakeDelivery:
     def committed(self) -> bool | None:
         return self.answer
 
-    def commit_now(self, _consumer: Consumer, points: list[CommitPoint]) -> None:
+    def commit_now(self, _consumer: Consumer, points: list[CommitPoint]) -> float:
         if self.broken:
             raise self.broken
         self.commits_in_revoke.append(points)
+        return self.later
 
 
 class FakeExecutor:
@@ -1083,6 +1089,36 @@ def test_it_does_so_before_process_runs_dry(limit: str) -> None:
     bench.step(2)
     assert bench.delivery.pending == 0
     assert bench.consumer.polls > polls  # so that the answer comes
+
+
+def test_what_is_held_back_leaves_commit_after_commit_and_none_waits_for_its_interval() -> None:
+    bench = started()
+    bench.settle_down()
+    bench.worker.commit_interval = EVER
+    commits = len(bench.delivery.commits)
+    bench.delivery.most = 1
+    bench.delivery._sent = [Outcome(group(), [])] * 4
+    bench.step(2)
+    assert (bench.delivery.pending, len(bench.delivery.commits)) == (2, commits + 2)
+
+
+def test_a_stop_commits_until_all_has_left() -> None:
+    bench = started()
+    bench.settle_down()
+    commits = len(bench.delivery.commits)
+    bench.delivery.most = 1
+    bench.delivery._sent = [Outcome(group(), [])] * 3
+    bench.worker._shut_down()
+    assert (bench.delivery.pending, len(bench.delivery.commits)) == (0, commits + 3)
+
+
+def test_a_stop_does_not_wait_for_what_the_broker_takes_too_late() -> None:
+    bench = started()
+    bench.settle_down()
+    bench.delivery.most, bench.delivery.later = 1, EVER
+    bench.delivery._sent = [Outcome(group(), [])] * 3
+    bench.worker._shut_down()
+    assert bench.delivery.pending == 2
 
 
 def test_once_begun_it_goes_on_until_all_is_safe_for_what_comes_meanwhile_is_held() -> None:

@@ -16,6 +16,8 @@ from framework import Worker
 from main import supervise
 from models import Row
 from utils.kafka import (
+    SESSION_TIMEOUT_MS,
+    TRANSACTION_TIMEOUT_MS,
     client_properties,
     concerns_all,
     cure_of,
@@ -23,6 +25,7 @@ from utils.kafka import (
     is_replaced,
     named_properties,
     producer,
+    queue_room,
     try_properties,
 )
 from utils.logger import logger
@@ -206,6 +209,28 @@ def test_the_transaction_of_a_worker_with_a_short_session_is_as_short(monkeypatc
     monkeypatch.setattr("utils.kafka.Producer", made.append)
     producer({"session.timeout.ms": "1500"}, lambda *_: None, "orders-1")
     assert made[0]["transaction.timeout.ms"] == 1500
+
+
+def test_a_transaction_that_did_not_end_in_time_may_take_as_long_as_the_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[dict[str, object]] = []
+    monkeypatch.setattr("utils.kafka.Producer", made.append)
+    for is_slow in (False, True):
+        producer({}, lambda *_: None, "orders-1", is_slow=is_slow)
+    assert [each["transaction.timeout.ms"] for each in made] == [TRANSACTION_TIMEOUT_MS, SESSION_TIMEOUT_MS]
+
+
+@pytest.mark.parametrize(
+    ("given", "room"),
+    [
+        ({}, (1_000_000, 1 << 30)),
+        ({"queue.buffering.max.messages": "10", "queue.buffering.max.kbytes": "2"}, (10, 2048)),
+        ({"queue.buffering.max.messages": "0"}, (1_000_000, 1 << 30)),  # no limit
+    ],
+)
+def test_the_room_of_the_producers_queue_is_known(given: dict[str, str], room: tuple[int, int]) -> None:
+    assert queue_room(given) == room
 
 
 def test_results_are_acknowledged_by_all_replicas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,22 +3,27 @@
 import math
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from typing import NamedTuple, Protocol
 
+import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from utils.executor import Outcome
 from utils.latency import Latency
 from utils.logger import logger
 from utils.map_store import MapStore
-from utils.messages import Result
+from utils.messages import RESULT_OVERHEAD, Result
 from utils.metrics import Histogram
 from utils.offsets import SENT, CommitPoint, mark
 from utils.outbox import DeliveryFailed, Outbox, RecordRefused
+from utils.pace import WITHIN
+
+Clock = Callable[[], float]
 
 _TRANSACTION = 8.0  # seconds that one step of a transaction may block; less than the session time-out
 _OFFSETS = 9.0  # seconds after which the step that sends the offsets is left behind
@@ -55,13 +60,18 @@ class Delivery(Protocol):
     def backlog(self) -> "Backlog":
         """What was sent and still takes memory."""
 
+    @property
+    def holds_back(self) -> bool:
+        """More was sent than may be on its way at once: what is must be settled and committed, then more leaves."""
+
     def assigned(self, consumer: Consumer) -> None:
         """Told in the assignment callback, before anything is sent for the new partitions. Raises KafkaException."""
 
     def send(self, outcomes: list[Outcome]) -> None:
         """Take the results of these outcomes to every output topic, and mark their offsets as SENT on the way.
 
-        What comes while `settle()` is not done may be held, and leaves with the next `send()` or `commit()` after that.
+        What comes while `settle()` is not done may be held, and so may what is more than the output takes in a short
+        while. It leaves with the next `send()` or `commit()` after that, and its offsets are marked then.
         """
 
     def settle(self) -> bool:
@@ -82,8 +92,8 @@ class Delivery(Protocol):
         Raises KafkaException where trying again cannot help.
         """
 
-    def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> None:
-        """Commit and wait for the answer: in a revoke there is no polling. Raises KafkaException."""
+    def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> float:
+        """As `commit()`, and wait for the answer: in a revoke there is no polling. Raises KafkaException."""
 
     def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """The consumer's `on_commit`: the answer to an asynchronous commit. Runs inside poll(), so it never raises."""
@@ -95,9 +105,10 @@ class Backlog(NamedTuple):
     groups: int = 0
     bytes: int = 0  # of the results or, where that is more, of their fragments
 
-    def plus(self, outcomes: list[Outcome]) -> "Backlog":
+    def plus(self, outcomes: list[Outcome], size: int | None = None) -> "Backlog":
+        """`size`: that of their results, where it is known."""
         fragments = sum([outcome.group.bytes for outcome in outcomes])
-        results = sum([len(result.value) for outcome in outcomes for result in outcome.results])
+        results = _size(outcomes) if size is None else size
         return Backlog(self.groups + len(outcomes), self.bytes + max(fragments, results))
 
 
@@ -114,31 +125,44 @@ class AtLeastOnce:
         maps: MapStore,
         commit_time: Histogram | None = None,
         latency: Histogram | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._outbox = outbox
         self._maps = maps
+        self._pace = outbox.pace
+        self._copies = outbox.copies
         self._held: list[Outcome] = []
+        self._held_size = 0  # bytes
+        self._on_the_way = 0  # bytes
         self._sent: list[Outcome] = []
         self.backlog = Backlog()
         self._settling = False
+        self._settling_since = 0.0
         self._unanswered = 0  # commits on the way: a revoke may leave one behind
         self._answer: bool | None = True
         self._commit_error: KafkaError | None = None
         self._commit_time = commit_time or Histogram()
         self._latency = Latency(latency)
+        self._clock = clock
         self._commit_began = 0.0
 
     @property
     def pending(self) -> int:
         return self.backlog.groups
 
+    @property
+    def holds_back(self) -> bool:
+        return bool(self._held)
+
     def assigned(self, consumer: Consumer) -> None:
         pass
 
     def send(self, outcomes: list[Outcome]) -> None:
         outcomes = self._outbox.as_known(outcomes)
+        size = _size(outcomes, self._copies)
         self._held += outcomes
-        self.backlog = self.backlog.plus(outcomes)
+        self._held_size += size
+        self.backlog = self.backlog.plus(outcomes, size)
         if not self._settling:
             self._produce()
 
@@ -146,7 +170,8 @@ class AtLeastOnce:
         if not self._settling:
             self._produce()
             self._settling = True  # what is sent from here on waits, else a busy queue would never be empty
-        if self._outbox.flush(_SETTLE):
+            self._settling_since = self._clock()
+        if self._unacknowledged(_SETTLE):
             return False
         if self._outbox.has_refused:
             guilty = self._outbox.accuse(self._sent)
@@ -154,20 +179,23 @@ class AtLeastOnce:
             self._sent = [outcome for outcome in self._sent if id(outcome) not in ids]
             self._sent += self._outbox.put(self._outbox.as_known(guilty))
             return False
+        self._pace.passed(self._on_the_way, self._clock() - self._settling_since)
         self._outbox.forget(self._sent)
         self._latency.delivered()
         self._sent = []
+        self._on_the_way = 0
         self.backlog = Backlog().plus(self._held)
         self._settling = False
         return True
 
     def drop(self) -> None:
-        self._held, self._sent, self.backlog, self._settling = [], [], Backlog(), False
+        self._held, self._held_size, self._sent = [], 0, []
+        self.backlog, self._settling = Backlog(), False
         self._latency.drop()
 
     def commit(self, consumer: Consumer, points: list[CommitPoint]) -> float:
         self._answer = False
-        self._commit_began = time.monotonic()
+        self._commit_began = self._clock()
         if fitting := self._stored(consumer, points):
             self._unanswered += 1
             self._answer = None
@@ -180,13 +208,14 @@ class AtLeastOnce:
             raise KafkaException(self._commit_error)
         return self._answer
 
-    def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> None:
+    def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> float:
         fitting = self._stored(consumer, points)
         if not fitting:
             raise KafkaException(KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE))
         for partition in consumer.commit(offsets=_as_offsets(fitting), asynchronous=False) or ():
             if partition.error:
                 raise KafkaException(partition.error)
+        return self._maps.pause
 
     def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         errors = [each for each in (error, *(partition.error for partition in partitions)) if each]
@@ -194,7 +223,7 @@ class AtLeastOnce:
         if not self._unanswered:
             self._answer = not errors
             self._maps.ended(self._answer)
-            self._commit_time.add(time.monotonic() - self._commit_began)
+            self._commit_time.add(self._clock() - self._commit_began)
         self._commit_error = self._commit_error or next((each for each in errors if not may_repeat(each)), None)
 
     def _stored(self, consumer: Consumer, points: list[CommitPoint]) -> list[CommitPoint] | None:
@@ -210,7 +239,7 @@ class AtLeastOnce:
             return None
         if fitting == points:
             return points
-        unacknowledged = self._outbox.flush(_STORE)
+        unacknowledged = self._unacknowledged(_STORE)
         if self._outbox.has_refused:
             raise DeliveryFailed("a stored map was refused as too large for its topic")
         if unacknowledged:
@@ -218,13 +247,37 @@ class AtLeastOnce:
             return None
         return fitting
 
+    def _unacknowledged(self, timeout: float) -> int:
+        try:
+            return self._outbox.flush(timeout)
+        except DeliveryFailed:
+            self._pace.failed()
+            raise
+
     def _produce(self) -> None:
-        sent = self._outbox.put(self._held)
+        """Put what is held, as far as the output takes it in a short while."""
+        room = self._pace.size - self._on_the_way
+        if self._held_size <= room:
+            now, self._held = self._held, []
+            self._put(now, self._held_size)
+        elif (now := _first(self._held, room, self._copies)) or not self._on_the_way:
+            if not now and (part := _part(self._held[0], room, self._copies)):
+                self._held[0] = _without(self._held[0], part)
+                self._put([part], _size([part], self._copies), is_part=True)
+                return
+            now = now or self._held[:1]
+            self._held = self._held[len(now) :]
+            self._put(now, _size(now, self._copies))
+
+    def _put(self, outcomes: list[Outcome], size: int, *, is_part: bool = False) -> None:
+        self._held_size -= size
+        self._on_the_way += size
+        sent = self._outbox.put(outcomes)
         if self._outbox.may_accuse:
             self._sent += sent
-        self._latency.sent(sent)
-        _mark_sent(self._held)
-        self._held = []
+        if not is_part:
+            self._latency.sent(sent)
+            _mark_sent(outcomes)
 
 
 @dataclass(slots=True)
@@ -237,6 +290,7 @@ class _Staged:
 
     outcomes: list[Outcome]
     results: list[Result]
+    size: int  # bytes
     backlog: Backlog
 
     def parts(self) -> Iterator[tuple[slice, int]]:
@@ -258,6 +312,8 @@ class _Staged:
 class ExactlyOnce:
     """Results wait for the commit and go with their offsets in one transaction, opened only for that moment.
 
+    It has no more of them than the output takes in a short while: the others wait for the next one.
+
     Any failure aborts it and is raised: the worker starts again from the last commit. "Exactly once in Kafka": calls of
     process() to the outside are not part of it.
     """
@@ -269,6 +325,7 @@ class ExactlyOnce:
         commit_time: Histogram | None = None,
         latency: Histogram | None = None,
         is_place_taken: Callable[[str], bool] = lambda _member_id: False,
+        clock: Clock = time.monotonic,
     ) -> None:
         """`is_place_taken`: given our member id, whether another member of the group has our GROUP_INSTANCE_ID now.
 
@@ -279,14 +336,23 @@ class ExactlyOnce:
         self._is_place_taken = is_place_taken
         self._answer = True
         self._producer = outbox.producer
+        self._pace = outbox.pace
+        self._copies = outbox.copies
+        self._held: list[Outcome] = []  # for a later transaction
         self._staged: list[_Staged] = []
         self._settled: list[_Staged] = []  # their offsets are in the next commit
+        self._size = 0  # bytes of both: of the next transaction, but for what is sent after it was settled
         self.pending = 0
         self.backlog = Backlog()
         self._group: object = None
         self._initialised = False
         self._commit_time = commit_time or Histogram()
         self._latency = Latency(latency)
+        self._clock = clock
+
+    @property
+    def holds_back(self) -> bool:
+        return bool(self._held)
 
     def assigned(self, consumer: Consumer) -> None:
         # Only here, and first of all, it is sure to carry the generation of this assignment. Without one, when the
@@ -300,38 +366,66 @@ class ExactlyOnce:
 
     def send(self, outcomes: list[Outcome]) -> None:
         outcomes = self._outbox.as_known(outcomes)
-        results = self._outbox.results_alone(outcomes)
-        backlog = Backlog().plus(outcomes)
-        self._staged.append(_Staged(outcomes if results is None else [], results or [], backlog))
-        self.pending += len(outcomes)
+        size = _size(outcomes, self._copies)
+        backlog = Backlog().plus(outcomes, size)
+        self.pending += backlog.groups
         self.backlog = _sum((self.backlog, backlog))
+        if self._held or self._size + size > self._pace.size:
+            self._held += outcomes
+            self._stage_held()
+        else:
+            self._stage(outcomes, size, backlog)
+
+    def _stage(self, outcomes: list[Outcome], size: int, backlog: Backlog) -> None:
+        results = self._outbox.results_alone(outcomes)
+        self._staged.append(_Staged(outcomes if results is None else [], results or [], size, backlog))
+        self._size += size
         self._latency.sent(outcomes)
         _mark_sent(outcomes)
 
+    def _stage_held(self) -> None:
+        """For the next transaction, as far as the output takes it in a short while; one group in any case."""
+        now = _first(self._held, self._pace.size - self._size, self._copies)
+        if not now and not self._size:
+            now = self._held[:1]
+        if now:
+            self._held = self._held[len(now) :]
+            size = _size(now, self._copies)
+            self._stage(now, size, Backlog().plus(now, size))
+
     def settle(self) -> bool:
+        if self._held:
+            self._stage_held()
         self._settled += self._staged
-        self._staged, self.pending = [], 0
+        self._staged, self.pending = [], len(self._held)
         return True
 
     def drop(self) -> None:
-        self._staged, self._settled, self.pending, self.backlog = [], [], 0, Backlog()
+        self._held, self._staged, self._settled, self._size = [], [], [], 0
+        self.pending, self.backlog = 0, Backlog()
         self._latency.drop()
 
     def commit(self, consumer: Consumer, points: list[CommitPoint]) -> float:
         self._answer = self._maps.takes(points)
         if self._answer:
             self._transact(consumer, points)
-        return self._maps.pause
+        return max(self._maps.pause, self._outbox.muted_for)
 
     def _transact(self, consumer: Consumer, points: list[CommitPoint]) -> None:
-        began = time.monotonic()
+        """The offsets first: above its quota a producer's next request to the broker waits, after the results that is.
+
+        The request that ends the transaction goes another way (measured).
+        """
+        began = self._clock()
         self._producer.begin_transaction()
         try:
-            self._put_settled()
             fitting = self._maps.store(consumer, self._outbox, points)
             self._send_offsets(fitting)
+            self._put_settled()
             self._producer.commit_transaction(_TRANSACTION)
         except (KafkaException, DeliveryFailed) as error:
+            if self._clock() - began > WITHIN:
+                self._pace.failed()
             # Fenced by our own time-out, or by a worker that shares our GROUP_INSTANCE_ID? Its producer is often faster
             # than the group's news that our place is taken. Starting again would drive it out, and so on for ever.
             if self._abort() == KafkaError._FENCED and self._is_place_taken(consumer.memberid()):
@@ -343,9 +437,18 @@ class ExactlyOnce:
             raise DeliveryFailed(f"transaction aborted: {error.args[0].str()}") from error
         self._maps.ended(True)
         self._outbox.forget(self._kept())
-        self._commit_time.add(time.monotonic() - began)
+        took = self._clock() - began
+        self._commit_time.add(took)
         self._latency.delivered()
-        self._settled, self.backlog = [], _sum([staged.backlog for staged in self._staged])
+        self._note_committed(took)
+
+    def _note_committed(self, took: float) -> None:
+        left = _sum([staged.backlog for staged in self._staged])
+        sent = self._size - sum([staged.size for staged in self._staged])
+        if not self._outbox.muted_for or took > WITHIN:
+            self._pace.passed(sent, took)
+        self._settled, self._size = [], self._size - sent
+        self.backlog = left.plus(self._held)
 
     def _put_settled(self) -> None:
         """By the batch, each acknowledged before the next; what was put is known when a later one fails.
@@ -382,10 +485,11 @@ class ExactlyOnce:
     def committed(self) -> bool | None:
         return self._answer
 
-    def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> None:
-        self.commit(consumer, points)
+    def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> float:
+        pause = self.commit(consumer, points)
         if not self._answer:
             raise KafkaException(KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE))
+        return pause
 
     def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         pass
@@ -417,6 +521,38 @@ def bounded(call: Callable[[], object], seconds: float) -> None:
 
 def _mark_sent(outcomes: list[Outcome]) -> None:
     mark(chain.from_iterable([outcome.group.fragments for outcome in outcomes]), SENT)
+
+
+def _size(outcomes: list[Outcome], copies: int = 1) -> int:
+    """Bytes of what is to be sent of them; `copies`: output topics."""
+    values = [len(result.value) for outcome in outcomes for result in outcome.results]
+    letters = [len(outcome.letter.value or b"") for outcome in outcomes if outcome.letter]
+    overheads = len(values) * copies + len(letters)
+    return sum(values) * copies + sum(letters) + RESULT_OVERHEAD * overheads
+
+
+def _first(outcomes: list[Outcome], room: int, copies: int) -> list[Outcome]:
+    """The first of them, as many as have room."""
+    sizes = list(accumulate(_size([outcome], copies) for outcome in outcomes))
+    return outcomes[: bisect_right(sizes, room)]
+
+
+def _part(outcome: Outcome, room: int, copies: int) -> Outcome | None:
+    """The first results of one outcome, as many as have room. None: it is too little to be parted.
+
+    Neither part is a single result: one that the client refuses is known to have left no others behind.
+    """
+    sizes = list(accumulate(len(result.value) + RESULT_OVERHEAD for result in outcome.results))
+    number = max(bisect_right(sizes, room // copies), 2)
+    return _with(outcome, outcome.results[:number]) if number + 2 <= len(sizes) else None
+
+
+def _without(outcome: Outcome, part: Outcome) -> Outcome:
+    return _with(outcome, outcome.results[len(part.results) :])
+
+
+def _with(outcome: Outcome, results: list[Result]) -> Outcome:
+    return msgspec.structs.replace(outcome, results=results)
 
 
 def _sum(backlogs: Sequence[Backlog]) -> Backlog:

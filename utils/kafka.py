@@ -20,7 +20,8 @@ QUIET = 10.0  # seconds until the same kind of trouble with a broker is logged a
 _said: dict[str, float] = {}
 METADATA_REFRESH_MS = 10_000  # until added partitions are noticed: before MESSAGE_TIMEOUT gives up mates that are there
 SESSION_TIMEOUT_MS = 10_000  # after this time the partitions of a dead worker go to others
-TRANSACTION_TIMEOUT_MS = 2_000  # and its open transaction, which hides what comes behind it, is aborted
+TRANSACTION_TIMEOUT_MS = 5_000  # and its open transaction, which hides what comes behind it, is aborted
+QUEUE_MESSAGES, _QUEUE_KILOBYTES = 1_000_000, 1_048_576  # in the producer's queue at most; the second is the client's
 TRANSACTION_BACKOFF_MS = 20  # until a request of a transaction that came too soon after another one is made again
 _ASK_GROUP = 5.0  # seconds that it may take to say who its members are
 
@@ -159,7 +160,13 @@ def reader(settings: Settings, row: Row) -> Iterator[Consumer]:
 
 
 def producer(
-    properties: Properties, on_delivery: Callable[..., None], transactional_id: str = "", *, batch_size: int = 0
+    properties: Properties,
+    on_delivery: Callable[..., None],
+    transactional_id: str = "",
+    *,
+    batch_size: int = 0,
+    is_slow: bool = False,
+    on_throttle: Callable[..., None] | None = None,
 ) -> Producer:
     """The producer of results: keys spread as Java's clients do (murmur2), only failures reported.
 
@@ -173,7 +180,8 @@ def producer(
     must be over their time early. With commits in quick succession the broker may still be writing the end of the last
     transaction when the offsets of the next one come. The client would wait 100 ms before it sends them again, which
     shows in the latency (measured; Java's waits 20: KAFKA-5477). All other retries of this producer begin as early.
-    `batch_size`: bytes that a batch has at most, unless it is one record; 0: as configured.
+    `batch_size`: bytes that a batch has at most, unless it is one record; 0: as configured. `is_slow`: a transaction
+    has not come to its end in time, so that it may take as long as the session.
 
     Raises KafkaException, ConfigError.
     """
@@ -181,19 +189,22 @@ def producer(
     transactional: dict[str, Any] = {}
     if transactional_id:
         session = _number(properties.get("session.timeout.ms"), SESSION_TIMEOUT_MS)
-        timeout = properties.get("transaction.timeout.ms", min(session, TRANSACTION_TIMEOUT_MS))
+        default = session if is_slow else min(session, TRANSACTION_TIMEOUT_MS)
+        timeout = properties.get("transaction.timeout.ms", default)
         if _number(timeout, 0) > session:
             raise ConfigError([_TOO_LONG.format(timeout=timeout, session=session)])
         linger = min(500, _number(timeout, TRANSACTION_TIMEOUT_MS) // 2)
         defaults = {"linger.ms": linger, "retry.backoff.ms": TRANSACTION_BACKOFF_MS}
         transactional = {"transactional.id": transactional_id, "transaction.timeout.ms": timeout}
         transactional["message.timeout.ms"] = _number(timeout, TRANSACTION_TIMEOUT_MS)
+        if on_throttle:
+            transactional["throttle_cb"] = on_throttle
     configured = _number(properties.get("batch.size"), batch_size)
     narrow = {"batch.size": min(batch_size, configured)} if batch_size else {}
     return Producer(
         {
             **defaults,
-            "queue.buffering.max.messages": 1_000_000,
+            "queue.buffering.max.messages": QUEUE_MESSAGES,
             "reconnect.backoff.max.ms": 2_000,
             **properties,
             "partitioner": "murmur2_random",
@@ -204,6 +215,13 @@ def producer(
             **transactional,
         }
     )
+
+
+def queue_room(properties: Properties) -> tuple[int, int]:
+    """How many records the producer's queue takes, and how many bytes."""
+    records = _number(properties.get("queue.buffering.max.messages"), QUEUE_MESSAGES)
+    kilobytes = _number(properties.get("queue.buffering.max.kbytes"), _QUEUE_KILOBYTES)
+    return records or QUEUE_MESSAGES, kilobytes * 1024  # 0 records: no limit
 
 
 def _number(value: object, default: int) -> int:

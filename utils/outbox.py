@@ -1,9 +1,10 @@
 """Records on their way out: results to every output topic, dead letters to theirs, and which of them were refused."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, ThrottleEvent
 
 from utils.dead_letters import Letter, sources
 from utils.executor import Outcome
@@ -11,6 +12,7 @@ from utils.failures import Failures
 from utils.logger import logger
 from utils.messages import Headers, Result
 from utils.metrics import Counters
+from utils.pace import Pace
 from utils.trace import trace_of
 
 _ANY_PARTITION = -1  # the client's word for: by the key
@@ -36,6 +38,8 @@ class RecordRefused(DeliveryFailed):
 class Refusals:
     """What brokers have refused as too large. Outlives the worker: which record it was may show after a restart only.
 
+    And how much they take at once.
+
     A broker refuses batches: only of a record that was alone in its own is it known that it was the one.
     """
 
@@ -44,6 +48,7 @@ class Refusals:
     groups: dict[str, int] = field(default_factory=dict)  # how often each, by the source of its first fragment
     whole: bool = False
     """Groups are to be kept with their results: the client has refused one of which no more was known."""
+    pace: Pace = field(default_factory=Pace)
 
     def has_been_alone(self, record: Sent) -> bool:
         _, key, value = record
@@ -52,6 +57,23 @@ class Refusals:
     def narrow(self) -> None:
         """Smaller batches from the next producer on. Those of one record cost most of the throughput (measured)."""
         self.batch_size = 1 if self.batch_size else NARROW
+
+
+class Mute:
+    """How long the broker takes nothing more of a producer that is above its quota: it is told with the answer."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._until = 0.0
+
+    def on_throttle(self, event: ThrottleEvent) -> None:
+        """The producer's `throttle_cb`."""
+        self._until = max(self._until, self._clock() + event.throttle_time)
+
+    @property
+    def seconds(self) -> float:
+        """From now on."""
+        return max(self._until - self._clock(), 0.0)
 
 
 class Outbox:
@@ -64,6 +86,7 @@ class Outbox:
         failures: Failures,
         refusals: Refusals,
         counters: Counters | None = None,
+        mute: Mute | None = None,
     ) -> None:
         """`producer` makes one that reports only deliveries that failed: one report each costs 0.5 us (measured).
 
@@ -74,6 +97,7 @@ class Outbox:
         self._failures = failures
         self._refusals = refusals
         self._counters = counters or Counters(with_headers=1)
+        self._mute = mute or Mute()
         self._failure: KafkaError | None = None
         self._refused: list[Sent] = []
         self.is_stuck = False  # a call of the producer has not returned: closing it now would end the process
@@ -83,6 +107,20 @@ class Outbox:
         if not self.is_stuck:
             self.producer.purge()
             self.producer.close()
+
+    @property
+    def copies(self) -> int:
+        """Of each result that leave: one for every output topic, and at least 1."""
+        return len(self._topics) or 1
+
+    @property
+    def pace(self) -> Pace:
+        return self._refusals.pace
+
+    @property
+    def muted_for(self) -> float:
+        """Seconds for which whatever is put will wait for the quota of what was put before."""
+        return self._mute.seconds
 
     def as_known(self, outcomes: list[Outcome]) -> list[Outcome]:
         """These outcomes, with dead letters in place of what the broker has refused before."""

@@ -20,6 +20,7 @@ from utils.aggregator import Group
 from utils.dead_letters import Contents, read, sources
 from utils.delivery import Delivery
 from utils.dlq import Choice, Found
+from utils.drain import drain
 from utils.errors import unquoted
 from utils.executor import Executor, Outcome
 from utils.intake import Intake, Record
@@ -225,7 +226,8 @@ class Replay:
                 self.step()
             if self.use.waiting:
                 self.tally.stay[INCOMPLETE] += self.use.waiting
-            self._drain()
+            if self.intake.owned:
+                drain(self, self._deliver, self._finish_safe, self._commit_by)
             self.stopping.set()
         except BaseException as error:
             self._failure = self._failure or error  # from here on nothing is committed, not even by close()
@@ -362,8 +364,8 @@ class Replay:
     def _on_revoke(self, consumer: Consumer, _revoked: list[TopicPartition]) -> None:
         """Runs inside poll() and close(): no exception may leave it."""
         try:
-            if self.intake.owned and not self._failure and self._see_through():
-                self.delivery.commit_now(consumer, self._points())
+            if self.intake.owned and not self._failure:
+                drain(self, self._deliver, self._finish_safe, lambda _deadline: self._commit_now(consumer))
         except KafkaException as error:
             logger.warning("commit before a revoke failed: the next owner repeats", extra={"error": str(error)})
         except Exception as error:
@@ -374,23 +376,15 @@ class Replay:
     def _on_lost(self, _consumer: Consumer, _lost: list[TopicPartition]) -> None:
         self._forget()
 
-    def _drain(self) -> None:
-        """A stop in the middle: see through what has begun, and commit it. What waits is there the next time."""
-        deadline = self.clock() + self.shutdown_timeout
-        if self.intake.owned and self._see_through():
-            self.delivery.commit(self.consumer, self._points())
-            while self.delivery.committed() is None and self.clock() < deadline:
-                self.consumer.poll(BUSY)
+    def _commit_now(self, consumer: Consumer) -> float:
+        return self.delivery.commit_now(consumer, self._points())
 
-    def _see_through(self) -> bool:
-        deadline = self.clock() + self.shutdown_timeout
-        self.executor.cancel()
-        while self.executor.in_flight and self.clock() < deadline:
-            self._deliver(self.executor.collect(BUSY))
-        while self.delivery.pending:
-            if not self._finish_safe() and self.clock() >= deadline:
-                return False
-        return True
+    def _commit_by(self, deadline: float) -> float:
+        """A stop in the middle: what has begun is committed. What waits is there the next time."""
+        pause = self.delivery.commit(self.consumer, self._points())
+        while self.delivery.committed() is None and self.clock() < deadline:
+            self.consumer.poll(BUSY)
+        return pause
 
     def _forget(self) -> None:
         self.executor.drop()

@@ -5,6 +5,7 @@ later. A `Host` decides what is left open (how much comes at once, what fails), 
 """
 
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -51,6 +52,9 @@ class Host(Protocol):
 
     def check_commit(self) -> None:
         """Offsets are about to be committed: complains where this worker must not do it any more."""
+
+    def is_late(self) -> None:
+        """A record was not taken in time."""
 
     def note(self, what: str) -> None:
         """For the table of what was exercised."""
@@ -458,8 +462,15 @@ class FakeProducer:
     """Idempotent, only failures reported; with `transactional_id` in transactions."""
 
     def __init__(
-        self, host: Host, room: int, wall_ms: Callable[[], int], transactional_id: str = "", timeout: float = 10
+        self,
+        host: Host,
+        room: int,
+        wall_ms: Callable[[], int],
+        transactional_id: str = "",
+        timeout: float = 10,
+        rate: float = 0.0,
     ) -> None:
+        """`rate`: records a second that the broker takes; 0: any number. `timeout`: seconds until a record fails."""
         self._host = host
         self._broker = host.broker
         self._room = room
@@ -473,7 +484,10 @@ class FakeProducer:
         self._fatal = False
         self._in_doubt = False  # a commit was asked for and not answered: it may still be carried out
         self._report: Report | None = None
+        self._rate = rate
+        self._next_sent = 0.0  # at the earliest
         self._queue: list[Queued] = []
+        self._queued_at: deque[float] = deque()  # as many
         self._unanswered: list[Queued] = []  # in the log, but we do not know it yet
 
     def __len__(self) -> int:
@@ -497,6 +511,7 @@ class FakeProducer:
         if topic == MAPS:
             self._host.note("map deleted" if value is None else "map stored")
         self._queue.append((topic, value, key, headers))
+        self._queued_at.append(self._broker.now)
         self._background()
 
     def poll(self, timeout: float = -1) -> int:
@@ -514,7 +529,7 @@ class FakeProducer:
             self._host.note("flush not in time")
             self._host.wait(timeout)
             return
-        self._send(len(self._queue))
+        self._send_for(timeout)
         if self._unanswered and self._host.choose(3) == 2:
             self._host.note("acknowledged later")
             self._host.wait(min(timeout, ACKNOWLEDGED))
@@ -532,11 +547,33 @@ class FakeProducer:
             if not self._id:
                 self._append(topic, key, value, headers)
 
+    def _send_for(self, timeout: float) -> None:
+        """As much as the broker takes until then, and has taken since the last call."""
+        until = self._broker.now + timeout
+        while self._queue:
+            if (early := min(self._sent_at(), until) - self._broker.now) > 0:
+                self._host.wait(early)
+            if self._sent_at() > self._broker.now:
+                return
+            self._send(1)
+
+    def _sent_at(self) -> float:
+        """When the broker takes the next record."""
+        return max(self._next_sent, self._queued_at[0])
+
     def _send(self, number: int) -> None:
+        """So many, as far as the broker has taken them by now."""
         for _ in range(number):
-            record = self._queue.pop(0)
+            if (sent_at := self._sent_at()) > self._broker.now:
+                return
+            record, queued_at = self._queue.pop(0), self._queued_at.popleft()
             topic, value, key, headers = record
-            if self._host.fault("produce fails"):
+            if self._rate and topic != MAPS:  # of maps nobody knows how many there are
+                self._next_sent = sent_at + 1 / self._rate
+            if self._rate and topic != MAPS and sent_at - queued_at > self._timeout:
+                self._host.is_late()
+                self._fail(KafkaError._MSG_TIMED_OUT)
+            elif self._host.fault("produce fails"):
                 self._fail(KafkaError._MSG_TIMED_OUT)
             elif self._host.fault("produce fails yet arrives"):
                 self._append(topic, key, value, headers)
@@ -590,7 +627,7 @@ class FakeProducer:
     def commit_transaction(self, timeout: float = -1) -> None:
         self._begin("commit_transaction", timeout, in_transaction=True)
         self._exchange(0)
-        self._send(len(self._queue))
+        self._send_for(timeout)
         self._raise_if_fenced()
         if self._must_abort:
             self._abortable(KafkaError._STATE)
@@ -606,11 +643,11 @@ class FakeProducer:
         if self._in_doubt:
             raise KafkaException(KafkaError(KafkaError._CONFLICT))
         self._host.note("transaction aborted")
-        self._queue = []
         self._end(committed=False)
 
     def _end(self, *, committed: bool) -> None:
         self._queue, self._unanswered, self._begun, self._must_abort = [], [], False, False
+        self._queued_at.clear()
         if self._open:
             self._broker.end(self._id, committed=committed)
             self._open = None

@@ -41,6 +41,7 @@ from utils.metrics import Counters
 from utils.offsets import FINISHED, SHED, CommitPoint, OffsetMap, PartitionOffsets
 from utils.outbox import DeliveryFailed, Outbox
 from utils.overflow import Overflow, Pass
+from utils.pace import Pace
 from utils.references import Shelf, digest
 from utils.suspects import Suspects
 
@@ -797,6 +798,22 @@ def _new_without_a_commit(self: History, topic: str) -> bool:
     return bool(self._commits) and all(at[0] != topic for at in self._commits)
 
 
+# ---------------------------------------------------------------- an output that is slower than process()
+
+
+def _all_at_once(self: Pace) -> None:
+    self.size = self._most = 1 << 40
+    self.has_failed = False
+
+
+def _held_is_marked(self: ExactlyOnce, outcomes: list[Outcome]) -> None:
+    _send_exactly_once(self, outcomes)
+    _mark_sent(self._held)
+
+
+_send_exactly_once = ExactlyOnce.send
+
+
 DEADLY = {
     "deadly": True,
     "crashes": False,
@@ -820,6 +837,8 @@ FIXED: dict[str, dict[str, Any]] = {
     "none is run alone": DEADLY,
     "an end in order leaves who ran alone named": DEADLY | {"rebalances": True},
     "an end in order forgets the starts of who did not run": DEADLY | {"workers": 3, "partitions": 2},
+    "all is sent at once": {"narrow": True, "overflows": False},
+    "what waits for a later transaction is finished": {"narrow": True, "exactly_once": True},
     "a map that does not fit is left out": {"overflows": True},
     "one record of a stored map is named": {"overflows": True},
     "a stored map is looked for behind itself": {"overflows": True},
@@ -971,6 +990,7 @@ MUTANTS = tuple(
         ("10", "finished when produced, not when acknowledged", (AtLeastOnce, "settle", _safe_when_produced)),
         ("10", "what is held counts as safe", (AtLeastOnce, "settle", _held_is_safe)),
         ("10", "an empty queue proves delivery", (AtLeastOnce, "settle", _queue_empty_is_enough)),
+        ("10", "what waits for a later transaction is finished", (ExactlyOnce, "send", _held_is_marked)),
         ("10", "offsets outside the transaction", (ExactlyOnce, "commit", _offsets_after_the_transaction)),
         ("10", "the member of the moment in the transaction", (ExactlyOnce, "commit", _identity_of_the_moment)),
         ("10", "no member in the transaction", (ExactlyOnce, "commit", _no_identity)),
@@ -999,6 +1019,7 @@ MUTANTS = tuple(
             "an end in order forgets the starts of who did not run",
             (PartitionOffsets, "end_in_order", _forgets_the_starts),
         ),
+        ("13", "all is sent at once", (Pace, "__init__", _all_at_once)),
         ("14", "a new group reads from the end", (locator, "offsets_at", _from_the_end)),
         ("14", "a topic made again is read on", (Intake, "reads_former_topic", lambda *_: False)),
         ("14", "out of range is not mended", (Locator, "_within", _out_of_range)),

@@ -89,6 +89,8 @@ class Oracle:
     disturbed: bool = False
     """Something has happened after which at-least-once may repeat results, and who ran alone without guilt is accused:
     nobody can tell that its process ended of something else."""
+    slow_output: bool = False
+    """A stop and a rebalance may come to their time-out before all results have left."""
     ended_in_a_call: bool = False
     """process() has ended a process."""
     ran_alone: set[tuple[Partition, int]] = field(default_factory=set)
@@ -97,7 +99,7 @@ class Oracle:
     @property
     def may_repeat(self) -> bool:
         """Whether at-least-once may repeat results."""
-        return self.disturbed or self.ended_in_a_call
+        return self.disturbed or self.ended_in_a_call or self.slow_output
 
     @property
     def may_go_back(self) -> bool:

@@ -20,6 +20,7 @@ from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from utils.executor import Call, InFlight, Outcome, Process, attempt
 from utils.failures import Failures
 from utils.intake import Intake
+from utils.kafka import TRANSACTION_TIMEOUT_MS
 from utils.locator import Locator
 from utils.map_store import MapStore
 from utils.metrics import Counters
@@ -31,6 +32,7 @@ from utils.suspects import Suspects
 WALL = 1_700_000_000.0  # seconds since the epoch when the model's clock says 0
 FEW = 3  # records that a read brings where reading is slow
 SHUTDOWN = 4.0  # seconds: SHUTDOWN_TIMEOUT
+RATE = 2.0  # records a second that a narrow output takes
 STUCK = 20_000  # calls of clients within one turn of the loop
 EXPECTED = (KafkaException, DeliveryFailed)  # with these a worker may end; anything else is a defect
 
@@ -54,6 +56,10 @@ class World(Protocol):
     broker: Broker
     planted: dict[str, int]
     """Faults that are still to happen, by kind."""
+
+    @property
+    def is_punctual(self) -> bool:
+        """Nothing has happened that may keep a worker from sending what it has begun to send."""
 
     def advance(self, seconds: float) -> None: ...
 
@@ -81,6 +87,8 @@ class Options(Protocol):
     def static(self) -> bool: ...
     @property
     def slow(self) -> bool: ...
+    @property
+    def narrow(self) -> bool: ...
     @property
     def message_timeout(self) -> float: ...
     @property
@@ -299,9 +307,16 @@ class ModelProcess:
     def _delivery(self, instance: str, failures: Failures, maps: MapStore) -> Delivery:
         options = self._options
         identity = f"group-{instance or f'{self.name}-{self._number}-{self.restarts}'}" if options.exactly_once else ""
-        self.producer = FakeProducer(self, options.producer_room, lambda: int(self.wall() * 1000), identity, SESSION)
+        timeout = TRANSACTION_TIMEOUT_MS / 1000 if options.narrow and not self._refusals.pace.has_failed else SESSION
+        rate = RATE if options.narrow else 0.0
+        self.producer = FakeProducer(self, options.producer_room, self._wall_ms, identity, timeout, rate)
         outbox = Outbox(self.producer.reporting_to, options.outputs, failures, self._refusals, self.counters)
-        return (ExactlyOnce if options.exactly_once else AtLeastOnce)(outbox, maps)
+        if options.exactly_once:
+            return ExactlyOnce(outbox, maps, clock=self.monotonic)
+        return AtLeastOnce(outbox, maps, clock=self.monotonic)
+
+    def _wall_ms(self) -> int:
+        return int(self.wall() * 1000)
 
     # ------------------------------------------------------------------ Host: what the clients see
 
@@ -362,6 +377,11 @@ class ModelProcess:
         if not self.violation:
             self.violation = Violation(rule, f"{self.name}: {what}")
             self.violation.__cause__ = cause
+
+    def is_late(self) -> None:
+        self.note("record not taken in time")
+        if self.world.is_punctual:
+            self.broken("rule 13", "more was sent than the output takes in time")
 
     def note(self, what: str) -> None:
         self.world.note(what)

@@ -38,6 +38,7 @@ class Setup:
     loss: bool = False  # compaction and retention
     destruction: bool = False  # offsets and maps are changed from outside, topics made again
     small_queue: bool = False
+    narrow: bool = False  # the output takes a few records in a second, and those that come late have failed
     unequal: bool = False  # one topic has more partitions than the others: several workers cannot go on
     skewed: bool = False  # the clocks of the workers' hosts differ
     overflows: bool = False  # a map of a few waiting offsets does not fit into a commit
@@ -172,6 +173,7 @@ def _setup(drawn: bytes) -> Setup:
         loss=more % 8 == 7,
         destruction=more // 8 % 8 == 7,
         small_queue=more // 64 == 3,
+        narrow=drawn[6] // 4 % 8 == 7,
         unequal=unequal,
         skewed=rest // 8 % 4 == 3,
         overflows=drawn[3] // 8 % 4 == 3,

@@ -16,9 +16,10 @@ from tests.simulation.schedule import Action, Schedule, Setup
 from utils import delivery
 from utils.keys import KeyWatch
 from utils.logger import logger
-from utils.messages import Message
+from utils.messages import RESULT_OVERHEAD, Message
 from utils.metrics import Counters
 from utils.offsets import MAX_METADATA
+from utils.pace import FIRST
 from utils.references import Shelf
 
 QUIET = 4.0  # seconds without a change after which all is taken to be done
@@ -63,6 +64,7 @@ class World:
         written = filter(None, (*setup.outputs, setup.dead_letters))
         partitions |= dict.fromkeys(written, 2) | {MAPS: 1}
         self.broker = self.oracle.broker = Broker(partitions, setup.inputs, self.oracle)
+        self.oracle.slow_output = setup.narrow
         self.oracle.trace = partial(self.trace, "==")
         self.planted: dict[str, int] = {}
         self.notes: Counter[str] = Counter()
@@ -74,6 +76,7 @@ class World:
         self._starts = 0  # of processes, and of workers in a process
         self._processes: dict[int, ModelProcess] = {}
         self._counters: list[Counters] = []
+        self._held_up = False  # time has passed in the middle of a worker's turn
         self._feeding: dict[Partition, str] = {}  # the transaction of those who feed, by partition
 
     # ------------------------------------------------------------------ for the processes
@@ -81,6 +84,10 @@ class World:
     def advance(self, seconds: float) -> None:
         if seconds > 0:
             self.broker.tick(self.broker.now + seconds)
+
+    @property
+    def is_punctual(self) -> bool:
+        return not (self._held_up or self.oracle.disturbed or self.oracle.ended_in_a_call)
 
     def next_writer(self) -> int:
         self._writers += 1
@@ -315,6 +322,7 @@ class World:
     def _pass(self, seconds: float) -> None:
         """In the middle of a revoke, longer than SHUTDOWN_TIMEOUT, this is as if the process were frozen."""
         held_up = any(process.is_in_a_turn and not process.ended for process in self._processes.values())
+        self._held_up = self._held_up or held_up
         self.oracle.disturbed |= held_up and seconds > SHUTDOWN
         self.advance(seconds)
 
@@ -538,6 +546,7 @@ def model_time(setup: Setup) -> Iterator[None]:
             patch("main.sleep", sleep),
             patch("framework.MAX_IN_FLIGHT", in_flight),
             patch("utils.delivery._BATCH", batch),
+            patch("utils.pace.FIRST", 3 * RESULT_OVERHEAD if setup.narrow else FIRST),
             patch("utils.intake.RUNS_FROM", 3),
             patch("utils.map_store.MAX_METADATA", room),
             patch("utils.map_store.Shelf", partial(Shelf, RECORD)),

@@ -1,0 +1,31 @@
+"""Quotas of a broker, set by hand: the Python client has no such request. One broker, without TLS."""
+
+import socket
+import struct
+
+_ALTER_CLIENT_QUOTAS, _VERSION = 49, 0
+_TIMEOUT = 10.0  # seconds
+
+
+def slow_producers(bootstrap: str, client_id: str, bytes_a_second: float) -> None:
+    """Let the producers with this client.id send no more than that. What the last 10 s have left unused comes on top.
+
+    Raises RuntimeError with the broker's reason. https://kafka.apache.org/protocol#The_Messages_AlterClientQuotas
+    """
+    entity = struct.pack(">i", 1) + _string("client-id") + _string(client_id)
+    change = struct.pack(">i", 1) + _string("producer_byte_rate") + struct.pack(">d?", bytes_a_second, False)
+    body = struct.pack(">i", 1) + entity + change + struct.pack(">?", False)
+    header = struct.pack(">hhi", _ALTER_CLIENT_QUOTAS, _VERSION, 1) + _string("quotas")
+    host, port = bootstrap.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=_TIMEOUT) as connection:
+        connection.sendall(struct.pack(">i", len(header + body)) + header + body)
+        answer = connection.makefile("rb")
+        [size] = struct.unpack(">i", answer.read(4))
+        # correlation id, throttle time, number of entries; of the entry its error and the reason
+        *_, error, length = struct.unpack_from(">iiihh", read := answer.read(size))
+    if error:
+        raise RuntimeError(f"no quota: error {error}, {read[16 : 16 + max(length, 0)].decode()}")
+
+
+def _string(text: str) -> bytes:
+    return struct.pack(">h", len(text.encode())) + text.encode()
