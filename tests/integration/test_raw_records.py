@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Topics
+from tests.integration import fuzz
 from tests.integration.accounts import letters
 from tests.integration.commands import Commands
 from tests.integration.conftest import Scenes
@@ -52,3 +54,14 @@ def test_a_header_with_a_name_that_is_not_utf8_costs_its_record_only(
     # One in the topic of dead letters is none of ours, and hinders no command.
     wire.produce(f"{scene.job.name}-dlq", 0, [RawRecord(b"x", b"x", [(b"dlq.reason", b"x"), (NOT_UTF8, b"1")])])
     assert "2  in all" in Commands(scene.job, tmp_path).run("list")
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_whatever_is_in_records_each_is_accounted_for(
+    real_kafka: KafkaBroker, scenes: Scenes, topics: Topics, delivery: str, inputs: int
+) -> None:
+    """A longer run: tests/integration/fuzz.py."""
+    scene = scenes(real_kafka, environment=fuzz.environment(real_kafka, delivery))
+    scene.job.write_row(topics(real_kafka, *"ab"[:inputs], partitions=fuzz.PARTITIONS, config=fuzz.ANY_TIME))
+    assert fuzz.run(real_kafka, scene.job, fuzz.Fuzz(seed=inputs), 2_000) == []
