@@ -152,3 +152,23 @@ def share(workers: Mapping[str, Worker], row: Sequence[str]) -> None:
         return len(last) == 2 and set.union(*last) == every and all(len(each) == len(every) // 2 for each in last)
 
     eventually(halves, "each has its half of every topic")
+
+
+def test_consumers_whose_names_and_instance_ids_make_the_same_text_do_not_fence_each_other(
+    real_kafka: KafkaBroker, topics: Topics, tmp_path: Path
+) -> None:
+    a, out, b, other = topics(real_kafka, "a", "out", "b", "other")
+    environment, name = {"DELIVERY": "exactly_once", "RETRY_BACKOFF": "0.05"}, unique_name("shop")
+    with (
+        Job(real_kafka, name, [a], [out], tmp_path, environment=environment) as shop,
+        Job(real_kafka, f"{name}-eu", [b], [other], tmp_path, environment=environment) as shop_eu,
+    ):
+        workers = [shop.start(GROUP_INSTANCE_ID="eu-1"), shop_eu.start(GROUP_INSTANCE_ID="1")]
+        for worker in workers:
+            worker.is_assigned()
+        for topic, results in ((a, out), (b, other), (a, out)):
+            sent = ids(10, f"{unique_name('id')}-")
+            feed(real_kafka, Oracle((topic,)), sent)
+            eventually(partial(has_all, real_kafka, results, sent), "a result of each")
+        assert [worker.stop() for worker in workers] == [0, 0]
+        assert not any(worker.said("starting again") for worker in workers)
