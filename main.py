@@ -23,13 +23,13 @@ from framework import Worker
 from models import Row, engine, init_db, load, map_topic, save
 from utils import kafka, preflight, user_code
 from utils.attempts import Attempts
-from utils.check import findings, outputs, tried
+from utils.check import ROW_STEPS, STEPS, Seen, Start, cannot_listen, findings, outputs, take, tried
 from utils.dead_letters import REASONS
 from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from utils.dispatcher import Dispatcher
 from utils.dlq import Choice, Found, details, letters, shown, table
 from utils.errors import chain
-from utils.executor import Coroutines, Executor, Runner, SingleThread, ThreadPool
+from utils.executor import Coroutines, Executor, Runner, SingleThread, ThreadPool, nothing
 from utils.failures import Failures
 from utils.intake import Intake
 from utils.lifetime import (
@@ -187,32 +187,38 @@ class Runs(Protocol):
 def run(_arguments: argparse.Namespace) -> int:
     """Join messages until SIGTERM or Ctrl-C; a second one ends at once. What can heal by itself is waited for."""
     stopping = stop_on_signals()
-    settings = Settings.read(os.environ)
-    configure(settings.log_level, consumer_name=settings.consumer_name)
-    user_code.load()
-    watch = Watch(settings)
-    address = _serve(watch)
-    database, environment = engine(settings.url()), settings
+    watch: Watch
+
+    def listen(settings: Settings) -> str:
+        nonlocal watch
+        watch = Watch(settings)
+        return _serve(watch)
+
+    start = Start(environ=os.environ, listen=listen, alone=lambda _cluster: True)
     try:
-        row = patiently(lambda: load(database, settings.consumer_name), stopping)
-        settings = settings.overlaid(row.metadatas)
-        configure(settings.log_level, consumer_name=settings.consumer_name)
-        for warning in settings.warnings:
-            logger.warning(warning)
-        seen = {"topics_input": row.topics_input, "topics_output": row.topics_output, "brokers": row.bootstrap_servers}
-        logger.info("row loaded", extra={**seen, "status": address, "health": f"{address}health/ready"})
-        cluster = patiently(lambda: preflight.check_topics(settings, row), stopping)
-        problems = patiently(lambda: preflight.all_missing_rights(settings, row, cluster), stopping)
-        problems += patiently(lambda: preflight.provide_dead_letter_topic(settings, row, cluster), stopping)
-        if problems:
-            raise ConfigError(problems)
-        stores_maps = patiently(lambda: _provide_map_topic(settings, row, cluster), stopping)
+        for step, seen in take(start, STEPS, partial(patiently, stopping=stopping)):
+            configure(start.settings.log_level, consumer_name=start.settings.consumer_name)
+            _tell(seen)
+            if step.subject == "row":
+                _tell_row(start)
     except Stopped:
         return 0
-    read = partial(_read_again, database, environment, watch)
-    refresh = Refresh(Config(settings, row, stores_maps), read, watch.counters, watch.health)
+    read = partial(_read_again, start.database, start.environment, watch)
+    current = Config(start.settings, start.row, start.stores_maps)
+    refresh = Refresh(current, read, watch.counters, watch.health)
     threading.Thread(target=refresh.watch, args=(stopping,), name="row", daemon=True).start()
     return work(refresh, stopping, watch)
+
+
+def _tell(seen: Seen) -> None:
+    if seen.how == "lacking":
+        logger.warning("the worker runs, but: %s", seen.text)
+
+
+def _tell_row(start: Start) -> None:
+    row, status = start.row, start.address
+    facts = {"topics_input": row.topics_input, "topics_output": row.topics_output, "brokers": row.bootstrap_servers}
+    logger.info("row loaded", extra={**facts, "status": status, "health": f"{status}health/ready"})
 
 
 def _read_again(database: Engine, environment: Settings, watch: Watch, current: Config) -> Config:
@@ -228,32 +234,18 @@ def _read_again(database: Engine, environment: Settings, watch: Watch, current: 
 
 
 def _tried_row(settings: Settings, row: Row, watch: Watch, current: Row) -> bool:
-    """All that `check` tries of Kafka, and the worker's own topics created. Whether maps can be stored."""
-    kafka.try_properties(settings, row)
-    cluster = preflight.check_topics(settings, row)
-    problems = [] if _owns_all(watch, current, cluster) else preflight.unequal_partitions(row, cluster)
-    problems += preflight.all_missing_rights(settings, row, cluster)
-    problems = problems or preflight.provide_dead_letter_topic(settings, row, cluster)
-    if problems:
-        raise ConfigError(problems)
-    return _provide_map_topic(settings, row, cluster)
+    """All that a worker needs of Kafka, and its own topics created. Whether maps can be stored."""
+    start = Start(environ={}, listen=lambda _settings: "", alone=partial(_owns_all, watch, current))
+    start.settings, start.row = settings, row
+    for _, seen in list(take(start, ROW_STEPS, lambda step: step())):
+        _tell(seen)
+    return start.stores_maps
 
 
 def _owns_all(watch: Watch, row: Row, cluster: preflight.Cluster) -> bool:
     """Whether this worker has all partitions of the input topics: then they need not have equal numbers of them."""
     owned = watch.health.ask(lambda view: len(view.worker.intake.owned), 1.0)
     return owned == sum(cluster.partitions.get(topic, 0) for topic in row.topics_input)
-
-
-def _provide_map_topic(settings: Settings, row: Row, cluster: preflight.Cluster) -> bool:
-    """Whether maps that do not fit into a commit can be stored. Exactly once cannot do without: ConfigError."""
-    problems = preflight.provide_map_topic(settings, row, cluster)
-    problems = problems or preflight.missing_map_rights(settings, row, cluster)
-    if problems and settings.delivery == "exactly_once":
-        raise ConfigError(problems)
-    for problem in problems:
-        logger.warning("commits pause when a map of waiting messages does not fit: %s", problem)
-    return not problems
 
 
 def _serve(watch: Watch) -> str:
@@ -264,8 +256,7 @@ def _serve(watch: Watch) -> str:
     try:
         server = serve(watch.health, host, port, watch.pages(), watch.tick, allowed_hosts=allowed)
     except OSError as error:
-        reason = f"cannot listen on {host}:{port} ({error}); 0 is any free port"
-        raise ConfigError([f"HTTP_PORT, HTTP_HOST: {reason}"]) from None
+        raise cannot_listen(watch.settings, error) from None
     return f"http://{host}:{server.server_port}/"
 
 
@@ -286,8 +277,12 @@ class Calls(NamedTuple):
         try:
             self.runner.close(timeout)
         except (Exception, SystemExit) as error:
-            logger.warning("no orderly teardown()", extra={"timeout": timeout}, exc_info=error)
-            return not isinstance(error, TimeoutError)
+            ended = not isinstance(error, TimeoutError)
+            if not ended and user_code.load().hooks.teardown is nothing:
+                logger.warning("process() had not ended when the worker did", extra={"timeout": timeout})
+            else:
+                logger.warning("no orderly teardown()", extra={"timeout": timeout}, exc_info=error)
+            return ended
         return True
 
 
@@ -633,7 +628,7 @@ def dlq(arguments: argparse.Namespace) -> int:
         missing = f"topic {topic} (DLQ_TOPIC) does not exist" if topic else "DLQ_TOPIC is empty"
         raise ConfigError([f"there are no dead letters: {missing}"])
     # A group of its own, whose members are no workers: nothing of theirs may be fenced.
-    group = replace(settings, consumer_name=f"{row.consumer_name}-dlq-replay", group_instance_id="")
+    group = replace(settings, consumer_name=preflight.replay_group(row), group_instance_id="")
     written = {dlq_replay: row.topics_output, dlq_discard: ()}.get(arguments.dlq_command)
     if problems := preflight.missing_dead_letter_rights(settings, row, cluster, group.consumer_name, written):
         raise ConfigError(problems)

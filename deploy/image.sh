@@ -13,7 +13,10 @@ packages() {
         set -- --no-index --find-links "$WHEELS"
     fi
     "${PYTHON:-python3}" -m venv "$target/.venv"
-    "$target/.venv/bin/python" -m pip install --no-cache-dir --only-binary=:all: --require-hashes "$@" -r requirements.lock
+    "$target/.venv/bin/python" -m pip install --no-cache-dir --only-binary=:all: --require-hashes "$@" -r requirements.lock || {
+        [ $# = 0 ] || echo "$WHEELS lacks a part of requirements.lock, for this Python and machine: run \`make wheels\`" >&2
+        exit 1
+    }
     # Installs nothing: it fails where the lock is older than requirements.txt.
     "$target/.venv/bin/python" -m pip install --quiet --no-index --dry-run -r requirements.txt ||
         { echo 'requirements.lock lacks a part of requirements.txt: run `make lock`' >&2; exit 1; }

@@ -247,6 +247,40 @@ def test_a_login_mechanism_that_the_client_does_not_have_is_named() -> None:
         try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
 
 
+@pytest.mark.parametrize(
+    ("properties", "problems"),
+    [
+        ({"security.protocol": "SASL_PLAINTEXT"}, ["KAFKA_SASL_MECHANISM must be set: PLAIN, SCRAM-SHA-256"]),
+        (
+            {"security.protocol": "sasl_ssl", "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "bob"},
+            ["KAFKA_SASL_PASSWORD must be set: sasl.mechanism is SCRAM-SHA-512"],
+        ),
+        (
+            {"security.protocol": "SSL", "ssl.ca.location": "/no/ca.pem", "ssl.keystore.location": "/no/store.p12"},
+            [
+                "KAFKA_SSL_CA_LOCATION: /no/ca.pem cannot be read: No such file or directory",
+                "KAFKA_SSL_KEYSTORE_LOCATION: /no/store.p12 cannot be read: No such file or directory",
+            ],
+        ),
+        (
+            {"security.protocol": "SSL", "ssl.ca.location": "/etc/ssl/certs", "ssl.truststore.location": "/no/t.jks"},
+            ["KAFKA_SSL_TRUSTSTORE_LOCATION: Kafka's client refuses: Java TrustStores are not supported"],
+        ),
+        (
+            {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.jaas.config": "password=topsecret"},
+            ["KAFKA_SASL_JAAS_CONFIG: Kafka's client refuses: Java JAAS configuration is not supported"],
+        ),
+    ],
+)
+def test_the_property_that_is_to_blame_is_named(properties: dict[str, str], problems: list[str]) -> None:
+    settings = Settings(kafka=properties, sources=dict.fromkeys(properties, "environment"))
+    with pytest.raises(ConfigError) as caught:
+        try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
+    assert len(caught.value.problems) == len(problems)
+    assert all(told.startswith(problem) for told, problem in zip(caught.value.problems, problems, strict=True))
+    assert "topsecret" not in str(caught.value)
+
+
 def test_a_property_that_only_the_consumer_refuses_is_found_without_a_broker() -> None:
     settings = Settings(kafka={"max.poll.interval.ms": "5000"}, sources={"max.poll.interval.ms": "row"})
     with pytest.raises(ConfigError, match=r"^metadatas.kafka.max.poll.interval.ms: "):

@@ -22,7 +22,7 @@ from sqlalchemy import Engine, make_url
 
 import framework
 import main
-from config import ConfigError, UnavailableError
+from config import ConfigError, Settings, UnavailableError
 from main import supervise
 from models import Row, engine, init_db, load, ping, save
 from tests.conftest import Topics
@@ -30,6 +30,8 @@ from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
 from tests.test_preflight import listening
 from tests.test_refresh import CONFIG, SETTINGS
+from utils.dispatcher import Dispatcher
+from utils.executor import Hooks, Runner
 from utils.lifetime import Stopped
 from utils.locator import RowOutdated
 from utils.membership import AssignmentOutdated
@@ -37,6 +39,7 @@ from utils.metrics import Counters
 from utils.offsets import OffsetMap, PartitionOffsets, Standing
 from utils.outbox import RecordRefused
 from utils.refresh import Refresh
+from utils.user_code import UserCode
 from utils.watch import Watch
 
 ROOT = Path(__file__).parents[1]
@@ -391,7 +394,9 @@ def test_check_goes_through_everything(database_url: str, real_kafka: KafkaBroke
 
     ended = run("check", DATABASE_URL=with_row(database_url, servers=real_kafka.bootstrap, topics=(f"{a},{b}", c)))
 
-    subjects = "settings worker.py database row properties broker topics partitions reading writing dead maps"
+    subjects = (
+        "settings worker.py http database row properties broker topics partitions reading dead writing replay maps"
+    )
     assert checked(ended) == [f"✓ {subject}" for subject in subjects.split()]
     assert ended.code == 0
 
@@ -402,8 +407,8 @@ def test_check_goes_on_after_a_failure(sqlite_url: str, real_kafka: KafkaBroker,
 
     ended = run("check", DATABASE_URL=url, MESSAGE_TIMEOUT="never")
 
-    marks = ["✗ settings", "✓ worker.py", "✓ database", "✗ row", "✓ properties", "✓ broker", "✗ topics"]
-    marks += ["✗ partitions", "✓ reading", "- writing", "✓ dead", "✓ maps"]
+    marks = ["✗ settings", "✓ worker.py", "✓ http", "✓ database", "✗ row", "✓ properties", "✓ broker", "✗ topics"]
+    marks += ["✗ partitions", "✓ reading", "✓ dead", "- writing", "✓ replay", "✓ maps"]
     assert checked(ended) == marks
     assert ended.code == 78
 
@@ -411,7 +416,16 @@ def test_check_goes_on_after_a_failure(sqlite_url: str, real_kafka: KafkaBroker,
 def test_check_does_not_wait_and_says_what_it_could_not_try(sqlite_url: str) -> None:
     ended = run("check", DATABASE_URL=with_row(sqlite_url, servers=f"127.0.0.1:{free_port()}"))
 
-    assert checked(ended) == ["✓ settings", "✓ worker.py", "✓ database", "✓ row", "✓ properties", "✗ broker", "- the"]
+    assert checked(ended) == [
+        "✓ settings",
+        "✓ worker.py",
+        "✓ http",
+        "✓ database",
+        "✓ row",
+        "✓ properties",
+        "✗ broker",
+        "- the",
+    ]
     assert "it needs the broker" in ended.out
     assert ended.code == 78
 
@@ -424,6 +438,30 @@ def test_check_finds_what_only_one_of_the_clients_refuses(sqlite_url: str) -> No
     assert "✗ properties" in checked(ended)
     assert "KAFKA_MAX_POLL_INTERVAL_MS" in ended.out
     assert ended.code == 78
+
+
+def test_what_a_client_refuses_is_said_once(sqlite_url: str) -> None:
+    url = with_row(sqlite_url, servers=f"127.0.0.1:{free_port()}")
+    environ = {"DATABASE_URL": url, "KAFKA_NO_SUCH_PROPERTY": "1"}
+    for command in ("check", "run"):
+        ended = run(command, **environ)
+        assert f"{ended.out}{ended.log}".count("KAFKA_NO_SUCH_PROPERTY") == 1
+        assert ended.code == 78
+
+
+def test_check_beside_a_worker_takes_its_port_for_that_of_a_worker(sqlite_url: str) -> None:
+    environ = {"DATABASE_URL": with_row(sqlite_url, servers=f"127.0.0.1:{free_port()}"), "HTTP_PORT": f"{free_port()}"}
+    assert "✓ http" in checked(run("check", **environ))
+    with working(**environ) as worker:
+        worker.waits_for("row loaded")
+        assert "- http" in checked(run("check", **environ))
+    with closing(socket.create_server(("127.0.0.1", int(environ["HTTP_PORT"])))):
+        for command in ("check", "run"):
+            ended = run(command, **environ)
+            assert (
+                f"HTTP_PORT, HTTP_HOST: cannot listen on 127.0.0.1:{environ['HTTP_PORT']}" in f"{ended.out}{ended.log}"
+            )
+            assert ended.code == 78
 
 
 def test_no_log_level_hides_why_a_worker_does_not_start(sqlite_url: str) -> None:
@@ -460,7 +498,7 @@ def test_check_says_that_a_worker_without_outputs_is_one(
 def test_check_does_without_marks_where_the_terminal_has_none(sqlite_url: str) -> None:
     ended = run("check", DATABASE_URL=sqlite_url, PYTHONIOENCODING="ascii")
 
-    assert [line.split()[0] for line in ended.out.splitlines()] == ["ok", "ok", "FAIL", "-"]
+    assert [line.split()[0] for line in ended.out.splitlines()] == ["ok", "ok", "ok", "FAIL", "-"]
 
 
 def test_nobody_listening_to_the_output_is_no_reason_for_a_traceback(sqlite_url: str) -> None:
@@ -755,6 +793,26 @@ def test_rights_by_prefix_hold_for_every_transactional_id() -> None:
     assert all(main.transactional_id("shop", each).startswith("shop-") for each in ("", "eu-1", "/"))
 
 
+class HangingRunner:
+    """A call of process() does not end."""
+
+    def close(self, timeout: float) -> None:
+        raise TimeoutError
+
+
+@pytest.mark.parametrize(("teardown", "says"), [(None, "process() had not ended"), (print, "no orderly teardown()")])
+def test_a_call_that_does_not_end_is_laid_at_the_door_of_teardown_only_where_there_is_one(
+    teardown: Callable[[], None] | None, says: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hooks = Hooks(teardown=teardown) if teardown else Hooks()
+    monkeypatch.setattr("utils.user_code.load", lambda: UserCode(lambda message, _name: message, hooks))
+    calls = main.Calls(cast(Runner, HangingRunner()), cast(Dispatcher, SimpleNamespace(is_stuck=False)), Settings())
+    assert not calls.close()
+    [record] = caplog.records
+    assert record.getMessage().startswith(says)
+    assert bool(record.exc_info) == bool(teardown)
+
+
 # ---------------------------------------------------------------- the topic of maps
 
 
@@ -796,6 +854,6 @@ def test_at_least_once_starts_without_it_and_says_what_it_cannot_do(
 
     assert check.code == 0
     assert check.out.splitlines()[-1].startswith("- maps")
-    assert "commits pause when a map does not fit" in check.out
+    assert "commits pause when a map of waiting messages does not fit" in check.out
     with working("run", **environment) as worker:
         assert "kafka-configs.sh" in worker.waits_for("commits pause")

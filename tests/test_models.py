@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psycopg
@@ -14,7 +14,8 @@ from sqlalchemy.exc import OperationalError
 
 from config import ConfigError, Settings, UnavailableError
 from models import ConsumerConfig, Row, engine, explain, init_db, load, ping, save
-from tests.services.processes import free_port
+from tests.services.databases import mariadb_of_this_machine
+from tests.services.processes import Unavailable, free_port
 
 
 def row(**columns: str | None) -> Row:
@@ -94,7 +95,8 @@ def test_brokers_are_one_or_more_addresses(servers: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "servers", ["h:", "h:x", "h:0", "h:70000", "h i:1", "http://h:1/path", "::1:9092", ",", "", None]
+    "servers",
+    ["h:", "h:x", "h:0", "h:70000", "h i:1", "http://h:1/path", "http://h:1", "https://h", "::1:9092", ",", "", None],
 )
 def test_what_is_no_address_of_a_broker_is_refused(servers: str | None) -> None:
     (problem,) = problems_of(kafka_bootstrap_server=servers)
@@ -216,6 +218,17 @@ def test_a_table_whose_metadatas_are_of_a_json_type_will_do(database_url: str) -
     assert Settings(consumer_name="orders").overlaid(metadatas).message_timeout == 6
 
 
+def test_a_table_that_gives_a_row_no_id_says_so(database_url: str) -> None:
+    database = engine(make_url(database_url), create=True)
+    execute(
+        database,
+        "CREATE TABLE consumer_configs (id BIGINT NOT NULL, consumer_name VARCHAR(200) UNIQUE, topics_input TEXT,"
+        " topics_output TEXT, kafka_bootstrap_server TEXT, metadatas TEXT)",
+    )
+    with pytest.raises(ConfigError, match=r"a column that a new row leaves empty: give it a default .*AUTO_INCREMENT"):
+        save(database, row())
+
+
 def test_a_missing_column_is_named(database: Engine) -> None:
     execute(database, "ALTER TABLE consumer_configs DROP COLUMN metadatas")
 
@@ -266,6 +279,38 @@ def test_an_option_that_the_driver_does_not_know_does_not_heal(server_url: URL) 
         ping(engine(server_url.update_query_dict({"no_such_option": "1"})))
 
 
+@pytest.mark.mariadb
+def test_a_server_whose_certificate_is_not_trusted_does_not_heal(certificate: Path) -> None:
+    with ExitStack() as stack:
+        try:
+            options = f"--ssl-cert={certificate}", f"--ssl-key={certificate}"
+            server = stack.enter_context(mariadb_of_this_machine(*options))
+        except Unavailable as reason:
+            pytest.skip(f"no MariaDB of this machine's own: {reason}")
+        url = server.url.set(database="mysql").update_query_dict({"ssl_ca": "/etc/ssl/certs/ca-certificates.crt"})
+        with pytest.raises(ConfigError, match=r"do not agree on TLS: check the ssl options of DATABASE_URL"):
+            ping(engine(url))
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("mysql://u:p@h/d?ssl=true", "DATABASE_URL: the driver of MySQL has no option ssl=true: say ssl_ca=FILE, or"),
+        ("mysql://u:p@h/d?ssl_ca=/no/ca.pem", "DATABASE_URL: ssl_ca cannot be read: No such file or directory (/no/ca"),
+        ("postgresql://u:p@h/d?sslrootcert=/no/ca.pem", "DATABASE_URL: sslrootcert cannot be read: No such file"),
+    ],
+)
+def test_an_option_that_can_be_no_good_is_named_before_anything_is_connected(url: str, says: str) -> None:
+    settings = Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": url})
+    with pytest.raises(ConfigError) as caught:
+        engine(settings.url())
+    assert str(caught.value).startswith(says)
+
+
+def test_the_cas_of_the_system_are_no_file() -> None:
+    engine(make_url("postgresql+psycopg://u:p@h/d?sslmode=verify-full&sslrootcert=system"))
+
+
 @pytest.mark.parametrize("driver", ["mysql+pymysql", "postgresql+psycopg"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
 def test_a_server_that_is_not_there_heals(driver: str, host: str) -> None:
@@ -305,6 +350,10 @@ def test_a_driver_that_is_not_installed_names_what_to_install() -> None:
         (pymysql.OperationalError(2013, "Lost connection to MySQL server during query"), True),
         (pymysql.OperationalError(2003, "Can't connect to MySQL server on 'h' (timed out)"), True),
         (pymysql.OperationalError(1142, "SELECT command denied to user"), False),
+        (
+            pymysql.OperationalError(2003, "Can't connect to MySQL server on 'h' ([SSL: CERTIFICATE_VERIFY_FAILED])"),
+            False,
+        ),
         (pymysql.OperationalError(3159, "Connections using insecure transport are prohibited"), False),
         (psycopg.OperationalError("connection failed: FATAL:  the database system is starting up"), True),
         (psycopg.OperationalError("connection failed: FATAL:  sorry, too many clients already"), True),

@@ -1,6 +1,5 @@
 """The checks of brokers and topics: what is said of a broker that does not answer, of topics, and of rights."""
 
-import datetime
 import socket
 import ssl
 import threading
@@ -17,10 +16,6 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from config import ConfigError, Settings, UnavailableError
 from models import Row
@@ -30,7 +25,6 @@ from tests.services.processes import free_port
 from utils.kafka import client_properties, explain
 from utils.preflight import (
     Cluster,
-    check_topics,
     look,
     missing_rights,
     missing_topics,
@@ -77,21 +71,6 @@ def listening(handle: Handler) -> Iterator[str]:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
         listener.shutdown(socket.SHUT_RDWR)
     thread.join(10)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate with its key, which nobody trusts."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-    signed = builder.sign(key, hashes.SHA256())
-    file = tmp_path_factory.mktemp("tls") / "server.pem"
-    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    file.write_bytes(key.private_bytes(*pem) + signed.public_bytes(serialization.Encoding.PEM))
-    return file
 
 
 @pytest.fixture
@@ -265,7 +244,7 @@ def test_unequal_partition_counts_name_the_topics_and_the_cure() -> None:
 def test_topics_of_a_real_broker_are_seen_with_their_partitions(real_kafka: KafkaBroker, topics: Topics) -> None:
     a, b = topics(real_kafka, "a", "b", partitions=3)
 
-    seen = check_topics(settings_with(), row_at(real_kafka.bootstrap, f"{a},{b}", ""))
+    seen = look(settings_with(), row_at(real_kafka.bootstrap, f"{a},{b}", ""))
 
     assert (seen.partitions[a], seen.partitions[b]) == (3, 3)
 
@@ -275,8 +254,9 @@ def test_looking_for_a_topic_does_not_create_it(kafka: KafkaBroker, topics: Topi
     row = row_at(kafka.bootstrap, a, f"{a}-absent")
 
     for _ in range(2):
-        with pytest.raises(ConfigError, match=f"topic {a}-absent of topics_output does not exist.* there are: {a}"):
-            check_topics(settings_with(), row)
+        [problem] = missing_topics(row, look(settings_with(), row))
+        assert problem.startswith(f"topic {a}-absent of topics_output does not exist")
+        assert f" there are: {a}" in problem
 
 
 def test_a_broker_without_authorizer_grants_everything(real_kafka: KafkaBroker, topics: Topics) -> None:

@@ -229,7 +229,11 @@ def test_a_bad_row_is_said_once_counted_and_shown_as_long_as_it_is_there(
     assert bench.counters.refused_rows == 1
     bench.finds(ConfigError(["something else"]))
     assert bench.counters.refused_rows == 2
-    bench.finds(CONFIG)
+    caplog.set_level(logging.INFO, "consumer")
+    caplog.clear()
+    for _ in range(2):
+        bench.finds(CONFIG)
+    assert [record.getMessage() for record in caplog.records] == ["the row is good again"]
     assert not bench.health.refused
     assert not bench.ending.is_set()
 

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
@@ -60,13 +61,36 @@ def named_properties(settings: Settings) -> Iterator[None]:
         reason: str = error.args[0].str()
         # The client may name a property by another one of its names (linger.ms): which one alone is refused so?
         given = settings.kafka.items()
-        guilty = [name for name in settings.kafka if name in reason] or [
-            name for name, value in given if _refusal(name, value) == reason or reason.endswith(f": {value}")
-        ]
+        guilty = [name for name, value in given if _refusal(name, value) == reason]
+        guilty = guilty or [name for name in settings.kafka if name in reason]
+        guilty = guilty or [name for name, value in given if reason.endswith(f": {value}")]
         label = " and ".join(_origin(name, settings) for name in guilty) or "KAFKA_… and metadatas.kafka"
         for name, value in settings.kafka.items():
             reason = reason.replace(value, "***") if is_secret(name) and value else reason
         raise ConfigError([f"{label}: Kafka's client refuses: {reason.strip()}"]) from None
+
+
+def _wrong_properties(settings: Settings) -> list[str]:
+    """What the client says only in riddles: files that cannot be read, and a login that is not complete."""
+    given, problems = settings.kafka, list[str]()
+    for name, path in given.items():
+        if name.endswith(".location") and "truststore" not in name and path not in {"", "probe"}:
+            try:
+                if not Path(path).is_dir():
+                    Path(path).open("rb").close()
+            except OSError as error:
+                problems.append(f"{_origin(name, settings)}: {path} cannot be read: {error.strerror}")
+    if given.get("security.protocol", "").lower().startswith("sasl"):
+        mechanism = given.get("sasl.mechanism") or given.get("sasl.mechanisms") or "GSSAPI"
+        if mechanism.upper() == "GSSAPI":
+            problems.append(
+                "KAFKA_SASL_MECHANISM must be set: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"
+                " (this client has no GSSAPI, its default)"
+            )
+        elif mechanism.upper().startswith(("PLAIN", "SCRAM")) and "sasl.jaas.config" not in given:  # it refuses that
+            lacking = [name for name in ("sasl.username", "sasl.password") if not given.get(name)]
+            problems += [f"{_origin(name, settings)} must be set: sasl.mechanism is {mechanism}" for name in lacking]
+    return problems
 
 
 def _refusal(name: str, value: str) -> str | None:
@@ -142,6 +166,8 @@ def map_reader(properties: Properties, settings: Settings) -> Consumer:
 
 def try_properties(settings: Settings, row: Row) -> None:
     """Create both clients of a worker for a moment, without a broker. Raises ConfigError for what they refuse."""
+    if problems := _wrong_properties(settings):
+        raise ConfigError(problems)
     with named_properties(settings):
         properties = client_properties(settings, row)
         consumer(properties, settings, lambda *_: None).close()
@@ -307,8 +333,8 @@ def advertised(error: KafkaError) -> str:
 
 def not_reached(addresses: Sequence[str], reason: str) -> Trouble:
     """Brokers have told a client that it is to reach them there, and it cannot."""
-    told = f"Kafka advertises {', '.join(addresses)}, which cannot be reached from here"
-    return Trouble(heals=True, line=f"{told}: {_LISTENERS} ({reason})")
+    there = ", ".join(addresses)
+    return Trouble(True, f"Kafka advertises {there}, which cannot be reached from here: {_LISTENERS} ({reason})")
 
 
 REPLACED = (

@@ -8,7 +8,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from config import ConfigError, Settings, Trouble
+from config import Settings, Trouble
 from models import Row, map_topic
 from utils.kafka import (
     CONNECTION_ERRORS,
@@ -34,8 +34,16 @@ from utils.kafka import (
     not_reached,
     plain,
 )
+from utils.kafka import producer as kafka_producer
 
 _REQUEST = 5.0  # seconds that one request may take
+_TRANSACTION = 10.0  # seconds: a broker that has never had a transaction first makes room for them
+_BY_ANOTHER_CHECK = {
+    KafkaError._FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.CONCURRENT_TRANSACTIONS,
+}
 _SHOWN = 20  # topics that an error names at most
 
 DEAD_LETTER_TOPIC = {"retention.ms": "-1"}
@@ -106,16 +114,20 @@ def _reach(admin: AdminClient, addresses: Mapping[int, str], heard: Sequence[Kaf
         raise (hopeless or not_reached(silent, reason)).error()
 
 
-def check_topics(settings: Settings, row: Row) -> Cluster:
-    """`look`, and ConfigError where a topic of the row does not exist."""
-    cluster = look(settings, row)
-    if problems := missing_topics(row, cluster):
-        raise ConfigError(problems)
-    return cluster
+def hidden_topics(settings: Settings, row: Row, cluster: Cluster) -> set[str]:
+    """Topics of the row that this user may not even see: it is a right that is missing, and perhaps no topic."""
+    absent = [f"topic {topic}" for topic in (*row.topics_input, *row.topics_output) if topic not in cluster.partitions]
+    if not absent or cluster.embedded:
+        return set()
+    granted = _granted(_admin(settings, row, lambda _error: None), "DESCRIBE", absent)
+    return {resource.removeprefix("topic ") for resource, may in granted.items() if may is False}
 
 
-def missing_topics(row: Row, cluster: Cluster) -> list[str]:
-    """One line for each topic of the row that does not exist: the names that do, near ones first, and the cure."""
+def missing_topics(row: Row, cluster: Cluster, hidden: Collection[str] = ()) -> list[str]:
+    """One line for each topic of the row that does not exist: the names that do, near ones first, and the cure.
+
+    `hidden`: those whose rights are named elsewhere.
+    """
     siblings = [cluster.partitions[topic] for topic in row.topics_input if topic in cluster.partitions]
     create = (
         f"kafka-topics.sh --bootstrap-server {row.bootstrap_servers} --create --partitions {max(siblings, default=4)}"
@@ -125,7 +137,7 @@ def missing_topics(row: Row, cluster: Cluster) -> list[str]:
         f" Correct the row, or create it: {create} --topic {topic}"
         for column, topics in (("topics_input", row.topics_input), ("topics_output", row.topics_output))
         for topic in topics
-        if topic not in cluster.partitions
+        if topic not in cluster.partitions and topic not in hidden
     ]
 
 
@@ -222,14 +234,44 @@ def unequal_partitions(row: Row, cluster: Cluster) -> list[str]:
     ]
 
 
-def all_missing_rights(settings: Settings, row: Row, cluster: Cluster) -> list[str]:
-    """One line for each right that the worker lacks and cannot do without, as far as the broker tells at once."""
-    return _told_at_once(cluster, lambda each: _missing(settings, row, each, _needed(settings, row, each)))
-
-
 def missing_map_rights(settings: Settings, row: Row, cluster: Cluster) -> list[str]:
-    """The same of its topic of maps, without which at least once can do."""
-    return _told_at_once(cluster, lambda each: _missing(settings, row, each, [_maps(row)]))
+    """One line for each right to the topic of maps that is missing, as far as the broker tells at once."""
+    operations = () if cluster.embedded else ("READ", "WRITE")
+    return [
+        line
+        for each in operations
+        for line in _missing(settings, row, each, [f"topic {map_topic(row.consumer_name)}"]) or ()
+    ]
+
+
+def missing_transactions(settings: Settings, row: Row) -> list[str]:
+    """One line where the worker may not make transactions, or not with its time-out. Raises UnavailableError.
+
+    Tried with an id that no worker has, since whoever takes one drives out its owner.
+    """
+    properties = {**client_properties(settings, row), "error_cb": lambda _error: None, "logger": _silent()}
+    with named_properties(settings):
+        producer = kafka_producer(properties, lambda *_: None, f"{row.consumer_name}-check")
+    try:
+        producer.init_transactions(_TRANSACTION)
+    except KafkaException as error:
+        reason = error.args[0]
+        if reason.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+            ids = f"--transactional-id {row.consumer_name}- --resource-pattern-type prefixed"
+            return [
+                f"no right to WRITE transactional ids {row.consumer_name}-…: {_grant(settings, row, 'WRITE')} {ids}"
+            ]
+        if reason.code() in _BY_ANOTHER_CHECK:
+            return []
+        if (trouble := explain(reason)).heals:
+            raise trouble.error() from error
+        return [trouble.line]
+    return []
+
+
+def replay_group(row: Row) -> str:
+    """Who replays dead letters: a group of its own, whose members are no workers."""
+    return f"{row.consumer_name}-dlq-replay"
 
 
 def missing_dead_letter_rights(
@@ -244,17 +286,13 @@ def missing_dead_letter_rights(
     return [line for each, resources in operations.items() for line in _missing(settings, row, each, resources) or ()]
 
 
-def missing_rights(settings: Settings, row: Row, operation: str) -> list[str] | None:
+def missing_rights(settings: Settings, row: Row, operation: str, patience: float = _REQUEST) -> list[str] | None:
     """One line for each right that READ of the inputs, or WRITE of the outputs, lacks. None: the broker does not tell.
 
-    Reads only: brokers tell a user's own rights since 2.3 (KIP-430), without an authorizer all of them.
+    Reads only: brokers tell a user's own rights since 2.3 (KIP-430), without an authorizer all of them. `patience`:
+    seconds for which a broker that does not tell is asked again.
     """
-    return _missing(settings, row, operation, [*_needed(settings, row, operation), _maps(row)], _REQUEST)
-
-
-def _told_at_once(cluster: Cluster, missing: Callable[[str], list[str] | None]) -> list[str]:
-    operations = () if cluster.embedded else ("READ", "WRITE")
-    return [line for each in operations for line in missing(each) or ()]
+    return _missing(settings, row, operation, _needed(settings, row, operation), patience)
 
 
 def _needed(settings: Settings, row: Row, operation: str) -> list[str]:
@@ -262,10 +300,6 @@ def _needed(settings: Settings, row: Row, operation: str) -> list[str]:
     if operation == "READ":
         return [*(f"topic {name}" for name in row.topics_input), f"group {row.consumer_name}"]
     return [f"topic {name}" for name in (*row.topics_output, settings.dead_letters) if name]
-
-
-def _maps(row: Row) -> str:
-    return f"topic {map_topic(row.consumer_name)}"
 
 
 def _missing(
@@ -278,13 +312,15 @@ def _missing(
         if time.monotonic() > deadline:
             return None
         time.sleep(0.5)  # a broker that has never had a group first makes room for them
+    grant = _grant(settings, row, operation)
+    return [f"no right to {operation} {resource}: {grant} --{resource}" for resource, may in granted.items() if not may]
+
+
+def _grant(settings: Settings, row: Row, operation: str) -> str:
+    """The beginning of the command that does it."""
     user = settings.kafka.get("sasl.username", "…")
-    grant = f"kafka-acls.sh --bootstrap-server {row.bootstrap_servers} --add --allow-principal 'User:{user}'"
-    return [
-        f"no right to {operation} {resource}: {grant} --operation {operation.capitalize()} --{resource}"
-        for resource, may in granted.items()
-        if not may
-    ]
+    acls = f"kafka-acls.sh --bootstrap-server {row.bootstrap_servers} --add --allow-principal 'User:{user}'"
+    return f"{acls} --operation {operation.capitalize()}"
 
 
 def _granted(admin: AdminClient, operation: str, resources: Sequence[str]) -> dict[str, bool | None]:
@@ -303,10 +339,13 @@ def _granted(admin: AdminClient, operation: str, resources: Sequence[str]) -> di
 
 def _admin(settings: Settings, row: Row, on_error: Callable[[KafkaError], None]) -> AdminClient:
     """A client for one look: what it hears goes to `on_error` and not to the log."""
-    silent = logging.Logger("silent", logging.CRITICAL + 1)
-    properties = {**client_properties(settings, row), "error_cb": on_error, "logger": silent}
+    properties = {**client_properties(settings, row), "error_cb": on_error, "logger": _silent()}
     with named_properties(settings):
         return AdminClient(properties)
+
+
+def _silent() -> logging.Logger:
+    return logging.Logger("silent", logging.CRITICAL + 1)
 
 
 def _names(topic: str, cluster: Cluster) -> str:
@@ -348,8 +387,8 @@ def _wrong_protocol(settings: Settings, row: Row) -> Trouble | None:
         if answer == "tls":
             return Trouble(heals=False, line=f"{server} wants TLS: set {PROTOCOL} to SSL or SASL_SSL")
         if answer == "open":
-            cure = f"if this stays, check {PROTOCOL}: it may want a login, SASL_PLAINTEXT"
-            return Trouble(heals=True, line=f"{server} accepts connections but does not answer: {cure}")
+            silent = f"{server} accepts connections but does not answer: if this stays, check {PROTOCOL}:"
+            return Trouble(heals=True, line=f"{silent} it may want a login, SASL_PLAINTEXT")
     return None
 
 
@@ -357,7 +396,7 @@ def _greet(host: str, port: int) -> Literal["tls", "open", "closed"]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        with socket.create_connection((host, port), timeout=1) as connection:
+        with socket.create_connection((host, port), timeout=_REQUEST) as connection:
             try:
                 with context.wrap_socket(connection):
                     return "tls"

@@ -157,6 +157,8 @@ class Refresh:
         """False: no worker could work by it."""
         if found.row == self._withdrawn:
             return False
+        if self._health.refused:
+            logger.info("the row is good again")
         self._withdrawn, self._health.refused = None, ()
         changes = changed(self.current, found)
         if not changes:

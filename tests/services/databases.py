@@ -50,7 +50,7 @@ class DatabaseServer:
 
 def mysql_server() -> AbstractContextManager[DatabaseServer]:
     """MySQL or MariaDB by whichever way comes first: MYSQL_URL, Docker, mariadbd. Unavailable if there is none."""
-    return first_available(_from_environment("MYSQL_URL", MYSQL), _mysql_in_docker(), _mariadb())
+    return first_available(_from_environment("MYSQL_URL", MYSQL), _mysql_in_docker(), mariadb_of_this_machine())
 
 
 def postgresql_server() -> AbstractContextManager[DatabaseServer]:
@@ -93,7 +93,8 @@ def _postgresql_in_docker() -> Iterator[DatabaseServer]:
 
 
 @contextmanager
-def _mariadb() -> Iterator[DatabaseServer]:
+def mariadb_of_this_machine(*options: str) -> Iterator[DatabaseServer]:
+    """`options`: further ones of mariadbd."""
     server, installer = _binary("mariadbd"), _binary("mariadb-install-db")
     with tempfile.TemporaryDirectory(prefix="consumer-skeleton-mariadb-") as directory:
         home, port = Path(directory), free_port()
@@ -104,7 +105,7 @@ def _mariadb() -> Iterator[DatabaseServer]:
         listen = [f"--bind-address={HOST}", f"--port={port}", f"--socket={home}/socket", f"--pid-file={home}/pid"]
         url = URL.create(MYSQL, USER, PASSWORD, HOST, port)
         process = ServerProcess(
-            [server, "--no-defaults", *data, *listen, f"--init-file={users}", "--skip-name-resolve"],
+            [server, "--no-defaults", *data, *listen, f"--init-file={users}", "--skip-name-resolve", *options],
             ready=lambda: _answers(url),
             log=home / "log",
         )

@@ -123,7 +123,7 @@ class DockerBroker:
 
 
 class Listener(NamedTuple):
-    """One more way to a broker. `advertised`: the address that it tells its clients; empty: its own."""
+    """One more way to a broker. `advertised`: the address, or the host, that it tells its clients; empty: its own."""
 
     protocol: str = "PLAINTEXT"
     advertised: str = ""
@@ -198,7 +198,9 @@ class JavaBroker:
         for name, listener in self._listeners.items():
             self.addresses[name] = f"{HOST}:{free_port()}"
             properties["listeners"] += f",{name}://{self.addresses[name]}"
-            properties["advertised.listeners"] += f",{name}://{listener.advertised or self.addresses[name]}"
+            own_host, _, own_port = self.addresses[name].partition(":")
+            host, _, port = listener.advertised.partition(":")
+            properties["advertised.listeners"] += f",{name}://{host or own_host}:{port or own_port}"
             properties["listener.security.protocol.map"] += f",{name}:{listener.protocol}"
 
     def restart(self) -> None:

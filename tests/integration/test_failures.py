@@ -1,0 +1,352 @@
+"""The ways in which a worker cannot begin, each brought about: `check` and `run` say the same of it, in one line.
+
+docs/failures.md is held against these cases by tests/test_failures_page.py.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
+
+from config import Settings
+from models import Row, engine, init_db, save
+from tests.conftest import Topics
+from tests.integration.workers import copy_of_the_program
+from tests.services.kafka import JavaBroker, Listener, unique_name
+from tests.services.processes import HOST, Unavailable, free_port, running
+
+EX_CONFIG = 78
+SECRET = "topsecret"
+CLOSED = f"{HOST}:{free_port()}"
+SASL = {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_SASL_MECHANISM": "PLAIN"}
+SASL |= {"KAFKA_SASL_USERNAME": "worker", "KAFKA_SASL_PASSWORD": SECRET}
+GOOD = "def process(message, consumer_name):\n    return message\n"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is wrong, and what is said of it. `{name}`, `{a}`, `{b}`, `{out}`: of the consumer and of its topics."""
+
+    says: str
+    subject: str
+    environ: Mapping[str, str] = field(default_factory=dict)
+    listener: str = ""  # that the row names
+    topics: tuple[str, str] = ("{a},{b}", "{out}")
+    lacks: str = ""  # a right of those below
+    worker: str = ""  # its worker.py
+    waits: bool = False  # `run` waits for it to heal, else it ends with 78
+    servers: str = ""
+
+
+RIGHTS = {
+    "read an input": (ResourceType.TOPIC, "{b}", AclOperation.READ),
+    "read the group": (ResourceType.GROUP, "{name}", AclOperation.READ),
+    "write an output": (ResourceType.TOPIC, "{out}", AclOperation.WRITE),
+    "write dead letters": (ResourceType.TOPIC, "{name}-dlq", AclOperation.WRITE),
+    "create dead letters": (ResourceType.TOPIC, "{name}-dlq", AclOperation.CREATE),
+    "read dead letters": (ResourceType.TOPIC, "{name}-dlq", AclOperation.READ),
+    "replay": (ResourceType.GROUP, "{name}-dlq-replay", AclOperation.READ),
+    "read maps": (ResourceType.TOPIC, "{name}-offsets", AclOperation.READ),
+    "write maps": (ResourceType.TOPIC, "{name}-offsets", AclOperation.WRITE),
+    "create maps": (ResourceType.TOPIC, "{name}-offsets", AclOperation.CREATE),
+    "transactions": (ResourceType.TRANSACTIONAL_ID, "{name}-", AclOperation.WRITE),
+    "read the other input": (ResourceType.TOPIC, "{a}", AclOperation.READ),
+}
+TWICE = {**SASL, "DELIVERY": "exactly_once"}
+NO_RIGHT = "no right to {what}: kafka-acls.sh"
+
+CASES = {
+    "a setting": Case("MESSAGE_TIMEOUT must be a number of seconds above 0", "settings", {"MESSAGE_TIMEOUT": "never"}),
+    "no process()": Case("worker.py defines no process()", "worker.py", worker="import os\n"),
+    "an import": Case(
+        "worker.py cannot be imported: ModuleNotFoundError at worker.py:1", "worker.py", worker="import x7\n"
+    ),
+    "a port": Case("HTTP_PORT, HTTP_HOST: cannot listen on ", "http", {"HTTP_HOST": "192.0.2.1"}),
+    "no database": Case(
+        "cannot be reached: if this stays, check DB_HOST and DB_PORT",
+        "database",
+        {"DATABASE_URL": f"mysql://u:{SECRET}@{CLOSED}/d"},
+        waits=True,
+    ),
+    "no file": Case(
+        "is not there or is no database: check DATABASE_URL", "database", {"DATABASE_URL": "sqlite:////no/f"}
+    ),
+    "no row": Case("table consumer_configs has no row ", "row", {"CONSUMER_NAME": "nobody"}),
+    "no broker": Case(
+        f"Kafka at {CLOSED} cannot be reached: if this stays, check kafka_bootstrap_server",
+        "broker",
+        servers=CLOSED,
+        waits=True,
+    ),
+    "an advertised address": Case(
+        f"Kafka advertises {CLOSED}, which cannot be reached from here: if this stays, set advertised.listeners",
+        "broker",
+        listener="CLOSED",
+        waits=True,
+    ),
+    "an advertised name": Case(
+        "Kafka advertises no-such-host.invalid:9092, which cannot be reached from here",
+        "broker",
+        listener="NAMELESS",
+        waits=True,
+    ),
+    "TLS is wanted": Case("wants TLS: set KAFKA_SECURITY_PROTOCOL", "broker", listener="TLS"),
+    "TLS is not spoken": Case(
+        "the broker does not speak TLS: set KAFKA_SECURITY_PROTOCOL", "broker", {"KAFKA_SECURITY_PROTOCOL": "SSL"}
+    ),
+    "a CA that did not sign": Case(
+        "TLS with the broker fails: check KAFKA_SSL_CA_LOCATION", "broker", {"KAFKA_SECURITY_PROTOCOL": "SSL"}, "TLS"
+    ),
+    "a CA that is not there": Case(
+        "KAFKA_SSL_CA_LOCATION: /no/ca.pem cannot be read: No such file or directory",
+        "properties",
+        {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_LOCATION": "/no/ca.pem"},
+        "TLS",
+    ),
+    "a certificate of another name": Case(
+        "TLS with the broker fails",
+        "broker",
+        {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_LOCATION": "{ca}"},
+        "OTHER",
+    ),
+    "a login is wanted": Case(
+        "accepts connections but does not answer: if this stays, check KAFKA_SECURITY_PROTOCOL",
+        "broker",
+        listener="SASL",
+        waits=True,
+    ),
+    "no mechanism": Case(
+        "KAFKA_SASL_MECHANISM must be set: PLAIN", "properties", {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}, "SASL"
+    ),
+    "another mechanism": Case(
+        "Kafka refuses the login: check KAFKA_SASL_MECHANISM",
+        "broker",
+        {**SASL, "KAFKA_SASL_MECHANISM": "SCRAM-SHA-256"},
+        "SASL",
+    ),
+    "a wrong password": Case(
+        "Kafka refuses the login: check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
+        "broker",
+        {**SASL, "KAFKA_SASL_PASSWORD": f"{SECRET}x"},
+        "SASL",
+    ),
+    "a property": Case(
+        "KAFKA_NO_SUCH_PROPERTY: Kafka's client refuses:", "properties", {"KAFKA_NO_SUCH_PROPERTY": "1"}
+    ),
+    "no topic": Case(
+        "topic {out}x of topics_output does not exist, or this user may not see it; there are:",
+        "topics",
+        topics=("{a},{b}", "{out}x"),
+    ),
+    "partitions": Case(
+        "the input topics have unequal partition counts ({a} has 1, {other} has 2)",
+        "partitions",
+        topics=("{a},{other}", "{out}"),
+    ),
+    "no right to read an input": Case(
+        "no right to READ topic {b}: kafka-acls.sh", "reading", SASL, "SASL", lacks="read an input"
+    ),
+    "no right to read the group": Case(
+        "no right to READ group {name}: kafka-acls.sh", "reading", SASL, "SASL", lacks="read the group"
+    ),
+    "no right to write an output": Case(
+        "no right to WRITE topic {out}: kafka-acls.sh", "writing", SASL, "SASL", lacks="write an output"
+    ),
+    "no right to create dead letters": Case(
+        "topic {name}-dlq for dead letters is missing and cannot be created",
+        "dead letters",
+        SASL,
+        "SASL",
+        lacks="create dead letters",
+    ),
+    "no right to make transactions": Case(
+        "no right to WRITE transactional ids {name}-…: kafka-acls.sh",
+        "transactions",
+        TWICE,
+        "SASL",
+        lacks="transactions",
+    ),
+    "no right to create maps": Case(
+        "topic {name}-offsets for maps of waiting messages is missing and cannot be created",
+        "maps",
+        TWICE,
+        "SASL",
+        lacks="create maps",
+    ),
+    "a transaction that is too long": Case(
+        "Kafka refuses a setting: KAFKA_TRANSACTION_TIMEOUT_MS must not be above",
+        "transactions",
+        {"DELIVERY": "exactly_once", "KAFKA_TRANSACTION_TIMEOUT_MS": "8000"},
+    ),
+}
+RUNS_BUT = {
+    "no right to replay": Case(
+        "dlq replay would fail: no right to READ group {name}-dlq-replay: kafka-acls.sh",
+        "replay",
+        SASL,
+        "SASL",
+        lacks="replay",
+    ),
+    "no right to create maps, at least once": Case(
+        "commits pause when a map of waiting messages does not fit: topic {name}-offsets",
+        "maps",
+        SASL,
+        "SASL",
+        lacks="create maps",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    broker: JavaBroker
+    ca: Path
+
+
+@pytest.fixture(scope="module")
+def site(certificate: Path) -> Iterator[Site]:
+    """A broker of many listeners, on which `worker` may do what it is granted, and who needs no login everything."""
+    listeners = {
+        "SASL": Listener("SASL_PLAINTEXT"),
+        "TLS": Listener("SSL"),
+        "OTHER": Listener("SSL", "localhost"),
+        "CLOSED": Listener(advertised=CLOSED),
+        "NAMELESS": Listener(advertised="no-such-host.invalid:9092"),
+    }
+    login = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_worker="{SECRET}";'
+    properties = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.sasl.plain.sasl.jaas.config": login,
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(certificate),
+        "transaction.max.timeout.ms": "6000",
+    }
+    with ExitStack() as stack:
+        try:
+            broker = stack.enter_context(running(JavaBroker(properties, "400m", listeners=listeners)))
+        except Unavailable as reason:
+            pytest.skip(f"no broker with several listeners: {reason}")
+        yield Site(broker, certificate)
+
+
+def prepared(case: Case, site: Site, topics: Topics, directory: Path) -> tuple[Path, dict[str, str], dict[str, str]]:
+    """The program, its environment, and the names of its consumer and topics; rights are granted, the row is there."""
+    a, b, out = topics(site.broker, "a", "b", "out", partitions=1)
+    [other] = topics(site.broker, "other", partitions=2) if "{other}" in case.topics[0] else [""]
+    names = {"name": unique_name("orders"), "a": a, "b": b, "out": out, "other": other, "ca": str(site.ca)}
+    if case.environ.get("KAFKA_SASL_USERNAME"):
+        granted = [each for right, each in RIGHTS.items() if right != case.lacks]
+        grant_all([(kind, name.format(**names), operation) for kind, name, operation in granted], site.broker)
+    url = f"sqlite:///{directory}/rows.db"
+    database = engine(Settings(database_url=url).url(), create=True)
+    init_db(database)
+    servers = case.servers or site.broker.addresses.get(case.listener, site.broker.bootstrap)
+    inputs, outputs = (each.format(**names) for each in case.topics)
+    save(database, Row.validated(names["name"], inputs, outputs, servers))
+    (directory / "its_worker.py").write_text(case.worker or GOOD)
+    program = copy_of_the_program(directory / "program", directory / "its_worker.py")
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
+    environ = {**kept, "CONSUMER_NAME": names["name"], "DATABASE_URL": url, **case.environ}
+    return program, {name: value.format(**names) for name, value in environ.items()}, names
+
+
+def grant_all(rights: list[tuple[ResourceType, str, AclOperation]], broker: JavaBroker) -> None:
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
+    prefixed, literal = ResourcePatternType.PREFIXED, ResourcePatternType.LITERAL
+    acls = [
+        AclBinding(
+            kind, name, prefixed if kind is ResourceType.TRANSACTIONAL_ID else literal,
+            "User:worker", "*", operation, AclPermissionType.ALLOW,
+        )
+        for kind, name, operation in rights
+    ]  # fmt: skip
+    for future in admin.create_acls(acls).values():
+        future.result(10)
+
+
+def started(program: Path, environ: dict[str, str], command: str) -> "subprocess.Popen[str]":
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, "main.py", command], cwd=program, env=environ, stdout=pipe, stderr=pipe, text=True
+    )
+
+
+@pytest.mark.real_kafka
+@pytest.mark.parametrize("fault", CASES)
+def test_check_and_run_say_the_same(fault: str, site: Site, topics: Topics, tmp_path: Path) -> None:
+    case = CASES[fault]
+    program, environ, names = prepared(case, site, topics, tmp_path)
+    says = case.says.format(**names)
+    with started(program, environ, "run") as run:
+        try:
+            check = started(program, environ, "check")
+            out, log = check.communicate(timeout=60)
+            assert check.returncode == EX_CONFIG, out + log
+            marked = [line for line in out.splitlines() if line.startswith("✗")]
+            assert [line for line in marked if line[2:].startswith(case.subject) and says in line], out
+            if case.subject != "partitions":  # one worker alone may have them all
+                said = said_by(run, case, says)
+                assert SECRET not in out + log + said
+            assert len(marked) == 1, out
+        finally:
+            run.kill()
+
+
+def said_by(run: "subprocess.Popen[str]", case: Case, says: str) -> str:
+    if not case.waits:
+        out, log = run.communicate(timeout=60)
+        assert run.returncode == EX_CONFIG, log
+        assert "Traceback" not in log
+        [line] = [line for line in log.splitlines() if json.loads(line)["level"] == "CRITICAL"]
+        assert says in json.loads(line)["message"], log
+        return out + log
+    assert run.stderr
+    line = next(line for line in run.stderr if "waiting: " in line)
+    assert says in json.loads(line)["message"]
+    return line
+
+
+@pytest.mark.real_kafka
+@pytest.mark.parametrize("fault", RUNS_BUT)
+def test_what_a_worker_does_without_is_said_by_both(fault: str, site: Site, topics: Topics, tmp_path: Path) -> None:
+    case = RUNS_BUT[fault]
+    program, environ, names = prepared(case, site, topics, tmp_path)
+    says = case.says.format(**names)
+    check = started(program, environ, "check")
+    out, log = check.communicate(timeout=60)
+    assert check.returncode == 0, out + log
+    assert [line for line in out.splitlines() if line.startswith(f"- {case.subject}") and says in line], out
+    with started(program, environ, "run") as run:
+        try:
+            assert run.stderr
+            assert says in next(line for line in run.stderr if "the worker runs, but: " in line)
+            assert next(line for line in run.stderr if "partitions assigned" in line)
+        finally:
+            run.kill()
+
+
+@pytest.mark.real_kafka
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_with_the_rights_that_are_named_all_is_well(delivery: str, site: Site, topics: Topics, tmp_path: Path) -> None:
+    case = Case("", "", {**SASL, "DELIVERY": delivery}, "SASL")
+    program, environ, _ = prepared(case, site, topics, tmp_path)
+    check = started(program, environ, "check")
+    out, log = check.communicate(timeout=60)
+    assert {line[0] for line in out.splitlines()} == {"✓"}, out + log
+    with started(program, environ, "run") as run:
+        try:
+            assert run.stderr
+            assert next(line for line in run.stderr if "partitions assigned" in line)
+        finally:
+            run.kill()
