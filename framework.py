@@ -241,10 +241,10 @@ class Worker:
 
     def _commit_points(self) -> list[CommitPoint]:
         """Of every partition that we own: a commit without its map would break the groups that wait."""
-        now_ms = int(self.wall_clock() * 1000)
+        now, now_ms = self.clock(), int(self.wall_clock() * 1000)
         oldest = self._aggregator.oldest_arrival()
-        oldest_ms = now_ms if oldest is None else now_ms - int((self.clock() - oldest) * 1000)
-        return [offsets.commit_point(oldest_ms, now_ms) for offsets in self.intake.owned.values()]
+        oldest_ms = now_ms if oldest is None else now_ms - int((now - oldest) * 1000)
+        return [offsets.commit_point(oldest_ms, now_ms, now) for offsets in self.intake.owned.values()]
 
     def _count_commit(self, confirmed: bool) -> None:
         for offsets in self.intake.owned.values() if confirmed else ():

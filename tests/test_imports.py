@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PURE = ["messages", "aggregator", "offsets", "partitions", "dead_letters", "attempts", "retry", "references"]
-PURE += ["trace"]
+PURE += ["trace", "arrivals"]
 # kafka.py of the design is five files, one noun each: clients, intake, ends, locator, preflight.
 KAFKA = {"utils/kafka.py", "utils/intake.py", "utils/ends.py", "utils/locator.py", "utils/preflight.py"}
 # map_store.py is the topic of rule 3, with a consumer of its own; delivery.py and locator.py need the same one.

@@ -157,7 +157,7 @@ class Reading:
     def read_again(self, *shed: At) -> None:
         """There was no room for these records: reading goes back to the first of each partition."""
         for each in shed:
-            self.owned[each.of].drop(each.number, 0.0, 1)
+            self.owned[each.of].drop(each.number, 1)
         self._intake.read_shed_again()
 
     def seek(self, _where: object) -> None:

@@ -4,6 +4,7 @@ import base64
 import random
 import tracemalloc
 import zlib
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import pytest
@@ -183,22 +184,84 @@ def test_what_is_read_again_arrived_between_the_oldest_and_the_commit(timestamp:
     assert again.first_arrival(2, timestamp, epoch=1_000.0) == arrival
 
 
-def test_what_was_shed_arrived_between_the_first_drop_and_the_last() -> None:
+def test_what_was_shed_arrived_when_it_was_read_the_first_time() -> None:
     offsets = partition_offsets(0)
+    offsets.note_arrivals(10.0)
+    read_all(offsets, 2)
+    offsets.note_arrivals(20.0)
     read_all(offsets, 3)
-    offsets.drop(0, 10.0, 1)
-    offsets.drop(1, 20.0, 2)
+    for number, offset in enumerate((0, 2), 1):
+        offsets.drop(offset, number)
     offsets.set_back()
-    assert [offsets.first_arrival(0, timestamp, epoch=0.0) for timestamp in (5.0, 15.0, 25.0)] == [10.0, 15.0, 20.0]
+    offsets.note_arrivals(90.0)  # of what is read for the first time from now on
+    assert [offsets.first_arrival(0, timestamp, epoch=0.0) for timestamp in (5.0, 10.5, 25.0)] == [10.0, 10.5, 11.0]
+    assert offsets.first_arrival(2, 0.0, epoch=0.0) == 20.0
+
+
+EVENT_TIME = 0.0  # timestamps that tell nothing
+
+
+def over_a_restart(offsets: PartitionOffsets, oldest: float, now: float) -> PartitionOffsets:
+    """Committed at `now`, in seconds of a clock that is that of the epoch; the oldest group waits since `oldest`."""
+    point = offsets.commit_point(int(oldest * 1000), int(now * 1000), now)
+    assert len(point.metadata) <= MAX_METADATA
+    return restarted(point.offset, point.metadata)
+
+
+def arrivals(offsets: PartitionOffsets, *of: int) -> list[float]:
+    return [offsets.first_arrival(offset, EVENT_TIME, epoch=0.0) for offset in of]
+
+
+def test_a_restart_ages_nothing_that_waits_though_its_timestamp_tells_nothing() -> None:
+    offsets = partition_offsets(0)
+    for second in range(100, 130):
+        offsets.note_arrivals(float(second))
+        read_all(offsets, offsets.position + 10)
+    for finished in range(1, 250):
+        offsets.finish(finished)
+    again = over_a_restart(offsets, oldest=100.0, now=130.0)
+    assert arrivals(again, 0, 250, 259, 299) == [100.0, 125.0, 125.0, 129.0]
+
+
+def test_a_restart_in_the_middle_of_a_replay_carries_on_what_the_map_told() -> None:
+    offsets = partition_offsets(0)
+    for second in (100, 110, 120):
+        offsets.note_arrivals(float(second))
+        read_all(offsets, offsets.position + 10)
+    again = over_a_restart(offsets, oldest=100.0, now=130.0)
+    again.note_arrivals(200.0)
+    read_all(again, 5)  # of 30
+    again.finish(0)
+    third = over_a_restart(again, oldest=200.0, now=210.0)
+    assert arrivals(third, 4, 15, 29) == [100.0, 110.0, 120.0]
+    third.note_arrivals(300.0)
+    read_all(third, 40)
+    assert arrivals(over_a_restart(third, oldest=100.0, now=310.0), 4, 15, 29, 30) == [100.0, 110.0, 120.0, 300.0]
+
+
+def test_one_partition_is_not_as_old_as_what_waits_in_another() -> None:
+    offsets = partition_offsets(0)
+    offsets.note_arrivals(100.0)
+    read_all(offsets, 3)
+    assert arrivals(over_a_restart(offsets, oldest=40.0, now=100.5), 2) == [100.0]
+
+
+def test_where_all_that_waits_came_within_the_last_second_the_map_has_no_steps() -> None:
+    offsets = partition_offsets(0)
+    offsets.note_arrivals(100.0)
+    read_all(offsets, 3)
+    loaded = OffsetMap.parse(offsets.commit_point(100_000, 100_900, 100.9).metadata)
+    assert loaded is not None
+    assert loaded.steps == ()
 
 
 @pytest.mark.parametrize("is_gone", [False, True])
 def test_what_was_dropped_ahead_of_reading_is_shed_until_that_has_come_to_it(is_gone: bool) -> None:
     offsets = partition_offsets(0)
     read_all(offsets, 3)
-    offsets.drop(0, 10.0, 1)
+    offsets.drop(0, 1)
     offsets.set_back()
-    offsets.drop(2, 20.0, 2)  # it was read before reading was set back, and waited in memory
+    offsets.drop(2, 2)  # it was read before reading was set back, and waited in memory
     assert (offsets.read(0), offsets.read(1)) == (True, False)
     assert (offsets.shed, offsets.shed_since) == (1, 2)
     assert offsets.skip_to(3) == 1 if is_gone else offsets.read(2)
@@ -634,6 +697,99 @@ def test_a_payload_that_inflates_without_end_is_ignored_within_bounds() -> None:
         assert tracemalloc.get_traced_memory()[1] < 3 * (1 << 27)
     finally:
         tracemalloc.stop()
+
+
+# ---------------------------------------------------------------- the steps in it
+
+
+def parsed_by_older_versions(text: str) -> tuple[list[str], bytes] | None:
+    """The fields and the payload, inflated, as the versions without steps read a map."""
+    body, _, found = text.rpartition(":")
+    fields = body.split(":")
+    if found != f"{zlib.crc32(body.encode()):08x}" or len(fields) not in {8, 9} or fields[0] != "1":
+        return None
+    tag, data = fields[7][0], base64.b64decode(fields[7][1:] + "=" * (-len(fields[7][1:]) % 4), b"-_", validate=True)
+    if tag.isupper():
+        inflater = zlib.decompressobj()
+        data = inflater.decompress(data, 1 << 27)
+        assert inflater.eof
+    fields[7] = tag.lower()
+    return fields, data
+
+
+@given(states, st.lists(st.tuples(st.integers(0, 1 << 30), st.integers(0, 10**6)), max_size=60))
+@settings(deadline=None)
+def test_steps_come_back_and_older_versions_read_the_same_map_without_them(
+    states: bytes, pairs: list[tuple[int, int]]
+) -> None:
+    plain = offset_map(states)
+    offsets = accumulate((offset for offset, _ in pairs), initial=BASE)
+    times = accumulate((-tenths * 100 for _, tenths in pairs), initial=plain.time_ms // 100 * 100)
+    steps = tuple(zip(offsets, reversed(list(times)), strict=True))
+    written = plain._replace(steps=steps)
+    text = written.encode()
+    loaded = OffsetMap.decode(text, TOPIC_ID, BASE)
+    assert loaded is not None
+    assert loaded._replace(steps=()) == plain
+    if len(text) < MAX_METADATA - 100 and len(steps) < 30:  # far from the limit: all of them
+        assert loaded.steps == steps
+    assert parsed_by_older_versions(text) == parsed_by_older_versions(plain.encode())
+
+
+def test_a_map_of_an_older_version_is_read_as_before() -> None:
+    text = f"1:{TOPIC_ID}:tags:1000:1700000000123:1700000060456:5:rAAEBAQ:3.1003"
+    loaded = OffsetMap.decode(signed(text), TOPIC_ID, BASE)
+    assert loaded == OffsetMap(TOPIC_ID, BASE, 1700000000123, 1700000060456, b"\0\1\0\1\1", "tags", 3, 1003, ())
+    offsets = PartitionOffsets("a", 0, TOPIC_ID, BASE, loaded)
+    assert [offsets.first_arrival(BASE, each, 0.0) for each in (0.0, 1_700_000_001.0, 1_800_000_000.0)] == [
+        1_700_000_000.123,
+        1_700_000_001.0,
+        1_700_000_060.456,
+    ]
+
+
+def long_map(waiting: int) -> OffsetMap:
+    """With 300 steps, which a map of so many waiting offsets has room for, or not."""
+    length = 300 * 1_000
+    steps = tuple((BASE + at * 1_000, (1_700_000_060 - 300 + at) * 1_000) for at in range(300))
+    return offset_map(sparse(length, waiting))._replace(steps=steps)
+
+
+@pytest.mark.parametrize(("waiting", "fewest", "most"), [(10, 300, 300), (1_000, 100, 300), (1_800, 8, 150)])
+def test_a_map_that_fits_only_with_fewer_steps_has_fewer(waiting: int, fewest: int, most: int) -> None:
+    written = long_map(waiting)
+    text = written.encode()
+    assert len(text) <= MAX_METADATA
+    loaded = OffsetMap.parse(text)
+    assert loaded is not None
+    assert loaded.states == written.states
+    assert fewest <= len(loaded.steps) <= most
+
+
+def test_a_map_without_room_for_any_step_has_none_and_one_that_is_stored_elsewhere_has_all() -> None:
+    room = MAX_METADATA - len(offset_map(b"\0")._replace(joined_with="").encode())
+    full = long_map(0)._replace(joined_with="t" * (room - 20))
+    loaded = OffsetMap.parse(full.encode())
+    assert loaded is not None
+    assert (loaded.joined_with, loaded.steps) == (full.joined_with, ())
+    stored = OffsetMap.parse(long_map(3_000).encode())
+    assert stored is not None
+    assert stored.steps == long_map(3_000).steps
+
+
+def test_steps_from_a_host_whose_clock_is_ahead_are_put_in_order() -> None:
+    steps = ((BASE, 1_700_000_000_000), (BASE + 1, 1_700_000_090_000), (BASE + 2, 1_700_000_060_000))
+    loaded = OffsetMap.parse(offset_map(b"\0\0\0")._replace(steps=steps).encode())
+    assert loaded is not None
+    assert [time - 1_700_000_000_000 for _, time in loaded.steps] == [0, 60_000, 60_000]
+
+
+@pytest.mark.parametrize("rest", [b"\xff", b"\x00", b"\x02\x01", b"\x02\x01\x01", b"\x01" * 9, b"\xff" * 50])
+def test_what_follows_the_states_and_is_no_steps_is_ignored(rest: bytes) -> None:
+    payload = packed("R", zlib.compress(b"\x00\x01") + rest)
+    loaded = OffsetMap.decode(signed(body(4, payload)), TOPIC_ID, BASE)
+    assert loaded is not None
+    assert (loaded.states, loaded.steps) == (b"\x00\x01\x01\x01", ())
 
 
 # ---------------------------------------------------------------- its size

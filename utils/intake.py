@@ -16,6 +16,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from utils.aggregator import FOREVER, NEVER, Enough
+from utils.arrivals import STEP
 from utils.ends import Ends
 from utils.identities import Identities
 from utils.keys import KeyWatch
@@ -135,6 +136,7 @@ class Intake:
         self._paused = False
         self._ends_of_paused: dict[tuple[str, int], int] = {}
         self._next_asked = 0.0
+        self._next_step = NEVER
 
     def rebalanced(self, owned: Iterable[PartitionOffsets]) -> None:
         """Told by the rebalance callbacks: these partitions are ours now, and what was read before is not."""
@@ -150,6 +152,7 @@ class Intake:
             self._settled_at = self._clock() + self._settle
         self._grown = self._grown or any(offsets.grown for offsets in self.owned.values())
         self._paused, self._full_since = False, None
+        self._next_step = NEVER
         self.ahead = set()
         self._ends, self._through, self.last_ends, self._ends_of_paused = {}, {}, {}, {}
 
@@ -191,6 +194,7 @@ class Intake:
     def unfinished(self, records: Sequence[Record]) -> Batch:
         """The records that no earlier commit says are done. Nothing is decoded."""
         self._counters.read += len(records)
+        self._note_arrivals()
         self._keys.look(records, self.owned)
         # Asked before reading moves on: these may be the last that are read again.
         self._may_replay = self._may_replay and any(map(PartitionOffsets.may_replay, self.owned.values()))
@@ -202,6 +206,13 @@ class Intake:
             offsets = list(compress(offsets, wanted))
         is_new = not self._may_replay or all(map(PartitionOffsets.is_new, partitions, offsets))
         return Batch(records, partitions, offsets, is_new)
+
+    def _note_arrivals(self) -> None:
+        """Once a second: what has been read of each partition before this arrived earlier."""
+        if (now := self._clock()) >= self._next_step:
+            self._next_step = now + STEP
+            for offsets in self.owned.values():
+                offsets.note_arrivals(now)
 
     def _partitions(self, records: Sequence[Record]) -> list[PartitionOffsets]:
         """Of each of these records. A large read is mostly of a single one: then one look-up is enough."""

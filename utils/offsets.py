@@ -8,8 +8,10 @@ import base64
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple, Protocol
+
+from utils.arrivals import STEP, Arrivals, Step, halved
 
 UNFINISHED, FINISHED, SHED, SENT = 0, 1, 2, 3
 """SHED: read, and dropped from memory. SENT: its results are on the way. Both are UNFINISHED in a map that travels."""
@@ -23,6 +25,7 @@ _MAX_LENGTH = 1 << 30  # a map that claims more offsets than this is taken for d
 _MAX_INFLATED = 1 << 27  # bytes: what a damaged or hostile payload may grow to
 _FEW = 4096  # runs or gaps: beyond this many, a bitmap is smaller and faster
 _TINY = 64  # bytes: nothing else is tried, nor is it deflated, when an encoding is this small
+_FEWEST_STEPS = 8  # as few as these tell hardly more than the two times of the map
 _VARINT_BYTES = 6
 _AS_DIGITS = bytes.maketrans(b"\x00\x01", b"10")  # in a bitmap 1 means unfinished
 _FROM_DIGITS = bytes.maketrans(b"10", b"\x00\x01")
@@ -40,15 +43,14 @@ class PartitionOffsets:
     """
 
     __slots__ = (
-        "_first_drop",
         "_has_finished",
         "_in_commit",
         "_known_end",
-        "_last_drop",
         "_loaded",
         "_read_end",
         "_states",
         "apart",
+        "arrivals",
         "base",
         "differs",
         "gone",
@@ -105,7 +107,8 @@ class PartitionOffsets:
         self._in_commit: tuple[int | None, bool] = None, False  # `trying` and `_has_finished`
         self._states = bytearray(loaded.states if loaded else b"")
         self._known_end = start + len(self._states)
-        self._first_drop = self._last_drop = 0.0  # of what is shed
+        before = loaded.steps or [(start, loaded.time_ms)] if loaded else ()
+        self.arrivals = Arrivals(self.loaded_end, before)
         self._read_end = start  # below it everything has been read before, when position has been set back
 
     def go_on_as(self, before: "Standing") -> None:
@@ -201,14 +204,11 @@ class PartitionOffsets:
             self.starts = self.starts if self.apart else 0
         self._states = self._states.translate(_SENT_AS_FINISHED)
 
-    def drop(self, offset: int, now: float, number: int) -> None:
+    def drop(self, offset: int, number: int) -> None:
         """There is no room for the record at `offset`, which was read: it stays unfinished and is to be read again.
 
         `number`: how many records were dropped so far, in all partitions, with this one.
         """
-        if not self.shed:
-            self._first_drop = now
-        self._last_drop = now
         self._states[offset - self.base] = SHED
         self.shed += 1
         if self.shed_since is None:
@@ -239,10 +239,15 @@ class PartitionOffsets:
 
         All in seconds of the loop's clock; `epoch` is what that clock showed at the epoch of the map's times.
         """
-        first, last = self._first_drop, self._last_drop
-        if self._loaded and offset < self.loaded_end:
+        if self._loaded and offset < self.loaded_end and not self._loaded.steps:
             first, last = epoch + self._loaded.oldest_ms / 1000, epoch + self._loaded.time_ms / 1000
+        else:
+            first, last = self.arrivals.between(offset, epoch)
         return min(max(timestamp, first), last)
+
+    def note_arrivals(self, now: float) -> None:
+        """What is read from here on for the first time arrives now. Once a second is enough."""
+        self.arrivals.note(self.read_end, now)
 
     def lowest_unfinished(self) -> int:
         """The offset to commit: everything below it is finished."""
@@ -280,8 +285,11 @@ class PartitionOffsets:
         """How many known offsets are unfinished."""
         return len(self._states) - self._states.count(FINISHED)
 
-    def commit_point(self, oldest_ms: int, now_ms: int) -> "CommitPoint":
-        """What to commit now; `oldest_ms` and `now_ms` as in OffsetMap. Its map may be longer than `MAX_METADATA`."""
+    def commit_point(self, oldest_ms: int, now_ms: int, now: float = 0.0) -> "CommitPoint":
+        """What to commit now. Its map may be longer than `MAX_METADATA`.
+
+        `oldest_ms` as in OffsetMap; `now_ms` since the epoch is `now` by the loop's clock, by which arrivals are noted.
+        """
         lowest = self.lowest_unfinished()
         if self._loaded and self.position < self.loaded_end:  # in the middle of a replay the oldest may be yet to come
             oldest_ms = min(oldest_ms, self._loaded.oldest_ms)
@@ -291,10 +299,23 @@ class PartitionOffsets:
         self._in_commit = self.trying, self._has_finished
         alone = self.trying if self.apart == 1 else None
         trying = self.tried if alone is None or self._is_finished(alone) else alone
-        offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, states, self.joined_with, self.starts, trying)
+        steps = self._steps(oldest_ms, now_ms, now)
+        head = self.topic_id, lowest, oldest_ms, now_ms, states, self.joined_with
+        offset_map = OffsetMap(*head, self.starts, trying, steps)
         metadata = offset_map.encode()
         self.map_characters = len(metadata)
         return CommitPoint(self.topic, self.partition, lowest, metadata)
+
+    def _steps(self, oldest_ms: int, now_ms: int, now: float) -> tuple[Step, ...]:
+        """For the map; none where its two times alone tell the same, to the second."""
+        self.arrivals.forget_below(self.base)
+        if now_ms - min(oldest_ms, self.arrivals.oldest_ms(now, now_ms)) <= STEP * 1000:
+            return ()
+        return tuple(self.arrivals.steps(now, now_ms, self._next_unfinished))
+
+    def _next_unfinished(self, offset: int) -> int | None:
+        found = _UNFINISHED.search(self._states, max(offset - self.base, 0))
+        return self.base + found.start() if found else None
 
 
 class Located(Protocol):
@@ -336,7 +357,8 @@ class OffsetMap(NamedTuple):
 
     `oldest_ms` is the arrival of the oldest waiting fragment, `time_ms` the time of the commit, in ms since the epoch.
     `joined_with` names all input topics of the worker (`JoinedWith`): another topic, seen later, is a new one.
-    `starts` and `trying`: see PartitionOffsets (rule 13).
+    `starts` and `trying`: see PartitionOffsets (rule 13). `steps`: when what is unfinished arrived (`Arrivals`), in ms
+    since the epoch; they travel in tenths of a second.
     """
 
     topic_id: str
@@ -347,15 +369,31 @@ class OffsetMap(NamedTuple):
     joined_with: str = ""
     starts: int = 0
     trying: int | None = None
+    steps: tuple[Step, ...] = ()
 
     def encode(self) -> str:
         """`version:topic id:joined with:base:oldest:time:length:payload:checksum`, all ASCII.
 
-        With starts without progress, they and the record that is tried stand before the checksum: `3.17:`.
+        With starts without progress, they and the record that is tried stand before the checksum: `3.17:`. The steps
+        follow the payload, which is deflated then: older versions do not look beyond its end. Where the map fits into a
+        commit only with fewer of them, there are fewer, or none.
         """
-        states = self.states.rstrip(b"\x01")  # what is missing up to the length is finished
+        tag, packed = _pack(self.states.rstrip(b"\x01"))  # what is missing up to the length is finished
+        plain = self._with(tag + _base64(packed))
+        if not self.steps:
+            return plain
+        if tag.islower():
+            tag, packed = tag.upper(), zlib.compress(packed)
+        steps: Sequence[Step] = self.steps
+        text = self._with(tag + _base64(packed + _pack_steps(steps, self.base, self.time_ms)))
+        while len(text) > MAX_METADATA >= len(plain) and len(steps) > _FEWEST_STEPS:
+            steps = halved(steps)
+            text = self._with(tag + _base64(packed + _pack_steps(steps, self.base, self.time_ms)))
+        return plain if len(text) > MAX_METADATA >= len(plain) else text
+
+    def _with(self, payload: str) -> str:
         head = f"{_VERSION}:{self.topic_id}:{self.joined_with}:{self.base}:{self.oldest_ms}:{self.time_ms}"
-        body = f"{head}:{len(self.states)}:{_pack(states)}"
+        body = f"{head}:{len(self.states)}:{payload}"
         if self.starts or self.trying is not None:
             body += f":{self.starts}.{'' if self.trying is None else self.trying}"
         return f"{body}:{checksum(body)}"
@@ -381,10 +419,9 @@ class OffsetMap(NamedTuple):
             base, oldest_ms, time_ms, length = map(int, fields[3:7])
             if not 0 <= length <= _MAX_LENGTH:
                 return None
-            states = _unpack(fields[7], length)
-            return OffsetMap(
-                fields[1], base, oldest_ms, time_ms, states, fields[2], int(starts), int(trying) if trying else None
-            )
+            states, rest = _unpack(fields[7], length)
+            head = fields[1], base, oldest_ms, time_ms, states, fields[2]
+            return OffsetMap(*head, int(starts), int(trying) if trying else None, _unpack_steps(rest, base, time_ms))
         except (ValueError, IndexError, zlib.error):
             return None
 
@@ -441,8 +478,8 @@ def checksum(body: str) -> str:
     return f"{zlib.crc32(body.encode('utf-8', 'surrogatepass')):08x}"
 
 
-def _pack(states: bytes) -> str:
-    """A tiny encoding, or the smallest: its letter (a capital: deflated) and its bytes in URL-safe Base64."""
+def _pack(states: bytes) -> tuple[str, bytes]:
+    """A tiny encoding, or the smallest: its letter (a capital: deflated) and its bytes."""
     best = b""
     letter = ""
     for name, payload in _encodings(states):
@@ -455,7 +492,12 @@ def _pack(states: bytes) -> str:
             best, letter = candidate, tag
         if len(best) <= _TINY:
             break
-    return letter + base64.urlsafe_b64encode(best).rstrip(b"=").decode()
+    return letter, best
+
+
+def _base64(data: bytes) -> str:
+    """URL-safe, without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _encodings(states: bytes) -> Iterator[tuple[str, bytes]]:
@@ -476,10 +518,12 @@ def _runs(states: bytes) -> Iterator[int]:
         yield end - run.start()
 
 
-def _unpack(payload: str, length: int) -> bytes:
+def _unpack(payload: str, length: int) -> tuple[bytes, bytes]:
+    """The states, and what follows them."""
     tag, data = payload[0], base64.b64decode(payload[1:] + "=" * (-len(payload[1:]) % 4), altchars=b"-_", validate=True)
+    rest = b""
     if tag.isupper():
-        data = _inflate(data)
+        data, rest = _inflate(data)
     match tag.lower():
         case "r":
             states = _from_runs(_read_varints(data), length)
@@ -491,7 +535,7 @@ def _unpack(payload: str, length: int) -> bytes:
             raise ValueError(f"unknown encoding {tag!r}")
     if len(states) > length:
         raise ValueError("more states than the length says")
-    return states + b"\x01" * (length - len(states))
+    return states + b"\x01" * (length - len(states)), rest
 
 
 def _from_runs(runs: list[int], length: int) -> bytes:
@@ -506,12 +550,39 @@ def _from_gaps(gaps: list[int], length: int) -> bytes:
     return b"\x00".join(b"\x01" * gap for gap in gaps)
 
 
-def _inflate(data: bytes) -> bytes:
+def _inflate(data: bytes) -> tuple[bytes, bytes]:
+    """The data, and what follows its end."""
     inflater = zlib.decompressobj()
     inflated = inflater.decompress(data, _MAX_INFLATED)
     if not inflater.eof:
         raise ValueError("payload cut short or too large")
-    return inflated
+    return inflated, inflater.unused_data
+
+
+def _pack_steps(steps: Sequence[Step], base: int, time_ms: int) -> bytes:
+    """How many; how long before the commit the first one began; then how far each other is from the one before it.
+
+    In offsets and in tenths of a second. The first one holds for all from the base on.
+    """
+    places = [base, *[offset for offset, _ in steps[1:]]]
+    tenths = [*accumulate([time // 100 for _, time in reversed(steps)], min)][::-1]  # clocks of hosts may differ
+    numbers = [len(steps), max(time_ms // 100 - tenths[0], 0)]
+    for (offset, next_offset), (begin, end) in zip(pairwise(places), pairwise(tenths), strict=True):
+        numbers += [next_offset - offset, end - begin]
+    return _varints(numbers)
+
+
+def _unpack_steps(data: bytes, base: int, time_ms: int) -> tuple[Step, ...]:
+    """None for anything else."""
+    try:
+        number, age, *deltas = _read_varints(data)
+    except ValueError:
+        return ()
+    if len(deltas) != 2 * (number - 1):
+        return ()
+    offsets = accumulate(deltas[::2], initial=base)
+    tenths = accumulate(deltas[1::2], initial=time_ms // 100 - age)
+    return tuple([(offset, tenth * 100) for offset, tenth in zip(offsets, tenths, strict=True)])
 
 
 def _varints(numbers: Iterable[int]) -> bytes:

@@ -93,7 +93,7 @@ class Overflow:
         self._counters.shed += 1
         self.drops += 1
         self._pass = self._pass or Pass(now)
-        offsets.drop(offset, now, self.drops)
+        offsets.drop(offset, self.drops)
 
     def shed(self, down_to: int, now: float, added: str = "") -> None:
         """Drop groups as `Aggregator.shed` does."""

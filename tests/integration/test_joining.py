@@ -1,7 +1,9 @@
 """Workers on a broker: what they join, what they skip, what they keep over a restart."""
 
+import json
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -179,6 +181,36 @@ def test_nothing_is_given_up_before_the_end_before_an_open_transaction_is_read(
         worker.process.send_signal(signal.SIGCONT)
         gives_up_those_alone(scene, worker)
     scene.judge(once=True, given_up=ids(20, "alone-"))
+
+
+def test_over_a_restart_each_waits_on_from_its_own_arrival_though_the_timestamps_tell_nothing(
+    real_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    scene = scenes(real_kafka, partitions=1, environment={"MESSAGE_TIMEOUT": "3600"})
+    a, b = scene.job.topics_input
+    event_time = 7200.0  # seconds before now
+
+    def age_of(worker: Worker, id: str) -> float:
+        with urllib.request.urlopen(f"{worker.address}/waiting.json?id={id}", timeout=10) as answer:
+            return float((json.loads(answer.read())["waiting"] or {"age": -1})["age"])
+
+    worker = scene.job.start().is_assigned()
+    scene.feed_old(["first"], a, age=event_time)
+    eventually(lambda: age_of(worker, "first") > 4, "the first has waited")
+    scene.feed_old(ids(100, "later-"), a, age=event_time)
+    eventually(lambda: age_of(worker, "later-99") >= 0, "the others wait too")
+    apart = age_of(worker, "first") - age_of(worker, "later-99")
+    for _ in range(2):  # the second is a restart of one that has read nothing new
+        assert worker.stop() == 0
+        worker = scene.job.start().is_assigned()
+        eventually(lambda: age_of(worker, "later-99") >= 0, "all is read again")  # noqa: B023
+        later, first = age_of(worker, "later-99"), age_of(worker, "first")
+        assert first > later + apart - 1.5, f"all are as old as the oldest: {later}, {first}"
+        assert first > 4
+    scene.feed_old(["first", *ids(100, "later-")], b, age=event_time)
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    scene.judge(once=True)
 
 
 def test_a_topic_that_is_added_to_the_row_later_begins_at_the_message_timeout_before_now(

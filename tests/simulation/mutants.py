@@ -29,6 +29,7 @@ from tests.simulation.process import ScheduledExecutor, Violation
 from tests.simulation.schedule import Schedule
 from utils import aggregator, dead_letters, executor, intake, locator, messages, offsets, overflow, suspects
 from utils.aggregator import FOREVER, NEVER, Aggregator, Enough, Group, size_of
+from utils.arrivals import Arrivals, Step
 from utils.dead_letters import Letter
 from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce, _as_offsets, _mark_sent
 from utils.executor import Outcome
@@ -79,7 +80,7 @@ def _commit_the_position(self: PartitionOffsets) -> int:
     return self.base
 
 
-def _up_to_position(self: PartitionOffsets, oldest_ms: int, now_ms: int) -> CommitPoint:
+def _up_to_position(self: PartitionOffsets, oldest_ms: int, now_ms: int, _now: float) -> CommitPoint:
     lowest = self.lowest_unfinished()
     states = bytes(self._states[: max(self.position - lowest, 0)]).translate(offsets._AS_UNFINISHED)
     offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, states, self.joined_with)
@@ -403,13 +404,30 @@ def _no_upper_clamp(self: PartitionOffsets, offset: int, timestamp: float, epoch
 _first_arrival = PartitionOffsets.first_arrival
 
 
-def _oldest_read(self: PartitionOffsets, *times: int) -> CommitPoint:
+def _oldest_read(self: PartitionOffsets, *times: Any) -> CommitPoint:
     """In the middle of a replay too."""
     loaded, self._loaded = self._loaded, None
     try:
         return _commit_point(self, *times)
     finally:
         self._loaded = loaded
+
+
+def _without_steps(_data: bytes, _base: int, _time_ms: int) -> tuple[Step, ...]:
+    return ()
+
+
+def _forgets_what_the_map_told(self: Arrivals, *arguments: Any) -> list[Step]:
+    """In the next map, in the middle of a replay too."""
+    steps = _steps(self, *arguments)
+    return [(0, steps[0][1]), *steps[len(self._before) :]] if steps else []
+
+
+def _as_of_the_next_step(self: Arrivals, offset: int, epoch: float) -> tuple[float, float]:
+    return _between(self, offset + 1, epoch)
+
+
+_steps, _between = Arrivals.steps, Arrivals.between
 
 
 def _wherever_reading_is(self: Intake, now: float) -> dict[tuple[str, int], float]:
@@ -638,7 +656,7 @@ def _counts_no_starts(self: PartitionOffsets, *arguments: Any, **named: Any) -> 
     self.starts = 1
 
 
-def _names_any_batch(self: PartitionOffsets, *times: int) -> CommitPoint:
+def _names_any_batch(self: PartitionOffsets, *times: Any) -> CommitPoint:
     """The first group of a batch, also where others run beside it."""
     apart, self.apart = self.apart, min(self.apart, 1)
     try:
@@ -647,7 +665,7 @@ def _names_any_batch(self: PartitionOffsets, *times: int) -> CommitPoint:
         self.apart = apart
 
 
-def _names_none(self: PartitionOffsets, *times: int) -> CommitPoint:
+def _names_none(self: PartitionOffsets, *times: Any) -> CommitPoint:
     apart, self.apart = self.apart, 0
     try:
         return _commit_point(self, *times)
@@ -860,7 +878,7 @@ FIXED: dict[str, dict[str, Any]] = {
     "what came last drops what waits": {"partitions": 1, "workers": 1, "tight": True, "large": True}
     | dict.fromkeys(("crashes", "freezes", "rebalances", "faults", "loss", "destruction", "unequal", "deadly"), False),
     "a share of unequal partition counts is taken": {"unequal": True, "workers": 2, "evictions": True},
-    "in a replay the oldest is of what was read": {"evictions": True, "tight": False},
+    "in a replay the oldest is of what was read": {"evictions": True, "tight": False, "overflows": True},
     "an arrival may be after the last commit": {"evictions": True, "tight": False},
     "an end counts wherever reading is": {"evictions": True},
     "an end is of when the answer came": {"evictions": True, "quirks": True},
@@ -957,6 +975,9 @@ MUTANTS = tuple(
             "in a replay the oldest is of what was read",
             (PartitionOffsets, "commit_point", _oldest_read),
         ),
+        ("6", "the steps of a map are not read", (offsets, "_unpack_steps", _without_steps)),
+        ("6", "the steps of a map are not carried on", (Arrivals, "steps", _forgets_what_the_map_told)),
+        ("6", "an arrival is that of the next step", (Arrivals, "between", _as_of_the_next_step)),
         ("6", "an end counts wherever reading is", (Intake, "read_through", _wherever_reading_is)),
         ("6", "an end is of when the answer came", (Intake, "_note_answers", _dated_as_they_came)),
         ("7", "memory is not bounded", (Overflow, "__init__", _room_for_all)),

@@ -18,6 +18,7 @@ from utils.references import Reference, digest
 
 _decode, _parse, _parse_reference = OffsetMap.decode, OffsetMap.parse, Reference.parse  # as they were before any mutant
 
+A_STEP = 1.1  # seconds: how exactly maps tell an arrival
 FORWARDED, FILTERED, TWOFOLD, FAILING, DEADLY = "forwarded", "filtered", "twofold", "failing", "deadly"
 
 
@@ -56,6 +57,8 @@ class Oracle:
     message_timeout: float
     slack: float = 0.0
     """Seconds by which the clocks of two workers differ at most."""
+    keeps_arrivals: bool = True
+    """Maps have room for when what waits arrived, to the second, whatever the timestamps of the records say."""
 
     broker: Broker = field(init=False)
     trace: Callable[[object], None] = field(default=lambda _: None)
@@ -399,7 +402,14 @@ class Oracle:
         if len({sent.at[0] for sent in there}) < len(self.inputs) or len(there) < len(fragments):
             return False
         span = max(sent.since for sent in there) - min(sent.since for sent in there)
-        return span < self.message_timeout - self.slack and all(sent.honest for sent in there)
+        return span < self.message_timeout - self._slack(there) and self._are_dated(there)
+
+    def _are_dated(self, fragments: list[Sent]) -> bool:
+        """Whether a restart keeps when these arrived."""
+        return self.keeps_arrivals or all(sent.honest for sent in fragments)
+
+    def _slack(self, fragments: list[Sent]) -> float:
+        return self.slack if all(sent.honest for sent in fragments) else self.slack + A_STEP
 
     # ------------------------------------------------------------------ a commit
 
@@ -459,8 +469,8 @@ class Oracle:
 
     def _may_be_evicted(self, sent: Sent) -> bool:
         ours = [each for each in self.by_id[sent.id or ""] if each.round == sent.round]
-        others = ours if all(each.honest for each in ours) else self.sent.values()
-        if self.broker.now - min(each.since for each in others) <= self.message_timeout - self.slack:
+        others = ours if self._are_dated(ours) else self.sent.values()
+        if self.broker.now - min(each.since for each in others) <= self.message_timeout - self._slack(ours):
             return False
         rest = [each for each in ours if each is not sent]  # of the same topic: the mates may be with that one
         may_be_single = any(self.is_done(each) or each.at == sent.at for each in rest)

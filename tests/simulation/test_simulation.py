@@ -25,6 +25,8 @@ QUICK = {
     "an arrival may be before what any can be",
     "an arrival may be after the last commit",
     "in a replay the oldest is of what was read",
+    "the steps of a map are not carried on",
+    "the steps of a map are not read",
     "a mate is not awaited where it can only be",
     "what was shed is finished",
     "failed groups are finished",

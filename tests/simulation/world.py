@@ -58,7 +58,7 @@ class World:
 
     def __init__(self, setup: Setup, *, traced: bool = False) -> None:
         self.setup = setup
-        options = setup.exactly_once, setup.message_timeout, 2 * setup.skew
+        options = setup.exactly_once, setup.message_timeout, 2 * setup.skew, not setup.overflows
         self.oracle = Oracle(setup.inputs, setup.outputs, setup.dead_letters, *options)
         partitions = {topic: setup.partitions_of(topic) for topic in setup.inputs}
         written = filter(None, (*setup.outputs, setup.dead_letters))
@@ -195,9 +195,10 @@ class World:
     def _restart_in_a_replay(self) -> None:
         """Stop all, and again before they have read all of what waits.
 
-        Where timestamps tell nothing, the last commit does: then all are killed, for an orderly end is a later one.
+        Where neither timestamps nor maps tell it, the last commit does: then all are killed, for an orderly end is a
+        later one.
         """
-        if not all(sent.honest for sent in self.oracle.sent.values()):
+        if not self.oracle.keeps_arrivals and not all(sent.honest for sent in self.oracle.sent.values()):
             for who in range(self.setup.workers):
                 self._kill(who, 0)
             return
@@ -549,6 +550,7 @@ def model_time(setup: Setup) -> Iterator[None]:
             patch("utils.pace.FIRST", 3 * RESULT_OVERHEAD if setup.narrow else FIRST),
             patch("utils.intake.RUNS_FROM", 3),
             patch("utils.map_store.MAX_METADATA", room),
+            patch("utils.offsets.MAX_METADATA", room),
             patch("utils.map_store.Shelf", partial(Shelf, RECORD)),
             patch("utils.keys.KeyWatch.are_alike", _are_alike if setup.alike else KeyWatch.are_alike),
         ):
