@@ -119,6 +119,14 @@ def _broker(start: Start) -> Iterator[Seen]:
     yield Seen(", ".join(start.cluster.brokers))
 
 
+def _session(start: Start) -> Iterator[Seen]:
+    """Else only who joins the group hears of it."""
+    timeout = kafka.session_timeout(start.settings.kafka)
+    if bounds := start.cluster.session_timeouts:
+        _must_not([] if bounds[0] <= timeout <= bounds[1] else [kafka.wrong_session_timeout(timeout)])
+        yield Seen(f"may last {timeout} ms")
+
+
 def _topics(start: Start) -> Iterator[Seen]:
     hidden = preflight.hidden_topics(start.settings, start.row, start.cluster)
     _must_not(preflight.missing_topics(start.row, start.cluster, hidden))
@@ -193,6 +201,7 @@ def _maps(start: Start) -> Iterator[Seen]:
 ROW_STEPS = (
     Step("properties", _properties, needs="row"),
     Step("broker", _broker, needs="properties"),
+    Step("session", _session, needs="cluster"),
     Step("topics", _topics, needs="cluster"),
     Step("partitions", _partitions, needs="cluster"),
     Step("reading", _reading, needs="cluster"),

@@ -214,7 +214,7 @@ def producer(
     defaults: dict[str, Any] = {"linger.ms": 0, "max.in.flight": 1, "message.timeout.ms": 60_000}
     transactional: dict[str, Any] = {}
     if transactional_id:
-        session = _number(properties.get("session.timeout.ms"), SESSION_TIMEOUT_MS)
+        session = session_timeout(properties)
         default = session if is_slow else min(session, TRANSACTION_TIMEOUT_MS)
         timeout = properties.get("transaction.timeout.ms", default)
         if _number(timeout, 0) > session:
@@ -248,6 +248,11 @@ def queue_room(properties: Properties) -> tuple[int, int]:
     records = _number(properties.get("queue.buffering.max.messages"), QUEUE_MESSAGES)
     kilobytes = _number(properties.get("queue.buffering.max.kbytes"), _QUEUE_KILOBYTES)
     return records or QUEUE_MESSAGES, kilobytes * 1024  # 0 records: no limit
+
+
+def session_timeout(properties: Properties) -> int:
+    """In ms, as these properties set it."""
+    return _number(properties.get("session.timeout.ms"), SESSION_TIMEOUT_MS)
 
 
 def _number(value: object, default: int) -> int:
@@ -323,6 +328,11 @@ def explain(error: KafkaError) -> Trouble:
     if error.retriable() and not error.fatal():
         return Trouble(heals=True, line=f"Kafka is not ready ({reason})")
     return Trouble(heals=False, line=f"Kafka: {error.name()} ({reason})")
+
+
+def wrong_session_timeout(timeout: int) -> str:
+    """What is said of one that the brokers do not take."""
+    return f"Kafka refuses a setting: {_REFUSED_SETTINGS[KafkaError.INVALID_SESSION_TIMEOUT]} ({timeout})"
 
 
 def advertised(error: KafkaError) -> str:

@@ -67,6 +67,7 @@ class Cluster:
     brokers: tuple[str, ...]  # as advertised to the clients, host:port
     partitions: Mapping[str, int]  # of every topic that exists and that the user may see
     embedded: bool = False  # the broker in Kafka's client, which answers no admin requests
+    session_timeouts: tuple[int, int] | None = None  # ms that a session may last, at least and at most; None: not told
 
 
 def look(settings: Settings, row: Row) -> Cluster:
@@ -86,23 +87,24 @@ def look(settings: Settings, row: Row) -> Cluster:
         else:
             addresses = {number: f"{each.host}:{each.port}" for number, each in metadata.brokers.items()}
             embedded = str(metadata.cluster_id).startswith("mockCluster")
-            if not embedded:
-                _reach(admin, addresses, heard)
+            told = {} if embedded else _reach(admin, addresses, heard)
             counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
-            return Cluster(tuple(sorted(addresses.values())), counts, embedded)
+            return Cluster(tuple(sorted(addresses.values())), counts, embedded, _session_timeouts(told))
 
 
-def _reach(admin: AdminClient, addresses: Mapping[int, str], heard: Sequence[KafkaError]) -> None:
+def _reach(admin: AdminClient, addresses: Mapping[int, str], heard: Sequence[KafkaError]) -> Mapping[str, Any]:
     """Each broker at the address that it advertises, which need not be one of those that the row names.
+
+    The configuration of one of them, as far as this user may see it. Raises UnavailableError, ConfigError.
 
     Each is asked what only it can tell. Whether it does so, or forbids it, is all the same.
     """
     brokers = [ConfigResource(ResourceType.BROKER, str(number)) for number in addresses]
     answers = [admin.describe_configs([broker], request_timeout=_REQUEST)[broker] for broker in brokers]
-    silent = []
+    silent, told_by_one = [], dict[str, Any]()
     for address, answer in zip(addresses.values(), answers, strict=True):
         try:
-            answer.result()
+            told_by_one = answer.result()
         except KafkaException as error:
             if error.args[0].code() in CONNECTION_ERRORS:
                 silent.append(address)
@@ -112,6 +114,12 @@ def _reach(admin: AdminClient, addresses: Mapping[int, str], heard: Sequence[Kaf
         hopeless = next((trouble for trouble in map(explain, told) if not trouble.heals), None)
         reason = plain(told[0].str()) if told else f"no answer within {_REQUEST:g} s"
         raise (hopeless or not_reached(silent, reason)).error()
+    return told_by_one
+
+
+def _session_timeouts(told: Mapping[str, Any]) -> tuple[int, int] | None:
+    bounds = [told.get(f"group.{end}.session.timeout.ms") for end in ("min", "max")]
+    return (int(bounds[0].value), int(bounds[1].value)) if bounds[0] and bounds[1] else None
 
 
 def hidden_topics(settings: Settings, row: Row, cluster: Cluster) -> set[str]:

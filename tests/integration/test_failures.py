@@ -188,6 +188,11 @@ CASES = {
         {"DELIVERY": "exactly_once", "KAFKA_TRANSACTION_TIMEOUT_MS": "8000"},
     ),
 }
+CASES["a session that is too short"] = Case(
+    "Kafka refuses a setting: KAFKA_SESSION_TIMEOUT_MS must lie between group.min.session.timeout.ms and",
+    "session",
+    {"KAFKA_SESSION_TIMEOUT_MS": "900", "KAFKA_HEARTBEAT_INTERVAL_MS": "200"},
+)
 RUNS_BUT = {
     "no right to replay": Case(
         "dlq replay would fail: no right to READ group {name}-dlq-replay: kafka-acls.sh",
