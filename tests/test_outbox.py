@@ -124,6 +124,18 @@ def test_closing_waits_for_nothing_and_leaves_a_producer_alone_that_is_stuck_in_
         assert producer.closed != is_stuck
 
 
+class Fenced(SmallTopics):
+    def close(self) -> None:
+        super().close()
+        raise KafkaException(KafkaError(KafkaError._FENCED))
+
+
+def test_closing_a_producer_that_was_fenced_ends_nothing_else() -> None:
+    producer = Fenced()
+    outbox(producer).close()
+    assert producer.closed
+
+
 def traced(id: str, *sizes: int) -> Outcome:
     with_headers = type(fragment())(0, partition_offsets(), int(id), b"in", [("other", b"x"), *TRACE])
     return Outcome(group(id, with_headers), [Result(id.encode(), b"x" * size) for size in sizes])

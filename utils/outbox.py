@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, ThrottleEvent
@@ -105,8 +106,9 @@ class Outbox:
     def close(self) -> None:
         """Let go of the producer, at once: what is not acknowledged is given up, and nothing is put any more."""
         if not self.is_stuck:
-            self.producer.purge()
-            self.producer.close()
+            with suppress(KafkaException):  # one that was fenced says so once more, which would end the process
+                self.producer.purge()
+                self.producer.close()
 
     @property
     def copies(self) -> int:
