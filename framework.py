@@ -272,7 +272,7 @@ class Worker:
             )
         except Exception as error:
             self._failure = self._failure or error
-            with suppress(KafkaException):  # else the client assigns all by itself, and reads from the commits
+            with suppress(Exception):  # else the client assigns all by itself, and reads from the commits
                 consumer.assign([])
 
     def _on_revoke(self, consumer: Consumer, _revoked: list[TopicPartition]) -> None:

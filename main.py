@@ -489,7 +489,7 @@ def build_worker(
 ) -> Worker:
     """A worker with clients and memory of its own. Raises ConfigError for properties that the clients refuse.
 
-    `clients` closes what is open then; the consumer is closed by the worker, whose partitions others wait for.
+    `clients` closes what is open then. The consumer is closed by the worker itself: others wait for its partitions.
     """
     config = refresh.current
     settings, row = config.settings, config.row
@@ -507,6 +507,7 @@ def build_worker(
         clients.callback(outbox.close)
         delivery = _delivery(settings, outbox, maps, counters, partial(kafka.is_place_taken, locate.admin, settings))
         consumer = kafka.consumer(properties, settings, delivery.on_commit)
+        clients.callback(consumer.close)  # where the worker has not come to it
     settle, changed_at = settings.config_refresh + SETTLE, refresh.topics_changed_at
     gather = _gather(settings)
     intake = Intake(
@@ -732,6 +733,7 @@ def build_replay(
         clients.callback(outbox.close)
         delivery = _delivery(settings, outbox, maps, counters)
         consumer = kafka.consumer(properties, settings, delivery.on_commit)
+        clients.callback(consumer.close)  # where the worker has not come to it
     return Replay(
         topic=dead.topic,
         choice=choice,

@@ -295,6 +295,8 @@ class FakeConsumer:
         return member.id, self._instance, member.generation
 
     def close(self) -> None:
+        if self._closed:
+            return
         self._host.here("close")
         self.closing = True
         member, group = self._member, self._broker.group

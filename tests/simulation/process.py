@@ -230,10 +230,12 @@ class ModelProcess:
             self.ended = True
             self._stopped.release()
 
-    def _build(self, _clients: ExitStack) -> Worker:
+    def _build(self, clients: ExitStack) -> Worker:
         """As main.build_worker, and a check that a worker ends with no error but those that it is made for."""
         try:
             self.worker = self._built()
+            if self.consumer:
+                clients.callback(self.consumer.close)
         except Exception as error:
             self.broken("unexpected error", repr(error), error)
             raise
