@@ -103,19 +103,21 @@ class Worker:
     def step(self) -> None:
         """One turn of the loop."""
         self.health.turn(self.clock())
-        if records := self._read():
+        takes_results = self.delivery.backlog.bytes < self._overflow.room  # else process() soon waits, too
+        if records := self._read(takes_results):
             self._process(self._receive(records))
-        self._deliver(self.executor.collect(BUSY))
+        if takes_results:
+            self._deliver(self.executor.collect(BUSY))
         self._commit()
         self._evict()
         self._overflow.balance(self.clock())
 
     # ------------------------------------------------------------------ the life of a message
 
-    def _read(self) -> list[Record]:
+    def _read(self, takes_results: bool) -> list[Record]:
         """The next records, as soon as there are any; none while there is no room for them."""
         busy = min(self.commit_interval, IDLE) if self.delivery.pending or self._dirty else IDLE
-        records = self.intake.read(self._load(), 0 if self.executor.in_flight else busy)
+        records = self.intake.read(self._load(), 0 if self.executor.in_flight and takes_results else busy)
         if self._failure:
             raise self._failure
         return records

@@ -268,7 +268,7 @@ class Calls(NamedTuple):
     settings: Settings
 
     def fit(self, settings: Settings) -> bool:
-        names = ("concurrency", "process_timeout", "process_attempts", "retry_backoff")
+        names = ("concurrency", "max_pending_bytes", "process_timeout", "process_attempts", "retry_backoff")
         return all(getattr(settings, name) == getattr(self.settings, name) for name in names)
 
     def close(self) -> bool:
@@ -362,12 +362,13 @@ def _work_by_row(refresh: Refresh, executor: Executor, stopping: threading.Event
 def _runner(consumer_name: str, settings: Settings, times: Histogram) -> Runner:
     """How to call process(), setup() and teardown() of worker.py. Raises ConfigError."""
     process, hooks = (code := user_code.load()).process, code.hooks
+    most = settings.max_pending_bytes // 8
     if code.is_async:
         timeout = settings.process_timeout or None
-        return Coroutines(process, consumer_name, settings.concurrency, timeout, hooks, times=times)
+        return Coroutines(process, consumer_name, settings.concurrency, timeout, hooks, times=times, most=most)
     if settings.concurrency > 1:
-        return ThreadPool(process, consumer_name, settings.concurrency, hooks, times=times)
-    return SingleThread(process, consumer_name, hooks, times=times)
+        return ThreadPool(process, consumer_name, settings.concurrency, hooks, times=times, most=most)
+    return SingleThread(process, consumer_name, hooks, times=times, most=most)
 
 
 def _dispatcher(runner: Runner, settings: Settings, counters: Counters, stopping: threading.Event) -> Dispatcher:

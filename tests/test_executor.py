@@ -14,7 +14,7 @@ import pytest
 from tests.builders import dispatcher, fragment, group
 from utils.aggregator import Group
 from utils.dispatcher import Dispatcher
-from utils.executor import MANY, Call, Coroutines, Hooks, Outcome, Process, Runner, SingleThread, ThreadPool
+from utils.executor import LARGE, MANY, Call, Coroutines, Hooks, Outcome, Process, Runner, SingleThread, ThreadPool
 from utils.messages import InvalidResult, Message
 from utils.metrics import BOUNDS, Histogram
 
@@ -925,3 +925,44 @@ def test_a_failed_call_and_all_that_it_had_in_its_hands_are_freed_with_its_outco
     runner.close(SECONDS)
     gc.collect()
     assert [error() for error in errors] == [None]
+
+
+# ---------------------------------------------------------------- results take room before they are collected
+
+
+def runners(process: Process, most: float) -> dict[str, Runner]:
+    return {
+        "one thread": SingleThread(process, NAME, most=most),
+        "two threads": ThreadPool(process, NAME, 2, most=most),
+        "coroutines": Coroutines(in_a_coroutine(process), NAME, 2, most=most),
+    }
+
+
+@pytest.mark.parametrize("way", ["one thread", "two threads", "coroutines"])
+def test_no_call_begins_while_results_beyond_a_limit_are_not_collected(way: str) -> None:
+    called: list[str] = []
+
+    def process(message: Message, _name: str) -> object:
+        called.append(message["id"])
+        return [message] * LARGE
+
+    runner = runners(process, most=1)[way]
+    runner.open()
+    runner.submit(groups("abcdef"))
+    collected, deadline = 0, time.monotonic() + SECONDS
+    while collected < 6:
+        assert time.monotonic() < deadline
+        outcomes = runner.collect(0.05)
+        assert len(outcomes) <= 2
+        collected += len(outcomes)
+        assert len(called) <= collected + 2
+    runner.close(SECONDS)
+
+
+@pytest.mark.parametrize("way", ["one thread", "two threads", "coroutines"])
+def test_a_runner_whose_results_nobody_collects_ends_all_the_same(way: str) -> None:
+    runner = runners(lambda message, _name: [message] * LARGE, most=1)[way]
+    runner.open()
+    runner.submit(groups("abc"))
+    assert runner.collect(SECONDS)
+    runner.close(SECONDS)

@@ -22,7 +22,7 @@ from utils.executor import Call, InFlight, Outcome, attempt
 from utils.failures import Failures
 from utils.intake import Intake
 from utils.membership import AssignmentOutdated
-from utils.messages import Message
+from utils.messages import Message, Result
 from utils.metrics import Counters
 from utils.offsets import SENT, UNFINISHED, CommitPoint, OffsetMap, PartitionOffsets, mark
 from utils.outbox import DeliveryFailed
@@ -1013,6 +1013,19 @@ def test_results_that_wait_for_their_acknowledgement_take_room_too() -> None:
     polls = bench.consumer.polls
     bench.step(3, INTERVAL)
     assert bench.consumer.polls == polls
+
+
+def test_results_are_not_taken_in_while_those_before_them_have_no_room() -> None:
+    bench = started(max_pending_bytes=100_000)
+    bench.settle_down()
+    bench.delivery.slow = True
+    bench.delivery._sent = [Outcome(group(), [Result(b"1", bytes(60_000))])]
+    bench.executor.submit([group("2")])
+    bench.step(3)
+    assert bench.executor.in_flight == 1
+    bench.delivery.slow = False
+    bench.step(3)
+    assert bench.executor.in_flight == 0
 
 
 def test_the_results_that_are_being_made_take_room_too_as_much_as_the_last_ones() -> None:

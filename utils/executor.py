@@ -19,7 +19,7 @@ import msgspec
 
 from utils.aggregator import Group
 from utils.dead_letters import Letter
-from utils.messages import Message, Result, join, results
+from utils.messages import RESULT_OVERHEAD, Message, Result, join, results
 from utils.metrics import BOUNDS, Histogram
 
 Process = Callable[[Message, str], object]
@@ -27,6 +27,7 @@ AsyncProcess = Callable[[Message, str], Awaitable[object]]
 Clock = Callable[[], float]
 
 TOGETHER = 16  # quick calls that are timed together
+LARGE = 100  # results of one call: it is looked at what room they take before the next one begins
 _TURN = 1.0  # seconds between two signs of life of the event loop
 NOT_BEGUN = float("inf")  # of a coroutine whose turn has not come: its time does not run
 MANY = 32  # calls that are running: those that end soon after another are collected with it
@@ -150,6 +151,52 @@ class Runner(Protocol):
 
 
 NO_HOOKS = Hooks()
+NO_LIMIT = float("inf")
+
+
+class _Uncollected:
+    """Results that were made and not collected. With more than `most` bytes of them no further call begins.
+
+    Told by the threads of process() and by the loop's.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self._made = 0  # bytes, ever
+        self._collected = 0
+        self._lock = threading.Lock()
+        self._is_room = threading.Event()
+        self._is_room.set()
+
+    def add(self, size: int) -> None:
+        with self._lock:
+            self._made += size
+            if self.is_full:
+                self._is_room.clear()
+
+    @property
+    def is_full(self) -> bool:
+        return self._made - self._collected > self._most
+
+    def wait(self) -> None:
+        """Until there is room."""
+        self._is_room.wait()
+
+    def collect(self, collected: Callable[[], list[Outcome]]) -> list[Outcome]:
+        """What `collected` returns: all that has been told of, and perhaps more."""
+        made = self._made
+        outcomes = collected()
+        if made > self._collected:
+            with self._lock:
+                self._collected = made
+                if not self.is_full:
+                    self._is_room.set()
+        return outcomes
+
+    def close(self) -> None:
+        """Nobody collects any more: let all calls come to their end."""
+        self._most = NO_LIMIT
+        self._is_room.set()
 
 
 class SingleThread:
@@ -164,12 +211,15 @@ class SingleThread:
         hooks: Hooks = NO_HOOKS,
         clock: Clock = time.monotonic,
         times: Histogram | None = None,
+        most: float = NO_LIMIT,
     ) -> None:
+        """`most`: bytes of results that wait to be collected, before no further call begins."""
         self._process = process
         self._consumer_name = consumer_name
         self._hooks = hooks
         self._clock = clock
         self._times = times or Histogram()
+        self._uncollected = _Uncollected(most)
         self._opened: Future[None] = Future()
         self._closed: Future[None] = Future()
         self._waiting: deque[Group] = deque()
@@ -189,7 +239,7 @@ class SingleThread:
         self._work_is_there.put(True)
 
     def collect(self, timeout: float) -> list[Outcome]:
-        return _collected(self._done, self._all_done, timeout)
+        return self._uncollected.collect(lambda: _collected(self._done, self._all_done, timeout))
 
     def cancel(self) -> list[Group]:
         return list(iter(self._take, None))
@@ -210,6 +260,7 @@ class SingleThread:
 
     def close(self, timeout: float) -> None:
         self.cancel()
+        self._uncollected.close()
         self._work_is_there.put(False)
         self.go_on()
         self._closed.result(timeout)
@@ -228,24 +279,37 @@ class SingleThread:
         process, consumer_name = self._process, self._consumer_name
         done, take = self._done.append, self._waiting.popleft
         number, together = 1, 1
+        made: list[Outcome] = []
         self._since = self._clock()
         while number:
-            number, failed = 0, False
+            number, is_ordinary = 0, True
             with suppress(IndexError):  # all taken, perhaps just now by the other thread
-                while number < together and not failed:
+                while number < together and is_ordinary:
                     self._call = group = take()
                     outcome = attempt(process, group, consumer_name)
                     done(outcome)
+                    made.append(outcome)
                     number += 1
-                    failed = outcome.error is not None
+                    is_ordinary = outcome.error is None and len(outcome.results) < LARGE
             now = self._clock()
             took, self._since = now - self._since, now
             if number:
                 self._times.add(took, number)
-            if failed:
+                is_little = is_ordinary and took < BOUNDS[0]  # as nearly always: then one stands for all
+                self._uncollected.add(_size(outcome) * number if is_little else sum(map(_size, made)))
+                made.clear()
+                if self._uncollected.is_full:
+                    self._wait_for_room()
+            if number and outcome.error:
                 del outcome  # else a ring that is never freed: its error's traceback knows this frame
                 self._wait_for_word()
             together = TOGETHER if took * TOGETHER < BOUNDS[0] * number else 1
+
+    def _wait_for_room(self) -> None:
+        self._call = None
+        self._all_done.tell()
+        self._uncollected.wait()
+        self._since = self._clock()
 
     def _wait_for_word(self) -> None:
         self._call = None
@@ -273,13 +337,16 @@ class ThreadPool:
         hooks: Hooks = NO_HOOKS,
         clock: Clock = time.monotonic,
         times: Histogram | None = None,
+        most: float = NO_LIMIT,
     ) -> None:
+        """`most`: bytes of results that wait to be collected, before no further call begins."""
         self._process = process
         self._consumer_name = consumer_name
         self._concurrency = concurrency
         self._hooks = hooks
         self._clock = clock
         self._times = times or Histogram()
+        self._uncollected = _Uncollected(most)
         self._closed: Future[None] = Future()
         self._threads: list[threading.Thread] = []
         self._calls: dict[int, tuple[Group, float]] = {}  # by thread: what it is at, and since when
@@ -299,7 +366,7 @@ class ThreadPool:
             self._waiting.put(group)
 
     def collect(self, timeout: float) -> list[Outcome]:
-        return _collected(self._done, self._some_done, timeout, len(self._calls))
+        return self._uncollected.collect(lambda: _collected(self._done, self._some_done, timeout, len(self._calls)))
 
     def cancel(self) -> list[Group]:
         return list(iter(self._take, None))
@@ -318,6 +385,7 @@ class ThreadPool:
 
     def close(self, timeout: float) -> None:
         self.cancel()
+        self._uncollected.close()
         threading.Thread(target=self._end, name="teardown", daemon=True).start()
         self._closed.result(timeout)
 
@@ -329,13 +397,18 @@ class ThreadPool:
         _call_hook(self._hooks.teardown, self._closed)
 
     def _work(self, thread: int) -> None:
-        while group := self._waiting.get():
+        while group := self._next():
             self._calls[thread] = group, (began := self._clock())
             outcome = attempt(self._process, group, self._consumer_name)
             self._times.add(self._clock() - began)
             self._done.append(outcome)
+            self._uncollected.add(_size(outcome))
             del self._calls[thread]
             self._some_done.tell()
+
+    def _next(self) -> Group | None:
+        self._uncollected.wait()
+        return self._waiting.get()
 
     def _take(self) -> Group | None:
         try:
@@ -358,8 +431,13 @@ class Coroutines:
         hooks: Hooks = NO_HOOKS,
         clock: Clock = time.monotonic,
         times: Histogram | None = None,
+        most: float = NO_LIMIT,
     ) -> None:
-        """`timeout`: seconds after which a call is cancelled."""
+        """`timeout`: seconds after which a call is cancelled.
+
+        `most`: bytes of results that wait to be collected, before no further call begins.
+        """
+        self._uncollected = _Uncollected(most)
         self._process = process
         self._consumer_name = consumer_name
         self._concurrency = concurrency
@@ -386,7 +464,11 @@ class Coroutines:
         self._loop.call_soon_threadsafe(self._begin)
 
     def collect(self, timeout: float) -> list[Outcome]:
-        return _collected(self._done, self._some_done, timeout, len(self._calls))
+        was_full = self._uncollected.is_full
+        outcomes = self._uncollected.collect(lambda: _collected(self._done, self._some_done, timeout, len(self._calls)))
+        if was_full:
+            self._loop.call_soon_threadsafe(self._begin)
+        return outcomes
 
     def cancel(self) -> list[Group]:
         return list(iter(self._take, None))
@@ -411,6 +493,7 @@ class Coroutines:
 
     def close(self, timeout: float) -> None:
         self.cancel()
+        self._uncollected.close()
         self._loop.call_soon_threadsafe(self._closing.set)
         self._closed.result(timeout)
 
@@ -427,7 +510,8 @@ class Coroutines:
         await _await_hook(self._hooks.teardown, self._closed)
 
     def _begin(self) -> None:
-        while len(self._calls) < self._concurrency and (group := self._take()):
+        may_begin = self._concurrency if not self._uncollected.is_full else 0
+        while len(self._calls) < may_begin and (group := self._take()):
             self._calls[self._loop.create_task(self._call(group))] = group, NOT_BEGUN
         if self._timeout and not self._timed:
             self._timed = True
@@ -446,6 +530,7 @@ class Coroutines:
             if self._timeout:  # also where it has caught that, and returned something: it came too late
                 outcome = Outcome(group, [], took_too_long(self._timeout))
         self._done.append(outcome)
+        self._uncollected.add(_size(outcome))
         self._some_done.tell()
         self._begin()
 
@@ -519,6 +604,11 @@ def _collected(done: deque[Outcome], news: _News, timeout: float, calls: int = 1
     if news.wait(timeout) and calls >= MANY:
         time.sleep(min(SOON, timeout))
     return [done.popleft() for _ in range(len(done))]
+
+
+def _size(outcome: Outcome) -> int:
+    """Bytes of memory that its results take."""
+    return sum([len(result.value) for result in outcome.results]) + RESULT_OVERHEAD * len(outcome.results)
 
 
 def _overdue(calls: Iterable[tuple[Group, float]], begun_by: float, places: int) -> Overdue:

@@ -18,6 +18,7 @@ FAILING = os.environ.get("PROCESS_FAILING", "")  # a file: the ids in it, one a 
 ODD = os.environ.get("PROCESS_ODD", "")  # ids that begin so are filtered, fail, or make a bad result
 RANDOM = float(os.environ.get("PROCESS_RANDOM", "0"))  # share of all calls that raise
 SIZE = int(os.environ.get("PROCESS_SIZE", "2000000"))  # bytes of what is to be too large
+MANY = int(os.environ.get("PROCESS_MANY", "0"))  # results of what is to have many
 DOWN = os.environ.get("PROCESS_DOWN", "")  # a file: while it exists, all raise
 HOOKS = os.environ.get("PROCESS_HOOKS", "")  # a file in which setup() and teardown() are noted
 SETUP_FAILS = os.environ.get("PROCESS_SETUP_FAILS", "")
@@ -71,6 +72,8 @@ def _odd(message: dict[str, Any]) -> Any:
             os._exit(139)  # as a crash in a library would
         case "huge":
             return {"id": message["id"], "pad": "x" * SIZE}
+        case "many":
+            return [{"id": f"{message['id']}-{number}", "content": {"number": number}} for number in range(MANY)]
         case "big":
             return {"id": message["id"], "pad": "x" * 2_000_000}  # more than the client takes, whatever the topic does
     return message
