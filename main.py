@@ -42,6 +42,7 @@ from utils.lifetime import (
     sleep,
     stop_on_signals,
 )
+from utils.limits import CommitLimits
 from utils.locator import Partition, RowOutdated, locator
 from utils.logger import configure, logger
 from utils.map_store import MapStore
@@ -204,7 +205,7 @@ def run(_arguments: argparse.Namespace) -> int:
     except Stopped:
         return 0
     read = partial(_read_again, start.database, start.environment, watch)
-    current = Config(start.settings, start.row, start.stores_maps)
+    current = Config(start.settings, start.row, start.stores_maps, start.limits)
     refresh = Refresh(current, read, watch.counters, watch.health)
     threading.Thread(target=refresh.watch, args=(stopping,), name="row", daemon=True).start()
     return work(refresh, stopping, watch)
@@ -228,18 +229,19 @@ def _read_again(database: Engine, environment: Settings, watch: Watch, current: 
         return current
     settings = environment.overlaid(row.metadatas)
     try:
-        return Config(settings, row, _tried_row(settings, row, watch, current.row))
+        stores_maps, limits = _tried_row(settings, row, watch, current.row)
+        return Config(settings, row, stores_maps, limits)
     except UnavailableError as error:  # the brokers of the new row, not the database
         raise ConfigError([str(error)]) from error
 
 
-def _tried_row(settings: Settings, row: Row, watch: Watch, current: Row) -> bool:
-    """All that a worker needs of Kafka, and its own topics created. Whether maps can be stored."""
+def _tried_row(settings: Settings, row: Row, watch: Watch, current: Row) -> tuple[bool, CommitLimits]:
+    """All that a worker needs of Kafka, and its own topics created. Which maps can be stored, and must be."""
     start = Start(environ={}, listen=lambda _settings: "", alone=partial(_owns_all, watch, current))
     start.settings, start.row = settings, row
     for _, seen in list(take(start, ROW_STEPS, lambda step: step())):
         _tell(seen)
-    return start.stores_maps
+    return start.stores_maps, start.limits
 
 
 def _owns_all(watch: Watch, row: Row, cluster: preflight.Cluster) -> bool:
@@ -499,7 +501,12 @@ def build_worker(
         failures = Failures(row.consumer_name, settings.dead_letters, counters)
         reader = partial(kafka.map_reader, properties, settings)
         maps = MapStore(
-            map_topic(row.consumer_name), config.stores_maps, reader, lambda: uuid.uuid4().hex[:12], counters
+            map_topic(row.consumer_name),
+            config.stores_maps,
+            reader,
+            lambda: uuid.uuid4().hex[:12],
+            counters,
+            limits=config.limits,
         )
         topics, timeout = row.topics_input, settings.message_timeout
         locate = locator(properties, topics, timeout, maps.load, counters, refresh.edition, survived, membership)
@@ -605,12 +612,18 @@ class DeadLetterTopic(NamedTuple):
     row: Row
     topic: str
     stores_maps: bool
+    limits: CommitLimits
 
     def map_store(self, counters: Counters) -> MapStore:
         properties = kafka.client_properties(self.settings, self.row)
         reader = partial(kafka.map_reader, properties, self.settings)
         return MapStore(
-            map_topic(self.row.consumer_name), self.stores_maps, reader, lambda: uuid.uuid4().hex[:12], counters
+            map_topic(self.row.consumer_name),
+            self.stores_maps,
+            reader,
+            lambda: uuid.uuid4().hex[:12],
+            counters,
+            limits=self.limits,
         )
 
     def find(self) -> list[Found]:
@@ -635,7 +648,8 @@ def dlq(arguments: argparse.Namespace) -> int:
     if problems := preflight.missing_dead_letter_rights(settings, row, cluster, group.consumer_name, written):
         raise ConfigError(problems)
     stores_maps = cluster.embedded or map_topic(row.consumer_name) in cluster.partitions
-    code: int = arguments.dlq_command(arguments, DeadLetterTopic(group, row, topic, stores_maps))
+    limits = preflight.commit_limits(settings, row, cluster)
+    code: int = arguments.dlq_command(arguments, DeadLetterTopic(group, row, topic, stores_maps, limits))
     return code
 
 
@@ -751,7 +765,7 @@ def build_replay(
         progress=progress,
         stopping=stopping,
         shutdown_timeout=settings.shutdown_timeout,
-        stores_maps=dead.stores_maps,
+        longest_map=None if dead.stores_maps else dead.limits.metadata,
     )
 
 

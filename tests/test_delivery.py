@@ -423,6 +423,60 @@ def test_exactly_once_a_topic_of_maps_that_does_not_answer_aborts() -> None:
     assert producer.names() == ["begin", "abort"]
 
 
+TOO_LARGE = KafkaError.OFFSET_METADATA_TOO_LARGE
+TOO_LONG = [POINTS[0], CommitPoint("b", 0, 7, MAP[:3_000])]
+"""Where brokers take shorter maps than is known."""
+
+
+def test_a_commit_with_maps_too_long_for_the_brokers_is_made_again_at_once_with_shorter_ones() -> None:
+    producer, consumer = FakeProducer(), FakeConsumer()
+    delivery = at_least_once(producer)
+    delivery.commit(as_consumer(consumer), TOO_LONG)
+    answer(delivery, None, Answered("a", 0), Answered("b", 0, failed(TOO_LARGE)))
+    producer.events.append(producer.acknowledge)
+    assert delivery.committed() is None
+    [_, ([plain, (*_, metadata)], _)] = consumer.commits
+    assert plain == tuple(POINTS[0])
+    assert Reference.parse(metadata)
+    answer(delivery)
+    assert delivery.committed() is True
+    delivery.commit(as_consumer(consumer), POINTS)
+    answer(delivery, failed(TOO_LARGE))
+    with pytest.raises(KafkaException):
+        delivery.committed()
+
+
+def test_a_commit_that_was_refused_is_not_made_again_for_partitions_that_are_lost() -> None:
+    consumer = FakeConsumer()
+    delivery = at_least_once(FakeProducer())
+    delivery.commit(as_consumer(consumer), TOO_LONG)
+    delivery.drop()
+    answer(delivery, failed(TOO_LARGE))
+    assert delivery.committed() is False
+    assert len(consumer.commits) == 1
+
+
+def test_a_commit_of_a_revoke_is_made_again_too() -> None:
+    producer, consumer = FakeProducer(), FakeConsumer([Answered("a", 0), Answered("b", 0, failed(TOO_LARGE))])
+    producer.events += [producer.acknowledge, lambda: setattr(consumer, "answer", [])]
+    at_least_once(producer).commit_now(as_consumer(consumer), TOO_LONG)
+    assert [len(named) for named, _ in consumer.commits] == [2, 2]
+    assert Reference.parse(consumer.commits[1][0][1][3])
+
+
+def test_exactly_once_a_transaction_with_maps_too_long_for_the_brokers_is_made_again() -> None:
+    producer = FakeTransactions("offsets", TOO_LARGE)
+    producer.heals = True
+    delivery = exactly_once(producer)
+    delivery.send(outcomes("1"))
+    delivery.settle()
+    delivery.commit(as_consumer(FakeConsumer()), TOO_LONG)
+    first, second = ["begin", "flush", "offsets"], ["begin", "produce", "offsets", "produce", "commit"]
+    assert producer.names() == [*first, "abort", *second], "the second one stores the map, too"
+    assert delivery.committed() is True
+    assert delivery.backlog == Backlog()
+
+
 # ---------------------------------------------------------------- commits
 
 
@@ -473,7 +527,6 @@ def test_what_may_heal_is_committed_again(code: int) -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        KafkaError.OFFSET_METADATA_TOO_LARGE,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.FENCED_INSTANCE_ID,
@@ -537,10 +590,12 @@ class FakeTransactions:
         self.failing = failing
         self.code = code
         self.room = room
+        self.heals = False  # it fails once only
 
     def _call(self, name: str, *arguments: object) -> None:
         self.calls.append((name, *arguments))
         if name == self.failing:
+            self.failing = "" if self.heals else name
             raise KafkaException(KafkaError(self.code))
 
     def init_transactions(self, _timeout: float) -> None:

@@ -395,7 +395,7 @@ def test_check_goes_through_everything(database_url: str, real_kafka: KafkaBroke
     ended = run("check", DATABASE_URL=with_row(database_url, servers=real_kafka.bootstrap, topics=(f"{a},{b}", c)))
 
     subjects = "settings worker.py http database row properties broker session topics partitions reading dead"
-    subjects += " writing replay maps"
+    subjects += " writing replay maps commits"
     assert checked(ended) == [f"✓ {subject}" for subject in subjects.split()]
     assert ended.code == 0
 
@@ -407,7 +407,7 @@ def test_check_goes_on_after_a_failure(sqlite_url: str, real_kafka: KafkaBroker,
     ended = run("check", DATABASE_URL=url, MESSAGE_TIMEOUT="never")
 
     marks = ["✗ settings", "✓ worker.py", "✓ http", "✓ database", "✗ row", "✓ properties", "✓ broker", "✓ session"]
-    marks += ["✗ topics", "✗ partitions", "✓ reading", "✓ dead", "- writing", "✓ replay", "✓ maps"]
+    marks += ["✗ topics", "✗ partitions", "✓ reading", "✓ dead", "- writing", "✓ replay", "✓ maps", "✓ commits"]
     assert checked(ended) == marks
     assert ended.code == 78
 

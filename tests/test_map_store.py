@@ -207,6 +207,21 @@ def test_without_the_topic_a_map_that_does_not_fit_holds_the_commit_back(caplog:
     assert store.pause == 0
 
 
+def test_a_commit_that_was_refused_for_its_maps_fits_when_it_is_stored_once_more() -> None:
+    topic = Topic()
+    store, short, longer = store_on(topic), CommitPoint("a", 0, 5, "x" * 600), CommitPoint("b", 0, 5, long_map(0)[:900])
+    assert store_maps(store, topic, short) == [short]
+    store.ended(True)
+    assert store_maps(store, topic, short, longer) == [short, longer]
+    store.ended(False)
+    assert not store.makes_fit(KafkaError(KafkaError.UNKNOWN_MEMBER_ID))
+    for _ in range(2):  # as often as the answer says it of a partition
+        assert store.makes_fit(KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE))
+    fitting = store_maps(store, topic, short, longer)
+    assert (fitting[0], Reference.parse(fitting[1].metadata) is None) == (short, False), "600 characters were taken"
+    assert not store.makes_fit(KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE)), "there is nothing left to be learned"
+
+
 # ---------------------------------------------------------------- reading
 
 

@@ -25,6 +25,7 @@ from tests.services.processes import free_port
 from utils.kafka import client_properties, explain
 from utils.preflight import (
     Cluster,
+    commit_limits,
     look,
     missing_rights,
     missing_topics,
@@ -458,3 +459,21 @@ def no_right_to_create(broker: KafkaBroker) -> Iterator[None]:
     every = AclBindingFilter(*cluster, AclOperation.ANY, AclPermissionType.ANY)
     for removed in admin.delete_acls([every]).values():
         assert len(removed.result(10)) == len(kept)
+
+
+# ---------------------------------------------------------------- what fits into a commit
+
+
+@pytest.mark.parametrize(("told", "characters"), [(None, 4095), (4096, 4095), (1024, 1023), (512, 511)])
+def test_a_map_may_be_as_long_as_the_brokers_tell_less_the_character_that_the_client_adds(
+    monkeypatch: pytest.MonkeyPatch, told: int | None, characters: int
+) -> None:
+    monkeypatch.setattr("utils.preflight.metadata_limit", lambda *_: told)
+    limits = commit_limits(settings_with(), row_at("kafka:9092"), Cluster((), {}))
+    assert (limits.metadata, limits.told) == (characters, told is not None)
+
+
+def test_brokers_that_take_hardly_any_metadata_are_named_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("utils.preflight.metadata_limit", lambda *_: 100)
+    with pytest.raises(ConfigError, match=r"offset\.metadata\.max\.bytes of the brokers is 100.*set it to 512"):
+        commit_limits(settings_with(), row_at("kafka:9092"), Cluster((), {}))

@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from config import ConfigError, Settings, UnavailableError, masked
 from models import Row, engine, load, map_topic, ping
 from utils import kafka, preflight, user_code
+from utils.limits import CommitLimits
 
 PATIENCE = 5.0  # seconds: a broker that has never had a group first makes room for them
 
@@ -49,6 +50,7 @@ class Start:
     properties: bool = field(init=False)  # Kafka's clients take them
     cluster: preflight.Cluster = field(init=False)
     stores_maps: bool = False
+    limits: CommitLimits = field(default_factory=CommitLimits)
 
 
 class Step(NamedTuple):
@@ -198,6 +200,16 @@ def _maps(start: Start) -> Iterator[Seen]:
     yield Seen(text, "lacking") if problems else Seen(f"topic {map_topic(row.consumer_name)}{there}")
 
 
+def _commits(start: Start) -> Iterator[Seen]:
+    """How long a map in them may be."""
+    limits = start.limits = preflight.commit_limits(start.settings, start.row, start.cluster)
+    text = f"take maps of {limits.metadata:,} characters"
+    if limits.told:
+        yield Seen(f"{text} ({preflight.METADATA_SETTING})")
+    else:
+        yield Seen(f"{text}, the default: no broker tells {preflight.METADATA_SETTING}", "untold")
+
+
 ROW_STEPS = (
     Step("properties", _properties, needs="row"),
     Step("broker", _broker, needs="properties"),
@@ -210,6 +222,7 @@ ROW_STEPS = (
     Step("transactions", _transactions, needs="cluster"),
     Step("replay", _replay, needs="cluster"),
     Step("maps", _maps, needs="cluster"),
+    Step("commits", _commits, needs="cluster"),
 )
 """What there is to be seen of a row, also of one that has changed while a worker runs."""
 STEPS = (

@@ -141,6 +141,8 @@ class AtLeastOnce:
         self._unanswered = 0  # commits on the way: a revoke may leave one behind
         self._answer: bool | None = True
         self._commit_error: KafkaError | None = None
+        self._last: tuple[Consumer, list[CommitPoint]] | None = None  # what is committed, until it is dropped
+        self._does_not_fit = False  # the answer was that it has maps too long for the brokers
         self._commit_time = commit_time or Histogram()
         self._latency = Latency(latency)
         self._clock = clock
@@ -191,10 +193,11 @@ class AtLeastOnce:
     def drop(self) -> None:
         self._held, self._held_size, self._sent = [], 0, []
         self.backlog, self._settling = Backlog(), False
+        self._last, self._does_not_fit = None, False
         self._latency.drop()
 
     def commit(self, consumer: Consumer, points: list[CommitPoint]) -> float:
-        self._answer = False
+        self._answer, self._last = False, (consumer, points)
         self._commit_began = self._clock()
         if fitting := self._stored(consumer, points):
             self._unanswered += 1
@@ -206,25 +209,38 @@ class AtLeastOnce:
     def committed(self) -> bool | None:
         if self._commit_error:
             raise KafkaException(self._commit_error)
+        if self._does_not_fit and self._last:  # at once: a part of it may have been carried out
+            self._does_not_fit = False
+            self.commit(*self._last)
         return self._answer
 
     def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> float:
         fitting = self._stored(consumer, points)
         if not fitting:
             raise KafkaException(KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE))
-        for partition in consumer.commit(offsets=_as_offsets(fitting), asynchronous=False) or ():
-            if partition.error:
-                raise KafkaException(partition.error)
+        try:
+            for partition in consumer.commit(offsets=_as_offsets(fitting), asynchronous=False) or ():
+                if partition.error:
+                    raise KafkaException(partition.error)
+        except KafkaException as error:
+            self._maps.ended(False)
+            if not self._maps.makes_fit(error.args[0]):
+                raise
+            return self.commit_now(consumer, points)
         return self._maps.pause
 
     def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         errors = [each for each in (error, *(partition.error for partition in partitions)) if each]
+        too_long = [each for each in errors if self._maps.makes_fit(each)]
+        self._does_not_fit = bool(too_long)
         self._unanswered -= 1
         if not self._unanswered:
             self._answer = not errors
             self._maps.ended(self._answer)
             self._commit_time.add(self._clock() - self._commit_began)
-        self._commit_error = self._commit_error or next((each for each in errors if not may_repeat(each)), None)
+        self._commit_error = self._commit_error or next(
+            (each for each in errors if each not in too_long and not may_repeat(each)), None
+        )
 
     def _stored(self, consumer: Consumer, points: list[CommitPoint]) -> list[CommitPoint] | None:
         """The points with all maps that do not fit stored and acknowledged. None: that could not be done now."""
@@ -420,12 +436,17 @@ class ExactlyOnce:
         self._producer.begin_transaction()
         try:
             fitting = self._maps.store(consumer, self._outbox, points)
+            if self._maps.may_be_refused:  # which purges what is still queued, and that fails for good (measured)
+                self._flush()
             self._send_offsets(fitting)
             self._put_settled()
             self._producer.commit_transaction(_TRANSACTION)
         except (KafkaException, DeliveryFailed) as error:
             if self._clock() - began > WITHIN:
                 self._pace.failed()
+            if self._is_ready_for_another(error):
+                self._transact(consumer, points)
+                return
             # Fenced by our own time-out, or by a worker that shares our GROUP_INSTANCE_ID? Its producer is often faster
             # than the group's news that our place is taken. Starting again would drive it out, and so on for ever.
             if self._abort() == KafkaError._FENCED and self._is_place_taken(consumer.memberid()):
@@ -450,6 +471,17 @@ class ExactlyOnce:
         self._settled, self._size = [], self._size - sent
         self.backlog = left.plus(self._held)
 
+    def _is_ready_for_another(self, error: KafkaException | DeliveryFailed) -> bool:
+        """Whether the transaction had a map too long for the brokers, and is aborted now."""
+        if isinstance(error, DeliveryFailed) or not self._maps.makes_fit(error.args[0]):
+            return False
+        self._maps.ended(False)
+        return not self._abort()
+
+    def _flush(self) -> None:
+        if self._outbox.flush(_TRANSACTION):
+            raise DeliveryFailed("results of a transaction were not acknowledged in time") from _TIMED_OUT
+
     def _put_settled(self) -> None:
         """By the batch, each acknowledged before the next; what was put is known when a later one fails.
 
@@ -459,8 +491,7 @@ class ExactlyOnce:
         for staged in self._settled:
             for part, size in staged.parts():
                 if waiting and waiting + size > _BATCH:
-                    if self._outbox.flush(_TRANSACTION):
-                        raise DeliveryFailed("results of a transaction were not acknowledged in time") from _TIMED_OUT
+                    self._flush()
                     waiting = 0
                 staged.put(self._outbox, part)
                 waiting += size

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from config import ConfigError
+from utils.limits import CommitLimits
 from utils.locator import LATEST, checked
 from utils.logger import logger
 from utils.metrics import Counters
-from utils.offsets import MAX_METADATA, CommitPoint
+from utils.offsets import CommitPoint
 from utils.outbox import Outbox
 from utils.references import Partition, Reference, Shelf, digest
 
@@ -34,6 +35,7 @@ class MapStore:
         new_writer: Callable[[], str],
         counters: Counters,
         clock: Callable[[], float] = time.monotonic,
+        limits: CommitLimits | None = None,
     ) -> None:
         """`reader` makes a consumer of no group that reads all records, also those of open transactions.
 
@@ -45,6 +47,9 @@ class MapStore:
         self._new_writer = new_writer
         self._counters = counters
         self._clock = clock
+        self._limits = limits or CommitLimits()
+        self._longest = 0  # of the maps in the last commit
+        self._allowed = 0  # by the limit of then
         self._shelf = Shelf()
         self._end = 0  # of the topic, when it was asked for last
         self._next_asked = 0.0
@@ -56,14 +61,14 @@ class MapStore:
         """Whether these can be committed. Never without a map: that would break the groups that wait."""
         if self._is_there:
             return True
-        longest = max(points, key=lambda point: len(point.metadata), default=None)
-        if longest is None or len(longest.metadata) <= MAX_METADATA:
+        longest, limit = max(points, key=lambda point: len(point.metadata), default=None), self._limit(points)
+        if longest is None or len(longest.metadata) <= limit:
             return True
         self.pause = HELD_BACK
         facts = {"partition": f"{longest.topic}:{longest.partition}", "characters": len(longest.metadata)}
         logger.warning(
             "commit held back: the map of waiting offsets does not fit",
-            extra=facts | {"limit": MAX_METADATA, "missing_topic": self._topic},
+            extra=facts | {"limit": limit, "missing_topic": self._topic},
         )
         return False
 
@@ -72,18 +77,44 @@ class MapStore:
 
         `ended` is to be told how that ended. Raises KafkaException, DeliveryFailed.
         """
-        since = self._since(consumer) if any(len(point.metadata) > MAX_METADATA for point in points) else 0
-        fitting, records = self._shelf.put(points, MAX_METADATA, since)
+        limit = self._limit(points)
+        since = self._since(consumer) if any(len(point.metadata) > limit for point in points) else 0
+        fitting, records = self._shelf.put(points, limit, since)
         for record in records:
             self._counters.stored_maps += record.value is not None
             outbox.put_map(self._topic, *record)
         stored = sum([len(record.value or b"") for record in records])
         self.pause = stored / BYTES_A_SECOND * self._shelf.unconfirmed
+        lengths = [len(point.metadata) for point in points]
+        self._longest = max([length for length in lengths if length <= limit], default=0)
+        self._allowed = self._limits.metadata
         return fitting
 
     def ended(self, confirmed: bool) -> None:
         """How the commit of what `store` has returned ended. Not confirmed: it may be carried out all the same."""
         self._shelf.ended(confirmed)
+        if confirmed:
+            self._limits.taken = max(self._limits.taken, self._longest)
+
+    @property
+    def may_be_refused(self) -> bool:
+        """Whether the maps in what `store` has returned may turn out to be too long for the brokers."""
+        return self._limits.may_refuse(self._longest)
+
+    def makes_fit(self, error: KafkaError) -> bool:
+        """Whether a commit that was refused so will fit when it is stored and made once more: its maps were too long.
+
+        Brokers that do not tell their limit, for want of a right, are taken to have the default.
+        """
+        if error.code() != KafkaError.OFFSET_METADATA_TOO_LARGE:
+            return False
+        if self._limits.lower():
+            facts = {"limit": self._limits.metadata, "topic": self._topic}
+            logger.warning("the brokers take shorter maps only: longer ones go to the topic of maps", extra=facts)
+        return self._allowed > self._limits.metadata
+
+    def _limit(self, points: Sequence[CommitPoint]) -> int:
+        return self._limits.longest_map(points, self._topic)
 
     def _since(self, consumer: Consumer) -> int:
         """No record written from now on lies below it.
@@ -120,6 +151,7 @@ class MapStore:
                 logger.error("the stored map of a commit is missing: what it calls finished is read again", extra=facts)
             else:
                 maps[at] = b"".join(part or b"" for part in parts).decode()
+                self._limits.note_stored(len(maps[at]))
         return maps
 
     def _read(self, references: Mapping[Partition, Reference]) -> dict[tuple[bytes, str], bytes]:

@@ -10,6 +10,7 @@ import ssl
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from config import Settings, Trouble
+from config import ConfigError, Settings, Trouble
 from models import Row, map_topic
 from utils.kafka import (
     CONNECTION_ERRORS,
@@ -35,8 +36,11 @@ from utils.kafka import (
     plain,
 )
 from utils.kafka import producer as kafka_producer
+from utils.limits import LEAST_METADATA, CommitLimits
+from utils.offsets import MAX_METADATA
 
 _REQUEST = 5.0  # seconds that one request may take
+METADATA_SETTING = "offset.metadata.max.bytes"
 _TRANSACTION = 10.0  # seconds: a broker that has never had a transaction first makes room for them
 _BY_ANOTHER_CHECK = {
     KafkaError._FENCED,
@@ -185,6 +189,37 @@ def provide_map_topic(settings: Settings, row: Row, cluster: Cluster, *, only_tr
         return []
     cure = _alter(row, name, "cleanup.policy=compact")
     return [f"topic {name} for maps of waiting messages must be compacted, and nothing else: {cure}"]
+
+
+def commit_limits(settings: Settings, row: Row, cluster: Cluster) -> CommitLimits:
+    """What the brokers take of a commit. ConfigError where that is too little; UnavailableError."""
+    told = metadata_limit(settings, row, cluster)
+    # The client sends one character more (measured).
+    limits = CommitLimits() if told is None else CommitLimits(told - 1, told=True)
+    if limits.metadata < LEAST_METADATA:
+        cure = f"set it to {LEAST_METADATA + 1} or more on every broker; Kafka's default is {MAX_METADATA + 1}"
+        raise ConfigError([f"{METADATA_SETTING} of the brokers is {told}, too little for a commit: {cure}"])
+    return limits
+
+
+def metadata_limit(settings: Settings, row: Row, cluster: Cluster) -> int | None:
+    """The least `offset.metadata.max.bytes` of the brokers; None where they do not tell, for want of the right.
+
+    All are asked, for any of them may be the group's coordinator. One that does not answer is left out.
+    """
+    if cluster.embedded:
+        return None
+    admin = _admin(settings, row, lambda _error: None)
+    try:
+        ids = admin.list_topics(timeout=_REQUEST).brokers
+    except KafkaException as error:
+        raise explain(error.args[0]).error() from error
+    asked = [ConfigResource(ResourceType.BROKER, str(each)) for each in ids]
+    told = []
+    for described in admin.describe_configs(asked, request_timeout=_REQUEST).values():
+        with suppress(KafkaException, KeyError):
+            told.append(int(described.result()[METADATA_SETTING].value))
+    return min(told, default=None)
 
 
 def _compacted(settings: Settings, row: Row, name: str) -> list[str]:

@@ -8,11 +8,12 @@ Knows neither the database nor Kafka: `read` does. All of it runs in a thread of
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from config import ConfigError, Settings, UnavailableError, is_secret
 from models import Row
+from utils.limits import CommitLimits
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.offsets import Edition
@@ -30,6 +31,7 @@ class Config:
     settings: Settings  # those of the row over those of the environment
     row: Row
     stores_maps: bool = True
+    limits: CommitLimits = field(default_factory=CommitLimits)
 
 
 Read = Callable[[Config], Config]

@@ -28,7 +28,7 @@ from utils.locator import LATEST, offsets_at
 from utils.logger import logger
 from utils.messages import Fragment, Headers, InvalidMessage, read_each, read_ids
 from utils.metrics import Counters
-from utils.offsets import MAX_METADATA, CommitPoint, PartitionOffsets
+from utils.offsets import CommitPoint, PartitionOffsets
 from utils.outbox import Refusals
 
 BUSY = 0.02  # seconds that a step waits for process() before it polls again
@@ -204,8 +204,8 @@ class Replay:
     """Told how many records of how many have been read, and what became of them."""
     stopping: threading.Event
     shutdown_timeout: float
-    stores_maps: bool
-    """Whether maps that do not fit into a commit have a topic."""
+    longest_map: int | None
+    """Characters that fit into a commit, where longer maps have no topic."""
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
 
@@ -328,7 +328,7 @@ class Replay:
     def _points(self) -> list[CommitPoint]:
         now_ms = int(self.wall_clock() * 1000)
         points = [offsets.commit_point(now_ms, now_ms) for offsets in self.intake.owned.values()]
-        if not self.stores_maps and any(len(point.metadata) > MAX_METADATA for point in points):
+        if self.longest_map and any(len(point.metadata) > self.longest_map for point in points):
             raise TooScattered("what is not chosen lies too scattered to be noted: choose more, or --all")
         return points
 

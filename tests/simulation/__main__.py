@@ -39,6 +39,7 @@ EXERCISED = (
     "killed",
     "map damaged",
     "map deleted",
+    "map refused as too long",
     "map stored",
     "map wiped",
     "pause",

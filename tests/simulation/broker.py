@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from confluent_kafka import KafkaError
 
 from utils.messages import Headers
+from utils.offsets import OffsetMap
 
 Partition = tuple[str, int]
 SESSION = 10.0  # seconds without a heartbeat after which a member is expelled
@@ -257,7 +258,7 @@ class Group:
 
     def commit(self, at: Partition, committed: Committed) -> int | None:
         """Accepted for every partition, owned or not (measured); None, or the error code."""
-        if len(committed.metadata) > METADATA_LIMIT:
+        if self._broker.is_too_long(committed):
             return KafkaError.OFFSET_METADATA_TOO_LARGE
         self.offsets[at] = committed
         self._broker.watcher.on_commit(at, committed)
@@ -276,7 +277,15 @@ def _assign_range(order: list[Member], topic: str, partitions: int) -> None:
 class Broker:
     """Topics, the group that reads `inputs`, and the transaction coordinator."""
 
-    def __init__(self, partitions: dict[str, int], inputs: tuple[str, ...], watcher: Watcher) -> None:
+    def __init__(
+        self,
+        partitions: dict[str, int],
+        inputs: tuple[str, ...],
+        watcher: Watcher,
+        longest_map: int = METADATA_LIMIT,
+    ) -> None:
+        """`longest_map`: characters that are taken of a map; a reference to one is longer than any in the model."""
+        self._longest_map = longest_map
         self._ids = 0
         self.now = 0.0
         self.watcher = watcher
@@ -294,6 +303,10 @@ class Broker:
         """A topic, or another one in the place of one of that name."""
         self._ids += 1
         self.topics[name] = Topic(f"topic-{self._ids}", [Log() for _ in range(partitions)])
+
+    def is_too_long(self, committed: Committed) -> bool:
+        is_map = OffsetMap.parse(committed.metadata) is not None
+        return len(committed.metadata) > (self._longest_map if is_map else METADATA_LIMIT)
 
     def log(self, at: Partition) -> Log:
         return self.topics[at[0]].logs[at[1]]
@@ -365,7 +378,7 @@ class Broker:
         refusal = self.group.refusal(member_id, instance, generation) if member_id or generation >= 0 else None
         if refusal is not None:
             return refusal
-        if any(len(committed.metadata) > METADATA_LIMIT for committed in offsets.values()):
+        if any(map(self.is_too_long, offsets.values())):
             return KafkaError.OFFSET_METADATA_TOO_LARGE
         for at in offsets:
             self.group.pending.setdefault(at, []).append(transaction)

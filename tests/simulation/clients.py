@@ -400,6 +400,9 @@ class FakeConsumer:
         parts = [Part(*at, each.offset, each.metadata, _error(errors.get(at))) for at, each in wanted.items()]
         if error is None and len(errors) == len(wanted) > 0:
             error = next(iter(errors.values()))  # as the client: when all have failed, all of it has
+        elif KafkaError.OFFSET_METADATA_TOO_LARGE in errors.values():
+            self._host.note("map refused as too long")
+            error = KafkaError.OFFSET_METADATA_TOO_LARGE  # of all, though the others were carried out (measured)
         self._host.note("commit failed" if error is not None else "commit failed in part" if errors else "commit")
         if asynchronous:
             if self._answers:

@@ -846,6 +846,7 @@ COUNTED = {"odd": True, "evictions": True} | dict.fromkeys(
 )
 FIXED: dict[str, dict[str, Any]] = {
     "a topic made again is read on": {"destruction": True},
+    "a commit refused for its maps is not made again": {"strict": True},
     "groups never run apart": DEADLY,
     "starts are not counted": DEADLY,
     "who was run alone is run again": DEADLY,
@@ -938,6 +939,7 @@ MUTANTS = tuple(
         ("2", "damage raises", (OffsetMap, "parse", staticmethod(_raises_when_damaged))),
         ("3", "the map is left out", (OffsetMap, "encode", lambda _self: "")),
         ("3", "one partition is committed", (Worker, "_commit_points", _first_partition_only)),
+        ("3", "a commit refused for its maps is not made again", (MapStore, "makes_fit", lambda *_: False)),
         ("3", "the key in use is written over", (Shelf, "_store", _one_key)),
         ("3", "the key of a commit that failed is written over", (Shelf, "ended", _frees_what_failed)),
         ("3", "all workers write under the same keys", (Shelf, "begin", _one_writer)),

@@ -21,6 +21,7 @@ from utils.executor import Call, InFlight, Outcome, Process, attempt
 from utils.failures import Failures
 from utils.intake import Intake
 from utils.kafka import TRANSACTION_TIMEOUT_MS
+from utils.limits import CommitLimits
 from utils.locator import Locator
 from utils.map_store import MapStore
 from utils.metrics import Counters
@@ -94,6 +95,8 @@ class Options(Protocol):
     @property
     def max_pending_bytes(self) -> int: ...
     @property
+    def longest_map(self) -> int: ...
+    @property
     def producer_room(self) -> int: ...
     @property
     def skew(self) -> float: ...
@@ -121,6 +124,7 @@ class ModelProcess:
         self._shares = 0  # restarts of this process because others had partitions that must all be ours
         self._options = options
         self._refusals = Refusals()
+        self._limits = CommitLimits(options.longest_map)
         self._number = number
         self._executor = ScheduledExecutor(self, process)
         self._calls = 0  # until it is stopped
@@ -272,7 +276,9 @@ class ModelProcess:
         instance = f"{self.name}" if options.static else ""
         self.here("build")
         failures = Failures("name", options.dead_letters, self.counters, self.wall)
-        maps = MapStore(MAPS, True, self._map_reader, self._new_writer, self.counters, self.monotonic)
+        maps = MapStore(
+            MAPS, True, self._map_reader, self._new_writer, self.counters, self.monotonic, limits=self._limits
+        )
         delivery = self._delivery(instance, failures, maps)
         most = FEW if options.slow else 1_000_000
         self.consumer = FakeConsumer(self, cast(Any, delivery.on_commit), instance, most=most)

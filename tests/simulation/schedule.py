@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from utils.offsets import MAX_METADATA
+
 LENGTH = 80  # actions in a drawn schedule
 HEADER = 12  # bytes that draw the setup
 BYTES = HEADER + 3 * LENGTH
@@ -12,6 +14,7 @@ BYTES = HEADER + 3 * LENGTH
 INPUTS = ("a", "b", "c")
 OUTPUTS = ("x", "y")
 DEAD_LETTERS = "d"
+SHORT = 78  # characters of a map that fit into a commit, where maps are to overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Setup:
     unequal: bool = False  # one topic has more partitions than the others: several workers cannot go on
     skewed: bool = False  # the clocks of the workers' hosts differ
     overflows: bool = False  # a map of a few waiting offsets does not fit into a commit
+    strict: bool = False  # it does not, and the brokers have not said so
     deadly: bool = False  # process() ends the whole process for some ids
     discards: bool = False  # DLQ_TOPIC is empty: what fails or is given up leaves no dead letter
     alike: bool = False  # known to be so: ids have the same partition number in all topics (else ids are too few)
@@ -78,6 +82,19 @@ class Setup:
     @property
     def max_pending_bytes(self) -> int:
         return 10_000 if self.tight else 1 << 30
+
+    @property
+    def longest_map(self) -> int:
+        """Characters that fit into a commit, as far as the worker knows."""
+        return SHORT if self.overflows else MAX_METADATA
+
+    @property
+    def longest_taken(self) -> int:
+        """Characters of a map that the brokers take.
+
+        Of a worker that dies of its first message none is taken in time: here even the shortest map is too long.
+        """
+        return SHORT if self.overflows or (self.strict and not self.deadly) else MAX_METADATA
 
     @property
     def producer_room(self) -> int:
@@ -132,7 +149,7 @@ _KINDS: tuple[tuple[str, int, Callable[[Setup], bool]], ...] = (
     ("minute", 4, lambda s: s.evicts),
     ("compact", 3, lambda s: s.loss),
     ("retention", 2, lambda s: s.loss),
-    ("compact maps", 4, lambda s: s.overflows),
+    ("compact maps", 4, lambda s: s.overflows or s.strict),
     ("reset", 2, lambda s: s.destruction),
     ("wipe", 2, lambda s: s.destruction),
     ("damage", 2, lambda s: s.destruction),
@@ -177,6 +194,7 @@ def _setup(drawn: bytes) -> Setup:
         unequal=unequal,
         skewed=rest // 8 % 4 == 3,
         overflows=drawn[3] // 8 % 4 == 3,
+        strict=drawn[0] // 8 % 8 == 7,
         deadly=drawn[4] // 2 % 8 == 7,
         discards=drawn[8] // 6 % 4 == 3,
         alike=not unequal and drawn[5] // 4 % 2 == 1,

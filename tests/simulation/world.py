@@ -12,13 +12,12 @@ from tests.simulation import oracle as promises
 from tests.simulation.broker import MAPS, Broker, Committed, Partition
 from tests.simulation.oracle import Oracle, Sent
 from tests.simulation.process import SHUTDOWN, WALL, ModelProcess, Violation, sleep
-from tests.simulation.schedule import Action, Schedule, Setup
+from tests.simulation.schedule import SHORT, Action, Schedule, Setup
 from utils import delivery
 from utils.keys import KeyWatch
 from utils.logger import logger
 from utils.messages import RESULT_OVERHEAD, Message
 from utils.metrics import Counters
-from utils.offsets import MAX_METADATA
 from utils.pace import FIRST
 from utils.references import Shelf
 
@@ -30,7 +29,6 @@ EXITS = 4  # of processes, without any fault any more
 MOST_DEADLY = 4  # messages for which process() ends the process, their mates included
 DEATHS = 12  # that one of them may cause until it is known
 EVER = 1e9  # seconds
-SHORT = 78  # characters of a map that fit into a commit, where maps are to overflow
 LARGE = 4_000  # bytes of a large record
 RECORD = 60  # characters of such a map that fit into one record
 
@@ -63,7 +61,8 @@ class World:
         partitions = {topic: setup.partitions_of(topic) for topic in setup.inputs}
         written = filter(None, (*setup.outputs, setup.dead_letters))
         partitions |= dict.fromkeys(written, 2) | {MAPS: 1}
-        self.broker = self.oracle.broker = Broker(partitions, setup.inputs, self.oracle)
+        self.broker = self.oracle.broker = Broker(partitions, setup.inputs, self.oracle, setup.longest_taken)
+        self.oracle.torn = setup.strict and not setup.exactly_once
         self.oracle.slow_output = setup.narrow
         self.oracle.trace = partial(self.trace, "==")
         self.planted: dict[str, int] = {}
@@ -542,7 +541,6 @@ def model_time(setup: Setup) -> Iterator[None]:
     try:
         in_flight = 3 if setup.small_queue else framework.MAX_IN_FLIGHT
         batch = 1 if setup.small_queue else delivery._BATCH
-        room = SHORT if setup.overflows else MAX_METADATA
         with (
             patch("main.sleep", sleep),
             patch("main._free_memory", lambda _error: None),  # it takes most of the time here
@@ -550,8 +548,8 @@ def model_time(setup: Setup) -> Iterator[None]:
             patch("utils.delivery._BATCH", batch),
             patch("utils.pace.FIRST", 3 * RESULT_OVERHEAD if setup.narrow else FIRST),
             patch("utils.intake.RUNS_FROM", 3),
-            patch("utils.map_store.MAX_METADATA", room),
-            patch("utils.offsets.MAX_METADATA", room),
+            patch("utils.offsets.MAX_METADATA", setup.longest_map),
+            patch("utils.limits.LEAST_METADATA", SHORT),
             patch("utils.map_store.Shelf", partial(Shelf, RECORD)),
             patch("utils.keys.KeyWatch.are_alike", _are_alike if setup.alike else KeyWatch.are_alike),
         ):

@@ -1,0 +1,59 @@
+"""What the brokers take of a commit: how long a map in it may be, and how large the whole request.
+
+Pure: no Kafka, no clock, no logging.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from utils.offsets import MAX_METADATA, CommitPoint
+
+LEAST_METADATA = 511
+"""Characters without which commits are not possible: a map of nothing takes some 150, a reference up to 300."""
+
+_REQUEST = 500_000
+"""Bytes of one commit. The coordinator of a group writes all of it as one batch, for which its topic takes 1,048,588;
+a larger one is refused as UNKNOWN, in a transaction too (measured)."""
+_REFERENCE = 300  # characters that a reference takes at most, for a map of one record
+_BESIDE = 100  # bytes of a partition in that batch beside its metadata and the names of group and topic, rounded up
+
+
+@dataclass(slots=True)
+class CommitLimits:
+    """Outlives the worker: what was learned from a refusal is known to the next one."""
+
+    metadata: int = MAX_METADATA
+    """Characters of one partition."""
+    told: bool = False
+    """By the brokers; else this is their default."""
+    taken: int = 0
+    """The longest map that brokers are known to take."""
+
+    def longest_map(self, points: Sequence[CommitPoint], group: str) -> int:
+        """Longer maps than this are to be stored elsewhere, so that all that is left makes a commit."""
+        lengths = sorted([len(point.metadata) for point in points])
+        limit, size = self.metadata, sum([len(group) + len(point.topic) + _BESIDE for point in points])
+        size += sum([length if length <= limit else _REFERENCE for length in lengths])
+        while size > _REQUEST and lengths and lengths[-1] > _REFERENCE:
+            length = lengths.pop()
+            if length <= self.metadata:
+                limit, size = length - 1, size - length + _REFERENCE
+        return limit
+
+    def note_stored(self, length: int) -> None:
+        """A predecessor has stored a map of this length. What it has learned need not be learned by another refusal.
+
+        Else one that dies soon after each start would never come to a commit.
+        """
+        if not self.told:
+            self.metadata = min(self.metadata, max(length - 1, LEAST_METADATA))
+
+    def may_refuse(self, length: int) -> bool:
+        """Whether it is not known that brokers take a map of this length."""
+        return not self.told and length > max(self.taken, LEAST_METADATA)
+
+    def lower(self) -> bool:
+        """A map was refused as too long. False: the next one would be, too."""
+        before = self.metadata
+        self.metadata = min(before, max(self.taken, LEAST_METADATA))
+        return self.metadata < before
