@@ -9,9 +9,13 @@ UV := uv==0.13.9
 # For `make wheels`: the Python of the Dockerfile, and the machines on which the image shall be built.
 WHEELS_PYTHON ?= 3.13
 WHEELS_ARCHITECTURES ?= $(shell uname -m)
+# Directories of your own, beside worker.py; and your files among the frame's tests.
+OWN = $(shell sh deploy/image.sh own)
+OWN_TESTS = $(or $(wildcard tests/test_worker*.py),tests/test_worker.py)
+
 MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinux_2_28 manylinux_2_34
 
-.PHONY: help setup demo test check simulate mutants chaos recovery bench pictures image-check wheels lock
+.PHONY: help setup demo test test-mine check copies simulate mutants chaos recovery bench pictures image-check wheels lock
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -24,10 +28,18 @@ demo: setup  ## runs the worker with nothing around it; ARGS="--results 20" ends
 test: setup  ## runs the tests on real services; ARGS='-m "not real_kafka"' for the quick ones
 	$(PYTHON) -m pytest $(ARGS)
 
-check: setup  ## ruff and mypy
+test-mine: setup  ## runs your tests only: tests/test_worker*.py, and those in directories of your own
+	$(PYTHON) -m pytest $(OWN_TESTS) $(OWN) $(ARGS)
+
+check: setup  ## ruff and mypy for the frame; of your own files no more than that Python takes them
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+	$(PYTHON) -m compileall -q worker.py defaults.py $(OWN_TESTS) $(OWN)
+	$(PYTHON) -m utils.user_code
+
+copies: setup  ## edits copies of this as its users do, and checks and tests each; ARGS=--quick for the quick tests only
+	$(PYTHON) -m tests.copies $(ARGS)
 
 simulate: setup  ## runs N=… schedules of the simulation (2,000); ARGS="--seed 7" for the same ones again
 	$(PYTHON) -m tests.simulation $(or $(N),2000) $(ARGS)

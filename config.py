@@ -1,4 +1,5 @@
-"""Settings: the defaults of this file, the environment over them, the row's `metadatas` over both.
+"""Settings: the defaults of this file, yours (defaults.py) over them, the environment over both, and over all the row's
+`metadatas`. Edit defaults.py and not this file.
 
 Nothing is read at import. What is wrong is named all at once, by variable and by key of the row.
 """
@@ -7,38 +8,12 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
-
-# ---------------------------------------------------------------- Defaults: edit them here, or set the variable.
-CONSUMER_NAME = ""  # which row of consumer_configs this worker is; also its Kafka group and the base of topic names
-DB_HOST = "localhost"
-DB_PORT = 3306
-DB_NAME = ""  # the database that holds the table consumer_configs
-DB_USER = ""
-DB_PASSWORD = ""
-DATABASE_URL = ""  # instead of the five above: mysql://…, mariadb://…, postgresql://…, sqlite:///file
-LOG_LEVEL = "INFO"  # DEBUG, INFO, WARNING, ERROR or CRITICAL
-
-MESSAGE_TIMEOUT = 60.0  # seconds that a message waits for its mates on the other topics before it is given up
-DELIVERY = "at_least_once"  # or exactly_once
-COMMIT_INTERVAL = 0.1  # seconds between two commits; with exactly_once also the most that a result waits
-CONCURRENCY = 1  # calls of process() at once: in as many threads, or coroutines where it is `async def`
-PROCESS_TIMEOUT = 300.0  # seconds after which a call of process() has failed; 0: it may take for ever
-PROCESS_ATTEMPTS = 5  # calls of process() with a message before it is given up: dead-lettered
-RETRY_BACKOFF = 1.0  # seconds before the second attempt; each further wait is twice as long, up to a minute
-MAX_PENDING_BYTES = 268_435_456  # bytes of messages held in memory: waiting, in process() and not yet committed
-DLQ_TOPIC = "<consumer_name>-dlq"  # where what fails is kept; empty: nowhere, it is logged and discarded
-CONFIG_REFRESH = 30.0  # seconds between two looks at the row: a change is applied without a restart; 0: none is
-GROUP_INSTANCE_ID = ""  # a name that stays with this instance over restarts (static membership); empty: dynamic
-HTTP_HOST = "127.0.0.1"  # where /health/live and /health/ready are answered; 0.0.0.0: for all (the container's way)
-HTTP_PORT = 0  # 0: any free port, which the log names
-HTTP_ALLOWED_HOSTS = ""  # public names, comma separated, by which the status page is reached (a proxy's, say)
-SHUTDOWN_TIMEOUT = 4.0  # seconds that a stop may take to finish and commit what is in process()
 
 # ---------------------------------------------------------------- How a setting is read.
 T = TypeVar("T")
@@ -161,63 +136,83 @@ def setting(
 # ---------------------------------------------------------------- The settings.
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting, validated. A new one is a default above and a line here: the variable is the name in capitals."""
+    """Every setting, validated. A new one is a line here: its variable is the name in capitals."""
 
+    # Which row of consumer_configs this worker is; also its Kafka group and the base of topic names.
     consumer_name: str = setting(
-        CONSUMER_NAME,
+        "",
         text(r"[A-Za-z0-9._-]{1,200}", "the name of this worker's row, 1 to 200 characters of A-Z a-z 0-9 . _ -"),
         row=False,
     )
-    db_host: str = setting(DB_HOST, text(), row=False)
-    db_port: int = setting(DB_PORT, whole("number", least=1, most=65535), row=False)
-    db_name: str = setting(DB_NAME, text(), row=False)
-    db_user: str = setting(DB_USER, text(), row=False)
-    db_password: str = setting(DB_PASSWORD, password, row=False, secret=True, empty=True)
-    database_url: str = setting(DATABASE_URL, database_url, row=False, secret=True)
+    db_host: str = setting("localhost", text(), row=False)
+    db_port: int = setting(3306, whole("number", least=1, most=65535), row=False)
+    db_name: str = setting("", text(), row=False)
+    db_user: str = setting("", text(), row=False)
+    db_password: str = setting("", password, row=False, secret=True, empty=True)
+    # Instead of the five above: mysql://…, mariadb://…, postgresql://…, sqlite:///file
+    database_url: str = setting("", database_url, row=False, secret=True)
     log_level: str = setting(
-        LOG_LEVEL, one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", WARN="WARNING", FATAL="CRITICAL")
+        "INFO", one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", WARN="WARNING", FATAL="CRITICAL")
     )
-    message_timeout: float = setting(MESSAGE_TIMEOUT, seconds())
-    delivery: str = setting(DELIVERY, one_of("at_least_once", "exactly_once"))
-    commit_interval: float = setting(COMMIT_INTERVAL, seconds())
-    concurrency: int = setting(CONCURRENCY, whole("number of calls", least=1, most=10_000))
-    process_timeout: float = setting(PROCESS_TIMEOUT, seconds(zero=True))
-    process_attempts: int = setting(PROCESS_ATTEMPTS, whole("number of calls", least=1))
-    retry_backoff: float = setting(RETRY_BACKOFF, seconds())
-    max_pending_bytes: int = setting(MAX_PENDING_BYTES, whole("number of bytes", least=1))
+    # Seconds that a message waits for its mates on the other topics before it is given up.
+    message_timeout: float = setting(60.0, seconds())
+    delivery: str = setting("at_least_once", one_of("at_least_once", "exactly_once"))
+    # Seconds between two commits; with exactly_once also the most that a result waits.
+    commit_interval: float = setting(0.1, seconds())
+    # Calls of process() at once: in as many threads, or coroutines where it is `async def`.
+    concurrency: int = setting(1, whole("number of calls", least=1, most=10_000))
+    # Seconds after which a call of process() has failed; 0: it may take for ever.
+    process_timeout: float = setting(300.0, seconds(zero=True))
+    # Calls of process() with a message before it is given up: dead-lettered.
+    process_attempts: int = setting(5, whole("number of calls", least=1))
+    # Seconds before the second attempt; each further wait is twice as long, up to a minute.
+    retry_backoff: float = setting(1.0, seconds())
+    # Bytes of messages held in memory: waiting, in process() and not yet committed.
+    max_pending_bytes: int = setting(268_435_456, whole("number of bytes", least=1))
+    # Where what fails is kept; empty: nowhere, it is logged and discarded.
     dlq_topic: str = setting(
-        DLQ_TOPIC,
+        "<consumer_name>-dlq",
         text(
             r"([A-Za-z0-9._-]|<consumer_name>){0,249}",
             "the name of a topic, in which <consumer_name> stands for that of this consumer, or empty",
         ),
         empty=True,
     )
-    config_refresh: float = setting(CONFIG_REFRESH, seconds(zero=True))
-    group_instance_id: str = setting(GROUP_INSTANCE_ID, text(), empty=True)
-    http_host: str = setting(HTTP_HOST, text(), row=False)
-    http_port: int = setting(HTTP_PORT, whole("number", least=0, most=65535), row=False)
-    http_allowed_hosts: str = setting(HTTP_ALLOWED_HOSTS, text(r"[A-Za-z0-9._, -]*", "names of hosts"), row=False)
-    shutdown_timeout: float = setting(SHUTDOWN_TIMEOUT, seconds())
+    # Seconds between two looks at the row: a change is applied without a restart; 0: none is.
+    config_refresh: float = setting(30.0, seconds(zero=True))
+    # A name that stays with this instance over restarts (static membership); empty: dynamic.
+    group_instance_id: str = setting("", text(), empty=True)
+    # Where /health/live and /health/ready are answered; 0.0.0.0: for all (the container's way). Port 0: any free one.
+    http_host: str = setting("127.0.0.1", text(), row=False)
+    http_port: int = setting(0, whole("number", least=0, most=65535), row=False)
+    # Public names, comma separated, by which the status page is reached (a proxy's, say).
+    http_allowed_hosts: str = setting("", text(r"[A-Za-z0-9._, -]*", "names of hosts"), row=False)
+    # Seconds that a stop may take to finish and commit what is in process().
+    shutdown_timeout: float = setting(4.0, seconds())
 
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False)  # the user's properties of both clients
-    sources: Mapping[str, str] = field(default_factory=dict, repr=False)  # name -> default, environment or row
+    # Name -> default, defaults.py, environment or row.
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False)
     warnings: tuple[str, ...] = ()  # what was ignored and probably should not have been
 
     @classmethod
-    def read(cls, environ: Mapping[str, str]) -> "Settings":
-        """The settings of an environment; ConfigError names everything that is wrong with it."""
+    def read(cls, environ: Mapping[str, str], own: Mapping[str, object] | None = None) -> "Settings":
+        """The settings of an environment over `own`, the names of defaults.py; ConfigError names all that is wrong."""
         problems: list[str] = []
         values: dict[str, Any] = {}
         sources: dict[str, str] = {}
+        own = own or {}
         for each in _declared():
             name = each.name.upper()
             given = name in environ and (environ[name] != "" or each.metadata["empty"])
-            sources[name] = "environment" if given else "default"
-            values[each.name] = _parsed(each, environ[name] if given else each.default, name, problems)
+            default = own.get(name, each.default)
+            sources[name] = "environment" if given else "default" if default == each.default else "defaults.py"
+            values[each.name] = _parsed(each, environ[name] if given else default, name, problems)
+        own_kafka = _kafka_of_defaults(own, problems)
         kafka, warnings = _kafka_of_environment(environ, problems)
-        sources |= dict.fromkeys(kafka, "environment")
-        settings = cls(**values, kafka=kafka, sources=sources, warnings=warnings)
+        warnings += tuple(_near_misses(own, tuple(sources), "defaults.py: "))
+        sources |= {**dict.fromkeys(own_kafka, "defaults.py"), **dict.fromkeys(kafka, "environment")}
+        settings = cls(**values, kafka={**own_kafka, **kafka}, sources=sources, warnings=warnings)
         problems += settings._missing(problems)
         if problems:
             raise ConfigError(problems)
@@ -238,7 +233,7 @@ class Settings:
         if problems:
             raise ConfigError(problems)
         sources = {**self.sources, **dict.fromkeys([key.upper() for key in values] + list(kafka), "row")}
-        warnings = (*self.warnings, *_near_misses(content, [*names, "kafka"]), *_shared(values))
+        warnings = (*self.warnings, *_near_misses(content, [*names, "kafka"], "metadatas."), *_shared(values))
         return replace(self, **values, kafka={**self.kafka, **kafka}, sources=sources, warnings=warnings)
 
     @property
@@ -306,11 +301,12 @@ def _json_object(metadatas: str | None) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _near_misses(content: Mapping[str, object], names: Sequence[str]) -> Iterator[str]:
-    for key in content:
-        close = difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.85)
+def _near_misses(given: Iterable[str], names: Sequence[str], place: str) -> Iterator[str]:
+    by_lower = {name.lower(): name for name in names}
+    for key in given:
+        close = difflib.get_close_matches(key.lower(), by_lower, n=1, cutoff=0.85)
         if close and key not in names:
-            yield f"metadatas.{key} is not a setting and is ignored: did you mean {close[0]}?"
+            yield f"{place}{key} is not a setting and is ignored: did you mean {by_lower[close[0]]}?"
 
 
 def _shared(values: Mapping[str, object]) -> Iterator[str]:
@@ -344,6 +340,11 @@ def _kafka_of_environment(environ: Mapping[str, str], problems: list[str]) -> tu
     warning = "KAFKA_BOOTSTRAP_SERVERS is ignored: the brokers are kafka_bootstrap_server of the row"
     named = {name: (name.removeprefix("KAFKA_"), value) for name, value in given.items()}
     return _properties(named, problems), (warning,) if ignored else ()
+
+
+def _kafka_of_defaults(own: Mapping[str, object], problems: list[str]) -> dict[str, str]:
+    given = {name: value for name, value in own.items() if name.startswith("KAFKA_") and value != ""}
+    return _properties({name: (name.removeprefix("KAFKA_"), value) for name, value in given.items()}, problems)
 
 
 def _kafka_of_row(given: object, problems: list[str]) -> dict[str, str]:

@@ -71,7 +71,7 @@ worker.py, and sends what that returns to its output topics. Topics and brokers 
 consumer_configs. Without a command it runs.
 """
 EPILOG = """\
-environment (all names and defaults: config.py):
+environment (all names: README.md; your defaults: defaults.py):
   CONSUMER_NAME       which row this worker is; also its Kafka group
   DB_HOST DB_PORT DB_NAME DB_USER DB_PASSWORD
   DATABASE_URL        instead of the five above; MySQL, MariaDB, PostgreSQL or SQLite
@@ -172,6 +172,11 @@ def _moment(text: str) -> datetime:
         return moment(text, datetime.now(UTC))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _settings() -> Settings:
+    """Those of the environment, over the user's defaults."""
+    return Settings.read(os.environ, user_code.defaults())
 
 
 # ---------------------------------------------------------------- run
@@ -633,7 +638,7 @@ class DeadLetterTopic(NamedTuple):
 
 def dlq(arguments: argparse.Namespace) -> int:
     """Look at the dead letters of CONSUMER_NAME, and replay them once their cause has been mended."""
-    settings = Settings.read(os.environ)
+    settings = _settings()
     row = load(engine(settings.url()), settings.consumer_name)
     settings = settings.overlaid(row.metadatas)
     configure(settings.log_level, consumer_name=settings.consumer_name)
@@ -788,8 +793,8 @@ def _choice(arguments: argparse.Namespace, dead: DeadLetterTopic) -> Choice:
 
 def init(arguments: argparse.Namespace) -> int:
     """Create the table consumer_configs where it is missing, and insert or update the row of CONSUMER_NAME."""
-    settings, problems = tried(lambda: Settings.read(os.environ))
-    name = settings.consumer_name if settings else os.environ.get("CONSUMER_NAME", "")
+    settings, problems = tried(_settings)
+    name = settings.consumer_name if settings else str({**user_code.defaults(), **os.environ}.get("CONSUMER_NAME", ""))
     topics, servers = (arguments.topics_input, arguments.topics_output), arguments.kafka_bootstrap_server
     row, problems_of_row = tried(lambda: Row.validated(name, *topics, servers, arguments.metadatas))
     overlaid, problems_of_metadatas = tried(lambda: (settings or Settings()).overlaid(arguments.metadatas))

@@ -20,9 +20,10 @@ import msgspec
 
 from bench import peers
 from bench.calling.service import CALL
-from bench.contenders import ROOT, Contender, worker
+from bench.contenders import Contender, worker
 from bench.runs import PINNED, TIED, feed, measure, output_topic
 from bench.tables import Options, Table, line, load, median, say, table
+from tests.program import ROOT
 from tests.services.kafka import JavaBroker
 from tests.services.processes import Unavailable
 

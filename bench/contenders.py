@@ -12,10 +12,9 @@ from pathlib import Path
 from bench import peers
 from config import Settings
 from models import Row, engine, init_db, save
-from tests.integration.workers import copy_of_the_program
+from tests.program import ROOT, copied
+from tests.program import program as forwarding
 from tests.services.processes import Unavailable
-
-ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ def worker(delivery: str, *, process: Path | None = None, **settings: str) -> Ca
     """`process`: the worker.py, if it is not the one that ships."""
 
     def launch(target: Target) -> Launch:
-        program = copy_of_the_program(target.directory / "program", process) if process else ROOT
+        program = copied(target.directory / "program", process) if process else forwarding()
         environment = {
             "CONSUMER_NAME": target.output,
             "DATABASE_URL": f"sqlite:///{target.directory}/bench.db",

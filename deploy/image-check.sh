@@ -1,6 +1,7 @@
 #!/bin/sh
 # Proves the Dockerfile without Docker: its RUN lines, in a temporary directory for /app and without a network, then the
-# program, under the image's user where we are root. $PYTHON fetches the wheels.
+# program, under the image's user where we are root. $PYTHON fetches the wheels. Of your own files only the import is
+# tried: the demo runs with those of the tests, for your process() may need what is not here.
 set -eu
 
 work=$(mktemp -d)
@@ -35,10 +36,16 @@ sed -n "s#/app#$work/app#g; s/^RUN //p" Dockerfile > "$work/steps.sh"
 PYTHON=$python WHEELS=$work/wheels sh -eux "$work/steps.sh"
 
 echo "image-check: the program, ${as_user:-as $(id -un)}"
-cd "$work/app"
-# shellcheck disable=SC2086
-$as_user env -i PATH="$work/app/.venv/bin:/usr/bin:/bin" sh -eux <<'PROGRAM'
-python -c 'import worker'
+in_app() {
+    # shellcheck disable=SC2086
+    (cd "$work/app" && $as_user env -i PATH="$work/app/.venv/bin:/usr/bin:/bin" sh -eux)
+}
+in_app <<'YOURS'
+python -m utils.user_code
+YOURS
+cp tests/forwarding.py "$work/app/worker.py"
+: > "$work/app/defaults.py"
+in_app <<'PROGRAM'
 python main.py --help
 timeout 60 python main.py demo --results 3
 test ! -w . && test ! -w main.py

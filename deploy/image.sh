@@ -1,7 +1,8 @@
 #!/bin/sh
 # The steps of the Dockerfile, one for each of its RUN lines; run in the build context.
 #   sh deploy/image.sh packages TARGET   the locked packages, in TARGET/.venv
-#   sh deploy/image.sh program TARGET    the program beside them
+#   sh deploy/image.sh program TARGET    the program beside them, with all directories of your own
+#   sh deploy/image.sh own               names those: all but the frame's, hidden ones and virtual environments
 # Where $WHEELS (deploy/wheels) exists, the packages come from there and from nowhere else: `make wheels` fills it.
 set -eu
 umask 022
@@ -23,9 +24,19 @@ packages() {
     "$target/.venv/bin/python" -m pip uninstall --quiet --yes pip  # a running container installs nothing
 }
 
+own() {
+    for each in */; do
+        case $each in
+            bench/ | deploy/ | docs/ | examples/ | images/ | tests/ | utils/ | __pycache__/) ;;
+            *) [ -e "${each}pyvenv.cfg" ] || echo "${each%/}" ;;
+        esac
+    done
+}
+
 program() {
     target=$1
-    set -- ./*.py utils examples  # a directory of your own that worker.py imports belongs here
+    # shellcheck disable=SC2046  # a name with a space in it is no package, and an error here
+    set -- ./*.py utils examples $(own)
     tar -cf - --exclude=__pycache__ "$@" | tar -xf - -C "$target" --no-same-owner
     chmod -R a+rX,go-w "$target"  # a checkout made under a strict umask could not be read by the image's user
     (cd "$target" && .venv/bin/python -m compileall -q "$@" && .venv/bin/python -B -m utils.user_code)

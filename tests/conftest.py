@@ -11,8 +11,9 @@ import os
 import signal
 import sqlite3
 import time
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -27,6 +28,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.program import is_the_users
 from tests.services.chromium import Chromium, Tab, headless_chromium
 from tests.services.databases import DatabaseServer, mysql_server, postgresql_server, scratch_database
 from tests.services.kafka import EmbeddedBroker, JavaBroker, KafkaBroker, real_broker, unique_name
@@ -194,7 +196,25 @@ def _started(name: str, service: AbstractContextManager[D], config: pytest.Confi
         yield found
 
 
+class UsersTests:
+    """Warnings are errors in the tests of the frame. In those that its users have written they are what they are."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        with warnings.catch_warnings():
+            if isinstance(collector, pytest.File) and is_the_users(collector.path):
+                warnings.simplefilter("default")
+            return (yield)
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        if is_the_users(item.path):
+            item.add_marker(pytest.mark.filterwarnings("default"))
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(UsersTests())  # and not as hooks of this file, which see only tests/
     config.stash[STARTED] = {}
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the services are stopped in order
 

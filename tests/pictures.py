@@ -17,7 +17,8 @@ from random import Random
 
 from confluent_kafka import Producer
 
-from tests.integration.workers import ROOT, Job, feeder
+from tests.integration.workers import Job, feeder
+from tests.program import ROOT
 from tests.services.chromium import Scheme, Tab, headless_chromium
 from tests.services.kafka import EmbeddedBroker
 from tests.services.processes import running

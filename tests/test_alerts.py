@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from tests.program import ROOT, sources
 from tests.test_prometheus import exported
 
-ROOT = Path(__file__).parents[1]
 PROMETHEUS = ROOT / "deploy/prometheus"
 ALERTS = (PROMETHEUS / "alerts.yml").read_text()
 DASHBOARD = json.loads((ROOT / "deploy/grafana/consumers.json").read_text())
@@ -120,7 +120,7 @@ def test_the_runbook_names_metrics_that_there_are() -> None:
 
 
 def test_the_runbook_quotes_the_log() -> None:
-    code = "\n".join(path.read_text() for path in [*ROOT.glob("*.py"), *ROOT.glob("utils/*.py")])
+    code = "\n".join(path.read_text() for path in sources())
     for line in (
         "starting again from the last commit",
         "partitions lost",

@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 
-import config
 from config import OWNED_PROPERTIES, ConfigError, Settings
 
 MINIMAL = {"CONSUMER_NAME": "orders", "DB_NAME": "app", "DB_USER": "worker"}
@@ -40,15 +39,44 @@ def test_the_topic_of_dead_letters_is_named_by_the_consumer_unless_the_environme
 def test_the_defaults_of_the_file_hold_where_nothing_else_is_set() -> None:
     settings = Settings.read(MINIMAL)
 
-    assert settings.message_timeout == config.MESSAGE_TIMEOUT == 60
+    assert settings.message_timeout == 60
     assert settings.delivery == "at_least_once"
     assert settings.sources["MESSAGE_TIMEOUT"] == "default"
 
 
-def test_every_setting_has_its_default_in_the_file_under_the_name_of_its_variable() -> None:
-    names = [each.name.upper() for each in dataclasses.fields(Settings) if "parse" in each.metadata]
+OWN = {"CONSUMER_NAME": "own", "DB_HOST": "localhost", "DB_NAME": "app", "DB_USER": "worker", "CONCURRENCY": 8}
 
-    assert [getattr(config, name) for name in names] == [getattr(Settings(), name.lower()) for name in names]
+
+def test_defaults_py_wins_over_the_defaults_and_the_environment_over_defaults_py() -> None:
+    settings = Settings.read({"CONSUMER_NAME": "orders"}, {**OWN, "RETRY_BACKOFF": "0.5", "__name__": "defaults"})
+
+    assert (settings.consumer_name, settings.db_user, settings.concurrency) == ("orders", "worker", 8)
+    assert settings.retry_backoff == 0.5
+    assert settings.sources["CONSUMER_NAME"] == "environment"
+    assert settings.sources["CONCURRENCY"] == settings.sources["DB_NAME"] == "defaults.py"
+    assert settings.sources["DB_HOST"] == settings.sources["DELIVERY"] == "default"
+
+
+def test_what_is_wrong_in_defaults_py_is_named_with_all_the_rest() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings.read({"DELIVERY": "twice"}, {**OWN, "DB_PORT": "tcp", "KAFKA_GROUP_ID": "mine"})
+
+    assert [problem.split()[0] for problem in caught.value.problems] == ["DB_PORT", "DELIVERY", "KAFKA_GROUP_ID"]
+
+
+def test_kafka_properties_may_stand_in_defaults_py() -> None:
+    own = {**OWN, "KAFKA_LINGER_MS": 5, "KAFKA_CLIENT_RACK": "a", "KAFKA_ENABLE_METRICS_PUSH": False}
+    settings = Settings.read({"KAFKA_CLIENT_RACK": "b"}, own)
+
+    assert settings.kafka == {"linger.ms": "5", "client.rack": "b", "enable.metrics.push": "false"}
+    assert (settings.sources["linger.ms"], settings.sources["client.rack"]) == ("defaults.py", "environment")
+
+
+@pytest.mark.parametrize("name", ["MESSAGE_TIMOUT", "message_timeout", "COMMIT_INTERVALL"])
+def test_a_name_in_defaults_py_that_is_nearly_a_setting_is_a_warning(name: str) -> None:
+    (warning,) = Settings.read({}, {**OWN, name: 1, "__doc__": "…", "API_URL": "http://api"}).warnings
+
+    assert warning.startswith(f"defaults.py: {name} is not a setting and is ignored: did you mean ")
 
 
 def test_the_environment_wins_over_the_file_and_the_row_over_the_environment() -> None:
@@ -64,7 +92,7 @@ def test_the_environment_wins_over_the_file_and_the_row_over_the_environment() -
 def test_a_variable_that_is_empty_counts_as_not_set() -> None:
     settings = Settings.read({**MINIMAL, "MESSAGE_TIMEOUT": "", "DATABASE_URL": "", "KAFKA_CLIENT_ID": ""})
 
-    assert settings.message_timeout == config.MESSAGE_TIMEOUT
+    assert settings.message_timeout == 60
     assert settings.sources["MESSAGE_TIMEOUT"] == "default"
     assert settings.kafka == {}
 

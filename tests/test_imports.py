@@ -1,12 +1,15 @@
 """The rules of the house: who may import whom, and how long the loop may grow."""
 
 import ast
+import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.program import ROOT, sources
+
 PURE = ["messages", "aggregator", "offsets", "partitions", "dead_letters", "attempts", "retry", "references"]
 PURE += ["trace", "arrivals"]
 # kafka.py of the design is five files, one noun each: clients, intake, ends, locator, preflight.
@@ -15,10 +18,12 @@ KAFKA = {"utils/kafka.py", "utils/intake.py", "utils/ends.py", "utils/locator.py
 MAY_KNOW_KAFKA = KAFKA | {"framework.py", "utils/delivery.py", "utils/outbox.py", "utils/map_store.py"}
 MAY_KNOW_KAFKA |= {"utils/dlq.py", "utils/replay.py", "utils/identities.py", "utils/membership.py"}
 
+EXAMPLE = "examples/http_session.py"  # of a worker.py; the one beside main.py is the user's
+
 SHIPPED = sorted(
     path.relative_to(ROOT).as_posix()
-    for path in [*ROOT.glob("*.py"), *ROOT.glob("utils/**/*.py")]
-    if path.name != "__init__.py"
+    for path in sources()
+    if path.name != "__init__.py" and path.parent.name != "examples"
 )
 OURS = {path.removesuffix(".py").replace("/", ".") for path in SHIPPED} | {"utils", "tests", "examples", "bench"}
 
@@ -48,15 +53,28 @@ def names(path: str) -> set[str]:
 
 
 def test_the_files_of_the_worker_are_found() -> None:
-    assert {"main.py", "worker.py", "framework.py", "config.py", "models.py", "utils/offsets.py"} <= set(SHIPPED)
+    assert {"main.py", "framework.py", "config.py", "models.py", "utils/offsets.py"} <= set(SHIPPED)
     assert "utils.offsets" in imports("framework.py")
     assert "utils.kafka" in imports("main.py")
 
 
-def test_the_file_that_users_edit_knows_nothing_of_the_framework_but_the_logger_and_retry() -> None:
-    assert imports("worker.py") & OURS <= {"utils.logger", "utils.retry"}
+def test_a_file_that_users_edit_need_know_nothing_of_the_framework_but_the_logger_and_retry() -> None:
+    assert imports(EXAMPLE) & OURS <= {"utils.logger", "utils.retry"}
     assert imports("utils/retry.py") == set()
-    assert {package(module) for module in imports("worker.py")} <= {"utils"} | sys.stdlib_module_names
+
+
+def test_main_imports_neither_worker_py_nor_defaults_py_before_a_command_needs_them() -> None:
+    code = "import sys, main; print(sorted({'worker', 'defaults'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", sorted({path.relative_to(ROOT).as_posix() for path in sources()}))
+def test_no_module_of_the_users_own_takes_the_place_of_one_of_the_frame(path: str) -> None:
+    module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    found = importlib.util.find_spec(module)
+    assert found is not None
+    assert found.origin == str(ROOT / path), f"{found.origin} hides {path}: give it another name"
 
 
 @pytest.mark.parametrize("path", [path for path in SHIPPED if Path(path).stem in PURE])

@@ -26,6 +26,7 @@ from config import ConfigError, Settings, UnavailableError
 from main import supervise
 from models import Row, engine, init_db, load, ping, save
 from tests.conftest import Topics
+from tests.program import FORWARDING, copied, program
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
 from tests.test_preflight import listening
@@ -42,7 +43,6 @@ from utils.refresh import Refresh
 from utils.user_code import UserCode
 from utils.watch import Watch
 
-ROOT = Path(__file__).parents[1]
 INIT = ("init", "--topics-input", "a,b", "--topics-output", "c", "--kafka-bootstrap-server", "h:9092")
 
 
@@ -61,7 +61,7 @@ class Worker:
         kept = {name: os.environ[name] for name in names if name in os.environ}
         self.process = subprocess.Popen(
             [sys.executable, "main.py", *arguments],
-            cwd=ROOT,
+            cwd=program(),
             env={**kept, "CONSUMER_NAME": "orders", **environ},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -136,6 +136,23 @@ def test_an_empty_environment_names_everything_that_is_missing() -> None:
 
     assert ended.code == 78
     assert [message.split()[0] for message in ended.log] == ["CONSUMER_NAME", "DB_NAME", "DB_USER"]
+
+
+# ---------------------------------------------------------------- defaults.py
+
+
+def test_what_defaults_py_says_holds_where_the_environment_says_nothing(tmp_path: Path, sqlite_url: str) -> None:
+    defaults = f"CONSUMER_NAME = 'consumer_1'\nDATABASE_URL = {with_row(sqlite_url)!r}\n"
+    done = subprocess.run(
+        [sys.executable, "main.py", "run"],
+        cwd=copied(tmp_path / "program", FORWARDING, defaults),
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 78
+    assert "no row 'consumer_1' (CONSUMER_NAME), but: orders" in done.stderr
 
 
 # ---------------------------------------------------------------- run: what does not heal
@@ -322,7 +339,7 @@ def test_a_signal_ends_it_also_while_a_server_keeps_it_hanging() -> None:
 
 def test_the_second_signal_ends_it_at_once() -> None:
     code = "from utils import lifetime\nlifetime.stop_on_signals(); print('ready', flush=True)\nlifetime.time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", code], cwd=program(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import fields
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +15,13 @@ import config
 import main
 import models
 from config import Settings
+from tests.program import ROOT, sources
 from tests.test_prometheus import exported
 from utils.messages import Fragment, join
 from utils.offsets import PartitionOffsets
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-CODE = "\n".join(path.read_text() for path in [*ROOT.glob("*.py"), *ROOT.glob("utils/*.py")])
+CODE = "\n".join(path.read_text() for path in sources())
 
 
 def blocks(language: str) -> list[str]:

@@ -9,7 +9,7 @@ from textwrap import dedent
 import pytest
 
 from config import ConfigError
-from tests.integration.workers import ROOT, copy_of_the_program
+from tests.program import ROOT, copied
 from utils import user_code
 
 GOOD = "def process(message, consumer_name):\n    return message\n"
@@ -88,7 +88,7 @@ def test_what_can_be_called_with_a_message_and_a_name_is_taken(
 
 def program(directory: Path, source: str) -> Path:
     (directory / "bad.py").write_text(source)
-    return copy_of_the_program(directory / "program", directory / "bad.py")
+    return copied(directory / "program", directory / "bad.py")
 
 
 def ended(program: Path, *command: str, **environ: str) -> "subprocess.CompletedProcess[str]":
@@ -116,6 +116,27 @@ def test_run_and_check_say_it_and_other_commands_do_without_it(tmp_path: Path) -
     assert ended(directory, "main.py", "--help").returncode == 0
 
 
+def test_what_is_wrong_with_defaults_py_is_one_line_too(tmp_path: Path) -> None:
+    directory = program(tmp_path, GOOD)
+    (directory / "defaults.py").write_text("DB_PORT = 3306\nDB_NAME = DATABASE\n")
+    for command in (
+        "run",
+        "check",
+        ["init", "--topics-input", "a", "--topics-output", "b", "--kafka-bootstrap-server", "h:1"],
+    ):
+        done = ended(directory, "main.py", *([command] if isinstance(command, str) else command))
+        assert done.returncode == 78
+        [line] = done.stderr.splitlines()
+        assert "defaults.py cannot be imported: NameError at defaults.py:2: name 'DATABASE' is not defined" in line
+    assert ended(directory, "-m", "utils.user_code").returncode == 1
+
+
+def test_there_need_not_be_a_defaults_py(tmp_path: Path) -> None:
+    directory = program(tmp_path, GOOD)
+    (directory / "defaults.py").unlink()
+    assert "rows.db is not there" in ended(directory, "main.py", "run").stderr
+
+
 def test_an_image_is_not_made_with_what_cannot_run_but_with_what_wants_its_environment(tmp_path: Path) -> None:
     bad = program(tmp_path, BAD["one argument"][0])
     tried = ended(bad, "-m", "utils.user_code")
@@ -126,7 +147,6 @@ def test_an_image_is_not_made_with_what_cannot_run_but_with_what_wants_its_envir
 
 def test_the_step_of_the_dockerfile_that_copies_the_program_fails_with_it(tmp_path: Path) -> None:
     source = program(tmp_path, BAD["missing"][0])
-    (source / "examples").mkdir()
     target = tmp_path / "app"
     target.mkdir()
     (target / ".venv").symlink_to(sys.prefix)

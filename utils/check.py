@@ -6,7 +6,7 @@ So nothing that `run` needs can be missing in `check`, and both say the same of 
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar
@@ -66,15 +66,22 @@ class Step(NamedTuple):
 
 
 def _settings(start: Start) -> Iterator[Seen]:
-    settings, problems = tried(lambda: Settings.read(start.environ))
+    own, problems = tried(user_code.defaults)
+    own = own or {}
+    settings, found = tried(lambda: Settings.read(start.environ, own))
+    problems += found
     if problems:  # the defaults in place of what is wrong, so that other steps can be tried
         wrong = {problem.split()[0] for problem in problems}
-        settings, _ = tried(lambda: Settings.read({k: v for k, v in start.environ.items() if k not in wrong}))
+        settings, _ = tried(lambda: Settings.read(_without(wrong, start.environ), _without(wrong, own)))
     if settings:
         start.environment = start.settings = settings
     if problems:
         raise ConfigError(problems)
     yield Seen("all valid")
+
+
+def _without(names: Collection[str], given: Mapping[str, T]) -> dict[str, T]:
+    return {name: value for name, value in given.items() if name not in names}
 
 
 def _worker_py(_start: Start) -> Iterator[Seen]:

@@ -1,19 +1,25 @@
-"""worker.py, which its user writes: what a worker calls of it. What is wrong with it is told in a line of text.
+"""worker.py and defaults.py, which their user writes: what a worker calls of the one, and what the other names. What is
+wrong with them is told in a line of text.
 
-`python -m utils.user_code` tries it where an image is made.
+`python -m utils.user_code` tries both where an image is made, and in `make check`.
 """
 
-import importlib
+import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from config import ConfigError
 from utils.errors import named
 from utils.executor import Hooks, nothing
 
-_LACKS = (ImportError, SyntaxError)  # of the program, wherever it runs; anything else may be of the environment
+_LACKS = (
+    ImportError,
+    SyntaxError,
+    NameError,
+)  # of the program, wherever it runs; anything else may be of the environment
 
 
 class UserCode(NamedTuple):
@@ -29,10 +35,7 @@ class UserCode(NamedTuple):
 
 def load() -> UserCode:
     """Import worker.py, the first time; ConfigError names all that is wrong with it."""
-    try:
-        worker = importlib.import_module("worker")
-    except (Exception, SystemExit) as error:  # sys.exit() in it would look like a stop in order
-        raise ConfigError([_not_imported(error)]) from error
+    worker = _imported("worker")
     process: Any = getattr(worker, "process", None)
     hooks = Hooks(*(getattr(worker, each, nothing) for each in Hooks._fields))
     problems = _problems_of_process(process)
@@ -46,7 +49,19 @@ def load() -> UserCode:
     return UserCode(process, hooks)
 
 
-def _not_imported(error: BaseException) -> str:
+def defaults() -> Mapping[str, object]:
+    """Import defaults.py, the first time: what it names. Without that file, nothing. Raises ConfigError."""
+    return vars(_imported("defaults")) if importlib.util.find_spec("defaults") else {}
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # sys.exit() in it would look like a stop in order
+        raise ConfigError([_not_imported(f"{name}.py", error)]) from error
+
+
+def _not_imported(file: str, error: BaseException) -> str:
     told = named(error)
     if isinstance(error, ModuleNotFoundError) and error.name == "worker":
         return "worker.py is not there: it must define process(message, consumer_name)"
@@ -57,7 +72,7 @@ def _not_imported(error: BaseException) -> str:
     cure = ""
     if isinstance(error, ModuleNotFoundError):
         cure = "; add what it needs to requirements.txt (then make lock), or a directory of your own to the image"
-    return f"worker.py cannot be imported: {told}{cure}"
+    return f"{file} cannot be imported: {told}{cure}"
 
 
 def _problems_of_process(process: object) -> list[str]:
@@ -82,13 +97,14 @@ def _takes(function: Callable[..., Any], *arguments: object) -> bool:
 
 def main() -> int:
     """0 unless it lacks something wherever it runs. What it wants of its environment, an image has not got yet."""
-    try:
-        load()
-    except ConfigError as error:
-        fails = error.__cause__ is None or isinstance(error.__cause__, _LACKS)
-        print(*error.problems, sep="\n", file=sys.stderr)
-        return int(fails)
-    return 0
+    fails = 0
+    for step in (load, defaults):
+        try:
+            step()
+        except ConfigError as error:
+            print(*error.problems, sep="\n", file=sys.stderr)
+            fails |= error.__cause__ is None or isinstance(error.__cause__, _LACKS)
+    return int(fails)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 from tests.chaos.stage import Stage
 from tests.integration.oracle import Commit
 from tests.integration.workers import ASSIGNED, SECONDS, Worker
+from tests.program import ROOT
 from tests.services.databases import DatabaseServer, mysql_server, scratch_database
 from tests.services.kafka import JavaBroker, unique_name
 
@@ -59,7 +60,7 @@ def kill_at(point: str, latest: int) -> Callable[[Stage], None]:
 
 
 def start_mortal(stage: Stage, point: str, times: int) -> Worker:
-    return stage.job.start(main=MORTAL, CHAOS_POINT=point, CHAOS_TIMES=str(times))
+    return stage.job.start(main=MORTAL, CHAOS_POINT=point, CHAOS_TIMES=str(times), PYTHONPATH=str(ROOT))
 
 
 def has_ended(worker: Worker) -> bool:

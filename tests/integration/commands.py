@@ -4,7 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.workers import Job, TookTooLong, copy_of_the_program
+from tests.integration.workers import Job, TookTooLong
+from tests.program import copied
 
 EX_CONFIG = 78
 MENDED = Path(__file__).with_name("process_for_tests.py")
@@ -14,7 +15,7 @@ class Commands:
     """Runs such commands, in the environment of the job's workers and what is given besides."""
 
     def __init__(self, job: Job, directory: Path, **environment: str) -> None:
-        self._program = copy_of_the_program(directory / "mended", MENDED)
+        self._program = copied(directory / "mended", MENDED)
         self._environment = {**job.whole_environment(), "PROCESS_ODD": "", **environment}
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":

@@ -6,18 +6,18 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.program import program
+
 RESULT = re.compile(r"\d{4}  buyer=\w+ item=\w+ total=[\d.]+ +method=\w+ paid=[\d.]+ +(orders|payments) +\d\.\d s")
 
 
 def demo(*arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "main.py", "demo", *arguments]
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=program(), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.embedded_kafka
@@ -36,8 +36,8 @@ def test_it_shows_as_many_joined_results_as_asked_for_and_ends() -> None:
 @pytest.mark.sqlite
 def test_it_runs_the_process_of_worker_py() -> None:
     other = "worker.process = lambda message, consumer_name: {**message, 'seen_by': consumer_name}"
-    program = f"import sys, worker; {other}; import main; sys.exit(main.main(['demo', '--results', '2']))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    code = f"import sys, worker; {other}; import main; sys.exit(main.main(['demo', '--results', '2']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=program(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("from process(): seen_by=demo\n") == 2
 

@@ -10,7 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.conftest import Scenes
 from tests.integration.test_joining import ids
-from tests.integration.workers import ROOT, Worker, eventually
+from tests.integration.workers import Worker, eventually
+from tests.program import ROOT
 from tests.services.kafka import KafkaBroker
 
 

@@ -40,12 +40,12 @@ from confluent_kafka.admin._resource import ResourceType
 from config import Settings
 from models import Row, engine, init_db, save
 from tests.integration.oracle import Commit, Oracle, Partition, fragment_value
+from tests.program import copied, program
 from tests.services.kafka import KafkaBroker
 from utils.map_store import MapStore
 from utils.metrics import Counters
 from utils.references import Reference
 
-ROOT = Path(__file__).parents[2]
 SECONDS = 60.0  # how long a test waits for something before it fails
 ASSIGNED = "partitions assigned"  # the worker's own log line
 
@@ -160,7 +160,7 @@ class Worker:
 class Job(AbstractContextManager["Job"]):
     """A consumer: its row, its topics, and the workers that run it, none of which outlives it.
 
-    `process`, the source of a worker.py, is put into a copy of the program, as a user does it.
+    `process`: the worker.py of its program; without one results are what was joined.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class Job(AbstractContextManager["Job"]):
         self.topics_output = tuple(topics_output)
         self._directory = directory
         self._database_url = database_url or f"sqlite:///{directory}/{name}.db"
-        self._program = copy_of_the_program(directory / f"{name}-program", process) if process else ROOT
+        self._program = copied(directory / f"{name}-program", process) if process else program()
         self._environment = {
             "CONSUMER_NAME": name,
             "DATABASE_URL": self._database_url,
@@ -455,15 +455,6 @@ def short_session(broker: KafkaBroker) -> dict[str, str]:
         [future] = admin.describe_configs([ConfigResource(ResourceType.BROKER, node)]).values()
         shortest = max(shortest, int(future.result()["group.min.session.timeout.ms"].value))
     return {"KAFKA_SESSION_TIMEOUT_MS": str(shortest), "KAFKA_HEARTBEAT_INTERVAL_MS": str(shortest // 5)}
-
-
-def copy_of_the_program(directory: Path, process: Path) -> Path:
-    """What ships, in a directory of its own, with this file as its worker.py."""
-    (directory / "utils").mkdir(parents=True)
-    for path in [*ROOT.glob("*.py"), *ROOT.glob("utils/*.py")]:
-        shutil.copy(path, directory / path.relative_to(ROOT))
-    shutil.copy(process, directory / "worker.py")
-    return directory
 
 
 def _parsed(line: str) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from pathlib import Path
 
 from tests.integration.alarms import value
 from tests.integration.stream import Records, Stream
-from tests.integration.workers import ROOT, Job, Worker, eventually
+from tests.integration.workers import Job, Worker, eventually
+from tests.program import ROOT
 from tests.scale.alarms import Prometheus
 from tests.scale.join_500k import LONG, a_broker, say
 from tests.scale.prices import service

@@ -21,7 +21,8 @@ from pathlib import Path
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer
 
 from tests.integration.oracle import Oracle, Verdict
-from tests.integration.workers import ROOT, Job, Outputs, Worker, ends_of, eventually, feed
+from tests.integration.workers import Job, Outputs, Worker, ends_of, eventually, feed
+from tests.program import program
 from tests.services.kafka import EnvBroker, JavaBroker, KafkaBroker, unique_name
 from tests.services.processes import running
 
@@ -217,7 +218,7 @@ def row_options(job: Job) -> list[str]:
 def command_line(job: Job, *arguments: str) -> None:
     """`python main.py init` or `check`, as a user types it."""
     command = [sys.executable, "main.py", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=job.whole_environment(), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=program(), env=job.whole_environment(), capture_output=True, text=True)
     say(f"main.py {arguments[0]}: exit {done.returncode}\n{done.stdout}{done.stderr}".rstrip())
     if done.returncode:
         raise SystemExit(done.returncode)
