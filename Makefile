@@ -26,7 +26,7 @@ demo: setup  ## runs the worker with nothing around it; ARGS="--results 20" ends
 	$(PYTHON) main.py demo $(ARGS)
 
 test: setup  ## runs the tests on real services; ARGS='-m "not real_kafka"' for the quick ones
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest -n auto --dist loadgroup $(ARGS)
 
 test-mine: setup  ## runs your tests only: tests/test_worker*.py, and those in directories of your own
 	$(PYTHON) -m pytest $(OWN_TESTS) $(OWN) $(ARGS)

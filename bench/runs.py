@@ -64,7 +64,7 @@ class Run(msgspec.Struct):
 def pinned_broker() -> Iterator[JavaBroker]:
     """Real Kafka on a core that it shares with this process only; the other is the contenders'."""
     os.sched_setaffinity(0, {BROKER_CORE})  # all that is started from here on inherits it
-    broker = JavaBroker()
+    broker = JavaBroker(measured=True)
     try:
         broker.start()
         yield broker

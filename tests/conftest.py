@@ -3,6 +3,9 @@
 A test asks for `kafka` (it runs twice: on the embedded broker and on real Kafka), `real_kafka` or `embedded_kafka`, and
 for `topics` to create topics there; for `database_url` (it runs three times) or `mariadb_url`, `postgresql_url`,
 `sqlite_url`: an empty database of its own each; for `tab`: an empty page in a browser.
+
+With `-n 8` (pytest-xdist, as `make test` does it) eight processes share one broker, one server of each database and one
+browser. Most tests wait most of their time.
 """
 
 import datetime
@@ -10,13 +13,13 @@ import ipaddress
 import os
 import signal
 import sqlite3
-import time
 import warnings
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 import hypothesis
 import pytest
@@ -31,8 +34,17 @@ from cryptography.x509.oid import NameOID
 from tests.program import is_the_users
 from tests.services.chromium import Chromium, Tab, headless_chromium
 from tests.services.databases import DatabaseServer, mysql_server, postgresql_server, scratch_database
-from tests.services.kafka import EmbeddedBroker, JavaBroker, KafkaBroker, real_broker, unique_name
+from tests.services.kafka import (
+    EmbeddedBroker,
+    EnvBroker,
+    JavaBroker,
+    KafkaBroker,
+    SharedBroker,
+    real_broker,
+    unique_name,
+)
 from tests.services.processes import Unavailable, running
+from tests.services.shared import RemoteServices, Services
 
 SERVICES = {
     "embedded_kafka": "embedded Kafka",
@@ -48,7 +60,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("unhurried")
 
-STARTED = pytest.StashKey[dict[str, str]]()
+OWN_BROKERS = {"guarded_kafka", "eager_kafka", "advertised"}  # fixtures that start one for the tests of a file
+SHARED = pytest.StashKey[Services | RemoteServices]()
+STARTED = pytest.StashKey[dict[str, str]]()  # by service: what it is, for the summary
 
 
 class Topics(Protocol):
@@ -56,14 +70,6 @@ class Topics(Protocol):
         self, broker: KafkaBroker, *names: str, partitions: int = 4, config: Mapping[str, str] | None = None
     ) -> list[str]:
         """Create a topic for each name, made unique; their full names, in this order."""
-
-
-class Described(Protocol):
-    @property
-    def description(self) -> str: ...
-
-
-D = TypeVar("D", bound=Described)
 
 
 @pytest.fixture(scope="session", params=["embedded_kafka", "real_kafka"], ids=["embedded", "real"])
@@ -81,7 +87,11 @@ def embedded_kafka(pytestconfig: pytest.Config) -> Iterator[KafkaBroker]:
 
 @pytest.fixture(scope="session")
 def real_kafka(pytestconfig: pytest.Config) -> Iterator[KafkaBroker]:
-    with _started("real_kafka", real_broker(), pytestconfig) as broker:
+    broker: SharedBroker = _shared("real_kafka", pytestconfig)
+    if broker.kind == "env":
+        with running(EnvBroker()) as left_as_it_was:
+            yield left_as_it_was
+    else:
         yield broker
 
 
@@ -159,15 +169,15 @@ def sqlite_url(tmp_path: Path, pytestconfig: pytest.Config) -> str:
 
 
 @pytest.fixture(scope="session")
-def mariadb(pytestconfig: pytest.Config) -> Iterator[DatabaseServer]:
-    with _started("mariadb", mysql_server(), pytestconfig) as server:
-        yield server
+def mariadb(pytestconfig: pytest.Config) -> DatabaseServer:
+    server: DatabaseServer = _shared("mariadb", pytestconfig)
+    return server
 
 
 @pytest.fixture(scope="session")
-def postgresql(pytestconfig: pytest.Config) -> Iterator[DatabaseServer]:
-    with _started("postgresql", postgresql_server(), pytestconfig) as server:
-        yield server
+def postgresql(pytestconfig: pytest.Config) -> DatabaseServer:
+    server: DatabaseServer = _shared("postgresql", pytestconfig)
+    return server
 
 
 @pytest.fixture
@@ -177,23 +187,37 @@ def tab(chromium: Chromium) -> Iterator[Tab]:
 
 
 @pytest.fixture(scope="session")
-def chromium(pytestconfig: pytest.Config) -> Iterator[Chromium]:
-    with _started("chromium", headless_chromium(), pytestconfig) as browser:
-        yield browser
+def chromium(pytestconfig: pytest.Config) -> Chromium:
+    browser: Chromium = _shared("chromium", pytestconfig)
+    return browser
+
+
+def _shared(name: str, config: pytest.Config) -> Any:
+    """A service of the whole run. Where it cannot be had: skip; in CI, fail."""
+    try:
+        return config.stash[SHARED].get(name)
+    except Unavailable as reason:
+        outcome = pytest.fail.Exception if os.environ.get("CI") == "true" else pytest.skip.Exception
+        raise outcome(f"{SERVICES[name]} cannot be had: {reason}", pytrace=False) from None
+
+
+# What another process is given of a service cannot hold the means to stop it.
+@contextmanager
+def _real_kafka() -> Iterator[SharedBroker]:
+    with real_broker() as broker:
+        yield SharedBroker(broker.kind, broker.bootstrap, broker.description)
 
 
 @contextmanager
-def _started(name: str, service: AbstractContextManager[D], config: pytest.Config) -> Iterator[D]:
-    """Start a service and note for the summary what it is. Where it cannot be had: skip; in CI, fail."""
-    began = time.monotonic()
-    with ExitStack() as stack:
-        try:
-            found = stack.enter_context(service)
-        except Unavailable as reason:
-            outcome = pytest.fail.Exception if os.environ.get("CI") == "true" else pytest.skip.Exception
-            raise outcome(f"{SERVICES[name]} cannot be had: {reason}", pytrace=False) from None
-        config.stash[STARTED][name] = f"{found.description}, up in {time.monotonic() - began:.1f} s"
-        yield found
+def _mariadb() -> Iterator[DatabaseServer]:
+    with mysql_server() as server:
+        yield replace(server, process=None)
+
+
+@contextmanager
+def _postgresql() -> Iterator[DatabaseServer]:
+    with postgresql_server() as server:
+        yield replace(server, process=None)
 
 
 class UsersTests:
@@ -217,6 +241,36 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(UsersTests())  # and not as hooks of this file, which see only tests/
     config.stash[STARTED] = {}
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the services are stopped in order
+    if hasattr(config, "workerinput"):  # a process of pytest-xdist
+        config.stash[SHARED] = RemoteServices(*config.workerinput["services"])
+    else:
+        databases = {"mariadb": _mariadb, "postgresql": _postgresql}
+        config.stash[SHARED] = Services({"real_kafka": _real_kafka, **databases, "chromium": headless_chromium})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """In the first process, for each of pytest-xdist's."""
+    node.workerinput["services"] = tuple(node.config.stash[SHARED].address())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """The same, when that process has ended."""
+    told: dict[str, str] = getattr(node, "workeroutput", {}).get("started", {})
+    started: dict[str, str] = node.config.stash[STARTED]
+    started.update(told)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["started"] = session.config.stash[STARTED]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    services = config.stash[SHARED]
+    if isinstance(services, Services):
+        services.close()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -229,10 +283,29 @@ def pytest_itemcollected(item: pytest.Item) -> None:
             item.add_marker(name)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """What `-n auto` means."""
+    return min(8, 4 * (os.cpu_count() or 1))
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where processes share the tests: the long ones first, and those together that share a broker of their own."""
+    if not hasattr(config, "workerinput"):
+        return
+    items.sort(key=lambda item: item.get_closest_marker("real_kafka") is None)
+    for item in items:
+        for name in OWN_BROKERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{name}"))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """How many tests ran on which broker, database and browser, and why some did not."""
     terminalreporter.section("ran on")
-    started = config.stash[STARTED]
+    services = config.stash[SHARED]
+    assert isinstance(services, Services)
+    started = config.stash[STARTED] | services.told()
     for name, title in SERVICES.items():
         counts = _counts(terminalreporter, name)
         terminalreporter.line(f"{title:17} {counts or 'no tests':24} {started.get(name, '')}".rstrip())

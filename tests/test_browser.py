@@ -373,6 +373,7 @@ def test_every_text_can_be_read(tab: Tab, worker: Worker, url: str, scheme: Sche
     tab.open(f"{url}/?id=a%00b")
     unfold(tab)
     assert faint(tab) == []
+    tab.scripts(allowed=False)  # the page's own would find that the worker does answer
     tab.evaluate("document.body.classList.add('gone')")
     assert "does not answer" in tab.evaluate("document.body.innerText")
     assert faint(tab) == []

@@ -119,12 +119,8 @@ def test_run_and_check_say_it_and_other_commands_do_without_it(tmp_path: Path) -
 def test_what_is_wrong_with_defaults_py_is_one_line_too(tmp_path: Path) -> None:
     directory = program(tmp_path, GOOD)
     (directory / "defaults.py").write_text("DB_PORT = 3306\nDB_NAME = DATABASE\n")
-    for command in (
-        "run",
-        "check",
-        ["init", "--topics-input", "a", "--topics-output", "b", "--kafka-bootstrap-server", "h:1"],
-    ):
-        done = ended(directory, "main.py", *([command] if isinstance(command, str) else command))
+    for command in ("run", "check"):
+        done = ended(directory, "main.py", command)
         assert done.returncode == 78
         [line] = done.stderr.splitlines()
         assert "defaults.py cannot be imported: NameError at defaults.py:2: name 'DATABASE' is not defined" in line

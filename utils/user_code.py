@@ -15,11 +15,7 @@ from config import ConfigError
 from utils.errors import named
 from utils.executor import Hooks, nothing
 
-_LACKS = (
-    ImportError,
-    SyntaxError,
-    NameError,
-)  # of the program, wherever it runs; anything else may be of the environment
+_LACKS = (ImportError, SyntaxError, NameError)  # wherever it runs; anything else may be of the environment
 
 
 class UserCode(NamedTuple):

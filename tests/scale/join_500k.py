@@ -229,7 +229,7 @@ def a_broker(bootstrap: str) -> Iterator[KafkaBroker]:
     """The one at this address, of which the topics are deleted in the end, or where that is empty one of its own."""
     if bootstrap:
         os.environ["KAFKA_BOOTSTRAP_SERVERS"] = bootstrap
-    with running(EnvBroker() if bootstrap else JavaBroker()) as broker:
+    with running(EnvBroker() if bootstrap else JavaBroker(measured=True)) as broker:
         yield broker
 
 
