@@ -281,6 +281,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     for name in SERVICES:
         if used & {name, f"{name}_url"}:
             item.add_marker(name)
+    if used & OWN_BROKERS:
+        item.add_marker("real_kafka")
 
 
 @pytest.hookimpl(optionalhook=True)
