@@ -7,6 +7,7 @@
 Knows no server. What a service yields is sent to the other processes as a copy, so it must be plain data.
 """
 
+import contextlib
 import secrets
 import threading
 import time
@@ -98,11 +99,13 @@ class Services:
                 threading.Thread(target=self._answer, args=(asking,), daemon=True).start()
 
     def _answer(self, asking: "Connection[Any, Any]") -> None:
-        with asking:
+        with asking, contextlib.suppress(OSError, EOFError):  # who has asked is gone
+            name = asking.recv()
             try:
-                asking.send(self.get(asking.recv()))
+                answer = self.get(name)
             except Exception as error:
-                asking.send(error)
+                answer = error
+            asking.send(answer)
 
 
 class RemoteServices:
