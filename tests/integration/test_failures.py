@@ -20,7 +20,7 @@ from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from config import Settings
 from models import Row, engine, init_db, save
 from tests.conftest import Topics
-from tests.integration.workers import copy_of_the_program
+from tests.program import copied
 from tests.services.kafka import JavaBroker, Listener, unique_name
 from tests.services.processes import HOST, Unavailable, free_port, running
 
@@ -260,7 +260,7 @@ def prepared(case: Case, site: Site, topics: Topics, directory: Path) -> tuple[P
     inputs, outputs = (each.format(**names) for each in case.topics)
     save(database, Row.validated(names["name"], inputs, outputs, servers))
     (directory / "its_worker.py").write_text(case.worker or GOOD)
-    program = copy_of_the_program(directory / "program", directory / "its_worker.py")
+    program = copied(directory / "program", directory / "its_worker.py")
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
     environ = {**kept, "CONSUMER_NAME": names["name"], "DATABASE_URL": url, **case.environ}
     return program, {name: value.format(**names) for name, value in environ.items()}, names
