@@ -653,7 +653,7 @@ def dlq(arguments: argparse.Namespace) -> int:
     if problems := preflight.missing_dead_letter_rights(settings, row, cluster, group.consumer_name, written):
         raise ConfigError(problems)
     stores_maps = cluster.embedded or map_topic(row.consumer_name) in cluster.partitions
-    limits = preflight.commit_limits(settings, row, cluster)
+    limits = preflight.commit_limits(cluster)
     code: int = arguments.dlq_command(arguments, DeadLetterTopic(group, row, topic, stores_maps, limits))
     return code
 

@@ -4,14 +4,16 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._config import ConfigResource
@@ -22,6 +24,7 @@ from models import Row
 from tests.conftest import Topics, grant
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
+from utils import preflight
 from utils.kafka import client_properties, explain
 from utils.preflight import (
     Cluster,
@@ -466,14 +469,46 @@ def no_right_to_create(broker: KafkaBroker) -> Iterator[None]:
 
 @pytest.mark.parametrize(("told", "characters"), [(None, 4095), (4096, 4095), (1024, 1023), (512, 511)])
 def test_a_map_may_be_as_long_as_the_brokers_tell_less_the_character_that_the_client_adds(
-    monkeypatch: pytest.MonkeyPatch, told: int | None, characters: int
+    told: int | None, characters: int
 ) -> None:
-    monkeypatch.setattr("utils.preflight.metadata_limit", lambda *_: told)
-    limits = commit_limits(settings_with(), row_at("kafka:9092"), Cluster((), {}))
+    limits = commit_limits(Cluster((), {}, metadata_limit=told))
     assert (limits.metadata, limits.told) == (characters, told is not None)
 
 
-def test_brokers_that_take_hardly_any_metadata_are_named_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("utils.preflight.metadata_limit", lambda *_: 100)
+def test_brokers_that_take_hardly_any_metadata_are_named_with_the_cure() -> None:
     with pytest.raises(ConfigError, match=r"offset\.metadata\.max\.bytes of the brokers is 100.*set it to 512"):
-        commit_limits(settings_with(), row_at("kafka:9092"), Cluster((), {}))
+        commit_limits(Cluster((), {}, metadata_limit=100))
+
+
+class ManyBrokers:
+    """An admin client of brokers with these settings. As the real one it takes one broker a request (measured)."""
+
+    def __init__(self, *settings: dict[str, str]) -> None:
+        self.settings = settings
+
+    def list_topics(self, timeout: float) -> Any:
+        brokers = {number: SimpleNamespace(host="kafka", port=9092 + number) for number in range(len(self.settings))}
+        return SimpleNamespace(brokers=brokers, cluster_id="real", topics={})
+
+    def describe_configs(self, asked: Sequence[Any], request_timeout: float) -> dict[Any, Future[Any]]:
+        [broker] = asked
+        answer: Future[Any] = Future()
+        if found := self.settings[int(broker.name)]:
+            answer.set_result({name: SimpleNamespace(value=value) for name, value in found.items()})
+        else:
+            answer.set_exception(KafkaException(KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED)))
+        return {broker: answer}
+
+    def poll(self, timeout: float) -> None: ...
+
+
+def test_what_holds_for_each_of_several_brokers_holds_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeouts = [{f"group.{end}.session.timeout.ms": value} for end, value in (("min", "6000"), ("max", "60000"))]
+    first = {"offset.metadata.max.bytes": "4096", **timeouts[0], **timeouts[1]}
+    second = {**first, "offset.metadata.max.bytes": "1024", "group.min.session.timeout.ms": "8000"}
+    monkeypatch.setattr(preflight, "_admin", lambda *_: ManyBrokers(first, second, {}))
+    cluster = look(settings_with(), row_at("kafka:9092"))
+    assert (cluster.metadata_limit, cluster.session_timeouts) == (1024, (8000, 60000))
+    monkeypatch.setattr(preflight, "_admin", lambda *_: ManyBrokers({}, {}))
+    cluster = look(settings_with(), row_at("kafka:9092"))
+    assert (cluster.metadata_limit, cluster.session_timeouts) == (None, None)

@@ -209,7 +209,7 @@ def _maps(start: Start) -> Iterator[Seen]:
 
 def _commits(start: Start) -> Iterator[Seen]:
     """How long a map in them may be."""
-    limits = start.limits = preflight.commit_limits(start.settings, start.row, start.cluster)
+    limits = start.limits = preflight.commit_limits(start.cluster)
     text = f"take maps of {limits.metadata:,} characters"
     if limits.told:
         yield Seen(f"{text} ({preflight.METADATA_SETTING})")

@@ -10,7 +10,6 @@ import ssl
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -72,6 +71,7 @@ class Cluster:
     partitions: Mapping[str, int]  # of every topic that exists and that the user may see
     embedded: bool = False  # the broker in Kafka's client, which answers no admin requests
     session_timeouts: tuple[int, int] | None = None  # ms that a session may last, at least and at most; None: not told
+    metadata_limit: int | None = None  # the least METADATA_SETTING of the brokers; None: not told
 
 
 def look(settings: Settings, row: Row) -> Cluster:
@@ -91,24 +91,25 @@ def look(settings: Settings, row: Row) -> Cluster:
         else:
             addresses = {number: f"{each.host}:{each.port}" for number, each in metadata.brokers.items()}
             embedded = str(metadata.cluster_id).startswith("mockCluster")
-            told = {} if embedded else _reach(admin, addresses, heard)
+            told = [] if embedded else _reach(admin, addresses, heard)
             counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
-            return Cluster(tuple(sorted(addresses.values())), counts, embedded, _session_timeouts(told))
+            limits = _session_timeouts(told), min(_told(told, METADATA_SETTING), default=None)
+            return Cluster(tuple(sorted(addresses.values())), counts, embedded, *limits)
 
 
-def _reach(admin: AdminClient, addresses: Mapping[int, str], heard: Sequence[KafkaError]) -> Mapping[str, Any]:
+def _reach(admin: AdminClient, addresses: Mapping[int, str], heard: Sequence[KafkaError]) -> list[Mapping[str, Any]]:
     """Each broker at the address that it advertises, which need not be one of those that the row names.
 
-    The configuration of one of them, as far as this user may see it. Raises UnavailableError, ConfigError.
+    Returns the configurations of those that tell this user theirs. Raises UnavailableError, ConfigError.
 
     Each is asked what only it can tell. Whether it does so, or forbids it, is all the same.
     """
     brokers = [ConfigResource(ResourceType.BROKER, str(number)) for number in addresses]
     answers = [admin.describe_configs([broker], request_timeout=_REQUEST)[broker] for broker in brokers]
-    silent, told_by_one = [], dict[str, Any]()
+    silent, configurations = [], list[Mapping[str, Any]]()
     for address, answer in zip(addresses.values(), answers, strict=True):
         try:
-            told_by_one = answer.result()
+            configurations.append(answer.result())
         except KafkaException as error:
             if error.args[0].code() in CONNECTION_ERRORS:
                 silent.append(address)
@@ -118,12 +119,18 @@ def _reach(admin: AdminClient, addresses: Mapping[int, str], heard: Sequence[Kaf
         hopeless = next((trouble for trouble in map(explain, told) if not trouble.heals), None)
         reason = plain(told[0].str()) if told else f"no answer within {_REQUEST:g} s"
         raise (hopeless or not_reached(silent, reason)).error()
-    return told_by_one
+    return configurations
 
 
-def _session_timeouts(told: Mapping[str, Any]) -> tuple[int, int] | None:
-    bounds = [told.get(f"group.{end}.session.timeout.ms") for end in ("min", "max")]
-    return (int(bounds[0].value), int(bounds[1].value)) if bounds[0] and bounds[1] else None
+def _session_timeouts(configurations: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
+    """Of all brokers, for any of them may be the group's coordinator."""
+    least, most = (_told(configurations, f"group.{end}.session.timeout.ms") for end in ("min", "max"))
+    return (max(least), min(most)) if least and most else None
+
+
+def _told(configurations: Sequence[Mapping[str, Any]], name: str) -> list[int]:
+    """What each broker says of this number, as far as it does."""
+    return [int(each[name].value) for each in configurations if name in each]
 
 
 def hidden_topics(settings: Settings, row: Row, cluster: Cluster) -> set[str]:
@@ -191,35 +198,15 @@ def provide_map_topic(settings: Settings, row: Row, cluster: Cluster, *, only_tr
     return [f"topic {name} for maps of waiting messages must be compacted, and nothing else: {cure}"]
 
 
-def commit_limits(settings: Settings, row: Row, cluster: Cluster) -> CommitLimits:
-    """What the brokers take of a commit. ConfigError where that is too little; UnavailableError."""
-    told = metadata_limit(settings, row, cluster)
+def commit_limits(cluster: Cluster) -> CommitLimits:
+    """What the brokers take of a commit. ConfigError where that is too little."""
+    told = cluster.metadata_limit
     # The client sends one character more (measured).
     limits = CommitLimits() if told is None else CommitLimits(told - 1, told=True)
     if limits.metadata < LEAST_METADATA:
         cure = f"set it to {LEAST_METADATA + 1} or more on every broker; Kafka's default is {MAX_METADATA + 1}"
         raise ConfigError([f"{METADATA_SETTING} of the brokers is {told}, too little for a commit: {cure}"])
     return limits
-
-
-def metadata_limit(settings: Settings, row: Row, cluster: Cluster) -> int | None:
-    """The least `offset.metadata.max.bytes` of the brokers; None where they do not tell, for want of the right.
-
-    All are asked, for any of them may be the group's coordinator. One that does not answer is left out.
-    """
-    if cluster.embedded:
-        return None
-    admin = _admin(settings, row, lambda _error: None)
-    try:
-        ids = admin.list_topics(timeout=_REQUEST).brokers
-    except KafkaException as error:
-        raise explain(error.args[0]).error() from error
-    asked = [ConfigResource(ResourceType.BROKER, str(each)) for each in ids]
-    told = []
-    for described in admin.describe_configs(asked, request_timeout=_REQUEST).values():
-        with suppress(KafkaException, KeyError):
-            told.append(int(described.result()[METADATA_SETTING].value))
-    return min(told, default=None)
 
 
 def _compacted(settings: Settings, row: Row, name: str) -> list[str]:
