@@ -60,7 +60,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("unhurried")
 
-OWN_BROKERS = {"guarded_kafka", "eager_kafka", "advertised"}  # fixtures that start one for the tests of a file
+# Fixtures that start a broker for the tests of a file.
+OWN_BROKERS = {"guarded_kafka", "eager_kafka", "advertised", "narrow_kafka", "site"}
 SHARED = pytest.StashKey[Services | RemoteServices]()
 STARTED = pytest.StashKey[dict[str, str]]()  # by service: what it is, for the summary
 
