@@ -110,7 +110,8 @@ class Worker:
             self._deliver(self.executor.collect(BUSY))
         self._commit()
         self._evict()
-        self._overflow.balance(self.clock())
+        self._put_off()
+        self._overflow.balance(self.clock(), self.executor.parked.bytes)
 
     # ------------------------------------------------------------------ the life of a message
 
@@ -199,12 +200,21 @@ class Worker:
         now = self.clock()
         self._next_eviction = now + min(max(EVICT_EVERY, 4 * (now - began)), EVICT_AT_LEAST_EVERY)
 
+    def _put_off(self) -> None:
+        """Too much waits for its own id, between attempts or behind it: the newest is read again later."""
+        if self.executor.parked.bytes > self._overflow.room_to_park:
+            groups = self.executor.shed(self._overflow.room_to_park * 3 // 4)
+            self._bytes_in_flight -= sum([group.bytes for group in groups])
+            self.counters.completed -= len(groups)
+            self._overflow.put_off(groups, self.clock())
+
     # ------------------------------------------------------------------ what the steps are made of
 
     def _load(self, backlog: Backlog | None = None) -> float:
         """How much is in process() and on its way out (or `backlog`); 1 and more: there is no room for more."""
-        in_flight, backlog = self.executor.in_flight, self.delivery.backlog if backlog is None else backlog
-        in_bytes = self._bytes_in_flight + in_flight * self._bytes_of_results + backlog.bytes
+        parked, backlog = self.executor.parked, self.delivery.backlog if backlog is None else backlog
+        in_flight = self.executor.in_flight - parked.groups
+        in_bytes = self._bytes_in_flight + parked.noted + in_flight * self._bytes_of_results + backlog.bytes
         return max((in_flight + backlog.groups) / MAX_IN_FLIGHT, in_bytes / self._overflow.room)
 
     def _is_full(self) -> bool:

@@ -14,7 +14,7 @@ from utils.aggregator import Group
 from utils.attempts import LONGEST_PROBE, OUTAGE, PATIENCE
 from utils.dispatcher import Dispatcher
 from utils.executor import Call, InFlight, Outcome, Overdue
-from utils.retry import Reject
+from utils.retry import Reject, Retry
 
 
 class FakeRunner:
@@ -490,6 +490,71 @@ def test_what_hangs_when_too_many_do_is_given_up(runner: FakeRunner, clock: Cloc
     assert executor.in_flight == 0
 
 
+# ---------------------------------------------------------------- what waits for its own id
+
+
+def test_what_rests_or_waits_behind_its_id_is_parked_and_the_newest_of_it_can_be_shed(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    sized = [Group(id, (fragment(offset=offset),), 100) for offset, id in enumerate("aaabc")]
+    thrice.submit(sized)
+    runner.end(runner.begin(), ERROR)
+    thrice.collect(0)
+    assert (thrice.in_flight, thrice.parked.groups, thrice.parked.bytes) == (5, 3, 300)
+    assert thrice.shed(300) == []
+    assert thrice.shed(200) == [sized[2]]
+    assert (thrice.in_flight, thrice.parked.groups) == (4, 2)
+    clock.now = 1.0
+    thrice.collect(0)
+    thrice.submit([sized[2]])
+    while runner.waiting:
+        runner.turn()
+        thrice.collect(0)
+    assert (thrice.in_flight, thrice.parked.groups, thrice.parked.bytes) == (0, 0, 0)
+
+
+def test_what_was_shed_while_it_rested_is_tried_again_no_sooner_and_its_attempts_go_on(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    early, late = (Group(id, (fragment(),), 100) for id in "ab")
+    thrice.submit([early])
+    runner.turn(ERROR)
+    thrice.collect(0)
+    thrice.submit([late])
+    runner.turn(Retry(after=60))
+    thrice.collect(0)
+    assert thrice.shed(0) == [late]
+    thrice.submit([late])
+    assert (thrice.in_flight, runner.ids()) == (2, "")
+    clock.now = 60.0
+    for _ in range(2):
+        thrice.collect(0)
+        runner.turn(ERROR)
+    thrice.collect(0)
+    assert thrice.find("b") == InFlight("tried again", 2.0, 2)
+
+
+def test_in_an_outage_nothing_is_shed_for_what_is_held_came_later(thrice: Dispatcher, runner: FakeRunner) -> None:
+    outage(thrice, runner, further=3)
+    assert thrice.shed(0) == []
+
+
+def test_where_calls_go_one_by_one_only_the_next_of_an_id_is_called_after_one_was_given_up(clock: Clock) -> None:
+    runner = FakeRunner(one_by_one=True)
+    executor = dispatcher(runner, attempts=2, clock=clock)
+    executor.submit(groups("aaa"))
+    runner.end(runner.begin(), ERROR)
+    executor.collect(0)
+    clock.now = 10.0
+    executor.collect(0)
+    runner.end(runner.begin(), ERROR)
+    assert ids(executor.collect(0)) == "a"
+    assert (runner.ids(), executor.parked.groups) == ("a", 1)
+    runner.turn()
+    assert ids(executor.collect(0)) == "a"
+    assert (runner.ids(), executor.parked.groups) == ("a", 0)
+
+
 # ---------------------------------------------------------------- outages
 
 MANY = [str(number) for number in range(OUTAGE)]
@@ -752,19 +817,24 @@ class Chaos:
         self.number = 0
         self.owed: dict[str, list[int]] = defaultdict(list)  # by id, the groups that must come back, in their order
         self.down = True  # everything fails
+        self.shed: list[Group] = []
 
     def step(self) -> None:
         self.clock.now += self.random.choice((0, 0.1, 1, 5))
-        steps = (self.submit, self.begin, self.end, self.hang, self.drop, self.turn)
-        self.random.choices(steps, (4, 9, 9, 1, 1, 1))[0]()
+        steps = (self.submit, self.begin, self.end, self.hang, self.drop, self.turn, self.shed_some, self.submit_again)
+        self.random.choices(steps, (4, 9, 9, 1, 1, 1, 2, 1))[0]()
         self.collect()
 
     def submit(self) -> None:
         for _ in range(self.random.randrange(30)):
             id = str(self.random.randrange(40))
             self.owed[id].append(self.number)
-            self.executor.submit([group(id, fragment(offset=self.number))])
+            one = Group(id, (fragment(offset=self.number),), 100)
             self.number += 1
+            if id in [each.id for each in self.shed]:
+                self.shed.append(one)
+            else:
+                self.executor.submit([one])
 
     def begin(self) -> None:
         while self.runner.waiting and not (self.runner.one_by_one and (self.runner.running or self.runner.halted)):
@@ -786,6 +856,7 @@ class Chaos:
             self.executor.cancel()
         self.executor.drop()
         self.owed.clear()
+        self.shed.clear()
 
     def turn(self) -> None:
         self.down = self.random.random() < 0.6
@@ -794,12 +865,23 @@ class Chaos:
         self.runner.hanging_ids = [id for id in self.runner.hanging_ids if id in self.runner.running]
         for outcome in self.executor.collect(0):
             assert outcome.group.fragments[0].offset == self.owed[outcome.group.id].pop(0)
-        assert self.executor.in_flight == sum(map(len, self.owed.values()))
+        assert self.executor.in_flight == sum(map(len, self.owed.values())) - len(self.shed)
+        parked = self.executor.parked
+        assert parked.groups == sum(map(len, parked.busy.values())) + sum(map(parked.rests, parked.busy))
+
+    def shed_some(self) -> None:
+        """The newest of their ids, which are not submitted again before they are."""
+        self.shed += self.executor.shed(self.executor.parked.bytes // 2)
+
+    def submit_again(self) -> None:
+        shed, self.shed = self.shed, []
+        self.executor.submit(sorted(shed, key=lambda group: group.fragments[0].offset))
 
     def settle(self) -> None:
         """Nothing fails any more: all must come back."""
         self.down = False
         self.runner.hanging_ids = []
+        self.submit_again()
         for _ in range(2_000):
             if not self.executor.in_flight:
                 break

@@ -26,6 +26,7 @@ from utils.messages import Message, Result
 from utils.metrics import Counters
 from utils.offsets import SENT, UNFINISHED, CommitPoint, OffsetMap, PartitionOffsets, mark
 from utils.outbox import DeliveryFailed
+from utils.parking import Parking
 from utils.status import Health
 
 TIMEOUT = 60.0  # MESSAGE_TIMEOUT of all tests
@@ -260,6 +261,7 @@ class FakeExecutor:
         self.hold = 0.0
         self.circuit_open_for: float | None = None
         self.in_flight = 0
+        self.parked = Parking()
         self.closed = False
 
     def submit(self, groups: list[Group]) -> None:
@@ -282,6 +284,11 @@ class FakeExecutor:
 
     def drop(self) -> None:
         self._waiting, self.in_flight = [], 0
+
+    def shed(self, down_to: int) -> list[Group]:
+        shed = self.parked.shed(down_to)
+        self.in_flight -= len(shed)
+        return shed
 
     def calls(self) -> list[Call]:
         return [Call(group.id, 1.0) for group in self._waiting[:1]]
@@ -1038,6 +1045,45 @@ def test_the_results_that_are_being_made_take_room_too_as_much_as_the_last_ones(
     bench.settle_down()
     bench.executor.in_flight = 5
     assert 1 <= bench.worker._load() < 1.1
+
+
+def test_what_waits_for_its_own_id_takes_no_place_but_memory() -> None:
+    bench = started(max_pending_bytes=100_000)
+    bench.executor.in_flight = 10_000
+    bench.executor.parked.groups = 9_200
+    assert bench.worker._load() == 0.1
+    bench.worker._bytes_in_flight = 25_000
+    assert bench.worker._load() == 0.5
+    bench.executor.parked.due = dict.fromkeys(map(str, range(100)), 0.0)
+    assert bench.worker._load() > 1
+
+
+def test_where_too_much_waits_for_its_own_id_the_newest_is_read_again_in_its_order() -> None:
+    bench = started(A0, topics=("a",), max_pending_bytes=8_000)  # 2,000 of them for what is parked
+    bench.executor.hold = math.inf
+    bench.feed(A0, *({"id": "x", "content": {"number": number}} for number in range(10)))
+    bench.step()
+    taken, parked = bench.executor._waiting, bench.executor.parked
+    bench.executor._waiting = []
+    parked.rest(taken[0], math.inf)
+    for each in taken[1:]:
+        parked.put_behind(each)
+    bench.step()
+    kept = len(parked.busy["x"]) + 1
+    assert (kept, bench.executor.in_flight) == (3, 3)
+    assert (bench.worker._bytes_in_flight, parked.bytes) == (sum(each.bytes for each in taken[:3]),) * 2
+    assert bench.counters.shed == 7
+    assert bench.counters.completed == 3
+    bench.feed(A0, {"id": "x", "content": {"number": 10}}, "y")
+    bench.step()
+    assert [each.id for each in bench.executor._waiting] == ["y"]
+    bench.executor._waiting += [parked.rested(), *parked.release("x")]
+    bench.executor.hold = 0
+    bench.settle_down()
+    bench.settle_down()
+    assert bench.counters.results == 12
+    sent = [value["content"].get("number") for key, value in bench.delivery.sent if key == b"x"]
+    assert sent == list(range(11))
 
 
 def test_where_only_a_commit_makes_room_it_does_not_wait_for_the_interval() -> None:

@@ -6,11 +6,11 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.builders import admin, partition_offsets
-from utils.aggregator import Aggregator, size_of
+from utils.aggregator import Aggregator, Group, size_of
 from utils.intake import Intake
 from utils.messages import Fragment
 from utils.metrics import Counters
-from utils.overflow import BALANCE_EVERY, LONGEST_PAUSE, Overflow, Pass
+from utils.overflow import BALANCE_EVERY, LONGEST_PAUSE, NOT_COUNTED, Overflow, Pass
 
 A, B = ("a", 0), ("b", 0)
 VALUE = b"x" * 100
@@ -64,11 +64,11 @@ class Bench:
         complete, _ = self.overflow.add(wanted, fragments, self.now)
         return "".join(group.id for group in complete)
 
-    def balance(self, seconds: float = BALANCE_EVERY) -> list[tuple[str, int]]:
+    def balance(self, seconds: float = BALANCE_EVERY, parked: int = 0) -> list[tuple[str, int]]:
         """Where reading was set back to."""
         self.consumer.seeks.clear()
         self.now += seconds
-        self.overflow.balance(self.now)
+        self.overflow.balance(self.now, parked)
         return self.consumer.seeks
 
 
@@ -217,3 +217,56 @@ def test_what_was_admitted_late_makes_room_for_what_was_dropped_before() -> None
     bench.balance()  # asks for the ends
     assert bench.balance() == [("a", 8), ("b", 0)]
     assert len(bench.aggregator) == 1
+
+
+# ---------------------------------------------------------------- complete groups that there is no room to park
+
+
+def put_off(bench: Bench, topic: str, id: str, *at: int) -> None:
+    """Complete groups of an id, of one topic."""
+    offsets = bench.offsets[topic]
+    groups = [Group(id, (Fragment(0, offsets, offset, VALUE),), ONE) for offset in at]
+    bench.overflow.put_off(groups, bench.now)
+
+
+def test_later_groups_of_an_id_that_was_put_off_are_so_too_until_it_is_read_again() -> None:
+    bench = Bench(room=40, end=8, topics="a")
+    assert bench.read("a", "xxyx") == "xxyx"
+    put_off(bench, "a", "x", 3)
+    assert bench.read("a", "xyx", first=4) == "y"
+    assert bench.balance(parked=15 * ONE) == []  # no room to park yet
+    assert bench.balance(parked=10 * ONE) == [("a", 3)]
+    assert bench.read("a", "xxyx", first=3) == "xxx"
+    assert bench.read("a", "x", first=7) == "x"
+    assert bench.balance() == []
+
+
+def test_what_would_be_put_off_again_is_not_read_again() -> None:
+    bench = Bench(room=40, end=2, topics="a")
+    large = Group("x", (Fragment(0, bench.offsets["a"], 1, VALUE),), 12 * ONE)
+    bench.read("a", "yx")
+    bench.overflow.put_off([large], bench.now)
+    assert bench.balance(parked=4 * ONE) == []
+    assert bench.balance(parked=0) == [("a", 1)]
+
+
+def test_while_it_is_read_again_reading_is_not_set_back_once_more() -> None:
+    bench = Bench(room=40, end=6, topics="a")
+    bench.read("a", "xxxxxx")
+    put_off(bench, "a", "x", 1, 2, 3, 4, 5)
+    assert bench.balance() == [("a", 1)]
+    assert bench.read("a", "xx", first=1) == "xx"
+    put_off(bench, "a", "x", 2)
+    assert bench.read("a", "x", first=3) == ""
+    assert bench.balance() == []
+    assert bench.read("a", "xx", first=4) == ""
+    assert bench.balance() == [("a", 2)]
+
+
+def test_what_was_put_off_delays_no_eviction() -> None:
+    bench = Bench(room=40, end=1)
+    bench.read("a", "x")
+    put_off(bench, "a", "x", 0)
+    assert bench.offsets["a"].shed_since == NOT_COUNTED
+    bench.overflow.drop(bench.offsets["a"], 0, bench.now)
+    assert bench.offsets["a"].shed_since == 1

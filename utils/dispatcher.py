@@ -3,11 +3,9 @@
 Knows neither Kafka nor offsets; all of it runs on the loop's thread.
 """
 
-import heapq
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import count
 
 import msgspec
 
@@ -17,6 +15,7 @@ from utils.errors import named
 from utils.executor import Call, InFlight, Outcome, Runner, took_too_long
 from utils.logger import logger
 from utils.metrics import Counters
+from utils.parking import Parking
 
 WATCH_EVERY = 1.0  # seconds
 EXAMPLES = 10  # ids that a log line names at most
@@ -54,12 +53,9 @@ class Dispatcher:
         self.is_stuck = False
         self.in_flight = 0
 
-        # By each id that is busy, the groups that wait for it. It is from its call until that was the last; where calls
-        # go one by one, only from a failure on: before, the order of submission is enough.
-        self._behind: dict[str, deque[Group]] = {}
-        self._again: list[tuple[float, int, Group]] = []  # a heap: when, and what is tried again; their ids are busy
-        self._resting: set[str] = set()  # their ids
-        self._serial = count()
+        # An id is busy from its call until that was the last. Where calls go one by one only from a failure on: before,
+        # the order of submission is enough.
+        self.parked = Parking()
         self._held: deque[Group] = deque()  # while the circuit is open
         self._probe = ""  # the id with which it is tried
         self._newest_next = False  # of the held ones, as a probe
@@ -77,7 +73,7 @@ class Dispatcher:
         if not self.in_flight:
             return []
         now = self._clock()
-        if self._again or self._circuit.is_open:
+        if self.parked.rest_some or self._circuit.is_open:
             self._start_due(now)
             timeout = self._wait(timeout, now)
         outcomes = self._runner.collect(timeout)
@@ -96,11 +92,8 @@ class Dispatcher:
     def cancel(self) -> None:
         """What has failed is not tried again either: it is unfinished, as what has not been tried is."""
         self._take_back()
-        for id in self._resting:
-            del self._behind[id]
-        for behind in self._behind.values():
-            behind.clear()
-        self._again, self._resting, self._late = [], set(), {}
+        self.parked.clear(but_called=True)
+        self._late = {}
         self._held.clear()
         self._cancelled = True
         self.in_flight = self._started - self._stale - len(self._stale_ids)
@@ -110,26 +103,32 @@ class Dispatcher:
         self._attempts.clear()
         if self._runner.one_by_one:
             self._stale = self._started
-            self._behind = {}
+            self.parked.clear()
         else:
-            self._stale_ids = set(self._behind)
+            self._stale_ids = set(self.parked.busy)
         if self._probe:
             self._probe = ""
             self._circuit.undecided(self._clock())
         self._cancelled = False
         self.in_flight = 0
 
+    def shed(self, down_to: int) -> list[Group]:
+        if self._circuit.is_open:  # what is held came after it
+            return []
+        shed = self.parked.shed(down_to)
+        self.in_flight -= len(shed)
+        return shed
+
     def calls(self) -> list[Call]:
         return self._runner.calls()
 
     def find(self, id: str) -> InFlight | None:
         failed = self._attempts.made(id)
-        if id in self._resting:
-            [due] = [due for due, _, group in self._again if group.id == id]
-            return InFlight("tried again", due - self._clock(), failed)
+        if self.parked.rests(id):
+            return InFlight("tried again", self.parked.due_of(id) - self._clock(), failed)
         if call := next((call for call in self._runner.calls() if call.id == id), None):
             return InFlight("called", call.seconds, failed)
-        if id in self._behind or self._runner.queued(id) or any(group.id == id for group in self._held):
+        if id in self.parked.busy or self._runner.queued(id) or any(group.id == id for group in self._held):
             return InFlight("queued", 0.0, failed)
         return None
 
@@ -143,18 +142,21 @@ class Dispatcher:
     def _start(self, groups: Sequence[Group]) -> None:
         if self._circuit.is_open:
             self._held.extend(groups)
-        elif self._runner.one_by_one and not self._behind:
+        elif self._runner.one_by_one and not (self.parked.busy or self.parked.due):
             self._call(groups)
         else:
             self._call([group for group in groups if self._may_start(group)])
 
     def _may_start(self, group: Group) -> bool:
-        """False: its id is busy, and it waits for that."""
-        if group.id in self._behind:
-            self._behind[group.id].append(group)
+        """False: its id is busy, or its next attempt is not due, and it waits for that."""
+        if group.id in self.parked.busy:
+            self.parked.put_behind(group)
+            return False
+        if self.parked.due and (due := self.parked.due.pop(group.id, 0.0)) > self._clock():
+            self.parked.rest(group, due)
             return False
         if not self._runner.one_by_one:
-            self._behind[group.id] = deque()
+            self.parked.busy[group.id] = deque()
         return True
 
     def _call(self, groups: Sequence[Group]) -> None:
@@ -168,8 +170,8 @@ class Dispatcher:
         if self._circuit.is_open:
             due = self._next_probe() if now >= self._circuit.next_probe else []
         else:
-            while self._again and self._again[0][0] <= now:
-                due.append(self._rested())
+            while self.parked.rest_some and self.parked.next_due() <= now:
+                due.append(self.parked.rested())
         self._call(due)
 
     def _next_probe(self) -> list[Group]:
@@ -178,18 +180,13 @@ class Dispatcher:
         None where all ids are busy.
         """
         probe = next((group for group in self._held_in_turn() if self._may_start(group)), None)
-        if not probe and self._again:
-            probe = self._rested()
+        if not probe and self.parked.rest_some:
+            probe = self.parked.rested()
         if not probe:
             return []
         self._probe = probe.id
         self._circuit.probing()
         return [probe]
-
-    def _rested(self) -> Group:
-        group = heapq.heappop(self._again)[2]
-        self._resting.remove(group.id)
-        return group
 
     def _held_in_turn(self) -> Iterable[Group]:
         """The oldest, the newest and so on; of an id always its oldest."""
@@ -204,7 +201,7 @@ class Dispatcher:
 
     def _wait(self, timeout: float, now: float) -> float:
         """No longer than until something is due."""
-        next_again = self._again[0][0] if self._again else now
+        next_again = self.parked.next_due() if self.parked.rest_some else now
         due = self._circuit.next_probe if self._circuit.is_open else next_again
         return min(timeout, due - now) if due > now else timeout
 
@@ -216,7 +213,7 @@ class Dispatcher:
             self._runner.one_by_one
             and not (outcomes and outcomes[-1].error)
             and not self._stale
-            and not self._behind
+            and not self.parked.busy
             and self._circuit.is_quiet
         )
 
@@ -225,7 +222,7 @@ class Dispatcher:
         group, error = outcome.group, outcome.error
         if self._is_stale(group.id):
             if group.id in self._late:
-                self._try_again(self._late.pop(group.id)[0], now)
+                self.parked.rest(self._late.pop(group.id)[0], now)
             else:
                 self._free(group.id)
             return None
@@ -242,14 +239,14 @@ class Dispatcher:
         due = self._judge(group.id, error, now)
         if due is None:
             outcome = Outcome(group, [], error, attempts=self._attempts.forget(group.id))
-            self._free(group.id)
+            self._free(group.id, failed=True)
             return outcome
         if self._cancelled:
             self.in_flight -= 1
             self._attempts.forget(group.id)
             self._free(group.id)
             return None
-        self._try_again(group, due)
+        self.parked.rest(group, due)
         return None
 
     def _judge(self, id: str, error: BaseException, now: float) -> float | None:
@@ -270,18 +267,18 @@ class Dispatcher:
             self._open_circuit(id, error, now)
         return due
 
-    def _try_again(self, group: Group, due: float) -> None:
-        self._behind.setdefault(group.id, deque())
-        self._resting.add(group.id)
-        heapq.heappush(self._again, (due, next(self._serial), group))
+    def _free(self, id: str, *, failed: bool = False) -> None:
+        """The id is not busy any more: what waits for it may go on.
 
-    def _free(self, id: str) -> None:
-        """The id is not busy any more: what waits for it may go on."""
-        behind = self._behind.get(id)
-        if behind and not self._runner.one_by_one and not self._circuit.is_open:
-            self._call([behind.popleft()])
-            return
-        behind = self._behind.pop(id, None)
+        One by one all of it, for the order of submission is enough; but after one that has `failed` the next may fail,
+        too, and all of it would have to be taken back.
+        """
+        if (failed or not self._runner.one_by_one) and not self._circuit.is_open:
+            following = self.parked.next_of(id)
+            if following:
+                self._call([following])
+                return
+        behind = self.parked.release(id)
         if behind and self._circuit.is_open:
             self._held.extendleft(reversed(behind))  # before those of its id that came later
         elif behind:
@@ -289,27 +286,35 @@ class Dispatcher:
 
     def _go_on_after_failure(self) -> None:
         """Where calls go one by one, the thread waits after a failure: others of its id must now wait for it."""
-        waiting = self._take_back()
+        if self._circuit.is_open:
+            self._held.extend(self._take_back())
+        waiting = self._cancel_calls()
         self._runner.go_on()
-        self._start(waiting)
+        for group in waiting:
+            if self.parked.rests(group.id):
+                self.parked.put_behind(group)
+        self._call([group for group in waiting if not self.parked.rests(group.id)])
 
     def _take_back(self) -> list[Group]:
         """The groups whose call has not begun, each followed by those that wait for it."""
+        taken: list[Group] = []
+        for group in self._cancel_calls():
+            taken.append(group)
+            if not self.parked.rests(group.id):  # else it is another one that is waited for: it has just failed
+                taken += self.parked.release(group.id)
+        return taken
+
+    def _cancel_calls(self) -> list[Group]:
         cancelled = self._runner.cancel()
         self._started -= len(cancelled)
-        taken: list[Group] = []
-        for group in cancelled:
-            taken.append(group)
-            if group.id not in self._resting:  # else it is another one that is waited for: it has just failed
-                taken += self._behind.pop(group.id, ())
-        return taken
+        return cancelled
 
     def _open_circuit(self, last: str, error: BaseException, now: float) -> None:
         """`last`: the id that has opened it. What has failed before is not held, so that it is never the newest."""
         self._counters.outages += 1
         for group in self._take_back():
-            if self._attempts.has_failed(group.id) and group.id not in self._resting and group.id != last:
-                self._try_again(group, now)
+            if self._attempts.has_failed(group.id) and not self.parked.rests(group.id) and group.id != last:
+                self.parked.rest(group, now)
             else:
                 self._held.append(group)
         facts = {"held": len(self._held), "error": named(error)}

@@ -21,6 +21,7 @@ from utils.aggregator import Group
 from utils.dead_letters import Letter
 from utils.messages import RESULT_OVERHEAD, Message, Result, join, results
 from utils.metrics import BOUNDS, Histogram
+from utils.parking import Parking
 
 Process = Callable[[Message, str], object]
 AsyncProcess = Callable[[Message, str], Awaitable[object]]
@@ -70,6 +71,10 @@ class Executor(Protocol):
     in_flight: int
     """Groups submitted whose outcome has not been collected."""
 
+    @property
+    def parked(self) -> Parking:
+        """Those of them that wait for their own id: between two attempts, or behind it."""
+
     def submit(self, groups: list[Group]) -> None: ...
 
     def collect(self, timeout: float) -> list[Outcome]:
@@ -80,6 +85,13 @@ class Executor(Protocol):
 
     def drop(self) -> None:
         """Cancel, and never hand back the outcomes of what has been started."""
+
+    def shed(self, down_to: int) -> list[Group]:
+        """Give back parked groups until no more than so many bytes are parked: they are not in flight any more.
+
+        They must be submitted again in their order, before any others of their ids. None while others of their ids that
+        came later are here, too.
+        """
 
     def calls(self) -> list[Call]:
         """Those that are running, the longest first."""

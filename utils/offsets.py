@@ -211,8 +211,7 @@ class PartitionOffsets:
         """
         self._states[offset - self.base] = SHED
         self.shed += 1
-        if self.shed_since is None:
-            self.shed_since = number
+        self.shed_since = number if self.shed_since is None else min(self.shed_since, number)
 
     def set_back(self) -> int:
         """Go on reading from the lowest offset that was shed; returns it."""

@@ -15,6 +15,7 @@ from utils.offsets import PartitionOffsets
 BALANCE_EVERY = 1.0  # seconds
 COUNT_PAUSE = 2.5e-6  # seconds between two counts of all that wait, for each: it takes 0.5e-6 and more (measured)
 LONGEST_PAUSE = 60.0  # seconds between passes that make no room, unless a pass itself takes longer
+NOT_COUNTED = 1 << 62  # as the number of a drop: no other group waits for what was complete
 
 
 @dataclass(slots=True)
@@ -54,10 +55,14 @@ class Overflow:
         self._intake = intake
         self._topics = topics
         self.room = room
+        self.room_to_park = room // 2  # of the other half of memory: what waits for its own id, and is complete
         self._counters = counters
         self._next_balance = 0.0
         self.drops = 0  # so far: tells what came before which drop
         self._pass: Pass | None = None  # there is something to be read again
+        self._put_off: set[str] = set()  # ids of which a complete group was dropped, since reading was last set back
+        self._put_off_records = 0
+        self._put_off_largest = 0  # bytes of such a group
 
     def add(self, ids: Sequence[str], fragments: Sequence[Fragment], now: float) -> tuple[list[Group], list[Fragment]]:
         """`Aggregator.add` of what there is room for. A mate of a group that waits has room; the newest groups make it.
@@ -66,6 +71,9 @@ class Overflow:
         and neither be given up.
         """
         complete, superseded = self._add(ids, fragments, now)
+        if self._put_off:
+            self.put_off([group for group in complete if group.id in self._put_off], now)
+            complete = [group for group in complete if group.id not in self._put_off]
         if self._pass:
             self._pass.completed += len(complete)
         return complete, superseded
@@ -95,6 +103,16 @@ class Overflow:
         self._pass = self._pass or Pass(now)
         offsets.drop(offset, self.drops)
 
+    def put_off(self, groups: Sequence[Group], now: float) -> None:
+        """There is no room for these complete groups, nor for later ones of their ids before they were read again."""
+        for group in groups:
+            self._put_off.add(group.id)
+            self._put_off_largest = max(self._put_off_largest, group.bytes)
+            self._put_off_records += len(group.fragments)
+            self._counters.shed += len(group.fragments)
+            for fragment in group.fragments:
+                fragment.offsets.drop(fragment.offset, now, NOT_COUNTED)
+
     def shed(self, down_to: int, now: float, added: str = "") -> None:
         """Drop groups as `Aggregator.shed` does."""
         for group in self._aggregator.shed(down_to, added=added):
@@ -103,23 +121,28 @@ class Overflow:
             for fragment in group.fragments:
                 self.drop(fragment.offsets, fragment.offset, now)
 
-    def balance(self, now: float) -> None:
-        """Near the bound those partitions wait that are ahead, while they are; with room read what was shed again."""
+    def balance(self, now: float, parked: int = 0) -> None:
+        """Near the bound those partitions wait that are ahead, while they are; with room read what was shed again.
+
+        `parked`: bytes of what waits for its own id.
+        """
         if now < self._next_balance:
             return
         self._next_balance = now + BALANCE_EVERY
         owned = self._intake.owned.values()
-        if not any(offsets.shed for offsets in owned):
+        if sum([offsets.shed for offsets in owned]) <= self._put_off_records:
             self._pass = None
+            if self._put_off and self._has_room_to_park(parked):
+                self._pass = Pass(now, self._read_again())
         waiting = len(self._aggregator)
         over = self._pass is not None and self._has_ended(self._pass, now) and self._pass.is_over(now, waiting)
-        passed_some = any(offsets.shed_since is not None for offsets in owned)
+        passed_some = any((offsets.shed_since or NOT_COUNTED) < NOT_COUNTED for offsets in owned)
         if over or (self._pass and passed_some and self._has_room_again(self._pass)):
             self._intake.pause_only(())
             vain = self._pass.vain + 1 if self._pass and over and self._pass.is_vain(waiting) else 0
             if over:
                 self.shed(self.room // 8, now)
-            self._pass = Pass(now, self._intake.read_shed_again(), vain)
+            self._pass = Pass(now, self._read_again(), vain)
         elif self._aggregator.bytes > self.room // 2 or self._intake.ahead:
             self._next_balance = now + max(BALANCE_EVERY, len(self._aggregator) * COUNT_PAUSE)
             waited_for = self._aggregator.waited_for()
@@ -130,6 +153,16 @@ class Overflow:
             if self._pass and self._pass.vain:
                 ahead -= self._needed(together)
             self._intake.pause_only(at for at in self._intake.owned if (self._topics[at[0]], at[1]) in ahead)
+
+    def _read_again(self) -> dict[tuple[str, int], int]:
+        """Go back to what was dropped; all of it is ahead then, each id in its order."""
+        self._put_off, self._put_off_records, self._put_off_largest = set(), 0, 0
+        return self._intake.read_shed_again()
+
+    def _has_room_to_park(self, parked: int) -> bool:
+        """Not as long as most of what was put off would be so again."""
+        half = self.room_to_park // 2
+        return parked <= half and (not parked or parked + self._put_off_largest <= half + half // 2)
 
     def _needed(self, together: bool) -> set[tuple[int, int]]:
         """What the oldest group waits for: it is given up only when that was read to its end."""
@@ -160,3 +193,4 @@ class Overflow:
 
     def forget(self) -> None:
         self._pass = None
+        self._put_off, self._put_off_records, self._put_off_largest = set(), 0, 0

@@ -70,6 +70,7 @@ GAUGES = (
     Exported("waiting_bytes", "Memory that they take", "waiting_bytes"),
     Exported("oldest_waiting_seconds", "How long the oldest of them has waited", "oldest_age"),
     Exported("groups_in_flight", "Ids in process() or on the way there", "in_flight"),
+    Exported("groups_parked", "Of them: they wait for their next attempt, or for another one of their id", "parked"),
     Exported("oldest_call_seconds", "How long the longest call of process() has lasted", "oldest_call"),
     Exported(
         "circuit_open", "1 while process() fails for one id after the other and no more are taken in", "circuit_open"

@@ -16,6 +16,7 @@ from utils.aggregator import Group
 from utils.executor import Call, Executor, InFlight, Outcome
 from utils.logger import logger
 from utils.offsets import PartitionOffsets
+from utils.parking import Parking
 
 STARTS = 3  # without progress, after which groups run apart
 LARGEST = 1 << 14  # groups of the last batch: all of them are more than a worker has in process() at once
@@ -80,6 +81,17 @@ class Suspects:
         self._held.clear()
         self._failed, self._batch = [], []
         self._size, self._is_running, self.in_flight = 0, False, 0
+
+    @property
+    def parked(self) -> Parking:
+        return self._executor.parked
+
+    def shed(self, down_to: int) -> list[Group]:
+        if self._size:  # what is held came after it
+            return []
+        shed = self._executor.shed(down_to)
+        self.in_flight -= len(shed)
+        return shed
 
     def calls(self) -> list[Call]:
         return self._executor.calls()

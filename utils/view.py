@@ -87,6 +87,7 @@ class Snapshot:
     message_timeout: float  # seconds
     partitions: tuple[PartitionView, ...]
     oldest: tuple[WaitingView, ...]
+    parked: int = 0  # of the groups in flight: they rest between two attempts, or wait behind their id
 
     @property
     def circuit_open(self) -> bool:
@@ -117,6 +118,7 @@ class View:
             message_timeout=worker.message_timeout,
             partitions=self._partitions(now),
             oldest=tuple(self._waiting(group, now) for group in self.aggregator.oldest(oldest)),
+            parked=worker.executor.parked.groups,
         )
 
     def waiting(self, id: str) -> WaitingView | None:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from utils.retry import Reject
+from utils.retry import Reject, Retry
 
 SECONDS = float(os.environ.get("PROCESS_SECONDS", "0"))  # that each call takes
 BLOCKED = os.environ.get(
@@ -19,6 +19,7 @@ ODD = os.environ.get("PROCESS_ODD", "")  # ids that begin so are filtered, fail,
 RANDOM = float(os.environ.get("PROCESS_RANDOM", "0"))  # share of all calls that raise
 SIZE = int(os.environ.get("PROCESS_SIZE", "2000000"))  # bytes of what is to be too large
 MANY = int(os.environ.get("PROCESS_MANY", "0"))  # results of what is to have many
+BAD = os.environ.get("PROCESS_BAD", "")  # a file: while it exists, ids that begin with bad raise, or later: for an hour
 DOWN = os.environ.get("PROCESS_DOWN", "")  # a file: while it exists, all raise
 HOOKS = os.environ.get("PROCESS_HOOKS", "")  # a file in which setup() and teardown() are noted
 SETUP_FAILS = os.environ.get("PROCESS_SETUP_FAILS", "")
@@ -51,6 +52,8 @@ def process(message: dict[str, Any], consumer_name: str) -> Any:
         time.sleep(0.01)
     if DOWN and Path(DOWN).exists():
         raise ConnectionError("the service is down")
+    if BAD and str(message["id"]).startswith(("bad", "later")) and Path(BAD).exists():
+        raise Retry("a failure that the test asked for", after=3600 if str(message["id"]).startswith("later") else None)
     if FAILING and str(message["id"]) in Path(FAILING).read_text().split():
         raise RuntimeError("a failure that the test asked for")
     if random.random() < RANDOM and not str(message["id"]).startswith("wrong"):  # its last attempt gives the reason

@@ -354,6 +354,7 @@ def feed(
     producer = producer or feeder(broker)
     topics = tuple(topics) or oracle.topics_input
     failed: list[KafkaError] = []
+    versions: dict[tuple[str, str], int] = {}
     fixed: dict[str, Any] = {} if partition is None else {"partition": partition}
     if timestamp:
         fixed["timestamp"] = timestamp
@@ -366,7 +367,10 @@ def feed(
 
     for id in ids:
         for topic in topics:
-            value = fragment_value(topic, id, oracle.times_sent(topic, id), pad)
+            if (topic, id) not in versions:
+                versions[topic, id] = oracle.times_sent(topic, id)
+            value = fragment_value(topic, id, versions[topic, id], pad)
+            versions[topic, id] += 1
             _produce(producer, topic, value, id, lambda error, message, id=id: report(error, message, id), fixed)
     assert producer.flush(SECONDS) == 0
     assert not failed, failed[0]

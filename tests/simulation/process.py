@@ -27,6 +27,7 @@ from utils.map_store import MapStore
 from utils.metrics import Counters
 from utils.offsets import Standing
 from utils.outbox import DeliveryFailed, Outbox, Refusals
+from utils.parking import Parking
 from utils.status import Health
 from utils.suspects import Suspects
 
@@ -431,6 +432,7 @@ class ScheduledExecutor:
         self._running: list[Group] = []
         self._done: list[Outcome] = []
         self.in_flight = 0
+        self.parked = Parking()
 
     def submit(self, groups: list[Group]) -> None:
         self._host.here("submit")
@@ -476,6 +478,9 @@ class ScheduledExecutor:
         for group in self._running if not self._host.dead else ():
             self._call(group)
         self._waiting, self._running, self._done, self.in_flight = [], [], [], 0
+
+    def shed(self, down_to: int) -> list[Group]:
+        return self.parked.shed(down_to)
 
     def calls(self) -> list[Call]:
         return []
