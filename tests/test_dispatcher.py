@@ -480,14 +480,34 @@ def test_a_late_call_that_does_not_end_is_given_up_after_as_many_times_its_time(
     assert ids(executor.collect(0)) == "b"
 
 
-def test_what_hangs_when_too_many_do_is_given_up(runner: FakeRunner, clock: Clock) -> None:
+def test_what_hangs_when_too_many_do_has_failed_once_and_is_left_to_the_next_process(
+    runner: FakeRunner, clock: Clock
+) -> None:
     executor = dispatcher(runner, attempts=3, timeout=10, clock=clock)
     executor.submit(groups("a"))
     runner.begin()
     runner.hanging, runner.too_many = "a", True
-    [outcome] = executor.collect(0)
-    assert (type(outcome.error), outcome.attempts) == (TimeoutError, 1)
+    assert executor.collect(0) == []
+    assert [(group.id, attempts) for group, attempts in executor.hung] == [("a", 1)]
+    executor.cancel()
     assert executor.in_flight == 0
+
+
+def test_the_next_process_goes_on_with_its_attempts_and_calls_others_first(runner: FakeRunner, clock: Clock) -> None:
+    executor = dispatcher(runner, attempts=3, timeout=10, clock=clock)
+    executor.recall("a", 2)
+    executor.submit(groups("abc"))
+    assert runner.turn() == "bc"
+    assert ids(executor.collect(0)) == "bc"
+    executor.recall("a", 2)  # read again after it was shed: nothing new
+    clock.now = 2.0
+    executor.collect(0)
+    runner.begin()
+    runner.hanging, runner.too_many = "a", True
+    clock.now = 20.0
+    [outcome] = executor.collect(0)
+    assert (type(outcome.error), outcome.attempts) == (TimeoutError, 3)
+    assert executor.is_stuck
 
 
 # ---------------------------------------------------------------- what waits for its own id
@@ -801,6 +821,29 @@ def test_what_hangs_in_an_outage_is_left_to_the_next_process(many: FakeRunner, c
     given_up = executor.collect(0)
     assert executor.is_stuck
     assert len(given_up) == OUTAGE - 1  # with one attempt only, those before it was clear
+
+
+def test_where_different_ids_have_hung_in_one_process_after_the_other_it_is_an_outage(
+    runner: FakeRunner, clock: Clock
+) -> None:
+    hung: dict[str, int] = {}
+    probes = []
+    for _ in range(2 * OUTAGE):  # processes
+        executor = dispatcher(runner, attempts=2, timeout=10, clock=clock)
+        for id, attempts in hung.items():
+            executor.recall(id, attempts)
+        executor.submit([group(id) for id in (*MANY, *(f"further-{number}" for number in range(50)))])
+        while not runner.waiting:
+            clock.now += 1.0
+            assert executor.collect(0) == []
+        probes.append(runner.begin())
+        runner.hanging_ids, runner.too_many = [probes[-1]], True
+        clock.now += 20.0
+        assert executor.collect(0) == []  # none is given up
+        hung |= {each.id: attempts for each, attempts in executor.hung}
+        runner = FakeRunner(one_by_one=runner.one_by_one)
+    assert len(set(probes[:OUTAGE])) == OUTAGE
+    assert executor.circuit_open_for is not None
 
 
 # ---------------------------------------------------------------- all of it, at random

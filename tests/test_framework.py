@@ -262,6 +262,7 @@ class FakeExecutor:
         self.circuit_open_for: float | None = None
         self.in_flight = 0
         self.parked = Parking()
+        self.hung: list[tuple[Group, int]] = []
         self.closed = False
 
     def submit(self, groups: list[Group]) -> None:
@@ -284,6 +285,8 @@ class FakeExecutor:
 
     def drop(self) -> None:
         self._waiting, self.in_flight = [], 0
+
+    def recall(self, id: str, attempts: int) -> None: ...
 
     def shed(self, down_to: int) -> list[Group]:
         shed = self.parked.shed(down_to)

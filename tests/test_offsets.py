@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.builders import TOPIC_ID, partition_offsets
-from utils.offsets import FINISHED, MAX_METADATA, SENT, UNFINISHED, OffsetMap, PartitionOffsets, Standing, mark
+from utils.offsets import (
+    FINISHED,
+    MAX_METADATA,
+    MOST_HUNG,
+    SENT,
+    UNFINISHED,
+    OffsetMap,
+    PartitionOffsets,
+    Standing,
+    mark,
+)
 
 BASE = 1_000
 
@@ -388,7 +398,18 @@ def test_progress_is_a_record_finished_by_a_commit_that_was_confirmed(apart: int
     assert [*seen, offsets.has_progressed] == [False, False, False, False, True]
 
 
-@pytest.mark.parametrize("damage", ["x", "1.x", "x.1", "..", "1.2.3"])
+def test_a_map_says_of_the_first_records_whose_calls_hung_how_many_attempts_have_failed() -> None:
+    offsets = partition_offsets(0)
+    read_all(offsets, 2 * MOST_HUNG)
+    offsets.hung = {offset: offset % 3 for offset in range(2 * MOST_HUNG)}
+    offsets.finish(0)
+    again = restarted(*committed(offsets))
+    assert again.hung == {offset: offset % 3 for offset in range(1, MOST_HUNG + 1)}
+    again.finish(1)
+    assert 1 not in restarted(*committed(again)).hung
+
+
+@pytest.mark.parametrize("damage", ["x", "1.x", "x.1", "..", "1.2.3", "1.2.3*x", "1.2.3*4*5"])
 def test_starts_that_are_no_numbers_make_the_map_none_of_ours(damage: str) -> None:
     assert OffsetMap.parse(signed(body(0, "r") + ":1.7")) is not None
     assert OffsetMap.parse(signed(body(0, "r") + f":{damage}")) is None

@@ -20,6 +20,11 @@ class FakeExecutor:
         self.ran: list[str] = []
         self.hangs = False
         self.circuit_open_for: float | None = None
+        self.hung: list[tuple[Group, int]] = []
+        self.recalled: dict[str, int] = {}
+
+    def recall(self, id: str, attempts: int) -> None:
+        self.recalled[id] = attempts
 
     @property
     def in_flight(self) -> int:
@@ -265,3 +270,21 @@ def test_an_id_is_found_while_its_batch_waits_for_its_commit_and_while_it_runs()
     bench.executor.hangs = False
     assert bench.collect() == ["0"]
     assert bench.suspects.find("0") is None
+
+
+# ---------------------------------------------------------------- calls that hang
+
+
+def test_what_hangs_is_named_in_the_commits_until_it_is_finished_and_recalled_in_the_next_process() -> None:
+    bench = Bench()
+    bench.executor.hung = [(bench.group(1), 2)]
+    bench.collect()
+    assert [each and each.hung for each in bench.commit()] == [((1, 2),)] * 2
+    after = Bench()
+    for offsets, before in zip(after.owned, bench.owned, strict=True):
+        offsets.hung = before.hung
+    after.submit(0, 1)
+    assert after.executor.recalled == {"1": 2}
+    assert after.executor.ran == ["0", "1"]
+    after.owned[0].finish(1)
+    assert [each and each.hung for each in after.commit()] == [(), ((1, 2),)]

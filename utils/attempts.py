@@ -76,6 +76,17 @@ class Circuit:
             return {id: 1} if now - self.opened_at < PATIENCE else {}
         if not before:
             self._evidence.add(id)
+        return self._judged(now)
+
+    def recalled(self, id: str, times: int, now: float) -> dict[str, int]:
+        """This id has failed so often in processes before this one. Returns what `failed` returns."""
+        self._row[id] = times
+        if self.opened_at is not None:
+            return {id: times}
+        self._evidence.add(id)
+        return self._judged(now)
+
+    def _judged(self, now: float) -> dict[str, int]:
         if len(self._evidence) < OUTAGE:
             return {}
         self.opened_at = now
@@ -129,14 +140,23 @@ class Attempts:
         if isinstance(error, HOPELESS):
             return None
         if not isinstance(error, InvalidResult):  # else the outside has answered
-            for each, number in self.circuit.failed(id, now, before=id in self._failed_before).items():
-                if each in self._failed:
-                    self._failed[each] -= number
+            self._do_not_count(self.circuit.failed(id, now, before=id in self._failed_before))
         if self.made(id) >= self._limit:
             return None
         if isinstance(error, Retry) and error.after is not None:
             return now + error.after
         return now + self._backoff.wait(max(self.made(id), 1))
+
+    def recalled(self, id: str, made: int, now: float) -> float:
+        """When this message shall be tried again, of which so many attempts have failed in earlier processes."""
+        self._failed[id] = made
+        self._do_not_count(self.circuit.recalled(id, made, now))
+        return now + self._backoff.wait(max(made, 1))
+
+    def _do_not_count(self, attempts: dict[str, int]) -> None:
+        for id, number in attempts.items():
+            if id in self._failed:
+                self._failed[id] -= number
 
     def succeeded(self, id: str) -> int:
         """How many attempts it took."""

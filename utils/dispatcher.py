@@ -30,7 +30,7 @@ class Dispatcher:
 
     A call that lasts longer than `timeout` seconds (0: none does) is a failed attempt, whatever comes of it later. When
     too many hang, `is_stuck` is set and `on_stuck` called: the worker shall commit what is finished, and the process
-    end.
+    end. The next one goes on with the attempts of `hung`, which it recalls.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Dispatcher:
         self._clock = clock
         self._next_watch = 0.0
         self.is_stuck = False
+        self.hung: list[tuple[Group, int]] = []
         self.in_flight = 0
 
         # An id is busy from its call until that was the last. Where calls go one by one only from a failure on: before,
@@ -111,6 +112,14 @@ class Dispatcher:
             self._circuit.undecided(self._clock())
         self._cancelled = False
         self.in_flight = 0
+
+    def recall(self, id: str, attempts: int) -> None:
+        if self._attempts.has_failed(id):
+            return
+        was_open, now = self._circuit.is_open, self._clock()
+        self.parked.due[id] = self._attempts.recalled(id, attempts, now)
+        if self._circuit.is_open and not was_open:
+            self._open_circuit(id, took_too_long(self._timeout), now)
 
     def shed(self, down_to: int) -> list[Group]:
         if self._circuit.is_open:  # what is held came after it
@@ -337,9 +346,7 @@ class Dispatcher:
             self.is_stuck = True
             facts = {"timeout": self._timeout, "ids": [group.id for group in groups[:EXAMPLES]], "count": len(groups)}
             logger.error("process() hangs: the worker commits what is finished and ends", extra=facts)
-            if not self._circuit.is_open:  # else it is no message's fault: the next process tries them again
-                given_up += [self._give_up(group) for group, _ in self._late.values()]
-                self._late = {}
+            self.hung = [(group, self._attempts.made(group.id)) for group, _ in self._late.values()]
             self._on_stuck()
         return given_up
 

@@ -86,6 +86,13 @@ class Executor(Protocol):
     def drop(self) -> None:
         """Cancel, and never hand back the outcomes of what has been started."""
 
+    @property
+    def hung(self) -> list[tuple[Group, int]]:
+        """What hangs for good, so that the process must end, and how many attempts of each have failed by now."""
+
+    def recall(self, id: str, attempts: int) -> None:
+        """So many attempts of a group that will be submitted next have failed in an earlier process, which it ended."""
+
     def shed(self, down_to: int) -> list[Group]:
         """Give back parked groups until no more than so many bytes are parked: they are not in flight any more.
 

@@ -8,7 +8,7 @@ import base64
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
 from typing import NamedTuple, Protocol
 
 from utils.arrivals import STEP, Arrivals, Step, halved
@@ -19,6 +19,8 @@ UNFINISHED, FINISHED, SHED, SENT = 0, 1, 2, 3
 MAX_METADATA = 4095
 """Characters of commit metadata that a broker accepts with its default `offset.metadata.max.bytes` of 4,096
 (measured: the client sends one character more)."""
+
+MOST_HUNG = 32  # records of which a map says that their calls hung
 
 _VERSION = "1"
 _MAX_LENGTH = 1 << 30  # a map that claims more offsets than this is taken for damage
@@ -57,6 +59,7 @@ class PartitionOffsets:
         "grown",
         "has_progressed",
         "holds_back",
+        "hung",
         "joined_with",
         "loaded_end",
         "map_characters",
@@ -101,6 +104,7 @@ class PartitionOffsets:
         self.trying: int | None = None  # of the first group of those that are run apart from the others
         self.apart = 0  # how many they are: commits name the one that is run alone
         self.holds_back = False  # groups that were to run apart have not run
+        self.hung = dict(loaded.hung) if loaded else {}  # records whose calls hung, and how many attempts had failed
         self.noted: int | None = None  # what `trying` was in the last commit that was confirmed
         self.has_progressed = False  # a record that was read has been finished by a commit that was confirmed
         self._has_finished = False  # one has been, and the next commit says so
@@ -299,8 +303,10 @@ class PartitionOffsets:
         alone = self.trying if self.apart == 1 else None
         trying = self.tried if alone is None or self._is_finished(alone) else alone
         steps = self._steps(oldest_ms, now_ms, now)
+        self.hung = {offset: number for offset, number in self.hung.items() if not self._is_finished(offset)}
+        hung = tuple(islice(self.hung.items(), MOST_HUNG))
         head = self.topic_id, lowest, oldest_ms, now_ms, states, self.joined_with
-        offset_map = OffsetMap(*head, self.starts, trying, steps)
+        offset_map = OffsetMap(*head, self.starts, trying, steps, hung)
         metadata = offset_map.encode()
         self.map_characters = len(metadata)
         return CommitPoint(self.topic, self.partition, lowest, metadata)
@@ -356,8 +362,8 @@ class OffsetMap(NamedTuple):
 
     `oldest_ms` is the arrival of the oldest waiting fragment, `time_ms` the time of the commit, in ms since the epoch.
     `joined_with` names all input topics of the worker (`JoinedWith`): another topic, seen later, is a new one.
-    `starts` and `trying`: see PartitionOffsets (rule 13). `steps`: when what is unfinished arrived (`Arrivals`), in ms
-    since the epoch; they travel in tenths of a second.
+    `starts`, `trying` and `hung`: see PartitionOffsets (rule 13). `steps`: when what is unfinished arrived
+    (`Arrivals`), in ms since the epoch; they travel in tenths of a second.
     """
 
     topic_id: str
@@ -369,11 +375,13 @@ class OffsetMap(NamedTuple):
     starts: int = 0
     trying: int | None = None
     steps: tuple[Step, ...] = ()
+    hung: tuple[tuple[int, int], ...] = ()
 
     def encode(self) -> str:
         """`version:topic id:joined with:base:oldest:time:length:payload:checksum`, all ASCII.
 
-        With starts without progress, they and the record that is tried stand before the checksum: `3.17:`. The steps
+        With starts without progress, they and the record that is tried stand before the checksum: `3.17:`. There follow
+        the records whose calls hung, with the attempts that had failed: `3.17.20*1,24*2:`. The steps
         follow the payload, which is deflated then: older versions do not look beyond its end. Where the map fits into a
         commit only with fewer of them, there are fewer, or none.
         """
@@ -393,8 +401,10 @@ class OffsetMap(NamedTuple):
     def _with(self, payload: str) -> str:
         head = f"{_VERSION}:{self.topic_id}:{self.joined_with}:{self.base}:{self.oldest_ms}:{self.time_ms}"
         body = f"{head}:{len(self.states)}:{payload}"
-        if self.starts or self.trying is not None:
+        if self.starts or self.trying is not None or self.hung:
             body += f":{self.starts}.{'' if self.trying is None else self.trying}"
+        if self.hung:
+            body += "." + ",".join(f"{offset}*{attempts}" for offset, attempts in self.hung)
         return f"{body}:{checksum(body)}"
 
     @staticmethod
@@ -414,15 +424,21 @@ class OffsetMap(NamedTuple):
         if found != checksum(body) or len(fields) not in {8, 9} or fields[0] != _VERSION:
             return None
         try:
-            starts, _, trying = fields[8].partition(".") if len(fields) == 9 else ("0", "", "")
+            starts, trying, hung = [*(fields[8] if len(fields) == 9 else "0.").split("."), ""][:3]
             base, oldest_ms, time_ms, length = map(int, fields[3:7])
             if not 0 <= length <= _MAX_LENGTH:
                 return None
             states, rest = _unpack(fields[7], length)
             head = fields[1], base, oldest_ms, time_ms, states, fields[2]
-            return OffsetMap(*head, int(starts), int(trying) if trying else None, _unpack_steps(rest, base, time_ms))
+            steps, counts = _unpack_steps(rest, base, time_ms), (int(starts), int(trying) if trying else None)
+            return OffsetMap(*head, *counts, steps, _read_hung(hung))
         except (ValueError, IndexError, zlib.error):
             return None
+
+
+def _read_hung(text: str) -> tuple[tuple[int, int], ...]:
+    pairs = [each.split("*") for each in text.split(",")] if text else []
+    return tuple((int(offset), int(attempts)) for offset, attempts in pairs)
 
 
 def topic_tags(topics: Iterable[str]) -> str:

@@ -6,6 +6,9 @@ before. Where the process ends in such a batch, the next one begins with its fir
 closer each time, and soon is alone. Where Kafka has failed, a worker that starts again in a process that lives on is no
 such start. The count of starts, and which group is run alone, travel in the map of each commit. A group that was named
 there when the process ended is not run again: it has failed.
+
+A call that hangs for good ends the process too, but in order: how many of its attempts have failed travels in the map,
+and the next process goes on with them.
 """
 
 import time
@@ -48,8 +51,8 @@ class Suspects:
 
     def submit(self, groups: list[Group]) -> None:
         self.in_flight += len(groups)
-        if [each for each in self._owned() if each.starts > STARTS or each.tried is not None]:  # hardly ever
-            groups = self._guarded(groups)
+        if [each for each in self._owned() if each.starts > STARTS or each.tried is not None or each.hung]:
+            groups = self._guarded(groups)  # hardly ever
         if self._size:
             self._held.extend(groups)
         else:
@@ -62,6 +65,9 @@ class Suspects:
             if self._batch and not self._is_running and not outcomes:
                 self._sleep(min(timeout, PAUSE))
         outcomes += self._executor.collect(0 if outcomes else timeout)
+        for group, attempts in self._executor.hung:
+            for each in group.fragments:
+                each.offsets.hung[each.offset] = attempts
         if self._is_running and (not self._executor.in_flight or self._executor.circuit_open_for is not None):
             self._end_batch()  # open: only probes are called, and they must find good ones
         self.in_flight -= len(outcomes)
@@ -81,6 +87,13 @@ class Suspects:
         self._held.clear()
         self._failed, self._batch = [], []
         self._size, self._is_running, self.in_flight = 0, False, 0
+
+    @property
+    def hung(self) -> list[tuple[Group, int]]:
+        return self._executor.hung
+
+    def recall(self, id: str, attempts: int) -> None:
+        self._executor.recall(id, attempts)
 
     @property
     def parked(self) -> Parking:
@@ -106,14 +119,25 @@ class Suspects:
         return self._executor.circuit_open_for
 
     def _guarded(self, groups: list[Group]) -> list[Group]:
-        """Without those that have ended the process: they have failed. After starts without progress: run apart."""
+        """Without those that have ended the process: they have failed. After starts without progress: run apart.
+
+        Of those that hung before, the attempts go on.
+        """
         owned = self._owned()
+        if any(each.hung for each in owned):
+            self._recall(groups)
         if any(each.tried is not None for each in owned):
             groups = self._without_tried(groups)
         if not self._size and any(each.starts > STARTS for each in owned):
             self._size = 1
             logger.error("no progress in several starts: messages are processed one by one, then in growing batches")
         return groups
+
+    def _recall(self, groups: list[Group]) -> None:
+        for group in groups:
+            attempts = [each.offsets.hung.get(each.offset) for each in group.fragments]
+            if known := [each for each in attempts if each is not None]:
+                self._executor.recall(group.id, max(known))
 
     def _without_tried(self, groups: list[Group]) -> list[Group]:
         tried = [any(each.offsets.tried == each.offset for each in group.fragments) for group in groups]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Scenes
+from tests.integration.stream import Records
 from tests.integration.workers import eventually
 from tests.services.kafka import KafkaBroker
 
@@ -76,9 +77,55 @@ def test_when_the_only_thread_hangs_the_worker_commits_what_is_finished_and_ends
     assert worker.said("process() hangs")[0]["ids"] == ["hangs"]
     blocked.write_text("nothing")
     worker = scene.job.start()
-    scene.wait_for(4, worker)
+    scene.wait_for(5, worker)
     assert worker.stop() == 0
-    assert [scene.oracle.results[id] for id in ("1", "2", "3", "after")] == [1, 1, 1, 1]
+    assert [scene.oracle.results[id] for id in ("1", "2", "3", "after", "hangs")] == [1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_hang_is_one_attempt_of_several_over_restarts_and_others_go_on_between(
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path, delivery: str
+) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.write_text("hangs")
+    environment = {"PROCESS_TIMEOUT": "1", "PROCESS_BLOCKED": str(blocked), "PROCESS_ATTEMPTS": "2"}
+    scene = scenes(real_kafka, 1, slow_process=True, partitions=1, environment={**environment, "DELIVERY": delivery})
+    scene.feed(["hangs", "after"])
+    for done, given_up in ((0, 0), (1, 1)):
+        worker = scene.job.start()
+        assert worker.ends() == 1
+        assert len(worker.said("process() hangs")) == 1
+        scene.outputs.read_to_the_end()
+        assert dict(scene.oracle.results) == ({"after": 1} if done else {})
+        assert len([line for line in worker.lines() if line["message"] == "process() failed"]) == given_up
+    worker = scene.job.start()
+    eventually(lambda: scene.job.lag() == 0, "all committed")
+    assert worker.stop() == 0
+    [letter] = Records.of(real_kafka, f"{scene.job.name}-dlq").headers["hangs"]
+    assert (letter["dlq.reason"], letter["dlq.attempts"]) == ("process_failed", "2")
+
+
+def test_while_a_service_hangs_no_restart_costs_a_message(
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.touch()
+    environment = {"PROCESS_TIMEOUT": "0.5", "PROCESS_BLOCKED": str(blocked), "PROCESS_ATTEMPTS": "2"}
+    scene = scenes(real_kafka, 1, slow_process=True, partitions=1, environment=environment)
+    scene.feed(map(str, range(10)))
+    hung = []
+    for _ in range(3):
+        worker = scene.job.start()
+        assert worker.ends() == 1
+        hung += worker.said("process() hangs")[0]["ids"]
+    assert sorted(hung) == ["0", "1", "2"]
+    blocked.unlink()
+    worker = scene.job.start()
+    scene.wait_for_all(worker)
+    eventually(lambda: scene.job.lag() == 0, "all committed")
+    assert worker.stop() == 0
+    assert [scene.oracle.results[str(id)] for id in range(10)] == [1] * 10
+    assert not Records.of(real_kafka, f"{scene.job.name}-dlq").times
 
 
 @pytest.mark.parametrize(

@@ -433,6 +433,7 @@ class ScheduledExecutor:
         self._done: list[Outcome] = []
         self.in_flight = 0
         self.parked = Parking()
+        self.hung: list[tuple[Group, int]] = []
 
     def submit(self, groups: list[Group]) -> None:
         self._host.here("submit")
@@ -478,6 +479,9 @@ class ScheduledExecutor:
         for group in self._running if not self._host.dead else ():
             self._call(group)
         self._waiting, self._running, self._done, self.in_flight = [], [], [], 0
+
+    def recall(self, id: str, attempts: int) -> None:
+        pass
 
     def shed(self, down_to: int) -> list[Group]:
         return self.parked.shed(down_to)
