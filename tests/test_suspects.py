@@ -9,6 +9,7 @@ from utils.aggregator import Group
 from utils.executor import InFlight, Outcome
 from utils.messages import Fragment
 from utils.offsets import OffsetMap, PartitionOffsets
+from utils.parking import Parking
 from utils.suspects import EndedTheProcess, Suspects
 
 
@@ -21,7 +22,13 @@ class FakeExecutor:
         self.hangs = False
         self.circuit_open_for: float | None = None
         self.hung: list[tuple[Group, int]] = []
+        self.parked = Parking()
         self.recalled: dict[str, int] = {}
+
+    def shed(self, down_to: int) -> list[Group]:
+        shed = self.parked.shed(down_to)
+        self.running = [each for each in self.running if each not in shed]
+        return shed
 
     def recall(self, id: str, attempts: int) -> None:
         self.recalled[id] = attempts
@@ -270,6 +277,20 @@ def test_an_id_is_found_while_its_batch_waits_for_its_commit_and_while_it_runs()
     bench.executor.hangs = False
     assert bench.collect() == ["0"]
     assert bench.suspects.find("0") is None
+
+
+def test_one_that_waits_for_its_next_attempt_does_not_hold_up_those_that_run_apart() -> None:
+    bench = Bench(starts=4)
+    bench.submit(0, 1, 2)
+    bench.executor.hangs = True
+    bench.batch()
+    bench.executor.parked.rest(bench.executor.running[0], 3600.0)
+    bench.collect()
+    assert bench.executor.running == []
+    bench.executor.hangs = False
+    assert bench.collect() == ["0", "1"]
+    assert bench.batch() == ["2"]
+    assert bench.suspects.in_flight == 0
 
 
 # ---------------------------------------------------------------- calls that hang

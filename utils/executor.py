@@ -94,10 +94,10 @@ class Executor(Protocol):
         """So many attempts of a group that will be submitted next have failed in an earlier process, which it ended."""
 
     def shed(self, down_to: int) -> list[Group]:
-        """Give back parked groups until no more than so many bytes are parked: they are not in flight any more.
+        """Give back parked groups, until no more than so many bytes are parked (-1: all), the newest of an id first.
 
-        They must be submitted again in their order, before any others of their ids. None while others of their ids that
-        came later are here, too.
+        They are not in flight any more, and must be submitted again in their order, before any others of their ids.
+        None while others of their ids that came later are here, too.
         """
 
     def calls(self) -> list[Call]:

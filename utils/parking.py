@@ -87,7 +87,7 @@ class Parking:
         """Groups, the newest of their ids, to leave memory until no more than so many bytes are parked.
 
         First those of the ids behind which most wait, so that a single one does not drive out all others; then those
-        that rest longest, but for one: of these `due` keeps when their next attempt is.
+        that rest longest, but for one (-1: all): of these `due` keeps when their next attempt is.
         """
         shed: list[Group] = []
         while self.bytes > down_to and (longest := [id for id, behind in self.busy.items() if behind]):
@@ -105,7 +105,7 @@ class Parking:
     def _shed_resting(self, down_to: int) -> list[Group]:
         shed: list[Group] = []
         latest = sorted(self._again)
-        while self.bytes > down_to and len(latest) > 1:
+        while self.bytes > down_to and len(latest) > (down_to >= 0):
             due, _, group = latest.pop()
             self.due[group.id] = due
             self._resting.remove(group.id)

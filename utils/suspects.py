@@ -68,7 +68,9 @@ class Suspects:
         for group, attempts in self._executor.hung:
             for each in group.fragments:
                 each.offsets.hung[each.offset] = attempts
-        if self._is_running and (not self._executor.in_flight or self._executor.circuit_open_for is not None):
+        is_over = self._executor.in_flight == self._executor.parked.groups  # what waits for long must hold up nobody
+        if self._is_running and (is_over or self._executor.circuit_open_for is not None):
+            self._held.extendleft(self._executor.shed(-1))
             self._end_batch()  # open: only probes are called, and they must find good ones
         self.in_flight -= len(outcomes)
         return outcomes
