@@ -281,16 +281,22 @@ def test_an_id_is_found_while_its_batch_waits_for_its_commit_and_while_it_runs()
 
 def test_one_that_waits_for_its_next_attempt_does_not_hold_up_those_that_run_apart() -> None:
     bench = Bench(starts=4)
-    bench.submit(0, 1, 2)
+    bench.submit(0, 1)
+    bench.suspects.submit([Group("0", bench.group(2).fragments)])
+    bench.submit(3)
     bench.executor.hangs = True
     bench.batch()
     bench.executor.parked.rest(bench.executor.running[0], 3600.0)
     bench.collect()
     assert bench.executor.running == []
+    assert bench.suspects.find("0") == InFlight("queued", 0.0, 0)
+    bench.executor.parked.clear()
     bench.executor.hangs = False
-    assert bench.collect() == ["0", "1"]
-    assert bench.batch() == ["2"]
-    assert bench.suspects.in_flight == 0
+    assert bench.batch() == ["1"]  # alone: the batch before has not shown that more can be run
+    assert bench.batch() == ["3"]
+    assert bench.executor.ran == ["0", "1", "3"]
+    assert bench.collect() == ["0", "0"]
+    assert (bench.suspects.in_flight, bench.suspects._size) == (0, 0)
 
 
 # ---------------------------------------------------------------- calls that hang

@@ -14,6 +14,7 @@ and the next process goes on with them.
 import time
 from collections import deque
 from collections.abc import Callable, Collection
+from itertools import chain
 
 from utils.aggregator import Group
 from utils.executor import Call, Executor, InFlight, Outcome
@@ -44,6 +45,7 @@ class Suspects:
         self._sleep = sleep
         self._size = 0  # how many groups the next batch may have; 0: they pass as they come
         self._held: deque[Group] = deque()
+        self._aside: dict[str, list[Group]] = {}  # by id: what waits for its next attempt, and what came after it
         self._batch: list[Group] = []  # to be run, or running
         self._is_running = False
         self._failed: list[Outcome] = []
@@ -68,18 +70,18 @@ class Suspects:
         for group, attempts in self._executor.hung:
             for each in group.fragments:
                 each.offsets.hung[each.offset] = attempts
-        is_over = self._executor.in_flight == self._executor.parked.groups  # what waits for long must hold up nobody
+        is_over = self._executor.in_flight == self._executor.parked.groups
         if self._is_running and (is_over or self._executor.circuit_open_for is not None):
-            self._held.extendleft(self._executor.shed(-1))
             self._end_batch()  # open: only probes are called, and they must find good ones
         self.in_flight -= len(outcomes)
         return outcomes
 
     def cancel(self) -> None:
         self._executor.cancel()
-        for offsets in self._owned() if self._held or self._batch else ():
+        for offsets in self._owned() if self._held or self._batch or self._aside else ():
             offsets.holds_back = True
         self._held.clear()
+        self._aside.clear()
         if not self._is_running:
             self._batch = []
         self.in_flight = self._executor.in_flight + len(self._failed)
@@ -87,6 +89,7 @@ class Suspects:
     def drop(self) -> None:
         self._executor.drop()
         self._held.clear()
+        self._aside.clear()
         self._failed, self._batch = [], []
         self._size, self._is_running, self.in_flight = 0, False, 0
 
@@ -113,7 +116,7 @@ class Suspects:
 
     def find(self, id: str) -> InFlight | None:
         held = [*self._held] if self._is_running else [*self._batch, *self._held]
-        waits = any(group.id == id for group in held)
+        waits = id in self._aside or any(group.id == id for group in held)
         return self._executor.find(id) or (InFlight("queued", 0.0, 0) if waits else None)
 
     @property
@@ -152,23 +155,43 @@ class Suspects:
 
     def _go_on(self) -> None:
         """Take the next batch, or run the one whose commit has come."""
-        if not self._batch and self._held:
-            self._batch = [self._held.popleft() for _ in range(min(self._size, len(self._held)))]
-            for offsets in self._owned():
-                offsets.apart = len(self._batch)
-            for each in self._batch[0].fragments:
-                each.offsets.trying = each.offset
+        if not self._batch:
+            self._take_batch()
         if self._batch and not self._is_running:
             self._is_running = all(each.offsets.noted == each.offset for each in self._batch[0].fragments)
             if self._is_running:
                 self._executor.submit(self._batch)
 
-    def _end_batch(self) -> None:
-        self._batch, self._is_running = [], False
-        self._size *= 2
-        if self._size > LARGEST:
-            self._size = 0
+    def _take_batch(self) -> None:
+        while self._held and len(self._batch) < self._size:
+            group = self._held.popleft()
+            self._aside.get(group.id, self._batch).append(group)
+        if self._batch:
             for offsets in self._owned():
-                offsets.end_in_order(is_idle=not self._executor.in_flight)
-            self._executor.submit(list(self._held))
-            self._held.clear()
+                offsets.apart = len(self._batch)
+            for each in self._batch[0].fragments:
+                each.offsets.trying = each.offset
+        elif self._aside:
+            self._end()
+
+    def _end_batch(self) -> None:
+        """What waits for its next attempt is put aside, so that it holds up nobody. Then the next batch is no larger:
+
+        if that ends the process, it is the same one again after the next start, but for what is done by then.
+        """
+        waits = self._executor.shed(-1)
+        for group in reversed(waits):
+            self._aside.setdefault(group.id, []).append(group)
+        self._batch, self._is_running = [], False
+        self._size *= 1 if waits else 2
+        if self._size > LARGEST:
+            self._end()
+
+    def _end(self) -> None:
+        """Groups pass as they come again."""
+        self._size = 0
+        for offsets in self._owned():
+            offsets.end_in_order(is_idle=not self._executor.in_flight)
+        self._executor.submit([*chain.from_iterable(self._aside.values()), *self._held])
+        self._held.clear()
+        self._aside.clear()
