@@ -212,3 +212,14 @@ def test_a_success_closes_it() -> None:
     mine.succeeded("0")
     assert not mine.circuit.is_open
     assert mine.circuit.next_probe == float("inf")
+
+
+def test_what_others_left_behind_before_a_restart_is_no_sign_of_an_outage() -> None:
+    many = attempts()
+    for id in range(3 * OUTAGE):
+        many.failed_before(str(id))
+        many.failed(str(id), ERROR, 0.0)
+    opened = [many.circuit.opened_at]
+    fail(many, range(1_000, 1_000 + OUTAGE))
+    assert [*opened, many.circuit.opened_at] == [None, 0.0]
+    assert many.made("0") == 0

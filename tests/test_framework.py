@@ -288,6 +288,8 @@ class FakeExecutor:
 
     def recall(self, id: str, attempts: int) -> None: ...
 
+    def failed_before(self, id: str) -> None: ...
+
     def shed(self, down_to: int) -> list[Group]:
         shed = self.parked.shed(down_to)
         self.in_flight -= len(shed)

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.builders import TOPIC_ID, partition_offsets
 from utils.offsets import (
     FINISHED,
+    MANY_LATER,
     MAX_METADATA,
     MOST_HUNG,
     SENT,
@@ -407,6 +408,15 @@ def test_a_map_says_of_the_first_records_whose_calls_hung_how_many_attempts_have
     assert again.hung == {offset: offset % 3 for offset in range(1, MOST_HUNG + 1)}
     again.finish(1)
     assert 1 not in restarted(*committed(again)).hung
+
+
+def test_what_is_before_many_finished_ones_in_a_map_was_left_behind() -> None:
+    waits, done = bytes([UNFINISHED]), bytes([FINISHED]) * MANY_LATER
+    left = [
+        PartitionOffsets("a", 0, TOPIC_ID, 5, OffsetMap(TOPIC_ID, 5, 0, 0, states)).left_behind
+        for states in (b"", waits * 9, waits + done[1:], waits * 3 + done + waits, done + waits * 9)
+    ]
+    assert left == [0, 0, 0, 8, 0]
 
 
 @pytest.mark.parametrize("damage", ["x", "1.x", "x.1", "..", "1.2.3", "1.2.3*x", "1.2.3*4*5"])

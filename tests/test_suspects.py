@@ -24,6 +24,7 @@ class FakeExecutor:
         self.hung: list[tuple[Group, int]] = []
         self.parked = Parking()
         self.recalled: dict[str, int] = {}
+        self.left_behind: list[str] = []
 
     def shed(self, down_to: int) -> list[Group]:
         shed = self.parked.shed(down_to)
@@ -32,6 +33,9 @@ class FakeExecutor:
 
     def recall(self, id: str, attempts: int) -> None:
         self.recalled[id] = attempts
+
+    def failed_before(self, id: str) -> None:
+        self.left_behind.append(id)
 
     @property
     def in_flight(self) -> int:
@@ -315,3 +319,12 @@ def test_what_hangs_is_named_in_the_commits_until_it_is_finished_and_recalled_in
     assert after.executor.ran == ["0", "1"]
     after.owned[0].finish(1)
     assert [each and each.hung for each in after.commit()] == [(), ((1, 2),)]
+
+
+def test_what_others_have_left_behind_before_the_restart_is_told_so() -> None:
+    bench = Bench()
+    bench.owned[0].left_behind = bench.owned[1].left_behind = 2
+    bench.submit(1, 2)
+    assert bench.executor.left_behind == ["1"]
+    bench.submit(0)  # read again after all that is so was read
+    assert bench.executor.left_behind == ["1"]

@@ -147,6 +147,10 @@ class Attempts:
             return now + error.after
         return now + self._backoff.wait(max(self.made(id), 1))
 
+    def failed_before(self, id: str) -> None:
+        """It has failed in an earlier process, where others have succeeded since: it is no sign of an outage."""
+        self._failed_before.add(id)
+
     def recalled(self, id: str, made: int, now: float) -> float:
         """When this message shall be tried again, of which so many attempts have failed in earlier processes."""
         self._failed[id] = made

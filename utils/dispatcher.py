@@ -121,6 +121,9 @@ class Dispatcher:
         if self._circuit.is_open and not was_open:
             self._open_circuit(id, took_too_long(self._timeout), now)
 
+    def failed_before(self, id: str) -> None:
+        self._attempts.failed_before(id)
+
     def shed(self, down_to: int) -> list[Group]:
         if self._circuit.is_open:  # what is held came after it
             return []

@@ -93,6 +93,9 @@ class Executor(Protocol):
     def recall(self, id: str, attempts: int) -> None:
         """So many attempts of a group that will be submitted next have failed in an earlier process, which it ended."""
 
+    def failed_before(self, id: str) -> None:
+        """The group of this id that is submitted next was left behind by others: if it fails, it is to blame itself."""
+
     def shed(self, down_to: int) -> list[Group]:
         """Give back parked groups, until no more than so many bytes are parked (-1: all), the newest of an id first.
 

@@ -20,6 +20,7 @@ MAX_METADATA = 4095
 """Characters of commit metadata that a broker accepts with its default `offset.metadata.max.bytes` of 4,096
 (measured: the client sends one character more)."""
 
+MANY_LATER = 100  # records that were finished though they came later
 MOST_HUNG = 32  # records of which a map says that their calls hung
 
 _VERSION = "1"
@@ -61,6 +62,7 @@ class PartitionOffsets:
         "holds_back",
         "hung",
         "joined_with",
+        "left_behind",
         "loaded_end",
         "map_characters",
         "noted",
@@ -105,6 +107,9 @@ class PartitionOffsets:
         self.apart = 0  # how many they are: commits name the one that is run alone
         self.holds_back = False  # groups that were to run apart have not run
         self.hung = dict(loaded.hung) if loaded else {}  # records whose calls hung, and how many attempts had failed
+        left_behind = _left_behind(loaded.states) if loaded else 0
+        self.left_behind = start + left_behind if left_behind else 0
+        """Below it, what was unfinished when the commit was made had been left behind by many others. 0: nothing is."""
         self.noted: int | None = None  # what `trying` was in the last commit that was confirmed
         self.has_progressed = False  # a record that was read has been finished by a commit that was confirmed
         self._has_finished = False  # one has been, and the next commit says so
@@ -263,6 +268,11 @@ class PartitionOffsets:
     def confirm(self) -> None:
         """The last commit point has been committed."""
         self.noted, self.has_progressed = self._in_commit
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the map that was loaded tells of calls that failed."""
+        return bool(self.hung or self.left_behind)
 
     @property
     def has_news(self) -> bool:
@@ -434,6 +444,14 @@ class OffsetMap(NamedTuple):
             return OffsetMap(*head, *counts, steps, _read_hung(hung))
         except (ValueError, IndexError, zlib.error):
             return None
+
+
+def _left_behind(states: bytes) -> int:
+    """How many of these are before so many finished ones that it is no chance."""
+    end = len(states)
+    for _ in range(MANY_LATER):
+        end = max(states.rfind(FINISHED, 0, end), 0)
+    return end if UNFINISHED in states[:end] else 0
 
 
 def _read_hung(text: str) -> tuple[tuple[int, int], ...]:

@@ -53,7 +53,7 @@ class Suspects:
 
     def submit(self, groups: list[Group]) -> None:
         self.in_flight += len(groups)
-        if [each for each in self._owned() if each.starts > STARTS or each.tried is not None or each.hung]:
+        if [each for each in self._owned() if each.starts > STARTS or each.tried is not None or each.remembers]:
             groups = self._guarded(groups)  # hardly ever
         if self._size:
             self._held.extend(groups)
@@ -100,6 +100,9 @@ class Suspects:
     def recall(self, id: str, attempts: int) -> None:
         self._executor.recall(id, attempts)
 
+    def failed_before(self, id: str) -> None:
+        self._executor.failed_before(id)
+
     @property
     def parked(self) -> Parking:
         return self._executor.parked
@@ -129,7 +132,7 @@ class Suspects:
         Of those that hung before, the attempts go on.
         """
         owned = self._owned()
-        if any(each.hung for each in owned):
+        if any(each.remembers for each in owned):
             self._recall(groups)
         if any(each.tried is not None for each in owned):
             groups = self._without_tried(groups)
@@ -143,6 +146,11 @@ class Suspects:
             attempts = [each.offsets.hung.get(each.offset) for each in group.fragments]
             if known := [each for each in attempts if each is not None]:
                 self._executor.recall(group.id, max(known))
+            elif all(each.offset < each.offsets.left_behind for each in group.fragments):
+                self._executor.failed_before(group.id)
+        for offsets in self._owned():
+            if offsets.position >= offsets.left_behind:
+                offsets.left_behind = 0
 
     def _without_tried(self, groups: list[Group]) -> list[Group]:
         tried = [any(each.offsets.tried == each.offset for each in group.fragments) for group in groups]

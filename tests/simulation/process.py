@@ -483,6 +483,9 @@ class ScheduledExecutor:
     def recall(self, id: str, attempts: int) -> None:
         pass
 
+    def failed_before(self, id: str) -> None:
+        pass
+
     def shed(self, down_to: int) -> list[Group]:
         return self.parked.shed(down_to)
 
