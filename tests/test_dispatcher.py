@@ -489,6 +489,8 @@ def test_what_hangs_when_too_many_do_has_failed_once_and_is_left_to_the_next_pro
     runner.hanging, runner.too_many = "a", True
     assert executor.collect(0) == []
     assert [(group.id, attempts) for group, attempts in executor.hung] == [("a", 1)]
+    clock.now = 100.0  # the end takes its time, as in a rebalance
+    assert executor.collect(0) == []
     executor.cancel()
     assert executor.in_flight == 0
 
@@ -524,6 +526,7 @@ def test_what_rests_or_waits_behind_its_id_is_parked_and_the_newest_of_it_can_be
     assert thrice.shed(300) == []
     assert thrice.shed(200) == [sized[2]]
     assert (thrice.in_flight, thrice.parked.groups) == (4, 2)
+    assert thrice.rests_for == 0.0  # others are to be called
     clock.now = 1.0
     thrice.collect(0)
     thrice.submit([sized[2]])
@@ -545,7 +548,7 @@ def test_what_was_shed_while_it_rested_is_tried_again_no_sooner_and_its_attempts
     thrice.collect(0)
     assert thrice.shed(0) == [late]
     thrice.submit([late])
-    assert (thrice.in_flight, runner.ids()) == (2, "")
+    assert (thrice.in_flight, runner.ids(), thrice.rests_for) == (2, "", 1.0)
     clock.now = 60.0
     for _ in range(2):
         thrice.collect(0)

@@ -262,6 +262,7 @@ class FakeExecutor:
         self.circuit_open_for: float | None = None
         self.in_flight = 0
         self.parked = Parking()
+        self.rests_for = 0.0
         self.hung: list[tuple[Group, int]] = []
         self.closed = False
 

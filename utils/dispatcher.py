@@ -113,6 +113,12 @@ class Dispatcher:
         self._cancelled = False
         self.in_flight = 0
 
+    @property
+    def rests_for(self) -> float:
+        if not self.parked.rest_some or self.in_flight > self.parked.groups:
+            return 0.0
+        return self.parked.next_due() - self._clock()
+
     def recall(self, id: str, attempts: int) -> None:
         if self._attempts.has_failed(id):
             return
@@ -341,11 +347,13 @@ class Dispatcher:
     # ------------------------------------------------------------------ calls that last too long
 
     def _overdue(self, now: float) -> list[Outcome]:
-        """What is given up because its call lasts too long."""
+        """What is given up because its call lasts too long. Once too many do, the end of the process is waited for."""
+        if self.is_stuck:
+            return []
         self._next_watch = now + min(WATCH_EVERY, self._timeout / 2)
         groups, too_many = self._runner.overdue(self._timeout)
         given_up = [outcome for group in groups if (outcome := self._is_late(group, now))]
-        if too_many and not self.is_stuck:
+        if too_many:
             self.is_stuck = True
             facts = {"timeout": self._timeout, "ids": [group.id for group in groups[:EXAMPLES]], "count": len(groups)}
             logger.error("process() hangs: the worker commits what is finished and ends", extra=facts)

@@ -87,6 +87,10 @@ class Executor(Protocol):
         """Cancel, and never hand back the outcomes of what has been started."""
 
     @property
+    def rests_for(self) -> float:
+        """Seconds until the next attempt, where all that is in flight waits for one; else 0."""
+
+    @property
     def hung(self) -> list[tuple[Group, int]]:
         """What hangs for good, so that the process must end, and how many attempts of each have failed by now."""
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection
 from itertools import chain
 
 from utils.aggregator import Group
+from utils.attempts import LONGEST_BACKOFF
 from utils.executor import Call, Executor, InFlight, Outcome
 from utils.logger import logger
 from utils.offsets import PartitionOffsets
@@ -24,6 +25,7 @@ from utils.parking import Parking
 
 STARTS = 3  # without progress, after which groups run apart
 LARGEST = 1 << 14  # groups of the last batch: all of them are more than a worker has in process() at once
+LONG = LONGEST_BACKOFF * 1.5  # seconds: what rests for longer was told to
 PAUSE = 0.005  # seconds between two looks for the commit that a batch waits for
 
 
@@ -45,7 +47,7 @@ class Suspects:
         self._sleep = sleep
         self._size = 0  # how many groups the next batch may have; 0: they pass as they come
         self._held: deque[Group] = deque()
-        self._aside: dict[str, list[Group]] = {}  # by id: what waits for its next attempt, and what came after it
+        self._aside: dict[str, list[Group]] = {}  # by id: what waits long for its next attempt, and what came after it
         self._batch: list[Group] = []  # to be run, or running
         self._is_running = False
         self._failed: list[Outcome] = []
@@ -70,7 +72,7 @@ class Suspects:
         for group, attempts in self._executor.hung:
             for each in group.fragments:
                 each.offsets.hung[each.offset] = attempts
-        is_over = self._executor.in_flight == self._executor.parked.groups
+        is_over = not self._executor.in_flight or self._executor.rests_for > LONG
         if self._is_running and (is_over or self._executor.circuit_open_for is not None):
             self._end_batch()  # open: only probes are called, and they must find good ones
         self.in_flight -= len(outcomes)
@@ -92,6 +94,10 @@ class Suspects:
         self._aside.clear()
         self._failed, self._batch = [], []
         self._size, self._is_running, self.in_flight = 0, False, 0
+
+    @property
+    def rests_for(self) -> float:
+        return self._executor.rests_for
 
     @property
     def hung(self) -> list[tuple[Group, int]]:
@@ -183,7 +189,7 @@ class Suspects:
             self._end()
 
     def _end_batch(self) -> None:
-        """What waits for its next attempt is put aside, so that it holds up nobody. Then the next batch is no larger:
+        """What waits long for its next attempt is put aside: it holds up nobody. Then the next batch is no larger:
 
         if that ends the process, it is the same one again after the next start, but for what is done by then.
         """

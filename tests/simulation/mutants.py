@@ -25,13 +25,14 @@ from config import ConfigError
 from framework import Worker
 from tests.simulation.clients import FakeConsumer
 from tests.simulation.explore import explore, notes_of, settle_down
-from tests.simulation.process import ScheduledExecutor, Violation
+from tests.simulation.process import Violation
 from tests.simulation.schedule import Schedule
 from utils import aggregator, dead_letters, executor, intake, locator, messages, offsets, overflow, suspects
 from utils.aggregator import FOREVER, NEVER, Aggregator, Enough, Group, size_of
 from utils.arrivals import Arrivals, Step
 from utils.dead_letters import Letter
 from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce, _as_offsets, _mark_sent
+from utils.dispatcher import Dispatcher
 from utils.executor import Outcome
 from utils.failures import Failures
 from utils.intake import Intake
@@ -43,6 +44,7 @@ from utils.offsets import FINISHED, SHED, CommitPoint, OffsetMap, PartitionOffse
 from utils.outbox import DeliveryFailed, Outbox
 from utils.overflow import Overflow, Pass
 from utils.pace import Pace
+from utils.parking import Parking
 from utils.references import Shelf, digest
 from utils.suspects import Suspects
 
@@ -701,6 +703,40 @@ def _runs_again(_self: Suspects, groups: list[Group]) -> list[Group]:
 
 _go_on, _submit = Suspects._go_on, Suspects.submit
 
+# ---------------------------------------------------------------- calls that fail, or hang
+
+
+def _counts_what_is_parked(self: Worker, backlog: Backlog | None = None) -> float:
+    """As taking a place of those that may be in flight."""
+    return max(_load_of(self, backlog), self.executor.in_flight / framework.MAX_IN_FLIGHT)
+
+
+def _forgets_the_id(self: Overflow, groups: Sequence[Group], now: float) -> None:
+    """So that the next messages of it are taken."""
+    _put_off(self, groups, now)
+    self._put_off = {"of none"}
+
+
+def _sheds_the_oldest(self: Parking, down_to: int) -> list[Group]:
+    shed = []
+    for behind in self.busy.values():
+        while self.bytes > down_to and behind:
+            self._remove(behind[0])
+            shed.append(behind.popleft())
+    return shed
+
+
+def _calls_beside_who_rests(self: Dispatcher, group: Group) -> bool:
+    return group.id in self.parked.busy or _may_start(self, group)
+
+
+def _gives_up_at_once(self: Dispatcher, group: Group, now: float) -> Outcome | None:
+    given_up = _is_late(self, group, now)
+    return self._give_up(self._late.pop(group.id)[0]) if group.id in self._late else given_up
+
+
+_load_of, _put_off, _may_start, _is_late = Worker._load, Overflow.put_off, Dispatcher._may_start, Dispatcher._is_late
+
 # ---------------------------------------------------------------- rebalances and the end
 
 
@@ -754,7 +790,7 @@ def _forgets_all_but(what: str) -> Callable[[Worker], None]:
 
     def forget(self: Worker) -> None:
         owner = {
-            "executor": ScheduledExecutor,
+            "executor": Dispatcher,
             "delivery": type(self.delivery),
             "aggregator": Aggregator,
             "intake": Intake,
@@ -769,10 +805,10 @@ def _forgets_all_but(what: str) -> Callable[[Worker], None]:
 _forget = Worker._forget
 
 
-def _stale_outcomes(self: ScheduledExecutor) -> None:
+def _stale_outcomes(self: Dispatcher) -> None:
     """The outcomes of what has been started are handed back after all."""
-    self.in_flight -= len(self._waiting)
-    self._waiting = []
+    self.cancel()
+    self._cancelled = False
 
 
 def _does_not_notice(self: Intake, load: float, wait: float) -> list[Any]:
@@ -844,7 +880,24 @@ DEADLY = {
 COUNTED = {"odd": True, "evictions": True} | dict.fromkeys(
     ("crashes", "freezes", "faults", "loss", "destruction", "deadly"), False
 )
+CALLS = {"calls": True, "topics": 1, "partitions": 1, "workers": 1, "large": False} | dict.fromkeys(
+    ("crashes", "freezes", "rebalances", "faults", "loss", "destruction", "deadly", "unequal", "tight"), False
+)
 FIXED: dict[str, dict[str, Any]] = {
+    "what waits for its own id takes the places of others": CALLS | {"small_queue": True},
+    "what waits long holds up those that run apart": CALLS | {"deadly": True},
+    **dict.fromkeys(
+        (
+            "what is parked is not bounded",
+            "what was put off is not read again",
+            "later messages of an id that was put off are taken",
+            "of what is parked the oldest leaves memory",
+        ),
+        CALLS | {"tight": True},
+    ),
+    "an id is called while another message of it rests": CALLS,
+    "what hangs is given up at once": CALLS | {"many_calls": False},
+    "the attempts of what hung are forgotten": CALLS | {"many_calls": False},
     "a topic made again is read on": {"destruction": True},
     "a commit refused for its maps is not made again": {"strict": True},
     "groups never run apart": DEADLY,
@@ -994,8 +1047,14 @@ MUTANTS = tuple(
         ("7", "who is needed elsewhere is paused", (overflow, "over_all_partitions", lambda counts, _numbers: counts)),
         ("7", "a partition of another number is paused", (overflow, "ahead_of_siblings", _of_the_other_number)),
         ("7", "who was paused is so after a rebalance", (Worker, "_on_assign", _stays_paused_when_it_comes_back)),
+        ("7", "what is parked is not bounded", (Worker, "_put_off", _nothing)),
+        ("7", "what was put off is not read again", (Overflow, "_has_room_to_park", lambda _self, _parked: False)),
+        ("7", "later messages of an id that was put off are taken", (Overflow, "put_off", _forgets_the_id)),
+        ("7", "of what is parked the oldest leaves memory", (Parking, "shed", _sheds_the_oldest)),
         ("8", "a share of the partitions ends the process", (command_line, "supervise", _config_error_ends)),
         ("8", "a share of unequal partition counts is taken", (locator, "check_counts", _nothing)),
+        ("9", "what waits for its own id takes the places of others", (Worker, "_load", _counts_what_is_parked)),
+        ("9", "an id is called while another message of it rests", (Dispatcher, "_may_start", _calls_beside_who_rests)),
         ("9", "filtered groups stay unfinished", (Worker, "_deliver", _without_filtered)),
         ("9", "failed groups are finished", (Worker, "_deliver", _failed_is_done)),
         ("9", "one result of a list is sent", (executor, "results", _first_result_only)),
@@ -1022,7 +1081,7 @@ MUTANTS = tuple(
         ("11", "a revoke commits after a failure", (Worker, "run", _commits_after_failure)),
         ("11", "a revoke does not commit", (Worker, "_on_revoke", _without_commit)),
         ("11", "a stop does not commit", (Worker, "_shut_down", _nothing)),
-        ("11", "outcomes of old assignments are taken", (ScheduledExecutor, "drop", _stale_outcomes)),
+        ("11", "outcomes of old assignments are taken", (Dispatcher, "drop", _stale_outcomes)),
         ("11", "results of old assignments are sent", (Worker, "_forget", _forgets_all_but("delivery"))),
         ("11", "fragments of old assignments wait on", (Worker, "_forget", _forgets_all_but("aggregator"))),
         ("11", "lost partitions are not forgotten", (Worker, "_on_lost", _nothing)),
@@ -1035,6 +1094,9 @@ MUTANTS = tuple(
         ("13", "who runs among others is named", (PartitionOffsets, "commit_point", _names_any_batch)),
         ("13", "who runs alone is not named", (PartitionOffsets, "commit_point", _names_none)),
         ("13", "who runs alone does not wait for the commit", (Suspects, "_go_on", _does_not_wait_for_the_commit)),
+        ("13", "what waits long holds up those that run apart", (suspects, "LONG", 1e18)),
+        ("13", "what hangs is given up at once", (Dispatcher, "_is_late", _gives_up_at_once)),
+        ("13", "the attempts of what hung are forgotten", (Suspects, "_recall", _nothing)),
         ("13", "none is run alone", (Suspects, "submit", _two_at_a_time)),
         ("13", "an end in order leaves who ran alone named", (PartitionOffsets, "end_in_order", _nothing)),
         (

@@ -20,6 +20,8 @@ _decode, _parse, _parse_reference = OffsetMap.decode, OffsetMap.parse, Reference
 
 A_STEP = 1.1  # seconds: how exactly maps tell an arrival
 FORWARDED, FILTERED, TWOFOLD, FAILING, DEADLY = "forwarded", "filtered", "twofold", "failing", "deadly"
+HANGING, FLAKY, LATER, SLEEPY, LONG = "hanging", "fails once", "later", "hangs once", "fails for long"
+GIVEN_UP = {FAILING, HANGING}
 
 
 @dataclass(slots=True, eq=False)
@@ -71,10 +73,21 @@ class Oracle:
     """The uids that process() was called with."""
     calls: dict[str, set[Parts]] = field(default_factory=dict)
     """What it was called with, by what it does with that."""
+    called_with: Counter[int] = field(default_factory=Counter)
+    """How often, by uid."""
+    many_calls: bool = False
+    repeats: bool = False
+    """A message that fails may be called with other fragments the next time: where its id comes many times."""
+    mended: bool = False
+    """What has failed for long fails no more."""
+    attempts: int = 0
+    """That a message has: PROCESS_ATTEMPTS. 0: not looked at."""
     letters: dict[int, Counter[str]] = field(default_factory=dict)
     """By uid: how many dead letters hold the fragment, by reason."""
     groups_given_up: int = 0
     """Dead letters of incomplete groups."""
+    groups_failed: int = 0
+    """Dead letters of groups for which process() failed."""
     of_expelled: set[Parts] = field(default_factory=set)
     """What a worker has joined that was expelled and did not know it yet."""
     finished: dict[Partition, bytes] = field(default_factory=dict)
@@ -129,11 +142,36 @@ class Oracle:
             self.of_expelled.add(parts)
         elif parts:
             self._check_rounds(parts)
-        self.called |= set(parts or ())
-        what = behaviour(str(message["id"]))
-        if parts:
+        what = self._what(str(message["id"]), parts or ())
+        self._check_order(parts or (), expelled)
+        self.called |= set(parts or ()) if what in ENDS else set()
+        self.called_with.update(parts or ())
+        if parts and what in ENDS:
             self.calls.setdefault(what, set()).add(parts)
         return what
+
+    def _what(self, id: str, parts: Parts) -> str:
+        at_first = AT_FIRST.get(id[-1:])
+        if at_first == LONG:
+            return FORWARDED if self.mended else LONG
+        fresh = not any(self.called_with[sent.uid] for sent in self.by_id.get(id, ()))
+        return at_first if at_first and fresh else behaviour(id)
+
+    def _check_order(self, parts: Parts, expelled: bool) -> None:
+        """Of one topic, an id is called in its order: with none before what came before it has come to its end.
+
+        A message that fails may have come to it, as far as it was called often enough.
+        """
+        if len(self.inputs) > 1 or expelled or self.destroyed or not parts or parts[0] not in self.sent:
+            return
+        ours = self.sent[parts[0]]
+        for sent in self.by_id[ours.id or ""]:
+            if sent.entry.offset >= ours.entry.offset or sent.at != ours.at or not self._is_there(sent):
+                continue
+            fails = behaviour(sent.id or "") in GIVEN_UP
+            over = self.called_with[sent.uid] >= self.attempts if fails else sent.uid in self.called
+            if not over and not self._is_finished(sent) and (sent.at, sent.entry.offset) not in self.ran_alone:
+                self._broken("order", f"{self._text(ours)} is called before {self._text(sent)} has come to an end")
 
     def on_record(self, at: Partition, entry: Entry) -> None:
         if at[0] in self.outputs:
@@ -169,6 +207,7 @@ class Oracle:
             self._broken("I7", f"no dead letter: {entry}")
             return
         self.groups_given_up += letter.reason == INCOMPLETE
+        self.groups_failed += letter.reason == PROCESS_FAILED
         for part in letter.parts:
             sent = self.at.get((part.topic, part.partition), {}).get(part.offset)
             if sent is None or part.value != (sent.entry.value or b""):
@@ -181,6 +220,16 @@ class Oracle:
             if not self._is_right(letter, sent):
                 self._broken("I7", f"{self._text(sent)} is in a dead letter for a wrong reason: {letter.about}")
             known[letter.reason] += 1
+        self._check_attempts(letter)
+
+    def _check_attempts(self, letter: Contents) -> None:
+        """A message that fails is given up after its attempts, not before. One that hangs beside others is one call."""
+        if letter.reason != PROCESS_FAILED or letter.about.get("error.class") == "EndedTheProcess":
+            return
+        sent = [self.at.get((part.topic, part.partition), {}).get(part.offset) for part in letter.parts]
+        made = max((self.called_with[each.uid] for each in sent if each), default=self.attempts)
+        if made < self.attempts and not (self.many_calls and behaviour(letter.id or "") == HANGING):
+            self._broken("rule 9", f"{letter.id} is given up after {made} of {self.attempts} attempts")
 
     def _is_right(self, letter: Contents, sent: Sent) -> bool:
         """Whether the reason is the true one."""
@@ -195,7 +244,7 @@ class Oracle:
         if letter.about.get("error.class") == "EndedTheProcess":
             right = self._may_have_ended_the_process(letter, sent.id)
         else:
-            right = behaviour(sent.id) == FAILING
+            right = behaviour(sent.id) in GIVEN_UP
         return whole and letter.reason == PROCESS_FAILED and right
 
     def _may_have_ended_the_process(self, letter: Contents, id: str) -> bool:
@@ -269,9 +318,9 @@ class Oracle:
         """
         if not self.dead_letters and (sent.id is None or self._may_be_accused(sent.id)):
             return self._is_finished(sent)
-        if not self.dead_letters and behaviour(sent.id or "") == FAILING:
+        if not self.dead_letters and behaviour(sent.id or "") in GIVEN_UP:
             return sent.uid in self.called
-        if sent.id is None or behaviour(sent.id) in {FAILING, DEADLY}:
+        if sent.id is None or behaviour(sent.id) in {*GIVEN_UP, DEADLY}:
             return sent.uid in self.letters
         if PROCESS_FAILED in self.letters.get(sent.uid, ()):  # it ran alone when the process was killed
             return True
@@ -321,6 +370,12 @@ class Oracle:
                 if reasons.total() > 1:
                     self._broken("I1", f"in several dead letters without a fault: {self._text(self.sent[uid])}")
 
+    def check_others(self) -> None:
+        """When all is quiet but for what fails for long: no other one was kept back."""
+        for id in self.by_id:
+            if AT_FIRST.get(id[-1:]) != LONG:
+                self._check_end_of_id(id)
+
     def check_counters(self, counters: list[Counters]) -> None:
         """I7: where nothing was repeated, all that has become of the messages was counted, once."""
         if self.may_repeat:
@@ -334,7 +389,9 @@ class Oracle:
         counted = sum(each.results for each in counters)
         if counted * len(self.outputs) != results:
             self._broken("I7", f"{counted} results were counted, {results} were sent to {len(self.outputs)} topics")
-        if any(sent.excused for sent in sent_here):  # nobody can tell whether it was before that
+        if any(sent.excused for sent in sent_here) or (
+            self.repeats and not self.dead_letters
+        ):  # nobody can tell whether it was before that
             return
         self._check_groups(counters)
         ended = [sent for sent in sent_here if sent.id is not None and sent.entry.visible and self._is_finished(sent)]
@@ -343,9 +400,13 @@ class Oracle:
     def _check_groups(self, counters: list[Counters]) -> None:
         expected = {
             "filtered": len(self.calls.get(FILTERED, ())),
-            "failed": len(self.calls.get(FAILING, ())),
+            "failed": len(self.calls.get(FAILING, set()) | self.calls.get(HANGING, set())),
             "evicted": self.groups_given_up if self.dead_letters else sum(each.evicted for each in counters),
         }
+        if self.dead_letters:
+            expected["failed"] = self.groups_failed
+        elif self.repeats:
+            del expected["failed"]
         for name, number in expected.items():
             counted = sum(getattr(each, name) for each in counters)
             if counted != number:
@@ -364,7 +425,9 @@ class Oracle:
         """Whether a result, a dead letter or a call of process() tells what has become of it."""
         if sent.uid in self.made or sent.uid in self.letters:
             return True
-        return sent.uid in self.called and (not self.outputs or behaviour(sent.id or "") in {FILTERED, FAILING})
+        if behaviour(sent.id or "") in GIVEN_UP:
+            return sent.uid in self.called and not self.dead_letters
+        return sent.uid in self.called and (not self.outputs or behaviour(sent.id or "") == FILTERED)
 
     def _check_end_of(self, at: Partition, end: int, evicted: bool) -> None:
         committed = self.broker.group.offsets.get(at)
@@ -464,6 +527,8 @@ class Oracle:
             self._broken("I3", f"{self._text(sent)} is finished in a commit, and nothing has become of it")
 
     def _is_superseded(self, sent: Sent) -> bool:
+        if len(self.inputs) == 1:  # each is complete
+            return False
         later = (each for each in self.by_id.get(sent.id or "", ()) if each.at == sent.at)
         return any(each.entry.offset > sent.entry.offset and each.entry.visible for each in later)
 
@@ -527,7 +592,13 @@ class Oracle:
 
 def behaviour(id: str) -> str:
     """What process() does with an id: a number and, for some, a letter."""
-    return {"n": FILTERED, "t": TWOFOLD, "f": FAILING, "d": DEADLY}.get(id[-1:], FORWARDED)
+    return {"n": FILTERED, "t": TWOFOLD, "f": FAILING, "d": DEADLY, "h": HANGING}.get(id[-1:], FORWARDED)
+
+
+ENDS = {FORWARDED, FILTERED, TWOFOLD, DEADLY, *GIVEN_UP}
+"""What process() does when a message has come to its end, but for those that fail."""
+AT_FIRST = {"e": FLAKY, "r": LATER, "s": SLEEPY, "k": LONG}
+"""What it does before, with the ids that end so."""
 
 
 def name(at: Partition) -> str:

@@ -4,6 +4,8 @@ It runs in a thread, but only while the schedule lets it: each call of a client 
 """
 
 import threading
+from collections import deque
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any, Protocol, cast
 
@@ -16,8 +18,10 @@ from framework import Worker
 from tests.simulation.broker import MAPS, SESSION, Broker
 from tests.simulation.clients import FakeAdmin, FakeConsumer, FakeProducer
 from utils.aggregator import Group
+from utils.attempts import Attempts
 from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
-from utils.executor import Call, InFlight, Outcome, Process, attempt
+from utils.dispatcher import Dispatcher
+from utils.executor import Call, Outcome, Overdue, Process, attempt
 from utils.failures import Failures
 from utils.intake import Intake
 from utils.kafka import TRANSACTION_TIMEOUT_MS
@@ -27,7 +31,6 @@ from utils.map_store import MapStore
 from utils.metrics import Counters
 from utils.offsets import Standing
 from utils.outbox import DeliveryFailed, Outbox, Refusals
-from utils.parking import Parking
 from utils.status import Health
 from utils.suspects import Suspects
 
@@ -36,11 +39,18 @@ FEW = 3  # records that a read brings where reading is slow
 SHUTDOWN = 4.0  # seconds: SHUTDOWN_TIMEOUT
 RATE = 2.0  # records a second that a narrow output takes
 STUCK = 20_000  # calls of clients within one turn of the loop
+PLACES = 3  # calls that may run at once
+ATTEMPTS = 2  # PROCESS_ATTEMPTS
+HANGS = 2.0  # seconds: PROCESS_TIMEOUT
 EXPECTED = (KafkaException, DeliveryFailed)  # with these a worker may end; anything else is a defect
 
 
 class Killed(BaseException):
     """The process is gone. Not an Exception: nothing in a worker may catch it."""
+
+
+class Hangs(BaseException):
+    """In place of a call of process() that does not return: the runner keeps it."""
 
 
 class Violation(AssertionError):
@@ -98,6 +108,8 @@ class Options(Protocol):
     @property
     def longest_map(self) -> int: ...
     @property
+    def many_calls(self) -> bool: ...
+    @property
     def producer_room(self) -> int: ...
     @property
     def skew(self) -> float: ...
@@ -127,7 +139,9 @@ class ModelProcess:
         self._refusals = Refusals()
         self._limits = CommitLimits(options.longest_map)
         self._number = number
-        self._executor = ScheduledExecutor(self, process)
+        runner = ScheduledRunner(self, process, one_by_one=not options.many_calls)
+        attempts = Attempts(ATTEMPTS, 1.0, lambda: 0.5)
+        self._executor = Dispatcher(runner, attempts, self.counters, HANGS, self.stop, self.monotonic)
         self._calls = 0  # until it is stopped
         self._to_turn = True  # stopped at the next turn of the loop
         self._chance = 0
@@ -158,13 +172,19 @@ class ModelProcess:
         waiting = self.worker._aggregator if self.worker else None
         if waiting and len(waiting) > 1 and waiting.bytes > self._options.max_pending_bytes // 2:
             raise Violation("I6", f"{self.name}: {waiting.bytes} bytes wait")
+        parked, bound = self._executor.parked, self._options.max_pending_bytes // 4
+        if self.worker and not (self.is_in_a_turn or self.ended) and parked.groups > 1 and parked.bytes > bound:
+            stays = self._executor.circuit_open_for is not None or cast(Suspects, self.worker.executor)._size
+            if not stays:  # else others of their ids came later, and are not parked
+                raise Violation("I6", f"{self.name}: {parked.bytes} bytes are parked")
 
     def check_idle(self) -> None:
         """When all is quiet, nothing may count as being on its way: it would take room for ever."""
         if self.worker and not self.ended:
-            load = self.worker._bytes_in_flight, self._executor.in_flight, *self.worker.delivery.backlog
+            parked = self._executor.parked.groups, self._executor.parked.bytes
+            load = self.worker._bytes_in_flight, self._executor.in_flight, *self.worker.delivery.backlog, *parked
             if any(load):
-                raise Violation("I6", f"{self.name}: bytes, groups in flight and pending count as {load}, all is done")
+                raise Violation("I6", f"{self.name}: {load} count as in flight, pending and parked, and all is done")
 
     def stop(self) -> None:
         """SIGTERM."""
@@ -197,6 +217,10 @@ class ModelProcess:
         if self.frozen and self.consumer and not self.dead:
             self.consumer.silence(None)
         self.frozen = False
+
+    @property
+    def has_open_circuit(self) -> bool:
+        return not self.ended and self._executor.circuit_open_for is not None
 
     @property
     def is_expelled(self) -> bool:
@@ -422,82 +446,77 @@ def sleep(seconds: float, stopping: threading.Event) -> None:
     cast(Stopping, stopping).sleep(seconds)
 
 
-class ScheduledExecutor:
-    """Completes groups in the order and at the moments that the schedule draws. An Executor."""
+class ScheduledRunner:
+    """Ends calls in the order and at the moments that the schedule draws, or never. A Runner."""
 
-    def __init__(self, host: ModelProcess, process: Process) -> None:
+    def __init__(self, host: ModelProcess, process: Process, *, one_by_one: bool) -> None:
+        self.one_by_one = one_by_one
         self._host = host
         self._process = process
-        self._waiting: list[Group] = []
-        self._running: list[Group] = []
+        self._waiting: deque[Group] = deque()
+        self._running: list[tuple[Group, float]] = []  # and since when
+        self._hanging: list[tuple[Group, float]] = []
         self._done: list[Outcome] = []
-        self.in_flight = 0
-        self.parked = Parking()
-        self.hung: list[tuple[Group, int]] = []
+        self._halted = False
 
-    def submit(self, groups: list[Group]) -> None:
+    def open(self) -> None: ...
+
+    def close(self, timeout: float) -> None: ...
+
+    def submit(self, groups: Iterable[Group]) -> None:
         self._host.here("submit")
-        self._waiting += groups
-        self.in_flight += len(groups)
+        self._waiting.extend(groups)
 
     def collect(self, timeout: float) -> list[Outcome]:
         self._host.here("collect")
-        if not self.in_flight:
-            return []
         if not self._work():
             self._host.wait(timeout)
         collected, self._done = self._done, []
-        self.in_flight -= len(collected)
         return collected
 
     def _work(self) -> bool:
         """Start calls and end some, oldest first or not; whether any outcome is there."""
         course = self._host.choose(4)
-        started = self._host.choose(len(self._waiting) + 1) if course else len(self._waiting)
-        self._running += self._waiting[:started]
-        self._waiting = self._waiting[started:]
-        ended = self._host.choose(len(self._running) + 1) if course else len(self._running)
-        for _ in range(ended):
-            group = self._running.pop(self._host.choose(len(self._running)))
-            self._done.append(self._call(group))
+        ends = self._host.choose(len(self._waiting) + len(self._running) + 1) if course else STUCK
+        while ends and self._begin():
+            ends -= 1
+            at = self._host.choose(len(self._running))
+            self._end(*self._running.pop(at))
         return bool(self._done)
 
-    def _call(self, group: Group) -> Outcome:
+    def _begin(self) -> bool:
+        """As many calls as may run; whether one does."""
+        places = 1 if self.one_by_one else PLACES
+        while self._waiting and not self._halted and len(self._running) + len(self._hanging) < places:
+            self._running.append((self._waiting.popleft(), self._host.monotonic()))
+        return bool(self._running)
+
+    def _end(self, group: Group, since: float) -> None:
         outcome = attempt(self._process, group, "name")
-        if outcome.error:  # whose traceback knows the frames of the loop, and those the outcomes: a ring
-            outcome.error.with_traceback(None)
         if self._host.dead and isinstance(outcome.error, Killed):
             raise Killed
-        return outcome
+        if isinstance(outcome.error, Hangs):
+            self._hanging.append((group, since))
+            return
+        if outcome.error:  # whose traceback knows the frames of the loop, and those the outcomes: a ring
+            outcome.error.with_traceback(None)
+        self._halted = self.one_by_one and outcome.error is not None
+        self._done.append(outcome)
 
-    def cancel(self) -> None:
-        self.in_flight -= len(self._waiting)
-        self._waiting = []
+    def cancel(self) -> list[Group]:
+        cancelled = list(self._waiting)
+        self._waiting.clear()
+        return cancelled
 
-    def drop(self) -> None:
-        """What runs goes on, as a thread would, and its outcomes are forgotten."""
-        for group in self._running if not self._host.dead else ():
-            self._call(group)
-        self._waiting, self._running, self._done, self.in_flight = [], [], [], 0
+    def go_on(self) -> None:
+        self._halted = False
 
-    def recall(self, id: str, attempts: int) -> None:
-        pass
+    def queued(self, id: str) -> bool:
+        return self.one_by_one and any(group.id == id for group in self._waiting)
 
-    def failed_before(self, id: str) -> None:
-        pass
-
-    def shed(self, down_to: int) -> list[Group]:
-        return self.parked.shed(down_to)
+    def overdue(self, limit: float) -> Overdue:
+        late = [group for group, since in self._hanging if self._host.monotonic() - since > limit]
+        return Overdue(late, bool(late) and (self.one_by_one or 2 * len(late) >= PLACES))
 
     def calls(self) -> list[Call]:
         return []
-
-    def find(self, id: str) -> InFlight | None:
-        return None
-
-    @property
-    def circuit_open_for(self) -> float | None:
-        return None
-
-    def close(self) -> None:
-        self.drop()

@@ -48,6 +48,8 @@ class Setup:
     strict: bool = False  # it does not, and the brokers have not said so
     deadly: bool = False  # process() ends the whole process for some ids
     discards: bool = False  # DLQ_TOPIC is empty: what fails or is given up leaves no dead letter
+    calls: bool = False  # process() fails once or for long, asks for later, hangs; and some ids come many times
+    many_calls: bool = False  # at once
     alike: bool = False  # known to be so: ids have the same partition number in all topics (else ids are too few)
 
     @property
@@ -61,6 +63,11 @@ class Setup:
     @property
     def dead_letters(self) -> str:
         return "" if self.discards else DEAD_LETTERS
+
+    @property
+    def trips(self) -> bool:
+        """Whether few ids that fail in a row open the circuit. Not where there is no room for good ones beside them."""
+        return self.calls and self.odd and not (self.deadly or self.small_queue or self.tight)
 
     @property
     def skew(self) -> float:
@@ -133,7 +140,8 @@ _KINDS: tuple[tuple[str, int, Callable[[Setup], bool]], ...] = (
     ("again", 3, lambda s: s.odd),  # an id that is done, once more
     ("duplicate", 4, lambda s: s.odd),
     ("invalid", 2, lambda s: s.odd),
-    ("start", 3, lambda s: s.crashes or s.rebalances or s.deadly),
+    ("same", 6, lambda s: s.calls),  # some records of an id that fails, once or for long
+    ("start", 3, lambda s: s.crashes or s.rebalances or s.deadly or s.calls),
     ("kill", 5, lambda s: s.crashes),
     ("kill twice", 1, lambda s: s.crashes),  # the second time soon after it was started again
     ("stop", 3, lambda s: s.rebalances),
@@ -197,6 +205,8 @@ def _setup(drawn: bytes) -> Setup:
         strict=drawn[0] // 8 % 8 == 7,
         deadly=drawn[4] // 2 % 8 == 7,
         discards=drawn[8] // 6 % 4 == 3,
+        calls=drawn[6] // 4 % 4 == 3,
+        many_calls=drawn[6] // 16 % 2 == 1,
         alike=not unequal and drawn[5] // 4 % 2 == 1,
     )
 

@@ -11,21 +11,29 @@ import framework
 from tests.simulation import oracle as promises
 from tests.simulation.broker import MAPS, Broker, Committed, Partition
 from tests.simulation.oracle import Oracle, Sent
-from tests.simulation.process import SHUTDOWN, WALL, ModelProcess, Violation, sleep
+from tests.simulation.process import ATTEMPTS, SHUTDOWN, WALL, Hangs, ModelProcess, Violation, sleep
 from tests.simulation.schedule import SHORT, Action, Schedule, Setup
-from utils import delivery
+from utils import attempts, delivery
 from utils.keys import KeyWatch
 from utils.logger import logger
 from utils.messages import RESULT_OVERHEAD, Message
 from utils.metrics import Counters
 from utils.pace import FIRST
 from utils.references import Shelf
+from utils.retry import Retry
 
 QUIET = 4.0  # seconds without a change after which all is taken to be done
+QUIET_CALLS = 8.0  # the same where process() fails, and what it failed for waits for its next attempt
+QUIET_APART = 45.0  # the same where groups may run apart, and what is tried again is so in each of their batches
 ROUNDS = 150  # of turns of all workers, until all must be done
 EVICTIONS = 60  # times that MESSAGE_TIMEOUT passes where memory is for a few groups only: for one large one
 REPLAY = 12  # turns of the loop until there is an assignment
 EXITS = 4  # of processes, without any fault any more
+OUTAGE = 4  # ids that fail in a row, where few are enough: then nothing but probes is called
+MOST_HANGING = 2  # messages for which process() hangs, their mates included: each ends a process some times
+MOST_LONG = 3  # ids that fail for long: fewer than OUTAGE
+HANG_EXITS = 12  # that one of them may cause
+GOOD = 20  # messages that are sent in the end, so that something succeeds while all others fail
 MOST_DEADLY = 4  # messages for which process() ends the process, their mates included
 DEATHS = 12  # that one of them may cause until it is known
 EVER = 1e9  # seconds
@@ -49,6 +57,7 @@ FAULTS = (
 )
 INVALID = (b"no json", None, b"", b'{"no":1}', b'{"id":""}', b'{"id":true}', b'{"id":"1","content":[]}', b"[]", b"\xff")
 LETTERS = ("", "", "", "n", "t", "f", "f", "")
+LETTERS_OF_CALLS = ("", "k", "e", "r", "f", "k", "e", "")
 
 
 class World:
@@ -65,6 +74,8 @@ class World:
         self.oracle.torn = setup.strict and not setup.exactly_once
         self.oracle.slow_output = setup.narrow
         self.oracle.trace = partial(self.trace, "==")
+        self.oracle.attempts, self.oracle.many_calls = ATTEMPTS, setup.many_calls
+        self.oracle.repeats = (setup.calls or setup.odd) and setup.topics > 1
         self.planted: dict[str, int] = {}
         self.notes: Counter[str] = Counter()
         self.log: list[str] = []
@@ -111,6 +122,10 @@ class World:
             self._processes[who].end_in_a_call()
         if what == promises.FAILING:
             raise ZeroDivisionError("process() fails")
+        if what in {promises.HANGING, promises.SLEEPY}:
+            raise Hangs
+        if what in {promises.FLAKY, promises.LATER, promises.LONG}:
+            raise Retry("process() fails", after={promises.LATER: 2.0, promises.LONG: EVER}.get(what))
         if what == promises.FILTERED:
             return None
         return [message | {"part": part} for part in range(2)] if what == promises.TWOFOLD else message
@@ -150,6 +165,13 @@ class World:
             self._processes[who].stop()
         self._settle()
         self.oracle.check_made_again()
+        if self.setup.calls:
+            if not self.setup.tight or self.setup.topics == 1:
+                self.oracle.check_others()
+                self._check()
+            self.oracle.mended = True
+            self._restart_all()
+            self._settle()
         if self.oracle.destroyed:  # so that every worker starts from what is committed now
             self._restart_all()
             self._settle()
@@ -219,8 +241,13 @@ class World:
         """Turns of all workers until nothing changes any more, for so many seconds at least."""
         until = self.broker.now + at_least
         exits, before, since = 0, (-1, -1, -1), self.broker.now
-        deaths = DEATHS * self._deadly()
-        for _ in range(ROUNDS + 12 * deaths):  # each is missed for a session
+        deaths = DEATHS * self._of(promises.DEADLY) + HANG_EXITS * self._hanging()
+        quiet, good = QUIET, GOOD
+        if self.setup.calls:
+            quiet = QUIET_CALLS
+        if self.setup.deadly or (self.setup.calls and self.setup.crashes):
+            quiet = QUIET_APART
+        for _ in range(ROUNDS * (1 + 2 * self.setup.calls) + 12 * deaths):  # each is missed for a session
             for who in range(self.setup.workers):
                 exits += who < self._lasting and self._start(who, 0)
                 self._processes[who].resume(0)
@@ -229,8 +256,11 @@ class World:
             changes = self.broker.changes, self._starts, sum(self.planted.values())
             if changes != before or self.broker.is_waiting:
                 before, since = changes, self.broker.now
-            elif self.broker.now - since > QUIET and self.broker.now > until:
-                return
+            elif self.broker.now - since > quiet and self.broker.now > until:
+                if not good or not any(process.has_open_circuit for process in self._processes.values()):
+                    return
+                good -= 1
+                self._feed_all(0, 0)
             if exits > EXITS + self.setup.workers + deaths:
                 raise Violation("liveness", "processes end again and again")
         if not self.setup.tight:
@@ -368,20 +398,38 @@ class World:
 
     def _new_id(self, how: int) -> str:
         self._ids += 1
-        if self.setup.deadly and how // 8 % 4 == 3 and self._deadly() < MOST_DEADLY:
+        if self.setup.deadly and how // 8 % 4 == 3 and self._of(promises.DEADLY) < MOST_DEADLY:
             return f"{self._ids}d"
+        if self.setup.calls and how // 8 % 2:
+            return f"{self._ids}{self._letter_of_calls(how)}"
         return f"{self._ids}{LETTERS[how % len(LETTERS)] if self.setup.odd else ''}"
 
-    def _deadly(self) -> int:
-        """How many messages were sent that end the process."""
-        return sum(promises.behaviour(sent.id or "") == promises.DEADLY for sent in self.oracle.sent.values())
+    def _letter_of_calls(self, how: int) -> str:
+        if how // 16 % 4 == 3 and self._hanging() < MOST_HANGING and not self.setup.trips:
+            return "h" if self.setup.many_calls or how // 64 % 2 else "s"
+        letter = LETTERS_OF_CALLS[how % len(LETTERS_OF_CALLS)]
+        return "e" if letter == "k" and sum(id.endswith("k") for id in self.oracle.by_id) >= MOST_LONG else letter
+
+    def _of(self, what: str) -> int:
+        """How many messages were sent for which process() does this."""
+        return sum(promises.behaviour(sent.id or "") == what for sent in self.oracle.sent.values())
+
+    def _hanging(self) -> int:
+        return sum((sent.id or "").endswith(("h", "s")) for sent in self.oracle.sent.values())
+
+    def _same(self, who: int, how: int) -> None:
+        """Some more records of the latest id that fails, once or for long."""
+        ids = [id for id in self.oracle.by_id if id.endswith(("k", "e", "r", "f"))]
+        for number in range(2 + how % 8 if ids else 0):
+            for index in range(self.setup.topics):
+                self._send(ids[-1], (who + index) % self.setup.topics, how + number)
 
     def _at(self, topic: int, number: int) -> Partition:
         name = self.setup.inputs[topic]
         return name, number % self.setup.partitions_of(name)
 
     def _send(self, id: str, topic: int, how: int, *, new_round: bool = False) -> None:
-        at = self._at(topic, int(id.rstrip("ntfd")))
+        at = self._at(topic, int(id.rstrip("ntfdhserk")))
         rounds = [sent.round for sent in self.oracle.by_id.get(id, ())]
         as_number = topic % 2 and id.isdigit()
         value = {"id": int(id) if as_number else id, "from": at[0], "content": {at[0]: self._uids + 1}}
@@ -503,6 +551,7 @@ _ACTIONS: dict[str, Callable[[World, int, int], object]] = {
     "again": World._again,
     "duplicate": World._duplicate,
     "invalid": World._invalid,
+    "same": World._same,
     "step": World._step,
     "calls": World._calls,
     "time": World._time,
@@ -548,6 +597,7 @@ def model_time(setup: Setup) -> Iterator[None]:
             patch("utils.delivery._BATCH", batch),
             patch("utils.pace.FIRST", 3 * RESULT_OVERHEAD if setup.narrow else FIRST),
             patch("utils.intake.RUNS_FROM", 3),
+            patch("utils.attempts.OUTAGE", OUTAGE if setup.trips else attempts.OUTAGE),
             patch("utils.offsets.MAX_METADATA", setup.longest_map),
             patch("utils.limits.LEAST_METADATA", SHORT),
             patch("utils.map_store.Shelf", partial(Shelf, RECORD)),
