@@ -89,13 +89,13 @@ def test_what_waits_for_its_next_attempt_keeps_nothing_else_back(
     scene.wait_for(MANY, worker)
     eventually(lambda: scene.job.lag() == 0, "all committed")
     assert worker.stop() == 0
-    scene.judge(once=which == "later")
+    scene.judge(once=which == "later" and delivery == "exactly_once")
     results = Records.of(real_kafka, scene.job.topics_output[0]).values
-    assert sum(map(len, results.values())) == MANY
+    assert delivery == "at_least_once" or sum(map(len, results.values())) == MANY
     if which == "bad":
-        assert [json.loads(value)["content"] for value in results["bad"]] == [
-            {scene.job.topics_input[0]: f"{scene.job.topics_input[0]}/bad/{version}"} for version in range(MANY // 10)
-        ]
+        [topic] = scene.job.topics_input
+        came = dict.fromkeys(json.loads(value)["content"][topic] for value in results["bad"])  # each, as it came first
+        assert list(came) == [f"{topic}/bad/{version}" for version in range(MANY // 10)]
 
 
 def _a_tenth(which: str) -> Iterator[str]:
