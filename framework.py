@@ -206,7 +206,7 @@ class Worker:
             groups = self.executor.shed(self._overflow.room_to_park * 3 // 4)
             self._bytes_in_flight -= sum([group.bytes for group in groups])
             self.counters.completed -= len(groups)
-            self._overflow.put_off(groups, self.clock())
+            self._overflow.put_off(groups)
 
     # ------------------------------------------------------------------ what the steps are made of
 

@@ -226,7 +226,7 @@ def put_off(bench: Bench, topic: str, id: str, *at: int) -> None:
     """Complete groups of an id, of one topic."""
     offsets = bench.offsets[topic]
     groups = [Group(id, (Fragment(0, offsets, offset, VALUE),), ONE) for offset in at]
-    bench.overflow.put_off(groups, bench.now)
+    bench.overflow.put_off(groups)
 
 
 def test_later_groups_of_an_id_that_was_put_off_are_so_too_until_it_is_read_again() -> None:
@@ -245,7 +245,7 @@ def test_what_would_be_put_off_again_is_not_read_again() -> None:
     bench = Bench(room=40, end=2, topics="a")
     large = Group("x", (Fragment(0, bench.offsets["a"], 1, VALUE),), 12 * ONE)
     bench.read("a", "yx")
-    bench.overflow.put_off([large], bench.now)
+    bench.overflow.put_off([large])
     assert bench.balance(parked=4 * ONE) == []
     assert bench.balance(parked=0) == [("a", 1)]
 

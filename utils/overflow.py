@@ -72,7 +72,7 @@ class Overflow:
         """
         complete, superseded = self._add(ids, fragments, now)
         if self._put_off:
-            self.put_off([group for group in complete if group.id in self._put_off], now)
+            self.put_off([group for group in complete if group.id in self._put_off])
             complete = [group for group in complete if group.id not in self._put_off]
         if self._pass:
             self._pass.completed += len(complete)
@@ -103,7 +103,7 @@ class Overflow:
         self._pass = self._pass or Pass(now)
         offsets.drop(offset, self.drops)
 
-    def put_off(self, groups: Sequence[Group], now: float) -> None:
+    def put_off(self, groups: Sequence[Group]) -> None:
         """There is no room for these complete groups, nor for later ones of their ids before they were read again."""
         for group in groups:
             self._put_off.add(group.id)
@@ -111,7 +111,7 @@ class Overflow:
             self._put_off_records += len(group.fragments)
             self._counters.shed += len(group.fragments)
             for fragment in group.fragments:
-                fragment.offsets.drop(fragment.offset, now, NOT_COUNTED)
+                fragment.offsets.drop(fragment.offset, NOT_COUNTED)
 
     def shed(self, down_to: int, now: float, added: str = "") -> None:
         """Drop groups as `Aggregator.shed` does."""

@@ -711,9 +711,9 @@ def _counts_what_is_parked(self: Worker, backlog: Backlog | None = None) -> floa
     return max(_load_of(self, backlog), self.executor.in_flight / framework.MAX_IN_FLIGHT)
 
 
-def _forgets_the_id(self: Overflow, groups: Sequence[Group], now: float) -> None:
+def _forgets_the_id(self: Overflow, groups: Sequence[Group]) -> None:
     """So that the next messages of it are taken."""
-    _put_off(self, groups, now)
+    _put_off(self, groups)
     self._put_off = {"of none"}
 
 
