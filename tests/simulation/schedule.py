@@ -65,6 +65,15 @@ class Setup:
         return "" if self.discards else DEAD_LETTERS
 
     @property
+    def hangs(self) -> bool:
+        """Whether calls may hang. Beside others not where a worker starts again in its process: a message waits for the
+        end of its former call there, which never comes (README)."""
+        restarts = (
+            self.faults or self.freezes or self.rebalances or self.quirks or self.destruction or self.transactions
+        )
+        return not self.trips and not (self.many_calls and restarts)
+
+    @property
     def trips(self) -> bool:
         """Whether few ids that fail in a row open the circuit. Not where there is no room for good ones beside them."""
         return self.calls and self.odd and not (self.deadly or self.small_queue or self.tight)

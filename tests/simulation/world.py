@@ -405,7 +405,7 @@ class World:
         return f"{self._ids}{LETTERS[how % len(LETTERS)] if self.setup.odd else ''}"
 
     def _letter_of_calls(self, how: int) -> str:
-        if how // 16 % 4 == 3 and self._hanging() < MOST_HANGING and not self.setup.trips:
+        if how // 16 % 4 == 3 and self._hanging() < MOST_HANGING and self.setup.hangs:
             return "h" if self.setup.many_calls or how // 64 % 2 else "s"
         letter = LETTERS_OF_CALLS[how % len(LETTERS_OF_CALLS)]
         return "e" if letter == "k" and sum(id.endswith("k") for id in self.oracle.by_id) >= MOST_LONG else letter
