@@ -24,8 +24,9 @@ from utils.logger import logger
 from utils.membership import AssignmentOutdated
 from utils.messages import Fragment, read_each, read_ids
 from utils.metrics import Counters
-from utils.offsets import FINISHED, CommitPoint, PartitionOffsets, mark
+from utils.offsets import CommitPoint, PartitionOffsets, mark
 from utils.overflow import Overflow
+from utils.states import FINISHED
 from utils.status import Health
 from utils.view import View
 

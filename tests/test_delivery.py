@@ -27,6 +27,7 @@ from utils.offsets import CommitPoint, OffsetMap
 from utils.outbox import DeliveryFailed, Mute, Outbox, RecordRefused, Refusals
 from utils.pace import MOST, WITHIN, Pace
 from utils.references import Reference
+from utils.states import States
 
 Report = Callable[[KafkaError | None, Any], None]
 POINTS = [CommitPoint("a", 0, 5, "map of a0"), CommitPoint("b", 0, 7, "map of b0")]
@@ -330,7 +331,7 @@ def test_after_a_drop_nothing_of_before_is_handed_back_and_what_was_held_is_neve
 
 # ---------------------------------------------------------------- maps that do not fit into a commit
 
-MAP = OffsetMap("id", 7, 1, 2, bytes(random.Random(1).choices((0, 1), k=40_000)), "tags").encode()
+MAP = OffsetMap("id", 7, 1, 2, States.of(random.Random(1).choices((0, 1), k=40_000)), "tags").encode()
 OVERFLOWING = [POINTS[0], CommitPoint("b", 0, 7, MAP)]
 
 

@@ -24,9 +24,10 @@ from utils.intake import Intake
 from utils.membership import AssignmentOutdated
 from utils.messages import Message, Result
 from utils.metrics import Counters
-from utils.offsets import SENT, UNFINISHED, CommitPoint, OffsetMap, PartitionOffsets, mark
+from utils.offsets import CommitPoint, OffsetMap, PartitionOffsets, mark
 from utils.outbox import DeliveryFailed
 from utils.parking import Parking
+from utils.states import SENT, UNFINISHED
 from utils.status import Health
 
 TIMEOUT = 60.0  # MESSAGE_TIMEOUT of all tests
@@ -1336,7 +1337,7 @@ def test_a_revoke_commits_what_is_done_with_the_map_of_what_waits() -> None:
     [metadata] = [point.metadata for point in points if point[:2] == A0]
     loaded = OffsetMap.decode(metadata, TOPIC_ID, 0)
     assert loaded is not None
-    assert loaded.states == b"\x00\x01"
+    assert bytes(loaded.states) == b"\x00\x01"
 
 
 def test_after_a_revoke_nothing_of_before_is_sent_or_committed() -> None:

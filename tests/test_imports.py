@@ -11,7 +11,7 @@ import pytest
 from tests.program import ROOT, sources
 
 PURE = ["messages", "aggregator", "offsets", "partitions", "dead_letters", "attempts", "retry", "references"]
-PURE += ["trace", "arrivals"]
+PURE += ["trace", "arrivals", "states", "packing"]
 # kafka.py of the design is five files, one noun each: clients, intake, ends, locator, preflight.
 KAFKA = {"utils/kafka.py", "utils/intake.py", "utils/ends.py", "utils/locator.py", "utils/preflight.py"}
 # map_store.py is the topic of rule 3, with a consumer of its own; delivery.py and locator.py need the same one.

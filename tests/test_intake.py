@@ -13,7 +13,8 @@ from main import _gather
 from tests.builders import admin, partition_offsets
 from utils.intake import FEW, PAUSE_AFTER, Batch, Intake, Record
 from utils.metrics import Counters
-from utils.offsets import FINISHED, UNFINISHED, OffsetMap
+from utils.offsets import OffsetMap
+from utils.states import FINISHED, UNFINISHED, States
 
 GATHER, WAIT = 0.004, 0.2
 A_TURN = 0.001  # seconds
@@ -146,7 +147,7 @@ class Reading:
         self.counters = Counters()
         self._intake = Intake(cast(Consumer, self), self.counters, admin())
         self.owned = {
-            at: partition_offsets(0, OffsetMap("", 0, 0, 0, states), *at)
+            at: partition_offsets(0, OffsetMap("", 0, 0, 0, States.of(states)), *at)
             for at, states in zip(PARTITIONS, maps, strict=False)
         }
         self._intake.rebalanced(self.owned.values())

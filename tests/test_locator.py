@@ -5,6 +5,7 @@ from confluent_kafka import TopicPartition
 
 from utils.locator import History, RowOutdated
 from utils.offsets import Edition, JoinedWith, OffsetMap, topic_tags
+from utils.states import States
 
 AB, ABC = ("a", "b"), ("a", "b", "c")
 
@@ -13,7 +14,7 @@ def history(*joined: JoinedWith) -> History:
     """A group whose commits, one a partition, were made by workers that read these topics."""
     commits = []
     for partition, each in enumerate(joined):
-        metadata = OffsetMap("id", 5, 0, 0, b"", each.encode()).encode()
+        metadata = OffsetMap("id", 5, 0, 0, States(5), each.encode()).encode()
         commits.append(TopicPartition("a", partition, 5, metadata))
     return History(commits, {"a": "id"}, {})
 
@@ -48,7 +49,7 @@ def test_the_commits_of_a_group_tell_how_many_partitions_the_topic_had() -> None
     assert history(of_four, of_four).known("a") == 4
     assert history(of_four, of_two, unknown).known("a") == 2, "another worker has seen the new ones first"
     assert history(unknown).known("a") == history().known("a") == history(of_two).known("b") == 0
-    made_again = OffsetMap("of the one that is gone", 5, 0, 0, b"", of_two.encode()).encode()
+    made_again = OffsetMap("of the one that is gone", 5, 0, 0, States(5), of_two.encode()).encode()
     commits = [TopicPartition("a", 0, 5, "of another tool"), TopicPartition("a", 3, 5, made_again)]
     assert History(commits, {"a": "id"}, {}).known("a") == 0
 

@@ -40,6 +40,7 @@ from utils.metrics import Counters
 from utils.offsets import OffsetMap, PartitionOffsets, Standing
 from utils.outbox import RecordRefused
 from utils.refresh import Refresh
+from utils.states import States
 from utils.user_code import UserCode
 from utils.watch import Watch
 
@@ -683,7 +684,7 @@ def test_the_last_worker_before_the_process_gives_up_counts_no_start(monkeypatch
             super().run()
 
     worker = SeeingWorker(threading.Event(), *[ArithmeticError()] * 100)
-    loaded = OffsetMap("id", 0, 0, 0, b"\0", starts=2, trying=0)
+    loaded = OffsetMap("id", 0, 0, 0, States.of(bytes(1)), starts=2, trying=0)
     worker.intake.former = {("a", 0): PartitionOffsets("a", 0, "id", 0, loaded)}
     with pytest.raises(ArithmeticError):
         supervise(lambda _clients: cast(framework.Worker, worker), Counters(), worker.stopping, survived=survived)

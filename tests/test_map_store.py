@@ -14,13 +14,14 @@ from utils.metrics import Counters
 from utils.offsets import MAX_METADATA, CommitPoint, OffsetMap
 from utils.outbox import Outbox
 from utils.references import Reference
+from utils.states import States
 
 A0, B0 = ("a", 0), ("b", 0)
 
 
 def long_map(seed: int) -> str:
     states = bytes(random.Random(seed).choices((0, 1), k=40_000))
-    return OffsetMap("id", 5, 1, 2, states, "tags").encode()
+    return OffsetMap("id", 5, 1, 2, States.of(states, 5), "tags").encode()
 
 
 @dataclass

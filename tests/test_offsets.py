@@ -13,18 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.builders import TOPIC_ID, partition_offsets
-from utils.offsets import (
-    FINISHED,
-    MANY_LATER,
-    MAX_METADATA,
-    MOST_HUNG,
-    SENT,
-    UNFINISHED,
-    OffsetMap,
-    PartitionOffsets,
-    Standing,
-    mark,
-)
+from utils.offsets import MANY_LATER, MAX_METADATA, MOST_HUNG, OffsetMap, PartitionOffsets, Standing, mark
+from utils.states import FINISHED, SENT, UNFINISHED, States
 
 BASE = 1_000
 
@@ -42,7 +32,9 @@ states = st.builds(lambda pairs: b"".join(bytes([state]) * length for state, len
 
 
 def offset_map(states: bytes, base: int = BASE, topic_id: str = TOPIC_ID) -> OffsetMap:
-    return OffsetMap(topic_id, base, oldest_ms=1_700_000_000_123, time_ms=1_700_000_060_456, states=states)
+    return OffsetMap(
+        topic_id, base, oldest_ms=1_700_000_000_123, time_ms=1_700_000_060_456, states=States.of(states, base)
+    )
 
 
 def signed(body: str) -> str:
@@ -413,7 +405,7 @@ def test_a_map_says_of_the_first_records_whose_calls_hung_how_many_attempts_have
 def test_what_is_before_many_finished_ones_in_a_map_was_left_behind() -> None:
     waits, done = bytes([UNFINISHED]), bytes([FINISHED]) * MANY_LATER
     left = [
-        PartitionOffsets("a", 0, TOPIC_ID, 5, OffsetMap(TOPIC_ID, 5, 0, 0, states)).left_behind
+        PartitionOffsets("a", 0, TOPIC_ID, 5, OffsetMap(TOPIC_ID, 5, 0, 0, States.of(states, 5))).left_behind
         for states in (b"", waits * 9, waits + done[1:], waits * 3 + done + waits, done + waits * 9)
     ]
     assert left == [0, 0, 0, 8, 0]
@@ -589,7 +581,7 @@ TestAnyOrderOfReadsFinishesCommitsAndCrashes.settings = settings(
 @given(states, st.integers(0, 2**62), st.integers(0, 2**45), st.integers(0, 2**45))
 @settings(deadline=None)
 def test_a_map_comes_back_as_it_was(states: bytes, base: int, oldest_ms: int, time_ms: int) -> None:
-    written = OffsetMap(TOPIC_ID, base, oldest_ms, time_ms, states)
+    written = OffsetMap(TOPIC_ID, base, oldest_ms, time_ms, States.of(states, base))
     assert OffsetMap.decode(written.encode(), TOPIC_ID, base) == written
 
 
@@ -770,7 +762,9 @@ def test_steps_come_back_and_older_versions_read_the_same_map_without_them(
 def test_a_map_of_an_older_version_is_read_as_before() -> None:
     text = f"1:{TOPIC_ID}:tags:1000:1700000000123:1700000060456:5:rAAEBAQ:3.1003"
     loaded = OffsetMap.decode(signed(text), TOPIC_ID, BASE)
-    assert loaded == OffsetMap(TOPIC_ID, BASE, 1700000000123, 1700000060456, b"\0\1\0\1\1", "tags", 3, 1003, ())
+    assert loaded == OffsetMap(
+        TOPIC_ID, BASE, 1700000000123, 1700000060456, States.of(b"\0\1\0\1\1", BASE), "tags", 3, 1003, ()
+    )
     offsets = PartitionOffsets("a", 0, TOPIC_ID, BASE, loaded)
     assert [offsets.first_arrival(BASE, each, 0.0) for each in (0.0, 1_700_000_001.0, 1_800_000_000.0)] == [
         1_700_000_000.123,
@@ -820,7 +814,7 @@ def test_what_follows_the_states_and_is_no_steps_is_ignored(rest: bytes) -> None
     payload = packed("R", zlib.compress(b"\x00\x01") + rest)
     loaded = OffsetMap.decode(signed(body(4, payload)), TOPIC_ID, BASE)
     assert loaded is not None
-    assert (loaded.states, loaded.steps) == (b"\x00\x01\x01\x01", ())
+    assert (bytes(loaded.states), loaded.steps) == (b"\x00\x01\x01\x01", ())
 
 
 # ---------------------------------------------------------------- its size
@@ -856,7 +850,7 @@ def test_a_map_fits(what: str, states: bytes, limit: int) -> None:
     assert len(text) <= limit, what
     loaded = OffsetMap.decode(text, TOPIC_ID, BASE)
     assert loaded is not None
-    assert loaded.states == states
+    assert bytes(loaded.states) == states
 
 
 def test_a_map_that_cannot_fit_is_long_and_not_wrong() -> None:
@@ -864,15 +858,15 @@ def test_a_map_that_cannot_fit_is_long_and_not_wrong() -> None:
     text = offset_map(states).encode()
     assert len(text) > MAX_METADATA
     loaded: Any = OffsetMap.decode(text, TOPIC_ID, BASE)
-    assert loaded.states == states
+    assert bytes(loaded.states) == states
 
 
 def test_a_process_that_has_not_ended_goes_on_as_it_was() -> None:
-    loaded = OffsetMap(TOPIC_ID, 5, 0, 0, b"\x00", starts=3, trying=5)
+    loaded = OffsetMap(TOPIC_ID, 5, 0, 0, States.of(bytes(1), 5), starts=3, trying=5)
     before = PartitionOffsets("a", 0, TOPIC_ID, 5, loaded)
     standing: Standing = before.standing
     assert (standing.starts, standing.tried) == (4, 5)
-    committed = OffsetMap(TOPIC_ID, 5, 0, 0, b"\x00\x00", starts=4, trying=6)
+    committed = OffsetMap(TOPIC_ID, 5, 0, 0, States.of(bytes(2), 5), starts=4, trying=6)
     after = PartitionOffsets("a", 0, TOPIC_ID, 5, committed)
     after.go_on_as(standing)
     assert (after.starts, after.tried) == (4, 5), "6 was run alone, and has not ended the process"

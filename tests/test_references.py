@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from utils.offsets import MAX_METADATA, CommitPoint, OffsetMap
 from utils.references import Lot, Reference, Shelf, StoredRecord, digest
+from utils.states import States
 
 A0, B0 = ("a", 0), ("b", 0)
 SHORT = 80
@@ -15,7 +16,7 @@ SHORT = 80
 
 def map_text(offset: int = 5, waiting: int = 300, seed: int = 0) -> str:
     states = bytes(random.Random(seed).choices((0, 1), k=waiting))
-    return OffsetMap("id-of-a", offset, 1, 2, states, "tags").encode()
+    return OffsetMap("id-of-a", offset, 1, 2, States.of(states, offset), "tags").encode()
 
 
 def point(at: tuple[str, int] = A0, seed: int = 0) -> CommitPoint:

@@ -18,7 +18,7 @@ from utils.executor import Outcome, attempt
 from utils.intake import Record
 from utils.logger import _json
 from utils.messages import Fragment, join
-from utils.offsets import SENT, mark
+from utils.offsets import mark
 from utils.replay import (
     INCOMPLETE,
     CannotReplay,
@@ -30,6 +30,7 @@ from utils.replay import (
     progress_bar,
     rehearse,
 )
+from utils.states import SENT
 
 LETTERS = partition_offsets(topic="orders-dlq")
 

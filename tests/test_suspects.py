@@ -10,6 +10,7 @@ from utils.executor import InFlight, Outcome
 from utils.messages import Fragment
 from utils.offsets import OffsetMap, PartitionOffsets
 from utils.parking import Parking
+from utils.states import States
 from utils.suspects import EndedTheProcess, Suspects
 
 
@@ -71,7 +72,7 @@ class Bench:
         self.suspects = Suspects(executor, lambda: self.owned, self.sleep)
 
     def assign(self, starts: int, tried: int | None = None) -> None:
-        loaded = OffsetMap(TOPIC_ID, 0, 0, 0, b"\0" * 9, starts=starts - 1, trying=tried)
+        loaded = OffsetMap(TOPIC_ID, 0, 0, 0, States.of(bytes(9)), starts=starts - 1, trying=tried)
         self.owned = [PartitionOffsets(topic, 0, TOPIC_ID, 0, loaded) for topic in ("a", "b")]
         for offsets in self.owned:
             for offset in range(9):

@@ -19,9 +19,10 @@ from utils.logger import logger
 from utils.map_store import MapStore
 from utils.messages import RESULT_OVERHEAD, Result
 from utils.metrics import Histogram
-from utils.offsets import SENT, CommitPoint, mark
+from utils.offsets import CommitPoint, mark
 from utils.outbox import DeliveryFailed, Outbox, RecordRefused
 from utils.pace import WITHIN
+from utils.states import SENT
 
 Clock = Callable[[], float]
 

@@ -13,7 +13,8 @@ from utils.intake import BATCH, Record
 from utils.locator import EARLIEST, LATEST, LoadMaps, Partition, checked, offsets_at
 from utils.messages import read_each
 from utils.moments import moment
-from utils.offsets import FINISHED, OffsetMap
+from utils.offsets import OffsetMap
+from utils.states import FINISHED, States
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 _REQUEST = 10.0  # seconds that one request may take
@@ -98,17 +99,17 @@ class _Finished(NamedTuple):
     """What the replaying group has committed of a partition."""
 
     offset: int
-    states: bytes
+    states: States | None
 
     def holds(self, offset: int) -> bool:
         """Whether this offset is done with."""
-        index = offset - self.offset
-        return index < 0 or self.states[index : index + 1] == bytes((FINISHED,))
+        known = self.states
+        return offset < self.offset or (known is not None and offset < known.end and known.get(offset) == FINISHED)
 
 
 def _finished(offset: int, metadata: str | None) -> _Finished:
     found = OffsetMap.parse(metadata)
-    return _Finished(offset, found.states if found and found.base == offset else b"")
+    return _Finished(offset, found.states if found and found.base == offset else None)
 
 
 def table(found: Iterable[Found]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from config import ConfigError
 from utils.logger import logger
 from utils.membership import Membership
 from utils.metrics import Counters
-from utils.offsets import UNFINISHED, Edition, JoinedWith, OffsetMap, PartitionOffsets, Standing, topic_tags
+from utils.offsets import Edition, JoinedWith, OffsetMap, PartitionOffsets, Standing, topic_tags
 from utils.references import Reference
 
 _REQUEST = 10.0  # seconds that one request may take
@@ -210,7 +210,7 @@ class History:
     def gone(self, topic: str, number: int) -> int:
         """How many records were waiting when this commit was made, and are gone with the topic that it was made for."""
         found = self._maps.get((topic, number))
-        return found.states.count(UNFINISHED) if found and self._is_of_former(topic, number) else 0
+        return found.states.unfinished() if found and self._is_of_former(topic, number) else 0
 
     def _is_of_former(self, topic: str, number: int) -> bool:
         """Whether this commit was made for a topic of the same name that is gone."""

@@ -10,7 +10,8 @@ from itertools import count
 from utils.aggregator import Group
 
 NOTE = 400
-"""Bytes that an id costs of which only the time of its next attempt is known (an estimate: an id, its time, its place in two dicts)."""
+"""Bytes that an id costs of which only the time of its next attempt is known: an estimate, of an id, its time and
+its place in two dicts."""
 
 
 class Parking:

@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from utils.offsets import UNFINISHED, OffsetMap
+from utils.offsets import OffsetMap
+from utils.states import UNFINISHED
 
 Partition = tuple[str, int]
 EXAMPLES = 10
@@ -41,7 +42,7 @@ class Commit:
     @classmethod
     def read(cls, offset: int, metadata: str | None, topic_id: str) -> "Commit":
         loaded = OffsetMap.decode(metadata, topic_id, offset)
-        states = loaded.states if loaded else b""
+        states = bytes(loaded.states) if loaded else b""
         waiting = frozenset(offset + index for index, state in enumerate(states) if state == UNFINISHED)
         return cls(offset, waiting, offset + len(states), metadata or "")
 

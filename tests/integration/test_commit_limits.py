@@ -24,6 +24,7 @@ from utils.map_store import MapStore
 from utils.metrics import Counters
 from utils.offsets import CommitPoint, OffsetMap
 from utils.outbox import Outbox, Refusals
+from utils.states import States
 
 MODES = pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 WIDE = 270  # partitions
@@ -118,7 +119,7 @@ def test_a_commit_of_many_long_maps_stays_below_what_the_broker_takes_at_once(
     chance = random.Random(5)
     points = []
     for number in range(partitions):
-        states = bytes(chance.choices((0, 1), k=chance.randrange(22_000, 24_000)))
+        states = States.of(chance.choices((0, 1), k=chance.randrange(22_000, 24_000)), 7)
         points.append(CommitPoint(topic, number, 7, OffsetMap("id", 7, 1, 2, states, "tags").encode()))
     longest = max(len(point.metadata) for point in points)
     assert 3_900 < longest < 4_096, "each of them alone fits"

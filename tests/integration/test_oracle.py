@@ -6,6 +6,7 @@ import pytest
 
 from tests.integration.oracle import Commit, Oracle, fragment_value
 from utils.offsets import OffsetMap
+from utils.states import States
 
 TOPICS = ("a", "b")
 
@@ -29,7 +30,7 @@ def whole(id: str) -> bytes:
 
 
 def commit(offset: int, states: bytes = b"") -> Commit:
-    return Commit.read(offset, OffsetMap("t", offset, 0, 0, states).encode(), "t")
+    return Commit.read(offset, OffsetMap("t", offset, 0, 0, States.of(states, offset)).encode(), "t")
 
 
 def test_every_id_once_is_a_clean_verdict() -> None:

@@ -40,12 +40,13 @@ from utils.locator import History, Locator
 from utils.map_store import MapStore
 from utils.messages import Fragment, Result
 from utils.metrics import Counters
-from utils.offsets import FINISHED, SHED, CommitPoint, OffsetMap, PartitionOffsets
+from utils.offsets import CommitPoint, OffsetMap, PartitionOffsets
 from utils.outbox import DeliveryFailed, Outbox
 from utils.overflow import Overflow, Pass
 from utils.pace import Pace
 from utils.parking import Parking
 from utils.references import Shelf, digest
+from utils.states import FINISHED, SHED, UNFINISHED, Run, States
 from utils.suspects import Suspects
 
 SCHEDULES = 10_000  # that are tried for one mutant
@@ -77,14 +78,16 @@ def _nothing(*_arguments: object, **_named: object) -> None:
 
 
 def _commit_the_position(self: PartitionOffsets) -> int:
-    del self._states[: self.position - self.base]
-    self.base = self.position
-    return self.base
+    self.states.replace(UNFINISHED, self.base, self.position)
+    return _lowest_unfinished(self)
+
+
+_lowest_unfinished = PartitionOffsets.lowest_unfinished
 
 
 def _up_to_position(self: PartitionOffsets, oldest_ms: int, now_ms: int, _now: float) -> CommitPoint:
     lowest = self.lowest_unfinished()
-    states = bytes(self._states[: max(self.position - lowest, 0)]).translate(offsets._AS_UNFINISHED)
+    states = States.of(bytes(self.states)[: max(self.position - lowest, 0)], lowest)
     offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, states, self.joined_with)
     return CommitPoint(self.topic, self.partition, lowest, offset_map.encode())
 
@@ -104,7 +107,7 @@ _read_known = PartitionOffsets._read_known
 
 def _gap_unfinished(self: PartitionOffsets, position: int) -> int:
     if position > self._known_end:
-        self._states.extend(b"\x00" * (position - self._known_end))
+        self.states.extend(UNFINISHED, position - self._known_end)
         self._known_end = position
     self.position = max(self.position, position)
     return 0
@@ -148,16 +151,33 @@ def _first_partition_only(self: Worker) -> list[CommitPoint]:
 
 
 def _map_of_before(self: Worker) -> list[CommitPoint]:
-    before = [(each.base, bytes(each._states)) for each in self.intake.owned.values()]
+    before = [each.states.copy() for each in self.intake.owned.values()]
     points = _commit_points(self)
-    maps = [OffsetMap("", base, 0, 0, states.translate(offsets._AS_UNFINISHED)) for base, states in before]
     return [
-        point._replace(metadata=OffsetMap(owned.topic_id, point.offset, 0, 0, map.states, owned.joined_with).encode())
-        for point, map, owned in zip(points, maps, self.intake.owned.values(), strict=True)
+        point._replace(metadata=OffsetMap(owned.topic_id, point.offset, 0, 0, states, owned.joined_with).encode())
+        for point, states, owned in zip(points, before, self.intake.owned.values(), strict=True)
     ]
 
 
 _commit_points = Worker._commit_points
+
+
+def _joins_runs(self: States) -> Iterator[Run]:
+    """Where one finished offset, or two, are between them."""
+    begin = end = self.base
+    for run in _runs(self):
+        if run[0] > end + 2:
+            yield begin, end
+            begin = run[0]
+        end = run[1]
+    yield begin, end
+
+
+def _forgets_what_is_behind(self: States, number: int, states: bytearray) -> None:
+    _put_segment(self, number, states.replace(b"\x00", b"\x01"))
+
+
+_runs, _put_segment = States.runs, States._put
 
 
 def _one_key(self: Shelf, point: CommitPoint, since: int) -> tuple[Any, Any]:
@@ -454,7 +474,7 @@ def _arrives_now(self: Worker, batch: Any, _contents: Any, now: float) -> list[f
 
 
 def _finished_when_dropped(self: PartitionOffsets, offset: int, *_more: object) -> None:
-    self._states[offset - self.base] = FINISHED
+    self.states.set(offset, FINISHED)
 
 
 def _balance_not_in_between(self: Overflow, now: float) -> None:
@@ -502,7 +522,7 @@ def _set_back_too_far(self: PartitionOffsets) -> int:
     """Goes back beyond what is kept in memory without knowing that it is."""
     position = _set_back(self)
     self._read_end = position
-    self._states = bytearray(self._states.replace(bytes((SHED,)), b"\x00"))
+    self.states = States.of(bytes(self.states).replace(bytes((SHED,)), b"\x00"), self.base)
     self.shed = 0
     return position
 
@@ -990,6 +1010,8 @@ MUTANTS = tuple(
         ("2", "a map of another topic is taken", (History, "committed", _any_topic)),
         ("2", "the checksum is not looked at", (OffsetMap, "parse", staticmethod(_unchecked))),
         ("2", "damage raises", (OffsetMap, "parse", staticmethod(_raises_when_damaged))),
+        ("2", "runs of what waits are joined", (States, "runs", _joins_runs)),
+        ("1", "what waits far behind is forgotten", (States, "_put", _forgets_what_is_behind)),
         ("3", "the map is left out", (OffsetMap, "encode", lambda _self: "")),
         ("3", "one partition is committed", (Worker, "_commit_points", _first_partition_only)),
         ("3", "a commit refused for its maps is not made again", (MapStore, "makes_fit", lambda *_: False)),
@@ -1030,7 +1052,7 @@ MUTANTS = tuple(
             "in a replay the oldest is of what was read",
             (PartitionOffsets, "commit_point", _oldest_read),
         ),
-        ("6", "the steps of a map are not read", (offsets, "_unpack_steps", _without_steps)),
+        ("6", "the steps of a map are not read", (offsets, "unpack_steps", _without_steps)),
         ("6", "the steps of a map are not carried on", (Arrivals, "steps", _forgets_what_the_map_told)),
         ("6", "an arrival is that of the next step", (Arrivals, "between", _as_of_the_next_step)),
         ("6", "an end counts wherever reading is", (Intake, "read_through", _wherever_reading_is)),

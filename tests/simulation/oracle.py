@@ -13,8 +13,9 @@ from typing import Any
 from tests.simulation.broker import MAPS, METADATA_LIMIT, Broker, Committed, Entry, Partition
 from utils.dead_letters import INCOMPLETE, INVALID_MESSAGE, PROCESS_FAILED, Contents, read
 from utils.metrics import Counters
-from utils.offsets import FINISHED, OffsetMap
+from utils.offsets import OffsetMap
 from utils.references import Reference, digest
+from utils.states import FINISHED
 
 _decode, _parse, _parse_reference = OffsetMap.decode, OffsetMap.parse, Reference.parse  # as they were before any mutant
 
@@ -490,7 +491,7 @@ class Oracle:
                 "rule 3", f"{name(at)} is committed at {committed.offset} without its map: {committed.metadata!r}"
             )
             return None
-        return b"\x01" * committed.offset + loaded.states
+        return b"\x01" * committed.offset + bytes(loaded.states)
 
     def _stored_map(self, at: Partition, metadata: str) -> str:
         """The map that a commit refers to, from the topic of maps as it is at this moment; the metadata itself else."""

@@ -236,7 +236,7 @@ class ModelProcess:
             for group in self.worker._aggregator.oldest(1000)
         ]
         owned = [
-            (at, offsets.base, offsets.position, offsets._states.hex(" "))
+            (at, offsets.base, offsets.position, bytes(offsets.states).hex(" "))
             for at, offsets in self.worker.intake.owned.items()
         ]
         counted = {name: number for name, number in self.counters.as_dict().items() if number}

@@ -600,6 +600,9 @@ def model_time(setup: Setup) -> Iterator[None]:
             patch("utils.attempts.OUTAGE", OUTAGE if setup.trips else attempts.OUTAGE),
             patch("utils.offsets.MAX_METADATA", setup.longest_map),
             patch("utils.limits.LEAST_METADATA", SHORT),
+            patch("utils.states.BITS", 3),  # so that some states of these short logs lie in segments
+            patch("utils.states.WINDOW", 16),
+            patch("utils.states.BUSY", 1),
             patch("utils.map_store.Shelf", partial(Shelf, RECORD)),
             patch("utils.keys.KeyWatch.are_alike", _are_alike if setup.alike else KeyWatch.are_alike),
         ):
