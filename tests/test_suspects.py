@@ -262,6 +262,16 @@ def test_cancelled_groups_are_not_in_flight_but_the_running_one_is() -> None:
     assert bench.suspects.in_flight == 0
 
 
+def test_what_fails_after_the_cancel_is_not_in_flight_though_no_outcome_tells_of_it() -> None:
+    bench = Bench()
+    bench.executor.hangs = True
+    bench.submit(0)
+    bench.suspects.cancel()
+    assert bench.suspects.in_flight == 1
+    bench.executor.running = []  # as the Dispatcher does: it would be tried again, and is forgotten
+    assert bench.suspects.in_flight == 0
+
+
 def test_after_a_drop_nothing_is_left() -> None:
     bench = Bench(starts=4, tried=3)
     bench.submit(0, 1, 3)

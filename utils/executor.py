@@ -68,8 +68,9 @@ class InFlight:
 class Executor(Protocol):
     """What the loop knows of process(): groups go in, what became of them comes out."""
 
-    in_flight: int
-    """Groups submitted whose outcome has not been collected."""
+    @property
+    def in_flight(self) -> int:
+        """Groups submitted whose outcome may still be collected."""
 
     @property
     def parked(self) -> Parking:

@@ -51,10 +51,15 @@ class Suspects:
         self._batch: list[Group] = []  # to be run, or running
         self._is_running = False
         self._failed: list[Outcome] = []
-        self.in_flight = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Derived, for the other one forgets what fails after `cancel()` without an outcome."""
+        batch = 0 if self._is_running else len(self._batch)
+        aside = sum(map(len, self._aside.values()))
+        return self._executor.in_flight + len(self._failed) + len(self._held) + batch + aside
 
     def submit(self, groups: list[Group]) -> None:
-        self.in_flight += len(groups)
         if [each for each in self._owned() if each.starts > STARTS or each.tried is not None or each.remembers]:
             groups = self._guarded(groups)  # hardly ever
         if self._size:
@@ -75,7 +80,6 @@ class Suspects:
         is_over = not self._executor.in_flight or self._executor.rests_for > LONG
         if self._is_running and (is_over or self._executor.circuit_open_for is not None):
             self._end_batch()  # open: only probes are called, and they must find good ones
-        self.in_flight -= len(outcomes)
         return outcomes
 
     def cancel(self) -> None:
@@ -86,14 +90,13 @@ class Suspects:
         self._aside.clear()
         if not self._is_running:
             self._batch = []
-        self.in_flight = self._executor.in_flight + len(self._failed)
 
     def drop(self) -> None:
         self._executor.drop()
         self._held.clear()
         self._aside.clear()
         self._failed, self._batch = [], []
-        self._size, self._is_running, self.in_flight = 0, False, 0
+        self._size, self._is_running = 0, False
 
     @property
     def rests_for(self) -> float:
@@ -116,9 +119,7 @@ class Suspects:
     def shed(self, down_to: int) -> list[Group]:
         if self._size:  # what is held came after it
             return []
-        shed = self._executor.shed(down_to)
-        self.in_flight -= len(shed)
-        return shed
+        return self._executor.shed(down_to)
 
     def calls(self) -> list[Call]:
         return self._executor.calls()
