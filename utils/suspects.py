@@ -184,6 +184,7 @@ class Suspects:
         if self._batch:
             for offsets in self._owned():
                 offsets.apart = len(self._batch)
+                offsets.trying = None  # also of what was put aside: it runs no more
             for each in self._batch[0].fragments:
                 each.offsets.trying = each.offset
         elif self._aside:
