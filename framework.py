@@ -215,12 +215,13 @@ class Worker:
         """How much is in process() and on its way out (or `backlog`); 1 and more: there is no room for more."""
         parked, backlog = self.executor.parked, self.delivery.backlog if backlog is None else backlog
         in_flight = self.executor.in_flight - parked.groups
-        in_bytes = self._bytes_in_flight + parked.noted + in_flight * self._bytes_of_results + backlog.bytes
+        in_bytes = self._bytes_in_flight + in_flight * self._bytes_of_results + backlog.bytes
         return max((in_flight + backlog.groups) / MAX_IN_FLIGHT, in_bytes / self._overflow.room)
 
     def _is_full(self) -> bool:
-        """No more can leave, or there is no room, but there would be if what is on its way out were safe."""
-        return self.delivery.holds_back or self._load() >= 1 > self._load(Backlog())
+        """No more can leave or be collected, or there is no room, but would be if what is on its way out were safe."""
+        is_stopped = self.delivery.holds_back or self.delivery.backlog.bytes >= self._overflow.room
+        return is_stopped or self._load() >= 1 > self._load(Backlog())
 
     def _fragments(self, batch: Batch, contents: Contents, now: float) -> list[Fragment]:
         bodies = [value or b"" for value in contents.values]

@@ -1,7 +1,7 @@
 """What waits for its own id: counted, in the order of the id, and shed so that no id drives out another."""
 
 from utils.aggregator import Group
-from utils.parking import NOTE, Parking
+from utils.parking import MOST_NOTED, Parking
 
 
 def group(id: str, size: int = 10) -> Group:
@@ -60,9 +60,17 @@ def test_those_that_rest_are_shed_last_the_one_that_rests_longest_first_and_when
         parked.rest(group(id), float(due))
     parked.put_behind(group("a"))
     assert ids(parked.shed(20)) == {"a": 1, "c": 1}
-    assert (parked.due, parked.noted) == ({"c": 2.0}, NOTE)
+    assert parked.due == {"c": 2.0}
     assert ids(parked.shed(0)) == {"b": 1}  # one stays, however large it is
     assert [parked.rested().id, parked.groups, list(parked.busy)] == ["a", 0, ["a"]]
+
+
+def test_of_too_many_ids_that_are_not_in_memory_the_first_are_forgotten() -> None:
+    parked = Parking()
+    for number in range(MOST_NOTED + 1):
+        parked.note(str(number), 1.0)
+    assert len(parked.due) == MOST_NOTED
+    assert "0" not in parked.due
 
 
 def test_within_its_bound_nothing_is_shed() -> None:

@@ -123,7 +123,7 @@ class Dispatcher:
         if self._attempts.has_failed(id):
             return
         was_open, now = self._circuit.is_open, self._clock()
-        self.parked.due[id] = self._attempts.recalled(id, attempts, now)
+        self.parked.note(id, self._attempts.recalled(id, attempts, now))
         if self._circuit.is_open and not was_open:
             self._open_circuit(id, took_too_long(self._timeout), now)
 

@@ -9,9 +9,8 @@ from itertools import count
 
 from utils.aggregator import Group
 
-NOTE = 400
-"""Bytes that an id costs of which only the time of its next attempt is known: an estimate, of an id, its time and
-its place in two dicts."""
+MOST_NOTED = 50_000
+"""Ids that are not in memory, of which the time of the next attempt is known: some 400 bytes each (an estimate)."""
 
 
 class Parking:
@@ -30,10 +29,14 @@ class Parking:
         self._resting: set[str] = set()  # their ids
         self._serial = count()
 
-    @property
-    def noted(self) -> int:
-        """Bytes of what is known of ids that are not in memory."""
-        return len(self.due) * NOTE
+    def note(self, id: str, due: float) -> None:
+        """An id that is not in memory: when its next attempt may be. Of too many the first is forgotten.
+
+        Then it is tried as soon as it is read again. It takes no room from what is read: nothing would end that.
+        """
+        if len(self.due) >= MOST_NOTED:
+            del self.due[next(iter(self.due))]
+        self.due[id] = due
 
     def put_behind(self, group: Group) -> None:
         """Its id is busy."""
@@ -108,7 +111,7 @@ class Parking:
         latest = sorted(self._again)
         while self.bytes > down_to and len(latest) > (down_to >= 0):
             due, _, group = latest.pop()
-            self.due[group.id] = due
+            self.note(group.id, due)
             self._resting.remove(group.id)
             del self.busy[group.id]
             self._remove(group)
