@@ -38,6 +38,7 @@ WALL = 1_700_000_000.0  # seconds since the epoch when the model's clock says 0
 FEW = 3  # records that a read brings where reading is slow
 SHUTDOWN = 4.0  # seconds: SHUTDOWN_TIMEOUT
 RATE = 2.0  # records a second that a narrow output takes
+IDLE_TURN = 0.001  # seconds that a turn of the loop takes in which nothing is called
 STUCK = 20_000  # calls of clients within one turn of the loop
 PLACES = 3  # calls that may run at once
 ATTEMPTS = 2  # PROCESS_ATTEMPTS
@@ -143,6 +144,7 @@ class ModelProcess:
         attempts = Attempts(ATTEMPTS, 1.0, lambda: 0.5)
         self._executor = Dispatcher(runner, attempts, self.counters, HANGS, self.stop, self.monotonic)
         self._calls = 0  # until it is stopped
+        self._was_called = True  # in this turn of the loop
         self._to_turn = True  # stopped at the next turn of the loop
         self._chance = 0
         self._go, self._stopped = threading.Lock(), threading.Lock()
@@ -357,6 +359,7 @@ class ModelProcess:
         if self.dead:
             raise Killed
         self._calls -= 1
+        self._was_called = True
         if self._calls <= 0:
             self.is_in_a_turn = True
             self._pause()
@@ -367,7 +370,11 @@ class ModelProcess:
         """The loop begins its next turn."""
         if self.dead:
             raise Killed
-        if self._to_turn:
+        if not self._was_called:  # in the last one: there was no room, say. It takes time all the same
+            self.wait(IDLE_TURN)
+            self._calls -= 1
+        self._was_called = False
+        if self._to_turn or self._calls <= 0:
             self._pause()
 
     def _pause(self) -> None:

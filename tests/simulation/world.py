@@ -240,7 +240,7 @@ class World:
     def _settle(self, at_least: float = 0.0, pause: float = 1.0) -> None:
         """Turns of all workers until nothing changes any more, for so many seconds at least."""
         until = self.broker.now + at_least
-        exits, before, since = 0, (-1, -1, -1), self.broker.now
+        exits, before, since = 0, (-1, -1, -1, -1), self.broker.now
         deaths = DEATHS * self._of(promises.DEADLY) + HANG_EXITS * self._hanging()
         quiet, good = QUIET, GOOD
         if self.setup.calls:
@@ -253,7 +253,8 @@ class World:
                 self._processes[who].resume(0)
             self._check()
             self.advance(pause)
-            changes = self.broker.changes, self._starts, sum(self.planted.values())
+            failed = sum(each.counters.retried for each in self._processes.values())  # a turn of the loop for each
+            changes = self.broker.changes, self._starts, sum(self.planted.values()), failed
             if changes != before or self.broker.is_waiting:
                 before, since = changes, self.broker.now
             elif self.broker.now - since > quiet and self.broker.now > until:
