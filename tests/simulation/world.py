@@ -242,19 +242,14 @@ class World:
         until = self.broker.now + at_least
         exits, before, since = 0, (-1, -1, -1, -1), self.broker.now
         deaths = DEATHS * self._of(promises.DEADLY) + HANG_EXITS * self._hanging()
-        quiet, good = QUIET, GOOD
-        if self.setup.calls:
-            quiet = QUIET_CALLS
-        if self.setup.deadly or (self.setup.calls and self.setup.crashes):
-            quiet = QUIET_APART
+        quiet, good = self._quiet(), GOOD
         for _ in range(ROUNDS * (1 + 2 * self.setup.calls) + 12 * deaths):  # each is missed for a session
             for who in range(self.setup.workers):
                 exits += who < self._lasting and self._start(who, 0)
                 self._processes[who].resume(0)
             self._check()
             self.advance(pause)
-            failed = sum(each.counters.retried for each in self._processes.values())  # a turn of the loop for each
-            changes = self.broker.changes, self._starts, sum(self.planted.values()), failed
+            changes = self.broker.changes, self._starts, sum(self.planted.values()), self._failed_calls()
             if changes != before or self.broker.is_waiting:
                 before, since = changes, self.broker.now
             elif self.broker.now - since > quiet and self.broker.now > until:
@@ -266,6 +261,18 @@ class World:
                 raise Violation("liveness", "processes end again and again")
         if not self.setup.tight:
             raise Violation("liveness", "no end of commits and results, though nothing new is sent")
+
+    def _failed_calls(self) -> int:
+        """Each takes a turn of the loop. Not counted where the quiet is longer than any wait for the next attempt."""
+        if self._quiet() == QUIET_APART:
+            return 0
+        return sum(each.counters.retried for each in self._processes.values())
+
+    def _quiet(self) -> float:
+        """Seconds without a change after which all is taken to be done."""
+        if self.setup.deadly or (self.setup.calls and self.setup.crashes):
+            return QUIET_APART
+        return QUIET_CALLS if self.setup.calls else QUIET
 
     # ------------------------------------------------------------------ workers
 
