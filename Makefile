@@ -15,7 +15,7 @@ OWN_TESTS = $(or $(wildcard tests/test_worker*.py),tests/test_worker.py)
 
 MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinux_2_28 manylinux_2_34
 
-.PHONY: help setup demo test test-mine check copies simulate mutants chaos recovery bench pictures image-check wheels lock
+.PHONY: help setup demo test test-mine check copies simulate mutants compare chaos recovery bench pictures image-check wheels lock
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -46,6 +46,9 @@ simulate: setup  ## runs N=… schedules of the simulation (2,000); ARGS="--seed
 
 mutants: setup  ## runs the simulation against bugs planted on purpose, each of which it must find
 	$(PYTHON) -m tests.simulation.mutants
+
+compare: setup  ## runs N=… schedules (100) on the simulation's model of Kafka and on a real broker, step by step
+	$(PYTHON) -m tests.simulation.comparison $(or $(N),100) $(ARGS)
 
 chaos: setup  ## plays every fault on real Kafka for MINUTES=… (20) in all; MODE=exactly_once or at_least_once
 	$(PYTHON) -m tests.chaos --minutes $(or $(MINUTES),20) --mode "$(MODE)" $(ARGS)

@@ -1,7 +1,8 @@
 """Records on the wire, written by hand: what no client of ours would send, but a producer in another language may.
 
 Any bytes in keys, values, names and values of headers, any timestamp, each kind of compression. The format:
-https://kafka.apache.org/documentation/#recordbatch. One broker that leads all partitions, without TLS.
+https://kafka.apache.org/documentation/#recordbatch. And commits in the name of any member of a group.
+One broker that leads all partitions, without TLS.
 """
 
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 _PRODUCE, _VERSION = 0, 7  # the first that may carry zstd; its request is that of version 3
+_OFFSET_COMMIT, _COMMIT_VERSION = 8, 7  # the first with an instance id, the last without compact fields
 _NO_PRODUCER = struct.pack(">qhi", -1, -1, -1)  # id, epoch, first sequence number: not idempotent
 _TIMEOUT_MS = 10_000
 
@@ -29,23 +31,56 @@ class WireProducer:
     """Sends batches of records as they are given. The broker checks the batch, and nothing of what is in it."""
 
     def __init__(self, bootstrap: str) -> None:
-        host, port = bootstrap.rsplit(":", 1)
-        self._socket = socket.create_connection((host, int(port)), timeout=_TIMEOUT_MS / 1000)
+        self._connection = _Connection(bootstrap)
 
     def produce(self, topic: str, partition: int, records: Sequence[RawRecord], compression: str = "none") -> int:
         """Returns the offset of the first. Raises RuntimeError with the code of Kafka's error."""
         batch = record_batch(records, compression)
         data = _array(_string(topic) + _array(struct.pack(">ii", partition, len(batch)) + batch))
         body = _nullable_string(None) + struct.pack(">hi", -1, _TIMEOUT_MS) + data  # acks: all
-        header = struct.pack(">hhi", _PRODUCE, _VERSION, 1) + _nullable_string("wire")
-        self._socket.sendall(struct.pack(">i", len(header) + len(body)) + header + body)
-        answer = self._read(struct.unpack(">i", self._read(4))[0])
-        # correlation id, array of one topic, its name, array of one partition, its number
-        at = 4 + 4 + 2 + len(topic.encode()) + 4 + 4
-        error, offset = struct.unpack_from(">hq", answer, at)
+        answer = self._connection.ask(_PRODUCE, _VERSION, body)
+        # array of one topic, its name, array of one partition, its number
+        error, offset = struct.unpack_from(">hq", answer, 4 + 2 + len(topic.encode()) + 4 + 4)
         if error:
             raise RuntimeError(f"Kafka refuses the batch: error {error}")
         return int(offset)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class WireGroup:
+    """Commits an offset in the name of whatever member of a group one likes. The broker must be its coordinator."""
+
+    def __init__(self, bootstrap: str, group: str) -> None:
+        self._connection = _Connection(bootstrap)
+        self._group = group
+
+    def commit(self, member: tuple[str, str, int], topic: str, partition: int, offset: int, metadata: str) -> int:
+        """`member`: its id, its instance id or "", its generation. The code of the answer; 0: it was taken."""
+        member_id, instance, generation = member
+        of_partition = struct.pack(">iqi", partition, offset, -1) + _nullable_string(metadata)
+        who = struct.pack(">i", generation) + _string(member_id) + _nullable_string(instance or None)
+        body = _string(self._group) + who + _array(_string(topic) + _array(of_partition))
+        answer = self._connection.ask(_OFFSET_COMMIT, _COMMIT_VERSION, body)
+        return int(struct.unpack(">h", answer[-2:])[0])
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class _Connection:
+    """One request at a time."""
+
+    def __init__(self, bootstrap: str) -> None:
+        host, port = bootstrap.rsplit(":", 1)
+        self._socket = socket.create_connection((host, int(port)), timeout=_TIMEOUT_MS / 1000)
+
+    def ask(self, api: int, version: int, body: bytes) -> bytes:
+        """The answer without its header."""
+        header = struct.pack(">hhi", api, version, 1) + _nullable_string("wire")
+        self._socket.sendall(struct.pack(">i", len(header) + len(body)) + header + body)
+        return self._read(struct.unpack(">i", self._read(4))[0])[4:]
 
     def close(self) -> None:
         self._socket.close()

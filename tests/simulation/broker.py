@@ -4,7 +4,7 @@ No client, no threads, no clock: time (seconds) passes when `tick` is called. Wh
 (DESIGN 4) is modelled as it was measured; the rest follows Kafka's classic group and transaction protocols.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -156,6 +156,7 @@ class Member:
 
     id: str
     instance: str
+    topics: tuple[str, ...]
     polled: float
     joined: bool = False
     generation: int = -1
@@ -189,14 +190,19 @@ class Group:
         self.rebalancing_since: float | None = None
         self.offsets: dict[Partition, Committed] = {}
         self.pending: dict[Partition, list[Transaction]] = {}
+        self.is_known = False  # to the broker: somebody has joined it, or committed
         self._names = 0
 
     # ------------------------------------------------------------------ membership
 
-    def join(self, instance: str, now: float) -> Member:
-        """A new member; a static one takes the place of its predecessor, without a rebalance."""
+    def join(self, topics: Iterable[str], client: str, instance: str, now: float) -> Member:
+        """A new member that has subscribed to these topics. `client`: its id begins so, unless it is a static one.
+
+        That takes the place of its predecessor, without a rebalance, whatever it has subscribed to (measured).
+        """
         self._names += 1
-        member = Member(f"m{self._names}", instance, now)
+        self.is_known = True
+        member = Member(f"{instance or client}-{self._names}", instance, tuple(topics), now)
         predecessor = next((each for each in self.members.values() if instance and each.instance == instance), None)
         if predecessor:
             del self.members[predecessor.id]
@@ -231,11 +237,12 @@ class Group:
         if self.rebalancing_since is not None and all(member.joined for member in self.members.values()):
             self.rebalancing_since = None
             self.generation += 1
-            order = sorted(self.members.values(), key=lambda member: (member.instance, member.id))
+            order = sorted(self.members.values(), key=lambda member: member.id)
             for member in order:
                 member.generation, member.assignment, member.polled = self.generation, [], now
-            for topic in self._broker.inputs:
-                _assign_range(order, topic, len(self._broker.topics[topic].logs))
+            for topic in dict.fromkeys(topic for member in order for topic in member.topics):
+                subscribed = [member for member in order if topic in member.topics]
+                _assign_range(subscribed, topic, len(self._broker.topics[topic].logs))
 
     def tick(self, now: float) -> None:
         for member in list(self.members.values()):
@@ -247,26 +254,41 @@ class Group:
 
     # ------------------------------------------------------------------ offsets
 
-    def refusal(self, member_id: str, instance: str, generation: int) -> int | None:
-        """Why a commit by this member is refused: an error code."""
-        if generation < 0 and not member_id:
-            return KafkaError.UNKNOWN_MEMBER_ID if self.members else None
-        if member_id not in self.members:
-            taken = instance and any(member.instance == instance for member in self.members.values())
-            return KafkaError.FENCED_INSTANCE_ID if taken else KafkaError.UNKNOWN_MEMBER_ID
+    def refusal(self, member_id: str, instance: str, generation: int, *, in_transaction: bool = False) -> int | None:
+        """Why offsets of this member are refused: an error code. As the broker's `validateOffsetCommit`, in its order.
+
+        Without a generation an empty group takes them of anybody, and in a transaction any group does.
+        """
+        if generation < 0 and not self.members:
+            return None
+        if not self.is_known:
+            return KafkaError.ILLEGAL_GENERATION
+        if generation < 0 and not member_id and not instance:
+            return None if in_transaction else KafkaError.UNKNOWN_MEMBER_ID
+        of_instance = next((each.id for each in self.members.values() if instance and each.instance == instance), None)
+        if of_instance is not None and of_instance != member_id:
+            return KafkaError.FENCED_INSTANCE_ID
+        if member_id not in self.members or (instance and of_instance is None):
+            return KafkaError.UNKNOWN_MEMBER_ID
         return KafkaError.ILLEGAL_GENERATION if generation != self.generation else None
 
     def commit(self, at: Partition, committed: Committed) -> int | None:
         """Accepted for every partition, owned or not (measured); None, or the error code."""
         if self._broker.is_too_long(committed):
             return KafkaError.OFFSET_METADATA_TOO_LARGE
+        self.is_known = True
         self.offsets[at] = committed
         self._broker.watcher.on_commit(at, committed)
         return None
 
+    def forget(self, topic: str) -> None:
+        """It is deleted."""
+        self.offsets = {at: committed for at, committed in self.offsets.items() if at[0] != topic}
+        self.pending = {at: pending for at, pending in self.pending.items() if at[0] != topic}
+
 
 def _assign_range(order: list[Member], topic: str, partitions: int) -> None:
-    each, more = divmod(partitions, len(order) or 1)
+    each, more = divmod(partitions, len(order))
     first = 0
     for index, member in enumerate(order):
         count = each + (index < more)
@@ -275,12 +297,11 @@ def _assign_range(order: list[Member], topic: str, partitions: int) -> None:
 
 
 class Broker:
-    """Topics, the group that reads `inputs`, and the transaction coordinator."""
+    """Topics, a group that reads some of them, and the transaction coordinator."""
 
     def __init__(
         self,
         partitions: dict[str, int],
-        inputs: tuple[str, ...],
         watcher: Watcher,
         longest_map: int = METADATA_LIMIT,
     ) -> None:
@@ -289,19 +310,19 @@ class Broker:
         self._ids = 0
         self.now = 0.0
         self.watcher = watcher
-        self.inputs = inputs
         self.topics: dict[str, Topic] = {}
+        self.group = Group(self)
         for name, count in partitions.items():
             self.create(name, count)
-        self.group = Group(self)
         self._epochs: dict[str, int] = {}
         self._open: dict[str, Transaction] = {}
         self._late: list[tuple[float, Transaction]] = []
         self.changes = 0  # goes up with all that happens: unchanged means quiet
 
     def create(self, name: str, partitions: int) -> None:
-        """A topic, or another one in the place of one of that name."""
+        """A topic, or another one in the place of one of that name, whose offsets go with it."""
         self._ids += 1
+        self.group.forget(name)
         self.topics[name] = Topic(f"topic-{self._ids}", [Log() for _ in range(partitions)])
 
     def is_too_long(self, committed: Committed) -> bool:
@@ -373,17 +394,16 @@ class Broker:
     def add_offsets(
         self, transaction: Transaction, member: tuple[str, str, int], offsets: dict[Partition, Committed]
     ) -> int | None:
-        """Offsets into a transaction; None, or the error code. Without a member nothing is fenced (measured)."""
-        member_id, instance, generation = member
-        refusal = self.group.refusal(member_id, instance, generation) if member_id or generation >= 0 else None
+        """Offsets into a transaction; None, or the error code. If one is too long, the others are in (measured)."""
+        refusal = self.group.refusal(*member, in_transaction=True)
         if refusal is not None:
             return refusal
-        if any(map(self.is_too_long, offsets.values())):
-            return KafkaError.OFFSET_METADATA_TOO_LARGE
-        for at in offsets:
+        taken = {at: each for at, each in offsets.items() if not self.is_too_long(each)}
+        self.group.is_known = True
+        for at in taken:
             self.group.pending.setdefault(at, []).append(transaction)
-        transaction.offsets |= offsets
-        return None
+        transaction.offsets |= taken
+        return None if len(taken) == len(offsets) else KafkaError.OFFSET_METADATA_TOO_LARGE
 
     def end(self, transactional_id: str, *, committed: bool) -> None:
         """Commit or abort: markers in every log, then the offsets."""

@@ -86,6 +86,7 @@ class FakeConsumer:
         on_commit: Callable[[KafkaError | None, list[Part]], None],
         instance: str = "",
         *,
+        client: str = "client",
         committed_only: bool = True,
         most: int = 1_000_000,
     ) -> None:
@@ -95,7 +96,9 @@ class FakeConsumer:
         self._host = host
         self._broker = host.broker
         self._on_commit = on_commit
+        self._client = client
         self._instance = instance
+        self._subscription: list[str] = []
         self._callbacks: dict[str, Callable[[Any, list[TopicPartition]], None]] = {}
         self._member: Member | None = None
         self._knows = False  # that the group has expelled us
@@ -104,7 +107,7 @@ class FakeConsumer:
         self._topic_ids: dict[str, str] = {}
         self._positions: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
-        self._off: set[Partition] = set()  # fetching has ended with an error
+        self._off: set[Partition] = set()  # fetching has ended with an error, until the next assign() (measured)
         self._fetched_at: dict[Partition, float] = {}  # when a fetch that a seek has begun will have brought something
         self._events: list[Message] = []
         self._answers: list[tuple[int, KafkaError | None, list[Part]]] = []
@@ -116,6 +119,7 @@ class FakeConsumer:
 
     def subscribe(self, topics: list[str], *, on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
         self._host.here("subscribe")
+        self._subscription = topics
         self._callbacks = {"assign": on_assign, "revoke": on_revoke, "lost": on_lost}
 
     def poll(self, timeout: float = -1) -> Message | None:
@@ -211,7 +215,7 @@ class FakeConsumer:
     def _serve_group(self) -> None:
         group, now, member = self._broker.group, self._broker.now, self._member
         if member is None:
-            self._member = group.join(self._instance, now)
+            self._member = group.join(self._subscription, self._client, self._instance, now)
         elif member.id not in group.members and member.generation > self._generation and self._host.choose(2):
             self._host.note("assignment that is lost already")  # it was on its way to the callback for too long
             self._knows = True
@@ -219,7 +223,7 @@ class FakeConsumer:
         elif member.id not in group.members:
             self._host.note("assignment lost")
             self._take_away("lost")
-            self._member, self._knows = group.join(self._instance, now), False
+            self._member, self._knows = group.join(self._subscription, self._client, self._instance, now), False
         elif group.rebalancing_since is not None and not member.joined:
             if self._assigned:
                 self._host.note("revoke")
@@ -327,11 +331,10 @@ class FakeConsumer:
     def seek(self, to: TopicPartition) -> None:
         self._host.here("seek")
         at = to.topic, to.partition
-        if at not in self._assigned:
+        if at not in self._assigned or at in self._off:
             raise KafkaException(KafkaError(KafkaError._STATE))
         self._assigned[at] = to.offset
         self._positions.pop(at, None)  # unknown until the next record (measured)
-        self._off.discard(at)
         self._fetched_at[at] = self._broker.now + (0.0, 0.0, 0.5, 2.0)[self._host.choose(4)]
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
@@ -485,7 +488,7 @@ class FakeProducer:
         self._epoch: int | None = None
         self._open: Transaction | None = None
         self._begun = False
-        self._must_abort = False
+        self._must_abort: int | None = None  # the code of the error for which it must
         self._fatal = False
         self._in_doubt = False  # a commit was asked for and not answered: it may still be carried out
         self._report: Report | None = None
@@ -506,13 +509,13 @@ class FakeProducer:
         self, topic: str, value: bytes | None, key: bytes | None, _partition: int = -1, headers: Headers | None = None
     ) -> None:
         self._host.here("produce")
-        if self._id and not self._begun:
+        if self._id and (not self._begun or (self._must_abort is not None and not self._fatal)):
             raise KafkaException(KafkaError(KafkaError._STATE))
         if len(self) >= self._room:
             self._host.note("producer queue full")
             raise BufferError
         if self._fatal:
-            raise KafkaException(KafkaError(KafkaError._FATAL, None, True, False, False))
+            raise KafkaException(KafkaError(KafkaError._FATAL))
         if topic == MAPS:
             self._host.note("map deleted" if value is None else "map stored")
         self._queue.append((topic, value, key, headers))
@@ -592,7 +595,7 @@ class FakeProducer:
 
     def _fail(self, code: int) -> None:
         self._host.note("delivery failed")
-        self._must_abort = True
+        self._must_abort = code
         if self._report:
             self._report(KafkaError(code), Message())
 
@@ -616,14 +619,18 @@ class FakeProducer:
 
     def begin_transaction(self) -> None:
         self._host.here("begin_transaction")
+        if self._fatal:  # otherwise it is not known yet: no request is made
+            self._raise_if_fenced()
+        if self._must_abort is not None:
+            self._abortable(self._must_abort)
         if self._epoch is None or self._begun:
             raise KafkaException(KafkaError(KafkaError._STATE))
-        self._raise_if_fenced()
-        self._begun, self._must_abort, self._open = True, False, None
+        self._begun, self._must_abort, self._open = True, None, None
         self._host.note("transaction")
 
     def send_offsets_to_transaction(self, offsets: list[TopicPartition], group: bytes, timeout: float = -1) -> None:
         self._begin("send_offsets_to_transaction", timeout, in_transaction=True)
+        self._raise_if_fenced()
         self._host.check_commit()
         code = self._broker.add_offsets(self._join_transaction(), _identity_in(group), _offsets(offsets))
         if code is not None:
@@ -633,9 +640,10 @@ class FakeProducer:
         self._begin("commit_transaction", timeout, in_transaction=True)
         self._exchange(0)
         self._send_for(timeout)
-        self._raise_if_fenced()
-        if self._must_abort:
-            self._abortable(KafkaError._STATE)
+        if self._open or self._fatal:  # without records and offsets nothing is asked of the broker (measured)
+            self._raise_if_fenced()
+        if self._must_abort is not None:
+            self._abortable(self._must_abort)
         if self._host.fault("transaction answer lost"):
             self._broker.end_later(self._id, self._host.choose(3))
             self._in_doubt = True
@@ -645,13 +653,17 @@ class FakeProducer:
 
     def abort_transaction(self, timeout: float = -1) -> None:
         self._begin("abort_transaction", timeout)
+        if not self._begun:
+            raise KafkaException(KafkaError(KafkaError._STATE))
+        if self._open:
+            self._raise_if_fenced()
         if self._in_doubt:
             raise KafkaException(KafkaError(KafkaError._CONFLICT))
         self._host.note("transaction aborted")
         self._end(committed=False)
 
     def _end(self, *, committed: bool) -> None:
-        self._queue, self._unanswered, self._begun, self._must_abort = [], [], False, False
+        self._queue, self._unanswered, self._begun, self._must_abort = [], [], False, None
         self._queued_at.clear()
         if self._open:
             self._broker.end(self._id, committed=committed)
@@ -659,12 +671,12 @@ class FakeProducer:
 
     def _begin(self, call: str, timeout: float, *, in_transaction: bool = False) -> None:
         self._host.here(call)
+        if self._fatal:
+            self._raise_if_fenced()
         if in_transaction and not self._begun:
             raise KafkaException(KafkaError(KafkaError._STATE))
-        if self._epoch is not None:
-            self._raise_if_fenced()
-        if in_transaction and self._must_abort:
-            self._abortable(KafkaError._STATE)
+        if in_transaction and self._must_abort is not None:
+            self._abortable(self._must_abort)
         if self._host.fault("transaction fails"):
             self._host.wait(max(timeout, 0))
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, None, False, True, False))
@@ -676,7 +688,7 @@ class FakeProducer:
             raise KafkaException(KafkaError(KafkaError._FENCED, None, True, False, False))
 
     def _abortable(self, code: int) -> NoReturn:
-        self._must_abort = True
+        self._must_abort = code
         raise KafkaException(KafkaError(code, None, False, False, True))
 
 

@@ -5,55 +5,16 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from tests.simulation.broker import METADATA_LIMIT, SESSION, Broker, Committed, Entry, Log, Partition
+from tests.simulation.broker import METADATA_LIMIT, SESSION, Broker, Log
 from tests.simulation.clients import FakeConsumer, FakeProducer
+from tests.simulation.sides import Nobody, Straight
 
 A0, X0 = ("a", 0), ("x", 0)
 
 
-class Nobody:
-    """Watches a broker and does not care."""
-
-    def on_record(self, at: Partition, entry: Entry) -> None: ...
-    def on_visible(self, at: Partition, entry: Entry) -> None: ...
-    def on_commit(self, at: Partition, committed: Committed) -> None: ...
-    def on_unfenced(self) -> None: ...
-
-
-class Straight:
-    """A Host whose calls go the plain way, unless `options` says otherwise."""
-
-    dead = False
-
-    def __init__(self, broker: Broker) -> None:
-        self.broker = broker
-        self.option = 0
-
-    def choose(self, options: int) -> int:
-        return min(self.option, options - 1)
-
-    def wait(self, seconds: float) -> None:
-        self.broker.tick(self.broker.now + seconds)
-
-    def fault(self, _kind: str) -> bool:
-        return False
-
-    def monotonic(self) -> float:
-        return self.broker.now
-
-    def here(self, _call: str) -> None: ...
-    def check_commit(self) -> None: ...
-    def is_late(self) -> None: ...
-    def note(self, _what: str) -> None: ...
-    def trace(self, _what: object) -> None: ...
-
-    def broken(self, rule: str, what: str, cause: Exception | None = None) -> None:
-        raise AssertionError(rule, what) from cause
-
-
 @pytest.fixture
 def broker() -> Broker:
-    return Broker({"a": 1, "x": 1}, ("a",), Nobody())
+    return Broker({"a": 1, "x": 1}, Nobody())
 
 
 @pytest.fixture
@@ -95,7 +56,7 @@ def code(raised: pytest.ExceptionInfo[KafkaException]) -> int:
 
 
 def test_a_reader_sees_no_record_of_an_open_transaction_and_none_behind_it() -> None:
-    log, transaction = Log(), Broker({}, (), Nobody()).transaction("t", 10)
+    log, transaction = Log(), Broker({}, Nobody()).transaction("t", 10)
     log.append(None, b"1", 0, 0.0)
     log.append(None, b"2", 0, 0.0, transaction)
     log.append(None, b"3", 0, 0.0)
@@ -129,6 +90,8 @@ def test_a_transaction_that_takes_too_long_is_aborted_and_its_producer_fenced(br
 
 def test_a_second_producer_of_the_same_transactional_id_fences_the_first(broker: Broker, host: Straight) -> None:
     first = in_transaction(host)
+    first.produce("x", b"1", b"k")
+    first.flush(0)
     in_transaction(host)
     with pytest.raises(KafkaException):
         first.commit_transaction(1)
@@ -224,9 +187,9 @@ def test_a_static_member_that_comes_back_in_time_has_its_partitions_at_once(brok
 
 
 def test_siblings_are_assigned_to_the_same_member(host: Straight) -> None:
-    broker = host.broker = Broker({"a": 3, "b": 3}, ("a", "b"), Nobody())
+    broker = host.broker = Broker({"a": 3, "b": 3}, Nobody())
     for _ in range(2):
-        broker.group.join("", 0.0)
+        broker.group.join(("a", "b"), "client", "", 0.0)
     for member in list(broker.group.members.values()):
         broker.group.rejoin(member, 0.0)
     for member in broker.group.members.values():

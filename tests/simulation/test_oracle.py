@@ -13,7 +13,7 @@ A, B, X = ("a", 0), ("b", 0), ("x", 0)
 def used_again(*, exactly_once: bool) -> Oracle:
     """Id 1 was sent to a (1) and b (2), and to a again (3)."""
     oracle = Oracle(("a", "b"), ("x",), "d", exactly_once, 60.0)
-    oracle.broker = Broker({"a": 1, "b": 1, "x": 1, "d": 1}, ("a", "b"), oracle)
+    oracle.broker = Broker({"a": 1, "b": 1, "x": 1, "d": 1}, oracle)
     for uid, at, number in ((1, A, 0), (2, B, 0), (3, A, 1)):
         oracle.is_sent(Sent(uid, at, oracle.broker.append(at, b"1", b"", 0), "1", number, 0.0))
     return oracle

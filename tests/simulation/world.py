@@ -70,7 +70,7 @@ class World:
         partitions = {topic: setup.partitions_of(topic) for topic in setup.inputs}
         written = filter(None, (*setup.outputs, setup.dead_letters))
         partitions |= dict.fromkeys(written, 2) | {MAPS: 1}
-        self.broker = self.oracle.broker = Broker(partitions, setup.inputs, self.oracle, setup.longest_taken)
+        self.broker = self.oracle.broker = Broker(partitions, self.oracle, setup.longest_taken)
         self.oracle.torn = setup.strict and not setup.exactly_once
         self.oracle.slow_output = setup.narrow
         self.oracle.trace = partial(self.trace, "==")
@@ -544,8 +544,6 @@ class World:
         self.oracle.disturbed = True
         self.broker.create(topic, self.setup.partitions_of(topic))
         self.oracle.is_made_again(topic)
-        for number in range(self.setup.partitions_of(topic)):
-            self.broker.group.offsets.pop((topic, number), None)
         if how % 2:
             self.broker.group.rebalance(self.broker.now)
 
