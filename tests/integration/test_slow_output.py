@@ -16,7 +16,7 @@ def test_results_that_leave_more_slowly_than_they_are_made_arrive_without_a_rest
     real_kafka: KafkaBroker, scenes: Scenes, delivery: str
 ) -> None:
     # As much shorter than its default as the test is shorter than what needs it.
-    environment = {"KAFKA_MESSAGE_TIMEOUT_MS": "8000"} if delivery == "at_least_once" else {}
+    environment = {"KAFKA_MESSAGE_TIMEOUT_MS": "12000"} if delivery == "at_least_once" else {}
     scene = scenes(real_kafka, partitions=1, environment={"DELIVERY": delivery, **environment})
     slow_producers(real_kafka.bootstrap, scene.job.name, QUOTA)
     feed(real_kafka, scene.oracle, map(str, range(NUMBER)), pad=PAD)
