@@ -5,7 +5,7 @@ from confluent_kafka import TopicPartition
 
 from utils.locator import History, RowOutdated
 from utils.offsets import Edition, JoinedWith, OffsetMap, topic_tags
-from utils.states import States
+from utils.states import FINISHED, UNFINISHED, States
 
 AB, ABC = ("a", "b"), ("a", "b", "c")
 
@@ -84,3 +84,10 @@ def test_who_has_read_the_row_since_goes_on_also_where_a_clock_was_ahead() -> No
 
 def test_a_reader_that_has_no_row_is_never_outdated() -> None:
     assert history(by(ABC, 9), by(AB, 3)).edition(topic_tags(AB), 0) == 0
+
+
+def test_what_waited_for_a_topic_that_is_gone_is_gone() -> None:
+    waiting = OffsetMap("id of before", 5, 0, 0, States.of((UNFINISHED, FINISHED, UNFINISHED), 5))
+    commits = [TopicPartition("a", 0, 5, waiting.encode()), TopicPartition("a", 1, 5, "of another tool")]
+    assert [History(commits, {"a": "id"}, {}).gone("a", number) for number in range(3)] == [2, 0, 0]
+    assert History(commits, {"a": "id of before"}, {}).gone("a", 0) == 0
