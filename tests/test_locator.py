@@ -91,3 +91,17 @@ def test_what_waited_for_a_topic_that_is_gone_is_gone() -> None:
     commits = [TopicPartition("a", 0, 5, waiting.encode()), TopicPartition("a", 1, 5, "of another tool")]
     assert [History(commits, {"a": "id"}, {}).gone("a", number) for number in range(3)] == [2, 0, 0]
     assert History(commits, {"a": "id of before"}, {}).gone("a", 0) == 0
+
+
+class Foreign(TopicPartition):
+    """A commit of another tool, of whose metadata the client reads too much."""
+
+    @property
+    def metadata(self) -> str | None:  # type: ignore[override]
+        return b"\xff".decode()
+
+
+def test_metadata_that_is_no_text_is_as_if_it_were_absent() -> None:
+    history = History([Foreign("a", 0, 5)], {"a": "id"}, {})
+    assert history.edition(topic_tags(["a"]), 1) == 1
+    assert history.gone("a", 0) == 0

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from utils.dead_letters import Contents, read
 from utils.intake import BATCH, Record
-from utils.locator import EARLIEST, LATEST, LoadMaps, Partition, checked, offsets_at
+from utils.locator import EARLIEST, LATEST, LoadMaps, Partition, checked, metadata_of, offsets_at
 from utils.messages import read_each
 from utils.moments import moment
 from utils.offsets import OffsetMap
@@ -70,7 +70,7 @@ def letters(consumer: Consumer, topic: str, load_maps: LoadMaps) -> Iterator[Fou
     partitions = consumer.list_topics(topic, timeout=_REQUEST).topics[topic].partitions
     asked = [TopicPartition(topic, number) for number in sorted(partitions)]
     commits = [each for each in checked(consumer.committed(asked, timeout=_REQUEST)) if each.offset >= 0]
-    metadata = {(topic, each.partition): each.metadata for each in commits}
+    metadata = {(topic, each.partition): metadata_of(each) for each in commits}
     metadata |= load_maps(metadata)
     done = {each.partition: _finished(each.offset, metadata[topic, each.partition]) for each in commits}
     begins, ends = offsets_at(consumer, asked, EARLIEST), offsets_at(consumer, asked, LATEST)
