@@ -38,7 +38,7 @@ check: setup  ## ruff and mypy for the frame; of your own files no more than tha
 	$(PYTHON) -m compileall -q worker.py defaults.py $(OWN_TESTS) $(OWN)
 	$(PYTHON) -m utils.user_code
 
-copies: setup  ## edits copies of this as its users do, and checks and tests each; ARGS=--quick for the quick tests only
+copies: setup  ## edits copies of this as its users do, and checks and tests each; ARGS=--quick in a few minutes
 	$(PYTHON) -m tests.copies $(ARGS)
 
 simulate: setup  ## runs N=… schedules of the simulation (2,000); ARGS="--seed 7" for the same ones again

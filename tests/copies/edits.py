@@ -88,6 +88,13 @@ def classic(copy: Path) -> None:
     (copy / "tests/test_worker.py").write_text(CLASSIC_TEST)
 
 
+def requirement(copy: Path) -> None:
+    """One of their own, in the version that the tests of the frame come with."""
+    [pinned] = re.findall(r"^(requests==\S+)", (copy / "requirements-dev.lock").read_text(), re.MULTILINE)
+    with (copy / "requirements.txt").open("a") as file:
+        file.write(f"{pinned}\n")
+
+
 def example(copy: Path) -> None:
     """The README's own."""
     [block] = re.findall(r"^```python\n(.*?)^```$", (copy / "README.md").read_text(), re.DOTALL | re.MULTILINE)
