@@ -11,11 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from utils.messages import InvalidMessage, InvalidResult
-
-_OURS = (InvalidMessage, InvalidResult)  # they name types and places of a message, never its values
 _OF_THE_FRAME = tuple(f"{Path(__file__).parents[1]}/{name}" for name in ("utils/", "framework.py", "main.py"))
 _LIBRARIES = tuple(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+class Quotable(Exception):
+    """An error of the worker's own, whose text may be shown: it names types and places of a message, not its values."""
 
 
 class Unquoted(NamedTuple):
@@ -36,7 +37,7 @@ def named(error: BaseException) -> str:
     What a library has raised is told with the line of the user's code that called it: `…, called at worker.py:12`.
     """
     steps = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    if not steps or isinstance(error, _OURS):  # what was never raised is not of process() either
+    if not steps or isinstance(error, Quotable):  # what was never raised is not of process() either
         return f"{type(error).__name__}: {error}"
     users = [step for step in steps if _is_users(step[0])]
     called = f", called at {_place(*users[-1])}" if users and users[-1] != steps[-1] else ""

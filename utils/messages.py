@@ -9,17 +9,18 @@ from typing import Annotated, Any, cast
 
 import msgspec
 
+from utils.errors import Quotable
 from utils.offsets import PartitionOffsets
 
 Message = dict[str, Any]
 Headers = list[tuple[str, str | bytes | None]]  # as the client has it; what it has read is bytes
 
 
-class InvalidMessage(Exception):
+class InvalidMessage(Quotable):
     """An input that cannot be joined: it will not become valid by trying again."""
 
 
-class InvalidResult(Exception):
+class InvalidResult(Quotable):
     """`process()` returned something that cannot be forwarded."""
 
 
