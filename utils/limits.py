@@ -5,9 +5,10 @@ Pure: no Kafka, no clock, no logging.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from utils.offsets import MAX_METADATA, CommitPoint
-
+DEFAULT_METADATA = 4095
+"""Characters that a broker takes beside an offset unless it is set otherwise (offset.metadata.max.bytes; measured)."""
 LEAST_METADATA = 511
 """Characters without which commits are not possible: a map of nothing takes some 150, a reference up to 300."""
 
@@ -18,18 +19,27 @@ _REFERENCE = 300  # characters that a reference takes at most, for a map of one 
 _BESIDE = 100  # bytes of a partition in that batch beside its metadata and the names of group and topic, rounded up
 
 
+class Commit(Protocol):
+    """What is looked at of a commit of one partition."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def metadata(self) -> str: ...
+
+
 @dataclass(slots=True)
 class CommitLimits:
     """Outlives the worker: what was learned from a refusal is known to the next one."""
 
-    metadata: int = MAX_METADATA
+    metadata: int = DEFAULT_METADATA
     """Characters of one partition."""
     told: bool = False
     """By the brokers; else this is their default."""
     taken: int = 0
     """The longest map that brokers are known to take."""
 
-    def longest_map(self, points: Sequence[CommitPoint], group: str) -> int:
+    def longest_map(self, points: Sequence[Commit], group: str) -> int:
         """Longer maps than this are to be stored elsewhere, so that all that is left makes a commit."""
         lengths = sorted([len(point.metadata) for point in points])
         limit, size = self.metadata, sum([len(group) + len(point.topic) + _BESIDE for point in points])

@@ -35,8 +35,7 @@ from utils.kafka import (
     plain,
 )
 from utils.kafka import producer as kafka_producer
-from utils.limits import LEAST_METADATA, CommitLimits
-from utils.offsets import MAX_METADATA
+from utils.limits import DEFAULT_METADATA, LEAST_METADATA, CommitLimits
 
 _REQUEST = 5.0  # seconds that one request may take
 METADATA_SETTING = "offset.metadata.max.bytes"
@@ -204,7 +203,7 @@ def commit_limits(cluster: Cluster) -> CommitLimits:
     # The client sends one character more (measured).
     limits = CommitLimits() if told is None else CommitLimits(told - 1, told=True)
     if limits.metadata < LEAST_METADATA:
-        cure = f"set it to {LEAST_METADATA + 1} or more on every broker; Kafka's default is {MAX_METADATA + 1}"
+        cure = f"set it to {LEAST_METADATA + 1} or more on every broker; Kafka's default is {DEFAULT_METADATA + 1}"
         raise ConfigError([f"{METADATA_SETTING} of the brokers is {told}, too little for a commit: {cure}"])
     return limits
 
