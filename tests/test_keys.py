@@ -53,7 +53,9 @@ class Bench:
         self.now = 0.0
         self.counters = Counters()
         self.health = Health()
-        self.intake = Intake(cast(Consumer, object()), self.counters, admin(), lambda: self.now, self.health)
+        self.intake = Intake(
+            cast(Consumer, object()), self.counters, admin(), lambda: self.now, self.health.note_mismatches
+        )
         self.keys_read: list[str] = []
         self.assign()
 

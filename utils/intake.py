@@ -24,7 +24,6 @@ from utils.logger import logger
 from utils.messages import Headers, InvalidMessage, read_each
 from utils.metrics import Counters
 from utils.offsets import PartitionOffsets
-from utils.status import Health
 
 BATCH = 1000  # records that one read takes at most; larger ones leave the processor's caches (measured)
 FEW = 100  # records: a read of fewer has left none behind, and what comes soon after it may stay for more
@@ -101,12 +100,14 @@ class Intake:
         counters: Counters,
         admin: AdminClient,
         clock: Callable[[], float] = time.monotonic,
-        health: Health | None = None,
+        tell_mismatches: Callable[[dict[str, str]], None] = lambda _by_topic: None,
         settle: float = 0.0,
         topics_changed_at: float = NEVER,
         gather: float = 0.0,
     ) -> None:
-        """`settle`: seconds until other workers of the group have seen a change of the input topics, too.
+        """`tell_mismatches`: of the input topics whose keys do not fit, and why, after each look.
+
+        `settle`: seconds until other workers of the group have seen a change of the input topics, too.
 
         `gather`: seconds that a record stays for others, if it comes within so long of a read of a few. At a low rate
         each record would be a turn of the loop else, and what runs after a sleep runs cold: most of its CPU is that of
@@ -124,7 +125,7 @@ class Intake:
         self._through: dict[tuple[str, int], float] = {}
         self.last_ends: dict[tuple[str, int], int] = {}  # as last answered
         self.ahead: set[tuple[str, int]] = set()  # paused because their siblings must catch up
-        self._keys = KeyWatch(counters, health or Health(), clock)
+        self._keys = KeyWatch(counters, tell_mismatches, clock)
         self._rebalances = 0
         self._may_replay = False  # what comes may have been read before, by this worker or the one before it
         self._settle = settle

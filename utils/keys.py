@@ -1,6 +1,6 @@
 """Looks at the keys of a few records: do the input topics have the messages of an id in the same partition number?
 
-No Kafka. What `utils/partitions.py` finds goes to the log, to the counters and to whoever shows `Health`.
+No Kafka. What `utils/partitions.py` finds goes to the log, to the counters and to `tell`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +11,6 @@ from utils.messages import read_each, read_ids
 from utils.metrics import Counters
 from utils.offsets import PartitionOffsets
 from utils.partitions import Keys
-from utils.status import Health
 
 FIRST = 1000  # records whose keys are looked at without delay, of topics of which too little is known
 EARLY = 64  # of them in one batch
@@ -33,9 +32,10 @@ class Record(Protocol):
 class KeyWatch:
     """Names each input topic whose keys do not fit those of the others, once for each change."""
 
-    def __init__(self, counters: Counters, health: Health, clock: Callable[[], float]) -> None:
+    def __init__(self, counters: Counters, tell: Callable[[dict[str, str]], None], clock: Callable[[], float]) -> None:
+        """`tell`: of all mismatches that there are, by topic, after each look."""
         self._counters = counters
-        self._health = health
+        self._tell_of = tell
         self._clock = clock
         self._keys = Keys()
         self._next = 0.0
@@ -59,7 +59,7 @@ class KeyWatch:
         else:
             self._next = now + (EVERY if unknown else SELDOM)
         self._take(sample, owned)
-        self._tell(self._keys.judge())
+        self._note(self._keys.judge())
 
     def are_alike(self, topics: Iterable[str]) -> bool:
         """Whether it is known that these topics have each id in the same partition number."""
@@ -73,7 +73,7 @@ class KeyWatch:
                 at = record.topic(), record.partition()
                 self._keys.sample(*at, owned[at].topic_partitions, key, id)
 
-    def _tell(self, mismatches: dict[str, str]) -> None:
+    def _note(self, mismatches: dict[str, str]) -> None:
         for topic, mismatch in mismatches.items():
             if self._mismatches.get(topic) != mismatch:
                 self._counters.mismatches += 1
@@ -81,4 +81,5 @@ class KeyWatch:
                 logger.error("keys do not fit those of the other topics", extra=facts)
         for topic in self._mismatches.keys() - mismatches.keys():
             logger.info("keys fit those of the other topics again", extra={"topic": topic})
-        self._mismatches = self._health.mismatches = mismatches
+        self._mismatches = mismatches
+        self._tell_of(mismatches)

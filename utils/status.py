@@ -53,6 +53,9 @@ class Health:
         """Whether records are being read, or would be if there were any."""
         return self.joined and self.turned_at is not None and self.is_live(now)
 
+    def note_mismatches(self, mismatches: dict[str, str]) -> None:
+        self.mismatches = mismatches
+
     def turn(self, now: float) -> None:
         """Told by the loop at each turn, on its thread: the moment to answer."""
         self.turned_at = now
