@@ -20,8 +20,8 @@ from utils.drain import drain
 from utils.executor import Executor, Outcome
 from utils.failures import Failures
 from utils.intake import Batch, Contents, Intake, Record
+from utils.locator import AssignmentOutdated
 from utils.logger import logger
-from utils.membership import AssignmentOutdated
 from utils.messages import Fragment, read_each, read_ids
 from utils.metrics import Counters
 from utils.offsets import CommitPoint, PartitionOffsets, mark

@@ -43,10 +43,10 @@ from utils.lifetime import (
     stop_on_signals,
 )
 from utils.limits import CommitLimits
-from utils.locator import Partition, RowOutdated, locator
+from utils.locator import AssignmentOutdated, Partition, RowOutdated, locator
 from utils.logger import configure, logger
 from utils.map_store import MapStore
-from utils.membership import AssignmentOutdated, Membership
+from utils.membership import Membership
 from utils.messages import RESULT_OVERHEAD
 from utils.metrics import Counters, Histogram
 from utils.moments import FORMS, moment
@@ -524,7 +524,13 @@ def build_worker(
     settle, changed_at = settings.config_refresh + SETTLE, refresh.topics_changed_at
     gather = _gather(settings)
     intake = Intake(
-        consumer, counters, locate.admin, health=health, settle=settle, topics_changed_at=changed_at, gather=gather
+        consumer,
+        counters,
+        locate.admin,
+        tell_mismatches=health.note_mismatches,
+        settle=settle,
+        topics_changed_at=changed_at,
+        gather=gather,
     )
     return Worker(
         topics_input=row.topics_input,

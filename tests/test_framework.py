@@ -21,7 +21,7 @@ from utils.delivery import Backlog
 from utils.executor import Call, InFlight, Outcome, attempt
 from utils.failures import Failures
 from utils.intake import Intake
-from utils.membership import AssignmentOutdated
+from utils.locator import AssignmentOutdated
 from utils.messages import Message, Result
 from utils.metrics import Counters
 from utils.offsets import CommitPoint, OffsetMap, PartitionOffsets, mark

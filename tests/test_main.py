@@ -34,8 +34,7 @@ from tests.test_refresh import CONFIG, SETTINGS
 from utils.dispatcher import Dispatcher
 from utils.executor import Hooks, Runner
 from utils.lifetime import Stopped
-from utils.locator import RowOutdated
-from utils.membership import AssignmentOutdated
+from utils.locator import AssignmentOutdated, RowOutdated
 from utils.metrics import Counters
 from utils.offsets import OffsetMap, PartitionOffsets, Standing
 from utils.outbox import RecordRefused

@@ -99,6 +99,10 @@ class RowOutdated(Exception):
         self.edition = edition
 
 
+class AssignmentOutdated(Exception):
+    """The partitions are those of other topics than the row's: leave the group, and join it anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class Locator:
     """Where to read on: the commits of the group, the maps in them, and the ends of the log."""
@@ -118,7 +122,8 @@ class Locator:
             return []
         topics = describe(self.admin, self.topics)
         counts = {name: topic.partitions for name, topic in topics.items()}
-        self.membership.check([(each.topic, each.partition) for each in owned], counts)
+        if why := self.membership.misfit([(each.topic, each.partition) for each in owned], counts):
+            raise AssignmentOutdated(why)
         check_counts(topics, len(owned))
         every = [TopicPartition(topic, each) for topic in self.topics for each in range(topics[topic].partitions)]
         commits = [each for each in checked(consumer.committed(every, timeout=_REQUEST)) if each.offset >= 0]

@@ -14,10 +14,6 @@ _LEAVE = 10.0  # seconds that leaving may take
 _TURN = 0.1  # seconds
 
 
-class AssignmentOutdated(Exception):
-    """The partitions are those of other topics than the row's: leave the group, and join it anew."""
-
-
 def misfit(owned: Iterable[tuple[str, int]], partitions: Mapping[str, int]) -> str:
     """What tells that these partitions were not assigned for these topics; nothing where they may have been.
 
@@ -42,10 +38,9 @@ class Membership:
     def __init__(self, *, is_static: bool = False) -> None:
         self._may_be_former = is_static
 
-    def check(self, owned: Iterable[tuple[str, int]], partitions: Mapping[str, int]) -> None:
-        """Raises AssignmentOutdated. Once the group has been left, what it assigns is for the topics of today."""
-        if self._may_be_former and (why := misfit(owned, partitions)):
-            raise AssignmentOutdated(why)
+    def misfit(self, owned: Iterable[tuple[str, int]], partitions: Mapping[str, int]) -> str:
+        """As above. Nothing once the group has been left: what it assigns then is for the topics of today."""
+        return misfit(owned, partitions) if self._may_be_former else ""
 
     def leave(self, is_member: Callable[[], bool], consumer: Consumer) -> None:
         """For good, which close() does not do for a static member. What the consumer reads meanwhile is dropped.
