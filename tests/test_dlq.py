@@ -11,7 +11,7 @@ from tests.builders import fragment, group
 from tests.test_framework import FakeConsumer, FakeMessage
 from utils.dead_letters import Contents, Letter, read, without_contents, write
 from utils.dlq import Choice, Found, details, letters, shown, table
-from utils.locator import EARLIEST, LATEST
+from utils.lookups import EARLIEST, LATEST
 from utils.messages import Fragment
 
 

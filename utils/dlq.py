@@ -10,7 +10,8 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from utils.dead_letters import Contents, read
 from utils.intake import BATCH, Record
-from utils.locator import EARLIEST, LATEST, LoadMaps, Partition, checked, metadata_of, offsets_at
+from utils.locator import LoadMaps, Partition
+from utils.lookups import EARLIEST, LATEST, checked, metadata_of, offsets_at
 from utils.messages import read_each
 from utils.moments import moment
 from utils.offsets import OffsetMap

@@ -10,8 +10,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from config import ConfigError
 from utils.limits import CommitLimits
-from utils.locator import LATEST, checked
 from utils.logger import logger
+from utils.lookups import LATEST, checked
 from utils.metrics import Counters
 from utils.offsets import CommitPoint
 from utils.outbox import Outbox

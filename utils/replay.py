@@ -24,8 +24,8 @@ from utils.drain import drain
 from utils.errors import unquoted
 from utils.executor import Executor, Outcome
 from utils.intake import Intake, Record
-from utils.locator import LATEST, offsets_at
 from utils.logger import logger
+from utils.lookups import LATEST, offsets_at
 from utils.messages import Fragment, Headers, InvalidMessage, read_each, read_ids
 from utils.metrics import Counters
 from utils.offsets import CommitPoint, PartitionOffsets

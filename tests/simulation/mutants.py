@@ -27,7 +27,7 @@ from tests.simulation.clients import FakeConsumer
 from tests.simulation.explore import explore, notes_of, settle_down
 from tests.simulation.process import Violation
 from tests.simulation.schedule import Schedule
-from utils import aggregator, dead_letters, executor, intake, locator, messages, offsets, overflow, suspects
+from utils import aggregator, dead_letters, executor, intake, locator, lookups, messages, offsets, overflow, suspects
 from utils.aggregator import FOREVER, NEVER, Aggregator, Enough, Group, size_of
 from utils.arrivals import Arrivals, Step
 from utils.dead_letters import Letter
@@ -858,10 +858,10 @@ def _raises_in_callback(self: Worker, consumer: Consumer, owned: list[TopicParti
 
 
 def _from_the_end(consumer: Consumer, partitions: Any, timestamp: int) -> Any:
-    return _offsets_at(consumer, partitions, locator.LATEST if timestamp == locator.EARLIEST else timestamp)
+    return _offsets_at(consumer, partitions, lookups.LATEST if timestamp == lookups.EARLIEST else timestamp)
 
 
-_offsets_at = locator.offsets_at
+_offsets_at = lookups.offsets_at
 
 
 def _out_of_range(_self: Locator, offsets: PartitionOffsets, _earliest: int, _latest: int) -> PartitionOffsets:
