@@ -36,7 +36,7 @@ check: setup  ## ruff and mypy for the frame; of your own files no more than tha
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 	$(PYTHON) -m compileall -q worker.py defaults.py $(OWN_TESTS) $(OWN)
-	$(PYTHON) -m utils.user_code
+	$(PYTHON) -m utils.processing.user_code
 
 copies: setup  ## edits copies of this as its users do, and checks and tests each; ARGS=--quick in a few minutes
 	$(PYTHON) -m tests.copies $(ARGS)

@@ -14,21 +14,21 @@ from itertools import compress, repeat
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from utils.aggregator import Aggregator, Group
-from utils.delivery import Backlog, Delivery
-from utils.drain import drain
-from utils.executor import Executor, Outcome
-from utils.failures import Failures
-from utils.intake import Batch, Contents, Intake, Record
-from utils.locator import AssignmentOutdated
+from utils.joining.aggregator import Aggregator, Group
+from utils.joining.messages import Fragment, read_each, read_ids
+from utils.joining.offsets import CommitPoint, PartitionOffsets, mark
+from utils.joining.states import FINISHED
 from utils.logger import logger
-from utils.messages import Fragment, read_each, read_ids
 from utils.metrics import Counters
-from utils.offsets import CommitPoint, PartitionOffsets, mark
-from utils.overflow import Overflow
-from utils.states import FINISHED
-from utils.status import Health
-from utils.view import View
+from utils.monitoring.status import Health
+from utils.monitoring.view import View
+from utils.processing.executor import Executor, Outcome
+from utils.reading.intake import Batch, Contents, Intake, Record
+from utils.reading.locator import AssignmentOutdated
+from utils.reading.overflow import Overflow
+from utils.sending.delivery import Backlog, Delivery
+from utils.sending.drain import drain
+from utils.sending.failures import Failures
 
 IDLE = 0.2  # seconds that a step waits for a record; also how long a signal may go unnoticed
 BUSY = 0.02  # seconds that a step waits for process() before it polls again

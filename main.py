@@ -21,18 +21,28 @@ from sqlalchemy import Engine
 from config import ConfigError, Settings, UnavailableError
 from framework import Worker
 from models import Row, engine, init_db, load, map_topic, save
-from utils import kafka, preflight, user_code
-from utils.attempts import Attempts
-from utils.check import ROW_STEPS, STEPS, Seen, Start, cannot_listen, findings, outputs, take, tried
-from utils.dead_letters import REASONS
-from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
-from utils.dispatcher import Dispatcher
-from utils.dlq import Choice, Found, details, letters, shown, table
+from utils.commands.letters import Choice, Found, details, letters, shown, table
+from utils.commands.moments import FORMS, moment
+from utils.commands.replay import Discarding, Joining, Replay, Tally, Use, progress_bar, rehearse
 from utils.errors import chain
-from utils.executor import Coroutines, Executor, Runner, SingleThread, ThreadPool, nothing
-from utils.failures import Failures
-from utils.intake import Intake
-from utils.lifetime import (
+from utils.joining.dead_letters import REASONS
+from utils.joining.messages import RESULT_OVERHEAD
+from utils.joining.offsets import Standing
+from utils.kafka import clients, preflight
+from utils.kafka.limits import CommitLimits
+from utils.kafka.membership import Membership
+from utils.logger import configure, logger
+from utils.metrics import Counters, Histogram
+from utils.monitoring.status import Health, serve
+from utils.monitoring.watch import Watch
+from utils.processing import user_code
+from utils.processing.attempts import Attempts
+from utils.processing.dispatcher import Dispatcher
+from utils.processing.executor import Coroutines, Executor, Runner, SingleThread, ThreadPool, nothing
+from utils.processing.suspects import Suspects
+from utils.reading.intake import Intake
+from utils.reading.locator import AssignmentOutdated, Partition, RowOutdated, locator
+from utils.running.lifetime import (
     LONGEST_PAUSE,
     Stopped,
     end_in_time,
@@ -42,21 +52,12 @@ from utils.lifetime import (
     sleep,
     stop_on_signals,
 )
-from utils.limits import CommitLimits
-from utils.locator import AssignmentOutdated, Partition, RowOutdated, locator
-from utils.logger import configure, logger
-from utils.map_store import MapStore
-from utils.membership import Membership
-from utils.messages import RESULT_OVERHEAD
-from utils.metrics import Counters, Histogram
-from utils.moments import FORMS, moment
-from utils.offsets import Standing
-from utils.outbox import Mute, Outbox, RecordRefused, Refusals
-from utils.refresh import Config, Refresh
-from utils.replay import Discarding, Joining, Replay, Tally, Use, progress_bar, rehearse
-from utils.status import Health, serve
-from utils.suspects import Suspects
-from utils.watch import Watch
+from utils.running.refresh import Config, Refresh
+from utils.running.steps import ROW_STEPS, STEPS, Seen, Start, cannot_listen, findings, outputs, take, tried
+from utils.sending.delivery import AtLeastOnce, Delivery, ExactlyOnce
+from utils.sending.failures import Failures
+from utils.sending.map_store import MapStore
+from utils.sending.outbox import Mute, Outbox, RecordRefused, Refusals
 
 EX_CONFIG = 78  # sysexits.h: starting again is no use before somebody has changed the configuration
 RESTARTS = 5  # of the worker, in a row and without progress in between, before the process gives up
@@ -428,7 +429,7 @@ def supervise(
             survived |= had
             logger.error("starting again from the last commit", extra={"error": str(error)})
             continue
-        if cure := kafka.cure_of(error):
+        if cure := clients.cure_of(error):
             raise ConfigError([cure]) from error
         in_a_row = not has_progressed and clock() - began < LASTING
         failures = failures + 1 if in_a_row else 1
@@ -436,7 +437,7 @@ def supervise(
             raise error
         counters.restarts += 1
         survived |= had
-        if not kafka.concerns_all(error):
+        if not clients.concerns_all(error):
             survived.clear()  # whose record it is shows as it does where one ends the process
         elif failures == RESTARTS:
             survived |= {at: standing._replace(starts=0) for at, standing in survived.items()}
@@ -456,8 +457,8 @@ class Ended(NamedTuple):
 
 def _run_one(build: Callable[[ExitStack], Runs]) -> Ended:
     """Build a worker and let it run. Its clients are closed then: each of them has threads and connections."""
-    with ExitStack() as clients:
-        worker = build(clients)
+    with ExitStack() as opened:
+        worker = build(opened)
         try:
             worker.run()
             error = None
@@ -493,18 +494,18 @@ def build_worker(
     refusals: Refusals,
     survived: dict[Partition, Standing],
     membership: Membership,
-    clients: ExitStack,
+    opened: ExitStack,
 ) -> Worker:
     """A worker with clients and memory of its own. Raises ConfigError for properties that the clients refuse.
 
-    `clients` closes what is open then. The consumer is closed by the worker itself: others wait for its partitions.
+    `opened` closes what is open then. The consumer is closed by the worker itself: others wait for its partitions.
     """
     config = refresh.current
     settings, row = config.settings, config.row
-    with kafka.named_properties(settings):
-        properties = kafka.client_properties(settings, row)
+    with clients.named_properties(settings):
+        properties = clients.client_properties(settings, row)
         failures = Failures(row.consumer_name, settings.dead_letters, counters)
-        reader = partial(kafka.map_reader, properties, settings)
+        reader = partial(clients.map_reader, properties, settings)
         maps = MapStore(
             map_topic(row.consumer_name),
             config.stores_maps,
@@ -515,12 +516,12 @@ def build_worker(
         )
         topics, timeout = row.topics_input, settings.message_timeout
         locate = locator(properties, topics, timeout, maps.load, counters, refresh.edition, survived, membership)
-        clients.enter_context(locate.admin)
+        opened.enter_context(locate.admin)
         outbox = _outbox(settings, row, properties, counters, failures, refusals)
-        clients.callback(outbox.close)
-        delivery = _delivery(settings, outbox, maps, counters, partial(kafka.is_place_taken, locate.admin, settings))
-        consumer = kafka.consumer(properties, settings, delivery.on_commit)
-        clients.callback(consumer.close)  # where the worker has not come to it
+        opened.callback(outbox.close)
+        delivery = _delivery(settings, outbox, maps, counters, partial(clients.is_place_taken, locate.admin, settings))
+        consumer = clients.consumer(properties, settings, delivery.on_commit)
+        opened.callback(consumer.close)  # where the worker has not come to it
     settle, changed_at = settings.config_refresh + SETTLE, refresh.topics_changed_at
     gather = _gather(settings)
     intake = Intake(
@@ -547,7 +548,7 @@ def build_worker(
         counters=counters,
         health=health,
         stopping=stopping,
-        leave=partial(membership.leave, partial(kafka.is_member, locate.admin, settings)),
+        leave=partial(membership.leave, partial(clients.is_member, locate.admin, settings)),
     )
 
 
@@ -561,10 +562,10 @@ def _outbox(
 ) -> Outbox:
     transactional = settings.delivery == "exactly_once"
     identity = transactional_id(row.consumer_name, settings.group_instance_id) if transactional else ""
-    records, size = kafka.queue_room(properties)
+    records, size = clients.queue_room(properties)
     refusals.pace.at_most(min(records * RESULT_OVERHEAD, size) // 2)
     mute, slow = Mute(), refusals.pace.has_failed
-    identified = partial(kafka.producer, properties, transactional_id=identity, on_throttle=mute.on_throttle)
+    identified = partial(clients.producer, properties, transactional_id=identity, on_throttle=mute.on_throttle)
     producer = partial(identified, batch_size=refusals.batch_size, is_slow=slow)
     return Outbox(producer, row.topics_output, failures, refusals, counters, mute)
 
@@ -626,8 +627,8 @@ class DeadLetterTopic(NamedTuple):
     limits: CommitLimits
 
     def map_store(self, counters: Counters) -> MapStore:
-        properties = kafka.client_properties(self.settings, self.row)
-        reader = partial(kafka.map_reader, properties, self.settings)
+        properties = clients.client_properties(self.settings, self.row)
+        reader = partial(clients.map_reader, properties, self.settings)
         return MapStore(
             map_topic(self.row.consumer_name),
             self.stores_maps,
@@ -638,7 +639,7 @@ class DeadLetterTopic(NamedTuple):
         )
 
     def find(self) -> list[Found]:
-        with kafka.reader(self.settings, self.row) as consumer:
+        with clients.reader(self.settings, self.row) as consumer:
             return list(letters(consumer, self.topic, self.map_store(Counters()).load))
 
 
@@ -745,21 +746,21 @@ def build_replay(
     tally: Tally,
     progress: Callable[[int, int, Tally], None],
     stopping: threading.Event,
-    clients: ExitStack,
+    opened: ExitStack,
 ) -> Replay:
     """As build_worker, for a run over the dead letters."""
     settings, row = dead.settings, dead.row
-    with kafka.named_properties(settings):
-        properties = kafka.client_properties(settings, row)
+    with clients.named_properties(settings):
+        properties = clients.client_properties(settings, row)
         maps = dead.map_store(counters)
         failures = Failures(row.consumer_name, "", counters)
         locate = locator(properties, (dead.topic,), settings.message_timeout, maps.load, counters)
-        clients.enter_context(locate.admin)
+        opened.enter_context(locate.admin)
         outbox = _outbox(settings, row, properties, counters, failures, refusals)
-        clients.callback(outbox.close)
+        opened.callback(outbox.close)
         delivery = _delivery(settings, outbox, maps, counters)
-        consumer = kafka.consumer(properties, settings, delivery.on_commit)
-        clients.callback(consumer.close)  # where the worker has not come to it
+        consumer = clients.consumer(properties, settings, delivery.on_commit)
+        opened.callback(consumer.close)  # where the worker has not come to it
     return Replay(
         topic=dead.topic,
         choice=choice,

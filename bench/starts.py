@@ -22,7 +22,7 @@ from bench.contenders import BARE_MSGSPEC, Contender, Target, bare, worker
 from bench.runs import PARTITIONS, Running, check, feed, id_of, measure, output_topic, running, send
 from bench.tables import Options, Table, line, load, median, say, table
 from tests.services.kafka import JavaBroker
-from utils.partitions import murmur2
+from utils.joining.partitions import murmur2
 
 IDS, ROUNDS, SECONDS = 200_000, 3, 15.0
 SETTLED = 5.0  # seconds

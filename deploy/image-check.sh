@@ -41,7 +41,7 @@ in_app() {
     (cd "$work/app" && $as_user env -i PATH="$work/app/.venv/bin:/usr/bin:/bin" sh -eux)
 }
 in_app <<'YOURS'
-python -m utils.user_code
+python -m utils.processing.user_code
 YOURS
 cp tests/forwarding.py "$work/app/worker.py"
 : > "$work/app/defaults.py"

@@ -39,7 +39,7 @@ program() {
     set -- ./*.py utils examples $(own)
     tar -cf - --exclude=__pycache__ "$@" | tar -xf - -C "$target" --no-same-owner
     chmod -R a+rX,go-w "$target"  # a checkout made under a strict umask could not be read by the image's user
-    (cd "$target" && .venv/bin/python -m compileall -q "$@" && .venv/bin/python -B -m utils.user_code)
+    (cd "$target" && .venv/bin/python -m compileall -q "$@" && .venv/bin/python -B -m utils.processing.user_code)
 }
 
 "$@"

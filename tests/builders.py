@@ -9,13 +9,13 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import ListOffsetsResultInfo
 
-from utils.aggregator import Group
-from utils.attempts import Attempts
-from utils.dispatcher import Dispatcher
-from utils.executor import Runner
-from utils.messages import Fragment
+from utils.joining.aggregator import Group
+from utils.joining.messages import Fragment
+from utils.joining.offsets import OffsetMap, PartitionOffsets
 from utils.metrics import Counters
-from utils.offsets import OffsetMap, PartitionOffsets
+from utils.processing.attempts import Attempts
+from utils.processing.dispatcher import Dispatcher
+from utils.processing.executor import Runner
 
 TOPIC_ID = "0Tb3yVvGQ7u6p2Xc4Zx1kA"
 

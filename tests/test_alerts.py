@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.monitoring.test_prometheus import exported
 from tests.program import ROOT, sources
-from tests.test_prometheus import exported
 
 PROMETHEUS = ROOT / "deploy/prometheus"
 ALERTS = (PROMETHEUS / "alerts.yml").read_text()

@@ -14,14 +14,14 @@ from urllib.parse import quote
 import pytest
 
 from config import Settings
+from tests.monitoring.test_watch import HOSTILE
 from tests.services.chromium import Scheme, Tab
-from tests.test_watch import HOSTILE
-from utils.executor import InFlight
-from utils.history import Sample
-from utils.pages import POLICY, REFRESH
-from utils.status import Answer, Health, Server, serve
-from utils.view import CallView, PartitionView, Snapshot, View, WaitingView
-from utils.watch import Watch
+from utils.monitoring.history import Sample
+from utils.monitoring.pages import POLICY, REFRESH
+from utils.monitoring.status import Answer, Health, Server, serve
+from utils.monitoring.view import CallView, PartitionView, Snapshot, View, WaitingView
+from utils.monitoring.watch import Watch
+from utils.processing.executor import InFlight
 
 T = TypeVar("T")
 

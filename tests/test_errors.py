@@ -9,8 +9,8 @@ import pytest
 
 from tests.builders import group
 from utils.errors import named, unquoted, way_to
-from utils.executor import attempt, took_too_long
-from utils.messages import InvalidResult, Message, results
+from utils.joining.messages import InvalidResult, Message, results
+from utils.processing.executor import attempt, took_too_long
 
 SECRET = "4711-0815"
 

@@ -9,7 +9,7 @@ from tests.integration.test_failures import CASES, CLOSED, RUNS_BUT, Case
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/failures.md").read_text()
-CODE = "\n".join(path.read_text() for path in [*ROOT.glob("*.py"), *ROOT.glob("utils/*.py")])
+CODE = "\n".join(path.read_text() for path in [*ROOT.glob("*.py"), *ROOT.glob("utils/**/*.py")])
 IN_ONE_PIECE = re.sub(r'"\s*\n\s*f?"', "", CODE)  # a text that the code has on two lines
 VALUES = r"\{(?:[^{}]|\{[^{}]*\})*\}"  # of an f-string, and of a template
 ALL = {**CASES, **RUNS_BUT}

@@ -15,20 +15,20 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 from config import ConfigError
 from framework import Worker
 from tests.builders import TOPIC_ID, admin, group, partition_offsets
-from utils.aggregator import NEVER, Aggregator, Enough, Group
-from utils.dead_letters import Letter
-from utils.delivery import Backlog
-from utils.executor import Call, InFlight, Outcome, attempt
-from utils.failures import Failures
-from utils.intake import Intake
-from utils.locator import AssignmentOutdated
-from utils.messages import Message, Result
+from utils.joining.aggregator import NEVER, Aggregator, Enough, Group
+from utils.joining.dead_letters import Letter
+from utils.joining.messages import Message, Result
+from utils.joining.offsets import CommitPoint, OffsetMap, PartitionOffsets, mark
+from utils.joining.states import SENT, UNFINISHED
 from utils.metrics import Counters
-from utils.offsets import CommitPoint, OffsetMap, PartitionOffsets, mark
-from utils.outbox import DeliveryFailed
-from utils.parking import Parking
-from utils.states import SENT, UNFINISHED
-from utils.status import Health
+from utils.monitoring.status import Health
+from utils.processing.executor import Call, InFlight, Outcome, attempt
+from utils.processing.parking import Parking
+from utils.reading.intake import Intake
+from utils.reading.locator import AssignmentOutdated
+from utils.sending.delivery import Backlog
+from utils.sending.failures import Failures
+from utils.sending.outbox import DeliveryFailed
 
 TIMEOUT = 60.0  # MESSAGE_TIMEOUT of all tests
 INTERVAL = 0.1  # COMMIT_INTERVAL

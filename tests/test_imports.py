@@ -1,22 +1,37 @@
-"""The rules of the house: who may import whom, and how long the loop may grow."""
+"""The rules of the house: which room may know which, and who may import whom."""
 
 import ast
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.program import ROOT, sources
 
-PURE = ["messages", "aggregator", "offsets", "partitions", "dead_letters", "attempts", "retry", "references"]
-PURE += ["trace", "arrivals", "states", "packing"]
-# kafka.py of the design is five files, one noun each: clients, intake, ends, locator, preflight.
-KAFKA = {"utils/kafka.py", "utils/intake.py", "utils/ends.py", "utils/locator.py", "utils/preflight.py"}
-# map_store.py is the topic of rule 3, with a consumer of its own; delivery.py and locator.py need the same one.
-MAY_KNOW_KAFKA = KAFKA | {"framework.py", "utils/delivery.py", "utils/outbox.py", "utils/map_store.py"}
-MAY_KNOW_KAFKA |= {"utils/dlq.py", "utils/replay.py", "utils/identities.py", "utils/membership.py"}
+ROOMS: Mapping[str, set[str]] = {
+    "joining": set(),
+    "kafka": set(),
+    "processing": {"joining"},
+    "reading": {"kafka", "joining"},
+    "sending": {"processing", "kafka", "joining"},
+    "monitoring": {"sending", "reading", "processing", "kafka", "joining"},
+    "running": {"framework", "monitoring", "sending", "reading", "processing", "kafka", "joining"},
+    "commands": {"framework", "running", "sending", "reading", "processing", "kafka", "joining"},
+    "framework": {"monitoring", "sending", "reading", "processing", "joining"},
+    "ground": set(),
+}
+"""Which rooms each may know. `ground`: the four files on which all of them stand; `framework`: framework.py."""
+GROUND = {"logger", "retry", "metrics", "errors"}
+OF_JOINING = {"retry", "errors"}  # what the pure room may know of the ground: exceptions
+
+KNOW_KAFKA = {"kafka", "reading", "sending", "framework", "commands", "running"}
+"""The rooms whose files may import Kafka's client."""
+IMPURE = {"time", "datetime", "logging", "os", "io", "pathlib", "socket", "threading", "subprocess", "random", "queue"}
+IMPURE |= {"asyncio", "concurrent", "multiprocessing", "signal", "sys"}
 
 EXAMPLE = "examples/http_session.py"  # of a worker.py; the one beside main.py is the user's
 
@@ -25,11 +40,15 @@ SHIPPED = sorted(
     for path in sources()
     if path.name != "__init__.py" and path.parent.name != "examples"
 )
+OF_UTILS = [path for path in SHIPPED if path.startswith("utils/")]
 OURS = {path.removesuffix(".py").replace("/", ".") for path in SHIPPED} | {"utils", "tests", "examples", "bench"}
 
 
+@cache
 def imports(path: str) -> set[str]:
-    """Every module that a file imports anywhere, also in functions; `from utils import kafka` is `utils.kafka`."""
+    """Every module that a file imports anywhere, also in functions; `from utils.kafka import ends` is
+    `utils.kafka.ends`.
+    """
     found: set[str] = set()
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
@@ -52,10 +71,74 @@ def names(path: str) -> set[str]:
     }
 
 
+def room(path: str) -> str:
+    """Of a file of the worker: `ground` for the four at the top of utils/, else its directory or its own name."""
+    parts = path.removesuffix(".py").split("/")
+    return parts[0] if parts[0] != "utils" else parts[1] if len(parts) == 3 else "ground"
+
+
+def known(path: str) -> set[str]:
+    """The other rooms that a file knows. config.py and models.py are none: they are beside the house."""
+    files = {each.replace(".", "/") + ".py" for each in imports(path)} & set(SHIPPED)
+    return {room(each) for each in files} - {room(path), "ground", "config", "models"}
+
+
 def test_the_files_of_the_worker_are_found() -> None:
-    assert {"main.py", "framework.py", "config.py", "models.py", "utils/offsets.py"} <= set(SHIPPED)
-    assert "utils.offsets" in imports("framework.py")
-    assert "utils.kafka" in imports("main.py")
+    assert {"main.py", "framework.py", "config.py", "models.py", "utils/joining/offsets.py"} <= set(SHIPPED)
+    assert "utils.joining.offsets" in imports("framework.py")
+    assert "utils.processing.user_code" in imports("main.py")
+    assert known("framework.py") >= {"monitoring", "sending", "reading", "processing", "joining"}
+
+
+def test_every_file_of_utils_is_in_a_room_but_the_four_on_which_all_stand() -> None:
+    at_the_top = {Path(path).stem for path in OF_UTILS if room(path) == "ground"}
+    assert at_the_top == GROUND
+    assert {room(path) for path in OF_UTILS} - {"ground"} == set(ROOMS) - {"ground", "framework"}
+
+
+@pytest.mark.parametrize("name", sorted(set(ROOMS) - {"ground", "framework"}))
+def test_every_room_says_what_it_is(name: str) -> None:
+    said = ast.get_docstring(ast.parse((ROOT / "utils" / name / "__init__.py").read_text()))
+    assert said
+    assert {"No", "no", "nothing", "neither", "never"} & set(said.replace(".", " ").replace(":", " ").split())
+
+
+@pytest.mark.parametrize("path", [*OF_UTILS, "framework.py"])
+def test_a_room_knows_only_those_below_it(path: str) -> None:
+    assert known(path) <= ROOMS[room(path)]
+
+
+@pytest.mark.parametrize("path", [path for path in OF_UTILS if room(path) == "joining"])
+def test_joining_knows_the_standard_library_and_msgspec(path: str) -> None:
+    allowed = sys.stdlib_module_names | {"msgspec"}
+    foreign = {each for each in imports(path) if package(each) not in allowed and not each.startswith("utils.joining.")}
+    assert foreign <= {f"utils.{name}" for name in OF_JOINING}
+
+
+@pytest.mark.parametrize("path", [path for path in OF_UTILS if room(path) == "joining"])
+def test_joining_has_no_clock_no_log_no_environment_no_files_and_no_threads(path: str) -> None:
+    assert {package(module) for module in imports(path)} & IMPURE == set()
+
+
+@pytest.mark.parametrize("path", ["utils/processing/attempts.py", "utils/processing/parking.py"])
+def test_so_have_the_files_beside_it_that_say_so(path: str) -> None:
+    assert {package(module) for module in imports(path)} & IMPURE == set()
+
+
+def test_no_file_imports_another_that_imports_it_in_turn() -> None:
+    """Not even for its types: what only a type checker follows, a reader follows too."""
+    files = {path.removesuffix(".py").replace("/", "."): imports(path) & OURS for path in SHIPPED}
+    done: set[str] = set()
+
+    def circle(module: str, way: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        if module in way:
+            yield (*way[way.index(module) :], module)
+        elif module not in done:
+            for each in sorted(files.get(module, ())):
+                yield from circle(each, (*way, module))
+            done.add(module)
+
+    assert [found for module in files for found in circle(module, ())] == []
 
 
 def test_a_file_that_users_edit_need_know_nothing_of_the_framework_but_the_logger_and_retry() -> None:
@@ -77,22 +160,9 @@ def test_no_module_of_the_users_own_takes_the_place_of_one_of_the_frame(path: st
     assert found.origin == str(ROOT / path), f"{found.origin} hides {path}: give it another name"
 
 
-@pytest.mark.parametrize("path", [path for path in SHIPPED if Path(path).stem in PURE])
-def test_pure_files_know_the_standard_library_msgspec_and_each_other(path: str) -> None:
-    allowed = {f"utils.{name}" for name in PURE}
-    for module in imports(path):
-        assert module in allowed or package(module) in sys.stdlib_module_names | {"msgspec"}, f"{path}: {module}"
-
-
-@pytest.mark.parametrize("path", [path for path in SHIPPED if Path(path).stem in PURE])
-def test_pure_files_have_no_clock_no_log_no_environment_no_files_and_no_threads(path: str) -> None:
-    impure = {"time", "datetime", "logging", "os", "io", "pathlib", "socket", "threading", "subprocess", "random"}
-    assert imports(path) & impure == set()
-
-
-def test_only_the_loop_and_the_files_around_kafka_know_it() -> None:
+def test_only_the_loop_and_the_rooms_around_kafka_know_it() -> None:
     knowing = {path for path in SHIPPED if "confluent_kafka" in {package(module) for module in imports(path)}}
-    assert knowing <= MAY_KNOW_KAFKA
+    assert {room(path) for path in knowing} <= KNOW_KAFKA
 
 
 @pytest.mark.parametrize("path", [path for path in SHIPPED if path != "main.py"])
@@ -107,7 +177,7 @@ def test_the_loop_reads_neither_the_environment_nor_the_database() -> None:
 
 def test_only_main_py_reads_the_environment() -> None:
     reading = {path for path in SHIPPED if {"os.environ", "os.getenv"} & names(path)}
-    assert reading == {"main.py", "utils/status.py"}  # the container's health check is a program of its own
+    assert reading == {"main.py", "utils/monitoring/status.py"}  # the container's health check is a program of its own
 
 
 def test_the_loop_stays_short_enough_to_be_read_at_a_sitting() -> None:

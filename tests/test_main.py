@@ -26,22 +26,22 @@ from config import ConfigError, Settings, UnavailableError
 from main import supervise
 from models import Row, engine, init_db, load, ping, save
 from tests.conftest import Topics
+from tests.kafka.test_preflight import listening
 from tests.program import FORWARDING, copied, program
+from tests.running.test_refresh import CONFIG, SETTINGS
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
-from tests.test_preflight import listening
-from tests.test_refresh import CONFIG, SETTINGS
-from utils.dispatcher import Dispatcher
-from utils.executor import Hooks, Runner
-from utils.lifetime import Stopped
-from utils.locator import AssignmentOutdated, RowOutdated
+from utils.joining.offsets import OffsetMap, PartitionOffsets, Standing
+from utils.joining.states import States
 from utils.metrics import Counters
-from utils.offsets import OffsetMap, PartitionOffsets, Standing
-from utils.outbox import RecordRefused
-from utils.refresh import Refresh
-from utils.states import States
-from utils.user_code import UserCode
-from utils.watch import Watch
+from utils.monitoring.watch import Watch
+from utils.processing.dispatcher import Dispatcher
+from utils.processing.executor import Hooks, Runner
+from utils.processing.user_code import UserCode
+from utils.reading.locator import AssignmentOutdated, RowOutdated
+from utils.running.lifetime import Stopped
+from utils.running.refresh import Refresh
+from utils.sending.outbox import RecordRefused
 
 SECONDS = 120.0  # that anything may take before a test fails
 INIT = ("init", "--topics-input", "a,b", "--topics-output", "c", "--kafka-bootstrap-server", "h:9092")
@@ -341,7 +341,7 @@ def test_a_signal_ends_it_also_while_a_server_keeps_it_hanging() -> None:
 
 
 def test_the_second_signal_ends_it_at_once() -> None:
-    code = "from utils import lifetime\nlifetime.stop_on_signals(); print('ready', flush=True)\nlifetime.time.sleep(60)"
+    code = "from utils.running import lifetime\nlifetime.stop_on_signals(); print('ready', flush=True)\nlifetime.time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], cwd=program(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
@@ -824,7 +824,7 @@ def test_a_call_that_does_not_end_is_laid_at_the_door_of_teardown_only_where_the
     teardown: Callable[[], None] | None, says: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     hooks = Hooks(teardown=teardown) if teardown else Hooks()
-    monkeypatch.setattr("utils.user_code.load", lambda: UserCode(lambda message, _name: message, hooks))
+    monkeypatch.setattr("utils.processing.user_code.load", lambda: UserCode(lambda message, _name: message, hooks))
     calls = main.Calls(cast(Runner, HangingRunner()), cast(Dispatcher, SimpleNamespace(is_stuck=False)), Settings())
     assert not calls.close()
     [record] = caplog.records

@@ -46,7 +46,7 @@ def test_the_tests_run_a_worker_of_their_own_without_anybodys_defaults() -> None
         ("tests/test_worker_of_mine.py", True),
         ("tests/test_main.py", False),
         ("tests/integration/workers.py", False),
-        ("utils/offsets.py", False),
+        ("utils/joining/offsets.py", False),
     ],
 )
 def test_whose_a_file_is(path: str, expected: bool) -> None:

@@ -15,10 +15,10 @@ import config
 import main
 import models
 from config import Settings
+from tests.monitoring.test_prometheus import exported
 from tests.program import ROOT, sources
-from tests.test_prometheus import exported
-from utils.messages import Fragment, join
-from utils.offsets import PartitionOffsets
+from utils.joining.messages import Fragment, join
+from utils.joining.offsets import PartitionOffsets
 
 README = (ROOT / "README.md").read_text()
 CODE = "\n".join(path.read_text() for path in sources())

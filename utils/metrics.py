@@ -44,7 +44,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class Counters:
-    """Records unless said otherwise, since the start of the process. utils/prometheus.py exports them."""
+    """Records unless said otherwise, since the start of the process. utils/monitoring/prometheus.py exports them."""
 
     read: int = 0
     skipped: int = 0  # finished by an earlier commit

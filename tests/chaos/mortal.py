@@ -15,7 +15,7 @@ from typing import Any
 
 import confluent_kafka
 
-from utils import kafka
+from utils.kafka import clients
 
 POINTS = ("produced", "offsets", "commit", "assigned", "read")
 _point = os.environ["CHAOS_POINT"]
@@ -73,7 +73,7 @@ class MortalConsumer(confluent_kafka.Consumer):
 
 if __name__ == "__main__":
     assert _point in POINTS, _point
-    vars(kafka).update(Producer=MortalProducer, Consumer=MortalConsumer)
+    vars(clients).update(Producer=MortalProducer, Consumer=MortalConsumer)
     from main import main
 
     sys.exit(main())

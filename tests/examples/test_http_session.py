@@ -9,7 +9,7 @@ import pytest
 
 from examples import http_session
 from tests.builders import dispatcher, fragment, group
-from utils.executor import Hooks, ThreadPool
+from utils.processing.executor import Hooks, ThreadPool
 from utils.retry import Reject, Retry
 
 SECONDS = 10.0

@@ -15,7 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartiti
 from tests.integration.oracle import EXAMPLES, Commit, Partition
 from tests.integration.workers import SECONDS, Job, ends_of, eventually, partitions_of
 from tests.services.kafka import KafkaBroker
-from utils.dead_letters import Contents, read
+from utils.joining.dead_letters import Contents, read
 
 Source = tuple[str, int, int]  # topic, partition, offset
 

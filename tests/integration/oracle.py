@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from utils.offsets import OffsetMap
-from utils.states import UNFINISHED
+from utils.joining.offsets import OffsetMap
+from utils.joining.states import UNFINISHED
 
 Partition = tuple[str, int]
 EXAMPLES = 10

@@ -18,13 +18,13 @@ from tests.integration.conftest import Scene, Scenes
 from tests.integration.workers import SECONDS, eventually
 from tests.services.kafka import JavaBroker, KafkaBroker, unique_name
 from tests.services.processes import running
-from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
-from utils.failures import Failures
-from utils.map_store import MapStore
+from utils.joining.offsets import CommitPoint, OffsetMap
+from utils.joining.states import States
 from utils.metrics import Counters
-from utils.offsets import CommitPoint, OffsetMap
-from utils.outbox import Outbox, Refusals
-from utils.states import States
+from utils.sending.delivery import AtLeastOnce, Delivery, ExactlyOnce
+from utils.sending.failures import Failures
+from utils.sending.map_store import MapStore
+from utils.sending.outbox import Outbox, Refusals
 
 MODES = pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 WIDE = 270  # partitions

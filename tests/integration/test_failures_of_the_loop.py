@@ -12,7 +12,7 @@ from tests.services.kafka import KafkaBroker
 
 FAILING = """
 import sys, main
-from utils.intake import Batch
+from utils.reading.intake import Batch
 contents = Batch.contents
 def failing(batch):
     if {when}:
@@ -64,7 +64,7 @@ def test_with_progress_it_goes_on_and_no_message_is_blamed(
 
 ON_SIGNAL = """
 import signal, sys, main
-from utils.intake import Intake
+from utils.reading.intake import Intake
 read, asked = Intake.read, []
 def failing(*arguments):
     if asked:

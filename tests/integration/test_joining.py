@@ -15,7 +15,7 @@ from tests.integration.conftest import Scene, Scenes
 from tests.integration.oracle import fragment_value
 from tests.integration.workers import Worker, eventually, feeder, open_transactions
 from tests.services.kafka import KafkaBroker, unique_name
-from utils.messages import Headers
+from utils.joining.messages import Headers
 
 
 def ids(number: int, prefix: str = "") -> list[str]:

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from tests.integration.oracle import Commit, Oracle, fragment_value
-from utils.offsets import OffsetMap
-from utils.states import States
+from utils.joining.offsets import OffsetMap
+from utils.joining.states import States
 
 TOPICS = ("a", "b")
 

@@ -91,7 +91,7 @@ def test_a_bad_row_leaves_the_old_one_in_force_and_is_mended_without_a_restart(
 NOT_TOLD = """
 import sys
 import main
-from utils import preflight
+from utils.kafka import preflight
 preflight._session_timeouts = lambda told: None  # as where the user may not ask the broker for its configuration
 sys.exit(main.main())
 """

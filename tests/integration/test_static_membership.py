@@ -18,7 +18,7 @@ from tests.integration.oracle import Oracle
 from tests.integration.stream import Records
 from tests.integration.workers import ASSIGNED, Job, Worker, eventually, feed
 from tests.services.kafka import KafkaBroker, unique_name
-from utils import kafka
+from utils.kafka import clients
 
 LONG = {"KAFKA_SESSION_TIMEOUT_MS": "30000"}  # longer than a test waits for what static membership saves
 
@@ -81,9 +81,9 @@ def test_whose_place_it_is_says_the_group(real_kafka: KafkaBroker, topics: Topic
         consumer.subscribe([topic])
         eventually(lambda: consumer.poll(0.1) or consumer.assignment(), "it has joined")
         admin = AdminClient(bootstrap)
-        assert not kafka.is_place_taken(admin, settings, consumer.memberid())
-        assert kafka.is_place_taken(admin, settings, "the-same-another")
-        assert not kafka.is_place_taken(admin, replace(settings, group_instance_id="second"), "the-same-another")
+        assert not clients.is_place_taken(admin, settings, consumer.memberid())
+        assert clients.is_place_taken(admin, settings, "the-same-another")
+        assert not clients.is_place_taken(admin, replace(settings, group_instance_id="second"), "the-same-another")
     finally:
         consumer.close()
 

@@ -42,9 +42,9 @@ from models import Row, engine, init_db, save
 from tests.integration.oracle import Commit, Oracle, Partition, fragment_value
 from tests.program import copied, program
 from tests.services.kafka import KafkaBroker
-from utils.map_store import MapStore
+from utils.joining.references import Reference
 from utils.metrics import Counters
-from utils.references import Reference
+from utils.sending.map_store import MapStore
 
 SECONDS = 60.0  # how long a test waits for something before it fails
 ASSIGNED = "partitions assigned"  # the worker's own log line

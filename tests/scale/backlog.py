@@ -23,7 +23,7 @@ from tests.scale.join_500k import LONG, a_broker, say, stopped
 from tests.scale.opposite_order import Progress, peak_memory
 from tests.scale.scattered_1m import Ledger, feed, metrics_of
 from tests.services.kafka import unique_name
-from utils.aggregator import FRAGMENT_OVERHEAD
+from utils.joining.aggregator import FRAGMENT_OVERHEAD
 
 HOUR = 3_600.0  # seconds
 PROCESS = '''"""Without the padding, which would make the outputs as large as the inputs."""

@@ -20,7 +20,7 @@ from tests.integration.workers import Job, Worker, eventually, feeder
 from tests.scale.join_500k import LONG, a_broker, say, stopped
 from tests.scale.scattered_1m import Ledger, feed, metrics_of
 from tests.services.kafka import unique_name
-from utils.aggregator import FRAGMENT_OVERHEAD
+from utils.joining.aggregator import FRAGMENT_OVERHEAD
 
 PAD = 130  # characters, which make a message of about 200 bytes
 EVERY = 10.0  # seconds between two lines

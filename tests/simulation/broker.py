@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol
 
 from confluent_kafka import KafkaError
 
-from utils.messages import Headers
-from utils.offsets import OffsetMap
+from utils.joining.messages import Headers
+from utils.joining.offsets import OffsetMap
 
 Partition = tuple[str, int]
 SESSION = 10.0  # seconds without a heartbeat after which a member is expelled

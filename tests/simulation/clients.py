@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Protocol, cast
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from tests.simulation.broker import MAPS, MAX_POLL, Broker, Committed, Entry, Member, Partition, Transaction
-from utils.messages import Headers
+from utils.joining.messages import Headers
 
 ANSWER_LATER = 3  # polls that the answer to a commit takes at most
 ACKNOWLEDGED = 1.0  # seconds until a record is acknowledged, unless a fault is planted

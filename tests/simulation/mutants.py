@@ -27,27 +27,30 @@ from tests.simulation.clients import FakeConsumer
 from tests.simulation.explore import explore, notes_of, settle_down
 from tests.simulation.process import Violation
 from tests.simulation.schedule import Schedule
-from utils import aggregator, dead_letters, executor, intake, locator, lookups, messages, offsets, overflow, suspects
-from utils.aggregator import FOREVER, NEVER, Aggregator, Enough, Group, size_of
-from utils.arrivals import Arrivals, Step
-from utils.dead_letters import Letter
-from utils.delivery import AtLeastOnce, Backlog, ExactlyOnce, _as_offsets, _mark_sent
-from utils.dispatcher import Dispatcher
-from utils.executor import Outcome
-from utils.failures import Failures
-from utils.intake import Intake
-from utils.locator import History, Locator
-from utils.map_store import MapStore
-from utils.messages import Fragment, Result
+from utils.joining import aggregator, dead_letters, messages, offsets
+from utils.joining.aggregator import FOREVER, NEVER, Aggregator, Enough, Group, size_of
+from utils.joining.arrivals import Arrivals, Step
+from utils.joining.dead_letters import Letter
+from utils.joining.messages import Fragment, Result
+from utils.joining.offsets import CommitPoint, OffsetMap, PartitionOffsets
+from utils.joining.references import Shelf, digest
+from utils.joining.states import FINISHED, SHED, UNFINISHED, Run, States
+from utils.kafka import lookups
 from utils.metrics import Counters
-from utils.offsets import CommitPoint, OffsetMap, PartitionOffsets
-from utils.outbox import DeliveryFailed, Outbox
-from utils.overflow import Overflow, Pass
-from utils.pace import Pace
-from utils.parking import Parking
-from utils.references import Shelf, digest
-from utils.states import FINISHED, SHED, UNFINISHED, Run, States
-from utils.suspects import Suspects
+from utils.processing import executor, suspects
+from utils.processing.dispatcher import Dispatcher
+from utils.processing.executor import Outcome
+from utils.processing.parking import Parking
+from utils.processing.suspects import Suspects
+from utils.reading import intake, locator, overflow
+from utils.reading.intake import Intake
+from utils.reading.locator import History, Locator
+from utils.reading.overflow import Overflow, Pass
+from utils.sending.delivery import AtLeastOnce, Backlog, ExactlyOnce, _as_offsets, _mark_sent
+from utils.sending.failures import Failures
+from utils.sending.map_store import MapStore
+from utils.sending.outbox import DeliveryFailed, Outbox
+from utils.sending.pace import Pace
 
 SCHEDULES = 10_000  # that are tried for one mutant
 

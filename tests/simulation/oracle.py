@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.simulation.broker import MAPS, METADATA_LIMIT, Broker, Committed, Entry, Partition
-from utils.dead_letters import INCOMPLETE, INVALID_MESSAGE, PROCESS_FAILED, Contents, read
+from utils.joining.dead_letters import INCOMPLETE, INVALID_MESSAGE, PROCESS_FAILED, Contents, read
+from utils.joining.offsets import OffsetMap
+from utils.joining.references import Reference, digest
+from utils.joining.states import FINISHED
 from utils.metrics import Counters
-from utils.offsets import OffsetMap
-from utils.references import Reference, digest
-from utils.states import FINISHED
 
 _decode, _parse, _parse_reference = OffsetMap.decode, OffsetMap.parse, Reference.parse  # as they were before any mutant
 

@@ -17,22 +17,22 @@ from config import ConfigError
 from framework import Worker
 from tests.simulation.broker import MAPS, SESSION, Broker
 from tests.simulation.clients import FakeAdmin, FakeConsumer, FakeProducer
-from utils.aggregator import Group
-from utils.attempts import Attempts
-from utils.delivery import AtLeastOnce, Delivery, ExactlyOnce
-from utils.dispatcher import Dispatcher
-from utils.executor import Call, Outcome, Overdue, Process, attempt
-from utils.failures import Failures
-from utils.intake import Intake
-from utils.kafka import TRANSACTION_TIMEOUT_MS
-from utils.limits import CommitLimits
-from utils.locator import Locator
-from utils.map_store import MapStore
+from utils.joining.aggregator import Group
+from utils.joining.offsets import Standing
+from utils.kafka.clients import TRANSACTION_TIMEOUT_MS
+from utils.kafka.limits import CommitLimits
 from utils.metrics import Counters
-from utils.offsets import Standing
-from utils.outbox import DeliveryFailed, Outbox, Refusals
-from utils.status import Health
-from utils.suspects import Suspects
+from utils.monitoring.status import Health
+from utils.processing.attempts import Attempts
+from utils.processing.dispatcher import Dispatcher
+from utils.processing.executor import Call, Outcome, Overdue, Process, attempt
+from utils.processing.suspects import Suspects
+from utils.reading.intake import Intake
+from utils.reading.locator import Locator
+from utils.sending.delivery import AtLeastOnce, Delivery, ExactlyOnce
+from utils.sending.failures import Failures
+from utils.sending.map_store import MapStore
+from utils.sending.outbox import DeliveryFailed, Outbox, Refusals
 
 WALL = 1_700_000_000.0  # seconds since the epoch when the model's clock says 0
 FEW = 3  # records that a read brings where reading is slow

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from utils.offsets import MAX_METADATA
+from utils.joining.offsets import MAX_METADATA
 
 LENGTH = 80  # actions in a drawn schedule
 HEADER = 12  # bytes that draw the setup
@@ -215,7 +215,7 @@ def _setup(drawn: bytes) -> Setup:
         strict=drawn[0] // 8 % 8 == 7,
         deadly=deadly,
         discards=drawn[8] // 6 % 4 == 3,
-        # Not drawn together: what waits long for its next attempt ends the running apart too early (utils/suspects.py),
+        # Not drawn together: what waits long for its next attempt ends the running apart too early (suspects.py),
         # and a deadly message that is read after that ends one process after the other.
         calls=drawn[6] // 4 % 4 == 3 and not deadly,
         many_calls=drawn[6] // 16 % 2 == 1,

@@ -13,14 +13,15 @@ from tests.simulation.broker import MAPS, Broker, Committed, Partition
 from tests.simulation.oracle import Oracle, Sent
 from tests.simulation.process import ATTEMPTS, SHUTDOWN, WALL, Hangs, ModelProcess, Violation, sleep
 from tests.simulation.schedule import SHORT, Action, Schedule, Setup
-from utils import attempts, delivery
-from utils.keys import KeyWatch
+from utils.joining.messages import RESULT_OVERHEAD, Message
+from utils.joining.references import Shelf
 from utils.logger import logger
-from utils.messages import RESULT_OVERHEAD, Message
 from utils.metrics import Counters
-from utils.pace import FIRST
-from utils.references import Shelf
+from utils.processing import attempts
+from utils.reading.keys import KeyWatch
 from utils.retry import Retry
+from utils.sending import delivery
+from utils.sending.pace import FIRST
 
 QUIET = 4.0  # seconds without a change after which all is taken to be done
 QUIET_CALLS = 8.0  # the same where process() fails, and what it failed for waits for its next attempt
@@ -600,17 +601,17 @@ def model_time(setup: Setup) -> Iterator[None]:
             patch("main.sleep", sleep),
             patch("main._free_memory", lambda _error: None),  # it takes most of the time here
             patch("framework.MAX_IN_FLIGHT", in_flight),
-            patch("utils.delivery._BATCH", batch),
-            patch("utils.pace.FIRST", 3 * RESULT_OVERHEAD if setup.narrow else FIRST),
-            patch("utils.intake.RUNS_FROM", 3),
-            patch("utils.attempts.OUTAGE", OUTAGE if setup.trips else attempts.OUTAGE),
-            patch("utils.offsets.MAX_METADATA", setup.longest_map),
-            patch("utils.limits.LEAST_METADATA", SHORT),
-            patch("utils.states.BITS", 3),  # so that some states of these short logs lie in segments
-            patch("utils.states.WINDOW", 16),
-            patch("utils.states.BUSY", 1),
-            patch("utils.map_store.Shelf", partial(Shelf, RECORD)),
-            patch("utils.keys.KeyWatch.are_alike", _are_alike if setup.alike else KeyWatch.are_alike),
+            patch("utils.sending.delivery._BATCH", batch),
+            patch("utils.sending.pace.FIRST", 3 * RESULT_OVERHEAD if setup.narrow else FIRST),
+            patch("utils.reading.intake.RUNS_FROM", 3),
+            patch("utils.processing.attempts.OUTAGE", OUTAGE if setup.trips else attempts.OUTAGE),
+            patch("utils.joining.offsets.MAX_METADATA", setup.longest_map),
+            patch("utils.kafka.limits.LEAST_METADATA", SHORT),
+            patch("utils.joining.states.BITS", 3),  # so that some states of these short logs lie in segments
+            patch("utils.joining.states.WINDOW", 16),
+            patch("utils.joining.states.BUSY", 1),
+            patch("utils.sending.map_store.Shelf", partial(Shelf, RECORD)),
+            patch("utils.reading.keys.KeyWatch.are_alike", _are_alike if setup.alike else KeyWatch.are_alike),
         ):
             yield
     finally:

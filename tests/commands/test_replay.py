@@ -1,0 +1,246 @@
+"""Joining of dead letters, what a rehearsal tells, and how a run shows how far it is."""
+
+import io
+import sys
+from collections import Counter
+from dataclasses import MISSING, fields
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from tests.builders import group, partition_offsets
+from tests.commands.test_letters import FakeRecord
+from utils.commands.letters import Choice, Found
+from utils.commands.replay import (
+    INCOMPLETE,
+    CannotReplay,
+    Discarding,
+    Joining,
+    Replay,
+    Tally,
+    letters_of,
+    progress_bar,
+    rehearse,
+)
+from utils.joining.dead_letters import Contents, Part, write
+from utils.joining.messages import Fragment, join
+from utils.joining.offsets import mark
+from utils.joining.states import SENT
+from utils.logger import _json
+from utils.processing.executor import Outcome, attempt
+from utils.reading.intake import Record
+
+LETTERS = partition_offsets(topic="orders-dlq")
+
+
+def part(topic: str, id: str = "1", version: int = 0) -> Part:
+    return Part(topic, 0, 5, b'{"id":"%s","content":{"%s":%d}}' % (id.encode(), topic.encode(), version), [("h", b"1")])
+
+
+def letter(*parts: Part, reason: str = "incomplete", id: str = "1", consumer: str = "orders") -> Contents:
+    return Contents(id, reason, parts, {"reason": reason, "source": "", "consumer": consumer})
+
+
+def joining(*topics: str) -> Joining:
+    return Joining(topics or ("a", "b"))
+
+
+def replay(**given: Any) -> Replay:
+    """Without what a test ignores."""
+    ignored = {each.name: None for each in fields(Replay) if each.default is each.default_factory is MISSING}
+    return Replay(**{**ignored, "tally": Tally(), **given})
+
+
+def test_a_whole_letter_is_a_group_at_once_and_stands_for_the_letter() -> None:
+    group = joining().add(letter(part("b"), part("a")), LETTERS, 7)
+    assert group
+    assert join(group.fragments)["content"] == {"a": 0, "b": 0}
+    assert {(each.offsets, each.offset) for each in group.fragments} == {(LETTERS, 7)}
+    assert letters_of(group) == 1
+    assert group.fragments[0].headers == [("h", b"1")]
+
+
+def test_late_mates_meet() -> None:
+    meeting = joining("a", "b", "c")
+    assert meeting.add(letter(part("a"), part("b")), LETTERS, 1) is None
+    assert meeting.add(letter(part("c", "2"), id="2"), LETTERS, 2) is None
+    assert meeting.waiting == 2
+    group = meeting.add(letter(part("c")), LETTERS, 3)
+    assert group
+    assert sorted(each.offset for each in group.fragments) == [1, 1, 3]
+    assert letters_of(group) == 2
+    assert meeting.waiting == 1
+
+
+def test_of_two_letters_of_a_topic_the_later_one_is_joined_and_the_earlier_one_stays() -> None:
+    meeting = joining()
+    meeting.add(letter(part("a", version=1)), LETTERS, 1)
+    meeting.add(letter(part("a", version=2)), LETTERS, 2)
+    group = meeting.add(letter(part("b")), LETTERS, 3)
+    assert group
+    assert join(group.fragments)["content"] == {"a": 2, "b": 0}
+    assert sorted(each.offset for each in group.fragments) == [2, 3]
+
+
+def test_a_message_that_was_invalid_and_is_valid_now_is_joined_by_its_id() -> None:
+    meeting = joining()
+    meeting.add(letter(part("a", "7"), reason="invalid_message", id="some key"), LETTERS, 1)
+    assert meeting.add(letter(part("b", "7"), id="7"), LETTERS, 2)
+
+
+@pytest.mark.parametrize(
+    ("contents", "why"),
+    [
+        (letter(), "too large"),
+        (letter(part("gone")), "gone is no input topic any more"),
+        (letter(Part("a", 0, 1, b"no json")), "still no valid message"),
+        (letter(Part("a", 0, 1, None)), "still no valid message"),
+        (letter(part("a", "1"), part("b", "2")), "different ids"),
+    ],
+)
+def test_what_makes_no_message_says_why(contents: Contents, why: str) -> None:
+    meeting = joining()
+    with pytest.raises(CannotReplay, match=why):
+        meeting.add(contents, LETTERS, 1)
+    assert meeting.waiting == 0
+
+
+def test_a_rehearsal_counts_what_would_be_replayed_and_what_would_stay() -> None:
+    whole, half, bad = letter(part("a"), part("b")), letter(part("a", "2"), id="2"), letter()
+    other = letter(part("a", "3"), part("b", "3"), reason="process_failed", id="3")
+    others = letter(part("a", "4"), part("b", "4"), id="4", consumer="paid")
+    standing = [(others, False), (whole, False), (whole, True), (half, False), (bad, False), (other, False)]
+    found = [Found(each, TopicPartition("dlq", 0, offset), done) for offset, (each, done) in enumerate(standing)]
+    tally = Tally()
+    rehearse(found, Choice("orders", reason="incomplete"), joining(), tally)
+    assert tally.done == 1
+    assert tally.stay == {"its messages were too large for it": 1, INCOMPLETE: 1}
+    assert next(iter(tally.lines("would be replayed"))) == "       1  would be replayed"
+
+
+def test_what_is_discarded_is_done_with_at_once_also_where_it_makes_no_message() -> None:
+    offsets, tally = partition_offsets(topic="dlq"), Tally()
+    use = Discarding(tally)
+    run = replay(choice=Choice("orders", reason="invalid_message"), use=use, tally=tally)
+    for offset, reason in enumerate(("invalid_message", "process_failed", "invalid_message")):
+        written = write(group("1"), reason, consumer="orders", time="2026")
+        offsets.read(offset)
+        record = FakeRecord(("dlq", 0), offset, cast(Any, written))
+        assert run._take(cast(Record, record), record.headers(), offsets) is None
+    assert (offsets.lowest_unfinished(), offsets.unfinished()) == (1, 1), "what was not chosen stays"
+    assert run._dirty, "else the end of the run would commit nothing"
+    assert list(tally.lines("discarded")) == ["       2  discarded"]
+
+
+def test_a_rehearsal_of_discarding_counts_what_would_be_discarded() -> None:
+    standing = [(letter(), False), (letter(part("a")), True), (letter(part("a")), False)]
+    found = [Found(each, TopicPartition("dlq", 0, offset), done) for offset, (each, done) in enumerate(standing)]
+    tally = Tally()
+    rehearse(found, Choice("orders"), Discarding(tally), tally)
+    assert list(tally.lines("would be discarded")) == ["       2  would be discarded"]
+
+
+def test_a_dead_letter_of_another_consumer_is_none_of_this_group() -> None:
+    offsets = partition_offsets(topic="dlq")
+    run = replay(choice=Choice("orders"), use=joining("a"))
+    taken = []
+    for offset, consumer in enumerate(("paid", "orders", "paid")):
+        written = write(group(consumer), "process_failed", consumer=consumer, time="2026")
+        offsets.read(offset)
+        record = FakeRecord(("dlq", 0), offset, cast(Any, written))
+        taken.append(run._take(cast(Record, record), record.headers(), offsets))
+    assert [each.id if each else None for each in taken] == [None, "orders", None]
+    assert run.tally.chosen == 1
+    assert (offsets.lowest_unfinished(), offsets.unfinished()) == (1, 1), "only ours takes room in the map"
+
+
+def test_what_fails_again_stays_and_is_told_without_what_the_error_says(caplog: pytest.LogCaptureFixture) -> None:
+    def process(message: Any, _name: str) -> None:
+        raise ValueError(f"cannot take {message}")
+
+    run = replay()
+    failed: Outcome = attempt(process, group("4711"), "orders")
+    assert not run._may_leave(failed)
+    assert run.tally.stay == {"failed again: ValueError": 1}
+    [record] = caplog.records
+    line = _json("orders").format(record)
+    assert "ValueError at test_replay.py:" in line
+    assert "cannot take {'id" not in line
+
+
+def test_what_is_safe_makes_room_while_a_commit_is_unanswered() -> None:
+    offsets = partition_offsets(topic="orders-dlq")
+    offsets.read(0)
+    delivery = Unanswered()
+    run = replay(delivery=delivery, intake=SimpleNamespace(owned={("orders-dlq", 0): offsets}), _committing=True)
+    mark([Fragment(0, offsets, 0, b"{}")], SENT)
+    run._commit()
+    assert (delivery.pending, offsets.unfinished()) == (0, 0)
+    assert run._committing, "and it is still waited for"
+    assert run._dirty, "and the next one carries what was finished meanwhile"
+
+
+class Unanswered:
+    """A Delivery: one group was sent and is safe, and a commit is on its way."""
+
+    pending = 1
+
+    def committed(self) -> None: ...
+
+    def settle(self) -> bool:
+        self.pending = 0
+        return True
+
+
+# ---------------------------------------------------------------- the bar
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_one_line_tells_how_far_it_is_over_and_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    tally = Tally()
+    with progress_bar(width=10) as show:
+        show(0, 8, tally)
+        tally.done, tally.stay = 3, Counter({INCOMPLETE: 1, "too large": 1})
+        show(5, 8, tally)
+        show(8, 8, tally)
+    assert stream.getvalue().split("\r") == [
+        "",
+        "[..........] 0/8  done 0, stay 0 ",
+        "[######....] 5/8  done 3, stay 2 ",
+        "[##########] 8/8  done 3, stay 2 \n",
+    ]
+
+
+@pytest.mark.parametrize(("read", "of"), [(0, 0), (12, 8)])
+def test_the_bar_is_full_where_there_is_nothing_to_read_or_more_has_come_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, read: int, of: int
+) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress_bar(width=4) as show:
+        show(read, of, Tally())
+    assert stream.getvalue() == f"\r[####] {read}/{of}  done 0, stay 0 \n"
+
+
+def test_the_line_of_the_bar_is_ended_also_by_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with pytest.raises(KeyboardInterrupt), progress_bar():
+        raise KeyboardInterrupt
+    assert stream.getvalue() == "\n"
+
+
+def test_where_there_is_no_terminal_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress_bar() as show:
+        show(1, 2, Tally())
+    assert stream.getvalue() == ""

@@ -1,0 +1,295 @@
+"""What the clients' errors mean, and what they log."""
+
+import threading
+from concurrent.futures import Future
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from config import ConfigError, Settings
+from framework import Worker
+from main import supervise
+from models import Row
+from utils.kafka.clients import (
+    SESSION_TIMEOUT_MS,
+    TRANSACTION_TIMEOUT_MS,
+    client_properties,
+    concerns_all,
+    cure_of,
+    is_place_taken,
+    is_replaced,
+    named_properties,
+    producer,
+    queue_room,
+    try_properties,
+)
+from utils.logger import logger
+from utils.metrics import Counters
+from utils.sending.outbox import DeliveryFailed
+
+FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID)
+FATAL = KafkaError(KafkaError._FATAL, f"Fatal error: {FENCED.str()}: OffsetCommit failed: {FENCED.str()}")  # as seen
+
+
+def aborted(reason: KafkaError) -> DeliveryFailed:
+    error = DeliveryFailed("transaction aborted")
+    error.__cause__ = KafkaException(reason)
+    return error
+
+
+@pytest.mark.parametrize("error", [KafkaException(FENCED), KafkaException(FATAL), aborted(FENCED)])
+def test_a_worker_is_replaced_when_a_client_says_so_in_whatever_way(error: Exception) -> None:
+    assert is_replaced(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        (KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)), "main.py check names it"),
+        (aborted(KafkaError(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)), "main.py check names it"),
+        (KafkaException(KafkaError(KafkaError.INVALID_SESSION_TIMEOUT)), "KAFKA_SESSION_TIMEOUT_MS"),
+        (aborted(KafkaError(KafkaError.INVALID_TRANSACTION_TIMEOUT)), "KAFKA_TRANSACTION_TIMEOUT_MS"),
+        (KafkaException(FENCED), "GROUP_INSTANCE_ID"),
+    ],
+)
+def test_what_does_not_heal_has_a_cure(error: Exception, cure: str) -> None:
+    assert cure in cure_of(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "does"),
+    [
+        (aborted(KafkaError(KafkaError.INVALID_TIMESTAMP)), True),
+        (KafkaException(KafkaError(KafkaError._TIMED_OUT)), True),
+        (aborted(KafkaError(KafkaError.INVALID_RECORD)), False),
+        (KafkaException(KafkaError(KafkaError.POLICY_VIOLATION)), False),
+        (DeliveryFailed("not even the sources fit"), True),
+        (MemoryError(), True),
+    ],
+)
+def test_whether_a_failure_concerns_all_records(error: Exception, does: bool) -> None:
+    assert concerns_all(error) == does
+
+
+@pytest.mark.parametrize("code", [KafkaError._TRANSPORT, KafkaError._AUTHENTICATION, KafkaError.UNKNOWN_MEMBER_ID])
+def test_what_may_heal_by_itself_has_none(code: int) -> None:
+    assert cure_of(aborted(KafkaError(code))) == cure_of(ValueError("broken")) == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KafkaException(KafkaError(KafkaError._FENCED)),  # also a transaction that took too long ends so
+        KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID)),
+        aborted(KafkaError(KafkaError._FENCED)),
+        ValueError("group.instance.id"),
+        None,
+    ],
+)
+def test_no_other_error_means_that_a_worker_is_replaced(error: Exception | None) -> None:
+    assert not is_replaced(error)
+
+
+@dataclass(frozen=True)
+class Member:
+    member_id: str
+    group_instance_id: str | None
+
+
+@pytest.mark.parametrize(
+    ("members", "taken"),
+    [
+        ([Member("ours", "first"), Member("another", "second")], False),
+        ([Member("another", "first"), Member("third", None)], True),
+        ([Member("third", None)], False),  # the group has missed us
+        (KafkaException(KafkaError(KafkaError._TIMED_OUT)), False),
+    ],
+)
+def test_whether_another_member_has_our_instance_id_is_asked_of_the_group(
+    members: list[Member] | KafkaException, taken: bool
+) -> None:
+    admin = FakeAdmin(members)
+    settings = Settings(consumer_name="orders", group_instance_id="first")
+    assert is_place_taken(cast(AdminClient, admin), settings, "ours") == taken
+    assert admin.asked == ["orders"]
+
+
+def test_who_is_no_member_or_has_no_instance_id_has_no_place_that_could_be_taken() -> None:
+    admin = FakeAdmin([Member("another", "first")])
+    assert not is_place_taken(cast(AdminClient, admin), Settings(group_instance_id="first"), "")
+    assert not is_place_taken(cast(AdminClient, admin), Settings(), "ours")
+    assert not admin.asked
+
+
+class FakeAdmin:
+    """Answers a request for the members of a group, or fails so."""
+
+    def __init__(self, members: list[Member] | KafkaException) -> None:
+        self._members = members
+        self.asked: list[str] = []
+
+    def describe_consumer_groups(self, names: list[str], request_timeout: float) -> dict[str, Future[object]]:
+        self.asked += names
+        answer: Future[object] = Future()
+        if isinstance(self._members, KafkaException):
+            answer.set_exception(self._members)
+        else:
+            answer.set_result(SimpleNamespace(members=self._members))
+        return dict.fromkeys(names, answer)
+
+
+def test_a_replaced_worker_does_not_start_again() -> None:
+    built: list[None] = []
+
+    class Replaced:
+        intake = SimpleNamespace(former={}, has_progressed=False)
+
+        def run(self) -> None:
+            raise aborted(FENCED)
+
+    def build(_clients: ExitStack) -> Worker:
+        built.append(None)
+        return cast(Worker, Replaced())
+
+    with pytest.raises(ConfigError, match="GROUP_INSTANCE_ID"):
+        supervise(build, Counters(), threading.Event())
+    assert len(built) == 1
+
+
+@pytest.mark.parametrize(
+    ("transactional_id", "linger", "backoff"), [("", 0, None), ("orders-1", 500, 20)], ids=["at least once", "exactly"]
+)
+def test_results_leave_soon_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, transactional_id: str, linger: int, backoff: int | None
+) -> None:
+    made: list[dict[str, object]] = []
+    monkeypatch.setattr("utils.kafka.clients.Producer", made.append)
+    producer({}, lambda *_: None, transactional_id)
+    producer({"linger.ms": "7", "retry.backoff.ms": "70"}, lambda *_: None, transactional_id)
+    assert [each.get("linger.ms") for each in made] == [linger, "7"]
+    assert [each.get("retry.backoff.ms") for each in made] == [backoff, "70"]
+
+
+def test_the_log_tells_what_clients_warn_of_but_not_that_a_property_belongs_to_the_other_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    row = Row.validated("orders", "a,b", "c", "127.0.0.1:1")
+    properties = client_properties(Settings(kafka={"session.timeout.ms": "9000"}), row)
+    client = producer(properties, lambda *_: None)
+    logger.getChild("kafka").warning("CONFWARN: something else")
+    client.flush(0)  # the client hands its own lines over here
+    warnings = [record.getMessage() for record in caplog.records if "CONFWARN" in record.getMessage()]
+    assert warnings == ["CONFWARN: something else"]
+
+
+@pytest.mark.parametrize(
+    ("given", "is_refused"),
+    [
+        ({"transaction.timeout.ms": "10000"}, False),
+        ({"transaction.timeout.ms": "10001"}, True),
+        ({"transaction.timeout.ms": "10001", "session.timeout.ms": "20000"}, False),
+    ],
+)
+def test_a_transaction_must_end_before_the_partitions_of_a_dead_worker_go_on(
+    given: dict[str, str], is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("utils.kafka.clients.Producer", lambda properties: properties)
+    producer(given, lambda *_: None)
+    with pytest.raises(ConfigError, match="KAFKA_TRANSACTION_TIMEOUT_MS") if is_refused else nullcontext():
+        producer(given, lambda *_: None, "orders-1")
+
+
+def test_the_transaction_of_a_worker_with_a_short_session_is_as_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, object]] = []
+    monkeypatch.setattr("utils.kafka.clients.Producer", made.append)
+    producer({"session.timeout.ms": "1500"}, lambda *_: None, "orders-1")
+    assert made[0]["transaction.timeout.ms"] == 1500
+
+
+def test_a_transaction_that_did_not_end_in_time_may_take_as_long_as_the_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[dict[str, object]] = []
+    monkeypatch.setattr("utils.kafka.clients.Producer", made.append)
+    for is_slow in (False, True):
+        producer({}, lambda *_: None, "orders-1", is_slow=is_slow)
+    assert [each["transaction.timeout.ms"] for each in made] == [TRANSACTION_TIMEOUT_MS, SESSION_TIMEOUT_MS]
+
+
+@pytest.mark.parametrize(
+    ("given", "room"),
+    [
+        ({}, (1_000_000, 1 << 30)),
+        ({"queue.buffering.max.messages": "10", "queue.buffering.max.kbytes": "2"}, (10, 2048)),
+        ({"queue.buffering.max.messages": "0"}, (1_000_000, 1 << 30)),  # no limit
+    ],
+)
+def test_the_room_of_the_producers_queue_is_known(given: dict[str, str], room: tuple[int, int]) -> None:
+    assert queue_room(given) == room
+
+
+def test_results_are_acknowledged_by_all_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, object]] = []
+    monkeypatch.setattr("utils.kafka.clients.Producer", made.append)
+    producer({}, lambda *_: None)
+    assert made[0]["acks"] == "all"
+
+
+def test_a_login_mechanism_that_the_client_does_not_have_is_named() -> None:
+    kafka = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "NOPE", "client.rack": ""}
+    settings = Settings(kafka=kafka, sources=dict.fromkeys(kafka, "environment"))
+    with pytest.raises(ConfigError, match=r"^KAFKA_SASL_MECHANISM: .*NOPE"):
+        try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
+
+
+@pytest.mark.parametrize(
+    ("properties", "problems"),
+    [
+        ({"security.protocol": "SASL_PLAINTEXT"}, ["KAFKA_SASL_MECHANISM must be set: PLAIN, SCRAM-SHA-256"]),
+        (
+            {"security.protocol": "sasl_ssl", "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "bob"},
+            ["KAFKA_SASL_PASSWORD must be set: sasl.mechanism is SCRAM-SHA-512"],
+        ),
+        (
+            {"security.protocol": "SSL", "ssl.ca.location": "/no/ca.pem", "ssl.keystore.location": "/no/store.p12"},
+            [
+                "KAFKA_SSL_CA_LOCATION: /no/ca.pem cannot be read: No such file or directory",
+                "KAFKA_SSL_KEYSTORE_LOCATION: /no/store.p12 cannot be read: No such file or directory",
+            ],
+        ),
+        (
+            {"security.protocol": "SSL", "ssl.ca.location": "/etc/ssl/certs", "ssl.truststore.location": "/no/t.jks"},
+            ["KAFKA_SSL_TRUSTSTORE_LOCATION: Kafka's client refuses: Java TrustStores are not supported"],
+        ),
+        (
+            {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.jaas.config": "password=topsecret"},
+            ["KAFKA_SASL_JAAS_CONFIG: Kafka's client refuses: Java JAAS configuration is not supported"],
+        ),
+    ],
+)
+def test_the_property_that_is_to_blame_is_named(properties: dict[str, str], problems: list[str]) -> None:
+    settings = Settings(kafka=properties, sources=dict.fromkeys(properties, "environment"))
+    with pytest.raises(ConfigError) as caught:
+        try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
+    assert len(caught.value.problems) == len(problems)
+    assert all(told.startswith(problem) for told, problem in zip(caught.value.problems, problems, strict=True))
+    assert "topsecret" not in str(caught.value)
+
+
+def test_a_property_that_only_the_consumer_refuses_is_found_without_a_broker() -> None:
+    settings = Settings(kafka={"max.poll.interval.ms": "5000"}, sources={"max.poll.interval.ms": "row"})
+    with pytest.raises(ConfigError, match=r"^metadatas.kafka.max.poll.interval.ms: "):
+        try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
+
+
+@pytest.mark.parametrize("name", ["session.timeout.ms", "transaction.timeout.ms"])
+def test_a_time_out_that_is_no_number_is_refused_by_its_name(name: str) -> None:
+    settings = Settings(kafka={name: "soon"}, sources={name: "environment"})
+    properties = client_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
+    with pytest.raises(ConfigError, match=f"KAFKA_{name.replace('.', '_').upper()}"), named_properties(settings):
+        producer(properties, lambda *_: None, "orders-1")

@@ -1,0 +1,82 @@
+"""Topics that were deleted and made again while they are read are found, and nothing else is taken for one."""
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any, cast
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from tests.builders import partition_offsets
+from utils.kafka.identities import LOOK_EVERY, Identities
+
+OWNED = [partition_offsets(0, None, topic, number, f"id of {topic}") for topic in "ab" for number in (0, 1)]
+
+
+class Looked:
+    """An admin client whose answers come when they are told to."""
+
+    def __init__(self) -> None:
+        self.identities = Identities(cast(AdminClient, self))
+        self.open: list[dict[str, Future[Any]]] = []
+        self.now = 100.0
+
+    def describe_topics(self, topics: Any, **_options: Any) -> dict[str, "Future[Any]"]:
+        self.open.append({topic: Future() for topic in topics.topic_names})
+        return self.open[-1]
+
+    def answer(self, **changed: str | KafkaException) -> None:
+        for topic, future in self.open[-1].items():
+            found = changed.get(topic, f"id of {topic}")
+            if isinstance(found, KafkaException):
+                future.set_exception(found)
+            else:
+                future.set_result(SimpleNamespace(topic_id=found))
+
+    def made_again(self, after: float = LOOK_EVERY) -> set[str]:
+        self.now += after
+        return self.identities.made_again(OWNED, self.now)
+
+
+def test_a_topic_with_another_identity_was_made_again() -> None:
+    looked = Looked()
+    assert looked.made_again() == set()
+    assert looked.made_again() == set(), "no answer yet"
+    looked.answer(b="another")
+    assert looked.made_again(0) == {"b"}
+
+
+def test_topics_that_stay_are_looked_at_every_few_seconds_one_look_at_a_time() -> None:
+    looked = Looked()
+    for _ in range(3):
+        assert looked.made_again() == set()
+    assert len(looked.open) == 1, "the first look is not answered"
+    looked.answer()
+    assert looked.made_again(0) == set()
+    assert looked.made_again(0) == set()
+    assert len(looked.open) == 2
+    looked.answer()
+    assert [looked.made_again(LOOK_EVERY / 4) for _ in range(2)] == [set(), set()]
+    assert len(looked.open) == 2
+
+
+def test_a_topic_of_which_nothing_is_told_was_not_made_again() -> None:
+    looked = Looked()
+    looked.made_again()
+    looked.answer(a=KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)))
+    assert looked.made_again() == set()
+
+
+def test_an_answer_that_may_be_older_than_the_assignment_is_not_heard() -> None:
+    looked = Looked()
+    looked.made_again()
+    looked.answer(a="the one before")
+    looked.identities.forget()
+    assert looked.made_again() == set()
+
+
+def test_a_broker_without_identities_is_not_asked() -> None:
+    looked = Looked()
+    owned = [partition_offsets(0, None, "a", 0, "")]
+    assert looked.identities.made_again(owned, looked.now) == set()
+    assert looked.open == []

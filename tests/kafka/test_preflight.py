@@ -1,0 +1,514 @@
+"""The checks of brokers and topics: what is said of a broker that does not answer, of topics, and of rights."""
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
+
+from config import ConfigError, Settings, UnavailableError
+from models import Row
+from tests.conftest import Topics, grant
+from tests.services.kafka import KafkaBroker, unique_name
+from tests.services.processes import free_port
+from utils.kafka import preflight
+from utils.kafka.clients import client_properties, explain
+from utils.kafka.preflight import (
+    Cluster,
+    commit_limits,
+    look,
+    missing_rights,
+    missing_topics,
+    provide_dead_letter_topic,
+    provide_map_topic,
+    unequal_partitions,
+)
+
+T = TypeVar("T")
+Handler = Callable[[socket.socket], None]
+
+
+def row_at(servers: str, topics_input: str = "a,b", topics_output: str = "c", name: str = "orders") -> Row:
+    return Row.validated(name, topics_input, topics_output, servers)
+
+
+def settings_with(**properties: str) -> Settings:
+    variables = {f"KAFKA_{name.upper()}": value for name, value in properties.items()}
+    return Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///rows.db", **variables})
+
+
+def eventually(look: Callable[[], T], found: Callable[[T], bool], seconds: float = 20) -> T:
+    """What `look` gives as soon as it is what was to be found; after `seconds`, what it gives then."""
+    deadline = time.monotonic() + seconds
+    while not found(seen := look()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return seen
+
+
+@contextmanager
+def listening(handle: Handler) -> Iterator[str]:
+    """A server on a free port whose every connection `handle` gets; its address."""
+
+    def serve(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection, suppress(OSError):
+                    handle(connection)
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+@pytest.fixture
+def tls_broker(certificate: Path) -> Iterator[str]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def shake_hands(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True):
+            pass
+
+    with listening(shake_hands) as address:
+        yield address
+
+
+# ---------------------------------------------------------------- brokers that do not answer
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+def test_a_broker_that_is_not_there_heals(host: str) -> None:
+    server = f"{host}:{free_port()}"
+
+    with pytest.raises(UnavailableError, match=rf"Kafka at {server} cannot be reached.*kafka_bootstrap_server"):
+        look(settings_with(), row_at(server))
+
+
+def test_a_broker_that_wants_tls_does_not_heal(tls_broker: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{tls_broker} wants TLS: set KAFKA_SECURITY_PROTOCOL"):
+        look(settings_with(), row_at(tls_broker))
+
+
+def test_a_broker_that_wants_tls_is_found_among_brokers_that_are_down(tls_broker: str) -> None:
+    with pytest.raises(ConfigError, match="wants TLS"):
+        look(settings_with(), row_at(f"127.0.0.1:{free_port()},{tls_broker}"))
+
+
+def test_a_broker_that_refuses_our_kind_of_tls_still_speaks_tls() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # without a certificate no handshake succeeds
+
+    def refuse(connection: socket.socket) -> None:
+        with suppress(ssl.SSLError), context.wrap_socket(connection, server_side=True):
+            pass
+
+    with listening(refuse) as address, pytest.raises(ConfigError, match="wants TLS"):
+        look(settings_with(), row_at(address))
+
+
+def test_a_certificate_that_is_not_trusted_does_not_heal(tls_broker: str) -> None:
+    with pytest.raises(ConfigError, match=r"TLS with the broker fails: check KAFKA_SSL_CA_LOCATION"):
+        look(settings_with(security_protocol="ssl"), row_at(tls_broker))
+
+
+def test_a_server_that_hangs_up_is_waited_for_with_a_hint() -> None:
+    hint = "accepts connections but does not answer.*KAFKA_SECURITY_PROTOCOL"
+
+    with listening(lambda _connection: None) as address, pytest.raises(UnavailableError, match=hint):
+        look(settings_with(), row_at(address))
+
+
+def test_tls_towards_a_broker_without_tls_does_not_heal(real_kafka: KafkaBroker) -> None:
+    with pytest.raises(ConfigError, match=r"does not speak TLS: set KAFKA_SECURITY_PROTOCOL"):
+        look(settings_with(security_protocol="ssl"), row_at(real_kafka.bootstrap))
+
+
+def test_a_login_that_is_refused_does_not_heal_and_hides_the_password(real_kafka: KafkaBroker) -> None:
+    login = {"sasl_mechanism": "PLAIN", "sasl_username": "bob", "sasl_password": "topsecret"}
+
+    with pytest.raises(ConfigError, match=r"refuses the login: check KAFKA_SASL_MECHANISM") as caught:
+        look(settings_with(security_protocol="sasl_plaintext", **login), row_at(real_kafka.bootstrap))
+    assert "topsecret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "heals"),
+    [
+        (KafkaError._RESOLVE, True),
+        (KafkaError._ALL_BROKERS_DOWN, True),
+        (KafkaError._TIMED_OUT, True),
+        (KafkaError.SASL_AUTHENTICATION_FAILED, False),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, False),
+        (KafkaError._SSL, False),
+        (KafkaError.UNKNOWN, False),
+    ],
+)
+def test_only_what_heals_by_itself_is_worth_waiting_for(code: int, heals: bool) -> None:
+    trouble = explain(KafkaError(code, "broker/bootstrap: what happened (after 3ms in state CONNECT)"))
+
+    assert trouble.heals is heals
+    assert "(broker: what happened)" in trouble.line
+
+
+@pytest.mark.parametrize(
+    ("error", "names"),
+    [
+        ("sasl_ssl://b.example:9093/2: Connect to ipv4#10.0.0.1:9093 failed: Connection refused", "b.example:9093"),
+        ("b:1/7: Failed to resolve 'b:1': Name or service not known (after 1ms in state CONNECT)", "b:1"),
+        ("b:1/7: Connection setup timed out in state CONNECT (after 30028ms in state CONNECT)", "b:1"),
+        ("b:1/7: Disconnected (after 100ms in state UP)", ""),
+        ("b:1/bootstrap: Connect to ipv4#10.0.0.1:1 failed: Connection refused", ""),
+    ],
+)
+def test_an_address_that_a_broker_advertises_is_told_from_one_of_the_row(error: str, names: str) -> None:
+    line = explain(KafkaError(KafkaError._TRANSPORT, error)).line
+    assert ("advertised.listeners" in line) == bool(names)
+    assert line.startswith(f"Kafka advertises {names}, which" if names else "Kafka cannot be reached")
+
+
+# ---------------------------------------------------------------- properties
+
+
+def test_clients_get_the_users_properties_with_the_brokers_of_the_row() -> None:
+    properties = client_properties(settings_with(sasl_username="bob", client_id="mine"), row_at("h:1,i:2"))
+
+    assert properties["bootstrap.servers"] == "h:1,i:2"
+    assert properties["sasl.username"] == "bob"
+    assert properties["client.id"] == "mine"
+
+
+@pytest.mark.parametrize(("name", "value"), [("no_such_property", "x"), ("security_protocol", "x"), ("linger_ms", "a")])
+def test_a_property_that_the_client_does_not_take_is_named_by_its_variable(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"^KAFKA_{name.upper()}: Kafka's client refuses"):
+        look(settings_with(**{name: value}), row_at("h:1"))
+
+
+def test_a_property_that_the_client_does_not_take_is_named_by_its_key_in_the_row() -> None:
+    settings = settings_with().overlaid('{"kafka": {"no.such.property": 1}}')
+
+    with pytest.raises(ConfigError, match=r"^metadatas.kafka.no.such.property: Kafka's client refuses"):
+        look(settings, row_at("h:1"))
+
+
+# ---------------------------------------------------------------- topics and rights
+
+
+def cluster(**partitions: int) -> Cluster:
+    return Cluster(("h:1",), {name.replace("_", "-"): count for name, count in partitions.items()})
+
+
+def test_a_missing_topic_names_those_that_exist_near_ones_first() -> None:
+    exist = cluster(aaa=1, zzz=1, payments=3, payment=3, orders=3)
+
+    (problem,) = missing_topics(row_at("h:1", "orders,paymenst", "aaa"), exist)
+
+    assert "topic paymenst of topics_input does not exist" in problem
+    assert "there are: payment, payments, aaa, orders, zzz." in problem
+    assert problem.endswith("kafka-topics.sh --bootstrap-server h:1 --create --partitions 3 --topic paymenst")
+
+
+def test_of_very_many_topics_twenty_are_named() -> None:
+    exist = Cluster(("h:1",), {"__consumer_offsets": 50, **{f"t{number:03}": 1 for number in range(100)}})
+
+    (problem,) = missing_topics(row_at("h:1", "absent", ""), exist)
+
+    assert "there are: t000, t001," in problem
+    assert "t019, …." in problem
+    assert "t020" not in problem
+    assert "__consumer" not in problem
+
+
+def test_equal_partition_counts_are_no_problem_and_outputs_do_not_count() -> None:
+    assert unequal_partitions(row_at("h:1"), cluster(a=4, b=4, c=1)) == []
+
+
+def test_unequal_partition_counts_name_the_topics_and_the_cure() -> None:
+    (problem,) = unequal_partitions(row_at("h:1"), cluster(a=4, b=3, c=1))
+
+    assert "a has 4, b has 3" in problem
+    assert "make b again with 4 partitions" in problem
+
+
+def test_topics_of_a_real_broker_are_seen_with_their_partitions(real_kafka: KafkaBroker, topics: Topics) -> None:
+    a, b = topics(real_kafka, "a", "b", partitions=3)
+
+    seen = look(settings_with(), row_at(real_kafka.bootstrap, f"{a},{b}", ""))
+
+    assert (seen.partitions[a], seen.partitions[b]) == (3, 3)
+
+
+def test_looking_for_a_topic_does_not_create_it(kafka: KafkaBroker, topics: Topics) -> None:
+    (a,) = topics(kafka, "a")
+    row = row_at(kafka.bootstrap, a, f"{a}-absent")
+
+    for _ in range(2):
+        [problem] = missing_topics(row, look(settings_with(), row))
+        assert problem.startswith(f"topic {a}-absent of topics_output does not exist")
+        assert f" there are: {a}" in problem
+
+
+def test_a_broker_without_authorizer_grants_everything(real_kafka: KafkaBroker, topics: Topics) -> None:
+    a, b, c = topics(real_kafka, "a", "b", "c")
+    row = row_at(real_kafka.bootstrap, f"{a},{b}", c)
+
+    assert missing_rights(settings_with(), row, "READ") == []
+    assert missing_rights(settings_with(), row, "WRITE") == []
+
+
+@pytest.mark.real_kafka
+def test_missing_rights_are_named_with_the_command_that_grants_them(guarded_kafka: KafkaBroker, topics: Topics) -> None:
+    a, b, c, hidden = topics(guarded_kafka, "a", "b", "c", "hidden")
+    grant(guarded_kafka, ResourceType.TOPIC, hidden, AclOperation.ALTER_CONFIGS)
+    grant(guarded_kafka, ResourceType.TOPIC, b, AclOperation.DESCRIBE)
+    grant(guarded_kafka, ResourceType.TOPIC, c, AclOperation.READ)
+    grant(guarded_kafka, ResourceType.GROUP, "orders", AclOperation.DESCRIBE)
+    row = row_at(guarded_kafka.bootstrap, f"{a},{b},{hidden}", c)
+
+    def seen() -> tuple[list[str] | None, list[str] | None]:
+        return missing_rights(settings_with(), row, "READ"), missing_rights(settings_with(), row, "WRITE")
+
+    reading, writing = eventually(seen, lambda both: both[0] is not None and len(both[0]) == 3 and both[1] != [])
+
+    assert reading is not None
+    assert [problem.partition(":")[0] for problem in reading] == [
+        f"no right to READ topic {b}",
+        f"no right to READ topic {hidden}",
+        "no right to READ group orders",
+    ]
+    assert reading[0].endswith(f"--allow-principal 'User:…' --operation Read --topic {b}")
+    assert writing is not None
+    assert [problem.partition(":")[0] for problem in writing] == [f"no right to WRITE topic {c}"]
+
+
+@pytest.mark.real_kafka
+def test_a_topic_of_dead_letters_that_may_not_be_created_names_the_command_and_how_to_do_without(
+    guarded_kafka: KafkaBroker, topics: Topics
+) -> None:
+    a, b = topics(guarded_kafka, "a", "b", partitions=3)
+    row = row_at(guarded_kafka.bootstrap, f"{a},{b}", "")
+    settings = Settings.read({"CONSUMER_NAME": a, "DATABASE_URL": "sqlite:///rows.db"})
+    grant(guarded_kafka, ResourceType.TOPIC, f"{a}-dlq", AclOperation.READ)
+
+    def provide(only_try: bool) -> list[str]:
+        return provide_dead_letter_topic(settings, row, Cluster((), {a: 3, b: 3}), only_try=only_try)
+
+    with no_right_to_create(guarded_kafka):
+        [problem] = eventually(lambda: provide(only_try=True), lambda found: found != [])
+        assert provide(only_try=False) == [problem]
+    assert f"topic {a}-dlq for dead letters is missing and cannot be created" in problem
+    create = f"kafka-topics.sh --bootstrap-server {guarded_kafka.bootstrap} --create --topic {a}-dlq"
+    assert f"{create} --partitions 3 --config retention.ms=-1" in problem
+    assert "an empty DLQ_TOPIC" in problem
+
+
+@pytest.mark.real_kafka
+def test_a_topic_that_this_user_may_not_see_says_so(guarded_kafka: KafkaBroker, topics: Topics) -> None:
+    (hidden,) = topics(guarded_kafka, "hidden")
+    grant(guarded_kafka, ResourceType.TOPIC, hidden, AclOperation.ALTER_CONFIGS)
+    row = row_at(guarded_kafka.bootstrap, hidden, "")
+
+    problems = eventually(lambda: missing_topics(row, look(settings_with(), row)), lambda found: found != [])
+
+    assert "does not exist, or this user may not see it" in problems[0]
+
+
+def test_the_topic_of_dead_letters_is_created_once_and_not_by_a_try(real_kafka: KafkaBroker, topics: Topics) -> None:
+    (a,) = topics(real_kafka, "a", partitions=3)
+    row = row_at(real_kafka.bootstrap, a, "")
+    settings = Settings.read(
+        {"CONSUMER_NAME": a, "DATABASE_URL": "sqlite:///rows.db", "DLQ_TOPIC": "failed-<consumer_name>"}
+    )
+    before = look(settings, row)
+    assert provide_dead_letter_topic(settings, row, before, only_try=True) == []
+    assert f"failed-{a}" not in look(settings, row).partitions
+    for _ in range(2):  # as if another worker had done it in between
+        assert provide_dead_letter_topic(settings, row, before) == []
+    assert eventually(lambda: look(settings, row).partitions.get(f"failed-{a}"), bool) == 3
+
+
+def test_no_topic_of_dead_letters_is_wanted_where_it_is_switched_off_and_none_may_be_an_input() -> None:
+    off = Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///rows.db", "DLQ_TOPIC": ""})
+    nobody = f"127.0.0.1:{free_port()}"
+    assert provide_dead_letter_topic(off, row_at(nobody), Cluster((), {})) == []
+    [problem] = provide_dead_letter_topic(settings_with(), row_at(nobody, "a,orders-dlq"), Cluster((), {}))
+    assert problem.startswith("DLQ_TOPIC is orders-dlq, which the row names too")
+
+
+def test_dead_letters_are_not_kept_among_the_maps() -> None:
+    among = Settings.read(
+        {
+            "CONSUMER_NAME": "orders",
+            "DATABASE_URL": "sqlite:///rows.db",
+            "DLQ_TOPIC": "<consumer_name>-offsets",
+        }
+    )
+    [problem] = provide_dead_letter_topic(among, row_at(f"127.0.0.1:{free_port()}"), Cluster((), {}))
+    assert problem.startswith("DLQ_TOPIC is orders-offsets, where the worker keeps its maps")
+
+
+@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+def test_a_compacted_topic_of_dead_letters_is_a_problem_with_its_cure(
+    real_kafka: KafkaBroker, topics: Topics, policy: str
+) -> None:
+    (a, kept), (compacted,) = (
+        topics(real_kafka, "a", "kept"),
+        topics(real_kafka, "dlq", config={"cleanup.policy": policy}),
+    )
+    row = row_at(real_kafka.bootstrap, a, "")
+    settings = settings_with()
+    cluster = look(settings, row)
+
+    [problem] = provide_dead_letter_topic(replace(settings, dlq_topic=compacted), row, cluster)
+
+    assert problem.startswith(f"topic {compacted} (DLQ_TOPIC) must not be compacted")
+    assert problem.endswith(f"--entity-name {compacted} --add-config cleanup.policy=delete,retention.ms=-1")
+    assert provide_dead_letter_topic(replace(settings, dlq_topic=kept), row, cluster) == []
+
+
+def test_a_broker_that_does_not_tell_rights_leaves_them_open(embedded_kafka: KafkaBroker, topics: Topics) -> None:
+    (a,) = topics(embedded_kafka, "a")
+
+    assert missing_rights(settings_with(), row_at(embedded_kafka.bootstrap, a, ""), "READ") is None
+
+
+# ---------------------------------------------------------------- the topic of maps
+
+
+def map_topic_of(row: Row, *, only_try: bool = False) -> list[str]:
+    return provide_map_topic(settings_with(), row, look(settings_with(), row), only_try=only_try)
+
+
+def test_the_topic_of_maps_is_created_compacted_and_found_the_next_time(real_kafka: KafkaBroker) -> None:
+    row = row_at(real_kafka.bootstrap, name=unique_name("orders"))
+    topic = f"{row.consumer_name}-offsets"
+
+    assert map_topic_of(row, only_try=True) == []
+    assert topic not in look(settings_with(), row).partitions
+    assert map_topic_of(row) == []
+
+    seen = eventually(lambda: look(settings_with(), row), lambda cluster: topic in cluster.partitions)
+    assert seen.partitions[topic] == 1
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    admin = AdminClient({"bootstrap.servers": real_kafka.bootstrap})
+    [described] = admin.describe_configs([resource]).values()
+    assert described.result()["cleanup.policy"].value == "compact"
+    assert map_topic_of(row) == []
+
+
+def test_two_workers_that_create_it_at_once_both_have_it(real_kafka: KafkaBroker) -> None:
+    row = row_at(real_kafka.bootstrap, name=unique_name("orders"))
+    before = look(settings_with(), row)
+
+    assert [provide_map_topic(settings_with(), row, before) for _ in range(2)] == [[], []]
+
+
+def test_a_topic_of_maps_that_deletes_by_age_is_a_problem_with_its_cure(real_kafka: KafkaBroker) -> None:
+    row = row_at(real_kafka.bootstrap, name=unique_name("orders"))
+    real_kafka.create_topic(f"{row.consumer_name}-offsets", 1, {"cleanup.policy": "delete"})
+
+    [problem] = map_topic_of(row)
+
+    assert "must be compacted" in problem
+    assert problem.endswith(f"--entity-name {row.consumer_name}-offsets --add-config cleanup.policy=compact")
+
+
+def test_the_embedded_broker_makes_the_topic_of_maps_by_itself(embedded_kafka: KafkaBroker) -> None:
+    assert map_topic_of(row_at(embedded_kafka.bootstrap)) == []
+
+
+@pytest.mark.real_kafka
+def test_a_topic_of_maps_that_may_not_be_created_comes_with_the_command(guarded_kafka: KafkaBroker) -> None:
+    row = row_at(guarded_kafka.bootstrap, name=unique_name("orders"))
+    topic = f"{row.consumer_name}-offsets"
+    grant(guarded_kafka, ResourceType.TOPIC, topic, AclOperation.READ)
+
+    with no_right_to_create(guarded_kafka):
+        [problem] = eventually(lambda: map_topic_of(row, only_try=True), lambda found: found != [])
+        assert map_topic_of(row) == [problem]
+
+    assert f"topic {topic} for maps of waiting messages is missing and cannot be created" in problem
+    assert (
+        f"kafka-topics.sh --bootstrap-server {row.bootstrap_servers} --create --topic {topic} --partitions 1" in problem
+    )
+    assert "--config cleanup.policy=compact" in problem
+
+
+@contextmanager
+def no_right_to_create(broker: KafkaBroker) -> Iterator[None]:
+    """Everybody may do some things with the cluster, and so nobody may do others."""
+    kept = (AclOperation.CLUSTER_ACTION, AclOperation.ALTER)
+    cluster = ResourceType.BROKER, "kafka-cluster", ResourcePatternType.LITERAL, "User:*", "*"
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    acls = [AclBinding(*cluster, operation, AclPermissionType.ALLOW) for operation in kept]
+    for future in admin.create_acls(acls).values():
+        future.result(10)
+    yield
+    every = AclBindingFilter(*cluster, AclOperation.ANY, AclPermissionType.ANY)
+    for removed in admin.delete_acls([every]).values():
+        assert len(removed.result(10)) == len(kept)
+
+
+# ---------------------------------------------------------------- what fits into a commit
+
+
+@pytest.mark.parametrize(("told", "characters"), [(None, 4095), (4096, 4095), (1024, 1023), (512, 511)])
+def test_a_map_may_be_as_long_as_the_brokers_tell_less_the_character_that_the_client_adds(
+    told: int | None, characters: int
+) -> None:
+    limits = commit_limits(Cluster((), {}, metadata_limit=told))
+    assert (limits.metadata, limits.told) == (characters, told is not None)
+
+
+def test_brokers_that_take_hardly_any_metadata_are_named_with_the_cure() -> None:
+    with pytest.raises(ConfigError, match=r"offset\.metadata\.max\.bytes of the brokers is 100.*set it to 512"):
+        commit_limits(Cluster((), {}, metadata_limit=100))
+
+
+class ManyBrokers:
+    """An admin client of brokers with these settings. As the real one it takes one broker a request (measured)."""
+
+    def __init__(self, *settings: dict[str, str]) -> None:
+        self.settings = settings
+
+    def list_topics(self, timeout: float) -> Any:
+        brokers = {number: SimpleNamespace(host="kafka", port=9092 + number) for number in range(len(self.settings))}
+        return SimpleNamespace(brokers=brokers, cluster_id="real", topics={})
+
+    def describe_configs(self, asked: Sequence[Any], request_timeout: float) -> dict[Any, Future[Any]]:
+        [broker] = asked
+        answer: Future[Any] = Future()
+        if found := self.settings[int(broker.name)]:
+            answer.set_result({name: SimpleNamespace(value=value) for name, value in found.items()})
+        else:
+            answer.set_exception(KafkaException(KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED)))
+        return {broker: answer}
+
+    def poll(self, timeout: float) -> None: ...
+
+
+def test_what_holds_for_each_of_several_brokers_holds_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeouts = [{f"group.{end}.session.timeout.ms": value} for end, value in (("min", "6000"), ("max", "60000"))]
+    first = {"offset.metadata.max.bytes": "4096", **timeouts[0], **timeouts[1]}
+    second = {**first, "offset.metadata.max.bytes": "1024", "group.min.session.timeout.ms": "8000"}
+    monkeypatch.setattr(preflight, "_admin", lambda *_: ManyBrokers(first, second, {}))
+    cluster = look(settings_with(), row_at("kafka:9092"))
+    assert (cluster.metadata_limit, cluster.session_timeouts) == (1024, (8000, 60000))
+    monkeypatch.setattr(preflight, "_admin", lambda *_: ManyBrokers({}, {}))
+    cluster = look(settings_with(), row_at("kafka:9092"))
+    assert (cluster.metadata_limit, cluster.session_timeouts) == (None, None)

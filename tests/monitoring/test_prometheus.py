@@ -1,0 +1,153 @@
+"""The metrics as Prometheus reads them, of a worker with fakes around it."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.test_framework import A0, B0, WALL, Bench, started
+from utils.metrics import Counters
+from utils.monitoring.prometheus import COUNTERS, Metrics
+from utils.monitoring.status import Health
+
+
+def metrics(bench: Bench) -> Metrics:
+    return Metrics("orders", bench.counters, bench.health, {"python": "3"}, bench.clock, bench.clock.wall)
+
+
+def scrape(bench: Bench, collector: Metrics | None = None) -> dict[str, Metric]:
+    """The families by name, while the loop turns."""
+    page = turning(bench, (collector or metrics(bench)).page)
+    return {family.name: family for family in text_string_to_metric_families(page.decode())}
+
+
+def turning(bench: Bench, call: Callable[[], bytes]) -> bytes:
+    """The value of a call in another thread, made while the loop turns without time passing."""
+    values: list[bytes] = []
+    other = threading.Thread(target=lambda: values.append(call()))
+    other.start()
+    while other.is_alive():
+        bench.step(seconds=0)
+        other.join(0.005)
+    return values[0]
+
+
+def value(families: dict[str, Metric], name: str, **labels: str) -> float:
+    [found] = [
+        sample.value
+        for family in families.values()
+        for sample in family.samples
+        if sample.name == name and sample.labels == {"consumer": "orders", **labels}
+    ]
+    return found
+
+
+def exported() -> dict[str, set[str]]:
+    """Every metric that a worker exports which has done everything once: its labels beside `consumer`, by its name."""
+    bench = started()
+    bench.feed(A0, "1", "2", b"no json")
+    bench.feed(B0, "1")
+    bench.settle_down()
+    bench.counters.count_evicted([["b"]])
+    found = {}
+    for family in scrape(bench).values():
+        labels = {label for sample in family.samples for label in sample.labels} - {"consumer", "le"}
+        found[family.name + ("_total" if family.type == "counter" else "")] = labels
+    return found
+
+
+def test_every_metric_begins_with_consumer_and_is_labelled_with_it() -> None:
+    families = scrape(started())
+    assert len(families) > 30
+    for family in families.values():
+        assert family.name.startswith("consumer_")
+        assert family.documentation
+        for sample in family.samples:
+            assert sample.labels["consumer"] == "orders"
+
+
+def test_counters_are_exported_with_what_was_counted() -> None:
+    bench = started()
+    bench.feed(A0, "1", "2", b"no json")
+    bench.feed(B0, "1")
+    bench.settle_down()
+    families = scrape(bench)
+    assert value(families, "consumer_messages_invalid_total") == 1
+    assert value(families, "consumer_groups_completed_total") == 1
+    assert value(families, "consumer_results_total") == 1
+
+
+def test_every_plain_counter_is_exported() -> None:
+    exported = {each.attribute for each in COUNTERS} - {"evicted_without"} | {"evicted"}
+    assert set(Counters().as_dict()) <= exported | {"read"}
+
+
+def test_what_was_given_up_is_exported_by_the_topics_that_were_missing() -> None:
+    bench = started()
+    bench.counters.count_evicted([["b"], ["b"], ["a"]])
+    families = scrape(bench)
+    assert value(families, "consumer_groups_evicted_total", missing_topics="b") == 2
+    assert value(families, "consumer_groups_evicted_total", missing_topics="a") == 1
+
+
+def test_gauges_are_those_of_the_moment() -> None:
+    bench = started()
+    bench.feed(A0, "1", "2")
+    bench.step()
+    bench.feed(A0, "3")
+    bench.clock.now += 7
+    bench.consumer.paused = {A0}
+    families = scrape(bench)
+    assert value(families, "consumer_groups_waiting") == 2
+    assert value(families, "consumer_oldest_waiting_seconds") == 7
+    assert value(families, "consumer_partition_lag", topic="a", partition="0") == 1
+    assert value(families, "consumer_partition_position", topic="a", partition="0") == 2
+    assert value(families, "consumer_last_poll_timestamp_seconds") == WALL + bench.clock.now
+    assert value(families, "consumer_ready") == 1
+
+
+def test_an_open_circuit_is_a_1() -> None:
+    bench = started()
+    assert value(scrape(bench), "consumer_circuit_open") == 0
+    bench.executor.circuit_open_for = 0.0
+    assert value(scrape(bench), "consumer_circuit_open") == 1
+
+
+def test_an_unknown_end_is_no_lag_of_zero() -> None:
+    families = scrape(started())
+    assert families["consumer_partition_lag"].samples == []
+    assert len(families["consumer_partition_position"].samples) == 2
+
+
+def test_times_are_histograms() -> None:
+    bench = started()
+    bench.counters.process_time.add(0.5, 10)
+    families = scrape(bench)
+    assert value(families, "consumer_process_seconds_bucket", le="0.001") == 9
+    assert value(families, "consumer_process_seconds_bucket", le="+Inf") == 10
+    assert value(families, "consumer_process_seconds_count") == 10
+    assert value(families, "consumer_process_seconds_sum") == 0.5
+
+
+def test_without_a_worker_counters_stay_and_gauges_go() -> None:
+    counters = Counters(read=5, restarts=1)
+    page = Metrics("orders", counters, Health()).page().decode()
+    assert "consumer_restarts_total" in page
+    assert "consumer_groups_waiting" not in page
+    assert 'consumer_ready{consumer="orders"} 0.0' in page
+
+
+def test_a_loop_that_is_busy_shows_what_it_showed_the_last_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("utils.monitoring.prometheus.PATIENCE", 0.01)
+    bench = started()
+    bench.feed(A0, "1")
+    bench.step()
+    collector = metrics(bench)
+    bench.health.turned_at = 0.0
+    assert b"consumer_groups_waiting" not in collector.page()
+    monkeypatch.setattr("utils.monitoring.prometheus.PATIENCE", 30.0)
+    scrape(bench, collector)
+    monkeypatch.setattr("utils.monitoring.prometheus.PATIENCE", 0.01)
+    assert b'consumer_groups_waiting{consumer="orders"} 1.0' in collector.page()

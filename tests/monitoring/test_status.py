@@ -1,0 +1,204 @@
+"""The HTTP server, and how those who ask meet the loop."""
+
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from email.message import Message
+
+import pytest
+
+from tests.test_framework import A0, started
+from utils.monitoring.status import STALLED, Answer, Health, Page, check, is_allowed_host, serve
+
+
+@contextmanager
+def serving(health: Health, pages: Mapping[str, Page] | None = None) -> Iterator[str]:
+    server = serve(health, "127.0.0.1", 0, pages, clock=lambda: 100.0)
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def get(url: str, method: str = "GET", **headers: str) -> tuple[int, Message, bytes]:
+    request = urllib.request.Request(url, method=method, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers, error.read()
+
+
+# ---------------------------------------------------------------- health
+
+
+@pytest.mark.parametrize(
+    ("health", "live", "ready"),
+    [
+        pytest.param(Health(), 200, 503, id="not begun"),
+        pytest.param(Health(turned_at=100.0), 200, 503, id="no partitions told yet"),
+        pytest.param(Health(turned_at=100.0, joined=True), 200, 200, id="working"),
+        pytest.param(Health(turned_at=100.0 - STALLED, joined=True), 503, 503, id="stalled"),
+        pytest.param(Health(turned_at=None, joined=True), 200, 503, id="begins again"),
+    ],
+)
+def test_live_and_ready(health: Health, live: int, ready: int) -> None:
+    with serving(health) as url:
+        assert get(f"{url}/health/live")[0] == live
+        assert get(f"{url}/health/ready")[0] == ready
+
+
+def test_the_check_of_the_container_asks_whether_it_lives() -> None:
+    with serving(Health()) as url:
+        assert check(url.rpartition(":")[2]) == 0
+    with serving(Health(turned_at=0.0)) as url:
+        assert check(url.rpartition(":")[2]) == 1
+    assert check(url.rpartition(":")[2]) == 1
+
+
+def test_a_probe_may_ask_by_head_and_what_may_be_asked_is_told() -> None:
+    with serving(Health()) as url:
+        status, headers, body = get(f"{url}/health/live", "HEAD")
+        assert (status, body) == (200, b"")
+        assert int(headers["Content-Length"]) == len(get(f"{url}/health/live")[2])
+        assert get(f"{url}/health/ready", "HEAD")[0] == 503
+        status, headers, body = get(f"{url}/health/live", "OPTIONS")
+        assert (status, headers["Allow"], body) == (204, "GET, HEAD, OPTIONS", b"")
+        for method in ("POST", "BREW"):
+            status, headers, _ = get(f"{url}/health/live", method)
+            assert (status, headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
+def test_many_probes_at_once_find_room_to_wait_in_where_the_server_is_busy() -> None:
+    server = serve(Health(), "127.0.0.1", 0)
+    server.shutdown()  # from here on nobody accepts a connection: the machine is busy
+    try:
+        address = ("127.0.0.1", server.server_port)
+        waiting = [socket.create_connection(address, timeout=30) for _ in range(100)]
+        for each in waiting:
+            each.close()
+    finally:
+        server.server_close()
+
+
+# ---------------------------------------------------------------- pages
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1:8080",
+        "10.2.3.4",
+        "[::1]:8080",
+        "localhost",
+        "paid-orders:8080",
+        "paid-orders.ns.svc.cluster.local:80",
+        "pod.ns.svc.",
+        "printer.local",
+        "Status.Example.com:443",
+        "",
+    ],
+)
+def test_a_name_that_only_this_network_can_give_or_that_is_allowed_is_answered(host: str) -> None:
+    assert is_allowed_host(host, {"status.example.com"})
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "local.evil.example"])
+def test_the_name_of_a_foreign_site_is_refused_on_every_path(host: str) -> None:
+    assert not is_allowed_host(host, ())
+    with serving(Health(), {"/page": lambda _: Answer("text/plain", b"ids")}) as url:
+        for path in ("/page", "/health/live", "/nothing"):
+            status, _, body = get(url + path, Host=host)
+            assert status == 421
+            assert b"HTTP_ALLOWED_HOSTS" in body
+
+
+def test_a_host_that_is_no_host_is_refused() -> None:
+    assert not is_allowed_host("[::1", ())
+    assert not is_allowed_host("evil.example, 127.0.0.1", ())
+
+
+def test_a_page_is_given_the_query_and_cannot_be_framed_or_run_scripts() -> None:
+    page: Page = lambda query: Answer("text/plain", query["id"].encode())  # noqa: E731
+    with serving(Health(), {"/page": page}) as url:
+        status, headers, body = get(f"{url}/page?id=%3Cb%3E&other=")
+    assert (status, body) == (200, b"<b>")
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'; ")
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_an_unknown_path_names_the_known_ones() -> None:
+    with serving(Health(), {"/page": lambda _: Answer("text/plain", b"")}) as url:
+        status, _, body = get(f"{url}/nothing")
+    assert status == 404
+    assert json.loads(body)["paths"] == ["/health/live", "/health/ready", "/page"]
+
+
+def test_a_page_that_fails_is_an_error_of_its_own() -> None:
+    def page(_query: Mapping[str, str]) -> Answer:
+        raise ValueError("secret")
+
+    with serving(Health(), {"/page": page}) as url:
+        status, _, body = get(f"{url}/page")
+        assert get(f"{url}/health/live")[0] == 200
+    assert status == 500
+    assert b"secret" not in body
+
+
+# ---------------------------------------------------------------- questions to the loop
+
+
+def test_the_loop_answers_at_its_next_turn_on_its_own_thread() -> None:
+    bench = started()
+    bench.feed(A0, "1")
+    bench.step()
+    asked = threading.Event()
+    answers: list[object] = []
+
+    def ask() -> None:
+        asked.set()
+        answers.append(bench.health.ask(lambda view: (view.snapshot().waiting, threading.get_ident()), 30))
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    asked.wait()
+    while asker.is_alive():
+        bench.step(seconds=0)
+        asker.join(0.01)
+    assert answers == [(1, threading.get_ident())]
+
+
+def test_without_a_worker_nobody_waits_for_an_answer() -> None:
+    assert Health().ask(lambda view: 1, timeout=3600) is None
+
+
+def test_a_loop_that_is_busy_gives_no_answer_in_time() -> None:
+    bench = started()
+    assert bench.health.ask(lambda view: 1, timeout=0.01) is None
+    bench.step()  # the question is still there; nobody waits for its answer any more
+
+
+def test_a_question_that_fails_fails_where_it_was_asked() -> None:
+    bench = started()
+    turning = threading.Event()
+
+    def turn() -> None:
+        while not turning.wait(0.01):
+            bench.step(seconds=0)
+
+    loop = threading.Thread(target=turn)
+    loop.start()
+    try:
+        with pytest.raises(ZeroDivisionError):
+            bench.health.ask(lambda view: 1 // 0, timeout=30)
+        assert loop.is_alive()
+    finally:
+        turning.set()
+        loop.join()

@@ -1,0 +1,106 @@
+"""What the loop shows of itself, on a worker with fakes around it."""
+
+from tests.test_framework import A0, A1, B0, B1, TIMEOUT, Bench, started
+from utils.monitoring.view import LONGEST_ID, PartitionView, Snapshot, View
+
+
+def view(bench: Bench) -> View:
+    assert bench.health.view is not None
+    return bench.health.view
+
+
+def snapshot(bench: Bench, oldest: int = 0) -> Snapshot:
+    return view(bench).snapshot(oldest)
+
+
+def partition(bench: Bench, at: tuple[str, int]) -> PartitionView:
+    [found] = [each for each in snapshot(bench).partitions if (each.topic, each.partition) == at]
+    return found
+
+
+def test_a_worker_that_has_read_nothing_shows_empty_partitions() -> None:
+    shown = snapshot(started())
+    assert (shown.waiting, shown.waiting_bytes, shown.oldest_age, shown.in_flight) == (0, 0, 0, 0)
+    assert [(each.topic, each.position, each.end, each.lag) for each in shown.partitions] == [
+        ("a", 0, None, None),
+        ("b", 0, None, None),
+    ]
+
+
+def test_what_waits_is_shown_with_its_age() -> None:
+    bench = started()
+    bench.feed(A0, "1", "2")
+    bench.step()
+    bench.clock.now += 5
+    shown = snapshot(bench)
+    assert shown.waiting == 2
+    assert shown.waiting_bytes > 0
+    assert shown.oldest_age == 5
+    assert partition(bench, A0).unfinished == 2
+
+
+def test_lag_is_the_distance_from_the_next_record_to_the_end() -> None:
+    bench = started()
+    bench.feed(A0, "1", "2")
+    bench.step()
+    bench.feed(A0, "3")
+    assert partition(bench, A0) == PartitionView("a", 0, 2, 3, 1, 2, partition(bench, A0).map_characters, False)
+
+
+def test_the_end_of_a_paused_partition_is_asked_for_since_it_is_not_fetched() -> None:
+    bench = started()
+    bench.feed(A0, "1")
+    bench.step()
+    bench.worker.intake.pause_only([A0])
+    bench.feed(A0, "2", "3")
+    shown = partition(bench, A0)
+    assert (shown.paused, shown.lag) == (True, 2)
+
+
+def test_the_size_of_the_map_in_the_last_commit_is_shown() -> None:
+    bench = started()
+    bench.feed(A0, "1")
+    bench.settle_down()
+    [metadata] = [point.metadata for point in bench.delivery.commits[-1] if point.topic == "a"]
+    assert partition(bench, A0).map_characters == len(metadata)
+
+
+def test_the_groups_that_wait_longest_come_first() -> None:
+    bench = started(A0, A1, B0, B1)
+    for id in ("old", "middle", "new"):
+        bench.feed(A1, id)
+        bench.step(seconds=1)
+    first, second = snapshot(bench, oldest=2).oldest
+    assert (first.id, second.id) == ("old", "middle")
+    assert (first.age, first.given_up_in) == (2, TIMEOUT - 2)
+    assert (first.partition, first.arrived, first.missing) == (1, ("a",), ("b",))
+
+
+def test_an_id_is_found_while_it_waits() -> None:
+    bench = started()
+    bench.feed(B0, "1")
+    bench.step()
+    found = view(bench).waiting("1")
+    assert found is not None
+    assert (found.arrived, found.missing) == (("b",), ("a",))
+    assert view(bench).waiting("2") is None
+    bench.feed(A0, "1")
+    bench.step()
+    assert view(bench).waiting("1") is None
+
+
+def test_of_a_huge_id_only_the_beginning_is_shown() -> None:
+    bench = started()
+    bench.feed(A0, "x" * 10_000)
+    bench.step()
+    [shown] = snapshot(bench, oldest=1).oldest
+    assert (len(shown.id), shown.id_characters) == (LONGEST_ID, 10_000)
+
+
+def test_a_new_worker_of_the_process_is_the_one_that_is_shown() -> None:
+    bench = started()
+    bench.feed(A0, "1")
+    bench.step()
+    other = Bench()
+    bench.health.view = view(other)
+    assert snapshot(bench).waiting == 0

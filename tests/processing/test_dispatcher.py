@@ -1,0 +1,951 @@
+"""Which group may be called when: with a runner whose calls end when the test says so."""
+
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.builders import dispatcher, fragment, group
+from utils.joining.aggregator import Group
+from utils.processing.attempts import LONGEST_PROBE, OUTAGE, PATIENCE
+from utils.processing.dispatcher import Dispatcher
+from utils.processing.executor import Call, InFlight, Outcome, Overdue
+from utils.retry import Reject, Retry
+
+
+class FakeRunner:
+    """A Runner that begins no call by itself."""
+
+    def __init__(self, *, one_by_one: bool) -> None:
+        self.one_by_one = one_by_one
+        self.waiting: deque[Group] = deque()
+        self.running: dict[str, Group] = {}
+        self.done: list[Outcome] = []
+        self.waits: list[float] = []  # that collect() was asked for
+        self.went_on = 0
+        self.halted = False  # until go_on()
+        self.hanging_ids: list[str] = []
+        self.hanging = ""  # ids of calls that are overdue
+        self.too_many = False
+
+    def open(self) -> None: ...
+
+    def submit(self, groups: Iterable[Group]) -> None:
+        self.waiting.extend(groups)
+
+    def collect(self, timeout: float) -> list[Outcome]:
+        self.waits.append(timeout)
+        done, self.done = self.done, []
+        return done
+
+    def cancel(self) -> list[Group]:
+        cancelled = list(self.waiting)
+        self.waiting.clear()
+        return cancelled
+
+    def go_on(self) -> None:
+        self.went_on += 1
+        self.halted = False
+
+    def overdue(self, limit: float) -> Overdue:
+        return Overdue([self.running[id] for id in self.hanging_ids or self.hanging], self.too_many)
+
+    def queued(self, id: str) -> bool:
+        return self.one_by_one and any(group.id == id for group in self.waiting)
+
+    def calls(self) -> list[Call]:
+        return [Call(id, 7.0) for id in self.running]
+
+    def close(self, timeout: float) -> None: ...
+
+    def begin(self, number: int = 1) -> str:
+        """Begin the calls of so many groups; their ids."""
+        begun = [self.waiting.popleft() for _ in range(number)]
+        for each in begun:
+            assert not (self.one_by_one and (self.running or self.halted))
+            assert each.id not in self.running, "the same id twice at once"
+            self.running[each.id] = each
+        return "".join(each.id for each in begun)
+
+    def turn(self, error: BaseException | None = None) -> str:
+        """Begin and end the call of all that wait; their ids. One by one, a failure ends it."""
+        called = ""
+        while self.waiting and not (error and called and self.one_by_one):
+            called += (id := self.begin())
+            self.end(id, error)
+        return called
+
+    def end(self, ids: str, error: BaseException | None = None) -> None:
+        for id in ids:
+            self.end_one(id, error)
+
+    def end_one(self, id: str, error: BaseException | None = None) -> None:
+        self.halted = self.one_by_one and error is not None
+        self.done.append(Outcome(self.running.pop(id), [], error))
+
+    def ids(self) -> str:
+        return "".join(each.id for each in self.waiting)
+
+
+def groups(ids: str) -> list[Group]:
+    return [group(id) for id in ids]
+
+
+def ids(outcomes: list[Outcome]) -> str:
+    return "".join(outcome.group.id for outcome in outcomes)
+
+
+@pytest.fixture(params=[True, False], ids=["one by one", "many at once"])
+def runner(request: pytest.FixtureRequest) -> FakeRunner:
+    return FakeRunner(one_by_one=request.param)
+
+
+@pytest.fixture
+def executor(runner: FakeRunner) -> Dispatcher:
+    return dispatcher(runner)
+
+
+@pytest.fixture
+def many() -> FakeRunner:
+    return FakeRunner(one_by_one=False)
+
+
+def test_groups_go_to_the_runner_and_their_outcomes_come_back(executor: Dispatcher, runner: FakeRunner) -> None:
+    executor.submit(groups("abc"))
+    for id in "ab":
+        assert runner.begin() == id
+        runner.end(id)
+    assert ids(executor.collect(1)) == "ab"
+    assert executor.in_flight == 1
+
+
+def test_collect_lets_the_runner_wait_but_not_when_nothing_is_in_flight(
+    executor: Dispatcher, runner: FakeRunner
+) -> None:
+    executor.collect(0.5)
+    assert runner.waits == []
+    executor.submit(groups("a"))
+    executor.collect(0.5)
+    assert runner.waits == [0.5]
+
+
+def test_groups_of_an_id_go_to_the_runner_one_after_the_other_where_many_run_at_once(many: FakeRunner) -> None:
+    executor = dispatcher(many)
+    executor.submit(groups("aab"))
+    executor.submit(groups("aac"))
+    assert many.begin(3) == "abc"
+    for left in (3, 2, 1):
+        assert many.ids() == ""
+        many.end("a")
+        executor.collect(0)
+        assert many.begin() == "a"
+        assert executor.in_flight == left + len("bc")
+    many.end("a")
+    executor.collect(0)
+    executor.submit(groups("a"))
+    assert many.begin() == "a"
+
+
+def test_cancelled_groups_are_not_in_flight_and_their_ids_are_free(executor: Dispatcher, runner: FakeRunner) -> None:
+    executor.submit(groups("abca"))
+    runner.begin(1)
+    executor.cancel()
+    assert (executor.in_flight, runner.ids()) == (1, "")
+    executor.submit(groups("b"))
+    assert runner.ids() == "b"
+    runner.end("a")
+    assert ids(executor.collect(0)) == "a"
+    assert executor.in_flight == 1
+
+
+def test_what_ends_after_a_drop_is_handed_back_to_nobody(executor: Dispatcher, runner: FakeRunner) -> None:
+    executor.submit(groups("abc"))
+    runner.begin(2 if not runner.one_by_one else 1)
+    executor.drop()
+    assert (executor.in_flight, runner.ids()) == (0, "")
+    executor.submit(groups("xy"))
+    runner.end("".join(runner.running))
+    assert runner.turn() == "xy"
+    assert ids(executor.collect(0)) == "xy"
+    assert executor.in_flight == 0
+
+
+def test_an_outcome_that_was_there_before_a_drop_is_handed_back_to_nobody(
+    executor: Dispatcher, runner: FakeRunner
+) -> None:
+    executor.submit(groups("a"))
+    runner.begin()
+    runner.end("a")
+    executor.drop()
+    executor.submit(groups("b"))
+    assert executor.collect(0) == []
+    runner.begin()
+    runner.end("b")
+    assert ids(executor.collect(0)) == "b"
+
+
+def test_a_group_waits_for_the_end_of_a_call_from_before_two_drops(many: FakeRunner) -> None:
+    executor = dispatcher(many)
+    executor.submit(groups("a"))
+    many.begin()
+    for _ in range(2):
+        executor.drop()
+        executor.submit(groups("ab"))
+        assert many.ids() == "b"
+    many.end("a")
+    assert executor.collect(0) == []
+    assert many.ids() == "ba"
+    many.begin(2)
+    many.end("ab")
+    assert ids(executor.collect(0)) == "ab"
+    assert executor.in_flight == 0
+
+
+def test_a_cancel_after_a_drop_counts_the_old_calls_as_nobodys(executor: Dispatcher, runner: FakeRunner) -> None:
+    executor.submit(groups("a"))
+    runner.begin()
+    executor.drop()
+    executor.submit(groups("bc"))
+    executor.cancel()
+    assert executor.in_flight == 0
+
+
+# ---------------------------------------------------------------- calls that last too long
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_call_that_lasts_too_long_has_failed_and_its_late_result_is_dropped(many: FakeRunner) -> None:
+    executor = dispatcher(many, timeout=10)
+    executor.submit(groups("ab"))
+    many.begin(2)
+    many.hanging = "a"
+    [outcome] = executor.collect(0)
+    assert outcome.group.id == "a"
+    assert isinstance(outcome.error, TimeoutError)
+    assert "PROCESS_TIMEOUT (10 s)" in str(outcome.error)
+    assert executor.in_flight == 1
+    many.end("ab")
+    assert ids(executor.collect(0)) == "b"
+    assert executor.in_flight == 0
+    assert not executor.is_stuck
+
+
+def test_it_fails_only_once_however_long_it_lasts(many: FakeRunner) -> None:
+    clock = Clock()
+    executor = dispatcher(many, timeout=10, clock=clock)
+    executor.submit(groups("ab"))
+    many.begin(2)
+    many.hanging = "a"
+    assert ids(executor.collect(0)) == "a"
+    clock.now = 60
+    assert executor.collect(0) == []
+    assert executor.in_flight == 1
+
+
+def test_the_next_group_of_its_id_waits_until_it_has_ended(many: FakeRunner) -> None:
+    executor = dispatcher(many, timeout=10)
+    executor.submit(groups("aa"))
+    many.begin()
+    many.hanging = "a"
+    executor.collect(0)
+    assert (many.ids(), executor.in_flight) == ("", 1)
+    many.hanging = ""
+    many.end("a")
+    assert executor.collect(0) == []
+    assert many.begin() == "a"
+    many.end("a")
+    assert ids(executor.collect(0)) == "a"
+
+
+def test_a_call_of_an_old_assignment_that_lasts_too_long_is_nobodys(executor: Dispatcher, runner: FakeRunner) -> None:
+    executor = dispatcher(runner, timeout=10)
+    executor.submit(groups("a"))
+    runner.begin()
+    executor.drop()
+    executor.submit(groups("b"))
+    runner.hanging = "a"
+    assert executor.collect(0) == []
+    assert executor.in_flight == 1
+
+
+def test_when_too_many_hang_the_worker_is_asked_to_end_once(runner: FakeRunner) -> None:
+    clock = Clock()
+    asked: list[bool] = []
+    executor = dispatcher(runner, timeout=10, on_stuck=lambda: asked.append(True), clock=clock)
+    executor.submit(groups("ab"))
+    runner.begin()
+    assert executor.collect(0) == []
+    runner.hanging, runner.too_many = "a", True
+    for clock.now in (10, 20):
+        executor.collect(0)
+    assert asked == [True]
+    assert executor.is_stuck
+    executor.cancel()
+    assert executor.in_flight == 0
+
+
+def test_without_a_timeout_nobody_looks(runner: FakeRunner) -> None:
+    executor = dispatcher(runner)
+    executor.submit(groups("a"))
+    runner.begin()
+    runner.hanging, runner.too_many = "a", True
+    assert executor.collect(0) == []
+    assert not executor.is_stuck
+
+
+# ---------------------------------------------------------------- attempts
+
+ERROR = RuntimeError("mine")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def thrice(runner: FakeRunner, clock: Clock) -> Dispatcher:
+    """Three attempts; the waits between them are 1 and 2 seconds."""
+    return dispatcher(runner, attempts=3, clock=clock)
+
+
+def test_what_failed_is_tried_again_after_its_time(thrice: Dispatcher, runner: FakeRunner, clock: Clock) -> None:
+    thrice.submit(groups("a"))
+    assert runner.turn(ERROR) == "a"
+    assert thrice.collect(0.02) == []
+    assert thrice.in_flight == 1
+    clock.now = 0.9
+    thrice.collect(0.02)
+    assert runner.ids() == ""
+    clock.now = 1.0
+    thrice.collect(0.02)
+    assert runner.turn() == "a"
+    [outcome] = thrice.collect(0.02)
+    assert (outcome.error, outcome.attempts) == (None, 2)
+    assert thrice.in_flight == 0
+
+
+def test_after_the_last_attempt_it_is_handed_back_as_failed(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    thrice.submit(groups("a"))
+    for later in (0.0, 1.0, 2.0):
+        clock.now += later
+        assert thrice.collect(0) == []
+        assert runner.turn(ERROR) == "a"
+        if later < 2.0:
+            assert thrice.collect(0) == []
+    [outcome] = thrice.collect(0)
+    assert (outcome.error, outcome.attempts) == (ERROR, 3)
+    assert thrice.in_flight == 0
+
+
+def test_others_go_on_meanwhile(thrice: Dispatcher, runner: FakeRunner) -> None:
+    thrice.submit(groups("abc"))
+    assert runner.begin() == "a"
+    runner.end("a", ERROR)
+    assert thrice.collect(0) == []
+    assert runner.turn() == "bc"
+    assert ids(thrice.collect(0)) == "bc"
+    assert thrice.in_flight == 1
+
+
+def test_later_groups_of_its_id_wait_until_it_has_succeeded(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    thrice.submit(groups("aab"))
+    assert runner.begin() == "a"
+    runner.end("a", ERROR)
+    assert thrice.collect(0) == []
+    thrice.submit(groups("ac"))
+    assert runner.turn() == "bc"
+    assert ids(thrice.collect(0)) == "bc"
+    clock.now = 1.0
+    thrice.collect(0)
+    assert runner.turn() == "a"
+    assert ids(thrice.collect(0)) == "a"
+    while runner.waiting:
+        runner.turn()
+        assert set(ids(thrice.collect(0))) == {"a"}
+    assert thrice.in_flight == 0
+
+
+def test_later_groups_of_its_id_go_on_when_it_is_given_up(runner: FakeRunner) -> None:
+    executor = dispatcher(runner, attempts=1)
+    executor.submit(groups("aa"))
+    assert runner.begin() == "a"
+    runner.end("a", ERROR)
+    assert executor.collect(0)[0].error is ERROR
+    assert runner.turn() == "a"
+    assert executor.collect(0)[0].error is None
+
+
+def test_where_calls_go_one_by_one_each_failure_is_answered(clock: Clock) -> None:
+    runner = FakeRunner(one_by_one=True)
+    executor = dispatcher(runner, attempts=2, clock=clock)
+    executor.submit(groups("ab"))
+    for expected in (1, 2):
+        runner.turn(ERROR)
+        executor.collect(0)
+        assert runner.went_on == expected
+    executor.submit(groups("c"))
+    runner.begin()
+    executor.drop()
+    runner.end("c", ERROR)
+    executor.submit(groups("d"))
+    executor.collect(0)
+    assert runner.went_on == 3
+
+
+def test_collect_waits_no_longer_than_until_something_is_due(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    thrice.submit(groups("a"))
+    runner.turn(ERROR)
+    thrice.collect(5.0)
+    clock.now = 0.75
+    thrice.collect(5.0)
+    assert runner.waits[-1] == 0.25
+    clock.now = 1.0
+    thrice.collect(5.0)
+    assert runner.waits[-1] == 5.0
+
+
+def test_what_waits_for_its_next_attempt_is_cancelled_and_dropped_too(thrice: Dispatcher, runner: FakeRunner) -> None:
+    thrice.submit(groups("ab"))
+    runner.begin()
+    runner.end("a", ERROR)
+    thrice.collect(0)
+    thrice.cancel()
+    assert thrice.in_flight == 0
+    thrice.drop()
+    thrice.submit(groups("a"))
+    assert runner.turn(ERROR) == "a"
+    thrice.collect(0)
+    assert thrice.in_flight == 1
+
+
+def test_what_fails_after_a_cancel_is_not_tried_again_but_left_unfinished(
+    thrice: Dispatcher, runner: FakeRunner
+) -> None:
+    thrice.submit(groups("a"))
+    runner.begin()
+    thrice.cancel()
+    runner.end("a", ERROR)
+    assert thrice.collect(0) == []
+    assert thrice.in_flight == 0
+
+
+def test_a_late_call_is_tried_again_only_after_it_has_ended(many: FakeRunner, clock: Clock) -> None:
+    executor = dispatcher(many, attempts=2, timeout=10, clock=clock)
+    executor.submit(groups("aa"))
+    many.begin()
+    many.hanging = "a"
+    clock.now = 11
+    assert executor.collect(0) == []
+    clock.now = 20
+    assert executor.collect(0) == []
+    assert (many.ids(), executor.in_flight) == ("", 2)
+    many.hanging = ""
+    many.end("a")
+    executor.collect(0)
+    executor.collect(0)
+    assert many.turn() == "a"
+    [outcome] = executor.collect(0)
+    assert (outcome.error, outcome.attempts) == (None, 2)
+    assert many.turn() == "a"
+
+
+def test_a_late_call_that_does_not_end_is_given_up_after_as_many_times_its_time(many: FakeRunner, clock: Clock) -> None:
+    executor = dispatcher(many, attempts=3, timeout=10, clock=clock)
+    executor.submit(groups("ab"))
+    many.begin(2)
+    many.hanging = "a"
+    outcomes = []
+    for clock.now in (11, 15, 22, 27, 33, 38):
+        outcomes += executor.collect(0)
+    [outcome] = outcomes
+    assert (type(outcome.error), outcome.attempts) == (TimeoutError, 3)
+    many.end("ab")
+    assert ids(executor.collect(0)) == "b"
+
+
+def test_what_hangs_when_too_many_do_has_failed_once_and_is_left_to_the_next_process(
+    runner: FakeRunner, clock: Clock
+) -> None:
+    executor = dispatcher(runner, attempts=3, timeout=10, clock=clock)
+    executor.submit(groups("a"))
+    runner.begin()
+    runner.hanging, runner.too_many = "a", True
+    assert executor.collect(0) == []
+    assert [(group.id, attempts) for group, attempts in executor.hung] == [("a", 1)]
+    clock.now = 100.0  # the end takes its time, as in a rebalance
+    assert executor.collect(0) == []
+    executor.cancel()
+    assert executor.in_flight == 0
+
+
+def test_the_next_process_goes_on_with_its_attempts_and_calls_others_first(runner: FakeRunner, clock: Clock) -> None:
+    executor = dispatcher(runner, attempts=3, timeout=10, clock=clock)
+    executor.recall("a", 2)
+    executor.submit(groups("abc"))
+    assert runner.turn() == "bc"
+    assert ids(executor.collect(0)) == "bc"
+    executor.recall("a", 2)  # read again after it was shed: nothing new
+    clock.now = 2.0
+    executor.collect(0)
+    runner.begin()
+    runner.hanging, runner.too_many = "a", True
+    clock.now = 20.0
+    [outcome] = executor.collect(0)
+    assert (type(outcome.error), outcome.attempts) == (TimeoutError, 3)
+    assert executor.is_stuck
+
+
+# ---------------------------------------------------------------- what waits for its own id
+
+
+def test_what_rests_or_waits_behind_its_id_is_parked_and_the_newest_of_it_can_be_shed(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    sized = [Group(id, (fragment(offset=offset),), 100) for offset, id in enumerate("aaabc")]
+    thrice.submit(sized)
+    runner.end(runner.begin(), ERROR)
+    thrice.collect(0)
+    assert (thrice.in_flight, thrice.parked.groups, thrice.parked.bytes) == (5, 3, 300)
+    assert thrice.shed(300) == []
+    assert thrice.shed(200) == [sized[2]]
+    assert (thrice.in_flight, thrice.parked.groups) == (4, 2)
+    assert thrice.rests_for == 0.0  # others are to be called
+    clock.now = 1.0
+    thrice.collect(0)
+    thrice.submit([sized[2]])
+    while runner.waiting:
+        runner.turn()
+        thrice.collect(0)
+    assert (thrice.in_flight, thrice.parked.groups, thrice.parked.bytes) == (0, 0, 0)
+
+
+def test_what_was_shed_while_it_rested_is_tried_again_no_sooner_and_its_attempts_go_on(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    early, late = (Group(id, (fragment(),), 100) for id in "ab")
+    thrice.submit([early])
+    runner.turn(ERROR)
+    thrice.collect(0)
+    thrice.submit([late])
+    runner.turn(Retry(after=60))
+    thrice.collect(0)
+    assert thrice.shed(0) == [late]
+    thrice.submit([late])
+    assert (thrice.in_flight, runner.ids(), thrice.rests_for) == (2, "", 1.0)
+    clock.now = 60.0
+    for _ in range(2):
+        thrice.collect(0)
+        runner.turn(ERROR)
+    thrice.collect(0)
+    assert thrice.find("b") == InFlight("tried again", 2.0, 2)
+
+
+def test_in_an_outage_nothing_is_shed_for_what_is_held_came_later(thrice: Dispatcher, runner: FakeRunner) -> None:
+    outage(thrice, runner, further=3)
+    assert thrice.shed(0) == []
+
+
+def test_where_calls_go_one_by_one_only_the_next_of_an_id_is_called_after_one_was_given_up(clock: Clock) -> None:
+    runner = FakeRunner(one_by_one=True)
+    executor = dispatcher(runner, attempts=2, clock=clock)
+    executor.submit(groups("aaa"))
+    runner.end(runner.begin(), ERROR)
+    executor.collect(0)
+    clock.now = 10.0
+    executor.collect(0)
+    runner.end(runner.begin(), ERROR)
+    assert ids(executor.collect(0)) == "a"
+    assert (runner.ids(), executor.parked.groups) == ("a", 1)
+    runner.turn()
+    assert ids(executor.collect(0)) == "a"
+    assert (runner.ids(), executor.parked.groups) == ("a", 0)
+
+
+# ---------------------------------------------------------------- outages
+
+MANY = [str(number) for number in range(OUTAGE)]
+
+
+def outage(executor: Dispatcher, runner: FakeRunner, further: int = 0) -> None:
+    """So many ids fail that the circuit opens; some more have been submitted."""
+    executor.submit([group(id) for id in MANY] + [group(f"further-{number}") for number in range(further)])
+    for _ in MANY:
+        id = runner.begin()
+        runner.end_one(id, ERROR)
+        assert executor.collect(0) == []
+
+
+def test_in_an_outage_nothing_is_called_but_probes_with_different_ids(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    outage(thrice, runner, further=3)
+    assert not runner.waiting
+    thrice.submit(groups("z"))
+    assert not runner.waiting
+    probes = []
+    for clock.now in range(1, 100):
+        assert thrice.collect(0) == []
+        if runner.waiting:
+            probes.append(runner.begin())
+            assert not runner.waiting
+            runner.end_one(probes[-1], ERROR)
+    assert 10 <= len(probes) <= 14
+    assert len(set(probes)) == len(probes)
+    assert thrice.in_flight == OUTAGE + 4
+
+
+def test_behind_many_bad_messages_the_good_ones_are_soon_found(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    outage(thrice, runner, further=500)
+    thrice.submit([group("good-1"), group("good-2")])
+    probes: list[str] = []
+    while "good" not in "".join(probes):
+        clock.now += 1
+        thrice.collect(0)
+        while runner.waiting and not runner.halted:
+            probes.append(runner.begin())
+            runner.end_one(probes[-1], None if "good" in probes[-1] else ERROR)
+    assert probes == ["further-0", "good-2"]
+    [outcome] = thrice.collect(0)
+    assert outcome.group.id == "good-2"
+    assert thrice.circuit_open_for is None
+
+
+def test_among_many_bad_messages_those_that_were_due_again_are_not_taken_for_the_newest(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    tried = [group(f"tried-{number}") for number in range(OUTAGE // 2)]
+    thrice.submit(tried)
+    for _ in tried:
+        runner.end_one(runner.begin(), ERROR)
+        thrice.collect(0)
+    thrice.submit([*(group(f"bad-{number}") for number in range(100)), group("good")])
+    clock.now = 5.0  # they are called behind the good one
+    thrice.collect(0)
+    while thrice.circuit_open_for is None:
+        runner.end_one(runner.begin(), ERROR)
+        thrice.collect(0)
+    assert [probes_of(thrice, runner, clock) for _ in range(2)][-1] == ["good"]
+
+
+def probes_of(executor: Dispatcher, runner: FakeRunner, clock: Clock) -> list[str]:
+    """The next probe, and that it fails unless it is a good one."""
+    while not runner.waiting:
+        clock.now += 1.0
+        executor.collect(0)
+    probes = [each.id for each in runner.waiting]
+    runner.end_one(runner.begin(), None if "good" in probes else ERROR)
+    executor.collect(0)
+    return probes
+
+
+def test_a_probe_with_the_newest_id_takes_the_oldest_group_of_it(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    outage(thrice, runner)
+    first, second = (group("x", fragment(offset=offset)) for offset in range(2))
+    thrice.submit([group("a"), group("b"), first, group("c"), second])
+    for clock.now in (1.0, 10.0):
+        thrice.collect(0)
+        assert runner.begin() in "ax"
+        probe = next(iter(runner.running.values()))
+        runner.end_one(probe.id, ERROR)
+        thrice.collect(0)
+    assert probe is first
+
+
+def test_bad_messages_alone_are_given_up_in_the_end_one_with_a_probe(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    outage(thrice, runner)
+    clock.now = PATIENCE
+    probed_at, given_up = [], 0
+    while thrice.in_flight:
+        clock.now += 1.0
+        outcomes = thrice.collect(0)
+        assert len(outcomes) <= 1
+        given_up += len(outcomes)
+        if runner.waiting:
+            probed_at.append(clock.now)
+            runner.end_one(runner.begin(), ERROR)
+    assert given_up == OUTAGE
+    assert len(probed_at) == 3 * OUTAGE
+    assert min(later - before for before, later in pairwise(probed_at[10:])) >= LONGEST_PROBE
+    thrice.submit(groups("z"))
+    clock.now += 2 * LONGEST_PROBE
+    thrice.collect(0)
+    assert runner.turn() == "z"
+    assert ids(thrice.collect(0)) == "z"
+
+
+def test_where_an_id_is_can_be_asked(thrice: Dispatcher, runner: FakeRunner, clock: Clock) -> None:
+    thrice.submit(groups("abcb"))
+    runner.begin()
+    assert thrice.find("a") == InFlight("called", 7.0, 0)
+    assert thrice.find("c") == InFlight("queued", 0.0, 0)
+    assert thrice.find("z") is None
+    runner.end("a", ERROR)
+    thrice.collect(0)
+    assert thrice.find("a") == InFlight("tried again", 1.0, 1)
+    thrice.submit(groups("a"))
+    assert thrice.find("a") == InFlight("tried again", 1.0, 1)
+    thrice.drop()
+    assert thrice.find("a") is None
+
+
+def test_where_calls_go_side_by_side_an_id_is_found_too(many: FakeRunner, clock: Clock) -> None:
+    executor = dispatcher(many, attempts=3, clock=clock)
+    executor.submit(groups("abab"))
+    many.begin()
+    assert executor.find("a") == InFlight("called", 7.0, 0)
+    assert executor.find("b") == InFlight("queued", 0.0, 0)
+    many.end("a")
+    executor.collect(0)
+    assert executor.find("a") == InFlight("queued", 0.0, 0)  # its second group
+    assert executor.find("z") is None
+
+
+def test_while_the_circuit_is_open_what_is_held_is_found(thrice: Dispatcher, runner: FakeRunner, clock: Clock) -> None:
+    before = thrice.circuit_open_for
+    outage(thrice, runner, further=2)
+    clock.now = 3.0
+    assert (before, thrice.circuit_open_for) == (None, 3.0)
+    assert thrice.find("further-1") == InFlight("queued", 0.0, 0)
+    assert thrice.find(MANY[0]) == InFlight("tried again", -2.0, 0)
+
+
+def test_a_probe_that_succeeds_ends_it_and_all_that_was_held_is_called(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    outage(thrice, runner, further=3)
+    clock.now = 1.0
+    thrice.collect(0)
+    probe = runner.begin()
+    runner.end_one(probe)
+    [outcome] = thrice.collect(0)
+    assert (outcome.group.id, outcome.attempts) == (probe, 1)
+    done = [probe]
+    for clock.now in (10.0, 11.0, 12.0):
+        done += [outcome.group.id for outcome in thrice.collect(0)]
+        while runner.waiting:
+            runner.end_one(runner.begin())
+    assert sorted(done) == sorted([*MANY, *(f"further-{number}" for number in range(3))])
+    assert thrice.in_flight == 0
+
+
+@pytest.mark.parametrize("end", [None, Reject("no")], ids=["succeeds", "is rejected"])
+def test_the_order_within_an_id_outlasts_an_outage(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock, end: Exception | None
+) -> None:
+    first, second, third = (group("x", fragment(offset=offset)) for offset in range(3))
+    thrice.submit([first])
+    runner.end_one(runner.begin(), ERROR)
+    thrice.collect(0)
+    thrice.submit([second])
+    outage_but_one = [group(id) for id in MANY[1:]]
+    thrice.submit(outage_but_one)
+    for _ in outage_but_one:
+        runner.end_one(runner.begin(), ERROR)
+        thrice.collect(0)
+    thrice.submit([third])
+    order = []
+    for clock.now in range(5, 60):
+        order += [outcome.group.fragments[0].offset for outcome in thrice.collect(0) if outcome.group.id == "x"]
+        while runner.waiting and not runner.halted:
+            id = runner.begin()
+            runner.end_one(id, end if id == "x" and not order else None if order else ERROR)
+    assert order == [0, 1, 2]
+    assert thrice.in_flight == 0
+
+
+def test_a_probe_that_is_invalid_is_followed_by_the_next_at_once(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    outage(thrice, runner, further=2)
+    clock.now = 1.0
+    thrice.collect(0)
+    runner.end_one(runner.begin(), Reject("no"))
+    assert len(thrice.collect(0)) == 1
+    thrice.collect(0)
+    assert len(runner.waiting) == 1
+
+
+def test_after_a_drop_in_an_outage_the_next_probe_is_one_of_the_new_groups(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    outage(thrice, runner)
+    clock.now = 1.0
+    thrice.collect(0)
+    old = runner.begin()
+    thrice.drop()
+    thrice.submit(groups("z"))
+    runner.end_one(old)
+    thrice.collect(0)
+    thrice.collect(0)
+    assert runner.begin() == "z"
+    runner.end_one("z")
+    assert ids(thrice.collect(0)) == "z"
+
+
+def test_without_a_group_to_probe_with_collect_waits_as_long_as_it_was_asked_to(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    outage(thrice, runner)
+    clock.now = 1.0
+    thrice.collect(0)
+    assert len(runner.waiting) == 1
+    thrice.collect(0.02)
+    assert runner.waits[-1] == 0.02
+
+
+def test_what_hangs_in_an_outage_is_left_to_the_next_process(many: FakeRunner, clock: Clock) -> None:
+    executor = dispatcher(many, attempts=1, timeout=10, clock=clock)
+    executor.submit([group(id) for id in MANY])
+    many.begin(OUTAGE)
+    many.hanging_ids, many.too_many = MANY, True
+    given_up = executor.collect(0)
+    assert executor.is_stuck
+    assert len(given_up) == OUTAGE - 1  # with one attempt only, those before it was clear
+
+
+def test_where_different_ids_have_hung_in_one_process_after_the_other_it_is_an_outage(
+    runner: FakeRunner, clock: Clock
+) -> None:
+    hung: dict[str, int] = {}
+    probes = []
+    for _ in range(2 * OUTAGE):  # processes
+        executor = dispatcher(runner, attempts=2, timeout=10, clock=clock)
+        for id, attempts in hung.items():
+            executor.recall(id, attempts)
+        executor.submit([group(id) for id in (*MANY, *(f"further-{number}" for number in range(50)))])
+        while not runner.waiting:
+            clock.now += 1.0
+            assert executor.collect(0) == []
+        probes.append(runner.begin())
+        runner.hanging_ids, runner.too_many = [probes[-1]], True
+        clock.now += 20.0
+        assert executor.collect(0) == []  # none is given up
+        hung |= {each.id: attempts for each, attempts in executor.hung}
+        runner = FakeRunner(one_by_one=runner.one_by_one)
+    assert len(set(probes[:OUTAGE])) == OUTAGE
+    assert executor.circuit_open_for is not None
+
+
+# ---------------------------------------------------------------- all of it, at random
+
+
+class Chaos:
+    """Groups of few ids, calls that begin, end, fail and hang in any order, cancels and drops at any moment."""
+
+    def __init__(self, random: Random, *, one_by_one: bool) -> None:
+        self.random = random
+        self.runner = FakeRunner(one_by_one=one_by_one)
+        self.clock = Clock()
+        self.executor = dispatcher(self.runner, attempts=3, timeout=10, clock=self.clock)
+        self.number = 0
+        self.owed: dict[str, list[int]] = defaultdict(list)  # by id, the groups that must come back, in their order
+        self.down = True  # everything fails
+        self.shed: list[Group] = []
+
+    def step(self) -> None:
+        self.clock.now += self.random.choice((0, 0.1, 1, 5))
+        steps = (self.submit, self.begin, self.end, self.hang, self.drop, self.turn, self.shed_some, self.submit_again)
+        self.random.choices(steps, (4, 9, 9, 1, 1, 1, 2, 1))[0]()
+        self.collect()
+
+    def submit(self) -> None:
+        for _ in range(self.random.randrange(30)):
+            id = str(self.random.randrange(40))
+            self.owed[id].append(self.number)
+            one = Group(id, (fragment(offset=self.number),), 100)
+            self.number += 1
+            if id in [each.id for each in self.shed]:
+                self.shed.append(one)
+            else:
+                self.executor.submit([one])
+
+    def begin(self) -> None:
+        while self.runner.waiting and not (self.runner.one_by_one and (self.runner.running or self.runner.halted)):
+            self.runner.begin()
+            if self.random.random() < 0.2:
+                break
+
+    def end(self) -> None:
+        for id in self.random.sample(sorted(self.runner.running), self.random.randint(0, len(self.runner.running))):
+            failed = self.down or self.random.random() < 0.3
+            self.runner.end_one(id, self.random.choice((ERROR, ERROR, Reject("no"))) if failed else None)
+
+    def hang(self) -> None:
+        if not self.runner.one_by_one:  # the only thread: the process would end
+            self.runner.hanging_ids = self.random.sample(sorted(self.runner.running), len(self.runner.running) // 2)
+
+    def drop(self) -> None:
+        if self.random.random() < 0.5:
+            self.executor.cancel()
+        self.executor.drop()
+        self.owed.clear()
+        self.shed.clear()
+
+    def turn(self) -> None:
+        self.down = self.random.random() < 0.6
+
+    def collect(self) -> None:
+        self.runner.hanging_ids = [id for id in self.runner.hanging_ids if id in self.runner.running]
+        for outcome in self.executor.collect(0):
+            assert outcome.group.fragments[0].offset == self.owed[outcome.group.id].pop(0)
+        assert self.executor.in_flight == sum(map(len, self.owed.values())) - len(self.shed)
+        parked = self.executor.parked
+        assert parked.groups == sum(map(len, parked.busy.values())) + sum(map(parked.rests, parked.busy))
+
+    def shed_some(self) -> None:
+        """The newest of their ids, which are not submitted again before they are."""
+        self.shed += self.executor.shed(self.executor.parked.bytes // 2)
+
+    def submit_again(self) -> None:
+        shed, self.shed = self.shed, []
+        self.executor.submit(sorted(shed, key=lambda group: group.fragments[0].offset))
+
+    def settle(self) -> None:
+        """Nothing fails any more: all must come back."""
+        self.down = False
+        self.runner.hanging_ids = []
+        self.submit_again()
+        for _ in range(2_000):
+            if not self.executor.in_flight:
+                break
+            self.clock.now += 1
+            while self.runner.waiting and not (self.runner.one_by_one and (self.runner.running or self.runner.halted)):
+                self.runner.begin()
+            for id in list(self.runner.running):
+                self.runner.end_one(id)
+            self.collect()
+        assert self.executor.in_flight == 0
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32), st.booleans())
+def test_each_group_comes_back_once_in_the_order_of_its_id_and_never_two_are_called_at_once(
+    seed: int, one_by_one: bool
+) -> None:
+    chaos = Chaos(Random(seed), one_by_one=one_by_one)
+    for _ in range(80):
+        chaos.step()
+    chaos.settle()

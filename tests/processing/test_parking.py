@@ -1,0 +1,77 @@
+"""What waits for its own id: counted, in the order of the id, and shed so that no id drives out another."""
+
+from utils.joining.aggregator import Group
+from utils.processing.parking import MOST_NOTED, Parking
+
+
+def group(id: str, size: int = 10) -> Group:
+    return Group(id, (), size)
+
+
+def parking(**behind: int) -> Parking:
+    """So many groups of ten bytes behind each of these ids."""
+    parked = Parking()
+    for id, number in behind.items():
+        parked.rest(group(id, 0), 1.0)
+        for _ in range(number):
+            parked.put_behind(group(id))
+    return parked
+
+
+def ids(groups: list[Group]) -> dict[str, int]:
+    return {id: [each.id for each in groups].count(id) for id in sorted({each.id for each in groups})}
+
+
+def test_all_that_is_parked_is_counted_until_it_is_called() -> None:
+    parked = parking(a=2, b=1)
+    assert (parked.groups, parked.bytes) == (5, 30)
+    assert parked.rested().id == "a"
+    assert parked.next_of("a") is not None
+    assert (parked.groups, parked.bytes) == (3, 20)
+    assert len(parked.release("a")) == 1
+    assert parked.next_of("a") is None
+    parked.clear()
+    assert (parked.groups, parked.bytes, parked.rest_some) == (0, 0, False)
+
+
+def test_the_ids_that_are_called_stay_busy_when_all_others_are_forgotten() -> None:
+    parked = parking(a=2)
+    parked.rested()
+    parked.rest(group("b"), 2.0)
+    parked.clear(but_called=True)
+    assert (list(parked.busy), parked.groups) == (["a"], 0)
+
+
+def test_what_is_shed_is_the_newest_of_the_id_behind_which_most_wait() -> None:
+    parked = parking(a=2, b=10)
+    assert ids(parked.shed(80)) == {"b": 4}
+    assert (parked.groups, parked.bytes) == (10, 80)
+    parked = Parking()
+    parked.rest(group("a"), 1.0)
+    waiting = [group("a") for _ in range(4)]
+    for each in waiting:
+        parked.put_behind(each)
+    assert all(one is other for one, other in zip(parked.shed(30), reversed(waiting[2:]), strict=True))
+
+
+def test_those_that_rest_are_shed_last_the_one_that_rests_longest_first_and_when_they_are_due_is_kept() -> None:
+    parked = Parking()
+    for due, id in enumerate("abc"):
+        parked.rest(group(id), float(due))
+    parked.put_behind(group("a"))
+    assert ids(parked.shed(20)) == {"a": 1, "c": 1}
+    assert parked.due == {"c": 2.0}
+    assert ids(parked.shed(0)) == {"b": 1}  # one stays, however large it is
+    assert [parked.rested().id, parked.groups, list(parked.busy)] == ["a", 0, ["a"]]
+
+
+def test_of_too_many_ids_that_are_not_in_memory_the_first_are_forgotten() -> None:
+    parked = Parking()
+    for number in range(MOST_NOTED + 1):
+        parked.note(str(number), 1.0)
+    assert len(parked.due) == MOST_NOTED
+    assert "0" not in parked.due
+
+
+def test_within_its_bound_nothing_is_shed() -> None:
+    assert parking(a=5).shed(50) == []

@@ -1,0 +1,347 @@
+"""Groups as they come; after starts without progress each alone, and named in a commit before it runs."""
+
+from typing import Any
+
+import pytest
+
+from tests.builders import TOPIC_ID
+from utils.joining.aggregator import Group
+from utils.joining.messages import Fragment
+from utils.joining.offsets import OffsetMap, PartitionOffsets
+from utils.joining.states import States
+from utils.processing.executor import InFlight, Outcome
+from utils.processing.parking import Parking
+from utils.processing.suspects import EndedTheProcess, Suspects
+
+
+class FakeExecutor:
+    """Ends every call at once, or none while `hangs`."""
+
+    def __init__(self) -> None:
+        self.running: list[Group] = []
+        self.ran: list[str] = []
+        self.hangs = False
+        self.circuit_open_for: float | None = None
+        self.hung: list[tuple[Group, int]] = []
+        self.parked = Parking()
+        self.rests_for = 0.0
+        self.recalled: dict[str, int] = {}
+        self.left_behind: list[str] = []
+
+    def shed(self, down_to: int) -> list[Group]:
+        shed = self.parked.shed(down_to)
+        self.running = [each for each in self.running if each not in shed]
+        return shed
+
+    def recall(self, id: str, attempts: int) -> None:
+        self.recalled[id] = attempts
+
+    def failed_before(self, id: str) -> None:
+        self.left_behind.append(id)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.running)
+
+    def submit(self, groups: list[Group]) -> None:
+        self.running += groups
+        self.ran += [group.id for group in groups]
+
+    def collect(self, _timeout: float) -> list[Outcome]:
+        ended, self.running = ([], self.running) if self.hangs else (self.running, [])
+        return [Outcome(group, []) for group in ended]
+
+    def cancel(self) -> None:
+        self.running = self.running[:1] if self.hangs else []
+
+    def drop(self) -> None:
+        self.running = []
+
+    def find(self, id: str) -> InFlight | None:
+        return InFlight("called", 0.0, 0) if id in [group.id for group in self.running] else None
+
+
+class Bench:
+    """Two partitions, after so many starts without progress."""
+
+    def __init__(self, starts: int = 1, tried: int | None = None) -> None:
+        self.assign(starts, tried)
+        self.executor = FakeExecutor()
+        self.slept = 0.0
+        executor: Any = self.executor
+        self.suspects = Suspects(executor, lambda: self.owned, self.sleep)
+
+    def assign(self, starts: int, tried: int | None = None) -> None:
+        loaded = OffsetMap(TOPIC_ID, 0, 0, 0, States.of(bytes(9)), starts=starts - 1, trying=tried)
+        self.owned = [PartitionOffsets(topic, 0, TOPIC_ID, 0, loaded) for topic in ("a", "b")]
+        for offsets in self.owned:
+            for offset in range(9):
+                offsets.read(offset)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+
+    def submit(self, *ids: int) -> None:
+        self.suspects.submit([self.group(id) for id in ids])
+
+    def group(self, id: int) -> Group:
+        return Group(str(id), tuple(Fragment(n, offsets, id, b"{}") for n, offsets in enumerate(self.owned)))
+
+    def commit(self) -> list[OffsetMap | None]:
+        points = [offsets.commit_point(0, 0) for offsets in self.owned]
+        for offsets in self.owned:
+            offsets.confirm()
+        return [OffsetMap.parse(point.metadata) for point in points]
+
+    def batch(self) -> list[str]:
+        assert self.collect() == []
+        self.commit()
+        return self.collect()
+
+    def collect(self) -> list[str]:
+        return [outcome.group.id for outcome in self.suspects.collect(1.0)]
+
+
+def test_after_few_starts_groups_pass_as_they_come() -> None:
+    bench = Bench(starts=3)
+    bench.submit(0, 1, 2)
+    assert bench.suspects.in_flight == 3
+    assert bench.collect() == ["0", "1", "2"]
+    assert bench.suspects.in_flight == 0
+    bench.suspects.cancel()
+    assert not bench.owned[0].holds_back
+    assert not bench.owned[0].has_news
+
+
+def test_after_three_starts_without_progress_each_group_runs_alone_and_after_a_commit_that_names_it() -> None:
+    bench = Bench(starts=4)
+    bench.submit(0, 1)
+    assert bench.collect() == []
+    assert bench.executor.ran == []
+    assert [offsets.trying for offsets in bench.owned] == [0, 0]
+    assert bench.slept > 0  # the loop does not turn in vain
+    bench.commit()
+    assert bench.collect() == ["0"]
+    assert bench.executor.ran == ["0"]
+    assert bench.suspects.in_flight == 1
+    assert bench.collect() == []
+    assert [offsets.trying for offsets in bench.owned] == [1, 1]
+    bench.commit()
+    assert bench.collect() == ["1"]
+    assert bench.suspects.in_flight == 0
+
+
+def test_a_commit_that_is_not_confirmed_names_nothing() -> None:
+    bench = Bench(starts=4)
+    bench.submit(0)
+    bench.collect()
+    for offsets in bench.owned:
+        offsets.commit_point(0, 0)
+    assert bench.collect() == []
+    assert bench.executor.ran == []
+
+
+def test_batches_grow_and_each_waits_for_a_commit_that_holds_the_one_before() -> None:
+    bench = Bench(starts=4)
+    bench.submit(*range(8))
+    batches = [bench.batch() for _ in range(4)]
+    assert batches == [["0"], ["1", "2"], ["3", "4", "5", "6"], ["7"]]
+    assert bench.suspects.in_flight == 0
+    assert bench.owned[0].starts == 4  # it is no progress before the last batch was through
+
+
+def test_when_the_largest_batch_has_passed_the_others_follow_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("utils.processing.suspects.LARGEST", 2)
+    bench = Bench(starts=4)
+    bench.submit(*range(7))
+    assert [bench.batch() for _ in range(2)] == [["0"], ["1", "2"]]
+    assert bench.executor.ran == ["0", "1", "2", "3", "4", "5", "6"]
+    assert bench.collect() == ["3", "4", "5", "6"]
+    assert bench.suspects.in_flight == 0
+    assert [offsets.starts for offsets in bench.owned] == [0, 0]
+    bench.submit(7)
+    assert bench.collect() == ["7"]
+
+
+def test_while_the_circuit_is_open_no_batch_waits_for_those_before_it() -> None:
+    bench = Bench(starts=4)
+    bench.executor.hangs, bench.executor.circuit_open_for = True, 1.0
+    bench.submit(*range(8))
+    assert [bench.batch() for _ in range(4)] == [[]] * 4
+    assert bench.executor.ran == [str(id) for id in range(8)]
+    assert bench.suspects.in_flight == 8
+    bench.executor.hangs = False
+    assert len(bench.collect()) == 8
+    assert bench.suspects.in_flight == 0
+
+
+def test_those_that_failed_in_an_open_circuit_still_count_as_a_start_without_progress(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("utils.processing.suspects.LARGEST", 2)
+    bench = Bench(starts=4)
+    bench.executor.hangs, bench.executor.circuit_open_for = True, 1.0
+    bench.submit(*range(8))
+    assert [bench.batch() for _ in range(2)] == [[]] * 2
+    assert len(bench.executor.ran) == 8
+    assert [offsets.starts for offsets in bench.owned] == [4, 4]
+    bench.submit(8)
+    assert len(bench.executor.ran) == 8  # it is held, as those before were
+
+
+def test_a_process_that_ends_again_and_again_ends_with_the_guilty_group_alone() -> None:
+    """Each start goes on after what the one before has committed; the group 6 ends the process."""
+    left, tried, deaths = list(range(9)), None, 0
+    while tried is None and deaths < 9:
+        bench = Bench(starts=4)
+        bench.submit(*left)
+        done: list[str] = []
+        for _ in range(9):
+            if "6" in bench.executor.ran:
+                break
+            done = list(bench.executor.ran)
+            bench.collect()
+            [tried] = {each.trying for each in bench.commit() if each}
+            bench.collect()
+        left = [id for id in left if str(id) not in done]
+        deaths += 1
+    assert (tried, deaths) == (6, 3)  # among 3 to 6, among 6 to 8, alone
+
+
+def test_what_was_named_when_the_process_ended_has_failed_and_does_not_run_again() -> None:
+    bench = Bench(tried=1)
+    bench.submit(0, 1, 2)
+    assert bench.suspects.in_flight == 3
+    outcomes = bench.suspects.collect(1.0)
+    assert [(each.group.id, type(each.error)) for each in outcomes] == [
+        ("1", EndedTheProcess),
+        ("0", type(None)),
+        ("2", type(None)),
+    ]
+    assert bench.executor.ran == ["0", "2"]
+    assert bench.suspects.in_flight == 0
+
+
+def test_what_was_named_does_not_run_again_where_others_come_before_it() -> None:
+    bench = Bench(tried=1)
+    bench.submit(0)
+    assert bench.collect() == ["0"]
+    bench.submit(1)
+    assert [type(each.error) for each in bench.suspects.collect(1.0)] == [EndedTheProcess]
+    assert bench.executor.ran == ["0"]
+
+
+@pytest.mark.parametrize(("starts", "tried"), [(4, None), (1, 1)])
+def test_partitions_that_are_assigned_later_are_guarded_as_the_first_ones_are(starts: int, tried: int | None) -> None:
+    bench = Bench()
+    bench.submit(1)
+    assert bench.collect() == ["1"]
+    bench.suspects.drop()
+    bench.assign(starts, tried)
+    bench.submit(1)
+    bench.collect()
+    assert bench.executor.ran == ["1"]  # only before
+
+
+def test_cancelled_groups_are_not_in_flight_but_the_running_one_is() -> None:
+    bench = Bench(starts=4)
+    bench.submit(0, 1)
+    bench.collect()
+    bench.suspects.cancel()
+    assert bench.suspects.in_flight == 0
+    assert [offsets.holds_back for offsets in bench.owned] == [True, True]
+    bench.submit(0, 1)
+    bench.executor.hangs = True
+    bench.collect()
+    bench.commit()
+    bench.collect()
+    bench.suspects.cancel()
+    assert bench.suspects.in_flight == 1
+    bench.executor.hangs = False
+    assert bench.collect() == ["0"]
+    assert bench.suspects.in_flight == 0
+
+
+def test_what_fails_after_the_cancel_is_not_in_flight_though_no_outcome_tells_of_it() -> None:
+    bench = Bench()
+    bench.executor.hangs = True
+    bench.submit(0)
+    bench.suspects.cancel()
+    assert bench.suspects.in_flight == 1
+    bench.executor.running = []  # as the Dispatcher does: it would be tried again, and is forgotten
+    assert bench.suspects.in_flight == 0
+
+
+def test_after_a_drop_nothing_is_left() -> None:
+    bench = Bench(starts=4, tried=3)
+    bench.submit(0, 1, 3)
+    bench.suspects.drop()
+    assert bench.suspects.in_flight == 0
+    assert bench.collect() == []
+    assert bench.executor.ran == []
+
+
+def test_an_id_is_found_while_its_batch_waits_for_its_commit_and_while_it_runs() -> None:
+    bench = Bench(starts=4)
+    bench.submit(0, 1)
+    states = []
+    bench.executor.hangs = True
+    for turn in (bench.collect, bench.commit, bench.collect):
+        turn()
+        states.append([found.state if (found := bench.suspects.find(str(id))) else None for id in range(3)])
+    assert states == [["queued", "queued", None]] * 2 + [["called", "queued", None]]
+    bench.executor.hangs = False
+    assert bench.collect() == ["0"]
+    assert bench.suspects.find("0") is None
+
+
+def test_one_that_waits_for_its_next_attempt_does_not_hold_up_those_that_run_apart() -> None:
+    bench = Bench(starts=4)
+    bench.submit(0, 1)
+    bench.suspects.submit([Group("0", bench.group(2).fragments)])
+    bench.submit(3)
+    bench.executor.hangs = True
+    bench.batch()
+    bench.executor.parked.rest(bench.executor.running[0], 3600.0)
+    bench.executor.rests_for = 60.0
+    bench.collect()
+    assert len(bench.executor.running) == 1  # it gets its attempts first, unless that takes long
+    bench.executor.rests_for = 3600.0
+    bench.collect()
+    assert bench.executor.running == []
+    bench.executor.rests_for = 0.0
+    assert bench.suspects.find("0") == InFlight("queued", 0.0, 0)
+    bench.executor.parked.clear()
+    bench.executor.hangs = False
+    assert bench.batch() == ["1"]  # alone: the batch before has not shown that more can be run
+    assert bench.batch() == ["3"]
+    assert bench.executor.ran == ["0", "1", "3"]
+    assert bench.collect() == ["0", "0"]
+    assert (bench.suspects.in_flight, bench.suspects._size) == (0, 0)
+
+
+# ---------------------------------------------------------------- calls that hang
+
+
+def test_what_hangs_is_named_in_the_commits_until_it_is_finished_and_recalled_in_the_next_process() -> None:
+    bench = Bench()
+    bench.executor.hung = [(bench.group(1), 2)]
+    bench.collect()
+    assert [each and each.hung for each in bench.commit()] == [((1, 2),)] * 2
+    after = Bench()
+    for offsets, before in zip(after.owned, bench.owned, strict=True):
+        offsets.hung = before.hung
+    after.submit(0, 1)
+    assert after.executor.recalled == {"1": 2}
+    assert after.executor.ran == ["0", "1"]
+    after.owned[0].finish(1)
+    assert [each and each.hung for each in after.commit()] == [(), ((1, 2),)]
+
+
+def test_what_others_have_left_behind_before_the_restart_is_told_so() -> None:
+    bench = Bench()
+    bench.owned[0].left_behind = bench.owned[1].left_behind = 2
+    bench.submit(1, 2)
+    assert bench.executor.left_behind == ["1"]
+    bench.submit(0)  # read again after all that is so was read
+    assert bench.executor.left_behind == ["1"]

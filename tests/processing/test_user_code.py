@@ -1,0 +1,154 @@
+"""worker.py as its user may have written it: what is wrong with it is one line, whoever needs it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from config import ConfigError
+from tests.program import ROOT, copied
+from utils.processing import user_code
+
+GOOD = "def process(message, consumer_name):\n    return message\n"
+BAD = {
+    "missing": (
+        "import os\n",
+        "worker.py defines no process(): it must be a function, process(message, consumer_name)",
+    ),
+    "no function": ("process = 7\n", "worker.py defines no process()"),
+    "one argument": (
+        "def process(message):\n    return message\n",
+        "worker.py: process(message) must take two arguments: message, consumer_name",
+    ),
+    "three arguments": ("def process(a, b, c):\n    return a\n", "worker.py: process(a, b, c) must take two arguments"),
+    "yields": ("def process(message, consumer_name):\n    yield message\n", "worker.py: process() must return"),
+    "import": (
+        f"import os\nimport no_such_module\n{GOOD}",
+        "worker.py cannot be imported: ModuleNotFoundError at worker.py:2: No module named 'no_such_module';"
+        " add what it needs to requirements.txt",
+    ),
+    "name": (f"from os import no_such_name\n{GOOD}", "worker.py cannot be imported: ImportError at worker.py:1: "),
+    "syntax": (
+        "def process(message, consumer_name)\n    return message\n",
+        "worker.py cannot be imported: SyntaxError in ",
+    ),
+    "raises": (f"raise RuntimeError('topsecret')\n{GOOD}", "worker.py cannot be imported: RuntimeError at worker.py:1"),
+    "exits": (f"import sys\nsys.exit(0)\n{GOOD}", "worker.py cannot be imported: SystemExit at worker.py:2"),
+    "hook": (f"{GOOD}def setup(pool):\n    pass\n", "worker.py: setup must be a function that takes no arguments"),
+    "async hook": (
+        f"{GOOD}async def teardown():\n    pass\n",
+        "worker.py: teardown() is `async def`, so process() must be so too",
+    ),
+}
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a worker.py can be written that is imported."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "worker", raising=False)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return tmp_path / "worker.py"
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_what_is_wrong_with_it_is_one_line(written: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, says = BAD[fault]
+    written.write_text(source)
+    with pytest.raises(ConfigError) as caught:
+        user_code.load()
+    monkeypatch.delitem(sys.modules, "worker", raising=False)
+    [problem] = caught.value.problems
+    assert problem.startswith(says)
+    assert "\n" not in problem
+    assert "topsecret" not in problem
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        GOOD,
+        "async def process(message, consumer_name):\n    return message\nasync def setup():\n    pass\n",
+        "class Process:\n    def __call__(self, message, name):\n        return message\nprocess = Process()\n",
+        "def process(message, *arguments, **named):\n    return message\n",
+        "def process(message, consumer_name, pool=None):\n    return message\n",
+    ],
+)
+def test_what_can_be_called_with_a_message_and_a_name_is_taken(
+    written: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written.write_text(source)
+    code = user_code.load()
+    monkeypatch.delitem(sys.modules, "worker", raising=False)
+    assert code.is_async == ("async" in source)
+
+
+def program(directory: Path, source: str) -> Path:
+    (directory / "bad.py").write_text(source)
+    return copied(directory / "program", directory / "bad.py")
+
+
+def ended(program: Path, *command: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
+    environ = {**kept, "CONSUMER_NAME": "orders", "DATABASE_URL": f"sqlite:///{program}/rows.db", **environ}
+    return subprocess.run([sys.executable, *command], cwd=program, env=environ, capture_output=True, text=True)
+
+
+def test_run_and_check_say_it_and_other_commands_do_without_it(tmp_path: Path) -> None:
+    source, says = BAD["import"]
+    directory = program(tmp_path, source)
+    init = ("init", "--topics-input", "a", "--topics-output", "b", "--kafka-bootstrap-server", "127.0.0.1:1")
+
+    made, run, check = (ended(directory, "main.py", *command) for command in (init, ("run",), ("check",)))
+
+    assert made.returncode == 0, made.stderr
+    assert run.returncode == 78
+    [line] = run.stderr.splitlines()
+    assert line.startswith("{")
+    assert says in line
+    assert f"✗ worker.py    {says}" in check.stdout
+    assert "✓ row" in check.stdout
+    listing = ended(directory, "main.py", "dlq", "list")
+    assert "cannot be reached" in listing.stderr
+    assert ended(directory, "main.py", "--help").returncode == 0
+
+
+def test_what_is_wrong_with_defaults_py_is_one_line_too(tmp_path: Path) -> None:
+    directory = program(tmp_path, GOOD)
+    (directory / "defaults.py").write_text("DB_PORT = 3306\nDB_NAME = DATABASE\n")
+    for command in ("run", "check"):
+        done = ended(directory, "main.py", command)
+        assert done.returncode == 78
+        told = done.stdout + done.stderr
+        assert "defaults.py cannot be imported: NameError at defaults.py:2: name 'DATABASE' is not defined" in told
+        assert "Traceback" not in told
+    assert ended(directory, "-m", "utils.processing.user_code").returncode == 1
+
+
+def test_there_need_not_be_a_defaults_py(tmp_path: Path) -> None:
+    directory = program(tmp_path, GOOD)
+    (directory / "defaults.py").unlink()
+    assert "rows.db is not there" in ended(directory, "main.py", "run").stderr
+
+
+def test_an_image_is_not_made_with_what_cannot_run_but_with_what_wants_its_environment(tmp_path: Path) -> None:
+    bad = program(tmp_path, BAD["one argument"][0])
+    tried = ended(bad, "-m", "utils.processing.user_code")
+    assert (tried.returncode, tried.stderr.strip()) == (1, BAD["one argument"][1])
+    (bad / "worker.py").write_text(dedent(f"import os\nTOKEN = os.environ['NO_SUCH_TOKEN']\n{GOOD}"))
+    assert ended(bad, "-m", "utils.processing.user_code").returncode == 0
+
+
+def test_the_step_of_the_dockerfile_that_copies_the_program_fails_with_it(tmp_path: Path) -> None:
+    source = program(tmp_path, BAD["missing"][0])
+    target = tmp_path / "app"
+    target.mkdir()
+    (target / ".venv").symlink_to(sys.prefix)
+    made = subprocess.run(
+        ["sh", ROOT / "deploy/image.sh", "program", target], cwd=source, capture_output=True, text=True
+    )
+    assert made.returncode != 0
+    assert made.stderr.strip().splitlines()[-1] == BAD["missing"][1]

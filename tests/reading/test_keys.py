@@ -1,0 +1,190 @@
+"""The keys that the intake looks at: which topic is named, when, where, and what that costs."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import pytest
+from confluent_kafka import Consumer
+
+from tests.builders import admin, partition_offsets
+from utils.joining.partitions import WINDOW, crc32, murmur2
+from utils.metrics import Counters
+from utils.monitoring.status import Health
+from utils.reading.intake import Intake, Record
+from utils.reading.keys import EARLY, EVERY, FIRST, SELDOM
+
+PARTITIONS = 4
+
+
+@dataclass
+class FakeRecord:
+    at: tuple[str, int]
+    number: int
+    id: str
+    keys_read: list[str]
+
+    def topic(self) -> str:
+        return self.at[0]
+
+    def partition(self) -> int:
+        return self.at[1]
+
+    def offset(self) -> int:
+        return self.number
+
+    def key(self) -> bytes | None:
+        self.keys_read.append(self.id)
+        return self.id.encode()
+
+    def value(self) -> bytes | None:
+        return b'{"id":"%s"}' % self.id.encode()
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 0
+
+
+class Bench:
+    """An intake that owns all partitions of two topics, or others, and a clock that only the test moves."""
+
+    def __init__(self, topics: str = "ab") -> None:
+        self.topics = topics
+        self.now = 0.0
+        self.counters = Counters()
+        self.health = Health()
+        self.intake = Intake(
+            cast(Consumer, object()), self.counters, admin(), lambda: self.now, self.health.note_mismatches
+        )
+        self.keys_read: list[str] = []
+        self.assign()
+
+    def assign(self, *, grown: bool = False) -> None:
+        owned = [partition_offsets(0, None, topic, number) for topic in self.topics for number in range(PARTITIONS)]
+        for each in owned:
+            each.topic_partitions, each.grown = PARTITIONS, grown
+        self.intake.rebalanced(owned)
+
+    def bring(self, ids: Iterable[int], **hashes: object) -> None:
+        """A batch with a record of each id from each topic."""
+        records: list[FakeRecord] = []
+        for id in map(str, ids):
+            for topic, hash in hashes.items():
+                at = topic, hash(id.encode(), PARTITIONS)  # type: ignore[operator]
+                position = self.intake.owned[at].position + sum(each.at == at for each in records)
+                records.append(FakeRecord(at, position, id, self.keys_read))
+        records.sort(key=lambda record: record.at)
+        self.intake.unfinished(cast(list[Record], records))
+
+    def bring_enough(self, begin: int = 0, **hashes: object) -> None:
+        for number in range(begin, begin + WINDOW):
+            self.now += EVERY
+            self.bring([number], **hashes)
+        self.now += SELDOM
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if "keys do not fit" in record.message]
+
+
+def test_a_topic_that_is_hashed_otherwise_is_named_once_in_log_counter_and_status(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench()
+    bench.bring_enough(a=murmur2, b=crc32)
+    bench.bring_enough(WINDOW, a=murmur2, b=crc32)
+    bench.assign()
+    bench.bring_enough(a=murmur2, b=crc32)
+    [line] = errors(caplog)
+    assert vars(line)["topic"] == "b"
+    assert "CRC32" in vars(line)["mismatch"]
+    assert "murmur2_random" in vars(line)["cure"]
+    assert bench.counters.mismatches == 1
+    assert list(bench.health.mismatches) == ["b"]
+
+
+def test_topics_that_fit_are_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    bench.bring_enough(a=crc32, b=crc32)
+    assert errors(caplog) == []
+    assert bench.health.mismatches == {}
+    assert bench.counters.mismatches == 0
+
+
+def test_with_one_topic_there_is_nothing_to_join_and_any_key_will_do(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench("a")
+    bench.bring_enough(a=lambda _key, _partitions: 0)
+    assert bench.keys_read == []
+    assert errors(caplog) == []
+
+
+def test_the_cure_is_told_too(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    bench = Bench()
+    bench.bring_enough(a=murmur2, b=crc32)
+    for begin in range(WINDOW, 3 * WINDOW):
+        bench.now += SELDOM
+        bench.bring([begin], a=murmur2, b=murmur2)
+    assert [record.message for record in caplog.records].count("keys fit those of the other topics again") == 1
+    assert bench.health.mismatches == {}
+
+
+def test_few_keys_are_looked_at_of_a_topic_that_cannot_be_judged() -> None:
+    bench = Bench()
+    for _ in range(100):
+        bench.bring(range(10), a=murmur2, b=murmur2)
+    for _ in range(5):
+        bench.bring(range(10), a=murmur2, b=murmur2)
+    assert len(bench.keys_read) <= FIRST + EARLY
+
+
+def test_few_keys_are_looked_at_when_enough_is_known() -> None:
+    bench = Bench()
+    bench.bring_enough(1000, a=murmur2, b=murmur2)
+    bench.bring([1], a=murmur2, b=murmur2)
+    bench.keys_read.clear()
+    bench.now += SELDOM * 0.9
+    bench.bring([1], a=murmur2, b=murmur2)
+    assert bench.keys_read == []
+    bench.now += SELDOM * 0.2
+    bench.bring([1], a=murmur2, b=murmur2)
+    assert bench.keys_read == ["1", "1"]
+
+
+def test_topics_whose_messages_all_come_within_a_moment_are_judged() -> None:
+    bench = Bench()
+    bench.intake.rebalanced([])
+    bench.intake.unfinished([])  # as the loop does while there is no assignment yet
+    bench.assign()
+    for _ in range(3):
+        bench.bring(range(500), a=murmur2)
+        bench.bring(range(500), b=crc32)
+    assert list(bench.health.mismatches) == ["b"]
+
+
+def test_a_sample_of_a_large_batch_holds_records_of_all_its_topics() -> None:
+    bench = Bench()
+    for begin in range(0, 5_000, 500):
+        bench.now += EVERY
+        bench.bring(range(begin, begin + 500), a=murmur2, b=crc32)
+    assert list(bench.health.mismatches) == ["b"]
+
+
+def test_a_mate_is_awaited_in_its_own_partition_only_where_that_is_known_to_be_right() -> None:
+    def of_partition_1(bench: Bench) -> float:
+        """For which groups of partition 1 all of topic b was read, though its partition 0 is behind."""
+        bench.intake._ends = {("b", 0): (bench.now, 10**9)}
+        bench.intake.waited_enough(bench.now, 0)  # asks for the other ends
+        return bench.intake.waited_enough(bench.now, 0)["b", 1].arrived_by
+
+    bench = Bench()
+    assert of_partition_1(bench) == float("-inf"), "nothing is known yet"
+    bench.bring_enough(a=murmur2, b=murmur2)
+    assert of_partition_1(bench) == bench.now
+    bench.assign(grown=True)
+    bench.assign()
+    bench.bring_enough(a=murmur2, b=murmur2)
+    assert of_partition_1(bench) == float("-inf"), "what came before partitions were added lies elsewhere"
+    bench = Bench()
+    bench.bring_enough(a=murmur2, b=crc32)
+    assert of_partition_1(bench) == float("-inf")

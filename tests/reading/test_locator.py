@@ -1,0 +1,107 @@
+"""What the commits of a group tell of the topics that its workers read."""
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from utils.joining.offsets import Edition, JoinedWith, OffsetMap, topic_tags
+from utils.joining.states import FINISHED, UNFINISHED, States
+from utils.reading.locator import History, RowOutdated
+
+AB, ABC = ("a", "b"), ("a", "b", "c")
+
+
+def history(*joined: JoinedWith) -> History:
+    """A group whose commits, one a partition, were made by workers that read these topics."""
+    commits = []
+    for partition, each in enumerate(joined):
+        metadata = OffsetMap("id", 5, 0, 0, States(5), each.encode()).encode()
+        commits.append(TopicPartition("a", partition, 5, metadata))
+    return History(commits, {"a": "id"}, {})
+
+
+def by(topics: tuple[str, ...], edition: int) -> JoinedWith:
+    return JoinedWith(topic_tags(topics), edition)
+
+
+@pytest.mark.parametrize(
+    "joined",
+    [by(AB, 0), by(ABC, 1_764_000_000_123), JoinedWith(topic_tags(AB), 0, 3), JoinedWith(topic_tags(AB), 7, 31)],
+)
+def test_which_topics_a_row_named_and_its_edition_travel_in_a_commit(joined: JoinedWith) -> None:
+    assert JoinedWith.parse(joined.encode()) == joined
+    assert [joined.names(topic) for topic in AB] == [True, True]
+    assert not joined.names("z")
+
+
+@pytest.mark.parametrize("text", ["", "@", "12@xyz", "12@-5", "12@7/", "12@/7"])
+def test_an_edition_that_is_no_number_is_not_known(text: str) -> None:
+    assert JoinedWith.parse(text).edition == 0
+
+
+def test_a_topic_that_no_commit_names_is_new() -> None:
+    assert history(by(AB, 7), by(AB, 9)).is_new("c")
+    assert not history(by(AB, 7), by(ABC, 9)).is_new("c")
+    assert not history().is_new("c")
+
+
+def test_the_commits_of_a_group_tell_how_many_partitions_the_topic_had() -> None:
+    of_two, of_four, unknown = (by(AB, 7)._replace(partitions=number) for number in (2, 4, 0))
+    assert history(of_four, of_four).known("a") == 4
+    assert history(of_four, of_two, unknown).known("a") == 2, "another worker has seen the new ones first"
+    assert history(unknown).known("a") == history().known("a") == history(of_two).known("b") == 0
+    made_again = OffsetMap("of the one that is gone", 5, 0, 0, States(5), of_two.encode()).encode()
+    commits = [TopicPartition("a", 0, 5, "of another tool"), TopicPartition("a", 3, 5, made_again)]
+    assert History(commits, {"a": "id"}, {}).known("a") == 0
+
+
+def test_workers_that_read_the_same_topics_do_not_differ_whichever_edition_names_them() -> None:
+    assert not history(by(AB, 7), by(AB, 9)).differs(topic_tags(AB))
+    assert history(by(AB, 7), by(ABC, 6)).differs(topic_tags(AB))
+    assert history(by(ABC, 0)).differs(topic_tags(AB)), "it did not say which"
+    assert not history().differs(topic_tags(AB))
+
+
+def test_a_worker_takes_the_number_that_the_group_gave_to_its_topics() -> None:
+    assert history().edition(topic_tags(AB), 1) == 1
+    assert history(by(AB, 7), by(AB, 9), by(ABC, 8)).edition(topic_tags(AB), 1) == 9
+
+
+@pytest.mark.parametrize("others", [8, 9])
+def test_where_other_topics_have_a_number_as_high_only_the_row_tells_which_is_newer(others: int) -> None:
+    with pytest.raises(RowOutdated) as raised:
+        history(by(AB, 7), by(ABC, others)).edition(topic_tags(AB), 8)
+    assert raised.value.edition == others
+
+
+def test_who_has_read_the_row_since_goes_on_also_where_a_clock_was_ahead() -> None:
+    edition, tomorrow = Edition(1), 1_764_400_000_000  # as commits of former versions say it: milliseconds
+    others = history(by(ABC, tomorrow))
+    with pytest.raises(RowOutdated) as raised:
+        others.edition(topic_tags(AB), edition.number)
+    edition.comes_after(raised.value.edition)
+    assert others.edition(topic_tags(AB), edition.number) == tomorrow + 1
+
+
+def test_a_reader_that_has_no_row_is_never_outdated() -> None:
+    assert history(by(ABC, 9), by(AB, 3)).edition(topic_tags(AB), 0) == 0
+
+
+def test_what_waited_for_a_topic_that_is_gone_is_gone() -> None:
+    waiting = OffsetMap("id of before", 5, 0, 0, States.of((UNFINISHED, FINISHED, UNFINISHED), 5))
+    commits = [TopicPartition("a", 0, 5, waiting.encode()), TopicPartition("a", 1, 5, "of another tool")]
+    assert [History(commits, {"a": "id"}, {}).gone("a", number) for number in range(3)] == [2, 0, 0]
+    assert History(commits, {"a": "id of before"}, {}).gone("a", 0) == 0
+
+
+class Foreign(TopicPartition):
+    """A commit of another tool, of whose metadata the client reads too much."""
+
+    @property
+    def metadata(self) -> str | None:  # type: ignore[override]
+        return b"\xff".decode()
+
+
+def test_metadata_that_is_no_text_is_as_if_it_were_absent() -> None:
+    history = History([Foreign("a", 0, 5)], {"a": "id"}, {})
+    assert history.edition(topic_tags(["a"]), 1) == 1
+    assert history.gone("a", 0) == 0

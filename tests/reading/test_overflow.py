@@ -1,0 +1,272 @@
+"""Overflow over two topics of one partition, with a consumer that notes where it was sought to."""
+
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from tests.builders import admin, partition_offsets
+from utils.joining.aggregator import Aggregator, Group, size_of
+from utils.joining.messages import Fragment
+from utils.metrics import Counters
+from utils.reading.intake import Intake
+from utils.reading.overflow import BALANCE_EVERY, LONGEST_PAUSE, NOT_COUNTED, Overflow, Pass
+
+A, B = ("a", 0), ("b", 0)
+VALUE = b"x" * 100
+ONE = size_of([Fragment(0, cast(Any, None), 0, VALUE)])
+
+
+def of(fragments: float) -> bytes:
+    """The value of a record that takes as much memory as so many of the others."""
+    return bytes(int(fragments * ONE) - ONE + len(VALUE))
+
+
+class FakeConsumer:
+    def __init__(self) -> None:
+        self.seeks: list[tuple[str, int]] = []
+
+    def seek(self, to: TopicPartition) -> None:
+        self.seeks.append((to.topic, to.offset))
+
+    def pause(self, _partitions: list[TopicPartition]) -> None:
+        pass
+
+    def resume(self, _partitions: list[TopicPartition]) -> None:
+        pass
+
+
+class Bench:
+    """Room for `room` fragments; `end` records in each topic."""
+
+    def __init__(self, room: int, end: int, topics: str = "ab") -> None:
+        self.consumer = FakeConsumer()
+        self.now = 0.0
+        self.topics = topics
+        self.aggregator = Aggregator(len(topics))
+        ends = admin(lambda _at: end)
+        self.intake = Intake(cast(Consumer, self.consumer), Counters(), ends, lambda: self.now)
+        self.offsets = {topic: partition_offsets(0, None, topic) for topic in topics}
+        self.intake.rebalanced(self.offsets.values())
+        index = {topic: at for at, topic in enumerate(topics)}
+        self.overflow = Overflow(self.aggregator, self.intake, index, room * ONE, Counters())
+
+    def read(self, topic: str, ids: str, first: int = 0, value: bytes = VALUE) -> str:
+        """Records of these ids, a letter each, from that offset on; the ids that were completed."""
+        fragments = []
+        wanted = []
+        for offset, id in enumerate(ids, first):
+            offsets = self.offsets[topic]
+            arrival = self.now if offsets.is_new(offset) else offsets.first_arrival(offset, 0.0, epoch=0.0)
+            if offsets.read(offset):
+                fragments.append(Fragment(self.topics.index(topic), offsets, offset, value, arrival=arrival))
+                wanted.append(id)
+        complete, _ = self.overflow.add(wanted, fragments, self.now)
+        return "".join(group.id for group in complete)
+
+    def balance(self, seconds: float = BALANCE_EVERY, parked: int = 0) -> list[tuple[str, int]]:
+        """Where reading was set back to."""
+        self.consumer.seeks.clear()
+        self.now += seconds
+        self.overflow.balance(self.now, parked)
+        return self.consumer.seeks
+
+
+def test_ids_in_opposite_order_are_joined_in_passes_over_what_was_dropped() -> None:
+    bench = Bench(room=2, end=6)
+    assert bench.read("a", "123456") == ""  # 1 and 2 are kept
+    assert bench.read("b", "654321") == "21"
+    assert bench.balance() == [("a", 2), ("b", 0)]
+    assert bench.read("a", "3456", first=2) == ""  # 3 and 4
+    assert bench.read("b", "654321") == "43"
+    assert bench.balance() == [("a", 4), ("b", 0)]
+    assert bench.read("a", "56", first=4) == ""
+    assert bench.read("b", "654321") == "65"
+    assert bench.balance() == []
+
+
+def test_with_room_again_only_what_was_dropped_and_passed_is_read_again() -> None:
+    bench = Bench(room=2, end=4)
+    bench.read("a", "1234")
+    assert bench.read("b", "21") == "21"
+    assert bench.balance() == [("a", 2)]
+    assert bench.balance() == []  # nothing was dropped since
+
+
+def test_what_made_room_before_it_was_read_again_is_not_set_back_to_after_that() -> None:
+    bench = Bench(room=16, end=19)
+    bench.read("a", "abcdefghijklmnopq")  # there is no room for q
+    assert bench.read("b", "ponmlkjihgfedcb") == "ponmlkjihgfedcb"
+    bench.read("b", "z", first=15)
+    bench.read("a", "r", first=17)
+    assert bench.balance() == [("a", 16)]
+    bench.read("b", "z", first=16, value=bytes(14 * ONE))  # the newest group makes room for what waits
+    assert [*map(bench.aggregator.waits, "arz")] == [True, False, True]
+    bench.read("b", "z", first=17)
+    bench.read("a", "qr", first=16)
+    assert bench.read("b", "q", first=18) == "q"
+    assert [*map(bench.aggregator.waits, "arz")] == [True, True, True]
+    assert bench.balance() == []
+
+
+def test_an_older_group_makes_no_room_for_a_newer_one() -> None:
+    bench = Bench(room=3, end=2)
+    bench.read("a", "o", value=of(2))
+    bench.read("b", "n", value=of(2))
+    assert [*map(bench.aggregator.waits, "on")] == [True, False]
+    assert bench.read("b", "o", first=1, value=of(2)) == "o"
+
+
+def test_what_has_no_room_beside_what_waits_is_not_read_again_before_that_is_gone() -> None:
+    bench = Bench(room=8, end=20)
+    bench.read("a", "o")
+    bench.read("b", "n", value=of(9))
+    assert bench.balance() == []  # though hardly anything waits: reading has to get on, to what o waits for
+    assert bench.read("b", "o", first=1) == "o"
+    assert bench.balance() == [("b", 0)]
+    bench.read("b", "n", value=of(9))
+    assert bench.read("a", "n", first=1) == "n"
+    bench.read("a", "qrstuvwxy", first=2)
+    assert bench.read("b", "rstuvwx", first=2) == "rstuvwx"
+    assert bench.balance() == [("a", 10)]  # y has room beside q
+
+
+def test_what_had_room_until_it_grew_is_not_read_again_either() -> None:
+    bench = Bench(room=8, end=20, topics="abc")
+    bench.read("a", "o")
+    bench.read("a", "n", first=1, value=of(4))
+    bench.read("b", "n", value=of(4))
+    assert [*map(bench.aggregator.waits, "on")] == [True, False]
+    assert bench.balance() == []
+
+
+def test_what_is_read_again_makes_those_give_way_that_have_come_since() -> None:
+    bench = Bench(room=8, end=20)
+    bench.read("a", "o", value=of(3))
+    bench.read("b", "l", value=of(5.5))
+    assert [*map(bench.aggregator.waits, "ol")] == [True, False]
+    bench.now = 5.0
+    bench.read("a", "xyz", first=1)
+    assert bench.read("b", "oxy", first=1) == "oxy"
+    assert bench.balance() == [("b", 0)]
+    bench.read("a", "n", first=4, value=of(3))
+    bench.read("b", "l", value=of(5.5))
+    assert [*map(bench.aggregator.waits, "znl")] == [True, False, True]
+
+
+def test_what_the_oldest_waits_for_is_read_on_after_a_vain_pass_also_where_hardly_any_other_does() -> None:
+    bench = Bench(room=12, end=20, topics="abc")
+    bench.read("a", "o")
+    bench.read("b", "o")
+    bench.read("c", "123456789klm")
+    for topic in "ab":
+        bench.offsets[topic].skip_to(20)
+    assert bench.balance() == []
+    assert bench.intake.ahead == {("c", 0)}
+    bench.balance()  # the pass has ended
+    assert bench.balance(100.0) == [("c", 0)]
+    assert bench.aggregator.waits("o")
+    bench.read("c", "123456789klm")
+    assert bench.balance() == []
+    assert bench.intake.ahead == set()
+
+
+def test_those_that_wait_are_counted_less_often_the_more_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("utils.reading.overflow.COUNT_PAUSE", 5 * BALANCE_EVERY)
+    bench = Bench(room=3, end=9)
+    assert bench.balance() == []
+    bench.read("a", "12")
+    assert bench.balance() == []
+    assert bench.intake.ahead == {A}
+    assert bench.read("b", "12") == "12"
+    assert bench.balance(9 * BALANCE_EVERY) == []
+    assert bench.intake.ahead == {A}
+    assert bench.balance() == []
+    assert bench.intake.ahead == set()
+
+
+def test_after_a_pass_that_completed_something_the_next_begins_at_once() -> None:
+    assert Pass(0.0, completed=1, ended=100.0).is_over(100.0, waiting=8)
+
+
+def test_after_a_vain_pass_the_next_one_waits_as_long_as_it_took_and_twice_as_long_after_each() -> None:
+    assert not Pass(0.0, ended=10.0).is_over(19.9, waiting=1)
+    assert Pass(0.0, ended=10.0).is_over(20.0, waiting=1)
+    assert not Pass(0.0, vain=1, ended=10.0).is_over(29.9, waiting=1)
+    assert Pass(0.0, vain=1, ended=10.0).is_over(30.0, waiting=1)
+    assert Pass(0.0, vain=9, ended=10.0).is_over(10.0 + LONGEST_PAUSE, waiting=1)
+
+
+def test_a_pass_is_not_over_before_everything_was_read_up_to_the_end() -> None:
+    bench = Bench(room=2, end=4)
+    bench.read("a", "1234")
+    for _ in range(5):
+        assert bench.balance() == []  # b may have the mates of what waits
+    assert bench.read("b", "56") == ""
+    assert bench.balance() == []
+    assert bench.read("b", "78", first=2) == ""
+    bench.balance()
+    assert bench.balance(100.0) == [("a", 1), ("b", 0)]  # nothing was completed: what waits has made room
+
+
+def test_what_was_admitted_late_makes_room_for_what_was_dropped_before() -> None:
+    bench = Bench(room=8, end=24)
+    bench.read("a", "abcdefghijklmnopqrstuvwx")  # a to h are kept
+    assert bench.read("b", "ponmlkji" + "hgfedcba" + "xwvutsrq") == "hgfedcba"  # x to q are kept, without their mates
+    assert len(bench.aggregator) == 8
+    bench.balance()  # asks for the ends
+    assert bench.balance() == [("a", 8), ("b", 0)]
+    assert len(bench.aggregator) == 1
+
+
+# ---------------------------------------------------------------- complete groups that there is no room to park
+
+
+def put_off(bench: Bench, topic: str, id: str, *at: int) -> None:
+    """Complete groups of an id, of one topic."""
+    offsets = bench.offsets[topic]
+    groups = [Group(id, (Fragment(0, offsets, offset, VALUE),), ONE) for offset in at]
+    bench.overflow.put_off(groups)
+
+
+def test_later_groups_of_an_id_that_was_put_off_are_so_too_until_it_is_read_again() -> None:
+    bench = Bench(room=40, end=8, topics="a")
+    assert bench.read("a", "xxyx") == "xxyx"
+    put_off(bench, "a", "x", 3)
+    assert bench.read("a", "xyx", first=4) == "y"
+    assert bench.balance(parked=15 * ONE) == []  # no room to park yet
+    assert bench.balance(parked=10 * ONE) == [("a", 3)]
+    assert bench.read("a", "xxyx", first=3) == "xxx"
+    assert bench.read("a", "x", first=7) == "x"
+    assert bench.balance() == []
+
+
+def test_what_would_be_put_off_again_is_not_read_again() -> None:
+    bench = Bench(room=40, end=2, topics="a")
+    large = Group("x", (Fragment(0, bench.offsets["a"], 1, VALUE),), 12 * ONE)
+    bench.read("a", "yx")
+    bench.overflow.put_off([large])
+    assert bench.balance(parked=4 * ONE) == []
+    assert bench.balance(parked=0) == [("a", 1)]
+
+
+def test_while_it_is_read_again_reading_is_not_set_back_once_more() -> None:
+    bench = Bench(room=40, end=6, topics="a")
+    bench.read("a", "xxxxxx")
+    put_off(bench, "a", "x", 1, 2, 3, 4, 5)
+    assert bench.balance() == [("a", 1)]
+    assert bench.read("a", "xx", first=1) == "xx"
+    put_off(bench, "a", "x", 2)
+    assert bench.read("a", "x", first=3) == ""
+    assert bench.balance() == []
+    assert bench.read("a", "xx", first=4) == ""
+    assert bench.balance() == [("a", 2)]
+
+
+def test_what_was_put_off_delays_no_eviction() -> None:
+    bench = Bench(room=40, end=1)
+    bench.read("a", "x")
+    put_off(bench, "a", "x", 0)
+    assert bench.offsets["a"].shed_since == NOT_COUNTED
+    bench.overflow.drop(bench.offsets["a"], 0, bench.now)
+    assert bench.offsets["a"].shed_since == 1

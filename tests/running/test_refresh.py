@@ -1,0 +1,307 @@
+"""Looking at the row again: what ends the worker, what is only said, and how the new configuration takes its place."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from config import ConfigError, Settings, UnavailableError
+from models import Row
+from utils.metrics import Counters
+from utils.monitoring.status import Health
+from utils.running.refresh import Config, Refresh, changed
+
+EVERY = 30.0
+SETTINGS = Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///file", "CONFIG_REFRESH": str(EVERY)})
+ROW = Row.validated("orders", "a,b", "out", "h:9092")
+CONFIG = Config(SETTINGS, ROW)
+OTHER = replace(CONFIG, row=Row.validated("orders", "a,b,c", "out", "h:9092"))
+
+
+class Bench(Refresh):
+    """A refresh whose row is in `found`: a configuration, or the error that reading it raises."""
+
+    def __init__(self, settings: Settings = SETTINGS) -> None:
+        self.now = 0.0
+        self.found: Config | Exception = CONFIG
+        self.reads = 0
+        self.counters, self.health = Counters(), Health()
+        super().__init__(replace(CONFIG, settings=settings), self.read, self.counters, self.health, lambda: self.now)
+        self.ending = threading.Event()
+        self.begin(self.ending)
+
+    def read(self, _current: Config) -> Config:
+        self.reads += 1
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+    def finds(self, found: Config | Exception) -> None:
+        self.found = found
+        self.look()
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+# ---------------------------------------------------------------- when it looks
+
+
+def test_it_looks_when_the_time_has_come(bench: Bench) -> None:
+    assert not bench.is_due()
+    bench.now = EVERY
+    assert bench.is_due()
+    bench.look()
+    assert not bench.is_due()
+    bench.now = 2 * EVERY
+    assert bench.is_due()
+
+
+def test_it_looks_after_a_rebalance_for_others_may_have_a_changed_row(bench: Bench) -> None:
+    bench.counters.rebalances += 1
+    assert bench.is_due()
+    bench.look()
+    assert not bench.is_due()
+
+
+def test_with_0_it_never_looks_by_itself() -> None:
+    bench = Bench(replace(SETTINGS, config_refresh=0.0))
+    bench.counters.rebalances += 1
+    bench.now = 1e6
+    assert not bench.is_due()
+
+
+def test_a_worker_that_must_have_the_row_is_answered_also_with_0() -> None:
+    bench = Bench(replace(SETTINGS, config_refresh=0.0))
+    waiting = threading.Thread(target=bench.reread, args=(threading.Event(),))
+    waiting.start()
+    while not bench.is_due():
+        pass
+    bench.look()
+    waiting.join(30)
+    assert not waiting.is_alive()
+
+
+def test_such_a_worker_waits_for_the_database(bench: Bench) -> None:
+    waiting = threading.Thread(target=bench.reread, args=(threading.Event(),))
+    waiting.start()
+    while not bench.is_due():
+        pass
+    bench.finds(UnavailableError("no database"))
+    assert waiting.is_alive()
+    assert not bench.is_due()
+    bench.now += 1
+    assert bench.is_due()
+    bench.finds(CONFIG)
+    waiting.join(30)
+    assert not waiting.is_alive()
+
+
+def test_such_a_worker_waits_no_longer_than_the_process_runs(bench: Bench) -> None:
+    stopping = threading.Event()
+    stopping.set()
+    bench.reread(stopping)
+
+
+@contextmanager
+def asking(bench: Bench, seen: int) -> Iterator[threading.Thread]:
+    """A worker that has seen such an edition in a commit, and waits for a look."""
+    waiting = threading.Thread(target=bench.reread, args=(threading.Event(), seen))
+    waiting.start()
+    while not bench.is_due():
+        pass
+    yield waiting
+    waiting.join(30)
+    assert not waiting.is_alive()
+
+
+def test_what_the_row_says_after_a_commit_was_seen_is_newer_than_that(bench: Bench) -> None:
+    with asking(bench, seen=41):
+        bench.look()
+    assert bench.edition.number == 42
+    with asking(bench, seen=7):
+        bench.look()
+    assert bench.edition.number == 42
+
+
+def test_a_look_that_had_begun_before_is_no_answer(bench: Bench) -> None:
+    read, begun, goes_on = bench.read, threading.Event(), threading.Event()
+
+    def slow(current: Config) -> Config:
+        begun.set()
+        goes_on.wait(30)
+        return read(current)
+
+    bench._read = slow
+    before = threading.Thread(target=bench.look)
+    before.start()
+    begun.wait(30)
+    with asking(bench, seen=41) as waiting:
+        goes_on.set()
+        before.join(30)
+        assert waiting.is_alive()
+        assert bench.edition.number == 1
+        bench.look()
+    assert bench.edition.number == 42
+
+
+def test_a_row_that_no_worker_can_work_by_does_not_make_the_old_one_newer(bench: Bench) -> None:
+    with asking(bench, seen=41):
+        bench.finds(ConfigError(["no such topic"]))
+    assert bench.edition.number == 1
+
+
+def test_other_topics_are_another_edition_and_what_else_changes_is_not(bench: Bench) -> None:
+    bench.finds(replace(CONFIG, row=replace(ROW, topics_output=())))
+    bench.next()
+    assert bench.edition.number == 1
+    bench.finds(OTHER)
+    bench.next()
+    assert bench.edition.number == 2
+
+
+# ---------------------------------------------------------------- what it finds
+
+
+def test_the_same_row_changes_nothing(bench: Bench) -> None:
+    bench.finds(CONFIG)
+    assert not bench.ending.is_set()
+    assert not bench.next()
+
+
+def test_another_row_ends_the_worker_and_is_the_next_ones(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "consumer")
+    bench.finds(OTHER)
+    assert bench.ending.is_set()
+    assert bench.current.row == ROW, "as long as the old one runs"
+    assert bench.next()
+    assert bench.begin(threading.Event()) == OTHER
+    assert bench.counters.reloads == 1
+    [line] = caplog.records
+    assert vars(line)["changed"] == {"topics_input": ["a,b", "a,b,c"]}
+
+
+def test_it_does_not_look_while_a_change_is_being_applied(bench: Bench) -> None:
+    bench.finds(OTHER)
+    bench.now = 10 * EVERY
+    assert not bench.is_due()
+    bench.next()
+    assert bench.is_due()
+
+
+def test_a_change_that_came_between_two_workers_ends_the_second_at_once(bench: Bench) -> None:
+    bench.finds(OTHER)
+    ending = threading.Event()
+    bench.begin(ending)
+    assert ending.is_set()
+
+
+def test_what_the_worker_does_not_use_is_no_change(bench: Bench) -> None:
+    notes = replace(CONFIG, row=replace(ROW, metadatas='{"owner": "me"}'))
+    bench.finds(notes)
+    assert not bench.ending.is_set()
+    assert bench.current == notes
+
+
+def test_settings_of_the_row_are_a_change_and_secrets_are_not_shown() -> None:
+    settings = SETTINGS.overlaid('{"message_timeout": 5, "kafka": {"sasl.password": "old", "linger.ms": 1}}')
+    other = SETTINGS.overlaid('{"message_timeout": 7, "kafka": {"sasl.password": "new"}}')
+    assert changed(replace(CONFIG, settings=settings), replace(CONFIG, settings=other)) == {
+        "MESSAGE_TIMEOUT": ["5.0", "7.0"],
+        "sasl.password": ["***", "***"],
+        "linger.ms": ["1", ""],
+    }
+
+
+def test_a_bad_row_is_said_once_counted_and_shown_as_long_as_it_is_there(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.finds(ConfigError(["topic x does not exist"]))
+    bench.look()
+    assert not bench.ending.is_set()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert list(bench.health.refused) == ["topic x does not exist"]
+    assert bench.counters.refused_rows == 1
+    bench.finds(ConfigError(["something else"]))
+    assert bench.counters.refused_rows == 2
+    caplog.set_level(logging.INFO, "consumer")
+    caplog.clear()
+    for _ in range(2):
+        bench.finds(CONFIG)
+    assert [record.getMessage() for record in caplog.records] == ["the row is good again"]
+    assert not bench.health.refused
+    assert not bench.ending.is_set()
+
+
+def test_a_bad_row_that_is_mended_is_applied(bench: Bench) -> None:
+    bench.finds(ConfigError(["topic c does not exist"]))
+    bench.finds(OTHER)
+    assert bench.ending.is_set()
+    assert not bench.health.refused
+
+
+def test_a_database_that_is_away_is_said_once_and_counted_each_time(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "consumer")
+    for _ in range(3):
+        bench.finds(UnavailableError("no database"))
+    assert bench.counters.failed_row_reads == 3
+    assert not bench.ending.is_set()
+    assert not bench.health.refused
+    bench.finds(CONFIG)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_an_unknown_error_does_not_end_the_looking(bench: Bench) -> None:
+    bench.finds(ZeroDivisionError())
+    assert bench.counters.failed_row_reads == 1
+    bench.finds(OTHER)
+    assert bench.ending.is_set()
+
+
+# ---------------------------------------------------------------- back to the one before
+
+
+def test_a_row_by_which_no_worker_can_begin_gives_way_to_the_one_before(bench: Bench) -> None:
+    bench.finds(OTHER)
+    bench.next()
+    assert bench.withdraw(["refused by the client"])
+    assert bench.current.row == ROW
+    assert list(bench.health.refused) == ["refused by the client"]
+    ending = threading.Event()
+    bench.begin(ending)
+    bench.look()
+    assert not ending.is_set(), "it is not tried again and again"
+    bench.finds(replace(OTHER, row=replace(OTHER.row, topics_output=())))
+    assert ending.is_set(), "another one is"
+
+
+def test_there_is_no_way_back_once_it_has_worked(bench: Bench) -> None:
+    bench.finds(OTHER)
+    bench.next()
+    bench.counters.commits += 1
+    assert not bench.withdraw(["too late"])
+    assert bench.current == OTHER
+
+
+def test_there_is_none_at_the_first_start(bench: Bench) -> None:
+    assert not bench.withdraw(["no good"])
+
+
+def test_it_notes_when_the_input_topics_became_others(bench: Bench) -> None:
+    bench.now = 100
+    bench.finds(replace(CONFIG, row=replace(ROW, topics_output=())))
+    bench.next()
+    assert bench.topics_changed_at < 0
+    bench.finds(OTHER)
+    bench.next()
+    assert bench.topics_changed_at == 100
+    bench.now = 200
+    bench.withdraw(["no good"])
+    assert bench.topics_changed_at == 200

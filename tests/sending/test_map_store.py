@@ -1,0 +1,307 @@
+"""The topic of maps: stored before the commit, read at an assignment; what cannot be told is never taken as missing."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from config import ConfigError
+from utils.joining.offsets import MAX_METADATA, CommitPoint, OffsetMap
+from utils.joining.references import Reference
+from utils.joining.states import States
+from utils.metrics import Counters
+from utils.sending.map_store import ASK_EVERY, BYTES_A_SECOND, HELD_BACK, MapStore
+from utils.sending.outbox import Outbox
+
+A0, B0 = ("a", 0), ("b", 0)
+
+
+def long_map(seed: int) -> str:
+    states = bytes(random.Random(seed).choices((0, 1), k=40_000))
+    return OffsetMap("id", 5, 1, 2, States.of(states, 5), "tags").encode()
+
+
+@dataclass
+class Kept:
+    """A record as the client's Message; with `code` an error in its place."""
+
+    at: int
+    its_key: bytes
+    its_value: bytes | None
+    code: int | None = None
+
+    def offset(self) -> int:
+        return self.at
+
+    def key(self) -> bytes:
+        return self.its_key
+
+    def value(self) -> bytes | None:
+        return self.its_value
+
+    def error(self) -> KafkaError | None:
+        return None if self.code is None else KafkaError(self.code)
+
+
+@dataclass
+class Topic:
+    """The topic of maps in memory, with what the store needs of Consumer and Outbox. An error is given once."""
+
+    log: list[Kept | None] = field(default_factory=list)
+    position_now: int = -1001
+    read: list[int] = field(default_factory=list)
+    error: int | None = None
+    silent: bool = False
+    now: float = 0.0
+    closed: int = 0
+    asked: int = 0  # for its end
+
+    # outbox
+    def put_map(self, topic: str, key: bytes, value: bytes | None) -> None:
+        assert topic == "maps"
+        self.log.append(Kept(len(self.log), key, value))
+
+    # consumer
+    def offsets_for_times(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        if self.error is not None:
+            raise KafkaException(KafkaError(self.error))
+        self.asked += 1
+        return [TopicPartition("maps", 0, len(self.log))]
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        self.position_now = partitions[0].offset
+
+    def seek(self, to: TopicPartition) -> None:
+        self.position_now = to.offset
+
+    def consume(self, number: int, timeout: float) -> list[Kept]:
+        if self.silent:
+            self.now += timeout
+            return []
+        here = self.position_now
+        self.position_now = min(here + min(number, 2), len(self.log))
+        self.read += range(here, self.position_now)
+        return [record for record in self.log[here : self.position_now] if record]
+
+    def position(self, _partitions: list[TopicPartition]) -> list[TopicPartition]:
+        return [TopicPartition("maps", 0, self.position_now)]
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def clock(self) -> float:
+        return self.now
+
+
+class Names:
+    def __init__(self) -> None:
+        self.given = 0
+
+    def __call__(self) -> str:
+        self.given += 1
+        return f"w{self.given}"
+
+
+def store_on(
+    topic: Topic, *, is_there: bool = True, counters: Counters | None = None, names: Callable[[], str] | None = None
+) -> MapStore:
+    return MapStore(
+        "maps", is_there, lambda: cast(Consumer, topic), names or Names(), counters or Counters(), topic.clock
+    )
+
+
+def store_maps(store: MapStore, topic: Topic, *points: CommitPoint) -> list[CommitPoint]:
+    anything: Any = topic
+    return store.store(cast(Consumer, anything), cast(Outbox, anything), list(points))
+
+
+def as_commits(points: list[CommitPoint]) -> dict[tuple[str, int], str | None]:
+    return {(each.topic, each.partition): each.metadata for each in points}
+
+
+def stored(topic: Topic, *points: CommitPoint) -> dict[tuple[str, int], str | None]:
+    """By an owner of before."""
+    before = store_on(topic, names=lambda: "w0")
+    before.load({})
+    return as_commits(store_maps(before, topic, *points))
+
+
+def point(at: tuple[str, int] = A0, seed: int = 0) -> CommitPoint:
+    return CommitPoint(*at, 5, long_map(seed))
+
+
+# ---------------------------------------------------------------- writing
+
+
+def test_maps_that_fit_cost_no_request() -> None:
+    topic = Topic(error=KafkaError._TRANSPORT)
+    store = store_on(topic)
+    points = [CommitPoint("a", 0, 5, "x" * MAX_METADATA)]
+    assert store.takes(points)
+    assert store_maps(store, topic, *points) == points
+    assert (topic.log, store.pause) == ([], 0)
+
+
+def test_what_was_stored_is_read_by_the_next_owner() -> None:
+    topic = Topic()
+    commits = stored(topic, point(A0, 1), point(B0, 2))
+    assert all(len(text or "") < MAX_METADATA for text in commits.values())
+    assert store_on(topic).load(commits) == {A0: long_map(1), B0: long_map(2)}
+    assert topic.closed == 1
+
+
+def test_the_end_of_the_topic_is_asked_for_seldom_and_at_the_start_of_an_assignment() -> None:
+    topic = Topic()
+    store = store_on(topic)
+    store.load({})
+    store_maps(store, topic, point(A0, 1))
+    assert topic.asked == 1
+    topic.log += [Kept(1 + at, b"other", b"x") for at in range(10)]
+    topic.now += ASK_EVERY / 2
+    commits = as_commits(store_maps(store, topic, point(A0, 2)))
+    assert topic.asked == 1
+    assert store_on(topic).load(commits) == {A0: long_map(2)}
+    asked = topic.asked
+    topic.now += ASK_EVERY / 2
+    store_maps(store, topic, point(A0, 3))
+    store.load({})
+    topic.log.clear()  # as if it had been deleted meanwhile, and made anew
+    commits = as_commits(store_maps(store, topic, point(A0, 4)))
+    assert topic.asked == asked + 2
+    assert store_on(topic).load(commits) == {A0: long_map(4)}
+
+
+def test_a_map_in_a_topic_that_was_made_anew_since_its_end_was_asked_for_is_found() -> None:
+    topic = Topic([Kept(at, b"other", b"x") for at in range(10)])
+    store = store_on(topic)
+    store_maps(store, topic, point(A0, 1))
+    topic.log.clear()
+    commits = as_commits(store_maps(store, topic, point(A0, 2)))
+    assert store_on(topic).load(commits) == {A0: long_map(2)}
+
+
+def test_the_next_commit_waits_in_proportion_to_the_bytes_and_to_the_commits_that_failed() -> None:
+    topic, counters = Topic(), Counters()
+    store = store_on(topic, counters=counters)
+    store_maps(store, topic, point())
+    once = len(long_map(0)) / BYTES_A_SECOND
+    assert store.pause == pytest.approx(once)
+    store.ended(False)
+    store_maps(store, topic, point())
+    assert store.pause == pytest.approx(2 * once)
+    store.ended(True)
+    store_maps(store, topic, point())
+    assert store.pause == pytest.approx(once)
+    assert counters.stored_maps == 3
+
+
+def test_without_the_topic_a_map_that_does_not_fit_holds_the_commit_back(caplog: pytest.LogCaptureFixture) -> None:
+    topic = Topic()
+    store = store_on(topic, is_there=False)
+    assert store.takes([CommitPoint("a", 0, 5, "short")])
+    assert not store.takes([CommitPoint("a", 0, 5, "short"), point(B0)])
+    assert store.pause == HELD_BACK
+    store_maps(store, topic, CommitPoint("a", 0, 5, "short"))
+    assert store.pause == 0
+
+
+def test_a_commit_that_was_refused_for_its_maps_fits_when_it_is_stored_once_more() -> None:
+    topic = Topic()
+    store, short, longer = store_on(topic), CommitPoint("a", 0, 5, "x" * 600), CommitPoint("b", 0, 5, long_map(0)[:900])
+    assert store_maps(store, topic, short) == [short]
+    store.ended(True)
+    assert store_maps(store, topic, short, longer) == [short, longer]
+    store.ended(False)
+    assert not store.makes_fit(KafkaError(KafkaError.UNKNOWN_MEMBER_ID))
+    for _ in range(2):  # as often as the answer says it of a partition
+        assert store.makes_fit(KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE))
+    fitting = store_maps(store, topic, short, longer)
+    assert (fitting[0], Reference.parse(fitting[1].metadata) is None) == (short, False), "600 characters were taken"
+    assert not store.makes_fit(KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE)), "there is nothing left to be learned"
+
+
+# ---------------------------------------------------------------- reading
+
+
+def test_commits_without_a_reference_need_no_reading() -> None:
+    topic = Topic(error=KafkaError._TRANSPORT)
+    assert store_on(topic).load({A0: None, B0: long_map(1)}) == {}
+
+
+def test_only_what_lies_at_the_references_is_read() -> None:
+    topic = Topic([Kept(at, b"other", b"x") for at in range(10)])
+    first = stored(topic, point(A0, 1))
+    topic.log += [Kept(11 + at, b"other", b"x") for at in range(10)]
+    second = stored(topic, point(B0, 2))
+    topic.log += [Kept(22 + at, b"other", b"x") for at in range(10)]
+    assert store_on(topic).load(first | second).keys() == {A0, B0}
+    assert min(topic.read) == 10
+    assert set(topic.read).isdisjoint({14, 15, 16, 17, 18, 19, *range(24, 32)})
+
+
+def test_a_record_of_the_same_key_and_other_content_is_not_taken() -> None:
+    topic = Topic()
+    commits = stored(topic, point(A0, 1))
+    [record] = topic.log
+    assert record
+    topic.log.append(Kept(1, record.its_key, b"of a zombie"))
+    assert store_on(topic).load(commits) == {A0: long_map(1)}
+    topic.log[0] = None
+    counters = Counters()
+    assert store_on(topic, counters=counters).load(commits) == {}
+    assert counters.missing_maps == 1
+
+
+def test_a_map_that_is_not_there_is_left_out_counted_and_the_others_are_read() -> None:
+    topic, counters = Topic(), Counters()
+    commits = stored(topic, point(A0, 1), point(B0, 2))
+    topic.log[0] = None
+    topic.log.append(Kept(2, b"other", b"x"))
+    assert store_on(topic, counters=counters).load(commits) == {B0: long_map(2)}
+    assert counters.missing_maps == 1
+
+
+@pytest.mark.parametrize("when", ["the end is asked for", "it is read"])
+def test_an_error_says_nothing_of_the_map_and_is_raised(when: str) -> None:
+    topic, counters = Topic(), Counters()
+    commits = stored(topic, point())
+    if when == "it is read":
+        topic.log[0] = Kept(0, b"", b"", KafkaError._ALL_BROKERS_DOWN)
+    else:
+        topic.error = KafkaError._TIMED_OUT
+    with pytest.raises(KafkaException):
+        store_on(topic, counters=counters).load(commits)
+    assert counters.missing_maps == 0
+    assert topic.closed == 1
+
+
+def test_a_broker_that_falls_silent_is_not_waited_for_without_end() -> None:
+    topic = Topic()
+    commits = stored(topic, point())
+    topic.silent = True
+    with pytest.raises(KafkaException, match="stored maps cannot be read"):
+        store_on(topic).load(commits)
+    assert topic.closed == 1
+
+
+def test_without_the_topic_a_reference_is_an_error_of_configuration() -> None:
+    topic = Topic()
+    commits = stored(topic, point())
+    with pytest.raises(ConfigError, match="maps in topic maps, which does not exist"):
+        store_on(topic, is_there=False).load(commits)
+
+
+def test_each_assignment_has_a_writer_of_its_own() -> None:
+    topic = Topic()
+    store = store_on(topic)
+    writers = []
+    for _ in range(2):
+        store.load({})
+        [fitting] = store_maps(store, topic, point())
+        reference = Reference.parse(fitting.metadata)
+        assert reference
+        writers.append(reference.lot.writer)
+    assert writers == ["w1", "w2"]

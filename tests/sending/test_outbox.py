@@ -1,0 +1,312 @@
+"""What is too large becomes a dead letter of its group alone, whether the client or the broker finds it."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from tests.builders import fragment, group, partition_offsets
+from utils.joining.aggregator import Group
+from utils.joining.dead_letters import Letter
+from utils.joining.messages import Headers, Result
+from utils.metrics import Counters
+from utils.processing.executor import Outcome
+from utils.sending.failures import Failures
+from utils.sending.outbox import NARROW, DeliveryFailed, Outbox, RecordRefused, Refusals
+
+Report = Callable[[KafkaError | None, Any], None]
+Produced = tuple[str, bytes | None, bytes | None]
+TRACE: Headers = [("traceparent", b"00-1-2-01")]
+
+
+class Record:
+    """As the client's Message in a delivery report."""
+
+    def __init__(self, topic: str, key: bytes | None, value: bytes | None) -> None:
+        self._topic, self._key, self._value = topic, key, value
+
+    def topic(self) -> str:
+        return self._topic
+
+    def key(self) -> bytes | None:
+        return self._key
+
+    def value(self) -> bytes | None:
+        return self._value
+
+
+class SmallTopics:
+    """A producer that takes records of up to `client` bytes, for a broker that takes up to `broker`, in `batch`es."""
+
+    def __init__(self, client: int = 100, broker: int = 100, batch: int = 1) -> None:
+        self.client, self.broker, self.batch = client, broker, batch
+        self.taken: list[Produced] = []
+        self.headers: list[Headers | None] = []  # of all records that were produced
+        self.full = self.closed = False
+        self._queue: list[Produced] = []
+        self._report: Report | None = None
+
+    def reporting_to(self, report: Report) -> Producer:
+        self._report = report
+        return cast(Producer, self)
+
+    def produce(
+        self, topic: str, value: bytes | None, key: bytes | None, _partition: int = -1, headers: Headers | None = None
+    ) -> None:
+        if len(value or b"") > self.client:
+            raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+        if self.full:
+            self.full = False
+            raise BufferError
+        self.headers.append(headers)
+        self._queue.append((topic, key, value))
+
+    def poll(self, _timeout: float) -> int:
+        return 0
+
+    def flush(self, _timeout: float) -> int:
+        assert self._report is not None
+        while batch := self._queue[: self.batch]:
+            del self._queue[: self.batch]
+            if sum(len(value or b"") for _, _, value in batch) <= self.broker:
+                self.taken += batch
+            else:
+                for record in batch:
+                    self._report(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), Record(*record))
+        return 0
+
+    def purge(self) -> None:
+        self._queue = []
+
+    def close(self) -> None:
+        assert not self._queue, "it would wait until they are acknowledged, without an end"
+        self.closed = True
+
+    def letters(self) -> list[tuple[bytes | None, bytes | None]]:
+        return [(key, value) for topic, key, value in self.taken if topic == "letters"]
+
+
+def outbox(producer: SmallTopics, refusals: Refusals | None = None, counters: Counters | None = None) -> Outbox:
+    failures = Failures("orders", "letters", Counters(), lambda: 0.0)
+    return Outbox(producer.reporting_to, ("out",), failures, refusals or Refusals(), counters)
+
+
+def result(id: str, *sizes: int, value: bytes = b"in") -> Outcome:
+    return Outcome(a_group(id, value), [Result(id.encode(), b"x" * size) for size in sizes])
+
+
+def a_group(id: str, value: bytes = b"in") -> Group:
+    offset = int(id)
+    return group(id, type(fragment())(0, partition_offsets(), offset, value))
+
+
+def reasons(outcomes: list[Outcome]) -> list[str | None]:
+    return [outcome.letter.reason if outcome.letter else None for outcome in outcomes]
+
+
+def test_a_result_that_the_client_finds_too_large_leaves_as_a_dead_letter_and_the_others_as_they_are() -> None:
+    producer = SmallTopics()
+    box = outbox(producer)
+    assert reasons(box.put([result("1", 10), result("2", 101), result("3", 10)])) == [None, "too_large", None]
+    box.flush(0)
+    assert [(topic, key) for topic, key, _ in producer.taken] == [("out", b"1"), ("out", b"3"), ("letters", b"2")]
+    assert producer.letters() == [(b"2", b"in")]
+
+
+def test_closing_waits_for_nothing_and_leaves_a_producer_alone_that_is_stuck_in_a_call() -> None:
+    for is_stuck in (False, True):
+        producer = SmallTopics()
+        box = outbox(producer)
+        box.put([result("1", 10)])
+        box.is_stuck = is_stuck
+        box.close()
+        assert producer.closed != is_stuck
+
+
+class Fenced(SmallTopics):
+    def close(self) -> None:
+        super().close()
+        raise KafkaException(KafkaError(KafkaError._FENCED))
+
+
+def test_closing_a_producer_that_was_fenced_ends_nothing_else() -> None:
+    producer = Fenced()
+    outbox(producer).close()
+    assert producer.closed
+
+
+def traced(id: str, *sizes: int) -> Outcome:
+    with_headers = type(fragment())(0, partition_offsets(), int(id), b"in", [("other", b"x"), *TRACE])
+    return Outcome(group(id, with_headers), [Result(id.encode(), b"x" * size) for size in sizes])
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_each_result_carries_the_trace_of_its_messages_and_no_other(full: bool) -> None:
+    producer = SmallTopics()
+    producer.full = full
+    outbox(producer).put([traced("1", 10, 10), result("2", 10), traced("3", 10)])
+    assert producer.headers == [TRACE, TRACE, None, TRACE]
+
+
+def test_no_trace_is_looked_for_as_long_as_no_message_had_headers() -> None:
+    counters, producer = Counters(), SmallTopics()
+    box = Outbox(producer.reporting_to, ("out",), Failures("orders", "", counters), Refusals(), counters)
+    box.put([traced("1", 10)])
+    counters.with_headers += 1
+    box.put([traced("1", 10)])
+    assert producer.headers == [None, TRACE]
+
+
+def test_of_several_results_none_stays_in_a_transaction_when_one_of_them_is_too_large() -> None:
+    refusals = Refusals()
+    with pytest.raises(RecordRefused):
+        outbox(SmallTopics(), refusals).put([result("1", 10, 101)])
+    again = SmallTopics()
+    box = outbox(again, refusals)
+    assert reasons(box.put(box.as_known([result("1", 10, 101)]))) == ["too_large"]
+    box.flush(0)
+    assert again.letters() == [(b"1", b"in")]
+    assert len(again.taken) == 1
+
+
+def test_a_dead_letter_that_the_client_finds_too_large_keeps_its_sources_only() -> None:
+    producer = SmallTopics()
+    box = outbox(producer)
+    [left] = box.put([result("1", 101, value=b"y" * 101)])
+    box.flush(0)
+    assert producer.letters() == [(b"1", None)]
+    assert left.letter
+    assert dict(left.letter.headers)["dlq.source"] == b"a:0:1"
+
+
+def test_a_batch_that_the_broker_refuses_accuses_nobody_and_leads_to_smaller_ones_and_then_to_batches_of_one() -> None:
+    refusals = Refusals()
+    for smaller in (NARROW, 1):
+        box = outbox(SmallTopics(broker=50, batch=10), refusals)
+        sent = box.put([result("1", 30), result("2", 30)])
+        box.flush(0)
+        assert box.has_refused
+        with pytest.raises(RecordRefused, match="out"):
+            box.accuse(sent)
+        assert refusals.batch_size == smaller
+    assert refusals.groups == {}
+
+
+def test_a_refused_record_larger_than_a_batch_was_alone_in_its_own() -> None:
+    refusals = Refusals(batch_size=40)
+    box = outbox(SmallTopics(broker=50), refusals)
+    sent = box.put([result("1", 30), result("2", 60)])
+    box.flush(0)
+    assert [outcome.group.id for outcome in box.accuse(sent)] == ["2"]
+    assert refusals.batch_size == 40
+
+
+def test_beside_one_that_was_alone_another_one_was_refused_in_a_batch_that_is_too_large() -> None:
+    refusals = Refusals(batch_size=40)
+    box = outbox(SmallTopics(broker=35, batch=2), refusals)
+    sent = box.put([result("1", 30), result("2", 60)])
+    box.flush(0)
+    with pytest.raises(RecordRefused):
+        box.accuse(sent)
+    assert refusals.batch_size == 1
+    assert refusals.groups == {}
+
+
+def test_a_record_that_the_broker_refuses_alone_is_known_from_then_on_and_no_other() -> None:
+    producer, refusals = SmallTopics(broker=50), Refusals(batch_size=1)
+    box = outbox(producer, refusals)
+    sent = box.put([result("1", 30), result("2", 60)])
+    box.flush(0)
+    guilty = box.accuse(sent)
+    assert [outcome.group.id for outcome in guilty] == ["2"]
+    assert not box.has_refused
+    assert reasons(box.put(box.as_known([result("1", 30), result("2", 60)]))) == [None, "too_large"]
+    box.flush(0)
+    assert producer.letters() == [(b"2", b"in")]
+
+
+def test_a_dead_letter_that_the_broker_refuses_keeps_its_sources_only_and_then_it_is_given_up() -> None:
+    producer, refusals = SmallTopics(broker=50), Refusals(batch_size=1)
+    box = outbox(producer, refusals)
+    outcomes = [result("1", 60, value=b"y" * 60)]
+    for _ in range(2):
+        left = box.put(box.as_known(outcomes))
+        box.flush(0)
+        assert len(box.accuse(left)) == 1
+    left = box.put(box.as_known(outcomes))
+    box.flush(0)
+    assert producer.letters() == [(b"1", None)]
+    assert not box.has_refused
+    box.on_delivery(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), cast(Any, Record("letters", b"1", None)))
+    with pytest.raises(DeliveryFailed, match="not even the sources"):
+        box.accuse(left)
+
+
+def test_what_is_safe_is_forgotten() -> None:
+    refusals = Refusals(batch_size=1)
+    box = outbox(SmallTopics(broker=50), refusals)
+    sent = box.put([result("1", 60)])
+    box.flush(0)
+    box.accuse(sent)
+    box.forget(sent)
+    assert refusals.groups == {}
+
+
+def test_another_failure_is_none_of_size_and_is_raised() -> None:
+    box = outbox(SmallTopics())
+    box.on_delivery(KafkaError(KafkaError._MSG_TIMED_OUT), cast(Any, Record("out", b"1", b"")))
+    assert not box.has_refused
+    with pytest.raises(DeliveryFailed):
+        box.flush(0)
+
+
+def test_of_ordinary_outcomes_the_results_are_enough() -> None:
+    producer = SmallTopics()
+    producer.full = True
+    box = outbox(producer, counters=Counters())
+    results = box.results_alone([result("1", 10), result("2"), result("3", 20, 30)])
+    assert results == [Result(b"1", b"x" * 10), Result(b"3", b"x" * 20), Result(b"3", b"x" * 30)]
+    box.put_results(results)
+    box.flush(0)
+    assert producer.taken == [("out", each.key, each.value) for each in results]
+
+
+@pytest.mark.parametrize(
+    ("more", "refusals", "counters"),
+    [
+        (Outcome(a_group("2"), [], letter=Letter(b"2", b"in", [], "incomplete")), Refusals(), Counters()),
+        (result("2", 10_000), Refusals(), Counters()),  # it may be too large
+        (result("2", 10), Refusals(batch_size=NARROW), Counters()),
+        (result("2", 10), Refusals(groups={"a:0:7": 1}), Counters()),
+        (result("2", 10), Refusals(), Counters(with_headers=1)),  # there may be a trace to carry on
+    ],
+)
+def test_of_others_the_groups_are_kept(more: Outcome, refusals: Refusals, counters: Counters) -> None:
+    assert outbox(SmallTopics(), refusals, counters).results_alone([result("1", 10), more]) is None
+
+
+def test_where_the_client_refuses_a_result_whose_group_is_not_known_groups_are_kept_from_then_on() -> None:
+    refusals = Refusals()
+    box = outbox(SmallTopics(), refusals, Counters())
+    results = box.results_alone([result("1", 10), result("2", 101)])
+    assert results
+    with pytest.raises(RecordRefused):
+        box.put_results(results)
+    box = outbox(SmallTopics(), refusals, Counters())  # after the restart
+    outcomes = [result("1", 10), result("2", 101)]
+    assert box.results_alone(outcomes) is None
+    assert reasons(box.put(outcomes)) == [None, "too_large"]
+
+
+def test_a_result_alone_is_refused_by_a_client_that_is_broken_with_its_own_error() -> None:
+    producer, refusals = SmallTopics(), Refusals()
+    box = outbox(producer, refusals, Counters())
+
+    def broken(*_: object, **__: object) -> None:
+        raise KafkaException(KafkaError(KafkaError._FATAL))
+
+    producer.produce = broken  # type: ignore[method-assign]
+    with pytest.raises(KafkaException):
+        box.put_results([Result(b"1", b"x")])
+    assert not refusals.whole

@@ -1,0 +1,149 @@
+"""What is in the topic of dead letters, and what of it is done with. Reads only: it joins no group."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple, cast
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from utils.commands.moments import moment
+from utils.joining.dead_letters import Contents, read
+from utils.joining.messages import read_each
+from utils.joining.offsets import OffsetMap
+from utils.joining.states import FINISHED, States
+from utils.kafka.lookups import EARLIEST, LATEST, checked, metadata_of, offsets_at
+from utils.reading.intake import BATCH, Record
+from utils.reading.locator import LoadMaps, Partition
+
+EPOCH = datetime.fromtimestamp(0, UTC)
+_REQUEST = 10.0  # seconds that one request may take
+_WAIT = 0.2  # seconds that one read waits for records
+DONE = "  (replayed or discarded)"  # the commit does not tell which
+
+
+class Found(NamedTuple):
+    """A dead letter where it stands; `done`: it was replayed or discarded."""
+
+    contents: Contents
+    at: TopicPartition
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which dead letters are meant: of a consumer; of a reason, of an id, from one time (with a zone) to another.
+
+    One that does not say when it failed is of no time.
+    """
+
+    consumer: str
+    reason: str = ""
+    id: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def is_ours(self, contents: Contents) -> bool:
+        """Whether this consumer has failed to process it; without a name another tool wrote it, for us."""
+        return contents.about.get("consumer", self.consumer) == self.consumer
+
+    def takes(self, contents: Contents) -> bool:
+        return (
+            self.is_ours(contents)
+            and self.reason in {"", contents.reason}
+            and self.id in {"", contents.id}
+            and self._is_in_time(contents.about.get("time", ""))
+        )
+
+    def _is_in_time(self, written: str) -> bool:
+        if not self.since and not self.until:
+            return True
+        try:
+            time = moment(written, EPOCH)
+        except ValueError:
+            return False
+        return (not self.since or self.since <= time) and (not self.until or time < self.until)
+
+
+def letters(consumer: Consumer, topic: str, load_maps: LoadMaps) -> Iterator[Found]:
+    """The dead letters that are there now. `consumer` is named like the group that replays them, and never joins it."""
+    partitions = consumer.list_topics(topic, timeout=_REQUEST).topics[topic].partitions
+    asked = [TopicPartition(topic, number) for number in sorted(partitions)]
+    commits = [each for each in checked(consumer.committed(asked, timeout=_REQUEST)) if each.offset >= 0]
+    metadata = {(topic, each.partition): metadata_of(each) for each in commits}
+    metadata |= load_maps(metadata)
+    done = {each.partition: _finished(each.offset, metadata[topic, each.partition]) for each in commits}
+    begins, ends = offsets_at(consumer, asked, EARLIEST), offsets_at(consumer, asked, LATEST)
+    consumer.assign([TopicPartition(*at, begin) for at, begin in begins.items()])
+    while not _is_read(consumer.position(asked), begins, ends):
+        records = consumer.consume(BATCH, _WAIT)
+        if error := next((record.error() for record in records if record.error()), None):
+            raise KafkaException(error)
+        for each, headers in zip(cast("list[Record]", records), read_each("headers", records)[0], strict=True):
+            contents = read(each.key(), each.value(), headers)
+            if contents:
+                at = TopicPartition(topic, each.partition(), each.offset())
+                yield Found(contents, at, at.partition in done and done[at.partition].holds(at.offset))
+
+
+def _is_read(positions: list[TopicPartition], begins: Mapping[Partition, int], ends: Mapping[Partition, int]) -> bool:
+    """A partition without a record gives no position, and may end above 0: retention has deleted what was there.
+
+    Where only the markers of transactions are left, there is one (measured).
+    """
+    read = {(each.topic, each.partition): each.offset for each in positions}
+    return all(max(read[at], begins[at]) >= end for at, end in ends.items())
+
+
+class _Finished(NamedTuple):
+    """What the replaying group has committed of a partition."""
+
+    offset: int
+    states: States | None
+
+    def holds(self, offset: int) -> bool:
+        """Whether this offset is done with."""
+        known = self.states
+        return offset < self.offset or (known is not None and offset < known.end and known.get(offset) == FINISHED)
+
+
+def _finished(offset: int, metadata: str | None) -> _Finished:
+    found = OffsetMap.parse(metadata)
+    return _Finished(offset, found.states if found and found.base == offset else None)
+
+
+def table(found: Iterable[Found]) -> Iterator[str]:
+    """A line for each, oldest first, and then how many there are of each kind of error."""
+    rows = sorted((each.contents.about.get("time", ""), number, each) for number, each in enumerate(found))
+    counts: Counter[tuple[str, str]] = Counter()
+    for time, _, (contents, _, done) in rows:
+        about = contents.about
+        counts[contents.reason, about.get("error.class", "")] += 1
+        why = f"{about.get('error.class', '')} {about.get('error.message', '')}".strip()
+        why = why or f"missing: {about.get('missing.topics', '')}"
+        state = DONE if done else ""
+        yield f"{time[:19]:19}  {contents.reason:15}  {shown(contents.id):20}  {shown(why[:80])}{state}"
+    yield from ([""] if rows else [])
+    for (reason, error), count in counts.most_common():
+        yield f"{count:8}  {reason}  {shown(error)}".rstrip()
+    yield f"{len(rows):8}  in all"
+
+
+def details(each: Found) -> Iterator[str]:
+    """All of a dead letter: where it stands, what it tells of itself, and the messages in it."""
+    yield f"{each.at.topic}:{each.at.partition}:{each.at.offset}" + (DONE if each.done else "")
+    yield from (f"  {name}: {shown(text)}" for name, text in each.contents.about.items())
+    for part in each.contents.parts:
+        yield f"  {part.topic}:{part.partition}:{part.offset}"
+        yield from (f"    {shown(name)}: {shown(_text(value))}" for name, value in part.headers)
+        yield f"    {shown(_text(part.value))}"
+
+
+def _text(value: str | bytes | None) -> str:
+    return value if isinstance(value, str) else (value or b"").decode(errors="backslashreplace")
+
+
+def shown(text: str) -> str:
+    """One line that no content can break, and that drives no terminal."""
+    return text if text.isprintable() else repr(text)[1:-1]

@@ -1,0 +1,399 @@
+"""Dead letters once more: those that were chosen are joined, processed and forwarded as messages are, or discarded.
+
+The topic of dead letters is read like an input, by a group of its own whose commits carry the map too: what was
+replayed is finished in it, what was not chosen, or failed again, is not, and is there for the next time. So a run that
+ends in the middle, a second one, or two at once, lose and double nothing that the worker itself would not.
+"""
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from utils.commands.letters import Choice, Found
+from utils.errors import unquoted
+from utils.joining.aggregator import Group
+from utils.joining.dead_letters import Contents, read, sources
+from utils.joining.messages import Fragment, Headers, InvalidMessage, read_each, read_ids
+from utils.joining.offsets import CommitPoint, PartitionOffsets
+from utils.kafka.lookups import LATEST, offsets_at
+from utils.logger import logger
+from utils.metrics import Counters
+from utils.processing.executor import Executor, Outcome
+from utils.reading.intake import Intake, Record
+from utils.sending.delivery import Delivery
+from utils.sending.drain import drain
+from utils.sending.outbox import Refusals
+
+BUSY = 0.02  # seconds that a step waits for process() before it polls again
+IDLE = 0.2  # seconds that a step waits for a record
+COMMIT_EVERY = 0.2  # seconds
+MAX_IN_FLIGHT = 2_000  # groups in process() or on their way out, before no more is read
+ROOM = 512  # bytes of a record beside key and value that count for the client's limit
+INCOMPLETE = "still incomplete"
+
+
+class CannotReplay(Exception):
+    """Why a dead letter stays: what it holds makes no message."""
+
+
+class Use(Protocol):
+    """What a dead letter that was chosen is used for."""
+
+    @property
+    def waiting(self) -> int:
+        """How many dead letters are kept for others that are yet to come."""
+
+    def add(self, contents: Contents, offsets: PartitionOffsets, offset: int) -> Group | None:
+        """What is to be processed now. Raises CannotReplay."""
+
+    def clear(self) -> None:
+        """Forget those that are kept."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has become of the dead letters that were chosen."""
+
+    done: int = 0  # replayed, or discarded
+    results: int = 0
+    stay: Counter[str] = field(default_factory=Counter)  # by why
+    chosen: int = 0
+    error: str = ""  # why it has ended before its end
+
+    def lines(self, what: str) -> Iterator[str]:
+        if self.error:
+            yield self.error
+        yield f"{self.done:8}  {what}"
+        yield from (f"{count:8}  stay: {why}" for why, count in self.stay.most_common())
+
+
+def rehearse(found: Iterable[Found], choice: Choice, use: Use, tally: Tally) -> None:
+    """Count what a replay would do, as far as that can be told without process(), or what would be discarded."""
+    partitions: dict[int, PartitionOffsets] = {}
+    for each in found:
+        if each.done or not choice.takes(each.contents):
+            continue
+        number = each.at.partition
+        offsets = partitions.setdefault(number, PartitionOffsets(each.at.topic, number, "", 0))
+        offsets.read(each.at.offset)
+        try:
+            group = use.add(each.contents, offsets, each.at.offset)
+        except CannotReplay as error:
+            tally.stay[str(error)] += 1
+        else:
+            tally.done += letters_of(group) if group else 0
+    if use.waiting:
+        tally.stay[INCOMPLETE] += use.waiting
+
+
+def letters_of(group: Group) -> int:
+    """How many dead letters a group is made of."""
+    return len({(each.offsets.partition, each.offset) for each in group.fragments})
+
+
+@contextmanager
+def progress_bar(width: int = 30) -> Iterator[Callable[[int, int, Tally], None]]:
+    """Shows how far a replay is: on a terminal as a bar, else not at all."""
+    stream = sys.stderr
+
+    def show(read: int, of: int, tally: Tally) -> None:
+        filled = min(width * read // of, width) if of else width  # more may come while it runs
+        stay = sum(tally.stay.values())
+        stream.write(f"\r[{'#' * filled}{'.' * (width - filled)}] {read}/{of}  done {tally.done}, stay {stay} ")
+        stream.flush()
+
+    try:
+        yield show if stream.isatty() else lambda *_: None
+    finally:
+        if stream.isatty():
+            stream.write("\n")
+
+
+class Joining:
+    """Dead letters into groups of one message of each input topic; incomplete ones meet their mates here.
+
+    The fragments stand for the dead letter: when the group is done, so is it.
+    """
+
+    def __init__(self, topics_input: tuple[str, ...]) -> None:
+        self._index = {topic: index for index, topic in enumerate(topics_input)}
+        self._waiting: dict[str, dict[int, Fragment]] = {}
+
+    def add(self, contents: Contents, offsets: PartitionOffsets, offset: int) -> Group | None:
+        """The group that this dead letter is, or completes. Raises CannotReplay."""
+        fragments = {each.topic: each for each in self._fragments(contents, offsets, offset)}
+        id = self._id(contents)
+        if len(fragments) < len(self._index):
+            fragments = self._waiting.setdefault(id, {}) | fragments
+            self._waiting[id] = fragments
+        if len(fragments) < len(self._index):
+            return None
+        self._waiting.pop(id, None)
+        parts = tuple(fragments[topic] for topic in sorted(fragments))
+        return Group(id, parts, sum(len(each.value) for each in parts))
+
+    @property
+    def waiting(self) -> int:
+        """How many dead letters have not met their mates."""
+        fragments = [each for group in self._waiting.values() for each in group.values()]
+        return len({(each.offsets.partition, each.offset) for each in fragments})
+
+    def clear(self) -> None:
+        self._waiting.clear()
+
+    def _fragments(self, contents: Contents, offsets: PartitionOffsets, offset: int) -> list[Fragment]:
+        if not contents.parts:
+            raise CannotReplay("its messages were too large for it")
+        for part in contents.parts:
+            if part.topic not in self._index:
+                raise CannotReplay(f"{part.topic} is no input topic any more")
+        return [
+            Fragment(self._index[part.topic], offsets, offset, part.value or b"", part.headers or None)
+            for part in contents.parts
+        ]
+
+    def _id(self, contents: Contents) -> str:
+        ids, invalid = read_ids([part.value for part in contents.parts])
+        if invalid or len(set(ids)) > 1:
+            raise CannotReplay(f"still no valid message: {next(iter(invalid.values()), 'different ids')}")
+        return ids[0]
+
+
+class Discarding:
+    """Each dead letter is done with at once, also one that makes no message; nothing is processed."""
+
+    waiting = 0
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def add(self, _contents: Contents, offsets: PartitionOffsets, offset: int) -> Group | None:
+        offsets.finish(offset)
+        self._tally.done += 1
+        return None
+
+    def clear(self) -> None:
+        pass
+
+
+@dataclass(kw_only=True, eq=False, slots=True)
+class Replay:
+    """One run over the topic of dead letters, up to the end that it has when its partitions are assigned."""
+
+    topic: str
+    choice: Choice
+    use: Use
+    consumer: Consumer
+    intake: Intake
+    delivery: Delivery
+    executor: Executor
+    locate: Callable[[Consumer, Sequence[TopicPartition]], list[PartitionOffsets]]
+    refusals: Refusals
+    largest: int
+    """Bytes of a record that the client takes."""
+    tally: Tally
+    counters: Counters
+    progress: Callable[[int, int, Tally], None]
+    """Told how many records of how many have been read, and what became of them."""
+    stopping: threading.Event
+    shutdown_timeout: float
+    longest_map: int | None
+    """Characters that fit into a commit, where longer maps have no topic."""
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+
+    _failure: BaseException | None = None
+    _ends: dict[tuple[str, int], int] = field(default_factory=dict)
+    _begin: dict[tuple[str, int], int] = field(default_factory=dict)
+    _assigned: bool = False
+    _dirty: bool = False
+    _committing: bool = False
+    _next_commit: float = 0.0
+
+    def run(self) -> None:
+        """Until all is read and done, or `stopping` is set. Sets `stopping` at its end; raises what it cannot mend."""
+        try:
+            callbacks = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_lost}
+            self.consumer.subscribe([self.topic], **callbacks)
+            while not self.stopping.is_set() and not self._is_done():
+                self.step()
+            if self.use.waiting:
+                self.tally.stay[INCOMPLETE] += self.use.waiting
+            if self.intake.owned:
+                drain(self, self._deliver, self._finish_safe, self._commit_by)
+            self.stopping.set()
+        except BaseException as error:
+            self._failure = self._failure or error  # from here on nothing is committed, not even by close()
+            if not isinstance(error, TooScattered):
+                raise
+            self.tally.error = str(error)
+            self.stopping.set()
+        finally:
+            self._forget()
+            self.consumer.close()
+
+    def step(self) -> None:
+        load = (self.executor.in_flight + self.delivery.pending) / MAX_IN_FLIGHT
+        records = self.intake.read(load, 0 if self.executor.in_flight else IDLE)
+        if self._failure:
+            raise self._failure
+        batch = self.intake.unfinished(records)
+        headers, _ = read_each("headers", batch.records)  # what has none that can be read is no dead letter of ours
+        groups = list(filter(None, map(self._take, batch.records, headers, batch.partitions)))
+        if groups:
+            self.executor.submit(groups)
+        self._deliver(self.executor.collect(BUSY))
+        self._dirty = self.intake.note_positions() > 0 or self._dirty
+        if self.clock() >= self._next_commit:
+            self._commit()
+        self.progress(*self._read_so_far(), self.tally)
+
+    def _take(self, record: Record, headers: Headers | None, offsets: PartitionOffsets) -> Group | None:
+        contents = read(record.key(), record.value(), headers)
+        if contents is not None and not self.choice.is_ours(contents):
+            offsets.finish(record.offset())  # never looked at again, so that it takes no room in our map
+            self._dirty = True
+            return None
+        if contents is None or not self.choice.takes(contents):
+            return None
+        self.tally.chosen += 1
+        self._dirty = True
+        try:
+            return self.use.add(contents, offsets, record.offset())
+        except CannotReplay as error:
+            self._stays(str(error), contents.id, contents.about.get("source", ""))
+        return None
+
+    def _deliver(self, outcomes: list[Outcome]) -> None:
+        """What has failed again stays as it is, with its old reason."""
+        done = [outcome for outcome in outcomes if self._may_leave(outcome)]
+        self.tally.results += sum(len(outcome.results) for outcome in done)
+        self.tally.done += sum(letters_of(outcome.group) for outcome in done)
+        if done:
+            self.delivery.send(done)
+            self._dirty = True
+
+    def _may_leave(self, outcome: Outcome) -> bool:
+        group, error = outcome.group, outcome.error
+        why = ""
+        if error is not None:
+            why = (
+                "no valid message" if isinstance(error, InvalidMessage) else f"failed again: {type(error).__qualname__}"
+            )
+        elif any(len(each.key) + len(each.value) + ROOM > self.largest for each in outcome.results):
+            why = "the result is too large"
+        elif sources(group)[0] in self.refusals.groups:
+            why = "the result is too large for its topic"
+        if why:
+            self._stays(why, group.id, sources(group)[0], error)
+        return not why
+
+    def _stays(self, why: str, id: str, source: str, error: BaseException | None = None) -> None:
+        self.tally.stay[why] += 1
+        logger.warning("not replayed", extra={"id": id, "source": source, "why": why}, exc_info=unquoted(error))
+
+    # ------------------------------------------------------------------ commits
+
+    def _commit(self) -> None:
+        if self._committing:
+            confirmed = self.delivery.committed()
+            if confirmed is None:
+                if self.delivery.pending and self._finish_safe():  # it makes room: the answer comes only while we read
+                    self._dirty = True
+                return
+            self._committing = False
+            self.counters.commits += confirmed
+            for offsets in self.intake.owned.values() if confirmed else ():
+                offsets.confirm()
+            self._dirty = self._dirty or not confirmed
+        if (self._dirty or self.delivery.pending) and self.intake.owned and self._finish_safe():
+            self._dirty = False
+            self._committing = True
+            pause = self.delivery.commit(self.consumer, self._points())
+            self._next_commit = self.clock() + COMMIT_EVERY + pause
+
+    def _finish_safe(self) -> bool:
+        safe = self.delivery.settle()
+        for offsets in self.intake.owned.values() if safe else ():
+            offsets.finish_sent()
+        return safe
+
+    def _points(self) -> list[CommitPoint]:
+        now_ms = int(self.wall_clock() * 1000)
+        points = [offsets.commit_point(now_ms, now_ms) for offsets in self.intake.owned.values()]
+        if self.longest_map and any(len(point.metadata) > self.longest_map for point in points):
+            raise TooScattered("what is not chosen lies too scattered to be noted: choose more, or --all")
+        return points
+
+    def _read_so_far(self) -> tuple[int, int]:
+        read = [self.intake.owned[at].position - begin for at, begin in self._begin.items() if at in self.intake.owned]
+        return sum(read), sum(end - self._begin[at] for at, end in self._ends.items())
+
+    def _is_done(self) -> bool:
+        busy = self.executor.in_flight or self.delivery.pending or self._dirty or self._committing
+        is_read = all(
+            self.intake.owned[at].position >= end for at, end in self._ends.items() if at in self.intake.owned
+        )
+        return self._assigned and is_read and not busy
+
+    # ------------------------------------------------------------------ rebalances and the end
+
+    def _on_assign(self, consumer: Consumer, owned: list[TopicPartition]) -> None:
+        """Runs inside poll(): no exception may leave it."""
+        try:
+            self.delivery.assigned(consumer)
+            located = self.locate(consumer, owned)
+            self.intake.rebalanced(located)
+            self._ends = offsets_at(consumer, owned, LATEST)
+            self._begin = {(each.topic, each.partition): each.position for each in located}
+            partitions = [TopicPartition(each.topic, each.partition, each.position) for each in located]
+            consumer.assign(partitions)
+            consumer.resume(partitions)
+            self._assigned = True
+            self._dirty = bool(located)
+        except Exception as error:
+            self._failure = self._failure or error
+
+    def _on_revoke(self, consumer: Consumer, _revoked: list[TopicPartition]) -> None:
+        """Runs inside poll() and close(): no exception may leave it."""
+        try:
+            if self.intake.owned and not self._failure:
+                drain(self, self._deliver, self._finish_safe, lambda _deadline: self._commit_now(consumer))
+        except KafkaException as error:
+            logger.warning("commit before a revoke failed: the next owner repeats", extra={"error": str(error)})
+        except Exception as error:
+            self._failure = self._failure or error
+        finally:
+            self._forget()
+
+    def _on_lost(self, _consumer: Consumer, _lost: list[TopicPartition]) -> None:
+        self._forget()
+
+    def _commit_now(self, consumer: Consumer) -> float:
+        return self.delivery.commit_now(consumer, self._points())
+
+    def _commit_by(self, deadline: float) -> float:
+        """A stop in the middle: what has begun is committed. What waits is there the next time."""
+        pause = self.delivery.commit(self.consumer, self._points())
+        while self.delivery.committed() is None and self.clock() < deadline:
+            self.consumer.poll(BUSY)
+        return pause
+
+    def _forget(self) -> None:
+        self.executor.drop()
+        self.delivery.drop()
+        self.use.clear()
+        self._committing = False
+        self._ends, self._begin = {}, {}
+        self.intake.rebalanced([])
+
+
+class TooScattered(Exception):
+    """The map of what was not chosen does not fit into a commit."""

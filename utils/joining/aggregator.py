@@ -1,0 +1,262 @@
+"""The in-memory dict: groups of fragments that wait for their mates, by id.
+
+Pure: no Kafka, no clock, no logging; `now` is in seconds of whatever clock the caller uses throughout.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from operator import attrgetter
+from typing import NamedTuple
+
+import msgspec
+
+from utils.joining.messages import Fragment
+
+FRAGMENT_OVERHEAD = 350
+"""Bytes that a waiting fragment costs beside its value: objects, id, dict entry, offsets (measured, CPython 3.11)."""
+HEADER_OVERHEAD = 200
+"""Bytes that a header of a waiting fragment costs beside its name and value: tuple, objects, place in the list."""
+FAR_AHEAD = 10  # times as many groups must wait for a sibling before a partition counts as ahead
+NEVER, FOREVER = float("-inf"), float("inf")
+
+
+class Group(msgspec.Struct, frozen=True, gc=False):
+    """The fragments of an id that have arrived, one a topic, in the order of the topics."""
+
+    id: str
+    fragments: tuple[Fragment, ...]
+    bytes: int = 0  # of memory
+
+    @property
+    def partition(self) -> int:
+        """The partition number that its fragments came from (that of the first one, where they differ)."""
+        return self.fragments[0].offsets.partition
+
+    @property
+    def arrival(self) -> float:
+        """That of the first fragment, also over a restart."""
+        return _arrival(self.fragments)
+
+    @property
+    def drops(self) -> int:
+        """How many records had been dropped when it came into memory."""
+        return _drops(self.fragments)
+
+
+class Aggregator:
+    """Joins fragments by id. A group is complete when each of `topics` topics has given a fragment."""
+
+    def __init__(self, topics: int) -> None:
+        self._topics = topics
+        self._waiting: dict[str, tuple[Fragment, ...]] = {}
+        self._earliest: float | None = None  # a lower bound of all arrivals; None: they are in order
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, ids: Sequence[str], fragments: Sequence[Fragment], size: int) -> tuple[list[Group], list[Fragment]]:
+        """Adds each fragment to the group of its id; returns the groups that are complete now, and what was superseded.
+
+        `size`: `size_of(fragments)`. Unless `disorder()` was called, none has arrived earlier than those that wait.
+        """
+        if self._topics == 1:
+            return [_group(id, one) for id, one in zip(ids, zip(fragments, strict=True), strict=True)], []
+        complete: list[Group] = []
+        superseded: list[Fragment] = []
+        waiting, topics = self._waiting, self._topics
+        join = waiting.setdefault
+        for id, one in zip(ids, zip(fragments, strict=True), strict=True):
+            others = join(id, one)
+            if others is one:
+                continue
+            topic = one[0].topic
+            if topic > others[-1].topic:
+                together = others + one
+            elif topic < others[0].topic:
+                together = one + others
+            else:
+                together, replaced = _put_in(others, one[0])
+                superseded += replaced
+                size -= size_of(replaced)
+            if len(together) < topics:
+                waiting[id] = together
+                continue
+            del waiting[id]
+            complete.append(_group(id, together))
+        size -= sum([group.bytes for group in complete])
+        self.bytes += size
+        return complete, superseded
+
+    def disorder(self, earliest: float) -> None:
+        """What comes next is read again: none of it arrived before `earliest`, but perhaps before what waits."""
+        before = self.oldest_arrival() if self._earliest is None else self._earliest
+        self._earliest = earliest if before is None else min(before, earliest)
+
+    def waits(self, id: str) -> bool:
+        return self._topics == 1 or id in self._waiting
+
+    def get(self, id: str) -> Group | None:
+        fragments = self._waiting.get(id)
+        return _group(id, fragments) if fragments else None
+
+    def oldest(self, number: int) -> list[Group]:
+        """That many of those that have waited longest, oldest first; soon after a restart only nearly so."""
+        groups = [_group(id, fragments) for id, fragments in islice(self._waiting.items(), number)]
+        return sorted(groups, key=attrgetter("arrival"))
+
+    def shed(self, down_to: int, *, added: str = "") -> list[Group]:
+        """Drops the newest groups until no more than that many bytes, or one group, are left; returns them.
+
+        That is in the order in which they came into memory; but `added`, which may have been read again, counts by its
+        arrival.
+        """
+        dropped = []
+        while self.bytes > down_to and len(self._waiting) > 1:
+            newest = _group(*self._waiting.popitem())
+            if newest.id == added:
+                second = _group(*self._waiting.popitem())
+                newest, stays = (second, newest) if newest.arrival < second.arrival else (newest, second)
+                self._waiting[stays.id] = stays.fragments
+            self.bytes -= newest.bytes
+            dropped.append(newest)
+        return dropped
+
+    def oldest_arrival(self) -> float | None:
+        """When the group that has waited longest was opened; soon after a restart perhaps somewhat later."""
+        return next((_arrival(fragments) for fragments in self._waiting.values()), None)
+
+    def has_waited_since(self, arrived_by: float) -> bool:
+        """Whether a group's first fragment arrived by that time. Finds out whether they are in order again."""
+        if self._earliest is not None and self._earliest <= arrived_by:
+            arrivals = list(map(_arrival, self._waiting.values()))
+            self._earliest = None if arrivals == sorted(arrivals) else min(arrivals)
+        oldest = self.oldest_arrival() if self._earliest is None else self._earliest
+        return oldest is not None and oldest <= arrived_by
+
+    def evict(self, enough: Mapping[tuple[int, int], "Enough"]) -> list[Group]:
+        """Gives up, and returns, the groups that have waited long enough for every topic that they lack.
+
+        `enough`: for each (topic, partition number).
+        """
+        latest = max((each.arrived_by for each in enough.values()), default=NEVER)
+        evicted = []
+        of_kind: dict[tuple[int, ...], Enough] = {}
+        for id, fragments in self._waiting.items():
+            arrival = _arrival(fragments)
+            if arrival > latest:
+                if self._earliest is None:
+                    break
+                continue
+            if (kind := _kind(fragments)) not in of_kind:
+                of_kind[kind] = self._enough_of(kind, enough)
+            needed = of_kind[kind]
+            if arrival <= needed.arrived_by and _drops(fragments) < needed.first_drop:
+                evicted.append(_group(id, fragments))
+        for group in evicted:
+            self._remove(group)
+        return evicted
+
+    def missing(self, group: Group) -> list[int]:
+        """The indexes of the topics that have given no fragment."""
+        return self._lacking(map(_topic, group.fragments))
+
+    def waited_for(self) -> dict[int, list[int]]:
+        """By partition number: how many groups lack a fragment of each topic. Walks all groups."""
+        lacking: dict[int, list[int]] = {}
+        for (partition, *arrived), groups in Counter(map(_kind, self._waiting.values())).items():
+            counts = lacking.setdefault(partition, [0] * self._topics)
+            for topic in self._lacking(arrived):
+                counts[topic] += groups
+        return lacking
+
+    def clear(self) -> None:
+        self._waiting.clear()
+        self._earliest = None
+        self.bytes = 0
+
+    def _lacking(self, arrived: Iterable[int]) -> list[int]:
+        return sorted(set(range(self._topics)).difference(arrived))
+
+    def _enough_of(self, kind: tuple[int, ...], enough: Mapping[tuple[int, int], "Enough"]) -> "Enough":
+        """What is enough for every topic that these groups lack."""
+        partition, *arrived = kind
+        each = [enough.get((topic, partition), Enough(NEVER, NEVER)) for topic in self._lacking(arrived)]
+        return Enough(min([of.arrived_by for of in each]), min([of.first_drop for of in each]))
+
+    def _remove(self, group: Group) -> None:
+        del self._waiting[group.id]
+        self.bytes -= group.bytes
+
+
+_topic, _value, _headers = attrgetter("topic"), attrgetter("value"), attrgetter("headers")
+
+
+def size_of(fragments: Sequence[Fragment]) -> int:
+    """Bytes of memory that these fragments take while they wait."""
+    size = sum(map(len, map(_value, fragments))) + len(fragments) * FRAGMENT_OVERHEAD
+    for headers in filter(None, map(_headers, fragments)):
+        size += sum([len(name) + len(value or b"") + HEADER_OVERHEAD for name, value in headers])
+    return size
+
+
+def _group(id: str, fragments: tuple[Fragment, ...]) -> Group:
+    size = 0
+    for each in fragments:  # two or three: too few for the C code of size_of() to pay
+        size += len(each.value) + FRAGMENT_OVERHEAD if each.headers is None else size_of((each,))
+    return Group(id, fragments, size)
+
+
+def _arrival(fragments: tuple[Fragment, ...]) -> float:
+    return fragments[0].arrival if len(fragments) == 1 else min([each.arrival for each in fragments])
+
+
+def _drops(fragments: tuple[Fragment, ...]) -> int:
+    return min([each.drops for each in fragments])
+
+
+def _kind(fragments: tuple[Fragment, ...]) -> tuple[int, ...]:
+    """The partition number, and the topics that have given a fragment."""
+    partition = fragments[0].offsets.partition
+    return (partition, fragments[0].topic) if len(fragments) == 1 else (partition, *map(_topic, fragments))
+
+
+def _put_in(group: tuple[Fragment, ...], new: Fragment) -> tuple[tuple[Fragment, ...], list[Fragment]]:
+    """The group, in its order, with this fragment too; and the one of the same topic that it has superseded, if any.
+
+    The newer one stays: `new`, but for a record that had been shed and is read again. The clock does not start anew.
+    """
+    old = next((each for each in group if each.topic == new.topic), None)
+    if old is None:
+        return tuple(sorted((*group, new), key=_topic)), []
+    if new.offset < old.offset and new.offsets is old.offsets:
+        old, new = new, old
+    new.arrival, new.drops = min(old.arrival, new.arrival), min(old.drops, new.drops)
+    return tuple([new if each.topic == new.topic else each for each in group]), [old]
+
+
+class Enough(NamedTuple):
+    """Which groups need not wait for a partition any longer: arrived by a time, in memory since before a drop."""
+
+    arrived_by: float
+    first_drop: float
+
+
+def over_all_partitions(waited_for: Mapping[int, Sequence[int]], numbers: Iterable[int]) -> dict[int, list[int]]:
+    """The sums, for each of these partition numbers: where a mate may be in any of them."""
+    sums = [sum(counts) for counts in zip(*waited_for.values(), strict=True)]
+    return dict.fromkeys(numbers, sums)
+
+
+def ahead_of_siblings(waited_for: Mapping[int, Sequence[int]]) -> set[tuple[int, int]]:
+    """Of what `Aggregator.waited_for` gives: the (topic, partition number) for which hardly any group waits.
+
+    Reading them on would only bring more groups that wait for their siblings.
+    """
+    return {
+        (topic, number)
+        for number, counts in waited_for.items()
+        for topic, count in enumerate(counts)
+        if count * FAR_AHEAD <= max(counts)
+    }

@@ -1,0 +1,479 @@
+"""What may be committed of one partition, and the map that travels in the commit.
+
+Pure: no Kafka, no clock, no logging. Offsets count records as Kafka does: `position` is the offset to be read next,
+a range is [first, end).
+"""
+
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+from utils.joining.arrivals import STEP, Arrivals, Step, halved
+from utils.joining.packing import as_text, pack, pack_steps, unpack, unpack_steps
+from utils.joining.states import FINISHED, SHED, UNFINISHED, States
+
+MAX_METADATA = 4095
+"""Characters of commit metadata that a broker accepts with its default `offset.metadata.max.bytes` of 4,096
+(measured: the client sends one character more)."""
+
+MANY_LATER = 100  # records that were finished though they came later
+MOST_HUNG = 32  # records of which a map says that their calls hung
+
+_VERSION = "1"
+_MAX_LENGTH = 1 << 30  # a map that claims more offsets than this is taken for damage
+_FEWEST_STEPS = 8  # as few as these tell hardly more than the two times of the map
+
+
+class PartitionOffsets:
+    """Which offsets of one assigned partition are finished, from the committed one up to the last that is known.
+
+    `base` is the lowest offset that is kept, `position` the next one to be read. Offsets between `position` and the end
+    of the map that was loaded keep the state that the map gave them until they are read again.
+    """
+
+    __slots__ = (
+        "_has_finished",
+        "_in_commit",
+        "_known_end",
+        "_loaded",
+        "_read_end",
+        "apart",
+        "arrivals",
+        "differs",
+        "gone",
+        "grown",
+        "has_progressed",
+        "holds_back",
+        "hung",
+        "joined_with",
+        "left_behind",
+        "loaded_end",
+        "map_characters",
+        "noted",
+        "partition",
+        "position",
+        "shed",
+        "shed_since",
+        "starts",
+        "states",
+        "topic",
+        "topic_id",
+        "topic_partitions",
+        "tried",
+        "trying",
+    )
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        topic_id: str,
+        start: int,
+        loaded: "OffsetMap | None" = None,
+        joined_with: str = "",
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.topic_id = topic_id
+        self.topic_partitions = 0  # how many partitions the topic has; 0: not known
+        self.joined_with = joined_with
+        self.differs = False  # commits of the group name other input topics: its workers may not have the same ones
+        self.grown = False  # the topic has more partitions than when the group last committed
+        self.position = start
+        self.states = loaded.states.copy() if loaded else States(start)
+        self._loaded = loaded
+        self.loaded_end = self._known_end = self.states.end  # below it the map that was loaded speaks
+        self.map_characters = 0  # of the last map that was made for a commit
+        self.gone = 0  # how many were waiting to be read again and are not in the log any more
+        self.shed = 0  # how many offsets were read, not kept, and must be read again
+        self.shed_since: int | None = None  # the first drop since reading was last set back, by its number
+        self.starts = loaded.starts + 1 if loaded else 1  # in a row, this one too, without an orderly end or progress
+        self.tried = loaded.trying if loaded else None  # the record of the group that was run alone when all ended
+        self.trying: int | None = None  # of the first group of those that are run apart from the others
+        self.apart = 0  # how many they are: commits name the one that is run alone
+        self.holds_back = False  # groups that were to run apart have not run
+        self.hung = dict(loaded.hung) if loaded else {}  # records whose calls hung, and how many attempts had failed
+        self.left_behind = loaded.states.overtaken_by(MANY_LATER) if loaded else 0
+        """Below it, what was unfinished when the commit was made had been left behind by many others. 0: nothing is."""
+        self.noted: int | None = None  # what `trying` was in the last commit that was confirmed
+        self.has_progressed = False  # a record that was read has been finished by a commit that was confirmed
+        self._has_finished = False  # one has been, and the next commit says so
+        self._in_commit: tuple[int | None, bool] = None, False  # `trying` and `_has_finished`
+        before = loaded.steps or [(start, loaded.time_ms)] if loaded else ()
+        self.arrivals = Arrivals(self.loaded_end, before)
+        self._read_end = start  # below it everything has been read before, when position has been set back
+
+    def go_on_as(self, before: "Standing") -> None:
+        """The process that reads this partition has not ended since: its start is counted once."""
+        self.starts, self.tried = before
+
+    @property
+    def standing(self) -> "Standing":
+        return Standing(self.starts, self.tried)
+
+    @property
+    def base(self) -> int:
+        return self.states.base
+
+    def read(self, offset: int) -> bool:
+        """Note that reading has come to `offset`. True: it is unfinished, handle it. False: skip it."""
+        if offset == self.position == self._known_end:
+            self.position = self._known_end = offset + 1
+            self.states.window.append(UNFINISHED)
+            return True
+        return self._read_known(offset)
+
+    def read_run(self, run: Sequence[int]) -> bool:
+        """`read` for a run of offsets at once. False, and nothing done: they are not all new and in a row."""
+        first, end = run[0], run[-1] + 1
+        if not first == self.position == self._known_end or end - first != len(run):
+            return False
+        self.position = self._known_end = end
+        self.states.window.extend(bytes(len(run)))
+        return True
+
+    def skip_run(self, run: Sequence[int]) -> bool:
+        """`read` for a run of offsets at once. False, and nothing done: they are not all finished and in a row."""
+        first, end = run[0], run[-1] + 1
+        if first < self.base or end > self._known_end or not first == self.position == end - len(run):
+            return False
+        if self.states.count(FINISHED, first, end) < len(run):
+            return False
+        self.position = end
+        return True
+
+    def _read_known(self, offset: int) -> bool:
+        if offset < self.position:
+            return False
+        self.skip_to(offset)
+        if offset == self._known_end:
+            return self.read(offset)
+        self.position = offset + 1
+        if offset < self.base:
+            return False
+        state = self.states.get(offset)
+        if offset >= self._read_end:
+            return state == UNFINISHED
+        if state == SHED:
+            self.states.set(offset, UNFINISHED)
+            self._shed_no_more(1)
+        return state == SHED
+
+    def skip_to(self, position: int) -> int:
+        """Finish [self.position, position), which the log does not hold (compaction, transaction markers, retention).
+
+        Those of them that were waiting to be read again are counted in `gone` and returned.
+        """
+        first, end = max(self.position, self.base), min(position, self._known_end)
+        again = min(max(first, self._read_end), end)  # below it, unfinished offsets are in memory and stay so
+        gone = self._finish_all(SHED, first, again)
+        self._shed_no_more(gone)
+        gone += self._finish_all(UNFINISHED, again, end)
+        if position > self._known_end:
+            self.states.extend(FINISHED, position - self._known_end)
+            self._known_end = position
+        self.position = max(self.position, position)
+        self.gone += gone
+        return gone
+
+    def _shed_no_more(self, number: int) -> None:
+        self.shed -= number
+        if not self.shed:  # also what was dropped ahead of reading, since it was set back
+            self.shed_since = None
+
+    def _finish_all(self, state: int, first: int, end: int) -> int:
+        return self.states.replace(state, first, end) if first < end else 0
+
+    def finish(self, offset: int) -> None:
+        """The record at `offset`, read before, needs no further work: its result is safe, or there is none."""
+        if offset >= self.base:
+            self.states.set(offset, FINISHED)
+
+    def finish_sent(self) -> None:
+        """What was sent is safe: this is progress, which ends the count of starts unless groups are run apart."""
+        if self.states.finish_sent():
+            self._has_finished = True
+            self.starts = self.starts if self.apart else 0
+
+    def drop(self, offset: int, number: int) -> None:
+        """There is no room for the record at `offset`, which was read: it stays unfinished and is to be read again.
+
+        `number`: how many records were dropped so far, in all partitions, with this one.
+        """
+        self.states.set(offset, SHED)
+        self.shed += 1
+        self.shed_since = number if self.shed_since is None else min(self.shed_since, number)
+
+    def set_back(self) -> int:
+        """Go on reading from the lowest offset that was shed; returns it."""
+        self._read_end = self.read_end
+        self.position = self.states.lowest_shed()
+        self.shed_since = None
+        return self.position
+
+    @property
+    def read_end(self) -> int:
+        """How far reading has come, before it was set back."""
+        return max(self._read_end, self.position)
+
+    def is_new(self, offset: int) -> bool:
+        """Whether neither the map that was loaded nor an earlier reading knows this offset."""
+        return offset >= self.loaded_end and offset >= self._read_end
+
+    def may_replay(self) -> bool:
+        """Whether reading has yet to come to what `is_new`."""
+        return not self.is_new(self.position)
+
+    def first_arrival(self, offset: int, timestamp: float, epoch: float) -> float:
+        """When a record that is read again arrived the first time, as far as its timestamp and what is known tell.
+
+        All in seconds of the loop's clock; `epoch` is what that clock showed at the epoch of the map's times.
+        """
+        if self._loaded and offset < self.loaded_end and not self._loaded.steps:
+            first, last = epoch + self._loaded.oldest_ms / 1000, epoch + self._loaded.time_ms / 1000
+        else:
+            first, last = self.arrivals.between(offset, epoch)
+        return min(max(timestamp, first), last)
+
+    def note_arrivals(self, now: float) -> None:
+        """What is read from here on for the first time arrives now. Once a second is enough."""
+        self.arrivals.note(self.read_end, now)
+
+    def lowest_unfinished(self) -> int:
+        """The offset to commit: everything below it is finished."""
+        return self.states.cut()
+
+    def confirm(self) -> None:
+        """The last commit point has been committed."""
+        self.noted, self.has_progressed = self._in_commit
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the map that was loaded tells of calls that failed."""
+        return bool(self.hung or self.left_behind)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether groups are to be run apart, after the next commit."""
+        return self.trying != self.noted
+
+    def end_in_order(self, is_idle: bool) -> None:
+        """What is in process() now has not ended the process; where it `is_idle`, nothing can any more.
+
+        Where not all that was to be read again was, or groups were held back, this start has shown nothing: it is not
+        counted.
+        """
+        self.apart, self.trying = 0, None
+        if is_idle:
+            has_shown = self.position >= self.loaded_end and not self.holds_back
+            self.starts = 0 if has_shown else self.starts - 1
+
+    def _is_finished(self, offset: int) -> bool:
+        return offset < self.base or (offset < self._known_end and self.states.get(offset) == FINISHED)
+
+    def unfinished(self) -> int:
+        """How many known offsets are unfinished."""
+        return self.states.unfinished()
+
+    def commit_point(self, oldest_ms: int, now_ms: int, now: float = 0.0) -> "CommitPoint":
+        """What to commit now. Its map may be longer than `MAX_METADATA`.
+
+        `oldest_ms` as in OffsetMap; `now_ms` since the epoch is `now` by the loop's clock, by which arrivals are noted.
+        """
+        lowest = self.lowest_unfinished()
+        if self._loaded and self.position < self.loaded_end:  # in the middle of a replay the oldest may be yet to come
+            oldest_ms = min(oldest_ms, self._loaded.oldest_ms)
+        if self.tried is not None and self._is_finished(self.tried):
+            self.tried = None
+        self._in_commit = self.trying, self._has_finished
+        alone = self.trying if self.apart == 1 else None
+        trying = self.tried if alone is None or self._is_finished(alone) else alone
+        steps = self._steps(oldest_ms, now_ms, now)
+        self.hung = {offset: number for offset, number in self.hung.items() if not self._is_finished(offset)}
+        hung = tuple(islice(self.hung.items(), MOST_HUNG))
+        head = self.topic_id, lowest, oldest_ms, now_ms, self.states, self.joined_with
+        offset_map = OffsetMap(*head, self.starts, trying, steps, hung)
+        metadata = offset_map.encode()
+        self.map_characters = len(metadata)
+        return CommitPoint(self.topic, self.partition, lowest, metadata)
+
+    def _steps(self, oldest_ms: int, now_ms: int, now: float) -> tuple[Step, ...]:
+        """For the map; none where its two times alone tell the same, to the second."""
+        self.arrivals.forget_below(self.base)
+        if now_ms - min(oldest_ms, self.arrivals.oldest_ms(now, now_ms)) <= STEP * 1000:
+            return ()
+        return tuple(self.arrivals.steps(now, now_ms, self.states.next_unfinished))
+
+
+class Located(Protocol):
+    """A record that was read: what it is told by."""
+
+    @property
+    def offsets(self) -> PartitionOffsets: ...
+    @property
+    def offset(self) -> int: ...
+
+
+def mark(records: Iterable[Located], state: int) -> None:
+    """Give the records of any partitions, all of them read before, the state FINISHED or SENT."""
+    for record in records:
+        states = record.offsets.states
+        index = record.offset - states.first
+        if index >= 0:
+            states.window[index] = state
+        elif record.offset >= states.base:
+            states.set(record.offset, state)
+
+
+class Standing(NamedTuple):
+    """What rule 13 knows of a partition: see PartitionOffsets."""
+
+    starts: int
+    tried: int | None
+
+
+class CommitPoint(NamedTuple):
+    """The offset of a partition and the map that must travel with it, taken in one piece."""
+
+    topic: str
+    partition: int
+    offset: int
+    metadata: str
+
+
+class OffsetMap(NamedTuple):
+    """The states of the offsets from `base` on, as they travel in the metadata of a commit: finished, or not.
+
+    `oldest_ms` is the arrival of the oldest waiting fragment, `time_ms` the time of the commit, in ms since the epoch.
+    `joined_with` names all input topics of the worker (`JoinedWith`): another topic, seen later, is a new one.
+    `starts`, `trying` and `hung`: see PartitionOffsets (rule 13). `steps`: when what is unfinished arrived
+    (`Arrivals`), in ms since the epoch; they travel in tenths of a second.
+    """
+
+    topic_id: str
+    base: int
+    oldest_ms: int
+    time_ms: int
+    states: States
+    joined_with: str = ""
+    starts: int = 0
+    trying: int | None = None
+    steps: tuple[Step, ...] = ()
+    hung: tuple[tuple[int, int], ...] = ()
+
+    def encode(self) -> str:
+        """`version:topic id:joined with:base:oldest:time:length:payload:checksum`, all ASCII.
+
+        With starts without progress, they and the record that is tried stand before the checksum: `3.17:`. There follow
+        the records whose calls hung, with the attempts that had failed: `3.17.20*1,24*2:`. The steps
+        follow the payload, which is deflated then: older versions do not look beyond its end. Where the map fits into a
+        commit only with fewer of them, there are fewer, or none.
+        """
+        tag, packed = pack(self.states)
+        plain = self._with(tag + as_text(packed))
+        if not self.steps:
+            return plain
+        if tag.islower():
+            tag, packed = tag.upper(), zlib.compress(packed)
+        steps: Sequence[Step] = self.steps
+        text = self._with(tag + as_text(packed + pack_steps(steps, self.base, self.time_ms)))
+        while len(text) > MAX_METADATA >= len(plain) and len(steps) > _FEWEST_STEPS:
+            steps = halved(steps)
+            text = self._with(tag + as_text(packed + pack_steps(steps, self.base, self.time_ms)))
+        return plain if len(text) > MAX_METADATA >= len(plain) else text
+
+    def _with(self, payload: str) -> str:
+        head = f"{_VERSION}:{self.topic_id}:{self.joined_with}:{self.base}:{self.oldest_ms}:{self.time_ms}"
+        body = f"{head}:{len(self.states)}:{payload}"
+        if self.starts or self.trying is not None or self.hung:
+            body += f":{self.starts}.{'' if self.trying is None else self.trying}"
+        if self.hung:
+            body += "." + ",".join(f"{offset}*{attempts}" for offset, attempts in self.hung)
+        return f"{body}:{checksum(body)}"
+
+    @staticmethod
+    def decode(text: str | None, topic_id: str, committed: int) -> "OffsetMap | None":
+        """The map in the metadata of a commit; None when it is not one of ours for this very topic and offset.
+
+        Never raises. A trailing NUL, which some brokers and clients return, is tolerated.
+        """
+        found = OffsetMap.parse(text)
+        return found if found and (found.topic_id, found.base) == (topic_id, committed) else None
+
+    @staticmethod
+    def parse(text: str | None) -> "OffsetMap | None":
+        """A map of ours, of whichever topic and offset; None for any other text. Never raises."""
+        body, _, found = (text or "").rstrip("\0").rpartition(":")
+        fields = body.split(":")
+        if found != checksum(body) or len(fields) not in {8, 9} or fields[0] != _VERSION:
+            return None
+        try:
+            starts, trying, hung = [*(fields[8] if len(fields) == 9 else "0.").split("."), ""][:3]
+            base, oldest_ms, time_ms, length = map(int, fields[3:7])
+            if not 0 <= length <= _MAX_LENGTH:
+                return None
+            states, rest = unpack(fields[7], base, length)
+            head = fields[1], base, oldest_ms, time_ms, states, fields[2]
+            steps, counts = unpack_steps(rest, base, time_ms), (int(starts), int(trying) if trying else None)
+            return OffsetMap(*head, *counts, steps, _read_hung(hung))
+        except (ValueError, IndexError, zlib.error):
+            return None
+
+
+def _read_hung(text: str) -> tuple[tuple[int, int], ...]:
+    pairs = [each.split("*") for each in text.split(",")] if text else []
+    return tuple((int(offset), int(attempts)) for offset, attempts in pairs)
+
+
+def topic_tags(topics: Iterable[str]) -> str:
+    """Short names of topics for `OffsetMap.joined_with`, separated by dots."""
+    return ".".join(sorted(f"{zlib.crc32(topic.encode()):08x}" for topic in topics))
+
+
+class JoinedWith(NamedTuple):
+    """`OffsetMap.joined_with` as it is read.
+
+    The topics' short names, which edition of the row names them, and how many partitions the topic had whose commit it
+    is: `tags@edition/partitions`, both hexadecimal.
+    """
+
+    tags: str
+    edition: int  # see Edition; 0: not known
+    partitions: int = 0  # 0: not known
+
+    @staticmethod
+    def parse(text: str) -> "JoinedWith":
+        tags, _, rest = text.partition("@")
+        found = re.fullmatch("([0-9a-f]+)(?:/([0-9a-f]+))?", rest)
+        return JoinedWith(tags, int(found[1], 16), int(found[2] or "0", 16)) if found else JoinedWith(tags, 0)
+
+    def encode(self) -> str:
+        partitions = f"/{self.partitions:x}" if self.partitions else ""
+        return f"{self.tags}@{self.edition:x}{partitions}" if self.edition or partitions else self.tags
+
+    def names(self, topic: str) -> bool:
+        return topic_tags([topic]) in self.tags.split(".")
+
+
+class Edition:
+    """Which edition of its row a worker works by, as the group counts them. No clock of a host has a part in it.
+
+    A row that was read after a commit had been seen is newer than the row of that commit, or it is the same one. So an
+    edition has a higher number than all that were seen in commits before the row was read. 0: there is no row.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+
+    def comes_after(self, other: int) -> None:
+        """The row was read after that one had been seen."""
+        self.number = max(self.number, other + 1)
+
+
+def checksum(body: str) -> str:
+    """Guards what travels in the metadata of a commit against damage."""
+    return f"{zlib.crc32(body.encode('utf-8', 'surrogatepass')):08x}"

@@ -1,0 +1,1 @@
+"""Kafka's clients, their errors, and what is looked at of brokers. Knows no message, and no other room."""

@@ -1,0 +1,437 @@
+"""What is looked at before a worker starts: brokers, topics, partition counts, rights.
+
+Nothing is changed, but that the worker's own topics, of dead letters and of maps, are created where they are missing.
+"""
+
+import difflib
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
+
+from config import ConfigError, Settings, Trouble
+from models import Row, map_topic
+from utils.kafka.clients import (
+    CONNECTION_ERRORS,
+    PROTOCOL,
+    RIGHTS_ERRORS,
+    SERVERS,
+    advertised,
+    client_properties,
+    explain,
+    named_properties,
+    not_reached,
+    plain,
+)
+from utils.kafka.clients import producer as kafka_producer
+from utils.kafka.limits import DEFAULT_METADATA, LEAST_METADATA, CommitLimits
+
+_REQUEST = 5.0  # seconds that one request may take
+METADATA_SETTING = "offset.metadata.max.bytes"
+_TRANSACTION = 10.0  # seconds: a broker that has never had a transaction first makes room for them
+_BY_ANOTHER_CHECK = {
+    KafkaError._FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.CONCURRENT_TRANSACTIONS,
+}
+_SHOWN = 20  # topics that an error names at most
+
+DEAD_LETTER_TOPIC = {"retention.ms": "-1"}
+"""Nothing vanishes from it before somebody has decided so."""
+
+MAP_TOPIC = {
+    "cleanup.policy": "compact",
+    "segment.bytes": "16777216",
+    "segment.ms": "600000",
+    "min.cleanable.dirty.ratio": "0.1",
+    "min.compaction.lag.ms": "300000",
+}
+"""Small segments, since the last one is never compacted. And what is out of use stays for as long as a request may be
+late, should one come that refers to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What the brokers of a row say of themselves to this user."""
+
+    brokers: tuple[str, ...]  # as advertised to the clients, host:port
+    partitions: Mapping[str, int]  # of every topic that exists and that the user may see
+    embedded: bool = False  # the broker in Kafka's client, which answers no admin requests
+    session_timeouts: tuple[int, int] | None = None  # ms that a session may last, at least and at most; None: not told
+    metadata_limit: int | None = None  # the least METADATA_SETTING of the brokers; None: not told
+
+
+def look(settings: Settings, row: Row) -> Cluster:
+    """The cluster as it is now. UnavailableError: not there at the moment; ConfigError: not with these settings."""
+    heard: list[KafkaError] = []
+    admin = _admin(settings, row, heard.append)
+    deadline = time.monotonic() + _REQUEST
+    while True:
+        try:
+            # All topics, not ours by name: a name asked for is created where brokers create topics by themselves.
+            metadata = admin.list_topics(timeout=1)
+        except KafkaException as error:
+            admin.poll(0)
+            all_failed = any(each.code() == KafkaError._ALL_BROKERS_DOWN for each in heard)
+            if all_failed or time.monotonic() > deadline:
+                raise _why([*heard, error.args[0]], settings, row).error() from error
+        else:
+            addresses = {number: f"{each.host}:{each.port}" for number, each in metadata.brokers.items()}
+            embedded = str(metadata.cluster_id).startswith("mockCluster")
+            told = [] if embedded else _reach(admin, addresses, heard)
+            counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+            limits = _session_timeouts(told), min(_told(told, METADATA_SETTING), default=None)
+            return Cluster(tuple(sorted(addresses.values())), counts, embedded, *limits)
+
+
+def _reach(admin: AdminClient, addresses: Mapping[int, str], heard: Sequence[KafkaError]) -> list[Mapping[str, Any]]:
+    """Each broker at the address that it advertises, which need not be one of those that the row names.
+
+    Returns the configurations of those that tell this user theirs. Raises UnavailableError, ConfigError.
+
+    Each is asked what only it can tell. Whether it does so, or forbids it, is all the same.
+    """
+    brokers = [ConfigResource(ResourceType.BROKER, str(number)) for number in addresses]
+    answers = [admin.describe_configs([broker], request_timeout=_REQUEST)[broker] for broker in brokers]
+    silent, configurations = [], list[Mapping[str, Any]]()
+    for address, answer in zip(addresses.values(), answers, strict=True):
+        try:
+            configurations.append(answer.result())
+        except KafkaException as error:
+            if error.args[0].code() in CONNECTION_ERRORS:
+                silent.append(address)
+    admin.poll(0)
+    if silent:
+        told = [each for each in heard if advertised(each) in silent]
+        hopeless = next((trouble for trouble in map(explain, told) if not trouble.heals), None)
+        reason = plain(told[0].str()) if told else f"no answer within {_REQUEST:g} s"
+        raise (hopeless or not_reached(silent, reason)).error()
+    return configurations
+
+
+def _session_timeouts(configurations: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
+    """Of all brokers, for any of them may be the group's coordinator."""
+    least, most = (_told(configurations, f"group.{end}.session.timeout.ms") for end in ("min", "max"))
+    return (max(least), min(most)) if least and most else None
+
+
+def _told(configurations: Sequence[Mapping[str, Any]], name: str) -> list[int]:
+    """What each broker says of this number, as far as it does."""
+    return [int(each[name].value) for each in configurations if name in each]
+
+
+def hidden_topics(settings: Settings, row: Row, cluster: Cluster) -> set[str]:
+    """Topics of the row that this user may not even see: it is a right that is missing, and perhaps no topic."""
+    absent = [f"topic {topic}" for topic in (*row.topics_input, *row.topics_output) if topic not in cluster.partitions]
+    if not absent or cluster.embedded:
+        return set()
+    granted = _granted(_admin(settings, row, lambda _error: None), "DESCRIBE", absent)
+    return {resource.removeprefix("topic ") for resource, may in granted.items() if may is False}
+
+
+def missing_topics(row: Row, cluster: Cluster, hidden: Collection[str] = ()) -> list[str]:
+    """One line for each topic of the row that does not exist: the names that do, near ones first, and the cure.
+
+    `hidden`: those whose rights are named elsewhere.
+    """
+    siblings = [cluster.partitions[topic] for topic in row.topics_input if topic in cluster.partitions]
+    create = (
+        f"kafka-topics.sh --bootstrap-server {row.bootstrap_servers} --create --partitions {max(siblings, default=4)}"
+    )
+    return [
+        f"topic {topic} of {column} does not exist, or this user may not see it; there are: {_names(topic, cluster)}."
+        f" Correct the row, or create it: {create} --topic {topic}"
+        for column, topics in (("topics_input", row.topics_input), ("topics_output", row.topics_output))
+        for topic in topics
+        if topic not in cluster.partitions and topic not in hidden
+    ]
+
+
+def provide_dead_letter_topic(settings: Settings, row: Row, cluster: Cluster, *, only_try: bool = False) -> list[str]:
+    """Create the topic of dead letters where it is wanted and missing. One line where that cannot be, or where it is
+    one that does not keep them.
+
+    `only_try`: ask the broker whether it could be created. Raises UnavailableError.
+    """
+    name = settings.dead_letters
+    if name in {*row.topics_input, *row.topics_output}:
+        return [f"DLQ_TOPIC is {name}, which the row names too: choose another topic for dead letters, or none"]
+    if name == map_topic(row.consumer_name):
+        return [f"DLQ_TOPIC is {name}, where the worker keeps its maps: choose another topic for dead letters, or none"]
+    if not name or cluster.embedded:
+        return []
+    if name in cluster.partitions:
+        return _compacted(settings, row, name)
+    partitions = max(cluster.partitions.get(topic, 1) for topic in row.topics_input)
+    problem = _create(settings, row, NewTopic(name, partitions, config=DEAD_LETTER_TOPIC), only_try=only_try)
+    without = "; or do without, with an empty DLQ_TOPIC: what fails is then logged and discarded"
+    return [f"topic {name} for dead letters {problem}{without}"] if problem else []
+
+
+def provide_map_topic(settings: Settings, row: Row, cluster: Cluster, *, only_try: bool = False) -> list[str]:
+    """Create the topic of maps where it is missing. One line where that cannot be, or where it is not compacted.
+
+    `only_try`: ask the broker whether it could be created. Raises UnavailableError.
+    """
+    name = map_topic(row.consumer_name)
+    if cluster.embedded:
+        return []
+    if name not in cluster.partitions:
+        problem = _create(settings, row, NewTopic(name, 1, config=MAP_TOPIC), only_try=only_try)
+        return [f"topic {name} for maps of waiting messages {problem}"] if problem else []
+    if _cleanup_policy(settings, row, name) in {"compact", ""}:
+        return []
+    cure = _alter(row, name, "cleanup.policy=compact")
+    return [f"topic {name} for maps of waiting messages must be compacted, and nothing else: {cure}"]
+
+
+def commit_limits(cluster: Cluster) -> CommitLimits:
+    """What the brokers take of a commit. ConfigError where that is too little."""
+    told = cluster.metadata_limit
+    # The client sends one character more (measured).
+    limits = CommitLimits() if told is None else CommitLimits(told - 1, told=True)
+    if limits.metadata < LEAST_METADATA:
+        cure = f"set it to {LEAST_METADATA + 1} or more on every broker; Kafka's default is {DEFAULT_METADATA + 1}"
+        raise ConfigError([f"{METADATA_SETTING} of the brokers is {told}, too little for a commit: {cure}"])
+    return limits
+
+
+def _compacted(settings: Settings, row: Row, name: str) -> list[str]:
+    """One line where the topic of dead letters is compacted."""
+    if "compact" not in _cleanup_policy(settings, row, name):
+        return []
+    why = "it would keep one letter of each id, and take none that has no id"
+    cure = _alter(row, name, "cleanup.policy=delete,retention.ms=-1")
+    return [f"topic {name} (DLQ_TOPIC) must not be compacted ({why}): choose another one, or {cure}"]
+
+
+def _alter(row: Row, topic: str, config: str) -> str:
+    tool = f"kafka-configs.sh --bootstrap-server {row.bootstrap_servers}"
+    return f"{tool} --alter --entity-type topics --entity-name {topic} --add-config {config}"
+
+
+def _create(settings: Settings, row: Row, topic: NewTopic, *, only_try: bool) -> str:
+    """Why a topic that is missing cannot be created, with the command that does it; nothing where it was."""
+    admin = _admin(settings, row, lambda _error: None)
+    try:
+        admin.create_topics([topic], request_timeout=_REQUEST, validate_only=only_try)[topic.topic].result()
+    except KafkaException as error:
+        reason = error.args[0]
+        if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another worker has just done it
+            return ""
+        if (trouble := explain(reason)).heals:
+            raise trouble.error() from error
+        configs = " ".join(f"--config {key}={value}" for key, value in (topic.config or {}).items())
+        tool = f"kafka-topics.sh --bootstrap-server {row.bootstrap_servers}"
+        create = f"{tool} --create --topic {topic.topic} --partitions {topic.num_partitions} {configs}"
+        return f"is missing and cannot be created ({plain(reason.str())}): {create}"
+    return ""
+
+
+def _cleanup_policy(settings: Settings, row: Row, topic: str) -> str:
+    """As the broker writes it, such as `compact,delete`; nothing where it does not tell, for want of the right."""
+    admin = _admin(settings, row, lambda _error: None)
+    [described] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)], request_timeout=_REQUEST).values()
+    try:
+        return str(described.result()["cleanup.policy"].value)
+    except KafkaException:
+        return ""
+
+
+def unequal_partitions(row: Row, cluster: Cluster) -> list[str]:
+    """One line where the input topics that exist do not all have the same number of partitions, else none."""
+    counts = {topic: cluster.partitions[topic] for topic in row.topics_input if topic in cluster.partitions}
+    if len(set(counts.values())) <= 1:
+        return []
+    listed = ", ".join(f"{topic} has {count}" for topic, count in counts.items())
+    fewer = " and ".join(topic for topic, count in counts.items() if count < max(counts.values()))
+    return [
+        f"the input topics have unequal partition counts ({listed}), so the messages of an id would reach different"
+        f" workers: make {fewer} again with {max(counts.values())} partitions, or run no more than one worker"
+    ]
+
+
+def missing_map_rights(settings: Settings, row: Row, cluster: Cluster) -> list[str]:
+    """One line for each right to the topic of maps that is missing, as far as the broker tells at once."""
+    operations = () if cluster.embedded else ("READ", "WRITE")
+    return [
+        line
+        for each in operations
+        for line in _missing(settings, row, each, [f"topic {map_topic(row.consumer_name)}"]) or ()
+    ]
+
+
+def missing_transactions(settings: Settings, row: Row) -> list[str]:
+    """One line where the worker may not make transactions, or not with its time-out. Raises UnavailableError.
+
+    Tried with an id that no worker has, since whoever takes one drives out its owner.
+    """
+    properties = {**client_properties(settings, row), "error_cb": lambda _error: None, "logger": _silent()}
+    with named_properties(settings):
+        producer = kafka_producer(properties, lambda *_: None, f"{row.consumer_name}-check")
+    try:
+        producer.init_transactions(_TRANSACTION)
+    except KafkaException as error:
+        reason = error.args[0]
+        if reason.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+            ids = f"--transactional-id {row.consumer_name}- --resource-pattern-type prefixed"
+            return [
+                f"no right to WRITE transactional ids {row.consumer_name}-…: {_grant(settings, row, 'WRITE')} {ids}"
+            ]
+        if reason.code() in _BY_ANOTHER_CHECK:
+            return []
+        if (trouble := explain(reason)).heals:
+            raise trouble.error() from error
+        return [trouble.line]
+    return []
+
+
+def replay_group(row: Row) -> str:
+    """Who replays dead letters: a group of its own, whose members are no workers."""
+    return f"{row.consumer_name}-dlq-replay"
+
+
+def missing_dead_letter_rights(
+    settings: Settings, row: Row, cluster: Cluster, group: str, topics_output: Sequence[str] | None = None
+) -> list[str]:
+    """The same of a look at the dead letters or, with the outputs that it writes, of a run over them as `group`."""
+    topic, group = f"topic {settings.dead_letters}", f"group {group}"
+    needed = {"READ": [topic], "DESCRIBE": [group]}
+    if topics_output is not None:
+        needed = {"READ": [topic, group], "WRITE": [f"topic {name}" for name in topics_output]}
+    operations = {} if cluster.embedded else needed
+    return [line for each, resources in operations.items() for line in _missing(settings, row, each, resources) or ()]
+
+
+def missing_rights(settings: Settings, row: Row, operation: str, patience: float = _REQUEST) -> list[str] | None:
+    """One line for each right that READ of the inputs, or WRITE of the outputs, lacks. None: the broker does not tell.
+
+    Reads only: brokers tell a user's own rights since 2.3 (KIP-430), without an authorizer all of them. `patience`:
+    seconds for which a broker that does not tell is asked again.
+    """
+    return _missing(settings, row, operation, _needed(settings, row, operation), patience)
+
+
+def _needed(settings: Settings, row: Row, operation: str) -> list[str]:
+    """`topic NAME` and `group NAME` of all that is read or written, but for the maps."""
+    if operation == "READ":
+        return [*(f"topic {name}" for name in row.topics_input), f"group {row.consumer_name}"]
+    return [f"topic {name}" for name in (*row.topics_output, settings.dead_letters) if name]
+
+
+def _missing(
+    settings: Settings, row: Row, operation: str, resources: Sequence[str], patience: float = 0
+) -> list[str] | None:
+    """`patience`: seconds for which a broker that does not tell is asked again."""
+    admin = _admin(settings, row, lambda _error: None)
+    deadline = time.monotonic() + patience
+    while None in (granted := _granted(admin, operation, resources)).values():
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.5)  # a broker that has never had a group first makes room for them
+    grant = _grant(settings, row, operation)
+    return [f"no right to {operation} {resource}: {grant} --{resource}" for resource, may in granted.items() if not may]
+
+
+def _grant(settings: Settings, row: Row, operation: str) -> str:
+    """The beginning of the command that does it."""
+    user = settings.kafka.get("sasl.username", "…")
+    acls = f"kafka-acls.sh --bootstrap-server {row.bootstrap_servers} --add --allow-principal 'User:{user}'"
+    return f"{acls} --operation {operation.capitalize()}"
+
+
+def _granted(admin: AdminClient, operation: str, resources: Sequence[str]) -> dict[str, bool | None]:
+    """Whether the user may, for each of these resources. None: no answer."""
+    options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": _REQUEST}
+    topics, groups = (
+        [name for kind, name in (each.split(" ", 1) for each in resources) if kind == wanted]
+        for wanted in ("topic", "group")
+    )
+    described = admin.describe_topics(TopicCollection(topics), **options) if topics else {}
+    asked = {f"topic {name}": future for name, future in described.items()}
+    if groups:
+        asked |= {f"group {name}": each for name, each in admin.describe_consumer_groups(groups, **options).items()}
+    return {resource: _may(future, operation) for resource, future in asked.items()}
+
+
+def _admin(settings: Settings, row: Row, on_error: Callable[[KafkaError], None]) -> AdminClient:
+    """A client for one look: what it hears goes to `on_error` and not to the log."""
+    properties = {**client_properties(settings, row), "error_cb": on_error, "logger": _silent()}
+    with named_properties(settings):
+        return AdminClient(properties)
+
+
+def _silent() -> logging.Logger:
+    return logging.Logger("silent", logging.CRITICAL + 1)
+
+
+def _names(topic: str, cluster: Cluster) -> str:
+    existing = sorted(name for name in cluster.partitions if not name.startswith("__"))
+    near = difflib.get_close_matches(topic, existing, n=5, cutoff=0.6)
+    names = near + [name for name in existing if name not in near]
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "") or "none"
+
+
+def _may(described: "Future[Any]", operation: str) -> bool | None:
+    try:
+        operations = described.result(_REQUEST + 1).authorized_operations
+    except KafkaException as error:
+        code = error.args[0].code()
+        if code in RIGHTS_ERRORS:
+            return False
+        return True if code == KafkaError.UNKNOWN_TOPIC_OR_PART else None  # it is missing_topics that names it
+    except TimeoutError:
+        return None
+    return operation in {each.name for each in operations} if operations else None
+
+
+def _why(heard: list[KafkaError], settings: Settings, row: Row) -> Trouble:
+    """Of all that a client has heard, what tells the most."""
+    hopeless = next((trouble for trouble in map(explain, heard) if not trouble.heals), None)
+    told = next((explain(each) for each in heard if advertised(each)), None)
+    reason = plain(next((each for each in heard if each.code() != KafkaError._ALL_BROKERS_DOWN), heard[0]).str())
+    down = Trouble(heals=True, line=f"Kafka at {row.bootstrap_servers} cannot be reached: {SERVERS} ({reason})")
+    return hopeless or told or _wrong_protocol(settings, row) or down
+
+
+def _wrong_protocol(settings: Settings, row: Row) -> Trouble | None:
+    """The client reports a broker that wants TLS or a login only as `disconnected`: find out by asking for TLS."""
+    if "ssl" in settings.kafka.get("security.protocol", "plaintext").lower():
+        return None
+    for server in row.bootstrap_servers.split(",")[:3]:
+        address = urlsplit("//" + server.rpartition("://")[2])
+        answer = _greet(address.hostname or "", address.port or 9092)
+        if answer == "tls":
+            return Trouble(heals=False, line=f"{server} wants TLS: set {PROTOCOL} to SSL or SASL_SSL")
+        if answer == "open":
+            silent = f"{server} accepts connections but does not answer: if this stays, check {PROTOCOL}:"
+            return Trouble(heals=True, line=f"{silent} it may want a login, SASL_PLAINTEXT")
+    return None
+
+
+def _greet(host: str, port: int) -> Literal["tls", "open", "closed"]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((host, port), timeout=_REQUEST) as connection:
+            try:
+                with context.wrap_socket(connection):
+                    return "tls"
+            except ssl.SSLError as error:
+                return "tls" if "ALERT" in (error.reason or "") else "open"
+            except OSError:
+                return "open"
+    except (OSError, UnicodeError):
+        return "closed"

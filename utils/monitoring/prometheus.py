@@ -1,0 +1,192 @@
+"""The metrics as Prometheus reads them: made of the worker's counters and of a snapshot, when somebody asks.
+
+The loop knows nothing of it. A new metric is one line in one of the tables.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from utils.metrics import BOUNDS, Counters, Histogram
+from utils.monitoring.status import Health
+from utils.monitoring.view import PartitionView, Snapshot
+
+PREFIX = "consumer_"
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+PATIENCE = 1.0  # seconds that a scrape waits for the loop before it shows what it was told the last time
+
+
+class Exported(NamedTuple):
+    """One metric: its name without the prefix, what it tells, which attribute it shows."""
+
+    name: str
+    tells: str
+    attribute: str
+    label: str = ""  # of a counter that is kept by name: what the name is
+
+
+COUNTERS = (
+    Exported("messages_read", "Messages read from the input topics", "read_from", "topic"),
+    Exported("messages_skipped", "Messages that an earlier commit says are done", "skipped"),
+    Exported("messages_invalid", "Messages that are no JSON object with an id", "invalid"),
+    Exported("messages_superseded", "Messages replaced by a later one of the same topic and id", "superseded"),
+    Exported("messages_with_headers", "Messages with headers; of a trace they go on to the result", "with_headers"),
+    Exported("messages_shed", "Messages for which memory had no room: they are read again", "shed"),
+    Exported("messages_gone", "Messages that waited and are no longer in the log", "gone"),
+    Exported("messages_skipped_by_retention", "Messages deleted before they were read", "skipped_by_retention"),
+    Exported("maps_stored", "Maps of waiting messages too long for a commit, written to their topic", "stored_maps"),
+    Exported("maps_missing", "Stored maps that were not there any more", "missing_maps"),
+    Exported("key_mismatches", "Input topics found to have other keys than their siblings", "mismatches"),
+    Exported("groups_completed", "Ids whose message was there on every input topic", "completed"),
+    Exported("groups_filtered", "Ids for which process() returned None", "filtered"),
+    Exported("groups_failed", "Ids for which process() failed", "failed"),
+    Exported("retries", "Calls of process() that failed and are made again", "retried"),
+    Exported("outages", "Times that process() failed for so many ids in a row that no more were taken in", "outages"),
+    Exported("groups_evicted", "Ids given up, by the topics that were missing", "evicted_without", "missing_topics"),
+    Exported("dead_letters", "Dead letters, by reason", "dead_letters", "reason"),
+    Exported("results", "Results that process() returned", "results"),
+    Exported("commits", "Commits that Kafka confirmed", "commits"),
+    Exported("commits_failed", "Commits that failed and are tried again", "failed_commits"),
+    Exported("rebalances", "Times that partitions were assigned", "rebalances"),
+    Exported("restarts", "Times that the worker started again from its last commit, in this process", "restarts"),
+    Exported("reloads", "Times that the worker started again with a changed row, in this process", "reloads"),
+    Exported("rows_refused", "Times that a changed row was found to be no good", "refused_rows"),
+    Exported(
+        "row_reads_failed", "Times that the row could not be read, because the database was away", "failed_row_reads"
+    ),
+)
+HISTOGRAMS = (
+    Exported("process_seconds", "Time of a call of process()", "process_time"),
+    Exported("latency_seconds", "Time from an id's first message to the delivery of its results", "latency"),
+    Exported("commit_seconds", "Time from the request of a commit to its answer", "commit_time"),
+)
+GAUGES = (
+    Exported("groups_waiting", "Ids that wait for a message of another topic", "waiting"),
+    Exported("waiting_bytes", "Memory that they take", "waiting_bytes"),
+    Exported("oldest_waiting_seconds", "How long the oldest of them has waited", "oldest_age"),
+    Exported("groups_in_flight", "Ids in process() or on the way there", "in_flight"),
+    Exported("groups_parked", "Of them: they wait for their next attempt, or for another one of their id", "parked"),
+    Exported("oldest_call_seconds", "How long the longest call of process() has lasted", "oldest_call"),
+    Exported(
+        "circuit_open", "1 while process() fails for one id after the other and no more are taken in", "circuit_open"
+    ),
+    Exported("groups_uncommitted", "Ids whose results are out and not committed yet", "uncommitted"),
+    Exported("max_pending_bytes", "The setting MAX_PENDING_BYTES", "max_pending_bytes"),
+    Exported("message_timeout_seconds", "The setting MESSAGE_TIMEOUT", "message_timeout"),
+)
+OF_PARTITIONS = (
+    Exported("lag", "Messages of a partition that are not read yet", "lag"),
+    Exported("position", "Offset of a partition that is read next", "position"),
+    Exported("unfinished", "Offsets of a partition that are read or known and not done", "unfinished"),
+    Exported("map_characters", "Length of the map of waiting offsets; 4,095 fit into a commit", "map_characters"),
+    Exported("paused", "1 while a partition is paused", "paused"),
+)
+
+
+@dataclass(slots=True, eq=False)
+class Metrics(Collector):
+    """Collects the metrics of one consumer, on the thread of whoever asks."""
+
+    consumer: str
+    counters: Counters
+    health: Health
+    build: Mapping[str, str] = field(default_factory=dict)  # labels of build_info
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+
+    _last: Snapshot | None = None
+
+    def page(self) -> bytes:
+        """All of them in the text format."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return generate_latest(registry)
+
+    def collect(self) -> Iterator[Metric]:
+        snapshot = self._snapshot()
+        for each in COUNTERS:
+            yield self._counter(each, getattr(self.counters, each.attribute))
+        for each in HISTOGRAMS:
+            yield self._histogram(each, getattr(self.counters, each.attribute))
+        yield from self._of_health()
+        if snapshot:
+            for each in GAUGES:
+                yield self._gauge(each.name, each.tells, getattr(snapshot, each.attribute))
+            for each in OF_PARTITIONS:
+                yield self._of_partitions(each, snapshot.partitions)
+        yield from self._of_process()
+        yield self._info()
+
+    def _counter(self, each: Exported, value: int | Mapping[str, int]) -> Metric:
+        labels = ["consumer", each.label] if each.label else ["consumer"]
+        family = CounterMetricFamily(PREFIX + each.name, each.tells, labels=labels)
+        if isinstance(value, int):
+            family.add_metric([self.consumer], value)
+        else:
+            for name, count in sorted(dict(value).items()):  # a copy, made in one piece: the worker goes on counting
+                family.add_metric([self.consumer, name], count)
+        return family
+
+    def _histogram(self, each: Exported, histogram: Histogram) -> Metric:
+        family = HistogramMetricFamily(PREFIX + each.name, each.tells, labels=["consumer"])
+        counts, total = histogram.read()
+        bounds = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
+        family.add_metric([self.consumer], list(zip(bounds, counts, strict=True)), total)
+        return family
+
+    def _gauge(self, name: str, tells: str, value: float) -> Metric:
+        family = GaugeMetricFamily(PREFIX + name, tells, labels=["consumer"])
+        family.add_metric([self.consumer], value)
+        return family
+
+    def _of_health(self) -> Iterator[Metric]:
+        now, turned_at = self.clock(), self.health.turned_at
+        yield self._gauge("live", "1 unless the loop stands still, as /health/live tells", self.health.is_live(now))
+        yield self._gauge("ready", "1 while messages are read, as /health/ready tells", self.health.is_ready(now))
+        differ = len(self.health.mismatches)
+        yield self._gauge("topics_with_other_keys", "Input topics whose keys do not fit those of the others", differ)
+        yield self._gauge(
+            "row_refused", "1 while the row is no good and an earlier one in force", bool(self.health.refused)
+        )
+        if turned_at is not None:
+            last = self.wall_clock() - (now - turned_at)
+            yield self._gauge("last_poll_timestamp_seconds", "When the loop last turned, since the epoch", last)
+
+    def _snapshot(self) -> Snapshot | None:
+        """None where there is no worker at the moment."""
+        if self.health.turned_at is None:
+            self._last = None
+        else:
+            self._last = self.health.ask(lambda view: view.snapshot(), PATIENCE) or self._last
+        return self._last
+
+    def _of_partitions(self, each: Exported, partitions: Iterable[PartitionView]) -> Metric:
+        family = GaugeMetricFamily(
+            f"{PREFIX}partition_{each.name}", each.tells, labels=["consumer", "topic", "partition"]
+        )
+        for partition in partitions:
+            value = getattr(partition, each.attribute)
+            if value is not None:
+                family.add_metric([self.consumer, partition.topic, str(partition.partition)], value)
+        return family
+
+    def _of_process(self) -> Iterator[Metric]:
+        """Memory, CPU, start and files of the operating system's process; nothing where there is no /proc."""
+        for family in ProcessCollector(registry=None).collect():
+            family.name = PREFIX + family.name.removeprefix("process_")
+            family.samples = [
+                sample._replace(name=PREFIX + sample.name.removeprefix("process_"), labels={"consumer": self.consumer})
+                for sample in family.samples
+            ]
+            yield family
+
+    def _info(self) -> Metric:
+        labels = {"consumer": self.consumer, **self.build}
+        family = GaugeMetricFamily(f"{PREFIX}build_info", "1; the versions are its labels", labels=list(labels))
+        family.add_metric(list(labels.values()), 1)
+        return family

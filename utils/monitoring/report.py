@@ -1,0 +1,169 @@
+"""What is known of a worker at a moment, for people and their programs: values, and the sentence that sums them up.
+
+No HTTP, no HTML, no clock. Ids are in it, payloads never.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from utils.monitoring.history import Series
+from utils.monitoring.view import PartitionView, Snapshot, WaitingView
+from utils.processing.executor import InFlight
+
+FULL = 0.9  # of MAX_PENDING_BYTES
+NEWS = 2.0  # seconds that a message may be in Kafka before the worker counts as behind
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A line of the log, WARNING or worse."""
+
+    time: str  # UTC, ISO 8601
+    age: float  # seconds
+    level: str
+    message: str
+    facts: dict[str, str]
+    error: str = ""  # class of the exception and where it was raised
+    ids: tuple[str, ...] = ()  # that it is about
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting or a property of Kafka's client; secrets are masked."""
+
+    name: str
+    value: str
+    source: str  # default, environment or row
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Where an id is. `asked`: whether the loop has answered."""
+
+    id: str
+    asked: bool
+    waiting: WaitingView | None
+    in_flight: InFlight | None
+    troubles: tuple[Trouble, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    level: str  # ok, warning or bad
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    consumer: str
+    time: str  # UTC, ISO 8601
+    verdict: Verdict
+    live: bool
+    ready: bool
+    mismatches: dict[str, str]  # input topics whose keys do not fit those of the others, and why
+    refused: tuple[str, ...]  # what is wrong with the row: an earlier one is in force
+    topics_input: tuple[str, ...]
+    topics_output: tuple[str, ...]
+    counters: dict[str, int]
+    series: tuple[Series, ...]
+    snapshot: Snapshot | None
+    troubles: tuple[Trouble, ...]
+    settings: tuple[Setting, ...]
+
+
+def verdict(
+    *,
+    begun: bool,
+    live: bool,
+    ready: bool,
+    restarts: int,
+    snapshot: Snapshot | None,
+    series: Sequence[Series],
+    errors: int,
+    remembered: int,
+    mismatches: Mapping[str, str],
+    refused: bool = False,
+) -> Verdict:
+    """The first thing that an operator should know. `errors`: in the log of the last minutes, `remembered` at most."""
+    if not live:
+        return Verdict("bad", "Stuck: the loop has not turned for more than a minute.")
+    if not begun:
+        if restarts:
+            return Verdict("bad", f"Starting again from the last commit, for the {_ordinal(restarts)} time.")
+        return Verdict("warning", "Starting: waiting for the database or for Kafka.")
+    if not ready:
+        return Verdict("warning", "Waiting for Kafka to hand out partitions.")
+    if snapshot is None:
+        return Verdict("warning", "Busy: the loop has not answered within a second.")
+    if mismatches:
+        which = ", ".join(sorted(mismatches))
+        return Verdict("bad", f"Not all will meet: the keys of {which} do not fit those of the other topics.")
+    if refused:
+        return Verdict("bad", "The row has been changed and is no good: this worker goes on by the old one.")
+    noted = f"More than {errors - 1} errors" if errors == remembered else _count(errors, "error") if errors else ""
+    return _of_work(snapshot, {each.title: each.latest for each in series}, noted)
+
+
+def _of_work(snapshot: Snapshot, rates: dict[str, float], errors: str) -> Verdict:
+    if not snapshot.partitions:
+        return Verdict("ok", "Standing by: other workers have all the partitions.")
+    if snapshot.circuit_open_for is not None:
+        since = duration(snapshot.circuit_open_for)
+        return Verdict("bad", f"Circuit open: process() has failed for all ids for {since}. {_probing(snapshot)}")
+    doing = _doing(snapshot, rates)
+    if errors:
+        return Verdict("warning", f"{doing} {errors} in the last ten minutes.")
+    if snapshot.waiting_bytes > snapshot.max_pending_bytes // 2 * FULL:
+        return Verdict("warning", f"{doing} Memory for waiting messages is nearly full: the rest stays in Kafka.")
+    if paused := sum(each.paused for each in snapshot.partitions):
+        why = "process() is slower than its feed" if paused == len(snapshot.partitions) else "their siblings are behind"
+        return Verdict("warning", f"{doing} {_count(paused, 'partition')} paused: {why}.")
+    return Verdict("ok", doing)
+
+
+def _probing(snapshot: Snapshot) -> str:
+    held = _count(snapshot.in_flight, "id")
+    return f"{held} held back, one tried every few seconds; it goes on by itself when one succeeds."
+
+
+def _doing(snapshot: Snapshot, rates: dict[str, float]) -> str:
+    lag = sum(each.lag or 0 for each in snapshot.partitions)
+    rate = rates.get("messages in", 0.0)
+    if rate:
+        doing = f"Working: {rate:,.0f} messages a second in, {rates['results out']:,.0f} results out"
+    elif snapshot.in_flight:
+        doing = f"Working: {_count(snapshot.in_flight, 'id')} in process()"
+    else:
+        doing = "Idle: all that has come is read" if not lag else "Reading"
+    parts = [doing]
+    if lag > rate * NEWS:
+        parts.append(f"{_count(lag, 'message')} behind")
+    if snapshot.waiting:
+        parts.append(f"{_count(snapshot.waiting, 'id')} waiting, the oldest for {duration(snapshot.oldest_age)}")
+    return ", ".join(parts) + "."
+
+
+def lagging(partitions: Sequence[PartitionView]) -> list[PartitionView]:
+    """The partitions, those farthest behind first."""
+    return sorted(partitions, key=lambda each: (-(each.lag or 0), each.topic, each.partition))
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `59 s`, `3 min 20 s`, `2 h 5 min`, `3 d 1 h`."""
+    if seconds < 9.95:
+        return f"{max(seconds, 0.0):.1f} s"
+    whole = round(seconds)
+    for size, unit, smaller, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {unit}" + (f" {rest} {small}" if rest else "")
+    return f"{whole} s"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if 10 < number % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

@@ -1,0 +1,247 @@
+"""What the worker tells over HTTP: /health/live, /health/ready, and the pages that it is given. Reads plain values.
+
+Imports the standard library only, so that the health check of the container costs little:
+`python -m utils.monitoring.status`.
+"""
+
+import ipaddress
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from utils.monitoring.view import View
+
+STALLED = 60.0  # seconds without a turn of the loop after which the worker counts as dead
+SLOW_CLIENT = 10.0  # seconds that a request may take to arrive
+TICK = 5.0  # seconds
+METHODS = ("GET", "HEAD", "OPTIONS")
+LOCAL_NAMES = (".localhost", ".local", ".internal", ".svc", ".svc.cluster.local")
+"""Ends of names that no public DNS server answers for, so that no foreign page can have one."""
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Health:
+    """Where the loop and those who ask meet: it writes, and answers between two steps; they read, and ask."""
+
+    turned_at: float | None = None  # when the loop last turned; None: it has not begun, or begins again after a failure
+    joined: bool = False  # the group has told which partitions are ours
+    mismatches: dict[str, str] = field(default_factory=dict)  # input topics whose keys do not fit, and why
+    refused: tuple[str, ...] = ()  # what is wrong with the row, which has been changed: the old one is still in force
+    view: "View | None" = None  # of the latest worker; for its thread only
+    _questions: deque[Callable[[], None]] = field(default_factory=deque)
+
+    def is_live(self, now: float) -> bool:
+        """Whether the loop turns. Waiting for Kafka or the database is no death: a restart would not cure it."""
+        return self.turned_at is None or now - self.turned_at < STALLED
+
+    def is_ready(self, now: float) -> bool:
+        """Whether records are being read, or would be if there were any."""
+        return self.joined and self.turned_at is not None and self.is_live(now)
+
+    def note_mismatches(self, mismatches: dict[str, str]) -> None:
+        self.mismatches = mismatches
+
+    def turn(self, now: float) -> None:
+        """Told by the loop at each turn, on its thread: the moment to answer."""
+        self.turned_at = now
+        while self._questions:
+            self._questions.popleft()()
+
+    def ask(self, question: Callable[["View"], T], timeout: float) -> T | None:
+        """The answer, which the loop's thread gives. None: no worker runs, or it is busy for longer than `timeout` s.
+
+        What the question raises is raised here; the loop goes on.
+        """
+        answers: SimpleQueue[T | Exception] = SimpleQueue()
+
+        def answer() -> None:
+            try:
+                if self.view:
+                    answers.put(question(self.view))
+            except Exception as error:
+                answers.put(error)
+
+        if self.turned_at is None:
+            return None
+        self._questions.append(answer)
+        try:
+            answered = answers.get(timeout=timeout)
+        except Empty:
+            return None
+        if isinstance(answered, Exception):
+            raise answered
+        return answered
+
+
+class Answer(NamedTuple):
+    content_type: str
+    body: bytes
+    policy: str = "default-src 'none'"  # Content-Security-Policy
+    status: int = 200
+
+
+Page = Callable[[Mapping[str, str]], Answer]  # of the query's fields
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # with 5, the default, a probe of a busy machine waits a second for its connection
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        pages: Mapping[str, Page],
+        tick: Callable[[], None],
+        allowed_hosts: Collection[str],
+    ) -> None:
+        super().__init__((host, port), _Handler)
+        self.pages = pages
+        self.allowed_hosts = {socket.gethostname().lower(), *(name.lower() for name in allowed_hosts)}
+        self._tick = tick
+        self._next_tick = 0.0
+
+    def service_actions(self) -> None:
+        """Called by serve_forever() twice a second."""
+        if time.monotonic() >= self._next_tick:
+            self._next_tick = time.monotonic() + TICK
+            self._tick()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    timeout = SLOW_CLIENT
+
+    def do_GET(self) -> None:
+        host = self.headers.get("Host", "")
+        if not is_allowed_host(host, self.server.allowed_hosts):
+            cure = "if the worker is reached by this name, add it to HTTP_ALLOWED_HOSTS"
+            self._answer(_json(421, {"error": f"not a name of this worker: {host}", "cure": cure}))
+            return
+        path, _, query = self.path.partition("?")
+        page = self.server.pages.get(path, self._not_found)
+        try:
+            answer = page(dict(urllib.parse.parse_qsl(query)))
+        except Exception:  # of a page, never of the worker: it goes on
+            logging.getLogger("consumer").exception("page failed", extra={"path": path})
+            answer = _json(500, {"error": "the log tells"})
+        self._answer(answer)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()  # _answer leaves the body out
+
+    def do_OPTIONS(self) -> None:
+        self._answer(Answer("text/plain", b"", status=204))
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Called by the base class for what it cannot take: another method (it says 501), a broken request."""
+        self._answer(_json(405 if code == HTTPStatus.NOT_IMPLEMENTED else code, {"methods": METHODS}))
+
+    def _not_found(self, _query: Mapping[str, str]) -> Answer:
+        return _json(404, {"paths": list(self.server.pages)})
+
+    def _answer(self, answer: Answer) -> None:
+        self.send_response(answer.status)
+        if answer.status in (HTTPStatus.NO_CONTENT, HTTPStatus.METHOD_NOT_ALLOWED):
+            self.send_header("Allow", ", ".join(METHODS))
+        if answer.status != HTTPStatus.NO_CONTENT:  # which has no body (RFC 9110, 8.6)
+            self.send_header("Content-Type", answer.content_type)
+            self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Content-Security-Policy", f"{answer.policy}; base-uri 'none'; frame-ancestors 'none'")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    def version_string(self) -> str:
+        return "consumer"
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """A probe every few seconds is no news."""
+
+
+def is_allowed_host(header: str, allowed: Collection[str]) -> bool:
+    """Whether a request with this Host header may be answered: one that was sent to a name of this worker.
+
+    A page of any website can make its own name point at an address in this network (DNS rebinding), and could then
+    read our pages in the browser of whoever looks at it. An address, and a name that public DNS cannot give, are safe.
+    """
+    try:
+        name = (urllib.parse.urlsplit(f"//{header}").hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    return _is_address(name) or "." not in name or name.endswith(LOCAL_NAMES) or name in allowed
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def serve(
+    health: Health,
+    host: str,
+    port: int,
+    pages: Mapping[str, Page] | None = None,
+    tick: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.monotonic,
+    allowed_hosts: Collection[str] = (),
+) -> Server:
+    """Answer requests in daemon threads; `server_port` of the result is the port. Raises OSError if it is taken.
+
+    `tick` is called every few seconds, from a thread of the server. `allowed_hosts`: see HTTP_ALLOWED_HOSTS.
+    """
+
+    def probe(name: str, answer: Callable[[float], bool]) -> Page:
+        def page(_query: Mapping[str, str]) -> Answer:
+            well = answer(clock())
+            return _json(200 if well else 503, {name: well})
+
+        return page
+
+    probes = {"/health/live": probe("live", health.is_live), "/health/ready": probe("ready", health.is_ready)}
+    server = Server(host, port, {**probes, **(pages or {})}, tick, allowed_hosts)
+    threading.Thread(target=server.serve_forever, name="status", daemon=True).start()
+    return server
+
+
+def _json(status: int, content: object) -> Answer:
+    return Answer("application/json", json.dumps(content).encode() + b"\n", status=status)
+
+
+def check(port: str) -> int:
+    """0 when the worker on this machine says that it lives, else 1."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=3) as answer:
+            return 0 if answer.status == 200 else 1
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(check(os.environ.get("HTTP_PORT", "8080")))

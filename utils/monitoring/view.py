@@ -1,0 +1,161 @@
+"""What the loop shows of itself: values that other threads may keep. Taken on the loop's thread, between two steps.
+
+No HTTP, no clock but the worker's, no payloads.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from utils.joining.aggregator import Aggregator, Group
+from utils.processing.executor import Executor, InFlight
+from utils.reading.intake import Intake
+from utils.sending.delivery import Delivery
+
+LONGEST_ID = 1024  # characters of an id that are shown
+
+
+class Watched(Protocol):
+    """What is looked at of the Worker."""
+
+    @property
+    def topics_input(self) -> tuple[str, ...]: ...
+    @property
+    def message_timeout(self) -> float: ...
+    @property
+    def max_pending_bytes(self) -> int: ...
+    @property
+    def intake(self) -> Intake: ...
+    @property
+    def delivery(self) -> Delivery: ...
+    @property
+    def executor(self) -> Executor: ...
+    @property
+    def clock(self) -> Callable[[], float]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionView:
+    """A partition that is ours; `end` is None as long as nothing was fetched of it."""
+
+    topic: str
+    partition: int
+    position: int
+    end: int | None
+    lag: int | None
+    unfinished: int  # offsets that are known and not finished
+    map_characters: int
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingView:
+    """A group that waits; times in seconds."""
+
+    id: str  # its first characters
+    id_characters: int
+    age: float
+    given_up_in: float  # at the earliest; below 0: as soon as the missing topics have been read to their end
+    partition: int
+    arrived: tuple[str, ...]
+    missing: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallView:
+    """A call of process() that is running."""
+
+    id: str  # its first characters
+    id_characters: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole worker at one moment."""
+
+    waiting: int  # groups
+    waiting_bytes: int
+    oldest_age: float  # seconds
+    in_flight: int  # groups
+    oldest_call: float  # seconds
+    circuit_open_for: float | None  # seconds; None: it is closed
+    calls: tuple[CallView, ...]  # the longest ones
+    uncommitted: int  # groups
+    max_pending_bytes: int
+    message_timeout: float  # seconds
+    partitions: tuple[PartitionView, ...]
+    oldest: tuple[WaitingView, ...]
+    parked: int = 0  # of the groups in flight: they rest between two attempts, or wait behind their id
+
+    @property
+    def circuit_open(self) -> bool:
+        return self.circuit_open_for is not None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Looks at a worker, on its thread only."""
+
+    worker: Watched
+    aggregator: Aggregator
+
+    def snapshot(self, oldest: int = 0) -> Snapshot:
+        """With that many of the groups that have waited longest, and of the longest calls."""
+        worker, now = self.worker, self.worker.clock()
+        first, calls = self.aggregator.oldest_arrival(), worker.executor.calls()
+        return Snapshot(
+            waiting=len(self.aggregator),
+            waiting_bytes=self.aggregator.bytes,
+            oldest_age=0.0 if first is None else max(now - first, 0.0),
+            in_flight=worker.executor.in_flight,
+            oldest_call=calls[0].seconds if calls else 0.0,
+            circuit_open_for=worker.executor.circuit_open_for,
+            calls=tuple(CallView(call.id[:LONGEST_ID], len(call.id), call.seconds) for call in calls[:oldest]),
+            uncommitted=worker.delivery.pending,
+            max_pending_bytes=worker.max_pending_bytes,
+            message_timeout=worker.message_timeout,
+            partitions=self._partitions(now),
+            oldest=tuple(self._waiting(group, now) for group in self.aggregator.oldest(oldest)),
+            parked=worker.executor.parked.groups,
+        )
+
+    def waiting(self, id: str) -> WaitingView | None:
+        """The group of this id, if it waits."""
+        group = self.aggregator.get(id)
+        return self._waiting(group, self.worker.clock()) if group else None
+
+    def in_flight(self, id: str) -> InFlight | None:
+        """Where this id is, if it is in process() or on the way there."""
+        return self.worker.executor.find(id)
+
+    def _partitions(self, now: float) -> tuple[PartitionView, ...]:
+        intake = self.worker.intake
+        ends = intake.ends(now)
+        return tuple(
+            PartitionView(
+                topic=topic,
+                partition=number,
+                position=offsets.position,
+                end=ends.get((topic, number)),
+                lag=max(ends[topic, number] - offsets.position, 0) if (topic, number) in ends else None,
+                unfinished=offsets.unfinished(),
+                map_characters=offsets.map_characters,
+                paused=intake.is_paused((topic, number)),
+            )
+            for (topic, number), offsets in sorted(intake.owned.items())
+        )
+
+    def _waiting(self, group: Group, now: float) -> WaitingView:
+        topics, missing = self.worker.topics_input, self.aggregator.missing(group)
+        return WaitingView(
+            id=group.id[:LONGEST_ID],
+            id_characters=len(group.id),
+            age=max(now - group.arrival, 0.0),
+            given_up_in=group.arrival + self.worker.message_timeout - now,
+            partition=group.partition,
+            arrived=tuple(topic for index, topic in enumerate(topics) if index not in missing),
+            missing=tuple(topics[index] for index in missing),
+            bytes=group.bytes,
+        )

@@ -1,0 +1,179 @@
+"""Who watches the worker, from the start of the process to its end: what is counted, remembered and shown of it."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from platform import python_version
+
+import msgspec
+
+from config import Settings
+from utils.errors import named
+from utils.logger import facts_of
+from utils.metrics import Counters
+from utils.monitoring.history import History, Sample
+from utils.monitoring.pages import POLICY, page
+from utils.monitoring.prometheus import CONTENT_TYPE, Metrics
+from utils.monitoring.report import Report, Search, Setting, Trouble, verdict
+from utils.monitoring.status import Answer, Health, Page
+from utils.monitoring.view import Snapshot
+
+PATIENCE = 1.0  # seconds that a page waits for the loop
+OLDEST = 20  # groups that a page shows
+MOST = 10_000  # groups that /waiting.json?limit=… gives
+REMEMBERED = 100  # lines of the log
+RECENT = 600.0  # seconds
+LONGEST_FACT = 1024  # characters
+
+
+class Memory(logging.Handler):
+    """Remembers the last warnings and errors of the log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: deque[logging.LogRecord] = deque(maxlen=REMEMBERED)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+class Watch:
+    """Outlives the workers of a process. `settings` are those of the environment until the row is known."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.topics_input: tuple[str, ...] = ()
+        self.topics_output: tuple[str, ...] = ()
+        self.counters = Counters()
+        self.health = Health()
+        self.memory = Memory()
+        self._history = History()
+        self._clock, self._wall_clock = clock, wall_clock
+        build = {"python": python_version(), "confluent_kafka": version("confluent-kafka")}
+        self._metrics = Metrics(settings.consumer_name, self.counters, self.health, build, clock, wall_clock)
+
+    def sees(self, settings: Settings, topics_input: tuple[str, ...], topics_output: tuple[str, ...]) -> None:
+        """What the row says: the settings with its own over them, and the topics."""
+        self.settings, self.topics_input, self.topics_output = settings, topics_input, topics_output
+        self.counters.expect(topics_input)
+
+    def tick(self) -> None:
+        """Every few seconds, from whichever thread: note the numbers of the charts. Only counts are read."""
+        counters, view = self.counters, self.health.view
+        waiting = len(view.aggregator) if view else 0
+        self._history.add(Sample(self._clock(), counters.read, counters.results, counters.failed, waiting))
+
+    def pages(self) -> dict[str, Page]:
+        return {
+            "/": self._status_page,
+            "/status.json": self._status_json,
+            "/waiting.json": self._waiting_json,
+            "/metrics": self._metrics_page,
+        }
+
+    def _status_page(self, query: Mapping[str, str]) -> Answer:
+        search = self.search(query["id"]) if query.get("id") else None
+        return Answer("text/html; charset=utf-8", page(self.report(), search).encode(errors="replace"), POLICY)
+
+    def _status_json(self, _query: Mapping[str, str]) -> Answer:
+        return _json(self.report())
+
+    def _waiting_json(self, query: Mapping[str, str]) -> Answer:
+        """`id`: one search; else the groups that wait longest, `limit` of them at most."""
+        if query.get("id"):
+            return _json(self.search(query["id"]))
+        limit = query.get("limit", "")
+        number = min(int(limit), MOST) if limit.isascii() and limit.isdigit() else OLDEST
+        snapshot = self._snapshot(number)
+        return _json({"waiting": snapshot.waiting if snapshot else None, "oldest": snapshot.oldest if snapshot else ()})
+
+    def _metrics_page(self, _query: Mapping[str, str]) -> Answer:
+        return Answer(CONTENT_TYPE, self._metrics.page())
+
+    def report(self) -> Report:
+        """All that the page shows. The loop is asked for a snapshot."""
+        snapshot = self._snapshot(OLDEST)
+        now, series, troubles = self._clock(), self._history.series(), self._troubles()
+        live, ready = self.health.is_live(now), self.health.is_ready(now)
+        errors = sum(each.age < RECENT and each.level != "WARNING" for each in troubles)
+        sentence = verdict(
+            begun=self.health.turned_at is not None,
+            live=live,
+            ready=ready,
+            restarts=self.counters.restarts,
+            snapshot=snapshot,
+            series=series,
+            errors=errors,
+            remembered=REMEMBERED,
+            mismatches=self.health.mismatches,
+            refused=bool(self.health.refused),
+        )
+        return Report(
+            consumer=self.settings.consumer_name,
+            time=_utc(self._wall_clock()),
+            verdict=sentence,
+            live=live,
+            ready=ready,
+            mismatches=self.health.mismatches,
+            refused=self.health.refused,
+            topics_input=self.topics_input,
+            topics_output=self.topics_output,
+            counters=self.counters.as_dict(),
+            series=series,
+            snapshot=snapshot,
+            troubles=tuple(troubles),
+            settings=self._settings(),
+        )
+
+    def search(self, id: str) -> Search:
+        """Where this id is, as far as this worker knows."""
+        answer = self.health.ask(lambda view: (view.waiting(id), view.in_flight(id)), PATIENCE)
+        waiting, in_flight = answer or (None, None)
+        troubles = tuple(each for each in self._troubles() if id in each.ids)
+        return Search(id, answer is not None, waiting, in_flight, troubles)
+
+    def _snapshot(self, oldest: int) -> Snapshot | None:
+        return self.health.ask(lambda view: view.snapshot(oldest), PATIENCE)
+
+    def _troubles(self) -> list[Trouble]:
+        """The newest first."""
+        now = self._wall_clock()
+        return [_trouble(record, now) for record in reversed(list(self.memory.records))]
+
+    def _settings(self) -> tuple[Setting, ...]:
+        settings = self.settings
+        return tuple(
+            Setting(name, str(value), settings.sources.get(name, "default"))
+            for name, value in settings.public().items()
+        )
+
+
+def _trouble(record: logging.LogRecord, now: float) -> Trouble:
+    facts = facts_of(record)
+    by_id = facts.get("missing_topics_by_id")
+    error = record.exc_info[1] if record.exc_info else None
+    return Trouble(
+        time=_utc(record.created),
+        age=max(now - record.created, 0.0),
+        level=record.levelname,
+        message=record.getMessage()[:LONGEST_FACT],
+        facts={key: str(value)[:LONGEST_FACT] for key, value in facts.items()},
+        error=named(error) if error else "",
+        ids=(str(facts["id"]),) if "id" in facts else tuple(by_id) if isinstance(by_id, dict) else (),
+    )
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _json(value: object) -> Answer:
+    return Answer("application/json", msgspec.json.encode(value) + b"\n")

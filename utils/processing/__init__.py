@@ -1,0 +1,1 @@
+"""Calls process(): runners, order by id, attempts, suspects. Knows no Kafka."""

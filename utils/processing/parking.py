@@ -1,0 +1,134 @@
+"""The ids that are busy, and what waits because of it: groups that rest between two attempts, or are behind their id.
+
+Pure: no Kafka, no clock, no logging. None of it takes the place of another id: it is bounded in bytes alone.
+"""
+
+import heapq
+from collections import deque
+from itertools import count
+
+from utils.joining.aggregator import Group
+
+MOST_NOTED = 50_000
+"""Ids that are not in memory, of which the time of the next attempt is known: some 400 bytes each (an estimate)."""
+
+
+class Parking:
+    """Groups that wait for their own id, in the order of each id. `groups` and `bytes`: how much they are."""
+
+    __slots__ = ("_again", "_resting", "_serial", "busy", "bytes", "due", "groups")
+
+    def __init__(self) -> None:
+        self.groups = 0
+        self.bytes = 0
+        self.busy: dict[str, deque[Group]] = {}
+        """By each id that is being called or rests: the groups behind it."""
+        self.due: dict[str, float] = {}
+        """Of ids that are not in memory: when their next attempt may be."""
+        self._again: list[tuple[float, int, Group]] = []  # a heap: when, and what is tried again; their ids are busy
+        self._resting: set[str] = set()  # their ids
+        self._serial = count()
+
+    def note(self, id: str, due: float) -> None:
+        """An id that is not in memory: when its next attempt may be. Of too many the first is forgotten.
+
+        Then it is tried as soon as it is read again. It takes no room from what is read: nothing would end that.
+        """
+        if len(self.due) >= MOST_NOTED:
+            del self.due[next(iter(self.due))]
+        self.due[id] = due
+
+    def put_behind(self, group: Group) -> None:
+        """Its id is busy."""
+        self.busy[group.id].append(group)
+        self._add(group)
+
+    def rest(self, group: Group, due: float) -> None:
+        """It is tried again at `due`, and busy until then."""
+        self.busy.setdefault(group.id, deque())
+        self._resting.add(group.id)
+        heapq.heappush(self._again, (due, next(self._serial), group))
+        self._add(group)
+
+    def rests(self, id: str) -> bool:
+        return id in self._resting
+
+    @property
+    def rest_some(self) -> bool:
+        return bool(self._again)
+
+    def next_due(self) -> float:
+        """Of those that rest, of which there must be some."""
+        return self._again[0][0]
+
+    def due_of(self, id: str) -> float:
+        """When the group of this id that rests is tried again."""
+        return next(due for due, _, group in self._again if group.id == id)
+
+    def rested(self) -> Group:
+        """The one that is due first. It rests no more; its id stays busy."""
+        group = heapq.heappop(self._again)[2]
+        self._resting.remove(group.id)
+        self._remove(group)
+        return group
+
+    def next_of(self, id: str) -> Group | None:
+        """The first behind this id, which stays busy: it is called now."""
+        behind = self.busy.get(id)
+        if not behind:
+            return None
+        self._remove(behind[0])
+        return behind.popleft()
+
+    def release(self, id: str) -> deque[Group]:
+        """The id is not busy any more; all that were behind it."""
+        behind = self.busy.pop(id, None) or deque()
+        for group in behind:
+            self._remove(group)
+        return behind
+
+    def shed(self, down_to: int) -> list[Group]:
+        """Groups, the newest of their ids, to leave memory until no more than so many bytes are parked.
+
+        First those of the ids behind which most wait, so that a single one does not drive out all others; then those
+        that rest longest, but for one (-1: all): of these `due` keeps when their next attempt is.
+        """
+        shed: list[Group] = []
+        while self.bytes > down_to and (longest := [id for id, behind in self.busy.items() if behind]):
+            for id in sorted(longest, key=lambda id: len(self.busy[id]), reverse=True):
+                behind = self.busy[id]
+                for _ in range(-(-len(behind) // 2) if self.bytes > down_to else 0):
+                    self._remove(behind[-1])
+                    shed.append(behind.pop())
+                    if self.bytes <= down_to:
+                        break
+        if self.bytes > down_to:
+            shed += self._shed_resting(down_to)
+        return shed
+
+    def _shed_resting(self, down_to: int) -> list[Group]:
+        shed: list[Group] = []
+        latest = sorted(self._again)
+        while self.bytes > down_to and len(latest) > (down_to >= 0):
+            due, _, group = latest.pop()
+            self.note(group.id, due)
+            self._resting.remove(group.id)
+            del self.busy[group.id]
+            self._remove(group)
+            shed.append(group)
+        self._again = latest  # in order, and so a heap
+        return shed
+
+    def clear(self, *, but_called: bool = False) -> None:
+        """Forget all groups. `but_called`: the ids that are called stay busy."""
+        called = {id: deque[Group]() for id in self.busy if id not in self._resting} if but_called else {}
+        self.groups = self.bytes = 0
+        self.busy, self.due, self._again, self._resting = called, {}, [], set()
+
+    def _add(self, group: Group) -> None:
+        self.groups += 1
+        self.bytes += group.bytes
+
+    def _remove(self, group: Group) -> None:
+        self.groups -= 1
+        self.bytes -= group.bytes

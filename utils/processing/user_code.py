@@ -1,0 +1,107 @@
+"""worker.py and defaults.py, which their user writes: what a worker calls of the one, and what the other names. What is
+wrong with them is told in a line of text.
+
+`python -m utils.processing.user_code` tries both where an image is made, and in `make check`.
+"""
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from config import ConfigError
+from utils.errors import named
+from utils.processing.executor import Hooks, nothing
+
+_LACKS = (ImportError, SyntaxError, NameError)  # wherever it runs; anything else may be of the environment
+
+
+class UserCode(NamedTuple):
+    """What worker.py defines."""
+
+    process: Callable[..., Any]
+    hooks: Hooks
+
+    @property
+    def is_async(self) -> bool:
+        return inspect.iscoroutinefunction(self.process)
+
+
+def load() -> UserCode:
+    """Import worker.py, the first time; ConfigError names all that is wrong with it."""
+    worker = _imported("worker")
+    process: Any = getattr(worker, "process", None)
+    hooks = Hooks(*(getattr(worker, each, nothing) for each in Hooks._fields))
+    problems = _problems_of_process(process)
+    for name, hook in hooks._asdict().items():
+        if not callable(hook) or not _takes(hook):
+            problems.append(f"worker.py: {name} must be a function that takes no arguments")
+        elif inspect.iscoroutinefunction(hook) and not inspect.iscoroutinefunction(process):
+            problems.append(f"worker.py: {name}() is `async def`, so process() must be so too")
+    if problems:
+        raise ConfigError(problems)
+    return UserCode(process, hooks)
+
+
+def defaults() -> Mapping[str, object]:
+    """Import defaults.py, the first time: what it names. Without that file, nothing. Raises ConfigError."""
+    return vars(_imported("defaults")) if importlib.util.find_spec("defaults") else {}
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # sys.exit() in it would look like a stop in order
+        raise ConfigError([_not_imported(f"{name}.py", error)]) from error
+
+
+def _not_imported(file: str, error: BaseException) -> str:
+    told = named(error)
+    if isinstance(error, ModuleNotFoundError) and error.name == "worker":
+        return "worker.py is not there: it must define process(message, consumer_name)"
+    if isinstance(error, SyntaxError):
+        told = f"{type(error).__name__} in {error.filename}:{error.lineno}: {error.msg}"
+    elif isinstance(error, (ImportError, NameError, AttributeError)):  # they tell names, and no values
+        told = f"{told}: {error}"
+    cure = ""
+    if isinstance(error, ModuleNotFoundError):
+        cure = "; add what it needs to requirements.txt (then make lock), or a directory of your own to the image"
+    return f"{file} cannot be imported: {told}{cure}"
+
+
+def _problems_of_process(process: object) -> list[str]:
+    if not callable(process):
+        return ["worker.py defines no process(): it must be a function, process(message, consumer_name)"]
+    if not _takes(process, {}, ""):
+        return [f"worker.py: process{inspect.signature(process)} must take two arguments: message, consumer_name"]
+    if inspect.isgeneratorfunction(process) or inspect.isasyncgenfunction(process):
+        return ["worker.py: process() must return its results, as a list where they are several, and not yield them"]
+    return []
+
+
+def _takes(function: Callable[..., Any], *arguments: object) -> bool:
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # built in, and nobody knows
+        pass
+    return True
+
+
+def main() -> int:
+    """0 unless it lacks something wherever it runs. What it wants of its environment, an image has not got yet."""
+    fails = 0
+    for step in (load, defaults):
+        try:
+            step()
+        except ConfigError as error:
+            print(*error.problems, sep="\n", file=sys.stderr)
+            fails |= error.__cause__ is None or isinstance(error.__cause__, _LACKS)
+    return int(fails)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Looks at the keys of a few records: do the input topics have the messages of an id in the same partition number?
+
+No Kafka. What `utils/joining/partitions.py` finds goes to the log, to the counters and to `tell`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from utils.joining.messages import read_each, read_ids
+from utils.joining.offsets import PartitionOffsets
+from utils.joining.partitions import Keys
+from utils.logger import logger
+from utils.metrics import Counters
+
+FIRST = 1000  # records whose keys are looked at without delay, of topics of which too little is known
+EARLY = 64  # of them in one batch
+SAMPLE = 16  # records of a batch that are looked at afterwards:
+EVERY = 0.1  # once in so many seconds while there is such a topic,
+SELDOM = 1.0  # as seldom as this when there is none
+CURE = "let the producers use the id as the key and partitioner=murmur2_random (Java: the default partitioner)"
+
+
+class Record(Protocol):
+    """What is looked at of the client's Message."""
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+
+
+class KeyWatch:
+    """Names each input topic whose keys do not fit those of the others, once for each change."""
+
+    def __init__(self, counters: Counters, tell: Callable[[dict[str, str]], None], clock: Callable[[], float]) -> None:
+        """`tell`: of all mismatches that there are, by topic, after each look."""
+        self._counters = counters
+        self._tell_of = tell
+        self._clock = clock
+        self._keys = Keys()
+        self._next = 0.0
+        self._looked_at = 0
+        self._mismatches: dict[str, str] = {}
+
+    def look(self, records: Sequence[Record], owned: Mapping[tuple[str, int], PartitionOffsets]) -> None:
+        """Sample a batch that was read, if it is time for that; `owned`: the partitions of this worker."""
+        now = self._clock()
+        if now < self._next or not records:
+            return
+        topics = {topic for topic, _ in owned}
+        if len(topics) < 2:
+            return
+        unknown = {topic for topic in topics if not self._keys.is_judged(topic)}
+        early = bool(unknown) and self._looked_at < FIRST
+        sample = records[:: len(records) // (EARLY if early else SAMPLE) + 1]
+        if early:
+            sample = [record for record in sample if record.topic() in unknown]
+            self._looked_at += len(sample)
+        else:
+            self._next = now + (EVERY if unknown else SELDOM)
+        self._take(sample, owned)
+        self._note(self._keys.judge())
+
+    def are_alike(self, topics: Iterable[str]) -> bool:
+        """Whether it is known that these topics have each id in the same partition number."""
+        return self._keys.are_alike(topics)
+
+    def _take(self, sample: Sequence[Record], owned: Mapping[tuple[str, int], PartitionOffsets]) -> None:
+        ids, _ = read_ids(read_each("value", sample)[0])
+        keys, _ = read_each("key", sample)
+        for record, key, id in zip(sample, keys, ids, strict=True):
+            if id:
+                at = record.topic(), record.partition()
+                self._keys.sample(*at, owned[at].topic_partitions, key, id)
+
+    def _note(self, mismatches: dict[str, str]) -> None:
+        for topic, mismatch in mismatches.items():
+            if self._mismatches.get(topic) != mismatch:
+                self._counters.mismatches += 1
+                facts = {"topic": topic, "mismatch": mismatch, "cure": CURE}
+                logger.error("keys do not fit those of the other topics", extra=facts)
+        for topic in self._mismatches.keys() - mismatches.keys():
+            logger.info("keys fit those of the other topics again", extra={"topic": topic})
+        self._mismatches = mismatches
+        self._tell_of(mismatches)

@@ -1,0 +1,241 @@
+"""Where a worker reads on: the commits of its group, the maps in them, and the ends of the log."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from config import ConfigError
+from utils.joining.offsets import Edition, JoinedWith, OffsetMap, PartitionOffsets, Standing, topic_tags
+from utils.joining.references import Reference
+from utils.kafka.lookups import EARLIEST, LATEST, Topic, checked, describe, metadata_of, offsets_at
+from utils.kafka.membership import Membership
+from utils.logger import logger
+from utils.metrics import Counters
+
+_REQUEST = 10.0  # seconds that one request may take
+
+GROWN = (
+    "ids that were sent before and after may not meet: let the workers come to lag 0 before partitions are added,"
+    " and add as many to every input topic"
+)
+
+Partition = tuple[str, int]
+LoadMaps = Callable[[Mapping[Partition, str | None]], Mapping[Partition, str]]
+"""The stored maps that commits refer to, whose metadata is given. Raises KafkaException, ConfigError."""
+
+
+def locator(
+    properties: Mapping[str, Any],
+    topics: tuple[str, ...],
+    message_timeout: float,
+    load_maps: LoadMaps,
+    counters: Counters,
+    edition: Edition | None = None,
+    survived: dict[Partition, Standing] | None = None,
+    membership: Membership | None = None,
+) -> "Locator":
+    """`Worker.locate` for the input topics `topics`, which that edition of the row names.
+
+    `survived`: how the partitions of an earlier worker of this very process stood, which has failed for a known reason.
+    What is located is taken out of it.
+    """
+    admin, survived = AdminClient(dict(properties)), {} if survived is None else survived
+    return Locator(
+        admin,
+        topics,
+        message_timeout,
+        load_maps,
+        counters,
+        edition=edition or Edition(),
+        survived=survived,
+        membership=membership or Membership(),
+    )
+
+
+class RowOutdated(Exception):
+    """Commits of the group name other topics, by a row that may be newer: this worker must read the row once more.
+
+    Else it would take for complete what waits, in a map of another one, for a topic that it does not know.
+    """
+
+    def __init__(self, edition: int = 0) -> None:
+        super().__init__("commits of the group name other topics, by a row that may be newer")
+        self.edition = edition
+
+
+class AssignmentOutdated(Exception):
+    """The partitions are those of other topics than the row's: leave the group, and join it anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """Where to read on: the commits of the group, the maps in them, and the ends of the log."""
+
+    admin: AdminClient
+    topics: tuple[str, ...]
+    message_timeout: float
+    load_maps: LoadMaps
+    counters: Counters
+    wall_clock: Callable[[], float] = time.time
+    edition: Edition = field(default_factory=Edition)
+    survived: dict[Partition, Standing] = field(default_factory=dict)
+    membership: Membership = field(default_factory=Membership)
+
+    def __call__(self, consumer: Consumer, owned: Sequence[TopicPartition]) -> list[PartitionOffsets]:
+        if not owned:
+            return []
+        topics = describe(self.admin, self.topics)
+        counts = {name: topic.partitions for name, topic in topics.items()}
+        if why := self.membership.misfit([(each.topic, each.partition) for each in owned], counts):
+            raise AssignmentOutdated(why)
+        check_counts(topics, len(owned))
+        every = [TopicPartition(topic, each) for topic in self.topics for each in range(topics[topic].partitions)]
+        commits = [each for each in checked(consumer.committed(every, timeout=_REQUEST)) if each.offset >= 0]
+        asked = {(each.topic, each.partition) for each in owned}
+        metadata = {at: metadata_of(each) for each in commits if (at := (each.topic, each.partition)) in asked}
+        history = History(commits, {topic: each.id for topic, each in topics.items()}, self.load_maps(metadata))
+        earliest, latest = offsets_at(consumer, owned, EARLIEST), offsets_at(consumer, owned, LATEST)
+        tags = topic_tags(self.topics)
+        self.edition.number = history.edition(tags, self.edition.number)
+        ours, differs = JoinedWith(tags, self.edition.number), history.differs(tags)
+        grown = self._grown(history, topics)
+        located = []
+        for topic, number in earliest:
+            start, loaded = history.committed(topic, number)
+            if start is None:
+                start = earliest[topic, number]
+                if history.is_new(topic):
+                    start = self._recent(consumer, topic, number, latest[topic, number])
+            partitions = topics[topic].partitions
+            joined_with = ours._replace(partitions=partitions).encode()
+            offsets = PartitionOffsets(topic, number, topics[topic].id, start, loaded, joined_with)
+            if before := self.survived.pop((topic, number), None):
+                offsets.go_on_as(before)
+            located.append(self._within(offsets, earliest[topic, number], latest[topic, number]))
+            located[-1].gone += history.gone(topic, number)
+            located[-1].topic_partitions = partitions
+            located[-1].differs, located[-1].grown = differs, topic in grown
+        return located
+
+    def _grown(self, history: "History", topics: Mapping[str, Topic]) -> set[str]:
+        """The topics that have more partitions than when the group last committed: ids lie elsewhere from then on."""
+        known = {name: history.known(name) for name in topics if len(topics) > 1}
+        grown = {name for name, before in known.items() if 0 < before < topics[name].partitions}
+        for name in sorted(grown):
+            facts = {"topic": name, "partitions": topics[name].partitions, "before": known[name], "cure": GROWN}
+            logger.warning("partitions were added to an input topic", extra=facts)
+        return grown
+
+    def _recent(self, consumer: Consumer, topic: str, number: int, end: int) -> int:
+        """MESSAGE_TIMEOUT before now: the history of a new topic would open groups that can never be complete."""
+        since = int((self.wall_clock() - self.message_timeout) * 1000)
+        start = offsets_at(consumer, [TopicPartition(topic, number)], since)[topic, number]
+        start = end if start < 0 else start
+        logger.info("reading a new input topic", extra={"topic": topic, "partition": number, "offset": start})
+        return start
+
+    def _within(self, offsets: PartitionOffsets, earliest: int, latest: int) -> PartitionOffsets:
+        """Go on from the earliest record where retention, or a new topic of the same name, overtook the commit."""
+        if offsets.position > latest:
+            logger.error(
+                "committed offset is beyond the end of the log: reading the topic from its beginning",
+                extra={
+                    "topic": offsets.topic,
+                    "partition": offsets.partition,
+                    "committed": offsets.position,
+                    "end": latest,
+                },
+            )
+            return PartitionOffsets(
+                offsets.topic, offsets.partition, offsets.topic_id, earliest, None, offsets.joined_with
+            )
+        if offsets.position < earliest:
+            logger.error(
+                "records were deleted before they were read",
+                extra={
+                    "topic": offsets.topic,
+                    "partition": offsets.partition,
+                    "from": offsets.position,
+                    "to": earliest,
+                },
+            )
+            self.counters.skipped_by_retention += earliest - offsets.position
+            offsets.skip_to(earliest)
+        return offsets
+
+
+class History:
+    """What the commits of the group, and the maps in them or stored for them, tell of its input topics."""
+
+    def __init__(
+        self, commits: Iterable[TopicPartition], topic_ids: Mapping[str, str], stored: Mapping[Partition, str]
+    ) -> None:
+        self._topic_ids = topic_ids
+        self._commits = {(each.topic, each.partition): each for each in commits}
+        metadata = {at: stored.get(at, metadata_of(each)) for at, each in self._commits.items()}
+        self._maps = {at: OffsetMap.parse(text) for at, text in metadata.items()}
+        # What is read of a map without having it: those of others were not asked for, and one may be missing.
+        self._heads = {at: self._maps[at] or Reference.parse(text) for at, text in metadata.items()}
+
+    def committed(self, topic: str, number: int) -> tuple[int | None, OffsetMap | None]:
+        """The committed offset and the map that fits to it; no offset where there is none of this very topic."""
+        commit, found = self._commits.get((topic, number)), self._maps.get((topic, number))
+        if commit is None:
+            return None, None
+        if self._is_of_former(topic, number):
+            logger.error("the topic was made again: reading it from its beginning", extra={"topic": topic})
+            return None, None
+        return commit.offset, found if found and found.base == commit.offset else None
+
+    def gone(self, topic: str, number: int) -> int:
+        """How many records were waiting when this commit was made, and are gone with the topic that it was made for."""
+        found = self._maps.get((topic, number))
+        return found.states.unfinished() if found and self._is_of_former(topic, number) else 0
+
+    def _is_of_former(self, topic: str, number: int) -> bool:
+        """Whether this commit was made for a topic of the same name that is gone."""
+        head = self._heads[topic, number]
+        return head is not None and head.topic_id != self._topic_ids[topic]
+
+    def known(self, topic: str) -> int:
+        """How few partitions this very topic had for one of the commits; 0: none of them tells."""
+        heads = [self._heads[at] for at in self._commits if at[0] == topic and not self._is_of_former(*at)]
+        counts = [JoinedWith.parse(head.joined_with).partitions for head in heads if head]
+        return min(filter(None, counts), default=0)
+
+    def is_new(self, topic: str) -> bool:
+        """Whether the group has read other topics so far, but not this one. Where no map tells: no, to lose nothing."""
+        joined = self._joined_with()
+        return bool(joined) and not any(each.names(topic) for each in joined)
+
+    def edition(self, tags: str, known: int) -> int:
+        """The number of the edition with these topics: `known`, or a higher one that the group gave it. 0: no row.
+
+        RowOutdated: other topics have a number as high. Only the row itself tells which of the two is the newer one.
+        """
+        joined = self._joined_with()
+        ours = max([known, *(each.edition for each in joined if each.tags == tags)]) if known else 0
+        others = max((each.edition for each in joined if each.tags != tags), default=0)
+        if known and others >= ours:
+            raise RowOutdated(others)
+        return ours
+
+    def differs(self, tags: str) -> bool:
+        """Whether others of the group read, or have read, other topics than these."""
+        return any(each.tags != tags for each in self._joined_with())
+
+    def _joined_with(self) -> set[JoinedWith]:
+        return {JoinedWith.parse(head.joined_with) for head in self._heads.values() if head and head.joined_with}
+
+
+def check_counts(topics: Mapping[str, Topic], owned: int) -> None:
+    """Fragments of an id meet only where all topics have as many partitions, or one worker owns them all (rule 8)."""
+    counts = {name: topic.partitions for name, topic in topics.items()}
+    if len(set(counts.values())) > 1 and owned < sum(counts.values()):
+        listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        cure = "make them equal, or run no more than one worker"
+        raise ConfigError([f"the input topics have unequal partition counts ({listed}): {cure}"])

@@ -1,0 +1,196 @@
+"""Memory is bounded in bytes, and the log is its overflow: what does not fit is dropped and read again later.
+
+No Kafka but by the intake, no clock, no logging; `now` is a parameter.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from utils.joining.aggregator import FOREVER, Aggregator, Group, ahead_of_siblings, over_all_partitions, size_of
+from utils.joining.messages import Fragment
+from utils.joining.offsets import PartitionOffsets
+from utils.metrics import Counters
+from utils.reading.intake import Intake
+
+BALANCE_EVERY = 1.0  # seconds
+COUNT_PAUSE = 2.5e-6  # seconds between two counts of all that wait, for each: it takes 0.5e-6 and more (measured)
+LONGEST_PAUSE = 60.0  # seconds between passes that make no room, unless a pass itself takes longer
+NOT_COUNTED = 1 << 62  # as the number of a drop: no other group waits for what was complete
+
+
+@dataclass(slots=True)
+class Pass:
+    """One reading of the log from the lowest record for which there was no room up to its end."""
+
+    began: float
+    targets: dict[tuple[str, int], int] = field(default_factory=dict)  # offsets, by partition; else the end of the log
+    vain: int = 0  # passes before this one that made no room
+    completed: int = 0  # groups since it began
+    largest: int = 0  # bytes of a group that had to make room since then
+    ended: float | None = None
+
+    def is_over(self, now: float, waiting: int) -> bool:
+        """Whether it has ended and the next one is due: at once, or without progress after a while.
+
+        That is twice as long after each vain one. What waits then may lack mates that were dropped before it came: it
+        must make room and be read again after them.
+        """
+        if self.ended is None:
+            return False
+        took = max(self.ended - self.began, 1.0)
+        return not self.is_vain(waiting) or now - self.ended >= max(took, min(took * 2.0**self.vain, LONGEST_PAUSE))
+
+    def is_vain(self, waiting: int) -> bool:
+        """Whether hardly any groups were completed in it, measured by those that wait."""
+        return self.completed * 8 < waiting
+
+
+class Overflow:
+    """Keeps the groups that wait within `room` bytes."""
+
+    def __init__(
+        self, aggregator: Aggregator, intake: Intake, topics: dict[str, int], room: int, counters: Counters
+    ) -> None:
+        self._aggregator = aggregator
+        self._intake = intake
+        self._topics = topics
+        self.room = room
+        self.room_to_park = room // 2  # of the other half of memory: what waits for its own id, and is complete
+        self._counters = counters
+        self._next_balance = 0.0
+        self.drops = 0  # so far: tells what came before which drop
+        self._pass: Pass | None = None  # there is something to be read again
+        self._put_off: set[str] = set()  # ids of which a complete group was dropped, since reading was last set back
+        self._put_off_records = 0
+        self._put_off_largest = 0  # bytes of such a group
+
+    def add(self, ids: Sequence[str], fragments: Sequence[Fragment], now: float) -> tuple[list[Group], list[Fragment]]:
+        """`Aggregator.add` of what there is room for. A mate of a group that waits has room; the newest groups make it.
+
+        That may be the group that has just grown: else two that have no room together could drop each other for ever,
+        and neither be given up.
+        """
+        complete, superseded = self._add(ids, fragments, now)
+        if self._put_off:
+            self.put_off([group for group in complete if group.id in self._put_off])
+            complete = [group for group in complete if group.id not in self._put_off]
+        if self._pass:
+            self._pass.completed += len(complete)
+        return complete, superseded
+
+    def _add(self, ids: Sequence[str], fragments: Sequence[Fragment], now: float) -> tuple[list[Group], list[Fragment]]:
+        aggregator, size = self._aggregator, size_of(fragments)
+        if aggregator.bytes + size <= self.room:
+            return aggregator.add(ids, fragments, size)
+        complete: list[Group] = []
+        superseded: list[Fragment] = []
+        for id, fragment in zip(ids, fragments, strict=True):
+            if aggregator.bytes >= self.room and not aggregator.waits(id):
+                self.drop(fragment.offsets, fragment.offset, now)
+                continue
+            fragment.drops = self.drops
+            completed, replaced = aggregator.add((id,), (fragment,), size_of((fragment,)))
+            complete += completed
+            superseded += replaced
+            if aggregator.bytes > self.room:
+                self.shed(self.room, now, added=id)
+        return complete, superseded
+
+    def drop(self, offsets: PartitionOffsets, offset: int, now: float) -> None:
+        """There is no room for this record, just read."""
+        self._counters.shed += 1
+        self.drops += 1
+        self._pass = self._pass or Pass(now)
+        offsets.drop(offset, self.drops)
+
+    def put_off(self, groups: Sequence[Group]) -> None:
+        """There is no room for these complete groups, nor for later ones of their ids before they were read again."""
+        for group in groups:
+            self._put_off.add(group.id)
+            self._put_off_largest = max(self._put_off_largest, group.bytes)
+            self._put_off_records += len(group.fragments)
+            self._counters.shed += len(group.fragments)
+            for fragment in group.fragments:
+                fragment.offsets.drop(fragment.offset, NOT_COUNTED)
+
+    def shed(self, down_to: int, now: float, added: str = "") -> None:
+        """Drop groups as `Aggregator.shed` does."""
+        for group in self._aggregator.shed(down_to, added=added):
+            self._pass = self._pass or Pass(now)
+            self._pass.largest = max(self._pass.largest, group.bytes)
+            for fragment in group.fragments:
+                self.drop(fragment.offsets, fragment.offset, now)
+
+    def balance(self, now: float, parked: int = 0) -> None:
+        """Near the bound those partitions wait that are ahead, while they are; with room read what was shed again.
+
+        `parked`: bytes of what waits for its own id.
+        """
+        if now < self._next_balance:
+            return
+        self._next_balance = now + BALANCE_EVERY
+        owned = self._intake.owned.values()
+        if sum([offsets.shed for offsets in owned]) <= self._put_off_records:
+            self._pass = None
+            if self._put_off and self._has_room_to_park(parked):
+                self._pass = Pass(now, self._read_again())
+        waiting = len(self._aggregator)
+        over = self._pass is not None and self._has_ended(self._pass, now) and self._pass.is_over(now, waiting)
+        passed_some = any((offsets.shed_since or NOT_COUNTED) < NOT_COUNTED for offsets in owned)
+        if over or (self._pass and passed_some and self._has_room_again(self._pass)):
+            self._intake.pause_only(())
+            vain = self._pass.vain + 1 if self._pass and over and self._pass.is_vain(waiting) else 0
+            if over:
+                self.shed(self.room // 8, now)
+            self._pass = Pass(now, self._read_again(), vain)
+        elif self._aggregator.bytes > self.room // 2 or self._intake.ahead:
+            self._next_balance = now + max(BALANCE_EVERY, len(self._aggregator) * COUNT_PAUSE)
+            waited_for = self._aggregator.waited_for()
+            together = self._intake.are_siblings_together()
+            if not together:
+                waited_for = over_all_partitions(waited_for, {number for _, number in self._intake.owned})
+            ahead = ahead_of_siblings(waited_for)
+            if self._pass and self._pass.vain:
+                ahead -= self._needed(together)
+            self._intake.pause_only(at for at in self._intake.owned if (self._topics[at[0]], at[1]) in ahead)
+
+    def _read_again(self) -> dict[tuple[str, int], int]:
+        """Go back to what was dropped; all of it is ahead then, each id in its order."""
+        self._put_off, self._put_off_records, self._put_off_largest = set(), 0, 0
+        return self._intake.read_shed_again()
+
+    def _has_room_to_park(self, parked: int) -> bool:
+        """Not as long as most of what was put off would be so again."""
+        half = self.room_to_park // 2
+        return parked <= half and (not parked or parked + self._put_off_largest <= half + half // 2)
+
+    def _needed(self, together: bool) -> set[tuple[int, int]]:
+        """What the oldest group waits for: it is given up only when that was read to its end."""
+        return {
+            (topic, number)
+            for group in self._aggregator.oldest(1)
+            for topic in self._aggregator.missing(group)
+            for _, number in self._intake.owned
+            if number == group.partition or not together
+        }
+
+    def _has_room_again(self, current: Pass) -> bool:
+        """Not as long as one of those that were dropped would be dropped again: reading would not get on."""
+        in_bytes = self._aggregator.bytes
+        return in_bytes < self.room // 4 and (not in_bytes or in_bytes + current.largest <= self.room)
+
+    def _has_ended(self, current: Pass, now: float) -> bool:
+        """Whether all was read again, but for partitions that are paused because they are ahead."""
+        through = self._intake.read_through(now)
+        if current.ended is None and all(
+            at in self._intake.ahead
+            or offsets.position >= current.targets.get(at, FOREVER)
+            or through[at] >= current.began
+            for at, offsets in self._intake.owned.items()
+        ):
+            current.ended = now
+        return current.ended is not None
+
+    def forget(self) -> None:
+        self._pass = None
+        self._put_off, self._put_off_records, self._put_off_largest = set(), 0, 0

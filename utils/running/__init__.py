@@ -1,0 +1,1 @@
+"""Starts, restarts and stops workers, and re-reads their row. Knows no command."""

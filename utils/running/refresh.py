@@ -1,0 +1,210 @@
+"""Looks at the row again, every CONFIG_REFRESH seconds and whenever workers of the group come or go.
+
+A good change ends the worker in order, so that another one is built by it; a bad one is said, counted and left alone.
+Knows neither the database nor Kafka: `read` does. All of it runs in a thread of its own, but for `begin()`, `next()`,
+`withdraw()` and `reread()`, which are for the thread of the worker.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from config import ConfigError, Settings, UnavailableError, is_secret
+from models import Row
+from utils.joining.offsets import Edition
+from utils.kafka.limits import CommitLimits
+from utils.logger import logger
+from utils.metrics import Counters
+from utils.monitoring.status import Health
+
+TURN = 0.5  # seconds between two looks at the clock
+TRY_AGAIN = 1.0  # seconds, while a worker cannot go on without the row
+_SHOWN = 200  # characters of a value
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a worker works by."""
+
+    settings: Settings  # those of the row over those of the environment
+    row: Row
+    stores_maps: bool = True
+    limits: CommitLimits = field(default_factory=CommitLimits)
+
+
+Read = Callable[[Config], Config]
+"""The row as it is now; as given where it is the same. UnavailableError: no database at the moment; ConfigError:
+nothing that a worker could work by."""
+
+
+class Refresh:
+    """The configuration in force, and the way to the next one."""
+
+    def __init__(
+        self,
+        current: Config,
+        read: Read,
+        counters: Counters,
+        health: Health,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.current = current
+        self._read = read
+        self._counters = counters
+        self._health = health
+        self._clock = clock
+        self.edition = Edition(1)  # of the current row; for the worker's thread only
+        self.topics_changed_at = float("-inf")  # when the input topics became others
+        self._before: Config | None = None  # the one that the current one took the place of
+        self._commits = 0  # when it did
+        self._withdrawn: Row | None = None  # it looked good, but no worker could work by it
+        self._next: Config | None = None
+        self._ending = threading.Event()
+        self._next_look = clock() + current.settings.config_refresh
+        self._rebalances = 0
+        self._wanted = False  # a worker waits for a look that begins after it has asked
+        self._is_told = False  # that look told which topics the row names, and a worker can work by it
+        self._unavailable = False
+
+    # ------------------------------------------------------------------ for the worker's thread
+
+    def begin(self, ending: threading.Event) -> Config:
+        """A worker begins, by the configuration that is returned; `ending` is set when there is another one."""
+        self._ending = ending
+        self._rebalances = self._counters.rebalances
+        if self._next:
+            ending.set()
+        return self.current
+
+    def next(self) -> bool:
+        """Whether there is another configuration; then it is the current one now."""
+        if not self._next:
+            return False
+        self._counters.reloads += 1
+        self._commits = self._counters.commits
+        self._before, self.current = self.current, self._next
+        self._next = None
+        if self._note_topics():
+            self.edition.comes_after(self.edition.number)
+        return True
+
+    def withdraw(self, problems: list[str]) -> bool:
+        """A worker could not even begin by the current configuration: back to the one before, if there is one."""
+        if not self._before or self._counters.commits > self._commits:
+            return False
+        self._withdrawn = self.current.row
+        self._refuse(problems)
+        self.current, self._before, self._next = self._before, self.current, None
+        self._note_topics()
+        self._before = None
+        return True
+
+    def _note_topics(self) -> bool:
+        """Whether the input topics have become others."""
+        if not self._before or self.current.row.topics_input == self._before.row.topics_input:
+            return False
+        self.topics_changed_at = self._clock()
+        return True
+
+    def reread(self, stopping: threading.Event, seen: int = 0) -> None:
+        """Wait for a look at the row: a commit of the group has that edition of it, with other topics than ours.
+
+        What the row says now is newer. Where no worker can work by it, the old one stays and is not.
+        """
+        self._is_told, self._wanted = False, True
+        while self._wanted and not stopping.is_set():
+            time.sleep(0.1)
+        if self._is_told:
+            self.edition.comes_after(seen)
+
+    # ------------------------------------------------------------------ in a thread of its own
+
+    def watch(self, stopping: threading.Event) -> None:
+        """Look whenever it is due, until `stopping` is set."""
+        while not stopping.wait(TURN):
+            if self.is_due():
+                self.look()
+
+    def is_due(self) -> bool:
+        """Not while a change is being applied. After a rebalance at once: perhaps others have a changed row."""
+        every, rebalances = self.current.settings.config_refresh, self._counters.rebalances
+        if self._next:
+            return False
+        if self._wanted:
+            return self._clock() >= self._next_look or not self._unavailable
+        return every > 0 and (self._clock() >= self._next_look or rebalances != self._rebalances)
+
+    def look(self) -> None:
+        """Once. Never raises: the worker goes on by the row that it has."""
+        self._rebalances = self._counters.rebalances
+        wanted, is_told = self._wanted, False  # who asks while it reads is not answered: the row may be older than that
+        try:
+            is_told = self._take(self._read(self.current))
+            self._is_available()
+        except ConfigError as error:
+            self._refuse(error.problems)
+            self._is_available()
+        except UnavailableError as error:
+            self._is_unavailable(str(error))
+        except Exception as error:  # this thread must not end: nobody would notice
+            logger.exception("looking at the row failed")
+            self._is_unavailable(str(error))
+        if wanted and not self._unavailable:
+            self._is_told, self._wanted = is_told, False
+        self._next_look = self._clock() + (TRY_AGAIN if self._wanted else self.current.settings.config_refresh)
+
+    def _take(self, found: Config) -> bool:
+        """False: no worker could work by it."""
+        if found.row == self._withdrawn:
+            return False
+        if self._health.refused:
+            logger.info("the row is good again")
+        self._withdrawn, self._health.refused = None, ()
+        changes = changed(self.current, found)
+        if not changes:
+            self.current = found
+            return True
+        logger.info("the row has changed: the worker starts again with it", extra={"changed": changes})
+        self._next = found
+        self._ending.set()
+        return True
+
+    def _refuse(self, problems: list[str]) -> None:
+        if tuple(problems) != self._health.refused:
+            self._counters.refused_rows += 1
+            logger.error("the row has changed and is no good: the old one stays", extra={"problems": problems})
+        self._health.refused = tuple(problems)
+
+    def _is_unavailable(self, why: str) -> None:
+        self._counters.failed_row_reads += 1
+        if not self._unavailable:
+            logger.warning("the row cannot be read: the one that is known stays", extra={"error": why})
+        self._unavailable = True
+
+    def _is_available(self) -> None:
+        if self._unavailable:
+            logger.info("the row can be read again")
+        self._unavailable = False
+
+
+def changed(old: Config, new: Config) -> dict[str, list[str]]:
+    """By name of a column, a setting or a property: the old value and the new one, secrets masked."""
+    before, after = _values(old), _values(new)
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return {name: [_shown(name, before.get(name)), _shown(name, after.get(name))] for name in names}
+
+
+def _values(config: Config) -> dict[str, Any]:
+    row, settings = config.row, config.settings
+    columns = {
+        "topics_input": ",".join(row.topics_input),
+        "topics_output": ",".join(row.topics_output),
+        "kafka_bootstrap_server": row.bootstrap_servers,
+    }
+    return {**columns, **settings.public(), **settings.kafka}
+
+
+def _shown(name: str, value: object) -> str:
+    return "***" if value is not None and is_secret(name) else "" if value is None else str(value)[:_SHOWN]

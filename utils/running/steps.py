@@ -1,0 +1,344 @@
+"""What a worker needs before it can begin: one list of steps, which `run` takes and `check` only tries.
+
+So nothing that `run` needs can be missing in `check`, and both say the same of it.
+"""
+
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, NamedTuple, TypeVar
+
+from sqlalchemy import Engine
+
+from config import ConfigError, Settings, UnavailableError, masked
+from models import Row, engine, load, map_topic, ping
+from utils.kafka import clients, preflight
+from utils.kafka.limits import CommitLimits
+from utils.processing import user_code
+
+PATIENCE = 5.0  # seconds: a broker that has never had a group first makes room for them
+
+T = TypeVar("T")
+
+
+class Seen(NamedTuple):
+    """What a step has found. `untold`: it could not be tried; `lacking`: a worker does without, and says so."""
+
+    text: str
+    how: Literal["well", "untold", "lacking"] = "well"
+
+
+@dataclass(slots=True, kw_only=True)
+class Start:
+    """A worker on its way to begin: what the steps need from outside, and what those before have found."""
+
+    environ: Mapping[str, str]
+    listen: Callable[[Settings], str]
+    """Answer HTTP requests there; the address. Raises ConfigError."""
+    only_try: bool = False  # create nothing; so it is, too, once something was wrong
+    patience: float = 0.0  # seconds for which a broker that does not tell rights is asked again
+    alone: Callable[[preflight.Cluster], bool] = lambda _cluster: False
+    """Whether this worker has, or may get, all partitions to itself."""
+
+    environment: Settings = field(init=False)
+    settings: Settings = field(init=False)  # those of the row over those of the environment
+    address: str = field(init=False)
+    database: Engine = field(init=False)
+    row: Row = field(init=False)
+    properties: bool = field(init=False)  # Kafka's clients take them
+    cluster: preflight.Cluster = field(init=False)
+    stores_maps: bool = False
+    limits: CommitLimits = field(default_factory=CommitLimits)
+
+
+class Step(NamedTuple):
+    """`take` gives what it has found, and raises ConfigError or, where waiting may help, UnavailableError."""
+
+    subject: str
+    take: Callable[[Start], Iterator[Seen]]
+    needs: Literal["", "settings", "database", "row", "properties", "cluster"]
+    """Of what those before have found. Steps that need the same are all taken, also where one finds a problem."""
+
+
+# ---------------------------------------------------------------- The steps.
+
+
+def _settings(start: Start) -> Iterator[Seen]:
+    own, problems = tried(user_code.defaults)
+    own = own or {}
+    settings, found = tried(lambda: Settings.read(start.environ, own))
+    problems += found
+    if problems:  # the defaults in place of what is wrong, so that other steps can be tried
+        wrong = {problem.split()[0] for problem in problems}
+        settings, _ = tried(lambda: Settings.read(_without(wrong, start.environ), _without(wrong, own)))
+    if settings:
+        start.environment = start.settings = settings
+    if problems:
+        raise ConfigError(problems)
+    yield Seen("all valid")
+
+
+def _without(names: Collection[str], given: Mapping[str, T]) -> dict[str, T]:
+    return {name: value for name, value in given.items() if name not in names}
+
+
+def _worker_py(_start: Start) -> Iterator[Seen]:
+    code = user_code.load()
+    yield Seen(f"process() is {'a coroutine' if code.is_async else 'a function'}")
+
+
+def _http(start: Start) -> Iterator[Seen]:
+    try:
+        start.address = start.listen(start.settings)
+        yield Seen(start.address)
+    except ConfigError:
+        if not (start.only_try and is_worker(start.settings)):
+            raise
+        yield Seen("not tried: a worker answers there, as it should where this is its own container", "untold")
+
+
+def _database(start: Start) -> Iterator[Seen]:
+    url = start.settings.url()
+    database = engine(url)
+    ping(database)
+    start.database = database
+    yield Seen(masked(url))
+
+
+def _row(start: Start) -> Iterator[Seen]:
+    row = start.row = load(start.database, start.settings.consumer_name)
+    start.settings = start.settings.overlaid(row.metadatas)
+    yield Seen(f"{row.consumer_name} joins {', '.join(row.topics_input)}")
+
+
+def _warnings(start: Start) -> Iterator[Seen]:
+    yield from (Seen(warning, "lacking") for warning in start.settings.warnings)
+
+
+def _properties(start: Start) -> Iterator[Seen]:
+    clients.try_properties(start.settings, start.row)
+    start.properties = True
+    yield Seen("taken by Kafka's clients")
+
+
+def _broker(start: Start) -> Iterator[Seen]:
+    start.cluster = preflight.look(start.settings, start.row)
+    yield Seen(", ".join(start.cluster.brokers))
+
+
+def _session(start: Start) -> Iterator[Seen]:
+    """Else only who joins the group hears of it."""
+    timeout = clients.session_timeout(start.settings.kafka)
+    if bounds := start.cluster.session_timeouts:
+        _must_not([] if bounds[0] <= timeout <= bounds[1] else [clients.wrong_session_timeout(timeout)])
+        yield Seen(f"may last {timeout} ms")
+
+
+def _topics(start: Start) -> Iterator[Seen]:
+    hidden = preflight.hidden_topics(start.settings, start.row, start.cluster)
+    _must_not(preflight.missing_topics(start.row, start.cluster, hidden))
+    yield Seen(f"no right to see {', '.join(sorted(hidden))}", "untold") if hidden else Seen("all there")
+
+
+def _partitions(start: Start) -> Iterator[Seen]:
+    counts = start.cluster.partitions
+    listed = ", ".join(f"{topic} has {counts[topic]}" for topic in start.row.topics_input if topic in counts)
+    problems = preflight.unequal_partitions(start.row, start.cluster)
+    if problems and not start.alone(start.cluster):
+        raise ConfigError(problems)
+    yield Seen(problems[0], "lacking") if problems else Seen(listed)
+
+
+def _reading(start: Start) -> Iterator[Seen]:
+    yield _rights(start, "READ", start.row.topics_input, "inputs and group")
+
+
+def _dead_letters(start: Start) -> Iterator[Seen]:
+    settings, row, cluster = start.settings, start.row, start.cluster
+    _must_not(preflight.provide_dead_letter_topic(settings, row, cluster, only_try=start.only_try))
+    name = settings.dead_letters
+    there = "" if cluster.embedded or name in cluster.partitions else ": run will create it"
+    yield Seen(f"topic {name}{there}" if name else "off (DLQ_TOPIC is empty): what fails is logged and discarded")
+
+
+def _writing(start: Start) -> Iterator[Seen]:
+    yield _rights(start, "WRITE", start.row.topics_output, outputs(start.row))
+
+
+def _rights(start: Start, operation: str, topics: Sequence[str], seen: str) -> Seen:
+    if start.cluster.embedded:
+        return Seen("not checked: this broker does not tell", "untold")
+    lacking = preflight.missing_rights(start.settings, start.row, operation, start.patience)
+    if lacking is None:
+        return Seen("not checked: no answer", "untold")
+    _must_not(lacking)
+    if not start.cluster.partitions.keys() >= set(topics):
+        return Seen("not checked: a topic is missing", "untold")
+    return Seen(seen)
+
+
+def _transactions(start: Start) -> Iterator[Seen]:
+    if start.settings.delivery == "exactly_once" and not start.cluster.embedded:
+        _must_not(preflight.missing_transactions(start.settings, start.row))
+        yield Seen(f"with ids that begin with {start.row.consumer_name}-")
+
+
+def _replay(start: Start) -> Iterator[Seen]:
+    """A worker does not need it, but who is to replay its dead letters one day."""
+    settings, row, cluster = start.settings, start.row, start.cluster
+    group = preflight.replay_group(row)
+    if settings.dead_letters and not cluster.embedded:
+        lacking = preflight.missing_dead_letter_rights(settings, row, cluster, group, ())
+        yield Seen(f"dlq replay would fail: {'; '.join(lacking)}", "lacking") if lacking else Seen(f"as group {group}")
+
+
+def _maps(start: Start) -> Iterator[Seen]:
+    """At least once can do without them."""
+    settings, row, cluster = start.settings, start.row, start.cluster
+    problems = preflight.provide_map_topic(settings, row, cluster, only_try=start.only_try)
+    problems = problems or preflight.missing_map_rights(settings, row, cluster)
+    start.stores_maps = not problems
+    if settings.delivery == "exactly_once":
+        _must_not(problems)
+    there = "" if cluster.embedded or map_topic(row.consumer_name) in cluster.partitions else ": run will create it"
+    text = f"commits pause when a map of waiting messages does not fit: {'; '.join(problems)}"
+    yield Seen(text, "lacking") if problems else Seen(f"topic {map_topic(row.consumer_name)}{there}")
+
+
+def _commits(start: Start) -> Iterator[Seen]:
+    """How long a map in them may be."""
+    limits = start.limits = preflight.commit_limits(start.cluster)
+    text = f"take maps of {limits.metadata:,} characters"
+    if limits.told:
+        yield Seen(f"{text} ({preflight.METADATA_SETTING})")
+    else:
+        yield Seen(f"{text}, the default: no broker tells {preflight.METADATA_SETTING}", "untold")
+
+
+ROW_STEPS = (
+    Step("properties", _properties, needs="row"),
+    Step("broker", _broker, needs="properties"),
+    Step("session", _session, needs="cluster"),
+    Step("topics", _topics, needs="cluster"),
+    Step("partitions", _partitions, needs="cluster"),
+    Step("reading", _reading, needs="cluster"),
+    Step("dead letters", _dead_letters, needs="cluster"),
+    Step("writing", _writing, needs="cluster"),
+    Step("transactions", _transactions, needs="cluster"),
+    Step("replay", _replay, needs="cluster"),
+    Step("maps", _maps, needs="cluster"),
+    Step("commits", _commits, needs="cluster"),
+)
+"""What there is to be seen of a row, also of one that has changed while a worker runs."""
+STEPS = (
+    Step("settings", _settings, needs=""),
+    Step("worker.py", _worker_py, needs=""),
+    Step("http", _http, needs="settings"),
+    Step("database", _database, needs="settings"),
+    Step("row", _row, needs="database"),
+    Step("warning", _warnings, needs="row"),
+    *ROW_STEPS,
+)
+
+
+def take(
+    start: Start, steps: Sequence[Step], patiently: Callable[[Callable[[], list[Seen]]], list[Seen]]
+) -> Iterator[tuple[Step, Seen]]:
+    """For `run`: what each step has seen. `patiently` waits for what may heal. ConfigError names all problems."""
+    problems: list[str] = []
+    needs = ""
+    for step in steps:
+        if problems and step.needs != needs:
+            break
+        needs = step.needs
+        try:
+            found = _once(step, start) if problems else patiently(partial(_once, step, start))
+            yield from ((step, seen) for seen in found if not problems)
+        except ConfigError as error:
+            problems += error.problems
+            start.only_try = True
+        except UnavailableError:  # it need not be waited for any more
+            if not problems:
+                raise
+    if problems:
+        raise ConfigError(problems)
+
+
+def _once(step: Step, start: Start) -> list[Seen]:
+    return list(step.take(start))
+
+
+# ---------------------------------------------------------------- `check`.
+
+
+class Finding(NamedTuple):
+    """What became of a step: its problems (none: all is well; None: it could not be told), and what was seen."""
+
+    subject: str
+    problems: Sequence[str] | None
+    seen: str = ""
+
+
+def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Each step, as far as the ones before have found what it needs. Nothing is changed, and nothing waited for."""
+    start = Start(environ=environ, listen=could_listen, only_try=True, patience=PATIENCE)
+    for step in STEPS:
+        if step.needs and not hasattr(start, step.needs):
+            needed = "broker" if step.needs == "cluster" else step.needs
+            yield Finding("the rest", None, f"not tried: it needs the {needed}")
+            return
+        seen, problems = tried(partial(_once, step, start))
+        if problems:
+            yield Finding(step.subject, problems)
+        for each in seen or ():
+            yield Finding(step.subject, [] if each.how == "well" else None, each.text)
+
+
+def could_listen(settings: Settings) -> str:
+    """Whether a worker could: the address. ConfigError: it could not, for another reason than one that does so now."""
+    host, port = settings.http_host, settings.http_port
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise cannot_listen(settings, error) from None
+    return f"{host}:{port}" if port else f"{host}, any free port"
+
+
+def is_worker(settings: Settings) -> bool:
+    """Whether what listens there is a worker: `check` may run beside one, in its container."""
+    host = "127.0.0.1" if settings.http_host in {"", "0.0.0.0"} else settings.http_host
+    try:
+        with urllib.request.urlopen(f"http://{host}:{settings.http_port}/health/live", timeout=3) as answer:
+            headers = answer.headers
+    except urllib.error.HTTPError as error:  # it does not live
+        headers = error.headers
+    except (OSError, ValueError):
+        return False
+    return str(headers.get("Server")) == "consumer"
+
+
+def cannot_listen(settings: Settings, error: OSError) -> ConfigError:
+    place = f"{settings.http_host}:{settings.http_port}"
+    return ConfigError([f"HTTP_PORT, HTTP_HOST: cannot listen on {place} ({error}); 0 is any free port"])
+
+
+def tried(step: Callable[[], T]) -> tuple[T | None, list[str]]:
+    """The value of step() and no problem, or none and its problems."""
+    try:
+        return step(), []
+    except ConfigError as error:
+        return None, error.problems
+    except UnavailableError as error:
+        return None, [str(error)]
+
+
+def outputs(row: Row) -> str:
+    return ", ".join(row.topics_output) or "nothing (topics_output is empty)"
+
+
+def _must_not(problems: list[str]) -> None:
+    if problems:
+        raise ConfigError(problems)

@@ -1,0 +1,1 @@
+"""Results out, offsets committed: the only room that knows what a delivery guarantee means. Knows no reading."""

@@ -1,0 +1,600 @@
+"""Results out, offsets committed: the one piece that knows what a delivery guarantee means."""
+
+import math
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import accumulate, chain
+from typing import NamedTuple, Protocol
+
+import msgspec
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from utils.joining.messages import RESULT_OVERHEAD, Result
+from utils.joining.offsets import CommitPoint, mark
+from utils.joining.states import SENT
+from utils.logger import logger
+from utils.metrics import Histogram
+from utils.processing.executor import Outcome
+from utils.sending.latency import Latency
+from utils.sending.map_store import MapStore
+from utils.sending.outbox import DeliveryFailed, Outbox, RecordRefused
+from utils.sending.pace import WITHIN
+
+Clock = Callable[[], float]
+
+_TRANSACTION = 8.0  # seconds that one step of a transaction may block; less than the session time-out
+_OFFSETS = 9.0  # seconds after which the step that sends the offsets is left behind
+_SETTLE = 0.05  # seconds that one step of the loop waits for acknowledgements
+_BATCH = 1_000_000  # bytes: `batch.size` of the client
+_STORE = 8.0  # seconds that maps which do not fit into a commit may take to be acknowledged
+
+_TIMED_OUT = KafkaException(KafkaError(KafkaError._TIMED_OUT))
+_COMMIT_AGAIN = {
+    KafkaError.ILLEGAL_GENERATION,  # a rebalance overtook the request: the partitions stay ours or are revoked soon
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError._WAIT_COORD,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._DESTROY,
+}
+
+
+class Delivery(Protocol):
+    """How results leave, and how the offsets behind them are committed.
+
+    The loop sends outcomes as they come. When a commit is due it asks `settle()` until that is true, finishes the
+    offsets that are marked as SENT, and gives the commit points of all partitions to `commit()`. Where there is no room
+    it does so without a commit.
+    """
+
+    @property
+    def pending(self) -> int:
+        """Groups that were sent and are not settled."""
+
+    @property
+    def backlog(self) -> "Backlog":
+        """What was sent and still takes memory."""
+
+    @property
+    def holds_back(self) -> bool:
+        """More was sent than may be on its way at once: what is must be settled and committed, then more leaves."""
+
+    def assigned(self, consumer: Consumer) -> None:
+        """Told in the assignment callback, before anything is sent for the new partitions. Raises KafkaException."""
+
+    def send(self, outcomes: list[Outcome]) -> None:
+        """Take the results of these outcomes to every output topic, and mark their offsets as SENT on the way.
+
+        What comes while `settle()` is not done may be held, and so may what is more than the output takes in a short
+        while. It leaves with the next `send()` or `commit()` after that, and its offsets are marked then.
+        """
+
+    def settle(self) -> bool:
+        """Whether all that is marked as SENT is safe when the next commit is. False: ask again. Or DeliveryFailed."""
+
+    def drop(self) -> None:
+        """Forget what is not settled: its offsets are somebody else's now."""
+
+    def commit(self, consumer: Consumer, points: list[CommitPoint]) -> float:
+        """Begin to commit; `committed()` tells how it ended. Returns by how many seconds the next one is to be later.
+
+        A map that is too long for a commit is stored before. Where it cannot be, nothing is committed.
+        """
+
+    def committed(self) -> bool | None:
+        """None: on the way. True: every partition is confirmed. False: not so; commit a new snapshot.
+
+        Raises KafkaException where trying again cannot help.
+        """
+
+    def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> float:
+        """As `commit()`, and wait for the answer: in a revoke there is no polling. Raises KafkaException."""
+
+    def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        """The consumer's `on_commit`: the answer to an asynchronous commit. Runs inside poll(), so it never raises."""
+
+
+class Backlog(NamedTuple):
+    """Results that are not out of our hands."""
+
+    groups: int = 0
+    bytes: int = 0  # of the results or, where that is more, of their fragments
+
+    def plus(self, outcomes: list[Outcome], size: int | None = None) -> "Backlog":
+        """`size`: that of their results, where it is known."""
+        fragments = sum([outcome.group.bytes for outcome in outcomes])
+        results = _size(outcomes) if size is None else size
+        return Backlog(self.groups + len(outcomes), self.bytes + max(fragments, results))
+
+
+class AtLeastOnce:
+    """Results leave at once; their offsets are committed when the broker has acknowledged them.
+
+    Only failed deliveries are reported one by one (`delivery.report.only.error`): the producer's queue being empty and
+    no failure reported means that everything was acknowledged. A failure is sticky.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        maps: MapStore,
+        commit_time: Histogram | None = None,
+        latency: Histogram | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._outbox = outbox
+        self._maps = maps
+        self._pace = outbox.pace
+        self._copies = outbox.copies
+        self._held: list[Outcome] = []
+        self._held_size = 0  # bytes
+        self._on_the_way = 0  # bytes
+        self._sent: list[Outcome] = []
+        self.backlog = Backlog()
+        self._settling = False
+        self._settling_since = 0.0
+        self._unanswered = 0  # commits on the way: a revoke may leave one behind
+        self._answer: bool | None = True
+        self._commit_error: KafkaError | None = None
+        self._last: tuple[Consumer, list[CommitPoint]] | None = None  # what is committed, until it is dropped
+        self._does_not_fit = False  # the answer was that it has maps too long for the brokers
+        self._commit_time = commit_time or Histogram()
+        self._latency = Latency(latency)
+        self._clock = clock
+        self._commit_began = 0.0
+
+    @property
+    def pending(self) -> int:
+        return self.backlog.groups
+
+    @property
+    def holds_back(self) -> bool:
+        return bool(self._held)
+
+    def assigned(self, consumer: Consumer) -> None:
+        pass
+
+    def send(self, outcomes: list[Outcome]) -> None:
+        outcomes = self._outbox.as_known(outcomes)
+        size = _size(outcomes, self._copies)
+        self._held += outcomes
+        self._held_size += size
+        self.backlog = self.backlog.plus(outcomes, size)
+        if not self._settling:
+            self._produce()
+
+    def settle(self) -> bool:
+        if not self._settling:
+            self._produce()
+            self._settling = True  # what is sent from here on waits, else a busy queue would never be empty
+            self._settling_since = self._clock()
+        if self._unacknowledged(_SETTLE):
+            return False
+        if self._outbox.has_refused:
+            guilty = self._outbox.accuse(self._sent)
+            ids = set(map(id, guilty))
+            self._sent = [outcome for outcome in self._sent if id(outcome) not in ids]
+            self._sent += self._outbox.put(self._outbox.as_known(guilty))
+            return False
+        self._pace.passed(self._on_the_way, self._clock() - self._settling_since)
+        self._outbox.forget(self._sent)
+        self._latency.delivered()
+        self._sent = []
+        self._on_the_way = 0
+        self.backlog = Backlog().plus(self._held)
+        self._settling = False
+        return True
+
+    def drop(self) -> None:
+        self._held, self._held_size, self._sent = [], 0, []
+        self.backlog, self._settling = Backlog(), False
+        self._last, self._does_not_fit = None, False
+        self._latency.drop()
+
+    def commit(self, consumer: Consumer, points: list[CommitPoint]) -> float:
+        self._answer, self._last = False, (consumer, points)
+        self._commit_began = self._clock()
+        if fitting := self._stored(consumer, points):
+            self._unanswered += 1
+            self._answer = None
+            consumer.commit(offsets=_as_offsets(fitting), asynchronous=True)
+        self._produce()
+        return self._maps.pause
+
+    def committed(self) -> bool | None:
+        if self._commit_error:
+            raise KafkaException(self._commit_error)
+        if self._does_not_fit and self._last:  # at once: a part of it may have been carried out
+            self._does_not_fit = False
+            self.commit(*self._last)
+        return self._answer
+
+    def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> float:
+        fitting = self._stored(consumer, points)
+        if not fitting:
+            raise KafkaException(KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE))
+        try:
+            for partition in consumer.commit(offsets=_as_offsets(fitting), asynchronous=False) or ():
+                if partition.error:
+                    raise KafkaException(partition.error)
+        except KafkaException as error:
+            self._maps.ended(False)
+            if not self._maps.makes_fit(error.args[0]):
+                raise
+            return self.commit_now(consumer, points)
+        return self._maps.pause
+
+    def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        errors = [each for each in (error, *(partition.error for partition in partitions)) if each]
+        too_long = [each for each in errors if self._maps.makes_fit(each)]
+        self._does_not_fit = bool(too_long)
+        self._unanswered -= 1
+        if not self._unanswered:
+            self._answer = not errors
+            self._maps.ended(self._answer)
+            self._commit_time.add(self._clock() - self._commit_began)
+        self._commit_error = self._commit_error or next(
+            (each for each in errors if each not in too_long and not may_repeat(each)), None
+        )
+
+    def _stored(self, consumer: Consumer, points: list[CommitPoint]) -> list[CommitPoint] | None:
+        """The points with all maps that do not fit stored and acknowledged. None: that could not be done now."""
+        if not self._maps.takes(points):
+            return None
+        try:
+            fitting = self._maps.store(consumer, self._outbox, points)
+        except KafkaException as error:
+            if not may_repeat(error.args[0]):
+                raise
+            logger.warning("waiting for the topic of maps", extra={"error": str(error)})
+            return None
+        if fitting == points:
+            return points
+        unacknowledged = self._unacknowledged(_STORE)
+        if self._outbox.has_refused:
+            raise DeliveryFailed("a stored map was refused as too large for its topic")
+        if unacknowledged:
+            self._maps.ended(False)
+            return None
+        return fitting
+
+    def _unacknowledged(self, timeout: float) -> int:
+        try:
+            return self._outbox.flush(timeout)
+        except DeliveryFailed:
+            self._pace.failed()
+            raise
+
+    def _produce(self) -> None:
+        """Put what is held, as far as the output takes it in a short while."""
+        room = self._pace.size - self._on_the_way
+        if self._held_size <= room:
+            now, self._held = self._held, []
+            self._put(now, self._held_size)
+        elif (now := _first(self._held, room, self._copies)) or not self._on_the_way:
+            if not now and (part := _part(self._held[0], room, self._copies)):
+                self._held[0] = _without(self._held[0], part)
+                self._put([part], _size([part], self._copies), is_part=True)
+                return
+            now = now or self._held[:1]
+            self._held = self._held[len(now) :]
+            self._put(now, _size(now, self._copies))
+
+    def _put(self, outcomes: list[Outcome], size: int, *, is_part: bool = False) -> None:
+        self._held_size -= size
+        self._on_the_way += size
+        sent = self._outbox.put(outcomes)
+        if self._outbox.may_accuse:
+            self._sent += sent
+        if not is_part:
+            self._latency.sent(sent)
+            _mark_sent(outcomes)
+
+
+@dataclass(slots=True)
+class _Staged:
+    """Outcomes that were sent together, or of ordinary ones only the results.
+
+    The fewer objects lie there until the commit, the fewer are cold in the processor's caches by then (measured: a
+    tenth of the CPU of the whole process).
+    """
+
+    outcomes: list[Outcome]
+    results: list[Result]
+    size: int  # bytes
+    backlog: Backlog
+
+    def parts(self) -> Iterator[tuple[slice, int]]:
+        """Of about as many bytes as the client sends at once, and how many those are."""
+        values = [result.value for result in self.results]
+        values += [result.value for outcome in self.outcomes for result in outcome.results]
+        values += [outcome.letter.value or b"" for outcome in self.outcomes if outcome.letter]
+        number, size = len(self.results) or len(self.outcomes), sum(map(len, values))
+        step = math.ceil(number / (size // _BATCH + 1)) or 1
+        return ((slice(at, at + step), size * step // number) for at in range(0, number, step))
+
+    def put(self, outbox: Outbox, part: slice) -> None:
+        if self.results:
+            outbox.put_results(self.results[part])
+        else:
+            self.outcomes[part] = outbox.put(self.outcomes[part])
+
+
+class ExactlyOnce:
+    """Results wait for the commit and go with their offsets in one transaction, opened only for that moment.
+
+    It has no more of them than the output takes in a short while: the others wait for the next one.
+
+    Any failure aborts it and is raised: the worker starts again from the last commit. "Exactly once in Kafka": calls of
+    process() to the outside are not part of it.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        maps: MapStore,
+        commit_time: Histogram | None = None,
+        latency: Histogram | None = None,
+        is_place_taken: Callable[[str], bool] = lambda _member_id: False,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """`is_place_taken`: given our member id, whether another member of the group has our GROUP_INSTANCE_ID now.
+
+        The transactional id is made of it, too.
+        """
+        self._outbox = outbox
+        self._maps = maps
+        self._is_place_taken = is_place_taken
+        self._answer = True
+        self._producer = outbox.producer
+        self._pace = outbox.pace
+        self._copies = outbox.copies
+        self._held: list[Outcome] = []  # for a later transaction
+        self._staged: list[_Staged] = []
+        self._settled: list[_Staged] = []  # their offsets are in the next commit
+        self._size = 0  # bytes of both: of the next transaction, but for what is sent after it was settled
+        self.pending = 0
+        self.backlog = Backlog()
+        self._group: object = None
+        self._initialised = False
+        self._commit_time = commit_time or Histogram()
+        self._latency = Latency(latency)
+        self._clock = clock
+
+    @property
+    def holds_back(self) -> bool:
+        return bool(self._held)
+
+    def assigned(self, consumer: Consumer) -> None:
+        # Only here, and first of all, it is sure to carry the generation of this assignment. Without one, when the
+        # group has expelled us, the broker fences nothing (measured); the member id is empty then.
+        self._group = consumer.consumer_group_metadata()
+        if not consumer.memberid():
+            raise DeliveryFailed("expelled from the group before the assignment was taken in")
+        if not self._initialised:
+            self._producer.init_transactions(_TRANSACTION)
+            self._initialised = True
+
+    def send(self, outcomes: list[Outcome]) -> None:
+        outcomes = self._outbox.as_known(outcomes)
+        size = _size(outcomes, self._copies)
+        backlog = Backlog().plus(outcomes, size)
+        self.pending += backlog.groups
+        self.backlog = _sum((self.backlog, backlog))
+        if self._held or self._size + size > self._pace.size:
+            self._held += outcomes
+            self._stage_held()
+        else:
+            self._stage(outcomes, size, backlog)
+
+    def _stage(self, outcomes: list[Outcome], size: int, backlog: Backlog) -> None:
+        results = self._outbox.results_alone(outcomes)
+        self._staged.append(_Staged(outcomes if results is None else [], results or [], size, backlog))
+        self._size += size
+        self._latency.sent(outcomes)
+        _mark_sent(outcomes)
+
+    def _stage_held(self) -> None:
+        """For the next transaction, as far as the output takes it in a short while; one group in any case."""
+        now = _first(self._held, self._pace.size - self._size, self._copies)
+        if not now and not self._size:
+            now = self._held[:1]
+        if now:
+            self._held = self._held[len(now) :]
+            size = _size(now, self._copies)
+            self._stage(now, size, Backlog().plus(now, size))
+
+    def settle(self) -> bool:
+        if self._held:
+            self._stage_held()
+        self._settled += self._staged
+        self._staged, self.pending = [], len(self._held)
+        return True
+
+    def drop(self) -> None:
+        self._held, self._staged, self._settled, self._size = [], [], [], 0
+        self.pending, self.backlog = 0, Backlog()
+        self._latency.drop()
+
+    def commit(self, consumer: Consumer, points: list[CommitPoint]) -> float:
+        self._answer = self._maps.takes(points)
+        if self._answer:
+            self._transact(consumer, points)
+        return max(self._maps.pause, self._outbox.muted_for)
+
+    def _transact(self, consumer: Consumer, points: list[CommitPoint]) -> None:
+        """The offsets first: above its quota a producer's next request to the broker waits, after the results that is.
+
+        The request that ends the transaction goes another way (measured).
+        """
+        began = self._clock()
+        self._producer.begin_transaction()
+        try:
+            fitting = self._maps.store(consumer, self._outbox, points)
+            if self._maps.may_be_refused:  # which purges what is still queued, and that fails for good (measured)
+                self._flush()
+            self._send_offsets(fitting)
+            self._put_settled()
+            self._producer.commit_transaction(_TRANSACTION)
+        except (KafkaException, DeliveryFailed) as error:
+            if self._clock() - began > WITHIN:
+                self._pace.failed()
+            if self._is_ready_for_another(error):
+                self._transact(consumer, points)
+                return
+            # Fenced by our own time-out, or by a worker that shares our GROUP_INSTANCE_ID? Its producer is often faster
+            # than the group's news that our place is taken. Starting again would drive it out, and so on for ever.
+            if self._abort() == KafkaError._FENCED and self._is_place_taken(consumer.memberid()):
+                raise DeliveryFailed("replaced") from KafkaException(KafkaError(KafkaError.FENCED_INSTANCE_ID))
+            if self._outbox.accuse(self._kept()):
+                raise RecordRefused("a record was too large for its topic") from error
+            if isinstance(error, DeliveryFailed):
+                raise
+            raise DeliveryFailed(f"transaction aborted: {error.args[0].str()}") from error
+        self._maps.ended(True)
+        self._outbox.forget(self._kept())
+        took = self._clock() - began
+        self._commit_time.add(took)
+        self._latency.delivered()
+        self._note_committed(took)
+
+    def _note_committed(self, took: float) -> None:
+        left = _sum([staged.backlog for staged in self._staged])
+        sent = self._size - sum([staged.size for staged in self._staged])
+        if not self._outbox.muted_for or took > WITHIN:
+            self._pace.passed(sent, took)
+        self._settled, self._size = [], self._size - sent
+        self.backlog = left.plus(self._held)
+
+    def _is_ready_for_another(self, error: KafkaException | DeliveryFailed) -> bool:
+        """Whether the transaction had a map too long for the brokers, and is aborted now."""
+        if isinstance(error, DeliveryFailed) or not self._maps.makes_fit(error.args[0]):
+            return False
+        self._maps.ended(False)
+        return not self._abort()
+
+    def _flush(self) -> None:
+        if self._outbox.flush(_TRANSACTION):
+            raise DeliveryFailed("results of a transaction were not acknowledged in time") from _TIMED_OUT
+
+    def _put_settled(self) -> None:
+        """By the batch, each acknowledged before the next; what was put is known when a later one fails.
+
+        While records wait behind a batch of their partition, the idempotent producer polls without a pause (measured).
+        """
+        waiting = 0  # bytes
+        for staged in self._settled:
+            for part, size in staged.parts():
+                if waiting and waiting + size > _BATCH:
+                    self._flush()
+                    waiting = 0
+                staged.put(self._outbox, part)
+                waiting += size
+
+    def _kept(self) -> Iterator[Outcome]:
+        """What is in the next commit, as far as more than its results is known."""
+        return (outcome for staged in self._settled for outcome in staged.outcomes)
+
+    def _send_offsets(self, points: list[CommitPoint]) -> None:
+        """The client forgets its own time-out here: it may block for ever after the group's coordinator was away.
+
+        (github.com/confluentinc/librdkafka/issues/5456.) What it may still send later comes from a transaction that is
+        over, and from a member that is not in the group any more.
+        """
+        offsets = _as_offsets(points)
+        try:
+            bounded(lambda: self._producer.send_offsets_to_transaction(offsets, self._group, _TRANSACTION), _OFFSETS)
+        except TimeoutError:
+            self._outbox.is_stuck = True
+            raise DeliveryFailed("no answer to the offsets of a transaction") from _TIMED_OUT
+
+    def committed(self) -> bool | None:
+        return self._answer
+
+    def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> float:
+        pause = self.commit(consumer, points)
+        if not self._answer:
+            raise KafkaException(KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE))
+        return pause
+
+    def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        pass
+
+    def _abort(self) -> int:
+        """The code of the error that kept the transaction open, or 0. Fenced, or no broker: its time-out ends it."""
+        try:
+            self._producer.abort_transaction(_TRANSACTION)
+        except KafkaException as error:
+            logger.warning("transaction not aborted", extra={"error": str(error)})
+            return int(error.args[0].code())
+        return 0
+
+
+def bounded(call: Callable[[], object], seconds: float) -> None:
+    """Make the call in a thread, which is left behind when it takes longer: TimeoutError."""
+    future: Future[None] = Future()
+
+    def attempt() -> None:
+        try:
+            call()
+            future.set_result(None)
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=attempt, name="bounded", daemon=True).start()
+    future.result(seconds)
+
+
+def _mark_sent(outcomes: list[Outcome]) -> None:
+    mark(chain.from_iterable([outcome.group.fragments for outcome in outcomes]), SENT)
+
+
+def _size(outcomes: list[Outcome], copies: int = 1) -> int:
+    """Bytes of what is to be sent of them; `copies`: output topics."""
+    values = [len(result.value) for outcome in outcomes for result in outcome.results]
+    letters = [len(outcome.letter.value or b"") for outcome in outcomes if outcome.letter]
+    overheads = len(values) * copies + len(letters)
+    return sum(values) * copies + sum(letters) + RESULT_OVERHEAD * overheads
+
+
+def _first(outcomes: list[Outcome], room: int, copies: int) -> list[Outcome]:
+    """The first of them, as many as have room."""
+    sizes = list(accumulate(_size([outcome], copies) for outcome in outcomes))
+    return outcomes[: bisect_right(sizes, room)]
+
+
+def _part(outcome: Outcome, room: int, copies: int) -> Outcome | None:
+    """The first results of one outcome, as many as have room. None: it is too little to be parted.
+
+    Neither part is a single result: one that the client refuses is known to have left no others behind.
+    """
+    sizes = list(accumulate(len(result.value) + RESULT_OVERHEAD for result in outcome.results))
+    number = max(bisect_right(sizes, room // copies), 2)
+    return _with(outcome, outcome.results[:number]) if number + 2 <= len(sizes) else None
+
+
+def _without(outcome: Outcome, part: Outcome) -> Outcome:
+    return _with(outcome, outcome.results[len(part.results) :])
+
+
+def _with(outcome: Outcome, results: list[Result]) -> Outcome:
+    return msgspec.structs.replace(outcome, results=results)
+
+
+def _sum(backlogs: Sequence[Backlog]) -> Backlog:
+    return Backlog(sum([each.groups for each in backlogs]), sum([each.bytes for each in backlogs]))
+
+
+def _as_offsets(points: list[CommitPoint]) -> list[TopicPartition]:
+    return [TopicPartition(*point) for point in points]
+
+
+def may_repeat(error: KafkaError) -> bool:
+    """Whether a commit that failed so may succeed when it is sent again."""
+    return bool(error.retriable()) or error.code() in _COMMIT_AGAIN

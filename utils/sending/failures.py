@@ -1,0 +1,114 @@
+"""What becomes of what cannot be made a result: it is logged, counted and, with a dead-letter topic, kept there.
+
+No Kafka. Each comes back as the outcome of its group, and leaves as a result would: its offsets are finished when the
+dead letter is safe, and at once where there is none.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from utils.errors import unquoted
+from utils.joining import dead_letters
+from utils.joining.aggregator import Group
+from utils.joining.dead_letters import Letter, sources
+from utils.joining.messages import Fragment, InvalidMessage, InvalidResult
+from utils.logger import logger
+from utils.metrics import Counters
+from utils.processing.executor import Outcome
+
+EXAMPLES = 10  # groups that a log line names at most
+
+
+class Failures:
+    """Turns what failed into outcomes."""
+
+    def __init__(
+        self, consumer_name: str, topic: str, counters: Counters, wall_clock: Callable[[], float] = time.time
+    ) -> None:
+        """`topic`: that of the dead letters; empty: they are discarded."""
+        self.topic = topic
+        self._consumer_name = consumer_name
+        self._counters = counters
+        self._wall_clock = wall_clock
+
+    def invalid(self, fragment: Fragment, key: bytes | None, error: InvalidMessage) -> Outcome:
+        """A record that is no message: it has no id, so that the key of the record stays that of the dead letter."""
+        self._counters.invalid += 1
+        group = Group("", (fragment,), len(fragment.value))
+        logger.error("invalid message", extra={"source": sources(group)[0], "error": str(error)})
+        return self._given_up(group, dead_letters.INVALID_MESSAGE, error, key=key)
+
+    def incomplete(self, groups: Sequence[Group], missing: Callable[[Group], Sequence[str]]) -> list[Outcome]:
+        """Groups that have waited long enough. `missing`: the topics that have given no fragment."""
+        lacking = [missing(group) for group in groups]
+        self._counters.count_evicted(lacking)
+        if self.topic:
+            self._log_incomplete(groups[:EXAMPLES], lacking, of=len(groups))
+        else:  # nothing else will tell where they stood
+            for first in range(0, len(groups), EXAMPLES):
+                some = groups[first : first + EXAMPLES]
+                self._log_incomplete(some, lacking[first:], of=len(some))
+        return [
+            self._given_up(group, dead_letters.INCOMPLETE, missing=topics)
+            for group, topics in zip(groups, lacking, strict=True)
+        ]
+
+    def failed(self, outcome: Outcome) -> Outcome:
+        """An outcome with an error: of process(), of what it returned, or of what turned out to be no message."""
+        group, error = outcome.group, outcome.error
+        where = {"id": group.id, "source": sources(group)}
+        if isinstance(error, InvalidMessage):
+            self._counters.invalid += len(group.fragments)
+            logger.error("invalid message", extra={**where, "error": str(error)})
+            return self._given_up(group, dead_letters.INVALID_MESSAGE, error)
+        self._counters.failed += 1
+        logger.error("process() failed", extra=where, exc_info=unquoted(error))
+        reason = dead_letters.RESULT_INVALID if isinstance(error, InvalidResult) else dead_letters.PROCESS_FAILED
+        return self._given_up(group, reason, error, attempts=outcome.attempts)
+
+    def refused(self, outcome: Outcome, why: str) -> Outcome:
+        """An outcome with a record that is too large for its topic, according to the client or the broker."""
+        group, letter = outcome.group, outcome.letter
+        where = {"id": group.id, "source": sources(group), "error": why}
+        if letter:
+            logger.error("dead letter too large: it keeps its sources only", extra=where)
+            return Outcome(group, [], outcome.error, dead_letters.without_contents(letter))
+        self._counters.failed += 1
+        self._counters.results -= len(outcome.results)
+        logger.error("result too large", extra=where)
+        return self._given_up(group, dead_letters.TOO_LARGE, TooLarge(why), attempts=outcome.attempts)
+
+    def _log_incomplete(self, groups: Sequence[Group], lacking: Sequence[Sequence[str]], *, of: int) -> None:
+        """`of`: how many the line stands for."""
+        by_id = {group.id: topics for group, topics in zip(groups, lacking, strict=False)}
+        extra = {"count": of, "missing_topics_by_id": by_id, "sources": [sources(group) for group in groups]}
+        logger.warning("incomplete messages given up", extra=extra)
+
+    def _given_up(
+        self,
+        group: Group,
+        reason: str,
+        error: BaseException | None = None,
+        *,
+        missing: Sequence[str] = (),
+        attempts: int = 0,
+        key: bytes | None = None,
+    ) -> Outcome:
+        letter: Letter | None = None
+        if self.topic:
+            self._counters.dead_letters[reason] += 1
+            now = datetime.fromtimestamp(self._wall_clock(), UTC).isoformat(timespec="milliseconds")
+            letter = dead_letters.write(
+                group, reason, consumer=self._consumer_name, time=now, error=error, missing=missing,
+                attempts=attempts, key=key,
+            )  # fmt: skip
+        return Outcome(group, [], error or Incomplete(), letter)
+
+
+class Incomplete(Exception):
+    """A group was not completed in time."""
+
+
+class TooLarge(Exception):
+    """A result does not fit into its topic."""

@@ -1,0 +1,308 @@
+"""Records on their way out: results to every output topic, dead letters to theirs, and which of them were refused."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, ThrottleEvent
+
+from utils.joining.dead_letters import Letter, sources
+from utils.joining.messages import Headers, Result
+from utils.joining.trace_context import trace_of
+from utils.logger import logger
+from utils.metrics import Counters
+from utils.processing.executor import Outcome
+from utils.sending.failures import Failures
+from utils.sending.pace import Pace
+
+_ANY_PARTITION = -1  # the client's word for: by the key
+NARROW = 16_384  # bytes of a batch, once a larger one was refused: few topics take less
+_FULL = 0.05  # seconds that a full queue is waited for before it is tried again
+_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
+_SMALL = 10_000  # bytes of a result: less than what a client takes, unless somebody has set that very low
+_MOST_REFUSALS = 2  # of one group: of its result, and of the dead letter in its place
+
+Sent = tuple[str | None, bytes | None, bytes | None]  # topic, key and value of a record
+Report = Callable[[KafkaError | None, Message], None]  # of a delivery that has failed
+
+
+class DeliveryFailed(Exception):
+    """Results did not reach their topics: nothing may be committed any more, start again from the last commit."""
+
+
+class RecordRefused(DeliveryFailed):
+    """A record was too large for its topic. It is known now, and leaves as a dead letter after the restart."""
+
+
+@dataclass(slots=True)
+class Refusals:
+    """What brokers have refused as too large. Outlives the worker: which record it was may show after a restart only.
+
+    And how much they take at once.
+
+    A broker refuses batches: only of a record that was alone in its own is it known that it was the one.
+    """
+
+    batch_size: int = 0
+    """Bytes of a batch of several records; a larger record is alone in its own. 0: as many as the client takes."""
+    groups: dict[str, int] = field(default_factory=dict)  # how often each, by the source of its first fragment
+    whole: bool = False
+    """Groups are to be kept with their results: the client has refused one of which no more was known."""
+    pace: Pace = field(default_factory=Pace)
+
+    def has_been_alone(self, record: Sent) -> bool:
+        _, key, value = record
+        return 0 < self.batch_size <= max(len(key or b"") + len(value or b""), 1)
+
+    def narrow(self) -> None:
+        """Smaller batches from the next producer on. Those of one record cost most of the throughput (measured)."""
+        self.batch_size = 1 if self.batch_size else NARROW
+
+
+class Mute:
+    """How long the broker takes nothing more of a producer that is above its quota: it is told with the answer."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._until = 0.0
+
+    def on_throttle(self, event: ThrottleEvent) -> None:
+        """The producer's `throttle_cb`."""
+        self._until = max(self._until, self._clock() + event.throttle_time)
+
+    @property
+    def seconds(self) -> float:
+        """From now on."""
+        return max(self._until - self._clock(), 0.0)
+
+
+class Outbox:
+    """Puts records into the producer's queue and hears what becomes of them."""
+
+    def __init__(
+        self,
+        producer: Callable[[Report], Producer],
+        topics_output: tuple[str, ...],
+        failures: Failures,
+        refusals: Refusals,
+        counters: Counters | None = None,
+        mute: Mute | None = None,
+    ) -> None:
+        """`producer` makes one that reports only deliveries that failed: one report each costs 0.5 us (measured).
+
+        As long as `counters` know of no message with headers, no trace is looked for: that costs 60 ns an id.
+        """
+        self.producer = producer(self.on_delivery)
+        self._topics = topics_output
+        self._failures = failures
+        self._refusals = refusals
+        self._counters = counters or Counters(with_headers=1)
+        self._mute = mute or Mute()
+        self._failure: KafkaError | None = None
+        self._refused: list[Sent] = []
+        self.is_stuck = False  # a call of the producer has not returned: closing it now would end the process
+
+    def close(self) -> None:
+        """Let go of the producer, at once: what is not acknowledged is given up, and nothing is put any more."""
+        if not self.is_stuck:
+            with suppress(KafkaException):  # one that was fenced says so once more, which would end the process
+                self.producer.purge()
+                self.producer.close()
+
+    @property
+    def copies(self) -> int:
+        """Of each result that leave: one for every output topic, and at least 1."""
+        return len(self._topics) or 1
+
+    @property
+    def pace(self) -> Pace:
+        return self._refusals.pace
+
+    @property
+    def muted_for(self) -> float:
+        """Seconds for which whatever is put will wait for the quota of what was put before."""
+        return self._mute.seconds
+
+    def as_known(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """These outcomes, with dead letters in place of what the broker has refused before."""
+        return [self._as_known(outcome) for outcome in outcomes] if self._refusals.groups else outcomes
+
+    def put(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Queue all records of these outcomes, and wait where the queue is full.
+
+        Returns the outcomes as they leave: in place of a result that the client finds too large goes a dead letter.
+        Raises RecordRefused where another result of its group has left already, DeliveryFailed, KafkaException.
+        """
+        produce = self.producer.produce
+        refused: list[tuple[Result, KafkaError]] = []
+        traces = _traces(outcomes) if self._counters.with_headers else None
+        for topic in self._topics:
+            for outcome in outcomes:
+                for result in outcome.results:
+                    trace = traces.get(id(outcome)) if traces else None
+                    try:
+                        if trace:
+                            produce(topic, result.value, result.key, headers=trace)
+                        else:
+                            produce(topic, result.value, result.key)
+                    except BufferError:
+                        self._put_patiently(topic, result.key, result.value, trace)
+                    except KafkaException as error:
+                        refused.append((result, _too_large(error)))
+        if refused:
+            outcomes = self._instead(outcomes, refused)
+        return [self._put_letter(outcome, outcome.letter) if outcome.letter else outcome for outcome in outcomes]
+
+    def results_alone(self, outcomes: list[Outcome]) -> list[Result] | None:
+        """The results of these outcomes, where that is all that may be needed to put them; else None.
+
+        Not so for dead letters, traces and results that could be too large, and when a record has been refused before.
+        """
+        if self.may_accuse or self._counters.with_headers or [each for each in outcomes if each.letter]:
+            return None
+        results = [result for outcome in outcomes for result in outcome.results]
+        return results if max([len(result.value) for result in results], default=0) < _SMALL else None
+
+    def put_results(self, results: list[Result]) -> None:
+        """`put` for what `results_alone()` has given. Raises RecordRefused, DeliveryFailed, KafkaException."""
+        produce = self.producer.produce
+        for topic in self._topics:
+            for result in results:
+                try:
+                    produce(topic, result.value, result.key)
+                except BufferError:
+                    self._put_patiently(topic, result.key, result.value)
+                except KafkaException as error:
+                    reason = _too_large(error)
+                    self._refusals.whole = True
+                    raise RecordRefused(reason.str()) from error
+
+    def flush(self, timeout: float) -> int:
+        """How many records are unacknowledged after up to `timeout` seconds. Raises DeliveryFailed."""
+        unacknowledged = self.producer.flush(timeout)
+        if self._failure:
+            raise DeliveryFailed(self._failure.str()) from KafkaException(self._failure)
+        return unacknowledged
+
+    @property
+    def may_accuse(self) -> bool:
+        """Whether `accuse()` and `forget()` may have something to tell: what was sent must be kept until then."""
+        return bool(self._refusals.batch_size or self._refusals.groups or self._refusals.whole)
+
+    @property
+    def has_refused(self) -> bool:
+        return bool(self._refused)
+
+    def accuse(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+        """Those of these outcomes whose records the broker has refused: `as_known()` knows them from now on.
+
+        Raises RecordRefused where it cannot be told: others may have been in the same batch.
+        """
+        refused, self._refused = set(self._refused), []
+        if not all(map(self._refusals.has_been_alone, refused)):
+            self._refusals.narrow()
+            topics = sorted({topic for topic, _, _ in refused if topic})
+            cure = "set KAFKA_BATCH_SIZE below max.message.bytes of the topic"
+            logger.error(
+                "a batch was too large for its topic: smaller ones from now on",
+                extra={"topics": topics, "batch_size": self._refusals.batch_size, "cure": cure},
+            )
+            raise RecordRefused(f"a batch was too large for {', '.join(topics)}")
+        guilty = [outcome for outcome in outcomes if not refused.isdisjoint(self._records_of(outcome))]
+        for outcome in guilty:
+            self._note_refusal(outcome)
+        return guilty
+
+    def forget(self, outcomes: Iterable[Outcome]) -> None:
+        """These are safe: they will not come again."""
+        if self._refusals.groups:
+            for outcome in outcomes:
+                self._refusals.groups.pop(_source(outcome), None)
+
+    def on_delivery(self, error: KafkaError | None, record: Message) -> None:
+        """How a delivery ended: called for failures only. Runs inside poll() and flush(), so it never raises."""
+        if error is not None and error.code() in _TOO_LARGE:
+            self._refused.append((record.topic(), record.key(), record.value()))
+        else:
+            self._failure = self._failure or error
+
+    def _as_known(self, outcome: Outcome) -> Outcome:
+        for _ in range(self._refusals.groups.get(_source(outcome), 0)):
+            outcome = self._failures.refused(outcome, "refused by the broker")
+        return outcome
+
+    def _instead(self, outcomes: list[Outcome], refused: list[tuple[Result, KafkaError]]) -> list[Outcome]:
+        """The outcomes without those whose results the client has refused: dead letters in their place."""
+        errors = {id(result): error for result, error in refused}
+        left = []
+        for outcome in outcomes:
+            error = next((errors[id(result)] for result in outcome.results if id(result) in errors), None)
+            if error is not None and len(outcome.results) > 1:
+                self._note_refusal(outcome)
+                raise RecordRefused(error.str())
+            left.append(self._failures.refused(outcome, error.str()) if error else outcome)
+        return left
+
+    def _put_letter(self, outcome: Outcome, letter: Letter) -> Outcome:
+        try:
+            self._put_patiently(self._failures.topic, letter.key, letter.value, letter.headers)
+        except KafkaException as error:
+            outcome = self._failures.refused(outcome, _too_large(error).str())
+            if outcome.letter:
+                self._put_patiently(self._failures.topic, outcome.letter.key, None, outcome.letter.headers)
+        return outcome
+
+    def put_map(self, topic: str, key: bytes, value: bytes | None) -> None:
+        """A record of the topic of maps, all of which lie in one partition. Raises DeliveryFailed, KafkaException."""
+        self._put_patiently(topic, key, value, partition=0)
+
+    def _put_patiently(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None = None,
+        partition: int = _ANY_PARTITION,
+    ) -> None:
+        """While the queue is full the broker is slower than we are."""
+        while True:
+            try:
+                return self.producer.produce(topic, value, key, partition, headers=headers)
+            except BufferError:
+                self.producer.poll(_FULL)
+                if self._failure:
+                    raise DeliveryFailed(self._failure.str()) from KafkaException(self._failure)
+
+    def _note_refusal(self, outcome: Outcome) -> None:
+        source = _source(outcome)
+        self._refusals.groups[source] = self._refusals.groups.get(source, 0) + 1
+        if self._refusals.groups[source] > _MOST_REFUSALS:
+            raise DeliveryFailed(f"not even the sources of a dead letter fit into {self._failures.topic}")
+
+    def _records_of(self, outcome: Outcome) -> set[Sent]:
+        records: set[Sent] = {(topic, result.key, result.value) for topic, result in _records([outcome], self._topics)}
+        letter = outcome.letter
+        return {*records, (self._failures.topic, letter.key, letter.value)} if letter else records
+
+
+def _records(outcomes: Sequence[Outcome], topics: tuple[str, ...]) -> list[tuple[str, Result]]:
+    return [(topic, result) for outcome in outcomes for result in outcome.results for topic in topics]
+
+
+def _traces(outcomes: Iterable[Outcome]) -> dict[int, Headers]:
+    """The headers to be carried on, by the `id()` of each outcome that has some."""
+    traced = [outcome for outcome in outcomes for fragment in outcome.group.fragments if fragment.headers]
+    return {id(outcome): trace for outcome in traced if (trace := trace_of(outcome.group.fragments))}
+
+
+def _source(outcome: Outcome) -> str:
+    return sources(outcome.group)[0]
+
+
+def _too_large(error: KafkaException) -> KafkaError:
+    """The reason, where it is that; raised where it is another one."""
+    reason: KafkaError = error.args[0]
+    if reason.code() not in _TOO_LARGE:
+        raise error
+    return reason
