@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError
 
 # ---------------------------------------------------------------- How a setting is read.
 T = TypeVar("T")
+EX_CONFIG = 78  # sysexits.h: starting again is no use before somebody has changed the configuration
 
 
 class ConfigError(Exception):

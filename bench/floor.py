@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from main import GATHER
+from utils.running.assembly import GATHER
 
 COMMIT_INTERVAL = 0.1  # seconds, as config.py has it
 METADATA = "x" * 64  # characters: that of a small map

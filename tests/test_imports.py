@@ -86,7 +86,7 @@ def known(path: str) -> set[str]:
 def test_the_files_of_the_worker_are_found() -> None:
     assert {"main.py", "framework.py", "config.py", "models.py", "utils/joining/offsets.py"} <= set(SHIPPED)
     assert "utils.joining.offsets" in imports("framework.py")
-    assert "utils.processing.user_code" in imports("main.py")
+    assert "utils.commands.check" in imports("main.py")
     assert known("framework.py") >= {"monitoring", "sending", "reading", "processing", "joining"}
 
 

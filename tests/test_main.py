@@ -8,40 +8,22 @@ import socket
 import subprocess
 import sys
 import threading
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
 from sqlalchemy import Engine, make_url
 
-import framework
 import main
-from config import ConfigError, Settings, UnavailableError
-from main import supervise
+from config import ConfigError, UnavailableError
 from models import Row, engine, init_db, load, ping, save
 from tests.conftest import Topics
 from tests.kafka.test_preflight import listening
 from tests.program import FORWARDING, copied, program
-from tests.running.test_refresh import CONFIG, SETTINGS
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
-from utils.joining.offsets import OffsetMap, PartitionOffsets, Standing
-from utils.joining.states import States
-from utils.metrics import Counters
-from utils.monitoring.watch import Watch
-from utils.processing.dispatcher import Dispatcher
-from utils.processing.executor import Hooks, Runner
-from utils.processing.user_code import UserCode
-from utils.reading.locator import AssignmentOutdated, RowOutdated
-from utils.running.lifetime import Stopped
-from utils.running.refresh import Refresh
-from utils.sending.outbox import RecordRefused
 
 SECONDS = 120.0  # that anything may take before a test fails
 INIT = ("init", "--topics-input", "a,b", "--topics-output", "c", "--kafka-bootstrap-server", "h:9092")
@@ -341,7 +323,8 @@ def test_a_signal_ends_it_also_while_a_server_keeps_it_hanging() -> None:
 
 
 def test_the_second_signal_ends_it_at_once() -> None:
-    code = "from utils.running import lifetime\nlifetime.stop_on_signals(); print('ready', flush=True)\nlifetime.time.sleep(60)"
+    waiting = "print('ready', flush=True)\nlifetime.time.sleep(60)"
+    code = f"from utils.running import lifetime\nlifetime.stop_on_signals(); {waiting}"
     with subprocess.Popen([sys.executable, "-c", code], cwd=program(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
@@ -529,255 +512,6 @@ def test_nobody_listening_to_the_output_is_no_reason_for_a_traceback(sqlite_url:
         assert worker.process.wait(30) == 1
 
 
-# ---------------------------------------------------------------- workers that fail
-
-
-class FailingWorker:
-    """Fails so often, one way or the other, then is asked to stop."""
-
-    def __init__(self, stopping: threading.Event, *failures: Exception) -> None:
-        self.stopping = stopping
-        self.failures = list(failures)
-        self.runs = 0
-        self.intake = SimpleNamespace(former={}, has_progressed=False)
-        self.myself: object = None
-
-    def run(self) -> None:
-        self.runs += 1
-        if self.failures:
-            raise self.failures.pop(0)
-        self.stopping.set()
-
-
-def supervised(monkeypatch: pytest.MonkeyPatch, *failures: Exception) -> int:
-    """How often a worker ran that fails so."""
-    monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
-    stopping = threading.Event()
-    worker = FailingWorker(stopping, *failures)
-    supervise(lambda _clients: cast(framework.Worker, worker), Counters(), stopping)
-    return worker.runs
-
-
-def test_a_worker_that_fails_is_followed_by_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert supervised(monkeypatch, OSError(), ConfigError(["a member that was killed has partitions"])) == 3
-
-
-def test_the_process_gives_up_after_a_few_failures_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert supervised(monkeypatch, *[OSError()] * main.RESTARTS) == main.RESTARTS + 1
-    with pytest.raises(ConfigError):
-        supervised(monkeypatch, *[ConfigError(["unequal"])] * (main.RESTARTS + 1))
-
-
-def test_a_worker_with_an_outdated_row_waits_for_it_and_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
-    times = 2 * main.RESTARTS
-    stopping, counters, reread = threading.Event(), Counters(), list[tuple[threading.Event, int]]()
-    worker = FailingWorker(stopping, *[RowOutdated(7)] * times)
-    supervise(lambda _clients: cast(framework.Worker, worker), counters, stopping, lambda *asked: reread.append(asked))
-    assert (worker.runs, counters.restarts, reread) == (times + 1, 0, [(stopping, 7)] * times)
-
-
-def test_a_worker_that_has_left_the_group_to_join_it_anew_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert supervised(monkeypatch, *[AssignmentOutdated()] * 2 * main.RESTARTS) == 2 * main.RESTARTS + 1
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (KafkaException(KafkaError(KafkaError._TIMED_OUT)), {("a", 0): (1, None)}),
-        (RecordRefused("too large"), {("a", 0): (1, None)}),
-        (KafkaException(KafkaError(KafkaError.INVALID_RECORD)), {}),
-        (OSError(), {("a", 0): (1, None)}),
-        (ValueError("the loop did not expect this"), {("a", 0): (1, None)}),
-    ],
-)
-def test_how_partitions_stood_survives_a_failure_that_no_message_is_to_blame_for(
-    error: Exception, told: dict[tuple[str, int], tuple[int, int | None]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
-    stopping, survived = threading.Event(), dict[tuple[str, int], Standing]()
-    worker = FailingWorker(stopping, error)
-    worker.intake.former = {("a", 0): PartitionOffsets("a", 0, "id", 0)}
-    supervise(lambda _clients: cast(framework.Worker, worker), Counters(), stopping, survived=survived)
-    assert survived == told
-
-
-def test_a_commit_alone_is_no_progress_and_a_finished_record_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
-    stopping, counters = threading.Event(), Counters()
-
-    class CommittingWorker(FailingWorker):
-        def run(self) -> None:
-            counters.commits += 1
-            self.intake.has_progressed = self.runs in {2, 5}
-            super().run()
-
-    worker = CommittingWorker(stopping, *[ArithmeticError()] * 100)
-    with pytest.raises(ArithmeticError):
-        supervise(lambda _clients: cast(framework.Worker, worker), counters, stopping)
-    assert worker.runs == 5 + main.RESTARTS + 1, "after the last progress, which counts as the first failure anew"
-
-
-def test_a_worker_that_ran_for_long_has_not_failed_in_a_row_though_nothing_came(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
-    now, stopping = [0.0], threading.Event()
-
-    class IdleWorker(FailingWorker):
-        def run(self) -> None:
-            now[0] += main.LASTING
-            super().run()
-
-    worker = IdleWorker(stopping, *[OSError()] * 3 * main.RESTARTS)
-    supervise(lambda _clients: cast(framework.Worker, worker), Counters(), stopping, clock=lambda: now[0])
-    assert worker.runs == 3 * main.RESTARTS + 1
-
-
-def test_the_clients_of_a_worker_are_closed_before_the_next_one_is_built_also_where_that_fails(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
-    stopping, story = threading.Event(), list[str]()
-    worker = FailingWorker(stopping, OSError(), RowOutdated(), RecordRefused("too large"))
-
-    def build(clients: ExitStack) -> framework.Worker:
-        story.append("built")
-        clients.callback(story.append, "closed")
-        if worker.runs == 3:
-            raise ConfigError(["no such property"])
-        return cast(framework.Worker, worker)
-
-    with pytest.raises(ConfigError):
-        supervise(build, Counters(), stopping)
-    assert story == ["built", "closed"] * 4
-
-
-def test_the_memory_of_a_worker_that_has_failed_is_free_though_the_log_remembers_why(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
-    stopping, built = threading.Event(), list["weakref.ref[FailingWorker]"]()
-
-    def build(_clients: ExitStack) -> framework.Worker:
-        assert [each for each in built if each()] == []
-        worker = FailingWorker(stopping, *[OSError()] * (len(built) < 2))
-        worker.myself = worker  # a ring, as of a worker and its callbacks
-        built.append(weakref.ref(worker))
-        return cast(framework.Worker, worker)
-
-    supervise(build, Counters(), stopping)
-    assert len(built) == 3
-    assert "OSError" in caplog.text
-
-
-def test_the_last_worker_before_the_process_gives_up_counts_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a few such processes, one after the other, would look as if a message had ended them."""
-    monkeypatch.setattr("main.sleep", lambda _seconds, _stopping: None)
-    survived = dict[tuple[str, int], Standing]()
-    seen = []
-
-    class SeeingWorker(FailingWorker):
-        def run(self) -> None:
-            seen.append(dict(survived))
-            super().run()
-
-    worker = SeeingWorker(threading.Event(), *[ArithmeticError()] * 100)
-    loaded = OffsetMap("id", 0, 0, 0, States.of(bytes(1)), starts=2, trying=0)
-    worker.intake.former = {("a", 0): PartitionOffsets("a", 0, "id", 0, loaded)}
-    with pytest.raises(ArithmeticError):
-        supervise(lambda _clients: cast(framework.Worker, worker), Counters(), worker.stopping, survived=survived)
-    told = {("a", 0): (3, 0)}
-    assert seen == [{}, *[told] * (main.RESTARTS - 1), {("a", 0): (0, 0)}], "what was tried stays so"
-
-
-def test_a_worker_that_cannot_be_built_is_not_built_again() -> None:
-    def build(_clients: ExitStack) -> framework.Worker:
-        raise ConfigError(["no such property"])
-
-    with pytest.raises(ConfigError):
-        supervise(build, Counters(), threading.Event())
-
-
-# ---------------------------------------------------------------- the exit code of a worker that has run
-
-
-class Works:
-    """main.work() over workers that end as they are told: each turn is what `supervise` is while it lasts."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *turns: Callable[["Works"], None]) -> None:
-        self.turns = list(turns)
-        self.stopping, self.watch = threading.Event(), Watch(SETTINGS)
-        self.changed = replace(CONFIG, row=replace(CONFIG.row, topics_output=()))
-        self.refresh = Refresh(CONFIG, lambda _current: self.changed, self.watch.counters, self.watch.health)
-        self.calls = SimpleNamespace(
-            fit=lambda _settings: True, close=lambda: True, dispatcher=SimpleNamespace(is_stuck=False)
-        )
-        monkeypatch.setattr("main._opened_calls", self.opened)
-        monkeypatch.setattr("main.supervise", lambda *_: self.turns.pop(0)(self))
-
-    def opened(self, *_: object) -> SimpleNamespace:
-        if self.calls.dispatcher.is_stuck:  # by then `stopping` is set, which another thread does
-            raise Stopped
-        return self.calls
-
-    def code(self) -> int:
-        return main.work(self.refresh, self.stopping, self.watch)
-
-
-def row_changes(works: Works) -> None:
-    works.refresh.look()
-
-
-def signal_comes(works: Works) -> None:
-    works.stopping.set()
-
-
-def row_is_bad(_works: Works) -> None:
-    raise ConfigError(["refused by the broker"])
-
-
-def fails(_works: Works) -> None:
-    raise KafkaException(KafkaError(KafkaError._AUTO_OFFSET_RESET))
-
-
-def hangs(works: Works) -> None:
-    works.calls.dispatcher.is_stuck = True
-    works.stopping.set()
-
-
-@pytest.mark.parametrize("failure", [row_is_bad, fails])
-def test_after_a_row_by_which_no_worker_can_run_the_one_before_is_worked_by_until_a_signal(
-    monkeypatch: pytest.MonkeyPatch, failure: Callable[[Works], None]
-) -> None:
-    works = Works(monkeypatch, row_changes, failure, signal_comes)
-    assert works.code() == 0
-    assert not works.turns
-    assert works.refresh.current.row == CONFIG.row
-    assert works.watch.health.refused
-
-
-def test_what_no_worker_survives_ends_the_process_with_another_code_than_0(monkeypatch: pytest.MonkeyPatch) -> None:
-    for turns in ([row_is_bad], [row_changes, row_is_bad, row_is_bad]):
-        with pytest.raises(ConfigError):
-            Works(monkeypatch, *turns).code()
-    with pytest.raises(KafkaException):
-        Works(monkeypatch, row_changes, fails, fails).code()
-
-
-def test_a_process_that_hangs_ends_with_1_also_when_the_row_changes_at_that_moment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert Works(monkeypatch, hangs).code() == 1
-
-    def hangs_as_the_row_changes(works: Works) -> None:
-        row_changes(works)
-        works.calls.dispatcher.is_stuck = True
-        works.calls.fit = lambda _settings: False
-
-    assert Works(monkeypatch, hangs_as_the_row_changes).code() == 1
-
-
 @pytest.mark.parametrize(
     ("raised", "code"),
     [
@@ -789,47 +523,12 @@ def test_a_process_that_hangs_ends_with_1_also_when_the_row_changes_at_that_mome
     ],
 )
 def test_no_failure_ends_with_0(monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int) -> None:
-    def command(_arguments: object) -> int:
+    def command(_arguments: object, _environ: object) -> int:
         raise raised
 
-    monkeypatch.setattr("main.check", command)
+    monkeypatch.setattr("utils.commands.check.check", command)
     monkeypatch.setattr("main.configure", lambda *_, **__: None)
-    command.__name__ = "check"
     assert main.main(["check"]) == code
-
-
-# ---------------------------------------------------------------- transactional ids
-
-
-def test_no_two_consumers_have_a_transactional_id_in_common() -> None:
-    assert main.transactional_id("shop", "eu-1") != main.transactional_id("shop-eu", "1")
-    assert main.transactional_id("shop", "-/1") != main.transactional_id("shop-", "1")
-    assert main.transactional_id("shop", "") != main.transactional_id("shop", "")
-    assert main.transactional_id("shop", "1") == main.transactional_id("shop", "1"), "over restarts"
-
-
-def test_rights_by_prefix_hold_for_every_transactional_id() -> None:
-    assert all(main.transactional_id("shop", each).startswith("shop-") for each in ("", "eu-1", "/"))
-
-
-class HangingRunner:
-    """A call of process() does not end."""
-
-    def close(self, timeout: float) -> None:
-        raise TimeoutError
-
-
-@pytest.mark.parametrize(("teardown", "says"), [(None, "process() had not ended"), (print, "no orderly teardown()")])
-def test_a_call_that_does_not_end_is_laid_at_the_door_of_teardown_only_where_there_is_one(
-    teardown: Callable[[], None] | None, says: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    hooks = Hooks(teardown=teardown) if teardown else Hooks()
-    monkeypatch.setattr("utils.processing.user_code.load", lambda: UserCode(lambda message, _name: message, hooks))
-    calls = main.Calls(cast(Runner, HangingRunner()), cast(Dispatcher, SimpleNamespace(is_stuck=False)), Settings())
-    assert not calls.close()
-    [record] = caplog.records
-    assert record.getMessage().startswith(says)
-    assert bool(record.exc_info) == bool(teardown)
 
 
 # ---------------------------------------------------------------- the topic of maps

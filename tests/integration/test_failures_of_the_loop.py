@@ -12,6 +12,7 @@ from tests.services.kafka import KafkaBroker
 
 FAILING = """
 import sys, main
+from utils.running import supervision
 from utils.reading.intake import Batch
 contents = Batch.contents
 def failing(batch):
@@ -19,7 +20,7 @@ def failing(batch):
         raise ValueError("what nobody has expected")
     return contents(batch)
 Batch.contents = failing
-main.sleep = lambda *_: None
+supervision.sleep = lambda *_: None
 sys.exit(main.main())
 """
 ALWAYS = FAILING.format(when="True")
@@ -64,6 +65,7 @@ def test_with_progress_it_goes_on_and_no_message_is_blamed(
 
 ON_SIGNAL = """
 import signal, sys, main
+from utils.running import supervision
 from utils.reading.intake import Intake
 read, asked = Intake.read, []
 def failing(*arguments):
@@ -72,7 +74,7 @@ def failing(*arguments):
     return read(*arguments)
 Intake.read = failing
 signal.signal(signal.SIGUSR1, lambda *_: asked.append("asked for"))
-main.sleep, main.RESTARTS = lambda *_: None, 1000
+supervision.sleep, supervision.RESTARTS = lambda *_: None, 1000
 sys.exit(main.main())
 """
 

@@ -11,7 +11,6 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
 from config import Settings
-from main import transactional_id
 from tests.conftest import Topics
 from tests.integration.conftest import Scenes
 from tests.integration.oracle import Oracle
@@ -19,6 +18,7 @@ from tests.integration.stream import Records
 from tests.integration.workers import ASSIGNED, Job, Worker, eventually, feed
 from tests.services.kafka import KafkaBroker, unique_name
 from utils.kafka import clients
+from utils.running.assembly import transactional_id
 
 LONG = {"KAFKA_SESSION_TIMEOUT_MS": "30000"}  # longer than a test waits for what static membership saves
 

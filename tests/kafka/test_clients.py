@@ -13,7 +13,6 @@ from confluent_kafka.admin import AdminClient
 
 from config import ConfigError, Settings
 from framework import Worker
-from main import supervise
 from models import Row
 from utils.kafka.clients import (
     SESSION_TIMEOUT_MS,
@@ -30,6 +29,7 @@ from utils.kafka.clients import (
 )
 from utils.logger import logger
 from utils.metrics import Counters
+from utils.running.supervision import supervise
 from utils.sending.outbox import DeliveryFailed
 
 FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID)

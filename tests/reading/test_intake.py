@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import Settings
-from main import _gather
 from tests.builders import admin, partition_offsets
 from utils.joining.offsets import OffsetMap
 from utils.joining.states import FINISHED, UNFINISHED, States
 from utils.metrics import Counters
 from utils.reading.intake import FEW, PAUSE_AFTER, Batch, Intake, Record
+from utils.running.assembly import gathering
 
 GATHER, WAIT = 0.004, 0.2
 A_TURN = 0.001  # seconds
@@ -83,7 +83,7 @@ def test_where_results_wait_for_their_commit_anyway_records_may_stay_longer(
     delivery: str, commits: float, seconds: float
 ) -> None:
     settings = Settings(consumer_name="orders", delivery=delivery, commit_interval=commits)
-    assert _gather(settings) == pytest.approx(seconds)
+    assert gathering(settings) == pytest.approx(seconds)
 
 
 class Paused:

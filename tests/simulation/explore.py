@@ -12,10 +12,10 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from main import GC_THRESHOLDS
 from tests.simulation.process import Violation
 from tests.simulation.schedule import BYTES, Schedule, decode, shrink
 from tests.simulation.world import simulate
+from utils.running.calls import GC_THRESHOLDS
 
 CHUNK = 2_000  # schedules that Hypothesis draws at a time: it remembers them all
 

@@ -20,7 +20,6 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 import framework
-import main as command_line
 from config import ConfigError
 from framework import Worker
 from tests.simulation.clients import FakeConsumer
@@ -46,6 +45,7 @@ from utils.reading import intake, locator, overflow
 from utils.reading.intake import Intake
 from utils.reading.locator import History, Locator
 from utils.reading.overflow import Overflow, Pass
+from utils.running import supervision
 from utils.sending.delivery import AtLeastOnce, Backlog, ExactlyOnce, _as_offsets, _mark_sent
 from utils.sending.failures import Failures
 from utils.sending.map_store import MapStore
@@ -789,7 +789,7 @@ def _config_error_ends(build: Callable[[ExitStack], Worker], *more: Any, **named
         raise ended[0] from None
 
 
-_supervise = command_line.supervise
+_supervise = supervision.supervise
 
 
 def _commits_after_failure(self: Worker) -> None:
@@ -1076,7 +1076,7 @@ MUTANTS = tuple(
         ("7", "what was put off is not read again", (Overflow, "_has_room_to_park", lambda _self, _parked: False)),
         ("7", "later messages of an id that was put off are taken", (Overflow, "put_off", _forgets_the_id)),
         ("7", "of what is parked the oldest leaves memory", (Parking, "shed", _sheds_the_oldest)),
-        ("8", "a share of the partitions ends the process", (command_line, "supervise", _config_error_ends)),
+        ("8", "a share of the partitions ends the process", (supervision, "supervise", _config_error_ends)),
         ("8", "a share of unequal partition counts is taken", (locator, "check_counts", _nothing)),
         ("9", "what waits for its own id takes the places of others", (Worker, "_load", _counts_what_is_parked)),
         ("9", "an id is called while another message of it rests", (Dispatcher, "_may_start", _calls_beside_who_rests)),

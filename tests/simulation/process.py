@@ -12,7 +12,6 @@ from typing import Any, Protocol, cast
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka.admin import AdminClient
 
-import main
 from config import ConfigError
 from framework import Worker
 from tests.simulation.broker import MAPS, SESSION, Broker
@@ -29,6 +28,7 @@ from utils.processing.executor import Call, Outcome, Overdue, Process, attempt
 from utils.processing.suspects import Suspects
 from utils.reading.intake import Intake
 from utils.reading.locator import Locator
+from utils.running.supervision import supervise
 from utils.sending.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from utils.sending.failures import Failures
 from utils.sending.map_store import MapStore
@@ -251,7 +251,7 @@ class ModelProcess:
         try:
             if not self.dead:
                 stopping = cast(threading.Event, self._stopping)
-                main.supervise(self._build, self.counters, stopping, survived=self._survived)
+                supervise(self._build, self.counters, stopping, survived=self._survived)
         except BaseException as error:
             self.error = error.with_traceback(None)  # whose frames would keep all of this alive
             is_alone = self._options.workers == 1
@@ -262,7 +262,7 @@ class ModelProcess:
             self._stopped.release()
 
     def _build(self, clients: ExitStack) -> Worker:
-        """As main.build_worker, and a check that a worker ends with no error but those that it is made for."""
+        """As build_worker, and a check that a worker ends with no error but those that it is made for."""
         try:
             self.worker = self._built()
             if self.consumer:
@@ -442,14 +442,14 @@ class Stopping:
         return self.is_requested
 
     def sleep(self, seconds: float) -> None:
-        """In place of main.sleep()."""
+        """In place of sleep()."""
         self._process.here("sleep")
         if not self.is_requested:
             self._process.wait(seconds)
 
 
 def sleep(seconds: float, stopping: threading.Event) -> None:
-    """main.sleep in model time."""
+    """sleep() in model time."""
     cast(Stopping, stopping).sleep(seconds)
 
 

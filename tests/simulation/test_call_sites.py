@@ -18,12 +18,12 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-import main
 from framework import Worker
 from tests.simulation import clients, process
 from tests.simulation.schedule import Action, Setup
 from tests.simulation.world import World, model_time
 from utils.joining.dead_letters import INCOMPLETE
+from utils.running.supervision import RESTARTS
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = 4  # as many as make a worker look for a message that ends the process
@@ -139,7 +139,7 @@ def until_it_gives_up(world: World, plan: Plan) -> None:
             failing.kill()
             break
         assert failing.error is plan.error
-        assert failing.counters.restarts == main.RESTARTS
+        assert failing.counters.restarts == RESTARTS
     plan.site = None
 
 

@@ -598,8 +598,8 @@ def model_time(setup: Setup) -> Iterator[None]:
         in_flight = 3 if setup.small_queue else framework.MAX_IN_FLIGHT
         batch = 1 if setup.small_queue else delivery._BATCH
         with (
-            patch("main.sleep", sleep),
-            patch("main._free_memory", lambda _error: None),  # it takes most of the time here
+            patch("utils.running.supervision.sleep", sleep),
+            patch("utils.running.supervision._free_memory", lambda _error: None),  # it takes most of the time here
             patch("framework.MAX_IN_FLIGHT", in_flight),
             patch("utils.sending.delivery._BATCH", batch),
             patch("utils.sending.pace.FIRST", 3 * RESULT_OVERHEAD if setup.narrow else FIRST),

@@ -3,7 +3,6 @@
 So nothing that `run` needs can be missing in `check`, and both say the same of it.
 """
 
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -17,9 +16,10 @@ from config import ConfigError, Settings, UnavailableError, masked
 from models import Row, engine, load, map_topic, ping
 from utils.kafka import clients, preflight
 from utils.kafka.limits import CommitLimits
+from utils.logger import logger
+from utils.monitoring.status import serve
+from utils.monitoring.watch import Watch
 from utils.processing import user_code
-
-PATIENCE = 5.0  # seconds: a broker that has never had a group first makes room for them
 
 T = TypeVar("T")
 
@@ -255,7 +255,7 @@ def take(
             break
         needs = step.needs
         try:
-            found = _once(step, start) if problems else patiently(partial(_once, step, start))
+            found = once(step, start) if problems else patiently(partial(once, step, start))
             yield from ((step, seen) for seen in found if not problems)
         except ConfigError as error:
             problems += error.problems
@@ -267,44 +267,11 @@ def take(
         raise ConfigError(problems)
 
 
-def _once(step: Step, start: Start) -> list[Seen]:
+def once(step: Step, start: Start) -> list[Seen]:
     return list(step.take(start))
 
 
-# ---------------------------------------------------------------- `check`.
-
-
-class Finding(NamedTuple):
-    """What became of a step: its problems (none: all is well; None: it could not be told), and what was seen."""
-
-    subject: str
-    problems: Sequence[str] | None
-    seen: str = ""
-
-
-def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Each step, as far as the ones before have found what it needs. Nothing is changed, and nothing waited for."""
-    start = Start(environ=environ, listen=could_listen, only_try=True, patience=PATIENCE)
-    for step in STEPS:
-        if step.needs and not hasattr(start, step.needs):
-            needed = "broker" if step.needs == "cluster" else step.needs
-            yield Finding("the rest", None, f"not tried: it needs the {needed}")
-            return
-        seen, problems = tried(partial(_once, step, start))
-        if problems:
-            yield Finding(step.subject, problems)
-        for each in seen or ():
-            yield Finding(step.subject, [] if each.how == "well" else None, each.text)
-
-
-def could_listen(settings: Settings) -> str:
-    """Whether a worker could: the address. ConfigError: it could not, for another reason than one that does so now."""
-    host, port = settings.http_host, settings.http_port
-    try:
-        socket.create_server((host, port)).close()
-    except OSError as error:
-        raise cannot_listen(settings, error) from None
-    return f"{host}:{port}" if port else f"{host}, any free port"
+# ---------------------------------------------------------------- what they are made of
 
 
 def is_worker(settings: Settings) -> bool:
@@ -318,6 +285,19 @@ def is_worker(settings: Settings) -> bool:
     except (OSError, ValueError):
         return False
     return str(headers.get("Server")) == "consumer"
+
+
+def answer_http(settings: Settings) -> tuple[Watch, str]:
+    """Answer HTTP requests about the workers of this process, from now on: who watches them, and the address."""
+    watch = Watch(settings)
+    allowed = settings.http_allowed_hosts.replace(",", " ").split()
+    host, port, pages = settings.http_host, settings.http_port, watch.pages()
+    try:
+        server = serve(watch.health, host, port, pages, watch.tick, allowed_hosts=allowed)
+    except OSError as error:
+        raise cannot_listen(settings, error) from None
+    logger.addHandler(watch.memory)
+    return watch, f"http://{host}:{server.server_port}/"
 
 
 def cannot_listen(settings: Settings, error: OSError) -> ConfigError:

@@ -1,0 +1,72 @@
+"""`python main.py check`: tries everything that run needs, and changes nothing."""
+
+import argparse
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from config import EX_CONFIG, Settings
+from utils.commands.command import Commands, Environ, add_command
+from utils.running.steps import STEPS, Start, cannot_listen, once, tried
+
+PATIENCE = 5.0  # seconds: a broker that has never had a group first makes room for them
+
+
+def add(commands: Commands) -> None:
+    add_command(commands, "check", check, "try everything that run needs and say what to do about what fails")
+
+
+def check(_arguments: argparse.Namespace, environ: Environ) -> int:
+    """Try everything that run needs, one line each, and change nothing. Exit 0, or 78 where something must be done."""
+    failed = False
+    for finding in findings(environ):
+        failed = failed or bool(finding.problems)
+        for problem in finding.problems or ():
+            _print_line("✗", finding.subject, problem)
+        if not finding.problems:
+            _print_line("-" if finding.problems is None else "✓", finding.subject, finding.seen)
+    return EX_CONFIG if failed else 0
+
+
+class Finding(NamedTuple):
+    """What became of a step: its problems (none: all is well; None: it could not be told), and what was seen."""
+
+    subject: str
+    problems: Sequence[str] | None
+    seen: str = ""
+
+
+def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Each step, as far as the ones before have found what it needs. Nothing is changed, and nothing waited for."""
+    start = Start(environ=environ, listen=could_listen, only_try=True, patience=PATIENCE)
+    for step in STEPS:
+        if step.needs and not hasattr(start, step.needs):
+            needed = "broker" if step.needs == "cluster" else step.needs
+            yield Finding("the rest", None, f"not tried: it needs the {needed}")
+            return
+        seen, problems = tried(partial(once, step, start))
+        if problems:
+            yield Finding(step.subject, problems)
+        for each in seen or ():
+            yield Finding(step.subject, [] if each.how == "well" else None, each.text)
+
+
+def could_listen(settings: Settings) -> str:
+    """Whether a worker could: the address. ConfigError: it could not, for another reason than one that does so now."""
+    host, port = settings.http_host, settings.http_port
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise cannot_listen(settings, error) from None
+    return f"{host}:{port}" if port else f"{host}, any free port"
+
+
+def _print_line(mark: str, subject: str, text: str) -> None:
+    encoding = sys.stdout.encoding
+    try:
+        mark.encode(encoding)
+    except UnicodeEncodeError:
+        mark = {"✓": "ok  ", "✗": "FAIL"}[mark]
+    print(f"{mark} {subject:12} {text}".encode(encoding, "replace").decode(encoding))

@@ -1,0 +1,28 @@
+"""The seam between main.py and its commands: how each adds itself to the command line.
+
+A command is a file of this room with a function `add(commands)`, and a line in COMMANDS of main.py.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from config import Settings
+from utils.processing import user_code
+
+Environ = Mapping[str, str]
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Run = Callable[[argparse.Namespace, Environ], int]
+"""What a command does with its arguments and the environment; returns the exit code."""
+
+
+def add_command(commands: Commands, name: str, run: Run, summary: str) -> argparse.ArgumentParser:
+    """The parser of a command, for its arguments. Its `--help` begins with what `run` says of itself."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=run.__doc__)
+    parser.set_defaults(command=run)
+    return parser
+
+
+def settings_of(environ: Environ) -> Settings:
+    """Those of the environment, over the user's defaults."""
+    return Settings.read(environ, user_code.defaults())

@@ -1,0 +1,38 @@
+"""`python main.py init`: the table consumer_configs, and the row of a consumer in it."""
+
+import argparse
+
+from config import ConfigError, Settings
+from models import Row, engine, init_db, save
+from utils.commands.command import Commands, Environ, add_command, settings_of
+from utils.logger import logger
+from utils.processing import user_code
+from utils.running.steps import outputs, tried
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(commands, "init", init, "create the table and write this consumer's row")
+    parser.add_argument("--topics-input", required=True, metavar="A,B", help="topics to read and join")
+    parser.add_argument("--topics-output", required=True, metavar="C", help="topics to send results to; '' for none")
+    parser.add_argument("--kafka-bootstrap-server", required=True, metavar="HOST:PORT", help="one or more brokers")
+    parser.add_argument(
+        "--metadatas", metavar="JSON", help="settings of this consumer; without it they stay as they are"
+    )
+
+
+def init(arguments: argparse.Namespace, environ: Environ) -> int:
+    """Create the table consumer_configs where it is missing, and insert or update the row of CONSUMER_NAME."""
+    settings, problems = tried(lambda: settings_of(environ))
+    name = settings.consumer_name if settings else str({**user_code.defaults(), **environ}.get("CONSUMER_NAME", ""))
+    topics, servers = (arguments.topics_input, arguments.topics_output), arguments.kafka_bootstrap_server
+    row, problems_of_row = tried(lambda: Row.validated(name, *topics, servers, arguments.metadatas))
+    overlaid, problems_of_metadatas = tried(lambda: (settings or Settings()).overlaid(arguments.metadatas))
+    if not settings or not row or not overlaid:
+        raise ConfigError(problems + problems_of_row + problems_of_metadatas)
+    for warning in overlaid.warnings:
+        logger.warning(warning)
+    database = engine(settings.url(), create=True)
+    print("table consumer_configs", "created" if init_db(database) else "is there")
+    inserted = save(database, row)
+    print(f"row {name}", "inserted:" if inserted else "updated:", f"{', '.join(row.topics_input)} -> {outputs(row)}")
+    return 0

@@ -1,0 +1,79 @@
+"""The way to process() of worker.py: opened with its setup(), closed with its teardown()."""
+
+import gc
+import random
+import threading
+from typing import NamedTuple
+
+from config import Settings
+from utils.logger import logger
+from utils.metrics import Counters, Histogram
+from utils.processing import user_code
+from utils.processing.attempts import Attempts
+from utils.processing.dispatcher import Dispatcher
+from utils.processing.executor import Coroutines, Runner, SingleThread, ThreadPool, nothing
+from utils.running.lifetime import Stopped, interruptibly
+
+GC_THRESHOLDS = 50_000, 20, 50  # what travels holds no cycles: with the defaults a tenth of the CPU goes into looking
+
+
+class Calls(NamedTuple):
+    """The way to process(), with the settings that made it. It outlives a change of the row that leaves these alone."""
+
+    runner: Runner
+    dispatcher: Dispatcher
+    settings: Settings
+
+    def fit(self, settings: Settings) -> bool:
+        names = ("concurrency", "max_pending_bytes", "process_timeout", "process_attempts", "retry_backoff")
+        return all(getattr(settings, name) == getattr(self.settings, name) for name in names)
+
+    def close(self) -> bool:
+        """Let teardown() of worker.py run; whether all calls have ended. What it raises comes too late to matter."""
+        timeout = 0 if self.dispatcher.is_stuck else self.settings.shutdown_timeout
+        try:
+            self.runner.close(timeout)
+        except (Exception, SystemExit) as error:
+            ended = not isinstance(error, TimeoutError)
+            if not ended and user_code.load().hooks.teardown is nothing:
+                logger.warning("process() had not ended when the worker did", extra={"timeout": timeout})
+            else:
+                logger.warning("no orderly teardown()", extra={"timeout": timeout}, exc_info=error)
+            return ended
+        return True
+
+
+class SetupFailed(Exception):
+    """setup() of worker.py has raised its cause."""
+
+
+def opened_calls(settings: Settings, counters: Counters, stopping: threading.Event) -> Calls:
+    runner = runner_of(settings.consumer_name, settings, counters.process_time)
+    try:
+        interruptibly(runner.open, stopping)
+    except Stopped:
+        raise
+    except (Exception, SystemExit) as error:  # sys.exit() would look like a stop in order
+        raise SetupFailed from error
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    return Calls(runner, dispatcher_of(runner, settings, counters, stopping), settings)
+
+
+def runner_of(consumer_name: str, settings: Settings, times: Histogram) -> Runner:
+    """How to call process(), setup() and teardown() of worker.py. Raises ConfigError."""
+    process, hooks = (code := user_code.load()).process, code.hooks
+    most = settings.max_pending_bytes // 8
+    if code.is_async:
+        timeout = settings.process_timeout or None
+        return Coroutines(process, consumer_name, settings.concurrency, timeout, hooks, times=times, most=most)
+    if settings.concurrency > 1:
+        return ThreadPool(process, consumer_name, settings.concurrency, hooks, times=times, most=most)
+    return SingleThread(process, consumer_name, hooks, times=times, most=most)
+
+
+def dispatcher_of(runner: Runner, settings: Settings, counters: Counters, stopping: threading.Event) -> Dispatcher:
+    attempts = Attempts(settings.process_attempts, settings.retry_backoff, random.random)
+    # In a thread, for a signal handler on this one would wait for ever if it came in the middle of set().
+    on_stuck = threading.Thread(target=stopping.set, daemon=True).start
+    return Dispatcher(runner, attempts, counters, settings.process_timeout, on_stuck)

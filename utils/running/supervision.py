@@ -1,0 +1,188 @@
+"""What restarts what, and why."""
+
+import gc
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from config import ConfigError
+from utils.errors import chain
+from utils.joining.offsets import Standing
+from utils.kafka import clients
+from utils.kafka.membership import Membership
+from utils.logger import configure, logger
+from utils.metrics import Counters
+from utils.monitoring.watch import Watch
+from utils.processing.executor import Executor
+from utils.reading.intake import Intake
+from utils.reading.locator import AssignmentOutdated, Partition, RowOutdated
+from utils.running.assembly import build_worker
+from utils.running.calls import SetupFailed, opened_calls
+from utils.running.lifetime import LONGEST_PAUSE, Stopped, end_in_time, set_with, sleep
+from utils.running.refresh import Refresh
+from utils.sending.outbox import RecordRefused, Refusals
+
+RESTARTS = 5  # of the worker, in a row and without progress in between, before the process gives up
+LASTING = 600.0  # seconds: a worker that ran so long has not failed in a row with the one before, were there no records
+
+
+class Runs(Protocol):
+    """A worker, or a replay of dead letters."""
+
+    intake: Intake
+
+    def run(self) -> None: ...
+
+
+def work(refresh: Refresh, stopping: threading.Event, watch: Watch) -> int:
+    """Run workers, one after the other where one fails or the row changes, until `stopping` is set: the exit code.
+
+    0 only where nothing but a signal has set it. What a worker does not survive is raised.
+    """
+    calls = None
+    try:
+        while not stopping.is_set():
+            settings = refresh.current.settings
+            if calls and not calls.fit(settings):
+                former, calls = calls, None
+                if not former.close() or former.dispatcher.is_stuck:
+                    return 1  # ids that are still in process() must not get there a second time
+            calls = calls or opened_calls(settings, watch.counters, stopping)
+            _work_by_row(refresh, calls.dispatcher, stopping, watch)
+            refresh.next()  # without one the row was withdrawn, and the one before is in force again
+    except Stopped:
+        return 0
+    except SetupFailed as error:
+        logger.error("setup() failed", exc_info=error.__cause__)
+        return 1
+    finally:
+        if calls:
+            calls.close()
+    logger.info("stopped", extra=watch.counters.as_dict())
+    return 1 if calls and calls.dispatcher.is_stuck else 0
+
+
+def _work_by_row(refresh: Refresh, executor: Executor, stopping: threading.Event, watch: Watch) -> None:
+    """Run workers until `stopping` is set or the row has changed."""
+    ending = set_with(stopping)
+    config, refusals, survived = refresh.begin(ending), Refusals(), dict[Partition, Standing]()
+    settings, row = config.settings, config.row
+    membership = Membership(is_static=bool(settings.group_instance_id))
+    configure(settings.log_level, consumer_name=settings.consumer_name)
+    watch.sees(settings, row.topics_input, row.topics_output)
+    ended = end_in_time(ending, settings.shutdown_timeout)
+    try:
+        supervise(
+            partial(
+                build_worker, refresh, executor, watch.counters, watch.health, ending, refusals, survived, membership
+            ),
+            watch.counters,
+            ending,
+            refresh.reread,
+            survived,
+        )
+    except Exception as error:
+        problems = error.problems if isinstance(error, ConfigError) else [str(error)]
+        if not refresh.withdraw(problems):
+            raise
+    finally:
+        ended.set()
+        ending.set()
+
+
+def supervise(
+    build: Callable[[ExitStack], Runs],
+    counters: Counters,
+    stopping: threading.Event,
+    reread_row: Callable[[threading.Event, int], None] = lambda _stopping, _edition: None,
+    survived: dict[Partition, Standing] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Crash-only: after a failure a new worker goes on from the last commit. Raises after a few failures in a row.
+
+    What is to be closed after a worker, `build` puts on the stack that it is given.
+    In a row: without progress, which is a record finished, and not a commit made: each start makes one.
+
+    A ConfigError of build() is raised at once, and one for what does not heal: another worker with the same
+    GROUP_INSTANCE_ID has taken this one's place, and would be driven out in turn; Kafka forbids something, or does not
+    take a setting. Any other one of a worker that runs may heal: a process that was killed holds partitions until the
+    group misses it, a topic is being made again.
+    RowOutdated is no failure: `reread_row` waits until the row has been read again. Nor is AssignmentOutdated, after
+    which the worker has left the group.
+
+    `survived` is told how the partitions of a worker stood that has failed: the process has not ended, so that no
+    message is to blame, unless Kafka has refused one. The last worker counts no start: the process ends by itself then.
+    """
+    failures, survived = 0, {} if survived is None else survived
+    while not stopping.is_set():
+        began = clock()
+        error, had, has_progressed = _run_one(build)
+        _free_memory(error)
+        if error is None:
+            continue
+        if isinstance(error, RowOutdated):
+            logger.warning("reading the row again", extra={"why": str(error)})
+            reread_row(stopping, error.edition)
+            sleep(1.0, stopping)
+            continue
+        if isinstance(error, AssignmentOutdated):
+            logger.warning("joining the group anew", extra={"why": str(error)})
+            continue
+        if isinstance(error, RecordRefused):  # no failure of the worker: it knows now what to do with that record
+            counters.restarts += 1
+            survived |= had
+            logger.error("starting again from the last commit", extra={"error": str(error)})
+            continue
+        if cure := clients.cure_of(error):
+            raise ConfigError([cure]) from error
+        in_a_row = not has_progressed and clock() - began < LASTING
+        failures = failures + 1 if in_a_row else 1
+        if failures > RESTARTS:
+            raise error
+        counters.restarts += 1
+        survived |= had
+        if not clients.concerns_all(error):
+            survived.clear()  # whose record it is shows as it does where one ends the process
+        elif failures == RESTARTS:
+            survived |= {at: standing._replace(starts=0) for at, standing in survived.items()}
+        facts = {"failures": failures, "error": str(error)}
+        known = isinstance(error, ConfigError)  # says all there is to say
+        logger.error("starting again from the last commit", extra=facts, exc_info=None if known else error)
+        sleep(min(2.0 ** (failures - 1), LONGEST_PAUSE), stopping)
+
+
+class Ended(NamedTuple):
+    """How a worker has ended. Without an error: in order."""
+
+    error: Exception | None
+    standings: dict[Partition, Standing]  # of the partitions that it had last
+    has_progressed: bool
+
+
+def _run_one(build: Callable[[ExitStack], Runs]) -> Ended:
+    """Build a worker and let it run. Its clients are closed then: each of them has threads and connections."""
+    with ExitStack() as opened:
+        worker = build(opened)
+        try:
+            worker.run()
+            error = None
+        except Exception as raised:
+            error = raised
+    intake = worker.intake
+    standings = {at: offsets.standing for at, offsets in intake.former.items()}
+    return Ended(error, standings, intake.has_progressed)
+
+
+def _free_memory(error: Exception | None) -> None:
+    """That of the worker which has ended so.
+
+    The frames of an error hold it, also where only the log remembers that. And what it is made of holds itself in
+    rings, which are not looked for in a long time.
+    """
+    for each in chain(error):
+        traceback.clear_frames(each.__traceback__)
+    gc.collect()
