@@ -1,9 +1,10 @@
 """The yardstick: consume, decode, join, produce with the same client. No commit, no map, no process().
 
-python -m bench.bare BOOTSTRAP INPUT_A INPUT_B … OUTPUT RESULTS [--json] [--prompt]
+python -m bench.bare BOOTSTRAP INPUT_A INPUT_B … OUTPUT RESULTS [--json] [--prompt] [--consumer=JSON]
 
 --json: with the json of the standard library, as most would write it, in place of msgspec. --prompt: as quick in its
 answer as the client can be, for bench.latency: it waits for no batch, neither of what it reads nor of what it sends.
+--consumer: properties of its consumer in place of its own fetch settings.
 """
 
 import json
@@ -14,6 +15,12 @@ from typing import Any
 import msgspec
 from confluent_kafka import Consumer, Message, Producer
 
+FETCHES: dict[str, Any] = {
+    "queued.min.messages": 1_000_000,
+    "queued.max.messages.kbytes": 65_536,
+    "max.partition.fetch.bytes": 4_194_304,
+}
+
 
 def main(bootstrap: str, inputs: Sequence[str], output: str, results: int, options: Sequence[str]) -> None:
     decode: Callable[[bytes], dict[str, Any]] = msgspec.json.Decoder(dict[str, Any]).decode
@@ -21,15 +28,14 @@ def main(bootstrap: str, inputs: Sequence[str], output: str, results: int, optio
     if "--json" in options:
         decode, encode = json.loads, json.dumps
     prompt = "--prompt" in options
+    given = [each.removeprefix("--consumer=") for each in options if each.startswith("--consumer=")]
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
             "group.id": output,
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
-            "queued.min.messages": 1_000_000,
-            "queued.max.messages.kbytes": 65_536,
-            "max.partition.fetch.bytes": 4_194_304,
+            **(json.loads(given[0]) if given else FETCHES),
         }
     )
     producer = Producer(

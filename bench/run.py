@@ -14,12 +14,20 @@ from pathlib import Path
 
 import msgspec
 
-from bench import calls, latency, shapes, starts, throughput, waiting
+from bench import calls, latency, partitions, shapes, starts, throughput, waiting
 from bench.plot import plot
 from bench.runs import pinned_broker
 from bench.tables import Options, Table, say
 
-TABLES: tuple[Table, ...] = (throughput.TABLE, latency.TABLE, calls.TABLE, waiting.TABLE, shapes.TABLE, starts.TABLE)
+TABLES: tuple[Table, ...] = (
+    throughput.TABLE,
+    latency.TABLE,
+    calls.TABLE,
+    waiting.TABLE,
+    shapes.TABLE,
+    partitions.TABLE,
+    starts.TABLE,
+)
 BEGIN, END = "<!-- bench.run --write: begin -->", "<!-- bench.run --write: end -->"
 
 Report = dict[str, msgspec.Raw]  # by table

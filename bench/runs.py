@@ -9,7 +9,7 @@ import tempfile
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -58,6 +58,7 @@ class Run(msgspec.Struct):
     first: float  # seconds from the start of the process to the first result
     memory: float  # MB, the largest resident size
     checked: Checked
+    read: int = 0  # messages that a worker has read, those that it read again too; 0 of all others
 
 
 @contextmanager
@@ -72,15 +73,21 @@ def pinned_broker() -> Iterator[JavaBroker]:
         broker.stop()
 
 
-def feed(bootstrap: str, topics: tuple[str, ...], ids: int, size: int = 200) -> None:
+def feed(bootstrap: str, topics: tuple[str, ...], ids: int, size: int = 200, compression: str = "none") -> None:
     """Each id once a topic, in the same order; a message has `size` bytes."""
-    send(bootstrap, ((topic, number) for number in range(ids) for topic in topics), size)
+    send(bootstrap, ((topic, number) for number in range(ids) for topic in topics), size, compression=compression)
 
 
-def send(bootstrap: str, messages: Iterable[tuple[str, int]], size: int = 200, linger: int = 20) -> int:
+def send(
+    bootstrap: str,
+    messages: Iterable[tuple[str, int]],
+    size: int = 200,
+    linger: int = 20,
+    compression: str = "none",
+) -> int:
     """A message for each topic and number of an id, of `size` bytes; how many they were."""
     settings = {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": linger, "log_level": 0}
-    producer = Producer(settings)
+    producer = Producer({**settings, "compression.type": compression})
     notes: dict[str, str] = {}  # by topic
     sent = 0
     for topic, number in messages:
@@ -213,31 +220,53 @@ def running(contender: Contender, target: Target) -> Iterator[Running]:
                 process.stop()
 
 
-def measure(contender: Contender, bootstrap: str, inputs: tuple[str, ...], output: str, ids: int) -> Run:
-    """Run a contender until all results are there, then SIGTERM; what it took, and what came out."""
+def measure(
+    contender: Contender, bootstrap: str, inputs: tuple[str, ...], output: str, ids: int, workers: int = 1
+) -> Run:
+    """Run a contender until all results are there, then SIGTERM; what it took, and what came out.
+
+    With several workers: their CPU together, and the memory of the largest.
+    """
     with tempfile.TemporaryDirectory() as directory:
-        process = Running(contender, Target(bootstrap, inputs, output, ids, Path(directory)))
+        processes = []
         try:
-            _wait_until_done(contender, bootstrap, inputs, output, ids, process)
+            for number in range(workers):
+                own = Path(directory) / str(number)
+                own.mkdir()
+                processes.append(Running(contender, Target(bootstrap, inputs, output, ids, own)))
+            _wait_until_done(contender, bootstrap, inputs, output, ids, processes)
         finally:
-            cpu = process.stop()
+            cpu = sum([process.stop() for process in processes])
         checked = check(bootstrap, inputs, output, ids)
+        logs = [process.log.read_text() for process in processes]
         if not checked.results:
-            raise RuntimeError(f"{contender.name} has sent nothing: {process.log.read_text()[-4000:]}")
-    wall, first = checked.last - process.started, checked.first - process.started
-    return Run(cpu, wall, first, process.memory, checked)
+            raise RuntimeError(f"{contender.name} has sent nothing: {logs[0][-4000:]}")
+    started = processes[0].started
+    memory = max(process.memory for process in processes)
+    return Run(cpu, checked.last - started, checked.first - started, memory, checked, sum(map(_read, logs)))
+
+
+def _read(log: str) -> int:
+    """How many messages a worker says it has read, at its end."""
+    return sum(msgspec.json.decode(line)["read"] for line in log.splitlines() if '"message": "stopped"' in line)
 
 
 def _wait_until_done(
-    contender: Contender, bootstrap: str, inputs: tuple[str, ...], output: str, ids: int, process: Running
+    contender: Contender,
+    bootstrap: str,
+    inputs: tuple[str, ...],
+    output: str,
+    ids: int,
+    processes: Sequence[Running],
 ) -> None:
     """Until it ends by itself, or has committed all, or all results are to be seen, or nothing moves any more."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": output})
     progress, moved = -1, time.monotonic()
     try:
-        while process.runs() and time.monotonic() < moved + STALLED:
+        partitions = _partitions(consumer, inputs)
+        while _all_run(processes) and time.monotonic() < moved + STALLED:
             if contender.commits:
-                seen, wanted = _committed(consumer, inputs), ids * len(inputs)
+                seen, wanted = _committed(consumer, partitions), ids * len(inputs)
             else:
                 seen, wanted = _written(consumer, output), ids
             if seen >= wanted:
@@ -249,9 +278,18 @@ def _wait_until_done(
         consumer.close()
 
 
-def _committed(consumer: Consumer, inputs: tuple[str, ...]) -> int:
-    asked = [TopicPartition(topic, number) for topic in inputs for number in range(PARTITIONS)]
-    return sum(max(each.offset, 0) for each in consumer.committed(asked, timeout=10))
+def _all_run(processes: Iterable[Running]) -> bool:
+    """Each is asked, for that notes its memory."""
+    return all([process.runs() for process in processes])  # noqa: C419
+
+
+def _partitions(consumer: Consumer, topics: Iterable[str]) -> list[TopicPartition]:
+    found = consumer.list_topics(timeout=10).topics
+    return [TopicPartition(topic, number) for topic in topics for number in found[topic].partitions]
+
+
+def _committed(consumer: Consumer, partitions: list[TopicPartition]) -> int:
+    return sum(max(each.offset, 0) for each in consumer.committed(partitions, timeout=10))
 
 
 def _written(consumer: Consumer, output: str) -> int:
