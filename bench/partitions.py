@@ -16,14 +16,14 @@ from bench.contenders import Contender, bare, worker
 from bench.runs import Run, feed, measure, output_topic
 from bench.tables import Options, Table, counted, line, load, median, say, table
 from tests.services.kafka import JavaBroker
-from utils import kafka
+from utils.kafka.clients import FETCHES
 
 IDS, ROUNDS = 500_000, 5
 BARE = "bare loop (msgspec)"
 BARE_DEFAULTS = "bare loop, the client's defaults"
 WORKERS = ("worker at_least_once", "worker exactly_once")
 CONTENDERS = (
-    Contender(BARE, bare(f"--consumer={json.dumps(kafka.FETCHES)}")),
+    Contender(BARE, bare(f"--consumer={json.dumps(FETCHES)}")),
     Contender(BARE_DEFAULTS, bare("--consumer={}")),
     Contender(WORKERS[0], worker("at_least_once"), commits=True),
     Contender(WORKERS[1], worker("exactly_once"), commits=True),

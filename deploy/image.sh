@@ -21,6 +21,7 @@ packages() {
     # Installs nothing: it fails where the lock is older than requirements.txt.
     "$target/.venv/bin/python" -m pip install --quiet --no-index --dry-run -r requirements.txt ||
         { echo 'requirements.lock lacks a part of requirements.txt: run `make lock`' >&2; exit 1; }
+    "$target/.venv/bin/python" deploy/interpreter.py
     "$target/.venv/bin/python" -m pip uninstall --quiet --yes pip  # a running container installs nothing
 }
 

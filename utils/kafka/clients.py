@@ -136,7 +136,9 @@ FETCHES: Properties = {
     "queued.min.messages": 1_000_000,
     "queued.max.messages.kbytes": 32_768,  # 64 MB: no less CPU, and 110 MB more of memory (measured, 200 B)
     "fetch.queue.backoff.ms": 50,  # after a full queue; with the client's 1,000 reading stood still (measured)
-    "max.partition.fetch.bytes": 4_194_304,
+    # Larger ones let a topic run ahead of its siblings, which costs memory, and CPU for what is read again: with 4 MB a
+    # third of it at 8 and 16 partitions (measured: bench/README.md, "Partitions").
+    "max.partition.fetch.bytes": 1_048_576,
 }
 
 
