@@ -59,7 +59,7 @@ recovery: setup  ## measures how long new results take after the end of a worker
 bench: setup  ## measures the worker beside a bare loop and what could be used instead; ARGS=--help tells its parts
 	$(PYTHON) -m bench.run $(ARGS)
 
-pictures: setup  ## takes the README's pictures of the status page; needs Chromium
+pictures: setup  ## takes the documents' pictures of the status page; needs Chromium
 	$(PYTHON) -m tests.pictures $(ARGS)
 
 image-check: setup  ## does what the Dockerfile does, without Docker, and runs the result

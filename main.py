@@ -31,7 +31,7 @@ worker.py, and sends what that returns to its output topics. Topics and brokers 
 consumer_configs. Without a command it runs.
 """
 EPILOG = """\
-environment (all names: README.md; your defaults: defaults.py):
+environment (all names: docs/settings.md; your defaults: defaults.py):
   CONSUMER_NAME       which row this worker is; also its Kafka group
   DB_HOST DB_PORT DB_NAME DB_USER DB_PASSWORD
   DATABASE_URL        instead of the five above; MySQL, MariaDB, PostgreSQL or SQLite

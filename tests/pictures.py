@@ -1,4 +1,4 @@
-"""`python -m tests.pictures`: takes the README's pictures of the status page, of a real worker with something to do.
+"""`python -m tests.pictures`: takes the documents' pictures of the status page, of a real worker with something to do.
 
 It reads two topics of the embedded broker for some minutes. Some messages come late or never, some calls fail or take
 long; in the end more comes than process() can do. Needs Chromium.

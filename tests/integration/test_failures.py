@@ -1,6 +1,6 @@
 """The ways in which a worker cannot begin, each brought about: `check` and `run` say the same of it, in one line.
 
-docs/failures.md is held against these cases by tests/test_failures_page.py.
+docs/failures.md is held against these cases by tests/docs/test_failures_page.py.
 """
 
 import json

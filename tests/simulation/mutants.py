@@ -1,4 +1,4 @@
-"""Bugs planted on purpose, at least one for each rule of DESIGN 3: a simulation that does not find them proves nothing.
+"""Bugs planted on purpose, at least one for each numbered rule: a simulation that does not find them proves nothing.
 
 Each replaces a few functions of the real classes while the simulation runs. `python -m tests.simulation.mutants` looks
 for every one of them until a promise is broken, and prints after how many schedules it was.

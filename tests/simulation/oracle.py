@@ -1,4 +1,4 @@
-"""A ledger of every fragment, and the promises of DESIGN 6 checked against it: at every commit, and at the end.
+"""A ledger of every fragment, and its promises checked against it: at every commit, and at the end.
 
 Knows what was sent and what stands in the logs and commits; knows nothing of the worker's own bookkeeping. It reads a
 commit as the next owner would: everything below the offset, and what the map calls finished, will never be read again.

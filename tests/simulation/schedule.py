@@ -67,7 +67,7 @@ class Setup:
     @property
     def hangs(self) -> bool:
         """Whether calls may hang. Beside others not where a worker starts again in its process: a message waits for the
-        end of its former call there, which never comes (README)."""
+        end of its former call there, which never comes (docs/slow-services.md)."""
         restarts = (
             self.faults or self.freezes or self.rebalances or self.quirks or self.destruction or self.transactions
         )

@@ -100,7 +100,7 @@ def _agreed(votes: Counter[str], before: str) -> str:
 
 
 class Keys:
-    """Finds the input topics whose records do not lie where those of their siblings do (DESIGN 3, rule 8).
+    """Finds the input topics whose records do not lie where those of their siblings do (rule 8).
 
     With two partitions a wrong hash fits every second key by chance, so nothing is said before WINDOW different ids
     were seen; with one partition there is nothing to be told, and no harm.

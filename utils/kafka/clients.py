@@ -143,7 +143,7 @@ FETCHES: Properties = {
 
 
 def consumer(properties: Properties, settings: Settings, on_commit: Callable[..., None]) -> Consumer:
-    """The one consumer of a worker. Its fetch settings keep a core busy (DESIGN 4); the user's properties win."""
+    """The one consumer of a worker. Its fetch settings keep a core busy; the user's properties win."""
     return Consumer(
         {
             "session.timeout.ms": SESSION_TIMEOUT_MS,

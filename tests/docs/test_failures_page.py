@@ -7,7 +7,7 @@ import pytest
 
 from tests.integration.test_failures import CASES, CLOSED, RUNS_BUT, Case
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/failures.md").read_text()
 CODE = "\n".join(path.read_text() for path in [*ROOT.glob("*.py"), *ROOT.glob("utils/**/*.py")])
 IN_ONE_PIECE = re.sub(r'"\s*\n\s*f?"', "", CODE)  # a text that the code has on two lines

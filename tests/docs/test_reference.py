@@ -1,0 +1,275 @@
+"""The reference pages and the code name the same things, in both directions: what is in one is in the other."""
+
+import argparse
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+import config
+import main
+import models
+from config import EX_CONFIG, Settings
+from tests.docs.pages import DOCS, PAGES, README, Page
+from tests.monitoring.test_prometheus import exported
+from tests.program import ROOT, sources
+from utils.joining import dead_letters
+from utils.joining.aggregator import Group
+from utils.joining.dead_letters import REASONS
+from utils.joining.messages import Fragment
+from utils.joining.offsets import PartitionOffsets
+from utils.kafka import clients
+
+MEASURED = re.compile(r"\bmeasured(?=[):,;]|: )(?!: (?:bench|tests|docs)/)")
+
+
+def bare(cell: str) -> str:
+    return cell.strip("` ¹")
+
+
+# ---------------------------------------------------------------- settings
+
+
+def declared() -> list[list[str]]:
+    """Name (with ¹ where the row cannot set it) and default of each setting, as the page writes them."""
+    settings = [each for each in fields(Settings) if "parse" in each.metadata]
+    marked = [f"`{each.name.upper()}`" + ("" if each.metadata["row"] else " ¹") for each in settings]
+    return [[name, written(each.default)] for name, each in zip(marked, settings, strict=True)]
+
+
+def written(default: Any) -> str:
+    if default == "":
+        return ""
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+def test_the_table_of_settings_is_that_of_the_code() -> None:
+    rows = DOCS["settings"].table("setting")
+    assert [[name, default] for name, _unit, default, _meaning in rows] == declared()
+
+
+def test_times_and_sizes_have_their_unit() -> None:
+    units = {bare(name): unit for name, unit, _default, _meaning in DOCS["settings"].table("setting")}
+    for each in fields(Settings):
+        expected = "s" if each.type == "float" or each.type is float else "bytes" if "bytes" in each.name else ""
+        if "parse" in each.metadata:
+            assert units[each.name.upper()] == expected
+
+
+def test_the_front_page_has_eight_settings_with_their_defaults() -> None:
+    known = {bare(name): default for name, default in declared()}
+    shown = [(bare(name), default) for name, default, _meaning in README.table("setting")]
+    assert len(shown) == 8
+    for name, default in shown:
+        assert name.startswith("KAFKA_") or known[name] == default
+
+
+# In capitals like a setting, and none: values, and what belongs to other programs.
+NO_SETTINGS = {"SASL_SSL", "SASL_PLAINTEXT", "AUTO_INCREMENT", "PYTHON_IMAGE"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_setting_that_is_named_is_one(page: Page) -> None:
+    known = {each.name.upper() for each in fields(Settings)} | NO_SETTINGS
+    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`", page.text))
+    assert {name for name in named - known if not name.startswith("KAFKA_")} == set()
+
+
+def test_the_properties_named_as_the_workers_own_are_all_of_them() -> None:
+    [listed] = re.findall(r"It is an error to set one:(.*?)\.\n", DOCS["settings"].text, re.DOTALL)
+    assert set(re.findall(r"`([a-z.]+)`", listed)) == config.OWNED_PROPERTIES
+
+
+def test_the_defaults_of_properties_are_those_of_the_code() -> None:
+    rows = DOCS["settings"].table("property")
+    shown = {bare(name): int(default.replace(",", "")) for name, _variable, default, _what in rows}
+    assert shown == {
+        "session.timeout.ms": clients.SESSION_TIMEOUT_MS,
+        "transaction.timeout.ms": clients.TRANSACTION_TIMEOUT_MS,
+        "topic.metadata.refresh.interval.ms": clients.METADATA_REFRESH_MS,
+        "batch.size": 1_000_000,  # librdkafka's
+    }
+    for name, variable, *_ in rows:
+        assert bare(variable) == "KAFKA_" + bare(name).upper().replace(".", "_")
+
+
+def test_kafka_properties_of_the_examples_are_taken_by_their_names() -> None:
+    [block] = [block for block in DOCS["settings"].texts("sh") if block.startswith("KAFKA_")]
+    environ = dict(pair.split("=", 1) for pair in block.split())
+    settings = Settings.read({**environ, "CONSUMER_NAME": "a", "DATABASE_URL": "sqlite:///file"})
+    assert settings.kafka["security.protocol"] == "SASL_SSL"
+    assert len(settings.kafka) == len(environ)
+
+
+# ---------------------------------------------------------------- the row
+
+
+def test_the_columns_are_those_of_the_model() -> None:
+    columns = [column.name for column in models.ConsumerConfig.__table__.columns]
+    assert [bare(row[0]) for row in DOCS["row"].table("column")] == columns
+
+
+def test_the_metadatas_of_the_example_are_valid() -> None:
+    [init] = DOCS["row"].commands()
+    given = main._parser().parse_args(init)
+    settings = Settings().overlaid(given.metadatas)
+    assert settings.message_timeout == 300
+    assert settings.kafka == {"compression.type": "lz4"}
+
+
+def test_the_sql_makes_a_table_and_a_row_that_the_worker_reads(mariadb_url: str) -> None:
+    url = make_url(mariadb_url)
+    database = create_engine(url)
+    [statements] = DOCS["row"].texts("sql")
+    with database.begin() as connection:
+        for statement in statements.strip().rstrip(";").split(";\n"):
+            connection.execute(text(statement.replace(":", "\\:")))
+    database.dispose()
+    row = models.load(models.engine(url), "paid-orders")
+    assert row.topics_input == ("orders", "payments")
+    assert row.bootstrap_servers == "kafka-1:9092"
+    assert Settings().overlaid(row.metadatas).message_timeout == 300
+
+
+# ---------------------------------------------------------------- commands
+
+
+def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Each command that can be given, such as `dlq list`, with its parser."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not below:
+        yield name, parser
+    for action in below:
+        for word, each in action.choices.items():
+            yield from parsers(each, f"{name} {word}".strip())
+
+
+def options(parser: argparse.ArgumentParser) -> set[str]:
+    return {option for action in parser._actions for option in action.option_strings} - {"-h", "--help"}
+
+
+def test_the_table_of_commands_is_that_of_the_code() -> None:
+    shown = {
+        bare(name): set(re.findall("`(--.*?)`", options)) for name, options, _ in DOCS["commands"].table("command")
+    }
+    assert shown == {name: options(parser) for name, parser in parsers(main._parser())}
+
+
+@pytest.mark.parametrize("page", [README, DOCS["commands"]], ids=lambda page: page.name)
+def test_the_exit_codes_are_those_of_main(page: Page) -> None:
+    assert [row[0] for row in page.table("exit code")] == ["0", str(EX_CONFIG), "1"]
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def test_the_table_of_metrics_is_what_a_worker_exports() -> None:
+    rows = DOCS["metrics"].table("metric")
+    listed = {bare(name): set(re.findall("`(.*?)`", labels)) for name, labels, _ in rows}
+    build = {"python", "confluent_kafka"}
+    assert listed == {**exported(), "consumer_build_info": build}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_metric_that_is_named_is_exported(page: Page) -> None:
+    named = set(re.findall(r"`(consumer_[a-z_]+)`", page.text))
+    assert named - {"consumer_name", "consumer_configs"} <= set(exported())
+
+
+# ---------------------------------------------------------------- log messages
+
+LEVELS = {"info": "INFO", "warning": "WARNING", "error": "ERROR", "exception": "ERROR", "critical": "CRITICAL"}
+
+
+def logged() -> set[tuple[str, str]]:
+    """Message and level of each line that the code logs at INFO and above, where the message is constant."""
+    found = set()
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+                level, message = node.func.attr, node.args[0]
+                is_logger = ast.unparse(node.func.value) in {"logger", "logging.getLogger('consumer')"}
+                if is_logger and isinstance(message, ast.Constant) and level in LEVELS:
+                    found.add((str(message.value).replace("%s", "…"), LEVELS[level]))
+    return found
+
+
+def test_the_table_of_log_messages_is_what_the_code_logs() -> None:
+    listed = [(message.strip("`"), level) for message, level, _ in DOCS["log-messages"].table("message")]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == logged()
+
+
+# ---------------------------------------------------------------- dead letters
+
+
+def test_the_reasons_are_those_of_the_code() -> None:
+    assert [bare(row[0]) for row in DOCS["dead-letter-record"].table("reason")] == list(REASONS)
+
+
+def test_the_headers_are_those_of_the_code() -> None:
+    """Of a dead letter that has all of them, and of one that is too large."""
+    group = Group("1", tuple(Fragment(each, PartitionOffsets(f"t{each}", 0, "", 0), 0, b"{}") for each in (0, 1)))
+    about = {"reason": "incomplete", "consumer": "c", "time": "now", "error": ValueError("x")}
+    letter = dead_letters.write(group, **about, missing=["a"], attempts=2)  # type: ignore[arg-type]
+    written = {name for name, _ in dead_letters.without_contents(letter).headers}
+    assert {bare(row[0]) for row in DOCS["dead-letter-record"].table("header")} == written
+
+
+def test_the_value_shown_is_what_is_written() -> None:
+    [shown] = DOCS["dead-letter-record"].texts("json")
+    orders = Fragment(0, PartitionOffsets("orders", 3, "", 17), 17, b'{"id": 1001, "content": {"item": "tea"}}')
+    payments = Fragment(1, PartitionOffsets("payments", 3, "", 9), 9, b'{"id": 1001, "content": {"paid": 9.8}}')
+    letter = dead_letters.write(Group("1001", (orders, payments)), "process_failed", consumer="c", time="now")
+    assert letter.value
+    assert ast.literal_eval(letter.value.decode()) == ast.literal_eval(shown)
+
+
+def test_every_header_that_is_named_is_written() -> None:
+    known = {bare(row[0]) for row in DOCS["dead-letter-record"].table("header")}
+    for page in PAGES:
+        assert set(re.findall(r"`(dlq\.[a-z.]+)`", page.text)) <= known, page.name
+
+
+# ---------------------------------------------------------------- rules
+
+
+def test_every_rule_that_code_or_tests_cite_is_in_how_it_works() -> None:
+    rules = re.findall(r"^\*\*Rule (\d+):", DOCS["how-it-works"].text, re.MULTILINE)
+    assert rules == [str(number) for number in range(1, 15)]
+    cited = set()
+    for path in [*sources(), *(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]:
+        cited |= set(re.findall(r"\brule (\d+)", path.read_text()))
+    assert cited
+    assert cited <= set(rules)
+
+
+def test_no_file_cites_the_design_of_the_projects_makers() -> None:
+    """Who copies this does not have it, but docs/how-it-works.md."""
+    assert [path for path in sources() if "DESIGN" in path.read_text()] == []
+
+
+# ---------------------------------------------------------------- what was measured
+
+
+def test_every_fact_that_a_comment_calls_measured_says_where_it_stands() -> None:
+    """In the comment (`measured: bench/README.md`), or by a row of docs/measured.md."""
+    said = {path.relative_to(ROOT).as_posix(): len(MEASURED.findall(path.read_text())) for path in sources()}
+    listed = Counter(bare(row[0]) for row in DOCS["measured"].table("in"))
+    assert listed == Counter({path: number for path, number in said.items() if number})
+
+
+def test_a_fact_that_was_measured_stands_in_a_link_or_was_tried_once() -> None:
+    for file, found, stands in DOCS["measured"].table("in"):
+        assert "](../" in stands or stands.startswith(("once", "held against Kafka")), (file, found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_that_says_measured_links_to_it(page: Page) -> None:
+    without_links = re.sub(r"\[.*?\]\(.*?\)", "", page.prose)
+    assert re.findall(r"(?<!\")\(measured[,:)]", without_links) == []
