@@ -15,52 +15,39 @@ OWN_TESTS = $(or $(wildcard tests/test_worker*.py),tests/test_worker.py)
 
 MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinux_2_28 manylinux_2_34
 
-.PHONY: help setup demo test test-mine check copies simulate mutants compare chaos recovery bench pictures image-check wheels lock
+.DEFAULT_GOAL := help
+# What needs the frame's own tests and benchmarks, which slim copies do without.
+-include tests/frame.mk
+
+.PHONY: help setup demo test test-mine check update frame-test image-check wheels lock
+
+ifneq ($(wildcard update-in-progress/finish.sh),)
+$(error an update was interrupted: `sh update-in-progress/finish.sh` ends it)
+endif
 
 help:
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: .venv/locked  ## makes .venv with the newest Python (3.11 at least) and the locked packages
 
 demo: setup  ## runs the worker with nothing around it; ARGS="--results 20" ends it
 	$(PYTHON) main.py demo $(ARGS)
 
-test: setup  ## runs the tests on real services; ARGS='-m "not real_kafka"' for the quick ones
-	$(PYTHON) -m pytest -n auto --dist loadgroup $(ARGS)
+test: setup  ## runs the tests; ARGS='-k some_name' for some of them
+	$(PYTHON) -m pytest $(IN_PARALLEL) $(ARGS)
 
 test-mine: setup  ## runs your tests only: tests/test_worker*.py, and those in directories of your own
 	$(PYTHON) -m pytest $(OWN_TESTS) $(OWN) $(ARGS)
 
-check: setup  ## ruff and mypy for the frame; of your own files no more than that Python takes them
-	$(PYTHON) -m ruff check .
-	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy
+check: setup $(CHECKS)  ## ruff and mypy for the frame, where its tests are; of your own files no more than that Python takes them
 	$(PYTHON) -m compileall -q worker.py defaults.py $(OWN_TESTS) $(OWN)
 	$(PYTHON) -m utils.processing.user_code
 
-copies: setup  ## edits copies of this as its users do, and checks and tests each; ARGS=--quick in a few minutes
-	$(PYTHON) -m tests.copies $(ARGS)
+update: | $(PYTHON)  ## brings this copy to a newer frame; FROM=clone, address or bundle, TO=version, ARGS="--check" or "--markers"
+	@FRAME_PYTHON=$(abspath $(PYTHON)) sh deploy/update.sh "$(FROM)" "$(TO)" $(if $(BASE),--base $(BASE)) $(ARGS)
 
-simulate: setup  ## runs N=… schedules of the simulation (2,000); ARGS="--seed 7" for the same ones again
-	$(PYTHON) -m tests.simulation $(or $(N),2000) $(ARGS)
-
-mutants: setup  ## runs the simulation against bugs planted on purpose, each of which it must find
-	$(PYTHON) -m tests.simulation.mutants
-
-compare: setup  ## runs N=… schedules (100) on the simulation's model of Kafka and on a real broker, step by step
-	$(PYTHON) -m tests.simulation.comparison $(or $(N),100) $(ARGS)
-
-chaos: setup  ## plays every fault on real Kafka for MINUTES=… (20) in all; MODE=exactly_once or at_least_once
-	$(PYTHON) -m tests.chaos --minutes $(or $(MINUTES),20) --mode "$(MODE)" $(ARGS)
-
-recovery: setup  ## measures how long new results take after the end of a worker
-	$(PYTHON) -m tests.chaos.recovery $(ARGS)
-
-bench: setup  ## measures the worker beside a bare loop and what could be used instead; ARGS=--help tells its parts
-	$(PYTHON) -m bench.run $(ARGS)
-
-pictures: setup  ## takes the documents' pictures of the status page; needs Chromium
-	$(PYTHON) -m tests.pictures $(ARGS)
+frame-test: setup  ## runs the frame's tests on this copy, where you have edited the frame; FROM=clone, address or bundle
+	$(PYTHON) -m deploy.frame test "$(FROM)" $(if $(BASE),--base $(BASE)) --arguments='$(ARGS)'
 
 image-check: setup  ## does what the Dockerfile does, without Docker, and runs the result
 	PYTHON=$(PYTHON) sh deploy/image-check.sh

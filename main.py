@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from sqlalchemy import Engine
 
@@ -21,7 +22,9 @@ from utils.running.lifetime import Stopped, patiently, stop_on_signals
 from utils.running.refresh import Config, Refresh
 from utils.running.steps import ROW_STEPS, STEPS, Seen, Start, answer_http, take
 from utils.running.supervision import work
+from utils.version import frame_version
 
+INTERRUPTED = Path(__file__).with_name("update-in-progress") / "finish.sh"  # some files are older than others
 COMMANDS = (check, init, dlq, demo)
 """Beside run, in the order in which the help lists them."""
 
@@ -56,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # argparse has printed the help, or what is wrong with the command line
         return EX_CONFIG if end.code else 0
     configure("INFO")
+    if INTERRUPTED.exists():
+        logger.critical("an update of the frame was interrupted: `sh update-in-progress/finish.sh` ends it")
+        return EX_CONFIG
     try:
         code: int = arguments.command(arguments, os.environ)
         sys.stdout.flush()
@@ -79,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("main.py", description=ABOUT, epilog=EPILOG, formatter_class=plain)
+    parser.add_argument("--version", action="version", version=f"frame {frame_version()}")
     parser.set_defaults(command=run)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     add_command(commands, "run", run, "join messages until SIGTERM or Ctrl-C (the default)")

@@ -43,10 +43,11 @@ in_app() {
 in_app <<'YOURS'
 python -m utils.processing.user_code
 YOURS
-cp tests/forwarding.py "$work/app/worker.py"
+printf 'def process(message, consumer_name):\n    return message\n' > "$work/app/worker.py"
 : > "$work/app/defaults.py"
 in_app <<'PROGRAM'
 python main.py --help
+python main.py --version
 timeout 60 python main.py demo --results 3
 test ! -w . && test ! -w main.py
 PROGRAM

@@ -35,9 +35,10 @@ own() {
 }
 
 program() {
+    [ ! -e update-in-progress ] || { echo 'an update was interrupted: run `sh update-in-progress/finish.sh`' >&2; exit 1; }
     target=$1
     # shellcheck disable=SC2046  # a name with a space in it is no package, and an error here
-    set -- ./*.py utils examples $(own)
+    set -- ./*.py .frame utils examples $(own)
     tar -cf - --exclude=__pycache__ "$@" | tar -xf - -C "$target" --no-same-owner
     chmod -R a+rX,go-w "$target"  # a checkout made under a strict umask could not be read by the image's user
     (cd "$target" && .venv/bin/python -m compileall -q "$@" && .venv/bin/python -B -m utils.processing.user_code)

@@ -10,8 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from deploy.frame.ownership import DIRECTORIES, is_yours
+
 ROOT = Path(__file__).parents[1]
-FRAME = {"bench", "deploy", "docs", "examples", "images", "tests", "utils"}  # its directories, as in deploy/image.sh
+FRAME = set(DIRECTORIES)
 MODULES = ("main.py", "framework.py", "config.py", "models.py")  # of the frame, beside worker.py and defaults.py
 ROOMS = ("utils", "examples")
 FORWARDING = Path(__file__).with_name("forwarding.py")
@@ -20,7 +22,7 @@ FORWARDING = Path(__file__).with_name("forwarding.py")
 def is_the_users(path: Path) -> bool:
     """Whether the users of the frame have written this file, and not we."""
     parts = path.relative_to(ROOT).parts
-    return parts[0] not in FRAME or (parts[0] == "tests" and parts[-1].startswith("test_worker"))
+    return parts[0] not in FRAME or is_yours(path.relative_to(ROOT).as_posix())
 
 
 def sources() -> Iterator[Path]:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from utils.joining.messages import results
+from utils.messages import results
 from worker import process
 
 CONSUMER_NAME = "test"

@@ -202,7 +202,7 @@ def _main(report: Report, search: Search | None) -> Iterator[str]:
     yield _troubles(report.troubles)
     yield _numbers(report)
     yield f"<details><summary>Settings</summary>{_settings(report.settings)}</details>"
-    yield f"<footer><p>{_LINKS}</p></footer>"
+    yield f"<footer><p>{_LINKS}</p><p>Frame {escape(report.frame)}</p></footer>"
 
 
 def _clock(time: str) -> str:

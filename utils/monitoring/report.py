@@ -69,6 +69,7 @@ class Report:
     snapshot: Snapshot | None
     troubles: tuple[Trouble, ...]
     settings: tuple[Setting, ...]
+    frame: str  # its version and commit
 
 
 def verdict(

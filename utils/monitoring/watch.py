@@ -20,6 +20,7 @@ from utils.monitoring.prometheus import CONTENT_TYPE, Metrics
 from utils.monitoring.report import Report, Search, Setting, Trouble, verdict
 from utils.monitoring.status import Answer, Health, Page
 from utils.monitoring.view import Snapshot
+from utils.version import frame_version
 
 PATIENCE = 1.0  # seconds that a page waits for the loop
 OLDEST = 20  # groups that a page shows
@@ -57,7 +58,9 @@ class Watch:
         self.memory = Memory()
         self._history = History()
         self._clock, self._wall_clock = clock, wall_clock
+        self._frame = frame_version()
         build = {"python": python_version(), "confluent_kafka": version("confluent-kafka")}
+        build |= {"version": self._frame.version, "commit": self._frame.commit}
         self._metrics = Metrics(settings.consumer_name, self.counters, self.health, build, clock, wall_clock)
 
     def sees(self, settings: Settings, topics_input: tuple[str, ...], topics_output: tuple[str, ...]) -> None:
@@ -131,6 +134,7 @@ class Watch:
             snapshot=snapshot,
             troubles=tuple(troubles),
             settings=self._settings(),
+            frame=str(self._frame),
         )
 
     def search(self, id: str) -> Search:

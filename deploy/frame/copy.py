@@ -1,0 +1,51 @@
+"""Makes a slim copy of the frame: the program and what its users need, without the frame's own tests and benchmarks."""
+
+import io
+import re
+import subprocess
+import tarfile
+from pathlib import Path
+
+from deploy.frame.git import Git, ImpossibleError
+from utils.version import frame_version
+
+CONSUMER_NAME = re.compile(r'^CONSUMER_NAME = ""', re.MULTILINE)
+
+
+def made(frame: Path, to: Path, name: str) -> list[str]:
+    """Lines that say what was made, and the next three steps."""
+    if to.exists() and any(to.iterdir()):
+        raise ImpossibleError(f"{to} is there, and not empty: choose another place")
+    git = Git(frame)
+    if git.tries("rev-parse", "--show-prefix") or not git.agrees("rev-parse", "HEAD"):
+        raise ImpossibleError(f"{frame} is no clone of the frame: `make copy` makes copies of what is committed in one")
+    lines = []
+    if git.text("status", "--porcelain"):
+        lines.append("what is not committed here is not in the copy")
+    to.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(fileobj=io.BytesIO(git.run("archive", "--format=tar", "HEAD"))) as archive:
+        archive.extractall(to, filter="data")
+    if name:
+        defaults = to / "defaults.py"
+        defaults.write_text(CONSUMER_NAME.sub(f"CONSUMER_NAME = {_quoted(name)}", defaults.read_text()))
+    lines.append(f"{to}: a copy of version {frame_version(to / '.frame')}{_repository(to)}")
+    return [*lines, "next:", f"  cd {to}", "  make demo      # see it work, with nothing around it", *NEXT]
+
+
+NEXT = ["  edit worker.py, then `make test`; docs/ says the rest"]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _repository(to: Path) -> str:
+    """Begin one, with the copy as its first commit where git knows who you are."""
+    git = Git(to)
+    if git.agrees("rev-parse", "--show-toplevel"):
+        return ", inside the repository that is around it: commit it there"
+    git.run("init", "--quiet")
+    git.run("add", "--all")
+    # Not by Git: it is your commit, and nobody's.
+    done = subprocess.run(["git", "commit", "--quiet", "-m", "A copy of the frame"], cwd=to, capture_output=True)
+    return ", in a repository of its own" + ("" if done.returncode == 0 else ": commit it there")

@@ -1,0 +1,78 @@
+"""Files to which users add lines: requirements, their locks, and what is ignored. Where both sides add at one place git
+would see a conflict, so they are merged by what each line is about. Texts only.
+"""
+
+import re
+from collections.abc import Callable
+
+REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+IGNORED = (".gitignore", ".dockerignore")
+
+
+class Differing(Exception):
+    """Both sides changed the same requirement, each in another way."""
+
+
+def merged(path: str, base: str, new: str, yours: str) -> str:
+    """What the frame changed from `base` to `new`, with what was changed in `yours`. Raises Differing."""
+    if yours == base:
+        return new
+    if new == base:
+        return yours
+    if path in LOCKS:
+        return _merged_locks(base, new, yours)
+    return _merged_lines(_name if path in REQUIREMENTS else str.strip, base, new, yours)
+
+
+def is_list(path: str) -> bool:
+    return path in (*REQUIREMENTS, *LOCKS, *IGNORED)
+
+
+def _name(line: str) -> str:
+    """What a line of requirements.txt is about: the project; a comment is about itself."""
+    found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line)
+    return re.sub(r"[-_.]+", "-", found.group()).lower() if found else line.strip()
+
+
+def _merged_lines(about: Callable[[str], str], base: str, new: str, yours: str) -> str:
+    """`new`, with the lines that you changed, without those that you removed, and behind them those that you added."""
+    then, mine = _by(about, base), _by(about, yours)
+    kept, news = [], _by(about, new)
+    for line in new.splitlines():
+        subject = about(line)
+        if not subject or subject not in then or mine.get(subject) == then[subject]:
+            kept.append(line)
+        elif line == then[subject]:
+            kept += [mine[subject]] if subject in mine else []
+        elif mine.get(subject) == line:
+            kept.append(line)
+        else:
+            raise Differing(subject)
+    added = [line for subject, line in mine.items() if subject not in then and subject not in news]
+    kept += [
+        line for subject, line in mine.items() if subject in then and subject not in news and line != then[subject]
+    ]
+    return "\n".join([*kept, *added]) + "\n"
+
+
+def _by(about: Callable[[str], str], text: str) -> dict[str, str]:
+    return {about(line): line for line in text.splitlines() if about(line)}
+
+
+def _merged_locks(base: str, new: str, yours: str) -> str:
+    """The packages of `new`, with those that are only in yours; one that the frame left alone stays as it is here."""
+    (_, then), (head, news), (_, mine) = _blocks(base), _blocks(new), _blocks(yours)
+    found = {}
+    for name in sorted(news.keys() | mine.keys()):
+        before, ours, theirs = then.get(name), news.get(name), mine.get(name)
+        chosen = theirs if ours == before else ours
+        if chosen is not None:
+            found[name] = chosen
+    return head + "".join(found.values())
+
+
+def _blocks(lock: str) -> tuple[str, dict[str, str]]:
+    """What stands before the first package; and for each package its lines, with hashes and comments."""
+    head, *blocks = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)
+    return head, {_name(block): block for block in blocks}

@@ -1,0 +1,49 @@
+"""Frames and copies for tests: directories with files, and git repositories made of them."""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+IGNORED = {".git", ".venv", "venv", ".hypothesis", "__pycache__", "wheels"}
+GIT = {
+    **os.environ,
+    **{f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+    "GIT_CONFIG_GLOBAL": os.devnull,
+}
+
+
+def git(directory: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(directory), *arguments]
+    return subprocess.run(command, env=GIT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def files_of(directory: Path) -> dict[str, bytes]:
+    """All files by their paths, but for caches, environments and git's own."""
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        parts = path.relative_to(directory).parts
+        if path.is_file() and not any(part in IGNORED or part.endswith("_cache") for part in parts):
+            found["/".join(parts)] = path.read_bytes()
+    return found
+
+
+def write(directory: Path, files: Mapping[str, bytes | str | None]) -> None:
+    """Each with this content; None removes it."""
+    for path, content in files.items():
+        place = directory / path
+        if content is None:
+            place.unlink()
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def committed(directory: Path, files: Mapping[str, bytes | str | None]) -> Path:
+    """A repository, made where there is none yet, with a commit more: these files."""
+    write(directory, files)
+    if not (directory / ".git").exists():
+        git(directory, "init", "--quiet", "--initial-branch=main")
+    git(directory, "add", "--all")
+    git(directory, "commit", "--quiet", "-m", "a change")
+    return directory

@@ -1,0 +1,72 @@
+"""`make copy`: what it makes, and what works there."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.frames import GIT, committed, files_of, git
+from tests.program import ROOT
+from utils.version import frame_version
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of the frame as it is here."""
+    return committed(tmp_path_factory.mktemp("frame") / "frame", files_of(ROOT))
+
+
+def copied(frame: Path, to: Path, name: str = "") -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "deploy.frame", "copy", str(to), "--name", name]
+    return subprocess.run(command, cwd=frame, env=GIT, capture_output=True, text=True)
+
+
+def test_a_copy_is_a_repository_with_its_name_and_the_commit_that_it_was_made_of(frame: Path, tmp_path: Path) -> None:
+    made = copied(frame, tmp_path / "paid-orders", 'paid "orders"')
+    assert made.returncode == 0, made.stderr
+    assert "\nnext:\n" in made.stdout
+    to = tmp_path / "paid-orders"
+    assert frame_version(to / ".frame").commit == git(frame, "rev-parse", "HEAD")
+    assert frame_version(to / ".frame").left_out
+    assert '\nCONSUMER_NAME = "paid \\"orders\\""  #' in (to / "defaults.py").read_text()
+    assert git(to, "status", "--porcelain") == ""
+    assert git(to, "rev-list", "--count", "HEAD") == "1"
+
+
+def test_inside_another_repository_it_begins_none(frame: Path, tmp_path: Path) -> None:
+    around = committed(tmp_path / "around", {"other.txt": "other"})
+    assert "inside the repository" in copied(frame, around / "worker").stdout
+    assert not (around / "worker/.git").exists()
+
+
+def test_what_is_there_is_left_alone(frame: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    refused = copied(frame, tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_make_lists_what_works_there_and_each_of_it_has_what_it_needs(frame: Path, tmp_path: Path) -> None:
+    assert copied(frame, tmp_path / "copy").returncode == 0
+    listed = subprocess.run(["make"], cwd=tmp_path / "copy", capture_output=True, text=True, check=True).stdout
+    commands = [line.split()[0] for line in listed.splitlines()]
+    assert {"demo", "test", "check", "update", "lock"} <= set(commands)
+    assert not {"copy", "simulate", "bench", "chaos", "copies", "pictures"} & set(commands)
+    for command in commands:
+        dry = subprocess.run(["make", "-n", command], cwd=tmp_path / "copy", capture_output=True, text=True)
+        assert dry.returncode == 0, dry.stderr
+        assert not {"tests.", "bench.", "tests/frame.mk"} & set(dry.stdout.split())
+
+
+def test_it_checks_and_tests_itself_without_the_frames_tests(frame: Path, tmp_path: Path) -> None:
+    to = tmp_path / "copy"
+    assert copied(frame, to).returncode == 0
+    for command in (
+        ["-m", "utils.processing.user_code"],
+        ["-m", "pytest", "-q"],
+        ["main.py", "demo", "--results", "2"],
+    ):
+        done = subprocess.run([sys.executable, *command], cwd=to, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,36 @@
+"""deploy/frame/ownership.py: everything that goes by whose a file is says the same."""
+
+import re
+import subprocess
+from pathlib import Path
+
+from deploy.frame import ownership
+from tests.deploy.frames import committed, files_of
+from tests.program import ROOT
+
+
+def test_documents_name_what_is_the_users() -> None:
+    for document in ("README.md", "CHANGELOG.md"):
+        text = (ROOT / document).read_text()
+        for pattern in ownership.YOURS:
+            named = pattern if document == "CHANGELOG.md" else pattern.replace("*", "")
+            assert f"`{named}`" in text, f"{document} does not name {pattern}"
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert all(f"`{path}`" in changelog for path in ownership.YOURS_ONCE_EDITED)
+
+
+def test_the_directories_of_the_frame_are_all_there_are() -> None:
+    listed = re.findall(r"([a-z]+)/ \|", (ROOT / "deploy/image.sh").read_text())
+    assert set(ownership.DIRECTORIES) == set(listed)
+
+
+def test_an_archive_leaves_out_what_a_slim_copy_does_without(tmp_path: Path) -> None:
+    frame = committed(tmp_path / "frame", files_of(ROOT))
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    subprocess.run(f"git -C {frame} archive HEAD | tar -xf - -C {archive}", shell=True, check=True)
+    exported = {path.relative_to(archive).as_posix() for path in archive.rglob("*") if path.is_file()}
+    assert exported == {path for path in files_of(frame) if not ownership.is_left_out(path)}
+    assert "tests/test_worker.py" in exported
+    assert not (archive / "bench").exists()
+    assert "$" not in (archive / ".frame").read_text()

@@ -1,0 +1,42 @@
+# Commands of those who work on the frame: included by the Makefile where the frame's own tests are.
+
+.PHONY: frame-check copy update-copy copies simulate mutants compare chaos recovery bench pictures
+
+# -n: eight processes share one server of each kind
+IN_PARALLEL := -n auto --dist loadgroup
+CHECKS := frame-check
+
+frame-check: setup
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+copy: | $(PYTHON)  ## makes a slim copy of the frame, without its own tests; TO=../paid-orders NAME=paid-orders
+	@$(PYTHON) -m deploy.frame copy "$(TO)" --name "$(NAME)"
+
+update-copy: | $(PYTHON)  ## brings a copy that has no `make update` yet to the version that is here; COPY=path
+	@$(PYTHON) -m deploy.frame update --copy "$(COPY)" $(if $(TO),--to "$(TO)" --back) $(if $(BASE),--base $(BASE)) $(ARGS)
+
+copies: setup  ## edits copies of this as its users do, and checks and tests each; ARGS=--quick in a few minutes
+	$(PYTHON) -m tests.copies $(ARGS)
+
+simulate: setup  ## runs N=… schedules of the simulation (2,000); ARGS="--seed 7" for the same ones again
+	$(PYTHON) -m tests.simulation $(or $(N),2000) $(ARGS)
+
+mutants: setup  ## runs the simulation against bugs planted on purpose, each of which it must find
+	$(PYTHON) -m tests.simulation.mutants
+
+compare: setup  ## runs N=… schedules (100) on the simulation's model of Kafka and on a real broker, step by step
+	$(PYTHON) -m tests.simulation.comparison $(or $(N),100) $(ARGS)
+
+chaos: setup  ## plays every fault on real Kafka for MINUTES=… (20) in all; MODE=exactly_once or at_least_once
+	$(PYTHON) -m tests.chaos --minutes $(or $(MINUTES),20) --mode "$(MODE)" $(ARGS)
+
+recovery: setup  ## measures how long new results take after the end of a worker
+	$(PYTHON) -m tests.chaos.recovery $(ARGS)
+
+bench: setup  ## measures the worker beside a bare loop and what could be used instead; ARGS=--help tells its parts
+	$(PYTHON) -m bench.run $(ARGS)
+
+pictures: setup  ## takes the documents' pictures of the status page; needs Chromium
+	$(PYTHON) -m tests.pictures $(ARGS)
