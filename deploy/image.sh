@@ -28,14 +28,14 @@ packages() {
 own() {
     for each in */; do
         case $each in
-            bench/ | deploy/ | docs/ | examples/ | images/ | tests/ | utils/ | __pycache__/) ;;
+            bench/ | deploy/ | docs/ | examples/ | images/ | tests/ | utils/ | __pycache__/ | update-in-progress/) ;;
             *) [ -e "${each}pyvenv.cfg" ] || echo "${each%/}" ;;
         esac
     done
 }
 
 program() {
-    [ ! -e update-in-progress ] || { echo 'an update was interrupted: run `sh update-in-progress/finish.sh`' >&2; exit 1; }
+    [ ! -e update-in-progress/finish.sh ] || { echo 'an update was interrupted: run `sh update-in-progress/finish.sh`' >&2; exit 1; }
     target=$1
     # shellcheck disable=SC2046  # a name with a space in it is no package, and an error here
     set -- ./*.py .frame utils examples $(own)

@@ -53,7 +53,7 @@ def apply(copy: Path, plan: Plan) -> None:
     stage = copy / STAGE
     stage.mkdir()
     numbers = {}
-    for number, path in enumerate(sorted(plan.writes, key=lambda path: (path not in FIRST, path == ".frame", path))):
+    for number, path in enumerate(sorted(plan.writes, key=_turn)):
         mode, content = plan.writes[path]
         staged = stage / str(number)
         staged.write_bytes(content)
@@ -69,6 +69,10 @@ def apply(copy: Path, plan: Plan) -> None:
     script.rename(stage / FINISH)
     os.sync()
     _finish(copy)
+
+
+def _turn(path: str) -> tuple[int, str]:
+    return (FIRST.index(path) if path in FIRST else len(FIRST) + (path == ".frame"), path)
 
 
 def _line(command: str, path: str) -> str:

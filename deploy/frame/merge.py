@@ -34,6 +34,8 @@ def planned(copy: Copy, frame: Repository, base: str, new: str) -> Plan:
 
 def renames(frame: Repository, base: str, new: str) -> dict[str, str]:
     """New paths by old ones, step by step through the history: small steps keep files alike enough to be told."""
+    if frame.git.agrees("merge-base", "--is-ancestor", new, base) and base != new:
+        return {moved: old for old, moved in renames(frame, new, base).items()}
     if not frame.git.agrees("merge-base", "--is-ancestor", base, new):
         return dict(_renamed(frame.git.run("diff", "-z", "-M", "--name-status", "--diff-filter=R", base, new).decode()))
     steps = ("log", "-z", "--reverse", "--topo-order", "-m", "--first-parent", "--format=", "-M", "--name-status")
@@ -66,7 +68,11 @@ class _Merge:
         then = {self._now(path): entry for path, entry in base.items()}
         news = {path: entry for path, entry in self.new.items() if self._is_merged(path)}
         gone = {self._now(path) for path in left} | set(self._plan.kept)
-        news = {path: entry for path, entry in news.items() if path not in gone and not self._in_a_folder_left(path)}
+        news = {
+            path: entry
+            for path, entry in news.items()
+            if path in then or (path not in gone and not self._in_a_folder_left(path))
+        }
         yours = {self._now(path): self._mine(path, entry) for path, entry in base.items()}
         moved = {now for path in base if (now := self._now(path)) != path and now not in self.base}
         for path in (news.keys() - then.keys()) | (moved & news.keys()):
@@ -174,11 +180,7 @@ class _Merge:
         here = self.copy.read(before)
         if here == content and before == path:
             return
-        if before in self.copy.crlf and b"\0" not in content:
-            content = content.replace(b"\n", b"\r\n")
-        elif here is None:
-            content = self.copy.as_here(path, content)
-        self._plan.writes[path] = (mode, content)
+        self._plan.writes[path] = (mode, self.copy.as_here(before, content))
 
     # ------------------------------------------------------------ what git does not merge
 

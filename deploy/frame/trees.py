@@ -21,6 +21,13 @@ Tree = Mapping[str, Entry]
 FOLDER = "40000"
 
 
+def is_text(content: bytes) -> bool:
+    try:
+        return "\0" not in content.decode()
+    except UnicodeDecodeError:
+        return False
+
+
 def blob_of(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
@@ -136,7 +143,7 @@ class Copy:
             what = "a symbolic link" if stat.S_ISLNK(kind) else "no file"
             raise ImpossibleError(f"{place} is {what}: an update goes by plain files; put the file itself there")
         content = place.read_bytes()
-        if b"\r\n" in content and b"\0" not in content:
+        if b"\r\n" in content and is_text(content):
             self.crlf.add(path)
             return content.replace(b"\r\n", b"\n")
         return content
@@ -144,7 +151,7 @@ class Copy:
     def as_here(self, path: str, content: bytes) -> bytes:
         """What git keeps of a file, with the line ends that it has in this copy; a new one has those of most."""
         windows = path in self.crlf if self._read.get(path) is not None else len(self.crlf) * 2 > self._files()
-        return content.replace(b"\n", b"\r\n") if windows and b"\0" not in content else content
+        return content.replace(b"\n", b"\r\n") if windows and is_text(content) else content
 
     def _files(self) -> int:
         return sum(content is not None for content in self._read.values())

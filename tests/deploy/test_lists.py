@@ -1,0 +1,78 @@
+"""deploy/frame/lists.py, values.py, changelog.py: texts that git would not merge as their users mean them."""
+
+import pytest
+
+from deploy.frame import changelog, values
+from deploy.frame.lists import Differing, merged
+
+BASE = "# What the worker needs.\nkafka==1.0\nmsgspec==0.1\n\n# Is it in PostgreSQL?\n# psycopg==3.1\n"
+
+
+@pytest.mark.parametrize(
+    ("new", "yours", "expected"),
+    [
+        (BASE, BASE + "requests==2.0\n", BASE + "requests==2.0\n"),
+        (BASE + "sqlalchemy==2.0\n", BASE + "requests==2.0\n", BASE + "sqlalchemy==2.0\nrequests==2.0\n"),
+        (BASE.replace("0.1", "0.2"), BASE + "requests==2.0\n", BASE.replace("0.1", "0.2") + "requests==2.0\n"),
+        (BASE.replace("0.1", "0.2"), BASE.replace("1.0", "1.1"), BASE.replace("0.1", "0.2").replace("1.0", "1.1")),
+        (
+            BASE.replace("0.1", "0.2"),
+            BASE.replace("# psycopg", "psycopg"),
+            BASE.replace("0.1", "0.2").replace("# psycopg==3.1\n", "psycopg==3.1\n"),
+        ),
+        (
+            BASE.replace("msgspec==0.1\n", ""),
+            BASE + "Requests==2.0\n",
+            BASE.replace("msgspec==0.1\n", "") + "Requests==2.0\n",
+        ),
+        (BASE + "requests==2.1\n", BASE + "Requests==2.0\n", BASE + "requests==2.1\n"),
+    ],
+)
+def test_requirements_of_both_sides_stand_in_one_file(new: str, yours: str, expected: str) -> None:
+    assert merged("requirements.txt", BASE, new, yours) == expected
+
+
+def test_a_requirement_that_both_have_changed_differently_is_named() -> None:
+    with pytest.raises(Differing, match="msgspec"):
+        merged("requirements.txt", BASE, BASE.replace("0.1", "0.2"), BASE.replace("0.1", "0.3"))
+
+
+def test_a_lock_keeps_your_packages_and_takes_the_frames_versions() -> None:
+    def lock(**packages: str) -> str:
+        blocks = [f"{name}=={version} \\\n    --hash=sha256:{name}{version}\n" for name, version in packages.items()]
+        return "# made by make lock\n" + "".join(blocks)
+
+    base, new = lock(kafka="1.0", msgspec="0.1"), lock(kafka="1.1", msgspec="0.1", urllib3="2.0")
+    yours = lock(certifi="2026", kafka="1.0", msgspec="0.1", requests="2.0", urllib3="1.9")
+    expected = lock(certifi="2026", kafka="1.1", msgspec="0.1", requests="2.0", urllib3="2.0")
+    assert merged("requirements.lock", base, new, yours) == expected
+
+
+OLD_CONFIG = (
+    'import os\n\nCONSUMER_NAME = ""  # which row\nDB_PORT = 3306\nTIMEOUT = 60.0  # seconds\n\n\ndef read(): ...\n'
+)
+
+
+def test_values_set_in_config_py_move_to_defaults_py_and_leave_no_edit_behind() -> None:
+    yours = OLD_CONFIG.replace('""  # which row', '"paid"  # ours').replace("60.0", "2 * 60")
+    text, found = values.moved(OLD_CONFIG, yours)
+    assert text == OLD_CONFIG
+    assert found == {"CONSUMER_NAME": '"paid"', "TIMEOUT": "2 * 60"}
+    defaults = values.with_values('"""Yours."""\n\nCONSUMER_NAME = ""  # which row\n\nDB_PORT = 3306\n', found)
+    assert defaults == '"""Yours."""\n\nCONSUMER_NAME = "paid"\n\nDB_PORT = 3306\n\nTIMEOUT = 2 * 60\n'
+
+
+def test_other_edits_of_config_py_stay_edits() -> None:
+    yours = OLD_CONFIG.replace("def read(): ...", "API = 1\n\n\ndef read(): ...")
+    assert values.moved(OLD_CONFIG, yours) == (yours, {})
+    assert values.moved(OLD_CONFIG, "def broken(") == ("def broken(", {})
+
+
+def test_what_is_to_do_is_what_the_changelog_did_not_say_before() -> None:
+    before = "# Changelog\n\n## [1.0.0]\n\n### To do\n\n- Old thing, over\n  two lines.\n\n### Fixed\n\n- Old fault.\n"
+    after = before.replace(
+        "## [1.0.0]", "## [1.1.0]\n\n### To do\n\n- New thing.\n\n### Fixed\n\n- A.\n- B.\n\n## [1.0.0]"
+    )
+    after = after.replace("over\n  two", "over two")
+    assert changelog.news(before, after) == (["New thing."], 2)
+    assert changelog.newest_version(after) == "1.1.0"

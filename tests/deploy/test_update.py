@@ -1,0 +1,399 @@
+"""`make update`: a copy of any kind comes to another version, or stays as it was to the last byte."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.frames import GIT, committed, files_of, git, write
+from tests.program import ROOT
+from utils.version import FrameVersion, frame_version
+
+LINES = "".join(f"line_{number} = {number * number}\n" for number in range(30))
+OLD: dict[str, bytes | str | None] = {
+    "main.py": "old main\n",
+    "worker.py": "def process(): ...\n",
+    "config.py": f'CONSUMER_NAME = ""  # which row\nDB_PORT = 3306\n\n{LINES}',
+    "utils/offsets.py": f"offsets\n{LINES}",
+    "utils/gone.py": f"gone\n{LINES}",
+    "utils/retry.py": "retry\n",
+    "tests/test_worker.py": "import worker\n",
+    "tests/__init__.py": "",
+    "tests/test_offsets.py": f"tests\n{LINES}",
+    "bench/run.py": f"bench\n{LINES}",
+    "docs/picture.png": b"\x89PNG\r\n\x00",
+    ".ci/run": "old ci\n",
+    "README.md": "old readme\n",
+    "requirements.txt": "kafka==1.0\n",
+    "requirements.lock": "kafka==1.0 \\\n    --hash=sha256:10\n",
+    "CHANGELOG.md": "# Changelog\n\n## [0.9.0]\n\n- Old.\n",
+}
+# What nobody would take for a move of utils/offsets.py, if it had not been moved first and changed then.
+REWRITTEN = "".join(f"# {number}\nother {number}\n" for number in range(60))
+MOVED: dict[str, bytes | str | None] = {
+    "utils/offsets.py": None,
+    "utils/joining/offsets.py": f"offsets\n{LINES}",
+    "tests/test_offsets.py": None,
+    "tests/joining/test_offsets.py": f"tests\n{LINES}",
+}
+NEW: dict[str, bytes | str | None] = {
+    "main.py": "new main\n",
+    "worker.py": "def process(): return 1\n",
+    "config.py": LINES,
+    "defaults.py": '"""Yours."""\nCONSUMER_NAME = ""\n',
+    "utils/joining/offsets.py": f"offsets\n{LINES}{REWRITTEN}",
+    "utils/gone.py": None,
+    "utils/fresh.py": "fresh\n",
+    "tests/test_worker.py": "import worker, json\n",
+    "tests/test_fresh.py": "fresh\n",
+    "bench/fresh.py": "fresh\n",
+    "docs/picture.png": b"\x89PNG\r\n\x01",
+    ".ci/run": "new ci\n",
+    "README.md": "new readme\n",
+    "requirements.txt": "kafka==1.1\nmsgspec==0.1\n",
+    "requirements.lock": "kafka==1.1 \\\n    --hash=sha256:11\nmsgspec==0.1 \\\n    --hash=sha256:01\n",
+    "CHANGELOG.md": "# Changelog\n\n## [1.0.0]\n\n### To do\n\n- Mind the gap.\n\n## [0.9.0]\n\n- Old.\n",
+    ".frame": "version: 1.0.0\ncommit: $Format:%H$\nleft out: $Format:bench images tests$\n",
+    ".gitattributes": (ROOT / ".gitattributes").read_bytes(),
+}
+MINE: dict[str, bytes | str | None] = {
+    "worker.py": "import taxes\ndef process(): return taxes.rate\n",
+    "tests/test_worker.py": "import taxes\n",
+    "taxes/__init__.py": "rate = 7\n",
+    "requirements.txt": "kafka==1.0\nrequests==2.0\n",
+    "requirements.lock": "kafka==1.0 \\\n    --hash=sha256:10\nrequests==2.0 \\\n    --hash=sha256:20\n",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    place: Path
+    old: str
+    new: str
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory: pytest.TempPathFactory) -> Frame:
+    place = committed(tmp_path_factory.mktemp("frame") / "frame", {"main.py": "begun\n"})
+    committed(place, OLD)
+    old = git(place, "rev-parse", "HEAD")
+    committed(place, MOVED)
+    committed(place, NEW)
+    return Frame(place, old, git(place, "rev-parse", "HEAD"))
+
+
+def update(frame: Frame, copy: Path, *options: str, to: str = "") -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "deploy.frame", "update", "--copy", str(copy), "--frame", str(frame.place)]
+    command += ["--to", to or frame.new, *options]
+    return subprocess.run(command, cwd=ROOT, env=GIT, capture_output=True, text=True)
+
+
+def cloned(frame: Frame, copy: Path, commit: str = "") -> Path:
+    git(frame.place, "clone", "--quiet", str(frame.place), str(copy))
+    git(copy, "checkout", "--quiet", "-b", "mine", commit or frame.old)
+    return copy
+
+
+def plain(frame: Frame, copy: Path, commit: str = "") -> Path:
+    shutil.rmtree(cloned(frame, copy, commit) / ".git")
+    return copy
+
+
+def by_archive(frame: Frame, copy: Path) -> Path:
+    """Of a version that has .frame already: the new one, from which the copy goes back and forth."""
+    copy.mkdir(parents=True)
+    subprocess.run(f"git -C {frame.place} archive {frame.new} | tar -xf - -C {copy}", shell=True, check=True)
+    return copy
+
+
+def inside(frame: Frame, copy: Path) -> Path:
+    plain(frame, copy / "services/worker")
+    committed(copy, {"other.txt": "other\n"})
+    return copy / "services/worker"
+
+
+def guessed(frame: Frame, copy: Path) -> list[str]:
+    """The option that is asked for where nothing says what the base is; held against what it is."""
+    asked = update(frame, copy)
+    assert asked.returncode == 2
+    told = asked.stderr.strip()
+    assert "\n" not in told
+    assert told.endswith(f"BASE={frame.old[:10]}")
+    assert "equal" in told
+    return ["--base", frame.old[:10]]
+
+
+@pytest.mark.parametrize("way", [cloned, plain, inside])
+def test_a_copy_of_any_kind_comes_to_the_new_version_with_all_that_is_its_owners(
+    way: Callable[[Frame, Path], Path], frame: Frame, tmp_path: Path
+) -> None:
+    copy = way(frame, tmp_path / "copy")
+    config = str(OLD["config.py"]).replace('""', '"paid"').replace("3306", "3307")
+    edited = f"offsets\n{LINES}".replace("line_7", "my_line_7")
+    write(copy, {**MINE, "config.py": config, "utils/offsets.py": edited})
+    if way is not plain:
+        committed(copy if way is cloned else tmp_path / "copy", {})
+    done = update(frame, copy, *([] if way is cloned else guessed(frame, copy)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    expected = {path: text for path, text in {**OLD, **MOVED, **NEW}.items() if text is not None}
+    expected |= {path: MINE[path] or "" for path in ("worker.py", "tests/test_worker.py", "taxes/__init__.py")}
+    expected["utils/joining/offsets.py"] = f"{edited}{REWRITTEN}"
+    expected["defaults.py"] = '"""Yours."""\nCONSUMER_NAME = "paid"\n\nDB_PORT = 3307\n'
+    expected["requirements.txt"] = "kafka==1.1\nmsgspec==0.1\nrequests==2.0\n"
+    expected["requirements.lock"] = str(NEW["requirements.lock"]) + "requests==2.0 \\\n    --hash=sha256:20\n"
+    expected[".frame"] = FrameVersion("1.0.0", frame.new).text()
+    now = files_of(copy)
+    assert now == {path: text.encode() if isinstance(text, str) else text for path, text in expected.items()}
+    for told in (
+        "older than 1.0.0",
+        "1.0.0",
+        "utils/joining/offsets.py: your edits are in it",
+        "Mind the gap.",
+        "undo",
+    ):
+        assert told in done.stdout
+    assert "Old." not in done.stdout
+    if way is not plain:
+        assert git(copy, "log", "-1", "--format=%s") == "a change"  # nothing was committed
+        assert git(copy, "status", "--porcelain") != ""
+    else:
+        undo = done.stdout.split("To undo it all: ")[1]
+        subprocess.run(undo, shell=True, check=True)
+        assert files_of(copy) == {
+            path: text.encode() if isinstance(text, str) else text
+            for path, text in {**OLD, **MINE, "config.py": config, "utils/offsets.py": edited}.items()
+            if text is not None
+        }
+
+
+def test_what_undoes_it_in_a_repository_undoes_it(frame: Frame, tmp_path: Path) -> None:
+    copy = committed(cloned(frame, tmp_path / "copy"), MINE)
+    before = files_of(copy)
+    done = update(frame, copy)
+    assert files_of(copy) != before
+    subprocess.run(done.stdout.split("To undo it all: ")[1], shell=True, check=True)
+    assert files_of(copy) == before
+
+
+def test_a_second_update_has_nothing_to_do(frame: Frame, tmp_path: Path) -> None:
+    copy = committed(cloned(frame, tmp_path / "copy"), MINE)
+    assert update(frame, copy, "--check").returncode == 3
+    assert update(frame, copy).returncode == 0
+    assert update(frame, copy, "--check").returncode == 0
+    again = update(frame, copy)
+    assert again.returncode == 0
+    assert "is current" in again.stdout
+
+
+def test_check_changes_nothing(frame: Frame, tmp_path: Path) -> None:
+    copy = committed(cloned(frame, tmp_path / "copy"), MINE)
+    before = files_of(copy)
+    assert update(frame, copy, "--check").returncode == 3
+    assert files_of(copy) == before
+
+
+def test_a_slim_copy_stays_slim(frame: Frame, tmp_path: Path) -> None:
+    """Goes back to the old version and comes to the new one again: both know more than it has."""
+    copy = by_archive(frame, tmp_path / "copy")
+    slim = files_of(copy)
+    assert frame_version(copy / ".frame").commit == frame.new
+    assert update(frame, copy, to=frame.old).returncode == 2
+    back = update(frame, copy, "--back", to=frame.old)
+    assert back.returncode == 0, back.stdout
+    older = files_of(copy)
+    assert not {path for path in older if path.startswith(("bench/", "tests/"))} - {
+        "tests/__init__.py",
+        "tests/test_worker.py",
+    }
+    assert older["utils/offsets.py"] == str(OLD["utils/offsets.py"]).encode()
+    assert update(frame, copy).returncode == 0
+    now = files_of(copy)
+    now[".frame"] = slim[".frame"]  # with a line more
+    assert now == slim
+
+
+def test_files_and_folders_that_were_deleted_stay_deleted(frame: Frame, tmp_path: Path) -> None:
+    copy = cloned(frame, tmp_path / "copy")
+    shutil.rmtree(copy / "bench")
+    committed(copy, {"utils/offsets.py": None, "tests/test_offsets.py": None})
+    done = update(frame, copy)
+    assert done.returncode == 0
+    now = files_of(copy)
+    assert not {path for path in now if path.startswith("bench/") or "offsets" in path}
+    assert "utils/fresh.py" in now
+    assert "utils/joining/offsets.py: you have deleted it" in done.stdout
+
+
+CONFLICTS = {
+    "both changed the same lines": ({"main.py": "my main\n"}, "main.py", "the same lines"),
+    "yours is where the frame adds one": ({"utils/fresh.py": "mine\n"}, "utils/fresh.py", "one of yours is"),
+    "yours is where the frame moves one": ({"utils/joining/offsets.py": "mine\n"}, "utils/joining/offsets.py", "yours"),
+    "edited what is gone": ({"utils/gone.py": f"mine\n{LINES}"}, "utils/gone.py", "does without it"),
+    "the same requirement": ({"requirements.txt": "kafka==1.2\n"}, "requirements.txt", "the line of kafka"),
+}
+
+
+@pytest.mark.parametrize("case", CONFLICTS)
+def test_a_conflict_writes_nothing_and_names_the_file(case: str, frame: Frame, tmp_path: Path) -> None:
+    mine, path, why = CONFLICTS[case]
+    copy = committed(cloned(frame, tmp_path / "copy"), dict(mine))
+    before = files_of(copy)
+    done = update(frame, copy)
+    assert done.returncode == 1
+    [line] = [line for line in done.stdout.splitlines() if line.startswith(f"  {path}: ")]
+    assert why in line
+    assert files_of(copy) == before
+    assert git(copy, "status", "--porcelain") == ""
+
+
+def test_markers_are_written_where_they_are_asked_for_and_all_else_is_done(frame: Frame, tmp_path: Path) -> None:
+    copy = committed(cloned(frame, tmp_path / "copy"), {"main.py": "my main\n"})
+    assert update(frame, copy, "--markers").returncode == 1
+    text = (copy / "main.py").read_text()
+    assert "<<<<<<<" in text
+    assert {"my main", "new main"} <= set(text.splitlines())
+    assert (copy / "utils/fresh.py").exists()
+
+
+@pytest.mark.parametrize("dirt", [{"main.py": "not committed\n"}, {"notes.txt": "not added\n"}])
+def test_what_is_not_committed_is_in_its_way(dirt: dict[str, bytes | str | None], frame: Frame, tmp_path: Path) -> None:
+    copy = committed(cloned(frame, tmp_path / "copy"), MINE)
+    write(copy, dirt)
+    before = files_of(copy)
+    done = update(frame, copy)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert next(iter(dirt)) in done.stderr
+    assert files_of(copy) == before
+
+
+def test_the_dirt_of_others_in_the_repository_around_it_is_not(frame: Frame, tmp_path: Path) -> None:
+    copy = inside(frame, tmp_path / "around")
+    (tmp_path / "around/other.txt").write_text("in work\n")
+    assert update(frame, copy, "--base", frame.old).returncode == 0
+
+
+def test_line_ends_of_windows_are_no_edit_and_stay(frame: Frame, tmp_path: Path) -> None:
+    copy = plain(frame, tmp_path / "copy")
+    for path, content in files_of(copy).items():
+        if b"\0" not in content:
+            write(copy, {path: content.replace(b"\n", b"\r\n")})
+    done = update(frame, copy, "--base", frame.old)
+    assert done.returncode == 0, done.stdout
+    for path, content in files_of(copy).items():
+        if b"\0" not in content:
+            assert content.count(b"\n") == content.count(b"\r\n"), path
+    assert (copy / "docs/picture.png").read_bytes() == NEW["docs/picture.png"]
+    assert (copy / "main.py").read_bytes() == b"new main\r\n"
+
+
+def test_a_readme_of_ones_own_is_left_alone(frame: Frame, tmp_path: Path) -> None:
+    copy = committed(cloned(frame, tmp_path / "copy"), {"README.md": "ours\n"})
+    done = update(frame, copy)
+    assert done.returncode == 0
+    assert (copy / "README.md").read_text() == "ours\n"
+    assert (copy / ".ci/run").read_text() == "new ci\n"
+    assert "README.md: you have edited it: it is yours now" in done.stdout
+
+
+def test_a_copy_that_is_newer_than_the_frame_is_left_alone(frame: Frame, tmp_path: Path) -> None:
+    copy = cloned(frame, tmp_path / "copy", frame.new)
+    committed(copy, {".frame": FrameVersion("1.1.0", "0123456789" * 4).text()})
+    done = update(frame, copy)
+    assert done.returncode == 2
+    assert "newer" in done.stderr
+    older = cloned(frame, tmp_path / "other", frame.new)
+    assert update(frame, older, "--check", to=frame.old).returncode == 0
+    assert update(frame, older, to=frame.old).returncode == 2
+
+
+def test_what_is_no_copy_is_left_alone(frame: Frame, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "other", {"worker.py": "print()\n", "setup.py": "\n"})
+    for place in ("empty", "other", "missing"):
+        done = update(frame, tmp_path / place)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1, done.stderr
+    assert files_of(tmp_path / "other").keys() == {"worker.py", "setup.py"}
+
+
+def test_files_taken_over_by_hand_since_are_noticed(frame: Frame, tmp_path: Path) -> None:
+    """History says the old version, most files say the new one: which is it?"""
+    copy = cloned(frame, tmp_path / "copy")
+    write(copy, MOVED)
+    committed(copy, NEW)
+    git(copy, "rm", "--quiet", ".frame")
+    git(copy, "commit", "--quiet", "-m", "by hand")
+    done = update(frame, copy)
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith(f"BASE={frame.new[:10]}")
+
+
+# ---------------------------------------------------------------- by the copy's own command
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Frame:
+    """The frame as it is here, and one commit more."""
+    place = committed(tmp_path_factory.mktemp("real") / "frame", files_of(ROOT))
+    old = git(place, "rev-parse", "HEAD")
+    committed(place, {"docs/fresh.md": "fresh\n"})
+    return Frame(place, old, git(place, "rev-parse", "HEAD"))
+
+
+def made(copy: Path, source: str, *more: str) -> "subprocess.CompletedProcess[str]":
+    command = ["sh", "deploy/update.sh", source, *more]
+    return subprocess.run(
+        command, cwd=copy, env={**GIT, "FRAME_PYTHON": sys.executable}, capture_output=True, text=True
+    )
+
+
+def test_by_path_by_address_and_by_bundle(real: Frame, tmp_path: Path) -> None:
+    bundle = tmp_path / "frame.bundle"
+    git(real.place, "bundle", "create", "--quiet", str(bundle), "--all")
+    for source in (str(real.place), f"file://{real.place}", str(bundle)):
+        copy = cloned(real, tmp_path / source.replace("/", "_"), real.old)
+        done = made(copy, source)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (copy / "docs/fresh.md").exists()
+
+
+def test_the_newest_version_is_taken_where_none_is_named(real: Frame, tmp_path: Path) -> None:
+    tagged = cloned(real, tmp_path / "tagged", real.new)
+    for tag, commit in (("v1.9.0", real.old), ("v1.10.0", real.new)):
+        git(tagged, "tag", tag, commit)
+    copy = cloned(real, tmp_path / "copy", real.old)
+    assert made(copy, str(tagged), "", "--check").returncode == 3
+    assert made(copy, str(tagged), "v1.9.0", "--check").returncode == 0
+    none = made(copy, str(tagged), "v2.0.0")
+    assert none.returncode == 2
+    assert "v1.10.0" in none.stderr
+
+
+@pytest.mark.parametrize("source", ["", "/no/such/place", "cut.bundle"])
+def test_what_cannot_be_read_is_one_line(source: str, real: Frame, tmp_path: Path) -> None:
+    copy = cloned(real, tmp_path / "copy", real.old)
+    if source == "cut.bundle":
+        git(real.place, "bundle", "create", "--quiet", str(tmp_path / "whole.bundle"), "--all")
+        whole = (tmp_path / "whole.bundle").read_bytes()
+        (tmp_path / source).write_bytes(whole[: len(whole) // 2])
+        source = str(tmp_path / source)
+    done = made(copy, source)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert git(copy, "status", "--porcelain") == ""
+
+
+def test_the_frames_tests_run_on_a_slim_copy_with_its_edits(real: Frame, tmp_path: Path) -> None:
+    copy = by_archive(real, tmp_path / "copy")
+    (copy / ".venv").symlink_to(Path(sys.prefix))
+    (copy / "utils/retry.py").write_text("# edited\n" + (copy / "utils/retry.py").read_text())
+    only = "-p no:xdist -n0 -q -k retry tests/test_imports.py"
+    command = [sys.executable, "-m", "deploy.frame", "test", str(real.place), "--arguments", only]
+    done = subprocess.run(command, cwd=copy, env=GIT, capture_output=True, text=True)
+    assert "the frame's tests of" in done.stdout
+    assert real.new[:10] in done.stdout
