@@ -22,7 +22,7 @@ MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinu
 .PHONY: help setup demo test test-mine check update frame-test image-check wheels lock
 
 ifneq ($(wildcard update-in-progress/finish.sh),)
-$(error an update was interrupted: `sh update-in-progress/finish.sh` ends it)
+$(error an update of the frame was interrupted: sh update-in-progress/finish.sh ends it)
 endif
 
 help:

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EX_CONFIG if end.code else 0
     configure("INFO")
     if INTERRUPTED.exists():
-        logger.critical("an update of the frame was interrupted: `sh update-in-progress/finish.sh` ends it")
+        logger.critical("an update of the frame was interrupted: sh update-in-progress/finish.sh ends it")
         return EX_CONFIG
     try:
         code: int = arguments.command(arguments, os.environ)

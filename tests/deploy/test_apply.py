@@ -124,7 +124,7 @@ def test_main_and_make_refuse_to_run_in_between(tmp_path: Path) -> None:
         [sys.executable, "main.py", "demo", "--results", "1"], cwd=tmp_path, capture_output=True, text=True
     )
     assert ran.returncode == 78
-    assert "`sh update-in-progress/finish.sh` ends it" in ran.stdout + ran.stderr
+    assert "sh update-in-progress/finish.sh ends it" in ran.stdout + ran.stderr
     made = subprocess.run(["make", "-n", "test"], cwd=tmp_path, capture_output=True, text=True)
     assert made.returncode == 2
-    assert "`sh update-in-progress/finish.sh` ends it" in made.stderr
+    assert "sh update-in-progress/finish.sh ends it" in made.stderr

@@ -1,5 +1,6 @@
 """`make update`: a copy of any kind comes to another version, or stays as it was to the last byte."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -390,10 +391,31 @@ def test_what_cannot_be_read_is_one_line(source: str, real: Frame, tmp_path: Pat
 
 def test_the_frames_tests_run_on_a_slim_copy_with_its_edits(real: Frame, tmp_path: Path) -> None:
     copy = by_archive(real, tmp_path / "copy")
-    (copy / ".venv").symlink_to(Path(sys.prefix))
-    (copy / "utils/retry.py").write_text("# edited\n" + (copy / "utils/retry.py").read_text())
-    only = "-p no:xdist -n0 -q -k retry tests/test_imports.py"
+    (copy / ".venv").symlink_to(sys.prefix)
+    write(copy, {"tests/test_worker_more.py": "import tests.program\n\ndef test_mine(): assert tests.program.ROOT\n"})
+    only = "-p no:cacheprovider -n 0 -q tests/test_worker_more.py"
+    (copy / "Makefile").write_text((copy / "Makefile").read_text().replace("test: setup", "test:"))  # it is set up
     command = [sys.executable, "-m", "deploy.frame", "test", str(real.place), "--arguments", only]
     done = subprocess.run(command, cwd=copy, env=GIT, capture_output=True, text=True)
-    assert "the frame's tests of" in done.stdout
-    assert real.new[:10] in done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"the frame's tests of {real.new[:10]}" in done.stdout
+    assert "1 passed" in done.stdout
+    assert not (copy / "tests/program.py").exists()
+
+
+def test_the_job_for_dozens_of_copies_pushes_a_branch_with_the_new_version(real: Frame, tmp_path: Path) -> None:
+    [job] = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/keep-up-to-date.md").read_text(), re.DOTALL)
+    script = re.findall(r"^    - (.*(?:\n      .*)*)", job.split("script:\n")[1], re.MULTILINE)
+    server = tmp_path / "server/group/copy.git"
+    git(cloned(real, tmp_path / "copy", real.old), "clone", "--quiet", "--bare", ".", str(server))
+    git(server, "config", "receive.advertisePushOptions", "true")
+    gitlab = {"CI_SERVER_HOST": "gitlab.example", "CI_PROJECT_PATH": "group/copy", "CI_PIPELINE_ID": "7"}
+    environ = {**GIT, **gitlab, "FRAME": str(real.place), "UPDATE_TOKEN": "secret", "FRAME_PYTHON": sys.executable}
+    git(tmp_path / "copy", "config", f"url.{tmp_path}/server/.insteadOf", "https://oauth2:secret@gitlab.example/")
+    lines = "set -e\n" + "\n".join(" ".join(line.split("\n")) for line in script)
+    done = subprocess.run(["sh", "-c", lines], cwd=tmp_path / "copy", env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "docs/fresh.md" in git(server, "ls-tree", "-r", "--name-only", "frame-1.0.0-7")
+    again = subprocess.run(["sh", "-c", lines], cwd=tmp_path / "copy", env=environ, capture_output=True, text=True)
+    assert again.returncode == 0
+    assert "is current" in again.stdout

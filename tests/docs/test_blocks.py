@@ -15,7 +15,8 @@ from tests.program import ROOT
 from utils.joining.messages import Fragment, join
 from utils.joining.offsets import PartitionOffsets
 
-TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+RULES = "".join((ROOT / name).read_text() for name in ("Makefile", "tests/frame.mk"))
+TARGETS = set(re.findall(r"^([a-z-]+):", RULES, re.MULTILINE))
 LANGUAGES = {"sh", "text", "json", "python", "sql", "yaml", "mermaid"}
 
 # Shell lines of other programs than this one's. What is not run by a test of ours says where it was tried.
@@ -25,6 +26,7 @@ OTHERS = [
     r"source \.venv/bin/activate",
     r"python -m venv \.venv",
     r"\.venv/bin/python -m pip install -r requirements\.txt",
+    r"git (clone|bundle) .*",  # tests/deploy/test_update.py
     r"docker build -t \S+ \.",  # tests/test_image.py, and `make image-check`, which runs the steps of the Dockerfile
 ]
 

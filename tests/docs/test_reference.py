@@ -70,7 +70,7 @@ def test_the_front_page_has_eight_settings_with_their_defaults() -> None:
 
 
 # In capitals like a setting, and none: values, and what belongs to other programs.
-NO_SETTINGS = {"SASL_SSL", "SASL_PLAINTEXT", "AUTO_INCREMENT", "PYTHON_IMAGE"}
+NO_SETTINGS = {"SASL_SSL", "SASL_PLAINTEXT", "AUTO_INCREMENT", "PYTHON_IMAGE", "UPDATE_TOKEN"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -171,7 +171,7 @@ def test_the_exit_codes_are_those_of_main(page: Page) -> None:
 def test_the_table_of_metrics_is_what_a_worker_exports() -> None:
     rows = DOCS["metrics"].table("metric")
     listed = {bare(name): set(re.findall("`(.*?)`", labels)) for name, labels, _ in rows}
-    build = {"python", "confluent_kafka"}
+    build = {"python", "confluent_kafka", "version", "commit"}
     assert listed == {**exported(), "consumer_build_info": build}
 
 
