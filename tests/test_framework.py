@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 
-from config import ConfigError
-from framework import Worker
+from config import ConfigError, Settings
+from models import Row
 from tests.builders import TOPIC_ID, admin, group, partition_offsets
 from utils.joining.aggregator import NEVER, Aggregator, Enough, Group
 from utils.joining.dead_letters import Letter
@@ -24,8 +24,11 @@ from utils.metrics import Counters
 from utils.monitoring.status import Health
 from utils.processing.executor import Call, InFlight, Outcome, attempt
 from utils.processing.parking import Parking
-from utils.reading.intake import Intake
+from utils.reading.intake import Intake, Patience
 from utils.reading.locator import AssignmentOutdated
+from utils.running import assembly
+from utils.running.assembly import Parts, Surroundings, worker_of
+from utils.running.refresh import Config
 from utils.sending.delivery import Backlog
 from utils.sending.failures import Failures
 from utils.sending.outbox import DeliveryFailed
@@ -329,24 +332,27 @@ class Bench:
         self.counters = Counters()
         self.health = Health()
         self.stopping = threading.Event()
-        self.worker = Worker(
-            topics_input=self.topics,
+        settings = Settings(
             message_timeout=TIMEOUT,
             max_pending_bytes=self.max_pending_bytes,
             commit_interval=INTERVAL,
             shutdown_timeout=SHUTDOWN,
-            consumer=cast(Consumer, self.consumer),
-            intake=Intake(cast(Consumer, self.consumer), self.counters, admin(self.consumer.end_of), self.clock),
-            delivery=self.delivery,
-            failures=Failures("consumer", "letters", self.counters, self.clock.wall),
+        )
+        self.config = Config(settings, Row("consumer", self.topics, (), ""))
+        self.parts = Parts(
+            cast(Consumer, self.consumer),
+            admin(self.consumer.end_of),
+            self.locate,
+            self.delivery,
+            Failures("consumer", "letters", self.counters, self.clock.wall),
+        )
+        self.around = Surroundings(
             executor=self.executor,
-            locate=self.locate,
             counters=self.counters,
             health=self.health,
-            stopping=self.stopping,
-            clock=self.clock,
-            wall_clock=self.clock.wall,
+            clock=assembly.Clock(self.clock, self.clock.wall),
         )
+        self.worker = worker_of(self.config, self.parts, self.around, self.stopping)
         self.subscribe()
 
     def subscribe(self) -> None:
@@ -940,8 +946,7 @@ def test_nothing_is_given_up_before_all_workers_can_have_seen_a_change_of_the_to
         bench.counters,
         admin(bench.consumer.end_of),
         bench.clock,
-        settle=settle,
-        topics_changed_at=changed_at,
+        patience=Patience(settle, changed_at),
     )
     bench.assign(A0, A1, B0, B1)
     bench.feed(A0, "1")

@@ -23,7 +23,7 @@ from utils.joining.states import States
 from utils.metrics import Counters
 from utils.sending.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from utils.sending.failures import Failures
-from utils.sending.map_store import MapStore
+from utils.sending.map_store import MapStore, MapTopic
 from utils.sending.outbox import Outbox, Refusals
 
 MODES = pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
@@ -130,8 +130,7 @@ def test_a_commit_of_many_long_maps_stays_below_what_the_broker_takes_at_once(
         "log_level": 0,
     }
     maps = MapStore(
-        f"{group}-offsets",
-        True,
+        MapTopic(f"{group}-offsets"),
         partial(Consumer, {**settings, "isolation.level": "read_uncommitted"}),
         lambda: unique_name("writer"),
         Counters(),

@@ -44,7 +44,7 @@ from tests.program import copied, program
 from tests.services.kafka import KafkaBroker
 from utils.joining.references import Reference
 from utils.metrics import Counters
-from utils.sending.map_store import MapStore
+from utils.sending.map_store import MapStore, MapTopic
 
 SECONDS = 60.0  # how long a test waits for something before it fails
 ASSIGNED = "partitions assigned"  # the worker's own log line
@@ -249,7 +249,7 @@ class Job(AbstractContextManager["Job"]):
         reader = partial(
             self._bare_consumer, **{"auto.offset.reset": "earliest", "isolation.level": "read_uncommitted"}
         )
-        store = MapStore(self.map_topic, True, reader, lambda: "nobody", Counters())
+        store = MapStore(MapTopic(self.map_topic), reader, lambda: "nobody", Counters())
         found = store.load({at: each.metadata for at, each in committed.items()})
         lacking = [at for at, each in committed.items() if at not in found and Reference.parse(each.metadata)]
         assert not lacking, f"no stored map for {lacking}"

@@ -25,7 +25,7 @@ from utils.metrics import Counters, Histogram
 from utils.processing.executor import Outcome
 from utils.sending.delivery import AtLeastOnce, Backlog, ExactlyOnce
 from utils.sending.failures import Failures
-from utils.sending.map_store import HELD_BACK, MapStore
+from utils.sending.map_store import HELD_BACK, MapStore, MapTopic
 from utils.sending.outbox import DeliveryFailed, Mute, Outbox, RecordRefused, Refusals
 from utils.sending.pace import MOST, WITHIN, Pace
 
@@ -104,7 +104,7 @@ def store(*, is_there: bool = True) -> MapStore:
     def reader() -> Consumer:
         raise AssertionError
 
-    return MapStore("maps", is_there, reader, lambda: "w1", Counters())
+    return MapStore(MapTopic("maps", is_there), reader, lambda: "w1", Counters())
 
 
 def outcomes(*ids: str) -> list[Outcome]:

@@ -13,7 +13,7 @@ from utils.joining.offsets import MAX_METADATA, CommitPoint, OffsetMap
 from utils.joining.references import Reference
 from utils.joining.states import States
 from utils.metrics import Counters
-from utils.sending.map_store import ASK_EVERY, BYTES_A_SECOND, HELD_BACK, MapStore
+from utils.sending.map_store import ASK_EVERY, BYTES_A_SECOND, HELD_BACK, MapStore, MapTopic
 from utils.sending.outbox import Outbox
 
 A0, B0 = ("a", 0), ("b", 0)
@@ -109,7 +109,7 @@ def store_on(
     topic: Topic, *, is_there: bool = True, counters: Counters | None = None, names: Callable[[], str] | None = None
 ) -> MapStore:
     return MapStore(
-        "maps", is_there, lambda: cast(Consumer, topic), names or Names(), counters or Counters(), topic.clock
+        MapTopic("maps", is_there), lambda: cast(Consumer, topic), names or Names(), counters or Counters(), topic.clock
     )
 
 

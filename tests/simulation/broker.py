@@ -10,13 +10,14 @@ from typing import NamedTuple, Protocol
 
 from confluent_kafka import KafkaError
 
+from models import map_topic
 from utils.joining.messages import Headers
 from utils.joining.offsets import OffsetMap
 
 Partition = tuple[str, int]
 SESSION = 10.0  # seconds without a heartbeat after which a member is expelled
 MAX_POLL = 300.0  # seconds without a poll after which a client leaves; also how long a rebalance waits for members
-MAPS = "group-offsets"  # the topic of maps that do not fit into a commit
+MAPS = map_topic("name")  # of maps that do not fit into a commit
 METADATA_LIMIT = 4095  # characters (measured)
 
 

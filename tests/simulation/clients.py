@@ -505,6 +505,10 @@ class FakeProducer:
         self._report = report
         return cast(Producer, self)
 
+    def purge(self) -> None: ...
+
+    def close(self) -> None: ...
+
     def produce(
         self, topic: str, value: bytes | None, key: bytes | None, _partition: int = -1, headers: Headers | None = None
     ) -> None:

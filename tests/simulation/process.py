@@ -9,30 +9,27 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any, Protocol, cast
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from config import ConfigError
+from config import ConfigError, Settings
 from framework import Worker
-from tests.simulation.broker import MAPS, SESSION, Broker
+from models import Row
+from tests.simulation.broker import SESSION, Broker
 from tests.simulation.clients import FakeAdmin, FakeConsumer, FakeProducer
 from utils.joining.aggregator import Group
-from utils.joining.offsets import Standing
 from utils.kafka.clients import TRANSACTION_TIMEOUT_MS
 from utils.kafka.limits import CommitLimits
 from utils.metrics import Counters
-from utils.monitoring.status import Health
 from utils.processing.attempts import Attempts
 from utils.processing.dispatcher import Dispatcher
 from utils.processing.executor import Call, Outcome, Overdue, Process, attempt
 from utils.processing.suspects import Suspects
 from utils.reading.intake import Intake
-from utils.reading.locator import Locator
+from utils.running.assembly import Clock, Surroundings, parts_of, worker_of
+from utils.running.refresh import Config
 from utils.running.supervision import supervise
-from utils.sending.delivery import AtLeastOnce, Delivery, ExactlyOnce
-from utils.sending.failures import Failures
-from utils.sending.map_store import MapStore
-from utils.sending.outbox import DeliveryFailed, Outbox, Refusals
+from utils.sending.outbox import DeliveryFailed, Report
 
 WALL = 1_700_000_000.0  # seconds since the epoch when the model's clock says 0
 FEW = 3  # records that a read brings where reading is slow
@@ -116,6 +113,55 @@ class Options(Protocol):
     def skew(self) -> float: ...
 
 
+def config_of(options: Options) -> Config:
+    """What a worker works by in this schedule."""
+    settings = Settings(
+        consumer_name="name",
+        delivery="exactly_once" if options.exactly_once else "at_least_once",
+        dlq_topic=options.dead_letters,
+        message_timeout=options.message_timeout,
+        max_pending_bytes=options.max_pending_bytes,
+        commit_interval=0.1,
+        shutdown_timeout=SHUTDOWN,
+    )
+    return Config(settings, Row("name", options.inputs, options.outputs, ""), limits=CommitLimits(options.longest_map))
+
+
+class ModelClients:
+    """The clients of one worker of a process. Implements Clients."""
+
+    def __init__(self, process: "ModelProcess", options: Options) -> None:
+        self._process = process
+        self._options = options
+        self._instance = process.name if options.static else ""
+        self.admin = cast(AdminClient, FakeAdmin(process))
+
+    def consumer(self, on_commit: Any) -> Consumer:
+        most = FEW if self._options.slow else 1_000_000
+        self._process.consumer = FakeConsumer(self._process, on_commit, self._instance, most=most)
+        return cast(Consumer, self._process.consumer)
+
+    def producer(self, report: Report, on_throttle: object) -> Producer:
+        options, process = self._options, self._process
+        identity = f"group-{self._instance or process.identity}" if options.exactly_once else ""
+        timeout = TRANSACTION_TIMEOUT_MS / 1000 if options.narrow and not process.was_slow else SESSION
+        rate = RATE if options.narrow else 0.0
+        process.producer = FakeProducer(process, options.producer_room, process.wall_ms, identity, timeout, rate)
+        return process.producer.reporting_to(report)
+
+    def map_reader(self) -> Consumer:
+        return cast(Consumer, FakeConsumer(self._process, lambda _error, _partitions: None, committed_only=False))
+
+    def new_writer(self) -> str:
+        return f"w{self._process.world.next_writer()}"
+
+    def is_place_taken(self, member_id: str) -> bool:
+        return False
+
+    def is_member(self) -> bool:
+        return False
+
+
 class ModelProcess:
     """A thread that has the word only between `resume()` and the next point where it is stopped. Implements Host."""
 
@@ -134,15 +180,15 @@ class ModelProcess:
         self.producer: FakeProducer | None = None
         self.consumer: FakeConsumer | None = None
         self.restarts = 0
-        self._survived: dict[tuple[str, int], Standing] = {}
         self._shares = 0  # restarts of this process because others had partitions that must all be ours
         self._options = options
-        self._refusals = Refusals()
-        self._limits = CommitLimits(options.longest_map)
         self._number = number
         runner = ScheduledRunner(self, process, one_by_one=not options.many_calls)
         attempts = Attempts(ATTEMPTS, 1.0, lambda: 0.5)
         self._executor = Dispatcher(runner, attempts, self.counters, HANGS, self.stop, self.monotonic)
+        clock = Clock(self.monotonic, self.wall, self.wait)
+        self._around = Surroundings(executor=self._executor, counters=self.counters, clock=clock)
+        self._config = config_of(options)
         self._calls = 0  # until it is stopped
         self._was_called = True  # in this turn of the loop
         self._to_turn = True  # stopped at the next turn of the loop
@@ -251,7 +297,7 @@ class ModelProcess:
         try:
             if not self.dead:
                 stopping = cast(threading.Event, self._stopping)
-                supervise(self._build, self.counters, stopping, survived=self._survived)
+                supervise(self._build, self.counters, stopping, survived=self._around.survived)
         except BaseException as error:
             self.error = error.with_traceback(None)  # whose frames would keep all of this alive
             is_alone = self._options.workers == 1
@@ -261,12 +307,13 @@ class ModelProcess:
             self.ended = True
             self._stopped.release()
 
-    def _build(self, clients: ExitStack) -> Worker:
+    def _build(self, opened: ExitStack) -> Worker:
         """As build_worker, and a check that a worker ends with no error but those that it is made for."""
         try:
-            self.worker = self._built()
-            if self.consumer:
-                clients.callback(self.consumer.close)
+            self.here("build")
+            ours, stopping = ModelClients(self, self._options), cast(threading.Event, self._stopping)
+            parts = parts_of(self._config, self._options.inputs, ours, self._around, opened)
+            self.worker = worker_of(self._config, parts, self._around, stopping)
         except Exception as error:
             self.broken("unexpected error", repr(error), error)
             raise
@@ -298,59 +345,17 @@ class ModelProcess:
             self.broken("unexpected error", repr(error), error)
             raise
 
-    def _built(self) -> Worker:
-        options = self._options
-        instance = f"{self.name}" if options.static else ""
-        self.here("build")
-        failures = Failures("name", options.dead_letters, self.counters, self.wall)
-        maps = MapStore(
-            MAPS, True, self._map_reader, self._new_writer, self.counters, self.monotonic, limits=self._limits
-        )
-        delivery = self._delivery(instance, failures, maps)
-        most = FEW if options.slow else 1_000_000
-        self.consumer = FakeConsumer(self, cast(Any, delivery.on_commit), instance, most=most)
-        consumer = cast(Consumer, self.consumer)
-        admin = cast(AdminClient, FakeAdmin(self))
-        intake = Intake(consumer, self.counters, admin, self.monotonic)
-        by_row = options.inputs, options.message_timeout, maps.load, self.counters, self.wall
-        locate = Locator(admin, *by_row, survived=self._survived)
-        return Worker(
-            topics_input=options.inputs,
-            message_timeout=options.message_timeout,
-            max_pending_bytes=options.max_pending_bytes,
-            commit_interval=0.1,
-            shutdown_timeout=SHUTDOWN,
-            consumer=consumer,
-            intake=intake,
-            delivery=delivery,
-            failures=failures,
-            executor=Suspects(self._executor, lambda: intake.owned.values(), self.wait),
-            locate=locate,
-            counters=self.counters,
-            health=Health(),
-            stopping=cast(threading.Event, self._stopping),
-            clock=self.monotonic,
-            wall_clock=self.wall,
-        )
+    @property
+    def identity(self) -> str:
+        """Of this worker of this process, which no other has."""
+        return f"{self.name}-{self._number}-{self.restarts}"
 
-    def _map_reader(self) -> Consumer:
-        return cast(Consumer, FakeConsumer(self, lambda _error, _partitions: None, committed_only=False))
+    @property
+    def was_slow(self) -> bool:
+        """A record of its has taken longer than a transaction may."""
+        return self._around.refusals.pace.has_failed
 
-    def _new_writer(self) -> str:
-        return f"w{self.world.next_writer()}"
-
-    def _delivery(self, instance: str, failures: Failures, maps: MapStore) -> Delivery:
-        options = self._options
-        identity = f"group-{instance or f'{self.name}-{self._number}-{self.restarts}'}" if options.exactly_once else ""
-        timeout = TRANSACTION_TIMEOUT_MS / 1000 if options.narrow and not self._refusals.pace.has_failed else SESSION
-        rate = RATE if options.narrow else 0.0
-        self.producer = FakeProducer(self, options.producer_room, self._wall_ms, identity, timeout, rate)
-        outbox = Outbox(self.producer.reporting_to, options.outputs, failures, self._refusals, self.counters)
-        if options.exactly_once:
-            return ExactlyOnce(outbox, maps, clock=self.monotonic)
-        return AtLeastOnce(outbox, maps, clock=self.monotonic)
-
-    def _wall_ms(self) -> int:
+    def wall_ms(self) -> int:
         return int(self.wall() * 1000)
 
     # ------------------------------------------------------------------ Host: what the clients see

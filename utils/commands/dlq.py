@@ -2,7 +2,6 @@
 
 import argparse
 import threading
-import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,26 +9,22 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
-from config import ConfigError, Settings
-from models import Row, engine, load, map_topic
+from config import ConfigError
+from models import engine, load, map_topic
 from utils.commands.command import Commands, Environ, add_command, settings_of
 from utils.commands.letters import Choice, Found, details, letters, shown, table
 from utils.commands.moments import FORMS, moment
 from utils.commands.replay import Discarding, Joining, Replay, Tally, Use, progress_bar, rehearse
 from utils.joining.dead_letters import REASONS
 from utils.kafka import clients, preflight
-from utils.kafka.limits import CommitLimits
 from utils.logger import configure
 from utils.metrics import Counters
-from utils.processing.executor import Executor, SingleThread
-from utils.reading.intake import Intake
-from utils.reading.locator import locator
-from utils.running.assembly import delivery_of, outbox_of
+from utils.processing.executor import SingleThread
+from utils.running.assembly import KafkaClients, Surroundings, intake_of, map_store_of, parts_of
 from utils.running.calls import Calls, dispatcher_of, runner_of
 from utils.running.lifetime import interruptibly, stop_on_signals
+from utils.running.refresh import Config
 from utils.running.supervision import supervise
-from utils.sending.failures import Failures
-from utils.sending.map_store import MapStore
 from utils.sending.outbox import Refusals
 
 
@@ -64,29 +59,28 @@ def _moment(text: str) -> datetime:
 
 
 class DeadLetterTopic(NamedTuple):
-    """Where dead letters lie, and who replays them."""
+    """Where dead letters lie, and by what they are replayed: settings with the name of the replaying group."""
 
-    settings: Settings  # with the name of the replaying group
-    row: Row
+    config: Config
     topic: str
-    stores_maps: bool
-    limits: CommitLimits
 
-    def map_store(self, counters: Counters) -> MapStore:
-        properties = clients.client_properties(self.settings, self.row)
-        reader = partial(clients.map_reader, properties, self.settings)
-        return MapStore(
-            map_topic(self.row.consumer_name),
-            self.stores_maps,
-            reader,
-            lambda: uuid.uuid4().hex[:12],
-            counters,
-            limits=self.limits,
-        )
+    @property
+    def consumer_name(self) -> str:
+        return self.config.row.consumer_name
 
     def find(self) -> list[Found]:
-        with clients.reader(self.settings, self.row) as consumer:
-            return list(letters(consumer, self.topic, self.map_store(Counters()).load))
+        settings, row = self.config.settings, self.config.row
+        maps = map_store_of(self.config, KafkaClients(settings, row, Refusals()), Counters())
+        with clients.reader(settings, row) as consumer:
+            return list(letters(consumer, self.topic, maps.load))
+
+
+class Task(NamedTuple):
+    """What a run is for: which dead letters, what they are used for, and what has become of them."""
+
+    choice: Choice
+    use: Use
+    tally: Tally
 
 
 def dlq(arguments: argparse.Namespace, environ: Environ) -> int:
@@ -101,13 +95,13 @@ def dlq(arguments: argparse.Namespace, environ: Environ) -> int:
         missing = f"topic {topic} (DLQ_TOPIC) does not exist" if topic else "DLQ_TOPIC is empty"
         raise ConfigError([f"there are no dead letters: {missing}"])
     # A group of its own, whose members are no workers: nothing of theirs may be fenced.
-    group = replace(settings, consumer_name=preflight.replay_group(row), group_instance_id="")
+    group = replace(settings, consumer_name=preflight.replay_group(row), group_instance_id="", dlq_topic="")
     written = {dlq_replay: row.topics_output, dlq_discard: ()}.get(arguments.dlq_command)
     if problems := preflight.missing_dead_letter_rights(settings, row, cluster, group.consumer_name, written):
         raise ConfigError(problems)
     stores_maps = cluster.embedded or map_topic(row.consumer_name) in cluster.partitions
-    limits = preflight.commit_limits(cluster)
-    code: int = arguments.dlq_command(arguments, DeadLetterTopic(group, row, topic, stores_maps, limits))
+    config = Config(group, row, stores_maps, preflight.commit_limits(cluster))
+    code: int = arguments.dlq_command(arguments, DeadLetterTopic(config, topic))
     return code
 
 
@@ -120,7 +114,7 @@ def dlq_list(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
 
 
 def dlq_show(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
-    choice = Choice(dead.row.consumer_name, id=arguments.id)
+    choice = Choice(dead.consumer_name, id=arguments.id)
     found = [each for each in dead.find() if choice.takes(each.contents)]
     for each in found:
         print("\n".join(details(each)))
@@ -130,107 +124,88 @@ def dlq_show(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
 
 
 def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
-    choice, tally, use = _chosen(arguments, dead), Tally(), Joining(dead.row.topics_input)
+    tally = Tally()
+    task = Task(_chosen(arguments, dead), Joining(dead.config.row.topics_input), tally)
     if arguments.dry_run:
-        return _rehearse(dead, choice, use, tally, "would be replayed")
-    stopping = stop_on_signals()
-    settings, counters = dead.settings, Counters(with_headers=1)
-    runner = runner_of(dead.row.consumer_name, settings, counters.process_time)
+        return _rehearse(dead, task, "would be replayed")
+    stopping, counters = stop_on_signals(), Counters(with_headers=1)
+    runner = runner_of(dead.consumer_name, dead.config.settings, counters.process_time)
     interruptibly(runner.open, stopping)
-    executor = dispatcher_of(runner, settings, counters, stopping)
+    executor = dispatcher_of(runner, dead.config.settings, counters, stopping)
     try:
-        _go_through(dead, choice, use, executor, counters, tally, stopping)
+        _go_through(dead, task, Surroundings(executor=executor, counters=counters), stopping)
     finally:
-        Calls(runner, executor, settings).close()
+        Calls(runner, executor, dead.config.settings).close()
     print("\n".join(tally.lines("replayed")))
     return 1 if tally.error or executor.is_stuck else 0
 
 
 def dlq_discard(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
     """Nothing is sent, so that no guarantee is needed; process() is not called, nor its thread started."""
-    choice, tally = _chosen(arguments, dead), Tally()
-    use = Discarding(tally)
+    tally = Tally()
+    task = Task(_chosen(arguments, dead), Discarding(tally), tally)
     if arguments.dry_run:
-        return _rehearse(dead, choice, use, tally, "would be discarded")
+        return _rehearse(dead, task, "would be discarded")
     stopping, counters = stop_on_signals(), Counters()
-    dead = dead._replace(settings=replace(dead.settings, delivery="at_least_once"))
-    never_opened = SingleThread(lambda message, _name: message, dead.row.consumer_name)
-    _go_through(
-        dead, choice, use, dispatcher_of(never_opened, dead.settings, counters, stopping), counters, tally, stopping
-    )
+    settings = replace(dead.config.settings, delivery="at_least_once")
+    dead = dead._replace(config=replace(dead.config, settings=settings))
+    never_opened = SingleThread(lambda message, _name: message, dead.consumer_name)
+    executor = dispatcher_of(never_opened, settings, counters, stopping)
+    _go_through(dead, task, Surroundings(executor=executor, counters=counters), stopping)
     print("\n".join(tally.lines("discarded")))
     return 1 if tally.error else 0
 
 
-def _rehearse(dead: DeadLetterTopic, choice: Choice, use: Use, tally: Tally, what: str) -> int:
-    rehearse(dead.find(), choice, use, tally)
-    print("\n".join(tally.lines(what)))
+def _rehearse(dead: DeadLetterTopic, task: Task, what: str) -> int:
+    rehearse(dead.find(), *task)
+    print("\n".join(task.tally.lines(what)))
     return 0
 
 
-def _go_through(
-    dead: DeadLetterTopic,
-    choice: Choice,
-    use: Use,
-    executor: Executor,
-    counters: Counters,
-    tally: Tally,
-    stopping: threading.Event,
-) -> None:
+def _go_through(dead: DeadLetterTopic, task: Task, around: Surroundings, stopping: threading.Event) -> None:
     with progress_bar() as progress:
-        build = partial(build_replay, dead, choice, use, executor, counters, Refusals(), tally, progress, stopping)
-        supervise(build, counters, stopping)
+        build = partial(build_replay, dead, task, progress, around, stopping)
+        supervise(build, around.counters, stopping)
 
 
 def build_replay(
     dead: DeadLetterTopic,
-    choice: Choice,
-    use: Use,
-    executor: Executor,
-    counters: Counters,
-    refusals: Refusals,
-    tally: Tally,
+    task: Task,
     progress: Callable[[int, int, Tally], None],
+    around: Surroundings,
     stopping: threading.Event,
     opened: ExitStack,
 ) -> Replay:
     """As build_worker, for a run over the dead letters."""
-    settings, row = dead.settings, dead.row
+    config, settings = dead.config, dead.config.settings
     with clients.named_properties(settings):
-        properties = clients.client_properties(settings, row)
-        maps = dead.map_store(counters)
-        failures = Failures(row.consumer_name, "", counters)
-        locate = locator(properties, (dead.topic,), settings.message_timeout, maps.load, counters)
-        opened.enter_context(locate.admin)
-        outbox = outbox_of(settings, row, properties, counters, failures, refusals)
-        opened.callback(outbox.close)
-        delivery = delivery_of(settings, outbox, maps, counters)
-        consumer = clients.consumer(properties, settings, delivery.on_commit)
-        opened.callback(consumer.close)  # where the worker has not come to it
+        ours = KafkaClients(settings, config.row, around.refusals)
+        opened.enter_context(ours.admin)
+        parts = parts_of(config, (dead.topic,), ours, around, opened)
     return Replay(
         topic=dead.topic,
-        choice=choice,
-        use=use,
-        consumer=consumer,
-        intake=Intake(consumer, counters, locate.admin),
-        delivery=delivery,
-        executor=executor,
-        locate=locate,
-        refusals=refusals,
+        choice=task.choice,
+        use=task.use,
+        consumer=parts.consumer,
+        intake=intake_of(parts, around),
+        delivery=parts.delivery,
+        executor=around.executor,
+        locate=parts.locate,
+        refusals=around.refusals,
         largest=int(settings.kafka.get("message.max.bytes", 1_000_000)),
-        tally=tally,
-        counters=counters,
+        tally=task.tally,
+        counters=around.counters,
         progress=progress,
         stopping=stopping,
         shutdown_timeout=settings.shutdown_timeout,
-        longest_map=None if dead.stores_maps else dead.limits.metadata,
+        longest_map=None if config.stores_maps else config.limits.metadata,
     )
 
 
 def _chosen(arguments: argparse.Namespace, dead: DeadLetterTopic) -> Choice:
     """As `_choice`, but not all for want of a word."""
     choice = _choice(arguments, dead)
-    if choice == Choice(dead.row.consumer_name) and not arguments.all:
+    if choice == Choice(dead.consumer_name) and not arguments.all:
         raise ConfigError(["say which dead letters are meant: --reason, --id, --since, --until or --all"])
     return choice
 
@@ -238,4 +213,4 @@ def _chosen(arguments: argparse.Namespace, dead: DeadLetterTopic) -> Choice:
 def _choice(arguments: argparse.Namespace, dead: DeadLetterTopic) -> Choice:
     if arguments.since and arguments.until and arguments.since >= arguments.until:
         raise ConfigError(["--since must be earlier than --until"])
-    return Choice(dead.row.consumer_name, arguments.reason, arguments.id, arguments.since, arguments.until)
+    return Choice(dead.consumer_name, arguments.reason, arguments.id, arguments.since, arguments.until)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, compress, groupby, repeat, starmap
 from typing import NamedTuple, Protocol, cast
 
@@ -88,6 +89,19 @@ _MENDED_BY_THE_CLIENT = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """What reading waits for."""
+
+    settle: float = 0.0
+    """Seconds until other workers of the group have seen a change of the input topics, too."""
+    topics_changed_at: float = NEVER
+    gather: float = 0.0
+    """Seconds that a record stays for others, if it comes within so long of a read of a few. At a low rate each record
+    would be a turn of the loop else, and what runs after a sleep runs cold: most of its CPU is that of the turn
+    (measured)."""
+
+
 class Intake:
     """Records out of the consumer, by the batch, and none while there is no room for them.
 
@@ -101,18 +115,9 @@ class Intake:
         admin: AdminClient,
         clock: Callable[[], float] = time.monotonic,
         tell_mismatches: Callable[[dict[str, str]], None] = lambda _by_topic: None,
-        settle: float = 0.0,
-        topics_changed_at: float = NEVER,
-        gather: float = 0.0,
+        patience: Patience | None = None,
     ) -> None:
-        """`tell_mismatches`: of the input topics whose keys do not fit, and why, after each look.
-
-        `settle`: seconds until other workers of the group have seen a change of the input topics, too.
-
-        `gather`: seconds that a record stays for others, if it comes within so long of a read of a few. At a low rate
-        each record would be a turn of the loop else, and what runs after a sleep runs cold: most of its CPU is that of
-        the turn (measured).
-        """
+        """`tell_mismatches`: of the input topics whose keys do not fit, and why, after each look."""
         self._consumer = consumer
         self._ask, self._ask_paused = Ends(admin), Ends(admin)
         self._identities = Identities(admin)
@@ -128,10 +133,11 @@ class Intake:
         self._keys = KeyWatch(counters, tell_mismatches, clock)
         self._rebalances = 0
         self._may_replay = False  # what comes may have been read before, by this worker or the one before it
-        self._settle = settle
-        self._gather = gather
+        patience = patience or Patience()
+        self._settle = patience.settle
+        self._gather = patience.gather
         self._soon = 0.0  # until when a record comes soon after a read of a few
-        self._settled_at = topics_changed_at + settle
+        self._settled_at = patience.topics_changed_at + patience.settle
         self._grown = False  # partitions were added to a topic
         self._full_since: float | None = None
         self._paused = False

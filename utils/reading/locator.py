@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -26,34 +25,6 @@ GROWN = (
 Partition = tuple[str, int]
 LoadMaps = Callable[[Mapping[Partition, str | None]], Mapping[Partition, str]]
 """The stored maps that commits refer to, whose metadata is given. Raises KafkaException, ConfigError."""
-
-
-def locator(
-    properties: Mapping[str, Any],
-    topics: tuple[str, ...],
-    message_timeout: float,
-    load_maps: LoadMaps,
-    counters: Counters,
-    edition: Edition | None = None,
-    survived: dict[Partition, Standing] | None = None,
-    membership: Membership | None = None,
-) -> "Locator":
-    """`Worker.locate` for the input topics `topics`, which that edition of the row names.
-
-    `survived`: how the partitions of an earlier worker of this very process stood, which has failed for a known reason.
-    What is located is taken out of it.
-    """
-    admin, survived = AdminClient(dict(properties)), {} if survived is None else survived
-    return Locator(
-        admin,
-        topics,
-        message_timeout,
-        load_maps,
-        counters,
-        edition=edition or Edition(),
-        survived=survived,
-        membership=membership or Membership(),
-    )
 
 
 class RowOutdated(Exception):
@@ -82,7 +53,10 @@ class Locator:
     counters: Counters
     wall_clock: Callable[[], float] = time.time
     edition: Edition = field(default_factory=Edition)
+    """Of the row, which names `topics`."""
     survived: dict[Partition, Standing] = field(default_factory=dict)
+    """How the partitions of an earlier worker of this very process stood, which has failed for a known reason. What is
+    located is taken out of it."""
     membership: Membership = field(default_factory=Membership)
 
     def __call__(self, consumer: Consumer, owned: Sequence[TopicPartition]) -> list[PartitionOffsets]:

@@ -1,125 +1,226 @@
-"""A worker with all that it is made of: Kafka's clients, the rooms around them, and what outlives it."""
+"""How a worker is put together: by the same functions in production, in its unit tests and in the simulation.
 
-import threading
+Kafka's clients (Clients) are made into what talks to Kafka (Parts), and the worker is put around those.
+"""
+
+import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
-from typing import Any
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from threading import Event
+from typing import NamedTuple, Protocol
+
+from confluent_kafka import Consumer, Producer, ThrottleEvent, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from config import Settings
 from framework import Worker
 from models import Row, map_topic
 from utils.joining.messages import RESULT_OVERHEAD
-from utils.joining.offsets import Standing
+from utils.joining.offsets import Edition, PartitionOffsets, Standing
 from utils.kafka import clients
 from utils.kafka.membership import Membership
 from utils.metrics import Counters
 from utils.monitoring.status import Health
 from utils.processing.executor import Executor
 from utils.processing.suspects import Suspects
-from utils.reading.intake import Intake
-from utils.reading.locator import Partition, locator
-from utils.running.refresh import Refresh
+from utils.reading.intake import Intake, Patience
+from utils.reading.locator import Locator, Partition
+from utils.running.refresh import Config
 from utils.sending.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from utils.sending.failures import Failures
-from utils.sending.map_store import MapStore
-from utils.sending.outbox import Mute, Outbox, Refusals
+from utils.sending.map_store import MapStore, MapTopic
+from utils.sending.outbox import Mute, Outbox, Refusals, Report
 
 GATHER, GATHER_STAGED = 0.004, 0.01  # seconds that a record stays for others (see Intake); where results wait anyway
 SETTLE = 15.0  # seconds beside CONFIG_REFRESH until all workers of a group have applied a change of the input topics
 
 
-def build_worker(
-    refresh: Refresh,
-    executor: Executor,
-    counters: Counters,
-    health: Health,
-    stopping: threading.Event,
-    refusals: Refusals,
-    survived: dict[Partition, Standing],
-    membership: Membership,
-    opened: ExitStack,
-) -> Worker:
+class Clock(NamedTuple):
+    """The time of a worker."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(slots=True, kw_only=True)
+class Surroundings:
+    """What a worker works in, and what outlives it: after a failure the next one goes on in the same."""
+
+    executor: Executor
+    counters: Counters
+    health: Health = field(default_factory=Health)
+    refusals: Refusals = field(default_factory=Refusals)
+    survived: dict[Partition, Standing] = field(default_factory=dict)
+    """How the partitions of a worker stood that has failed for a known reason. What is located is taken out of it."""
+    membership: Membership = field(default_factory=Membership)
+    edition: Edition = field(default_factory=Edition)
+    patience: Patience = field(default_factory=Patience)
+    clock: Clock = field(default_factory=Clock)
+
+
+class Clients(Protocol):
+    """Kafka's clients of one worker, each made when it is asked for."""
+
+    @property
+    def admin(self) -> AdminClient: ...
+
+    def consumer(self, on_commit: Callable[..., None]) -> Consumer: ...
+
+    def producer(self, report: Report, on_throttle: Callable[[ThrottleEvent], None]) -> Producer: ...
+
+    def map_reader(self) -> Consumer:
+        """One that reads the topic of maps."""
+
+    def new_writer(self) -> str:
+        """A name of no other that writes maps."""
+
+    def is_place_taken(self, member_id: str) -> bool:
+        """Whether another member of the group has our GROUP_INSTANCE_ID."""
+
+    def is_member(self) -> bool:
+        """Whether the group has a member with our GROUP_INSTANCE_ID, or nobody can tell."""
+
+
+class Parts(NamedTuple):
+    """What a worker, or a replay, does with Kafka's clients."""
+
+    consumer: Consumer
+    admin: AdminClient
+    locate: Callable[[Consumer, Sequence[TopicPartition]], list[PartitionOffsets]]
+    delivery: Delivery
+    failures: Failures
+    leave: Callable[[Consumer], None] = lambda _consumer: None
+
+
+def build_worker(config: Config, around: Surroundings, stop: Event, opened: ExitStack) -> Worker:
     """A worker with clients and memory of its own. Raises ConfigError for properties that the clients refuse.
 
     `opened` closes what is open then. The consumer is closed by the worker itself: others wait for its partitions.
     """
-    config = refresh.current
-    settings, row = config.settings, config.row
-    with clients.named_properties(settings):
-        properties = clients.client_properties(settings, row)
-        failures = Failures(row.consumer_name, settings.dead_letters, counters)
-        reader = partial(clients.map_reader, properties, settings)
-        maps = MapStore(
-            map_topic(row.consumer_name),
-            config.stores_maps,
-            reader,
-            lambda: uuid.uuid4().hex[:12],
-            counters,
-            limits=config.limits,
+    with clients.named_properties(config.settings):
+        ours = KafkaClients(config.settings, config.row, around.refusals)
+        opened.enter_context(ours.admin)
+        parts = parts_of(config, config.row.topics_input, ours, around, opened)
+    return worker_of(config, parts, around, stop)
+
+
+class KafkaClients:
+    """Those of production, by these settings and that row."""
+
+    def __init__(self, settings: Settings, row: Row, refusals: Refusals) -> None:
+        self._settings = settings
+        self._row = row
+        self._refusals = refusals
+        self._properties = clients.client_properties(settings, row)
+
+    @cached_property
+    def admin(self) -> AdminClient:
+        return AdminClient(dict(self._properties))
+
+    def consumer(self, on_commit: Callable[..., None]) -> Consumer:
+        return clients.consumer(self._properties, self._settings, on_commit)
+
+    def producer(self, report: Report, on_throttle: Callable[[ThrottleEvent], None]) -> Producer:
+        records, size = clients.queue_room(self._properties)
+        self._refusals.pace.at_most(min(records * RESULT_OVERHEAD, size) // 2)
+        is_transactional, instance = self._settings.delivery == "exactly_once", self._settings.group_instance_id
+        return clients.producer(
+            self._properties,
+            report,
+            transactional_id=transactional_id(self._row.consumer_name, instance) if is_transactional else "",
+            batch_size=self._refusals.batch_size,
+            is_slow=self._refusals.pace.has_failed,
+            on_throttle=on_throttle,
         )
-        topics, timeout = row.topics_input, settings.message_timeout
-        locate = locator(properties, topics, timeout, maps.load, counters, refresh.edition, survived, membership)
-        opened.enter_context(locate.admin)
-        outbox = outbox_of(settings, row, properties, counters, failures, refusals)
-        opened.callback(outbox.close)
-        delivery = delivery_of(
-            settings, outbox, maps, counters, partial(clients.is_place_taken, locate.admin, settings)
-        )
-        consumer = clients.consumer(properties, settings, delivery.on_commit)
-        opened.callback(consumer.close)  # where the worker has not come to it
-    settle, changed_at = settings.config_refresh + SETTLE, refresh.topics_changed_at
-    gather = gathering(settings)
-    intake = Intake(
-        consumer,
+
+    def map_reader(self) -> Consumer:
+        return clients.map_reader(self._properties, self._settings)
+
+    def new_writer(self) -> str:
+        return uuid.uuid4().hex[:12]
+
+    def is_place_taken(self, member_id: str) -> bool:
+        return clients.is_place_taken(self.admin, self._settings, member_id)
+
+    def is_member(self) -> bool:
+        return clients.is_member(self.admin, self._settings)
+
+
+def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Surroundings, opened: ExitStack) -> Parts:
+    """What reads `topics` and sends what comes of them. `opened` closes the clients."""
+    settings, row, counters, clock = config.settings, config.row, around.counters, around.clock
+    failures = Failures(row.consumer_name, settings.dead_letters, counters, clock.wall)
+    maps = map_store_of(config, ours, counters, clock.monotonic)
+    mute = Mute()
+    producer = partial(ours.producer, on_throttle=mute.on_throttle)
+    outbox = Outbox(producer, row.topics_output, failures, around.refusals, counters, mute)
+    opened.callback(outbox.close)
+    delivery: Delivery
+    if settings.delivery == "exactly_once":
+        times = counters.commit_time, counters.latency
+        delivery = ExactlyOnce(outbox, maps, *times, ours.is_place_taken, clock.monotonic)
+    else:
+        delivery = AtLeastOnce(outbox, maps, counters.commit_time, counters.latency, clock.monotonic)
+    consumer = ours.consumer(delivery.on_commit)
+    opened.callback(consumer.close)  # where the worker has not come to it
+    locate = Locator(
+        ours.admin,
+        topics,
+        settings.message_timeout,
+        maps.load,
         counters,
-        locate.admin,
-        tell_mismatches=health.note_mismatches,
-        settle=settle,
-        topics_changed_at=changed_at,
-        gather=gather,
+        clock.wall,
+        around.edition,
+        around.survived,
+        around.membership,
     )
+    return Parts(consumer, ours.admin, locate, delivery, failures, partial(around.membership.leave, ours.is_member))
+
+
+def map_store_of(
+    config: Config, ours: Clients, counters: Counters, clock: Callable[[], float] = time.monotonic
+) -> MapStore:
+    topic = MapTopic(map_topic(config.row.consumer_name), config.stores_maps)
+    return MapStore(topic, ours.map_reader, ours.new_writer, counters, clock, config.limits)
+
+
+def worker_of(config: Config, parts: Parts, around: Surroundings, stop: Event) -> Worker:
+    """A worker around these parts, which ends once `stop` is set."""
+    settings, clock = config.settings, around.clock
+    intake = intake_of(parts, around)
     return Worker(
-        topics_input=row.topics_input,
+        topics_input=config.row.topics_input,
         message_timeout=settings.message_timeout,
         max_pending_bytes=settings.max_pending_bytes,
         commit_interval=settings.commit_interval,
         shutdown_timeout=settings.shutdown_timeout,
-        consumer=consumer,
+        consumer=parts.consumer,
         intake=intake,
-        delivery=delivery,
-        failures=failures,
-        executor=Suspects(executor, lambda: intake.owned.values()),
-        locate=locate,
-        counters=counters,
-        health=health,
-        stopping=stopping,
-        leave=partial(membership.leave, partial(clients.is_member, locate.admin, settings)),
+        delivery=parts.delivery,
+        failures=parts.failures,
+        executor=Suspects(around.executor, lambda: intake.owned.values(), clock.sleep),
+        locate=parts.locate,
+        counters=around.counters,
+        health=around.health,
+        stopping=stop,
+        leave=parts.leave,
+        clock=clock.monotonic,
+        wall_clock=clock.wall,
     )
 
 
+def intake_of(parts: Parts, around: Surroundings) -> Intake:
+    tell, clock = around.health.note_mismatches, around.clock.monotonic
+    return Intake(parts.consumer, around.counters, parts.admin, clock, tell, around.patience)
+
+
 def gathering(settings: Settings) -> float:
-    """Seconds that a record stays for others: see Intake."""
+    """Seconds that a record stays for others: see Patience."""
     return GATHER if settings.delivery == "at_least_once" else min(GATHER_STAGED, settings.commit_interval / 10)
-
-
-def outbox_of(
-    settings: Settings,
-    row: Row,
-    properties: Mapping[str, Any],
-    counters: Counters,
-    failures: Failures,
-    refusals: Refusals,
-) -> Outbox:
-    transactional = settings.delivery == "exactly_once"
-    identity = transactional_id(row.consumer_name, settings.group_instance_id) if transactional else ""
-    records, size = clients.queue_room(properties)
-    refusals.pace.at_most(min(records * RESULT_OVERHEAD, size) // 2)
-    mute, slow = Mute(), refusals.pace.has_failed
-    identified = partial(clients.producer, properties, transactional_id=identity, on_throttle=mute.on_throttle)
-    producer = partial(identified, batch_size=refusals.batch_size, is_slow=slow)
-    return Outbox(producer, row.topics_output, failures, refusals, counters, mute)
 
 
 def transactional_id(consumer_name: str, group_instance_id: str) -> str:
@@ -128,15 +229,3 @@ def transactional_id(consumer_name: str, group_instance_id: str) -> str:
     A name holds no slash, so `shop` with `eu-1` is never `shop-eu` with `1`: they would fence each other for ever.
     """
     return f"{consumer_name}-/{group_instance_id}" if group_instance_id else f"{consumer_name}-{uuid.uuid4()}"
-
-
-def delivery_of(
-    settings: Settings,
-    outbox: Outbox,
-    maps: MapStore,
-    counters: Counters,
-    is_place_taken: Callable[[str], bool] = lambda _member_id: False,
-) -> Delivery:
-    if settings.delivery == "exactly_once":
-        return ExactlyOnce(outbox, maps, counters.commit_time, counters.latency, is_place_taken)
-    return AtLeastOnce(outbox, maps, counters.commit_time, counters.latency)

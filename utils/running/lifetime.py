@@ -4,8 +4,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
@@ -22,35 +23,34 @@ class Stopped(Exception):
     """SIGTERM or SIGINT came before the worker was built."""
 
 
-def set_with(stopping: threading.Event) -> threading.Event:
-    """An event that is set when `stopping` is, or alone."""
-    ending = threading.Event()
+@contextmanager
+def ending_in_time(process_stop: threading.Event, timeout: float) -> Iterator[threading.Event]:
+    """An event that ends a worker: set with `process_stop`, or alone where only this worker is to end.
 
-    def watch() -> None:
-        while not (ending.is_set() or stopping.wait(1.0)):
-            pass
-        ending.set()
-
-    threading.Thread(target=watch, name="end with the process", daemon=True).start()
-    return ending
-
-
-def end_in_time(stopping: threading.Event, timeout: float) -> threading.Event:
-    """A thread that ends the process when a stop takes longer: a client may wait for a broker that does not answer.
-
-    Set the event that it returns when the worker has stopped.
+    A worker that takes longer than `timeout` seconds after that ends the process: a client may wait for a broker that
+    does not answer.
     """
-    ended = threading.Event()
+    worker_stop, worker_ended = threading.Event(), threading.Event()
 
-    def watch() -> None:
-        stopping.wait()
-        if ended.wait(timeout + GRACE):
+    def end_with_the_process() -> None:
+        while not (worker_stop.is_set() or process_stop.wait(1.0)):
+            pass
+        worker_stop.set()
+
+    def end_in_time() -> None:
+        worker_stop.wait()
+        if worker_ended.wait(timeout + GRACE):
             return
         logger.error("stopping takes too long: ended without the last commit", extra={"shutdown_timeout": timeout})
         os._exit(1)
 
-    threading.Thread(target=watch, name="end in time", daemon=True).start()
-    return ended
+    threading.Thread(target=end_with_the_process, name="end with the process", daemon=True).start()
+    threading.Thread(target=end_in_time, name="end in time", daemon=True).start()
+    try:
+        yield worker_stop
+    finally:
+        worker_ended.set()
+        worker_stop.set()
 
 
 def stop_on_signals() -> threading.Event:

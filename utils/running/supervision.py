@@ -1,12 +1,21 @@
-"""What restarts what, and why."""
+"""What restarts what, and why.
+
+    process    from `python main.py` until `process_stop` is set: by a signal, or when calls of process() hang for good
+      calls      the way to process(), with setup() and teardown(): another one when the row changes a setting of theirs
+        row        when it changes, `worker_stop` is set: the worker ends in order, and the next one begins by the new
+                   row. Where no worker can even begin by that, the row before it is in force again
+          worker     when it fails, all memory is dropped, and the next one goes on from the last commit (crash-only)
+
+A worker that fails RESTARTS times in a row ends the process: whoever has started it (a container, systemd) starts the
+next one, on another machine perhaps.
+"""
 
 import gc
-import threading
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
+from threading import Event
 from typing import NamedTuple, Protocol
 
 from config import ConfigError
@@ -18,41 +27,33 @@ from utils.logger import configure, logger
 from utils.metrics import Counters
 from utils.monitoring.watch import Watch
 from utils.processing.executor import Executor
-from utils.reading.intake import Intake
+from utils.reading.intake import Intake, Patience
 from utils.reading.locator import AssignmentOutdated, Partition, RowOutdated
-from utils.running.assembly import build_worker
+from utils.running.assembly import SETTLE, Surroundings, build_worker, gathering
 from utils.running.calls import SetupFailed, opened_calls
-from utils.running.lifetime import LONGEST_PAUSE, Stopped, end_in_time, set_with, sleep
+from utils.running.lifetime import LONGEST_PAUSE, Stopped, ending_in_time, sleep
 from utils.running.refresh import Refresh
-from utils.sending.outbox import RecordRefused, Refusals
+from utils.sending.outbox import RecordRefused
 
 RESTARTS = 5  # of the worker, in a row and without progress in between, before the process gives up
 LASTING = 600.0  # seconds: a worker that ran so long has not failed in a row with the one before, were there no records
 
 
-class Runs(Protocol):
-    """A worker, or a replay of dead letters."""
-
-    intake: Intake
-
-    def run(self) -> None: ...
-
-
-def work(refresh: Refresh, stopping: threading.Event, watch: Watch) -> int:
-    """Run workers, one after the other where one fails or the row changes, until `stopping` is set: the exit code.
+def work(refresh: Refresh, process_stop: Event, watch: Watch) -> int:
+    """Run workers, one after the other where one fails or the row changes, until `process_stop` is set: the exit code.
 
     0 only where nothing but a signal has set it. What a worker does not survive is raised.
     """
     calls = None
     try:
-        while not stopping.is_set():
+        while not process_stop.is_set():
             settings = refresh.current.settings
             if calls and not calls.fit(settings):
                 former, calls = calls, None
                 if not former.close() or former.dispatcher.is_stuck:
                     return 1  # ids that are still in process() must not get there a second time
-            calls = calls or opened_calls(settings, watch.counters, stopping)
-            _work_by_row(refresh, calls.dispatcher, stopping, watch)
+            calls = calls or opened_calls(settings, watch.counters, process_stop)
+            _work_by_row(refresh, calls.dispatcher, process_stop, watch)
             refresh.next()  # without one the row was withdrawn, and the one before is in force again
     except Stopped:
         return 0
@@ -66,39 +67,46 @@ def work(refresh: Refresh, stopping: threading.Event, watch: Watch) -> int:
     return 1 if calls and calls.dispatcher.is_stuck else 0
 
 
-def _work_by_row(refresh: Refresh, executor: Executor, stopping: threading.Event, watch: Watch) -> None:
-    """Run workers until `stopping` is set or the row has changed."""
-    ending = set_with(stopping)
-    config, refusals, survived = refresh.begin(ending), Refusals(), dict[Partition, Standing]()
-    settings, row = config.settings, config.row
-    membership = Membership(is_static=bool(settings.group_instance_id))
+def _work_by_row(refresh: Refresh, executor: Executor, process_stop: Event, watch: Watch) -> None:
+    """Run workers until `process_stop` is set or the row has changed."""
+    settings, row = refresh.current.settings, refresh.current.row
     configure(settings.log_level, consumer_name=settings.consumer_name)
     watch.sees(settings, row.topics_input, row.topics_output)
-    ended = end_in_time(ending, settings.shutdown_timeout)
-    try:
-        supervise(
-            partial(
-                build_worker, refresh, executor, watch.counters, watch.health, ending, refusals, survived, membership
-            ),
-            watch.counters,
-            ending,
-            refresh.reread,
-            survived,
-        )
-    except Exception as error:
-        problems = error.problems if isinstance(error, ConfigError) else [str(error)]
-        if not refresh.withdraw(problems):
-            raise
-    finally:
-        ended.set()
-        ending.set()
+    around = Surroundings(
+        executor=executor,
+        counters=watch.counters,
+        health=watch.health,
+        membership=Membership(is_static=bool(settings.group_instance_id)),
+        edition=refresh.edition,
+        patience=Patience(settings.config_refresh + SETTLE, refresh.topics_changed_at, gathering(settings)),
+    )
+    with ending_in_time(process_stop, settings.shutdown_timeout) as worker_stop:
+        refresh.begin(worker_stop)
+
+        def build(opened: ExitStack) -> Runs:
+            return build_worker(refresh.current, around, worker_stop, opened)
+
+        try:
+            supervise(build, watch.counters, worker_stop, refresh.reread, around.survived)
+        except Exception as error:
+            problems = error.problems if isinstance(error, ConfigError) else [str(error)]
+            if not refresh.withdraw(problems):
+                raise
+
+
+class Runs(Protocol):
+    """A worker, or a replay of dead letters."""
+
+    intake: Intake
+
+    def run(self) -> None: ...
 
 
 def supervise(
     build: Callable[[ExitStack], Runs],
     counters: Counters,
-    stopping: threading.Event,
-    reread_row: Callable[[threading.Event, int], None] = lambda _stopping, _edition: None,
+    worker_stop: Event,
+    reread_row: Callable[[Event, int], None] = lambda _worker_stop, _edition: None,
     survived: dict[Partition, Standing] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
@@ -118,7 +126,7 @@ def supervise(
     message is to blame, unless Kafka has refused one. The last worker counts no start: the process ends by itself then.
     """
     failures, survived = 0, {} if survived is None else survived
-    while not stopping.is_set():
+    while not worker_stop.is_set():
         began = clock()
         error, had, has_progressed = _run_one(build)
         _free_memory(error)
@@ -126,8 +134,8 @@ def supervise(
             continue
         if isinstance(error, RowOutdated):
             logger.warning("reading the row again", extra={"why": str(error)})
-            reread_row(stopping, error.edition)
-            sleep(1.0, stopping)
+            reread_row(worker_stop, error.edition)
+            sleep(1.0, worker_stop)
             continue
         if isinstance(error, AssignmentOutdated):
             logger.warning("joining the group anew", extra={"why": str(error)})
@@ -152,7 +160,7 @@ def supervise(
         facts = {"failures": failures, "error": str(error)}
         known = isinstance(error, ConfigError)  # says all there is to say
         logger.error("starting again from the last commit", extra=facts, exc_info=None if known else error)
-        sleep(min(2.0 ** (failures - 1), LONGEST_PAUSE), stopping)
+        sleep(min(2.0 ** (failures - 1), LONGEST_PAUSE), worker_stop)
 
 
 class Ended(NamedTuple):

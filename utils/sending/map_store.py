@@ -5,6 +5,7 @@ Which keys they are written under is decided in references.py. No clock but the 
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -24,13 +25,18 @@ _REQUEST = 10.0  # seconds that one request may take, and that reading may stand
 _READ = 100  # records at once
 
 
+class MapTopic(NamedTuple):
+    name: str
+    is_there: bool = True
+    """It can be written."""
+
+
 class MapStore:
     """Stores the maps of one worker's partitions, and reads those of its predecessors."""
 
     def __init__(
         self,
-        topic: str,
-        is_there: bool,
+        topic: MapTopic,
         reader: Callable[[], Consumer],
         new_writer: Callable[[], str],
         counters: Counters,
@@ -39,10 +45,9 @@ class MapStore:
     ) -> None:
         """`reader` makes a consumer of no group that reads all records, also those of open transactions.
 
-        `is_there`: the topic can be written. `new_writer` returns another name at each call, of all workers.
+        `new_writer` returns another name at each call, of all workers.
         """
-        self._topic = topic
-        self._is_there = is_there
+        self._topic, self._is_there = topic
         self._reader = reader
         self._new_writer = new_writer
         self._counters = counters
