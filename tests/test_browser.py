@@ -18,7 +18,7 @@ from tests.monitoring.test_watch import HOSTILE
 from tests.services.chromium import Scheme, Tab
 from utils.monitoring.history import Sample
 from utils.monitoring.pages import POLICY, REFRESH
-from utils.monitoring.status import Answer, Health, Server, serve
+from utils.monitoring.status import Address, Answer, Health, Server, serve
 from utils.monitoring.view import CallView, PartitionView, Snapshot, View, WaitingView
 from utils.monitoring.watch import Watch
 from utils.processing.executor import InFlight
@@ -115,7 +115,7 @@ class Worker:
 
 @contextmanager
 def serving(port: int = 0) -> Iterator[Server]:
-    server = serve(Health(), "127.0.0.1", port)
+    server = serve(Health(), Address("127.0.0.1", port))
     try:
         yield server
     finally:

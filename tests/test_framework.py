@@ -24,7 +24,7 @@ from utils.metrics import Counters
 from utils.monitoring.status import Health
 from utils.processing.executor import Call, InFlight, Outcome, attempt
 from utils.processing.parking import Parking
-from utils.reading.intake import Intake, Patience
+from utils.reading.intake import Patience
 from utils.reading.locator import AssignmentOutdated
 from utils.running import assembly
 from utils.running.assembly import Parts, Surroundings, worker_of
@@ -346,13 +346,17 @@ class Bench:
             self.delivery,
             Failures("consumer", "letters", self.counters, self.clock.wall),
         )
-        self.around = Surroundings(
+        self.put_together(Patience())
+
+    def put_together(self, patience: Patience) -> None:
+        around = Surroundings(
             executor=self.executor,
             counters=self.counters,
             health=self.health,
+            patience=patience,
             clock=assembly.Clock(self.clock, self.clock.wall),
         )
-        self.worker = worker_of(self.config, self.parts, self.around, self.stopping)
+        self.worker = worker_of(self.config, self.parts, around, self.stopping)
         self.subscribe()
 
     def subscribe(self) -> None:
@@ -918,7 +922,7 @@ def test_nothing_is_given_up_while_its_siblings_are_with_a_worker_that_reads_oth
 def test_who_has_all_partitions_gives_up_though_the_topics_have_unequal_numbers_of_them() -> None:
     bench = Changing()
     bench.assign(A0, A1, B0)
-    bench.worker.locate = lambda _consumer, _owned: [
+    bench.worker.assignment.locate = lambda _consumer, _owned: [
         _with_partitions(bench.located(A0), 2),
         _with_partitions(bench.located(A1), 2),
         _with_partitions(bench.located(B0), 1),
@@ -940,14 +944,7 @@ def test_nothing_is_given_up_before_all_workers_can_have_seen_a_change_of_the_to
     bench.differs = seen == "in the commits of the group"
     settle = 10 * TIMEOUT
     changed_at = bench.clock.now if not bench.differs else NEVER
-    consumer = cast(Consumer, bench.consumer)
-    bench.worker.intake = Intake(
-        consumer,
-        bench.counters,
-        admin(bench.consumer.end_of),
-        bench.clock,
-        patience=Patience(settle, changed_at),
-    )
+    bench.put_together(Patience(settle, changed_at))
     bench.assign(A0, A1, B0, B1)
     bench.feed(A0, "1")
     bench.step()
@@ -1165,7 +1162,7 @@ def test_it_does_so_before_process_runs_dry(limit: str) -> None:
 def test_what_is_held_back_leaves_commit_after_commit_and_none_waits_for_its_interval() -> None:
     bench = started()
     bench.settle_down()
-    bench.worker.commit_interval = EVER
+    bench.worker.commits.interval = EVER
     commits = len(bench.delivery.commits)
     bench.delivery.most = 1
     bench.delivery._sent = [Outcome(group(), [])] * 4
@@ -1179,7 +1176,7 @@ def test_a_stop_commits_until_all_has_left() -> None:
     commits = len(bench.delivery.commits)
     bench.delivery.most = 1
     bench.delivery._sent = [Outcome(group(), [])] * 3
-    bench.worker._shut_down()
+    bench.worker.assignment.end()
     assert (bench.delivery.pending, len(bench.delivery.commits)) == (0, commits + 3)
 
 
@@ -1188,13 +1185,13 @@ def test_a_stop_does_not_wait_for_what_the_broker_takes_too_late() -> None:
     bench.settle_down()
     bench.delivery.most, bench.delivery.later = 1, EVER
     bench.delivery._sent = [Outcome(group(), [])] * 3
-    bench.worker._shut_down()
+    bench.worker.assignment.end()
     assert bench.delivery.pending == 2
 
 
 def test_once_begun_it_goes_on_until_all_is_safe_for_what_comes_meanwhile_is_held() -> None:
     bench = started()
-    bench.worker.commit_interval = EVER
+    bench.worker.commits.interval = EVER
     bench.delivery._sent = [Outcome(group(), [])]
     bench.step(1, INTERVAL)
     commits = len(bench.delivery.commits)
@@ -1216,7 +1213,7 @@ def test_once_begun_it_goes_on_until_all_is_safe_for_what_comes_meanwhile_is_hel
 
 def test_what_was_held_meanwhile_leaves_at_once_also_without_a_commit() -> None:
     bench = started()
-    bench.worker.commit_interval = EVER
+    bench.worker.commits.interval = EVER
     bench.delivery._sent = [Outcome(group(), [])]
     bench.step(1, INTERVAL)
     bench.delivery._sent = [Outcome(group(), [])] * 8_000

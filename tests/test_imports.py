@@ -181,5 +181,41 @@ def test_only_main_py_reads_the_environment() -> None:
     assert reading == {"main.py", "utils/monitoring/status.py"}  # the container's health check is a program of its own
 
 
+MOST_PARAMETERS, MOST_ATTRIBUTES = 6, 12
+LARGE = {
+    "config.py Settings": "one setting each",
+    "utils/metrics.py Counters": "one number each",
+    "utils/monitoring/report.py Report": "what the page shows, and /status.json by the same names",
+    "utils/monitoring/view.py Snapshot": "what the page shows, and /status.json by the same names",
+    "utils/joining/dead_letters.py write": "one header of the dead letter each",
+}
+"""What may be larger, and why."""
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    given = function.args
+    return len({each.arg for each in given.posonlyargs + given.args + given.kwonlyargs} - {"self", "cls"})
+
+
+def attributes(of: ast.ClassDef) -> set[str]:
+    """Of the instances of a class, as far as the class itself sets them."""
+    declared = {
+        each.target.id for each in of.body if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+    }
+    stored = (each for each in ast.walk(of) if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store))
+    return declared | {each.attr for each in stored if ast.unparse(each.value) == "self"}
+
+
+def test_what_has_many_parameters_or_attributes_has_a_reason() -> None:
+    large = set()
+    for path in SHIPPED:
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and parameters(node) > MOST_PARAMETERS:
+                large.add(f"{path} {node.name}")
+            if isinstance(node, ast.ClassDef) and len(attributes(node)) > MOST_ATTRIBUTES:
+                large.add(f"{path} {node.name}")
+    assert large == set(LARGE)
+
+
 def test_the_loop_stays_short_enough_to_be_read_at_a_sitting() -> None:
     assert len((ROOT / "framework.py").read_text().splitlines()) <= 340

@@ -15,6 +15,7 @@ from tests.commands.test_letters import FakeRecord
 from utils.commands.letters import Choice, Found
 from utils.commands.replay import (
     INCOMPLETE,
+    MAX_IN_FLIGHT,
     CannotReplay,
     Discarding,
     Joining,
@@ -29,6 +30,7 @@ from utils.joining.messages import Fragment, join
 from utils.joining.offsets import mark
 from utils.joining.states import SENT
 from utils.logger import _json
+from utils.metrics import Counters
 from utils.processing.executor import Outcome, attempt
 from utils.reading.intake import Record
 
@@ -49,7 +51,9 @@ def joining(*topics: str) -> Joining:
 
 def replay(**given: Any) -> Replay:
     """Without what a test ignores."""
-    ignored = {each.name: None for each in fields(Replay) if each.default is each.default_factory is MISSING}
+    given = {"locate": None, "shutdown_timeout": 0.0, **given}
+    needed = [each for each in fields(Replay) if each.init and each.default is each.default_factory is MISSING]
+    ignored = {each.name: None for each in needed}
     return Replay(**{**ignored, "tally": Tally(), **given})
 
 
@@ -130,7 +134,7 @@ def test_what_is_discarded_is_done_with_at_once_also_where_it_makes_no_message()
         record = FakeRecord(("dlq", 0), offset, cast(Any, written))
         assert run._take(cast(Record, record), record.headers(), offsets) is None
     assert (offsets.lowest_unfinished(), offsets.unfinished()) == (1, 1), "what was not chosen stays"
-    assert run._dirty, "else the end of the run would commit nothing"
+    assert run.commits.has_news, "else the end of the run would commit nothing"
     assert list(tally.lines("discarded")) == ["       2  discarded"]
 
 
@@ -174,12 +178,15 @@ def test_what_is_safe_makes_room_while_a_commit_is_unanswered() -> None:
     offsets = partition_offsets(topic="orders-dlq")
     offsets.read(0)
     delivery = Unanswered()
-    run = replay(delivery=delivery, intake=SimpleNamespace(owned={("orders-dlq", 0): offsets}), _committing=True)
+    intake = SimpleNamespace(owned={("orders-dlq", 0): offsets})
+    busy = SimpleNamespace(in_flight=MAX_IN_FLIGHT)
+    run = replay(delivery=delivery, intake=intake, counters=Counters(), executor=busy)
+    run.commits._unanswered = True
     mark([Fragment(0, offsets, 0, b"{}")], SENT)
-    run._commit()
+    run.commits.turn(run._is_full)
     assert (delivery.pending, offsets.unfinished()) == (0, 0)
-    assert run._committing, "and it is still waited for"
-    assert run._dirty, "and the next one carries what was finished meanwhile"
+    assert run.commits._unanswered, "and it is still waited for"
+    assert run.commits.has_news, "and the next one carries what was finished meanwhile"
 
 
 class Unanswered:

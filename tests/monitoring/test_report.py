@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from utils.monitoring.history import Series
-from utils.monitoring.report import Verdict, duration, lagging, verdict
+from utils.monitoring.report import Facts, Verdict, duration, lagging, verdict
 from utils.monitoring.view import PartitionView, Snapshot
 
 A = PartitionView("a", 0, position=10, end=10, lag=0, unfinished=0, map_characters=60, paused=False)
@@ -38,7 +38,7 @@ def judged(snapshot: Snapshot | None = IDLE, rates: tuple[float, float] = (0, 0)
         "mismatches": {},
     }
     facts |= changes
-    return verdict(snapshot=snapshot, series=series, **facts)
+    return verdict(Facts(snapshot=snapshot, series=series, **facts))
 
 
 def with_lag(lag: int | None, paused: bool = False) -> Snapshot:

@@ -12,12 +12,12 @@ from email.message import Message
 import pytest
 
 from tests.test_framework import A0, started
-from utils.monitoring.status import STALLED, Answer, Health, Page, check, is_allowed_host, serve
+from utils.monitoring.status import STALLED, Address, Answer, Health, Page, check, is_allowed_host, serve
 
 
 @contextmanager
 def serving(health: Health, pages: Mapping[str, Page] | None = None) -> Iterator[str]:
-    server = serve(health, "127.0.0.1", 0, pages, clock=lambda: 100.0)
+    server = serve(health, Address("127.0.0.1", 0), pages, clock=lambda: 100.0)
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
@@ -76,7 +76,7 @@ def test_a_probe_may_ask_by_head_and_what_may_be_asked_is_told() -> None:
 
 
 def test_many_probes_at_once_find_room_to_wait_in_where_the_server_is_busy() -> None:
-    server = serve(Health(), "127.0.0.1", 0)
+    server = serve(Health(), Address("127.0.0.1", 0))
     server.shutdown()  # from here on nobody accepts a connection: the machine is busy
     try:
         address = ("127.0.0.1", server.server_port)

@@ -20,6 +20,7 @@ from utils.processing.executor import (
     LARGE,
     MANY,
     Call,
+    CallTerms,
     Coroutines,
     Hooks,
     Outcome,
@@ -540,7 +541,7 @@ def overdue_after(runner: Runner, clock: Clock, seconds: float, limit: float) ->
 
 def test_the_one_thread_that_hangs_is_one_too_many() -> None:
     process, clock = Held("b"), Clock()
-    runner = SingleThread(process, NAME, clock=clock)
+    runner = SingleThread(process, NAME, terms=CallTerms(clock=clock))
     runner.open()
     runner.submit(groups("ab"))
     process.wait()
@@ -557,7 +558,8 @@ def test_the_one_thread_that_hangs_is_one_too_many() -> None:
 def test_threads_that_hang_are_too_many_when_they_are_half_of_all() -> None:
     processes = {id: Held(id) for id in "ab"}
     clock = Clock()
-    runner = ThreadPool(lambda message, name: processes[message["id"]](message, name), NAME, 4, clock=clock)
+    terms = CallTerms(clock=clock)
+    runner = ThreadPool(lambda message, name: processes[message["id"]](message, name), NAME, 4, terms=terms)
     runner.open()
     runner.submit(groups("a"))
     processes["a"].wait()
@@ -581,7 +583,7 @@ def test_a_coroutine_is_cancelled_when_its_time_is_over() -> None:
             cancelled.set()
             raise
 
-    runner = Coroutines(process, NAME, 1, timeout=0.01)
+    runner = Coroutines(process, NAME, 1, terms=CallTerms(timeout=0.01))
     runner.open()
     executor = dispatcher(runner)
     executor.submit(groups("ab"))
@@ -604,7 +606,7 @@ def test_each_coroutine_has_its_own_time_also_beside_one_that_ignores_being_canc
             await asyncio.sleep(SECONDS)
         return message
 
-    runner = Coroutines(process, NAME, 2, timeout=0.02)
+    runner = Coroutines(process, NAME, 2, terms=CallTerms(timeout=0.02))
     runner.open()
     executor = dispatcher(runner)
     executor.submit(groups("abcd"))
@@ -629,7 +631,7 @@ def test_a_time_out_of_the_users_own_is_not_called_ours() -> None:
     async def process(_message: Message, _name: str) -> None:
         raise TimeoutError("mine")
 
-    runner = Coroutines(process, NAME, 1, timeout=SECONDS)
+    runner = Coroutines(process, NAME, 1, terms=CallTerms(timeout=SECONDS))
     runner.open()
     executor = dispatcher(runner)
     executor.submit(groups("a"))
@@ -645,7 +647,7 @@ def test_coroutines_that_ignore_being_cancelled_are_overdue_after_some_grace() -
         while not leave.is_set():
             await asyncio.sleep(0.001)
 
-    runner = Coroutines(process, NAME, 4, clock=clock)
+    runner = Coroutines(process, NAME, 4, terms=CallTerms(clock=clock))
     runner.open()
     runner.submit(groups("ab"))
     for _ in "ab":
@@ -676,7 +678,7 @@ def test_a_call_that_blocks_the_event_loop_is_alone_to_blame() -> None:
         await asyncio.sleep(0.001)
         return message
 
-    runner = Coroutines(blocking, NAME, 100, clock=clock)
+    runner = Coroutines(blocking, NAME, 100, terms=CallTerms(clock=clock))
     runner.open()
     runner.submit(groups("abc"))
     process.wait()
@@ -700,7 +702,7 @@ def test_calls_that_block_one_after_the_other_are_no_call_that_hangs(at_the_end:
         if not at_the_end:
             await asyncio.sleep(0)
 
-    runner = Coroutines(blocking, NAME, 5, clock=clock)
+    runner = Coroutines(blocking, NAME, 5, terms=CallTerms(clock=clock))
     runner.open()
     executor = dispatcher(runner)
     executor.submit(groups("abcde"))
@@ -723,7 +725,7 @@ def test_a_coroutine_whose_turn_has_not_come_is_neither_cancelled_nor_said_to_ru
         calls.extend(runner.calls())
         time.sleep(0.05)
 
-    runner = Coroutines(process, NAME, 2, timeout=0.02)
+    runner = Coroutines(process, NAME, 2, terms=CallTerms(timeout=0.02))
     runner.open()
     executor = dispatcher(runner)
     executor.submit(groups("a"))
@@ -853,11 +855,11 @@ def test_calls_are_timed_each_once(coroutines: bool, concurrency: int) -> None:
         time.sleep(0.01)
         return message
 
-    runner: Runner = SingleThread(process, NAME, times=times)
+    runner: Runner = SingleThread(process, NAME, terms=CallTerms(times=times))
     if coroutines:
-        runner = Coroutines(in_a_coroutine(process), NAME, concurrency, times=times)
+        runner = Coroutines(in_a_coroutine(process), NAME, concurrency, terms=CallTerms(times=times))
     elif concurrency > 1:
-        runner = ThreadPool(process, NAME, concurrency, times=times)
+        runner = ThreadPool(process, NAME, concurrency, terms=CallTerms(times=times))
     runner.open()
     executor = dispatcher(runner)
     executor.submit([group(str(number)) for number in range(5)])
@@ -873,7 +875,7 @@ def test_calls_are_timed_each_once(coroutines: bool, concurrency: int) -> None:
 def test_many_quick_calls_are_counted_by_the_batch() -> None:
     times = Histogram()
     clock = iter(number / 100_000 for number in range(1_000_000))
-    runner = SingleThread(lambda message, _: message, NAME, clock=lambda: next(clock), times=times)
+    runner = SingleThread(lambda message, _: message, NAME, terms=CallTerms(clock=lambda: next(clock), times=times))
     runner.open()
     runner.submit([group(str(number)) for number in range(1000)])
     until(lambda: times.read()[0][-1] == 1000)
@@ -943,9 +945,9 @@ def test_a_failed_call_and_all_that_it_had_in_its_hands_are_freed_with_its_outco
 
 def runners(process: Process, most: float) -> dict[str, Runner]:
     return {
-        "one thread": SingleThread(process, NAME, most=most),
-        "two threads": ThreadPool(process, NAME, 2, most=most),
-        "coroutines": Coroutines(in_a_coroutine(process), NAME, 2, most=most),
+        "one thread": SingleThread(process, NAME, terms=CallTerms(most=most)),
+        "two threads": ThreadPool(process, NAME, 2, terms=CallTerms(most=most)),
+        "coroutines": Coroutines(in_a_coroutine(process), NAME, 2, terms=CallTerms(most=most)),
     }
 
 

@@ -33,9 +33,6 @@ class Slow:
     def delivery(self) -> Delivery:
         return cast(Delivery, self)
 
-    @delivery.setter
-    def delivery(self, delivery: Delivery) -> None: ...
-
     def clock(self) -> float:
         self.now += 0.1
         return self.now

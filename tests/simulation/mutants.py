@@ -46,6 +46,8 @@ from utils.reading.intake import Intake
 from utils.reading.locator import History, Locator
 from utils.reading.overflow import Overflow, Pass
 from utils.running import supervision
+from utils.sending.assignment import Assignment
+from utils.sending.commits import Commits
 from utils.sending.delivery import AtLeastOnce, Backlog, ExactlyOnce, _as_offsets, _mark_sent
 from utils.sending.failures import Failures
 from utils.sending.map_store import MapStore
@@ -296,20 +298,20 @@ def _always_confirmed(self: AtLeastOnce, _error: KafkaError | None, _partitions:
 _on_commit = AtLeastOnce.on_commit
 
 
-def _dirty_only(self: Worker) -> bool:
-    return self._dirty and _finish_safe(self)
+def _dirty_only(self: Commits) -> bool:
+    return self.has_news and _finish_safe(self)
 
 
-_finish_safe = Worker._finish_safe
+_finish_safe = Commits.finish_safe
 
 
-def _only_when_dirty(self: Worker) -> None:
+def _only_when_dirty(self: Commits, is_full: Callable[[], bool]) -> None:
     """What is pending does not make a commit due."""
     with patch.object(type(self.delivery), "pending", 0):
-        _commit_when_due(self)
+        _commit_when_due(self, is_full)
 
 
-_commit_when_due = Worker._commit
+_commit_when_due = Commits.turn
 
 # ---------------------------------------------------------------- joining
 
@@ -543,7 +545,7 @@ def _failed_is_done(self: Worker, outcomes: list[Outcome]) -> None:
     _deliver(self, [Outcome(each.group, []) if each.error else each for each in outcomes])
 
 
-_deliver = Worker._deliver
+_deliver = Worker.deliver
 
 
 def _first_fragment_only(group: Group, reason: str, **about: Any) -> Letter:
@@ -795,23 +797,22 @@ _supervise = supervision.supervise
 def _commits_after_failure(self: Worker) -> None:
     """In the revoke that close() brings."""
     try:
-        topics = list(self.topics_input)
-        self.consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        self.assignment.subscribe(self.topics_input)
         while not self.stopping.is_set():
             self.step()
-        self._shut_down()
+        self.assignment.end()
     finally:
         self.consumer.close()
 
 
-def _without_commit(self: Worker, _consumer: Consumer, _revoked: list[TopicPartition]) -> None:
-    self._forget()
+def _without_commit(self: Assignment, _consumer: Consumer, _revoked: list[TopicPartition]) -> None:
+    self.forget()
 
 
-def _forgets_all_but(what: str) -> Callable[[Worker], None]:
-    """`Worker._forget` with one of its steps left out."""
+def _forgets_all_but(what: str) -> Callable[[Assignment], None]:
+    """`Assignment.forget` with one of its steps left out."""
 
-    def forget(self: Worker) -> None:
+    def forget(self: Assignment) -> None:
         owner = {
             "executor": Dispatcher,
             "delivery": type(self.delivery),
@@ -825,7 +826,7 @@ def _forgets_all_but(what: str) -> Callable[[Worker], None]:
     return forget
 
 
-_forget = Worker._forget
+_forget = Assignment.forget
 
 
 def _stale_outcomes(self: Dispatcher) -> None:
@@ -844,20 +845,20 @@ def _does_not_notice(self: Intake, load: float, wait: float) -> list[Any]:
     return [each for each in records if (each.topic(), each.partition()) in self.owned]
 
 
-def _stays_paused_when_it_comes_back(self: Worker, consumer: Consumer, owned: list[TopicPartition]) -> None:
+def _stays_paused_when_it_comes_back(self: Assignment, consumer: Consumer, owned: list[TopicPartition]) -> None:
     with patch.object(FakeConsumer, "resume", _nothing):
         _on_assign(self, consumer, owned)
 
 
-_on_assign = Worker._on_assign
+_on_assign = Assignment._on_assign
 
 
-def _raises_in_callback(self: Worker, consumer: Consumer, owned: list[TopicPartition]) -> None:
+def _raises_in_callback(self: Assignment, consumer: Consumer, owned: list[TopicPartition]) -> None:
     located = self.locate(consumer, owned)
     self.delivery.assigned(consumer)
-    self.intake.rebalanced(located)
+    self.reading.rebalanced(located)
     consumer.assign([TopicPartition(each.topic, each.partition, each.position) for each in located])
-    self._dirty = True
+    self.commits.has_news = True
 
 
 def _from_the_end(consumer: Consumer, partitions: Any, timestamp: int) -> Any:
@@ -1033,7 +1034,7 @@ MUTANTS = tuple(
         ("3", "a stored map is looked for in the first records only", (MapStore, "_read", _reads_once)),
         ("3", "a commit that failed counts for the stored maps", (Shelf, "ended", _always_ended_well)),
         ("4", "the map is of a moment before the offset", (Worker, "_commit_points", _map_of_before)),
-        ("4", "what is pending does not make a commit due", (Worker, "_commit", _only_when_dirty)),
+        ("4", "what is pending does not make a commit due", (Commits, "turn", _only_when_dirty)),
         ("4", "errors of single partitions pass", (AtLeastOnce, "on_commit", _whole_error_only)),
         ("4", "a failed commit is not repeated", (AtLeastOnce, "on_commit", _always_confirmed)),
         ("5", "a group is complete without its last topic", (Aggregator, "__init__", _one_topic_less)),
@@ -1071,7 +1072,7 @@ MUTANTS = tuple(
         ("7", "who was paused near the bound stays so below it", (Overflow, "balance", _balance_not_in_between)),
         ("7", "who is needed elsewhere is paused", (overflow, "over_all_partitions", lambda counts, _numbers: counts)),
         ("7", "a partition of another number is paused", (overflow, "ahead_of_siblings", _of_the_other_number)),
-        ("7", "who was paused is so after a rebalance", (Worker, "_on_assign", _stays_paused_when_it_comes_back)),
+        ("7", "who was paused is so after a rebalance", (Assignment, "_on_assign", _stays_paused_when_it_comes_back)),
         ("7", "what is parked is not bounded", (Worker, "_put_off", _nothing)),
         ("7", "what was put off is not read again", (Overflow, "_has_room_to_park", lambda _self, _parked: False)),
         ("7", "later messages of an id that was put off are taken", (Overflow, "put_off", _forgets_the_id)),
@@ -1080,8 +1081,8 @@ MUTANTS = tuple(
         ("8", "a share of unequal partition counts is taken", (locator, "check_counts", _nothing)),
         ("9", "what waits for its own id takes the places of others", (Worker, "_load", _counts_what_is_parked)),
         ("9", "an id is called while another message of it rests", (Dispatcher, "_may_start", _calls_beside_who_rests)),
-        ("9", "filtered groups stay unfinished", (Worker, "_deliver", _without_filtered)),
-        ("9", "failed groups are finished", (Worker, "_deliver", _failed_is_done)),
+        ("9", "filtered groups stay unfinished", (Worker, "deliver", _without_filtered)),
+        ("9", "failed groups are finished", (Worker, "deliver", _failed_is_done)),
         ("9", "one result of a list is sent", (executor, "results", _first_result_only)),
         ("9", "what is given up leaves no dead letter", (Failures, "_given_up", _without_letter)),
         ("9", "a dead letter holds one fragment of several", (dead_letters, "write", _first_fragment_only)),
@@ -1092,8 +1093,8 @@ MUTANTS = tuple(
         ("9", "a dead letter is sent twice", (Outbox, "_put_letter", _letter_twice)),
         ("I7", "what is superseded is not counted", (Worker, "_receive", _not_counted("superseded", Worker._receive))),
         ("I7", "what is given up is not counted", (Counters, "count_evicted", _nothing)),
-        ("I7", "what is filtered is not counted", (Worker, "_deliver", _not_counted("filtered", _deliver))),
-        ("I7", "what has failed is not counted", (Worker, "_deliver", _not_counted("failed", _deliver))),
+        ("I7", "what is filtered is not counted", (Worker, "deliver", _not_counted("filtered", _deliver))),
+        ("I7", "what has failed is not counted", (Worker, "deliver", _not_counted("failed", _deliver))),
         ("10", "finished when produced, not when acknowledged", (AtLeastOnce, "settle", _safe_when_produced)),
         ("10", "what is held counts as safe", (AtLeastOnce, "settle", _held_is_safe)),
         ("10", "an empty queue proves delivery", (AtLeastOnce, "settle", _queue_empty_is_enough)),
@@ -1104,15 +1105,15 @@ MUTANTS = tuple(
         ("10", "an assignment without a generation is taken", (ExactlyOnce, "assigned", _any_member)),
         ("10", "goes on after an aborted transaction", (ExactlyOnce, "commit", _goes_on_after_abort)),
         ("11", "a revoke commits after a failure", (Worker, "run", _commits_after_failure)),
-        ("11", "a revoke does not commit", (Worker, "_on_revoke", _without_commit)),
-        ("11", "a stop does not commit", (Worker, "_shut_down", _nothing)),
+        ("11", "a revoke does not commit", (Assignment, "_on_revoke", _without_commit)),
+        ("11", "a stop does not commit", (Assignment, "end", _nothing)),
         ("11", "outcomes of old assignments are taken", (Dispatcher, "drop", _stale_outcomes)),
-        ("11", "results of old assignments are sent", (Worker, "_forget", _forgets_all_but("delivery"))),
-        ("11", "fragments of old assignments wait on", (Worker, "_forget", _forgets_all_but("aggregator"))),
-        ("11", "lost partitions are not forgotten", (Worker, "_on_lost", _nothing)),
+        ("11", "results of old assignments are sent", (Assignment, "forget", _forgets_all_but("delivery"))),
+        ("11", "fragments of old assignments wait on", (Assignment, "forget", _forgets_all_but("aggregator"))),
+        ("11", "lost partitions are not forgotten", (Assignment, "_on_lost", _nothing)),
         ("11", "no rewind after a rebalance within a read", (Intake, "_rewind", _nothing)),
         ("11", "a rebalance within a read is not noticed", (Intake, "read", _does_not_notice)),
-        ("12", "an exception leaves a callback", (Worker, "_on_assign", _raises_in_callback)),
+        ("12", "an exception leaves a callback", (Assignment, "_on_assign", _raises_in_callback)),
         ("13", "groups never run apart", (suspects, "STARTS", 1 << 30)),
         ("13", "starts are not counted", (PartitionOffsets, "__init__", _counts_no_starts)),
         ("13", "who was run alone is run again", (Suspects, "_without_tried", _runs_again)),

@@ -288,7 +288,8 @@ class ModelProcess:
             for at, offsets in self.worker.intake.owned.items()
         ]
         counted = {name: number for name, number in self.counters.as_dict().items() if number}
-        return f"clock={self.monotonic()} waiting={groups} owned={owned} {counted} failure={self.worker._failure!r}"
+        failure = self.worker.assignment.failure
+        return f"clock={self.monotonic()} waiting={groups} owned={owned} {counted} failure={failure!r}"
 
     # ------------------------------------------------------------------ the process
 
@@ -413,8 +414,8 @@ class ModelProcess:
         return WALL + self.broker.now + self._options.skew * (self._number % 3 - 1)
 
     def check_commit(self) -> None:
-        if self.worker and self.worker._failure:
-            self.broken("rule 11", f"a commit after {self.worker._failure!r}")
+        if self.worker and self.worker.assignment.failure:
+            self.broken("rule 11", f"a commit after {self.worker.assignment.failure!r}")
         if self.consumer and self.consumer.closing and not self._stopping.is_requested:
             self.broken("rule 11", "a commit while closing after a failure")
 

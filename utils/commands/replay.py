@@ -11,10 +11,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Protocol
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from utils.commands.letters import Choice, Found
 from utils.errors import unquoted
@@ -27,8 +27,9 @@ from utils.logger import logger
 from utils.metrics import Counters
 from utils.processing.executor import Executor, Outcome
 from utils.reading.intake import Intake, Record
+from utils.sending.assignment import Assignment, Locate
+from utils.sending.commits import Commits
 from utils.sending.delivery import Delivery
-from utils.sending.drain import drain
 from utils.sending.outbox import Refusals
 
 BUSY = 0.02  # seconds that a step waits for process() before it polls again
@@ -194,7 +195,6 @@ class Replay:
     intake: Intake
     delivery: Delivery
     executor: Executor
-    locate: Callable[[Consumer, Sequence[TopicPartition]], list[PartitionOffsets]]
     refusals: Refusals
     largest: int
     """Bytes of a record that the client takes."""
@@ -203,82 +203,103 @@ class Replay:
     progress: Callable[[int, int, Tally], None]
     """Told how many records of how many have been read, and what became of them."""
     stopping: threading.Event
-    shutdown_timeout: float
+    locate: InitVar[Locate]
+    shutdown_timeout: InitVar[float]
     longest_map: int | None
     """Characters that fit into a commit, where longer maps have no topic."""
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
 
-    _failure: BaseException | None = None
     _ends: dict[tuple[str, int], int] = field(default_factory=dict)
     _begin: dict[tuple[str, int], int] = field(default_factory=dict)
     _assigned: bool = False
-    _dirty: bool = False
-    _committing: bool = False
-    _next_commit: float = 0.0
+
+    commits: Commits = field(init=False)
+    assignment: Assignment = field(init=False)
+
+    def __post_init__(self, locate: Locate, shutdown_timeout: float) -> None:
+        self.commits = Commits(
+            consumer=self.consumer,
+            reading=self.intake,
+            delivery=self.delivery,
+            points=self._points,
+            counters=self.counters,
+            interval=COMMIT_EVERY,
+            clock=self.clock,
+        )
+        self.assignment = Assignment(
+            consumer=self.consumer,
+            reading=self.intake,
+            executor=self.executor,
+            commits=self.commits,
+            locate=locate,
+            shutdown_timeout=shutdown_timeout,
+            loop=self,
+        )
 
     def run(self) -> None:
         """Until all is read and done, or `stopping` is set. Sets `stopping` at its end; raises what it cannot mend."""
         try:
-            callbacks = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_lost}
-            self.consumer.subscribe([self.topic], **callbacks)
+            self.assignment.subscribe([self.topic])
             while not self.stopping.is_set() and not self._is_done():
                 self.step()
             if self.use.waiting:
                 self.tally.stay[INCOMPLETE] += self.use.waiting
-            if self.intake.owned:
-                drain(self, self._deliver, self._finish_safe, self._commit_by)
+            self.assignment.end()
             self.stopping.set()
         except BaseException as error:
-            self._failure = self._failure or error  # from here on nothing is committed, not even by close()
+            self.assignment.failure = self.assignment.failure or error
             if not isinstance(error, TooScattered):
                 raise
             self.tally.error = str(error)
             self.stopping.set()
         finally:
-            self._forget()
+            self.assignment.forget()
             self.consumer.close()
 
     def step(self) -> None:
-        load = (self.executor.in_flight + self.delivery.pending) / MAX_IN_FLIGHT
-        records = self.intake.read(load, 0 if self.executor.in_flight else IDLE)
-        if self._failure:
-            raise self._failure
+        records = self.intake.read(self._load(), 0 if self.executor.in_flight else IDLE)
+        if self.assignment.failure:
+            raise self.assignment.failure
         batch = self.intake.unfinished(records)
         headers, _ = read_each("headers", batch.records)  # what has none that can be read is no dead letter of ours
         groups = list(filter(None, map(self._take, batch.records, headers, batch.partitions)))
         if groups:
             self.executor.submit(groups)
-        self._deliver(self.executor.collect(BUSY))
-        self._dirty = self.intake.note_positions() > 0 or self._dirty
-        if self.clock() >= self._next_commit:
-            self._commit()
+        self.deliver(self.executor.collect(BUSY))
+        self.commits.turn(self._is_full)
         self.progress(*self._read_so_far(), self.tally)
+
+    def _load(self) -> float:
+        return (self.executor.in_flight + self.delivery.pending) / MAX_IN_FLIGHT
+
+    def _is_full(self) -> bool:
+        return self._load() >= 1 and self.delivery.pending > 0
 
     def _take(self, record: Record, headers: Headers | None, offsets: PartitionOffsets) -> Group | None:
         contents = read(record.key(), record.value(), headers)
         if contents is not None and not self.choice.is_ours(contents):
             offsets.finish(record.offset())  # never looked at again, so that it takes no room in our map
-            self._dirty = True
+            self.commits.has_news = True
             return None
         if contents is None or not self.choice.takes(contents):
             return None
         self.tally.chosen += 1
-        self._dirty = True
+        self.commits.has_news = True
         try:
             return self.use.add(contents, offsets, record.offset())
         except CannotReplay as error:
             self._stays(str(error), contents.id, contents.about.get("source", ""))
         return None
 
-    def _deliver(self, outcomes: list[Outcome]) -> None:
+    def deliver(self, outcomes: list[Outcome]) -> None:
         """What has failed again stays as it is, with its old reason."""
         done = [outcome for outcome in outcomes if self._may_leave(outcome)]
         self.tally.results += sum(len(outcome.results) for outcome in done)
         self.tally.done += sum(letters_of(outcome.group) for outcome in done)
         if done:
             self.delivery.send(done)
-            self._dirty = True
+            self.commits.has_news = True
 
     def _may_leave(self, outcome: Outcome) -> bool:
         group, error = outcome.group, outcome.error
@@ -299,32 +320,6 @@ class Replay:
         self.tally.stay[why] += 1
         logger.warning("not replayed", extra={"id": id, "source": source, "why": why}, exc_info=unquoted(error))
 
-    # ------------------------------------------------------------------ commits
-
-    def _commit(self) -> None:
-        if self._committing:
-            confirmed = self.delivery.committed()
-            if confirmed is None:
-                if self.delivery.pending and self._finish_safe():  # it makes room: the answer comes only while we read
-                    self._dirty = True
-                return
-            self._committing = False
-            self.counters.commits += confirmed
-            for offsets in self.intake.owned.values() if confirmed else ():
-                offsets.confirm()
-            self._dirty = self._dirty or not confirmed
-        if (self._dirty or self.delivery.pending) and self.intake.owned and self._finish_safe():
-            self._dirty = False
-            self._committing = True
-            pause = self.delivery.commit(self.consumer, self._points())
-            self._next_commit = self.clock() + COMMIT_EVERY + pause
-
-    def _finish_safe(self) -> bool:
-        safe = self.delivery.settle()
-        for offsets in self.intake.owned.values() if safe else ():
-            offsets.finish_sent()
-        return safe
-
     def _points(self) -> list[CommitPoint]:
         now_ms = int(self.wall_clock() * 1000)
         points = [offsets.commit_point(now_ms, now_ms) for offsets in self.intake.owned.values()]
@@ -337,62 +332,23 @@ class Replay:
         return sum(read), sum(end - self._begin[at] for at, end in self._ends.items())
 
     def _is_done(self) -> bool:
-        busy = self.executor.in_flight or self.delivery.pending or self._dirty or self._committing
         is_read = all(
             self.intake.owned[at].position >= end for at, end in self._ends.items() if at in self.intake.owned
         )
-        return self._assigned and is_read and not busy
+        return self._assigned and is_read and not self.executor.in_flight and self.commits.is_idle
 
-    # ------------------------------------------------------------------ rebalances and the end
+    # ------------------------------------------------------------------ rebalances
 
-    def _on_assign(self, consumer: Consumer, owned: list[TopicPartition]) -> None:
-        """Runs inside poll(): no exception may leave it."""
-        try:
-            self.delivery.assigned(consumer)
-            located = self.locate(consumer, owned)
-            self.intake.rebalanced(located)
-            self._ends = offsets_at(consumer, owned, LATEST)
-            self._begin = {(each.topic, each.partition): each.position for each in located}
-            partitions = [TopicPartition(each.topic, each.partition, each.position) for each in located]
-            consumer.assign(partitions)
-            consumer.resume(partitions)
-            self._assigned = True
-            self._dirty = bool(located)
-        except Exception as error:
-            self._failure = self._failure or error
+    def assigned(self, located: Sequence[PartitionOffsets]) -> None:
+        """Told by the assignment: these partitions are ours now, to be read up to the end that they have now."""
+        partitions = [TopicPartition(each.topic, each.partition) for each in located]
+        self._ends = offsets_at(self.consumer, partitions, LATEST)
+        self._begin = {(each.topic, each.partition): each.position for each in located}
+        self._assigned = True
 
-    def _on_revoke(self, consumer: Consumer, _revoked: list[TopicPartition]) -> None:
-        """Runs inside poll() and close(): no exception may leave it."""
-        try:
-            if self.intake.owned and not self._failure:
-                drain(self, self._deliver, self._finish_safe, lambda _deadline: self._commit_now(consumer))
-        except KafkaException as error:
-            logger.warning("commit before a revoke failed: the next owner repeats", extra={"error": str(error)})
-        except Exception as error:
-            self._failure = self._failure or error
-        finally:
-            self._forget()
-
-    def _on_lost(self, _consumer: Consumer, _lost: list[TopicPartition]) -> None:
-        self._forget()
-
-    def _commit_now(self, consumer: Consumer) -> float:
-        return self.delivery.commit_now(consumer, self._points())
-
-    def _commit_by(self, deadline: float) -> float:
-        """A stop in the middle: what has begun is committed. What waits is there the next time."""
-        pause = self.delivery.commit(self.consumer, self._points())
-        while self.delivery.committed() is None and self.clock() < deadline:
-            self.consumer.poll(BUSY)
-        return pause
-
-    def _forget(self) -> None:
-        self.executor.drop()
-        self.delivery.drop()
+    def forget(self) -> None:
         self.use.clear()
-        self._committing = False
         self._ends, self._begin = {}, {}
-        self.intake.rebalanced([])
 
 
 class TooScattered(Exception):

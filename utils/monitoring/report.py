@@ -72,37 +72,44 @@ class Report:
     frame: str  # its version and commit
 
 
-def verdict(
-    *,
-    begun: bool,
-    live: bool,
-    ready: bool,
-    restarts: int,
-    snapshot: Snapshot | None,
-    series: Sequence[Series],
-    errors: int,
-    remembered: int,
-    mismatches: Mapping[str, str],
-    refused: bool = False,
-) -> Verdict:
-    """The first thing that an operator should know. `errors`: in the log of the last minutes, `remembered` at most."""
-    if not live:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a verdict is made of."""
+
+    begun: bool
+    live: bool
+    ready: bool
+    restarts: int
+    snapshot: Snapshot | None
+    series: Sequence[Series]
+    errors: int  # in the log of the last minutes,
+    remembered: int  # at most
+    mismatches: Mapping[str, str]
+    refused: bool = False
+
+
+def verdict(facts: Facts) -> Verdict:
+    """The first thing that an operator should know."""
+    snapshot, errors = facts.snapshot, facts.errors
+    if not facts.live:
         return Verdict("bad", "Stuck: the loop has not turned for more than a minute.")
-    if not begun:
-        if restarts:
-            return Verdict("bad", f"Starting again from the last commit, for the {_ordinal(restarts)} time.")
+    if not facts.begun:
+        if facts.restarts:
+            return Verdict("bad", f"Starting again from the last commit, for the {_ordinal(facts.restarts)} time.")
         return Verdict("warning", "Starting: waiting for the database or for Kafka.")
-    if not ready:
+    if not facts.ready:
         return Verdict("warning", "Waiting for Kafka to hand out partitions.")
     if snapshot is None:
         return Verdict("warning", "Busy: the loop has not answered within a second.")
-    if mismatches:
-        which = ", ".join(sorted(mismatches))
+    if facts.mismatches:
+        which = ", ".join(sorted(facts.mismatches))
         return Verdict("bad", f"Not all will meet: the keys of {which} do not fit those of the other topics.")
-    if refused:
+    if facts.refused:
         return Verdict("bad", "The row has been changed and is no good: this worker goes on by the old one.")
-    noted = f"More than {errors - 1} errors" if errors == remembered else _count(errors, "error") if errors else ""
-    return _of_work(snapshot, {each.title: each.latest for each in series}, noted)
+    noted = _count(errors, "error") if errors else ""
+    if errors == facts.remembered:
+        noted = f"More than {errors - 1} errors"
+    return _of_work(snapshot, {each.title: each.latest for each in facts.series}, noted)
 
 
 def _of_work(snapshot: Snapshot, rates: dict[str, float], errors: str) -> Verdict:

@@ -99,21 +99,27 @@ class Answer(NamedTuple):
 Page = Callable[[Mapping[str, str]], Answer]  # of the query's fields
 
 
+class Address(NamedTuple):
+    """Where requests are answered, and by which names, beside those that are safe (see HTTP_ALLOWED_HOSTS)."""
+
+    host: str
+    port: int
+    allowed_hosts: Collection[str] = ()
+
+
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128  # with 5, the default, a probe of a busy machine waits a second for its connection
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        address: Address,
         pages: Mapping[str, Page],
         tick: Callable[[], None],
-        allowed_hosts: Collection[str],
     ) -> None:
-        super().__init__((host, port), _Handler)
+        super().__init__((address.host, address.port), _Handler)
         self.pages = pages
-        self.allowed_hosts = {socket.gethostname().lower(), *(name.lower() for name in allowed_hosts)}
+        self.allowed_hosts = {socket.gethostname().lower(), *(name.lower() for name in address.allowed_hosts)}
         self._tick = tick
         self._next_tick = 0.0
 
@@ -204,16 +210,14 @@ def _is_address(name: str) -> bool:
 
 def serve(
     health: Health,
-    host: str,
-    port: int,
+    address: Address,
     pages: Mapping[str, Page] | None = None,
     tick: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
-    allowed_hosts: Collection[str] = (),
 ) -> Server:
     """Answer requests in daemon threads; `server_port` of the result is the port. Raises OSError if it is taken.
 
-    `tick` is called every few seconds, from a thread of the server. `allowed_hosts`: see HTTP_ALLOWED_HOSTS.
+    `tick` is called every few seconds, from a thread of the server.
     """
 
     def probe(name: str, answer: Callable[[float], bool]) -> Page:
@@ -224,7 +228,7 @@ def serve(
         return page
 
     probes = {"/health/live": probe("live", health.is_live), "/health/ready": probe("ready", health.is_ready)}
-    server = Server(host, port, {**probes, **(pages or {})}, tick, allowed_hosts)
+    server = Server(address, {**probes, **(pages or {})}, tick)
     threading.Thread(target=server.serve_forever, name="status", daemon=True).start()
     return server
 

@@ -17,7 +17,7 @@ from utils.metrics import Counters
 from utils.monitoring.history import History, Sample
 from utils.monitoring.pages import POLICY, page
 from utils.monitoring.prometheus import CONTENT_TYPE, Metrics
-from utils.monitoring.report import Report, Search, Setting, Trouble, verdict
+from utils.monitoring.report import Facts, Report, Search, Setting, Trouble, verdict
 from utils.monitoring.status import Answer, Health, Page
 from utils.monitoring.view import Snapshot
 from utils.version import frame_version
@@ -107,7 +107,7 @@ class Watch:
         now, series, troubles = self._clock(), self._history.series(), self._troubles()
         live, ready = self.health.is_live(now), self.health.is_ready(now)
         errors = sum(each.age < RECENT and each.level != "WARNING" for each in troubles)
-        sentence = verdict(
+        facts = Facts(
             begun=self.health.turned_at is not None,
             live=live,
             ready=ready,
@@ -122,7 +122,7 @@ class Watch:
         return Report(
             consumer=self.settings.consumer_name,
             time=_utc(self._wall_clock()),
-            verdict=sentence,
+            verdict=verdict(facts),
             live=live,
             ready=ready,
             mismatches=self.health.mismatches,

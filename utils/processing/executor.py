@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Literal, NamedTuple, Protocol
 
@@ -226,6 +226,18 @@ class _Uncollected:
         self._is_room.set()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTerms:
+    """How calls are bounded and timed."""
+
+    timeout: float | None = None
+    """Seconds after which a coroutine is cancelled; a thread cannot be."""
+    most: float = NO_LIMIT
+    """Bytes of results that wait to be collected, before no further call begins."""
+    clock: Clock = time.monotonic
+    times: Histogram = field(default_factory=Histogram)
+
+
 class SingleThread:
     """process() in one thread. Outcomes come by the batch: with quick calls a turn of the loop for each costs more."""
 
@@ -236,17 +248,15 @@ class SingleThread:
         process: Process,
         consumer_name: str,
         hooks: Hooks = NO_HOOKS,
-        clock: Clock = time.monotonic,
-        times: Histogram | None = None,
-        most: float = NO_LIMIT,
+        terms: CallTerms | None = None,
     ) -> None:
-        """`most`: bytes of results that wait to be collected, before no further call begins."""
+        terms = terms or CallTerms()
         self._process = process
         self._consumer_name = consumer_name
         self._hooks = hooks
-        self._clock = clock
-        self._times = times or Histogram()
-        self._uncollected = _Uncollected(most)
+        self._clock = terms.clock
+        self._times = terms.times
+        self._uncollected = _Uncollected(terms.most)
         self._opened: Future[None] = Future()
         self._closed: Future[None] = Future()
         self._waiting: deque[Group] = deque()
@@ -362,18 +372,16 @@ class ThreadPool:
         consumer_name: str,
         concurrency: int,
         hooks: Hooks = NO_HOOKS,
-        clock: Clock = time.monotonic,
-        times: Histogram | None = None,
-        most: float = NO_LIMIT,
+        terms: CallTerms | None = None,
     ) -> None:
-        """`most`: bytes of results that wait to be collected, before no further call begins."""
+        terms = terms or CallTerms()
         self._process = process
         self._consumer_name = consumer_name
         self._concurrency = concurrency
         self._hooks = hooks
-        self._clock = clock
-        self._times = times or Histogram()
-        self._uncollected = _Uncollected(most)
+        self._clock = terms.clock
+        self._times = terms.times
+        self._uncollected = _Uncollected(terms.most)
         self._closed: Future[None] = Future()
         self._threads: list[threading.Thread] = []
         self._calls: dict[int, tuple[Group, float]] = {}  # by thread: what it is at, and since when
@@ -454,24 +462,18 @@ class Coroutines:
         process: AsyncProcess,
         consumer_name: str,
         concurrency: int,
-        timeout: float | None = None,
         hooks: Hooks = NO_HOOKS,
-        clock: Clock = time.monotonic,
-        times: Histogram | None = None,
-        most: float = NO_LIMIT,
+        terms: CallTerms | None = None,
     ) -> None:
-        """`timeout`: seconds after which a call is cancelled.
-
-        `most`: bytes of results that wait to be collected, before no further call begins.
-        """
-        self._uncollected = _Uncollected(most)
+        terms = terms or CallTerms()
+        self._uncollected = _Uncollected(terms.most)
         self._process = process
         self._consumer_name = consumer_name
         self._concurrency = concurrency
-        self._timeout = timeout
+        self._timeout = terms.timeout
         self._hooks = hooks
-        self._clock = clock
-        self._times = times or Histogram()
+        self._clock = terms.clock
+        self._times = terms.times
         self._turned_at = 0.0  # when the event loop showed a sign of life: a turn, the begin or the end of a call
         self._waiting: deque[Group] = deque()
         self._calls: dict[asyncio.Task[None], tuple[Group, float]] = {}  # and since when, oldest first; or NOT_BEGUN

@@ -5,21 +5,21 @@ Kafka's clients (Clients) are made into what talks to Kafka (Parts), and the wor
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from threading import Event
 from typing import NamedTuple, Protocol
 
-from confluent_kafka import Consumer, Producer, ThrottleEvent, TopicPartition
+from confluent_kafka import Consumer, Producer, ThrottleEvent
 from confluent_kafka.admin import AdminClient
 
 from config import Settings
 from framework import Worker
 from models import Row, map_topic
 from utils.joining.messages import RESULT_OVERHEAD
-from utils.joining.offsets import Edition, PartitionOffsets, Standing
+from utils.joining.offsets import Edition, Standing
 from utils.kafka import clients
 from utils.kafka.membership import Membership
 from utils.metrics import Counters
@@ -29,6 +29,7 @@ from utils.processing.suspects import Suspects
 from utils.reading.intake import Intake, Patience
 from utils.reading.locator import Locator, Partition
 from utils.running.refresh import Config
+from utils.sending.assignment import Locate
 from utils.sending.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from utils.sending.failures import Failures
 from utils.sending.map_store import MapStore, MapTopic
@@ -90,7 +91,7 @@ class Parts(NamedTuple):
 
     consumer: Consumer
     admin: AdminClient
-    locate: Callable[[Consumer, Sequence[TopicPartition]], list[PartitionOffsets]]
+    locate: Locate
     delivery: Delivery
     failures: Failures
     leave: Callable[[Consumer], None] = lambda _consumer: None

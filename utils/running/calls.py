@@ -11,7 +11,7 @@ from utils.metrics import Counters, Histogram
 from utils.processing import user_code
 from utils.processing.attempts import Attempts
 from utils.processing.dispatcher import Dispatcher
-from utils.processing.executor import Coroutines, Runner, SingleThread, ThreadPool, nothing
+from utils.processing.executor import CallTerms, Coroutines, Runner, SingleThread, ThreadPool, nothing
 from utils.running.lifetime import Stopped, interruptibly
 
 GC_THRESHOLDS = 50_000, 20, 50  # what travels holds no cycles: with the defaults a tenth of the CPU goes into looking
@@ -63,13 +63,17 @@ def opened_calls(settings: Settings, counters: Counters, stopping: threading.Eve
 def runner_of(consumer_name: str, settings: Settings, times: Histogram) -> Runner:
     """How to call process(), setup() and teardown() of worker.py. Raises ConfigError."""
     process, hooks = (code := user_code.load()).process, code.hooks
-    most = settings.max_pending_bytes // 8
+    # A thread cannot be cancelled: of those that take longer the dispatcher tells.
+    terms = CallTerms(
+        timeout=(settings.process_timeout or None) if code.is_async else None,
+        most=settings.max_pending_bytes // 8,
+        times=times,
+    )
     if code.is_async:
-        timeout = settings.process_timeout or None
-        return Coroutines(process, consumer_name, settings.concurrency, timeout, hooks, times=times, most=most)
+        return Coroutines(process, consumer_name, settings.concurrency, hooks, terms)
     if settings.concurrency > 1:
-        return ThreadPool(process, consumer_name, settings.concurrency, hooks, times=times, most=most)
-    return SingleThread(process, consumer_name, hooks, times=times, most=most)
+        return ThreadPool(process, consumer_name, settings.concurrency, hooks, terms)
+    return SingleThread(process, consumer_name, hooks, terms)
 
 
 def dispatcher_of(runner: Runner, settings: Settings, counters: Counters, stopping: threading.Event) -> Dispatcher:

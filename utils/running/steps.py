@@ -17,7 +17,7 @@ from models import Row, engine, load, map_topic, ping
 from utils.kafka import clients, preflight
 from utils.kafka.limits import CommitLimits
 from utils.logger import logger
-from utils.monitoring.status import serve
+from utils.monitoring.status import Address, serve
 from utils.monitoring.watch import Watch
 from utils.processing import user_code
 
@@ -290,14 +290,14 @@ def is_worker(settings: Settings) -> bool:
 def answer_http(settings: Settings) -> tuple[Watch, str]:
     """Answer HTTP requests about the workers of this process, from now on: who watches them, and the address."""
     watch = Watch(settings)
-    allowed = settings.http_allowed_hosts.replace(",", " ").split()
-    host, port, pages = settings.http_host, settings.http_port, watch.pages()
+    names = settings.http_allowed_hosts.replace(",", " ").split()
+    address = Address(settings.http_host, settings.http_port, names)
     try:
-        server = serve(watch.health, host, port, pages, watch.tick, allowed_hosts=allowed)
+        server = serve(watch.health, address, watch.pages(), watch.tick)
     except OSError as error:
         raise cannot_listen(settings, error) from None
     logger.addHandler(watch.memory)
-    return watch, f"http://{host}:{server.server_port}/"
+    return watch, f"http://{address.host}:{server.server_port}/"
 
 
 def cannot_listen(settings: Settings, error: OSError) -> ConfigError:

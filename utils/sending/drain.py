@@ -13,8 +13,10 @@ class Loop(Protocol):
     """Whose assignment ends."""
 
     executor: Executor
-    delivery: Delivery
     shutdown_timeout: float
+
+    @property
+    def delivery(self) -> Delivery: ...
 
     @property
     def clock(self) -> Callable[[], float]: ...

@@ -1,0 +1,118 @@
+"""The partitions that are ours: from when the group assigns them to when it takes them away, or the worker ends.
+
+The callbacks run inside poll() and close(). No exception may leave them, the client would lose records (measured): what
+went wrong is kept in `failure`, for the loop to raise.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from utils.joining.offsets import CommitPoint, PartitionOffsets
+from utils.logger import logger
+from utils.processing.executor import Executor, Outcome
+from utils.sending.commits import Commits, Reading
+from utils.sending.delivery import Delivery
+from utils.sending.drain import drain
+
+Locate = Callable[[Consumer, Sequence[TopicPartition]], list[PartitionOffsets]]
+"""Where to read on in these partitions. Raises KafkaException, ConfigError."""
+
+
+class Rereading(Reading, Protocol):
+    """What is read: told which partitions that is."""
+
+    def rebalanced(self, owned: Iterable[PartitionOffsets]) -> None: ...
+
+
+class Loop(Protocol):
+    """Whose partitions they are."""
+
+    def assigned(self, located: Sequence[PartitionOffsets]) -> None:
+        """These are ours from now on."""
+
+    def deliver(self, outcomes: list[Outcome]) -> None:
+        """Results, on their way out."""
+
+    def forget(self) -> None:
+        """Drop all that is in memory: whoever is assigned the partitions next reads it again."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Assignment:
+    consumer: Consumer
+    reading: Rereading
+    executor: Executor
+    commits: Commits
+    locate: Locate
+    shutdown_timeout: float
+    loop: Loop
+    failure: BaseException | None = None
+    """What a callback caught, or the loop raised: from then on nothing is committed, not even by close()."""
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        callbacks = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_lost}
+        self.consumer.subscribe(list(topics), **callbacks)
+
+    def end(self) -> None:
+        """As a revoke, but with polling, so that a broker that does not answer cannot hold it up."""
+        if self.reading.owned:
+            self._drain(lambda deadline: self.commits.last_by(deadline, self._last_points()))
+
+    def forget(self) -> None:
+        self.executor.drop()
+        self.commits.drop()
+        self.loop.forget()
+        self.reading.rebalanced([])
+
+    def _on_assign(self, consumer: Consumer, owned: list[TopicPartition]) -> None:
+        self.commits.counters.rebalances += 1
+        try:
+            self.delivery.assigned(consumer)
+            located = self.locate(consumer, owned)
+            self.reading.rebalanced(located)
+            partitions = [TopicPartition(each.topic, each.partition, each.position) for each in located]
+            consumer.assign(partitions)
+            consumer.resume(partitions)  # a pause outlives a rebalance (measured)
+            self.commits.has_news = bool(located)  # the first commit notes where reading began
+            self.loop.assigned(located)
+        except Exception as error:
+            self.failure = self.failure or error
+            with suppress(Exception):  # else the client assigns all by itself, and reads from the commits
+                consumer.assign([])
+
+    def _on_revoke(self, consumer: Consumer, _revoked: list[TopicPartition]) -> None:
+        """Finish what is done, commit, forget."""
+        try:
+            if self.reading.owned and not self.failure:
+                self._drain(lambda _deadline: self.commits.last_now(consumer, self._last_points()))
+        except KafkaException as error:
+            logger.warning("commit before a revoke failed: the next owner repeats", extra={"error": str(error)})
+        except Exception as error:
+            self.failure = self.failure or error
+        finally:
+            self.forget()
+
+    def _on_lost(self, _consumer: Consumer, _lost: list[TopicPartition]) -> None:
+        """The group has given our partitions to others: nothing of them may be committed."""
+        logger.warning("partitions lost")
+        self.forget()
+
+    def _drain(self, commit: Callable[[float], float]) -> None:
+        drain(self, self.loop.deliver, self.commits.finish_safe, commit)
+
+    def _last_points(self) -> list[CommitPoint]:
+        for offsets in self.reading.owned.values() if not self.delivery.pending else ():
+            offsets.end_in_order(is_idle=not self.executor.in_flight)
+        return self.commits.points()
+
+    @property
+    def delivery(self) -> Delivery:
+        return self.commits.delivery
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        return self.commits.clock

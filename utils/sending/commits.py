@@ -1,0 +1,112 @@
+"""When offsets are committed, and what is finished by then: the same for a worker and for a replay of dead letters.
+
+A commit names every partition that is owned, with its map. The loop goes on until its answer comes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from confluent_kafka import Consumer
+
+from utils.joining.offsets import CommitPoint, PartitionOffsets
+from utils.metrics import Counters
+from utils.sending.delivery import Delivery
+
+BUSY = 0.02  # seconds that a look for an answer waits
+
+
+class Reading(Protocol):
+    """What is read: by which partitions it is committed."""
+
+    @property
+    def owned(self) -> Mapping[tuple[str, int], PartitionOffsets]: ...
+
+    def note_positions(self) -> int:
+        """Finish what reading has passed without a record; how much news there is."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Commits:
+    """Of one worker: at most one is on its way."""
+
+    consumer: Consumer
+    reading: Reading
+    delivery: Delivery
+    points: Callable[[], list[CommitPoint]]
+    """Of every partition that is owned, now."""
+    counters: Counters
+    interval: float
+    clock: Callable[[], float]
+    has_news: bool = False
+    """Something has changed since the last commit was begun."""
+
+    _settling: bool = False  # a settle() has begun, and is gone on with until it is done
+    _unanswered: bool = False
+    _earliest: float = 0.0
+    _next: float = 0.0
+
+    def turn(self, is_full: Callable[[], bool]) -> None:
+        """When it is due: finish what is safe, then commit every partition's offset and map in one request.
+
+        `is_full`: whether it is due earlier, since only what becomes safe makes room.
+        """
+        # Without room the first makes some, also while a commit is unanswered: an answer comes only while we read.
+        if self._unanswered and (confirmed := self.delivery.committed()) is not None:
+            self._unanswered = False
+            self._count(confirmed)
+        full = is_full()
+        is_due = not self._unanswered and self.clock() >= (self._earliest if full else self._next)
+        if is_due:
+            self.has_news = self.reading.note_positions() > 0 or self.has_news
+        has_news = self.has_news or self.delivery.pending > 0
+        if not (full or self._settling or (is_due and has_news)) or not self.finish_safe():
+            return
+        self.has_news = True
+        if is_due and (self.clock() >= self._next or is_full()) and (points := self.points()):
+            self.has_news, self._unanswered = False, True
+            self._earliest = self.clock() + self.delivery.commit(self.consumer, points)
+            self._next = self._earliest + self.interval
+        elif self.delivery.pending:
+            self.delivery.send([])  # what has come meanwhile, and has waited for this
+
+    def finish_safe(self) -> bool:
+        """Whether what was sent is safe; then its offsets are finished."""
+        self._settling = not self.delivery.settle()
+        for offsets in () if self._settling else self.reading.owned.values():
+            offsets.finish_sent()
+        return not self._settling
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is to be committed, and no answer is awaited."""
+        return not (self.has_news or self._unanswered or self.delivery.pending)
+
+    def last_by(self, deadline: float, points: list[CommitPoint]) -> float:
+        """Commit these, with polling, so that a broker that does not answer cannot hold it up after `deadline`.
+
+        Returns by how many seconds the next one is to be later.
+        """
+        pause = self.delivery.commit(self.consumer, points)
+        while self.delivery.committed() is None and self.clock() < deadline:
+            self.consumer.poll(BUSY)
+        self._count(self.delivery.committed() is True)
+        return pause
+
+    def last_now(self, consumer: Consumer, points: list[CommitPoint]) -> float:
+        """Commit these inside a callback of the consumer, where it cannot be polled. Raises KafkaException."""
+        pause = self.delivery.commit_now(consumer, points)
+        self._count(True)
+        return pause
+
+    def drop(self) -> None:
+        """Of partitions that are ours no more nothing is committed."""
+        self.delivery.drop()
+        self._settling = self._unanswered = False
+
+    def _count(self, confirmed: bool) -> None:
+        for offsets in self.reading.owned.values() if confirmed else ():
+            offsets.confirm()
+        self.counters.commits += confirmed
+        self.counters.failed_commits += not confirmed
+        self.has_news = self.has_news or not confirmed
