@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import ListOffsetsResultInfo
 
 from utils.joining.aggregator import Group
+from utils.joining.layout import Layout
 from utils.joining.messages import Fragment
 from utils.joining.offsets import OffsetMap, PartitionOffsets
 from utils.metrics import Counters
@@ -23,7 +24,7 @@ TOPIC_ID = "0Tb3yVvGQ7u6p2Xc4Zx1kA"
 def partition_offsets(
     start: int = 0, loaded: OffsetMap | None = None, topic: str = "a", partition: int = 0, topic_id: str = TOPIC_ID
 ) -> PartitionOffsets:
-    return PartitionOffsets(topic, partition, topic_id, start, loaded)
+    return PartitionOffsets(topic, partition, Layout(topic_id), start, loaded)
 
 
 def fragment(topic: int = 0, value: bytes = b'{"id":"1"}', offset: int = 0) -> Fragment:

@@ -901,7 +901,7 @@ class Changing(Bench):
 
     def located(self, at: Partition) -> PartitionOffsets:
         offsets = super().located(at)
-        offsets.topic_partitions, offsets.differs = 2, self.differs
+        offsets.layout = offsets.layout._replace(partitions=2, differs=self.differs)
         return offsets
 
 
@@ -934,7 +934,7 @@ def test_who_has_all_partitions_gives_up_though_the_topics_have_unequal_numbers_
 
 
 def _with_partitions(offsets: PartitionOffsets, number: int) -> PartitionOffsets:
-    offsets.topic_partitions = number
+    offsets.layout = offsets.layout._replace(partitions=number)
     return offsets
 
 

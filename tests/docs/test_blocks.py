@@ -13,6 +13,7 @@ from config import Settings
 from tests.docs.pages import DOCS, PAGES, README, Page
 from tests.program import ROOT
 from utils.joining.messages import Fragment, join
+from utils.joining.layout import Layout
 from utils.joining.offsets import PartitionOffsets
 
 RULES = "".join((ROOT / name).read_text() for name in ("Makefile", "tests/frame.mk"))
@@ -107,7 +108,7 @@ def test_diagrams_are_of_a_kind_that_is_drawn(page: Page) -> None:
 
 def test_the_messages_join_as_shown_and_the_example_returns_what_is_shown() -> None:
     incoming, joined, result = map(documents, README.texts("json"))
-    offsets = PartitionOffsets("any", 0, "", 0)
+    offsets = PartitionOffsets("any", 0, Layout(""), 0)
     fragments = [Fragment(index, offsets, 0, json.dumps(message).encode()) for index, message in enumerate(incoming)]
     assert [join(fragments)] == joined
     [example] = README.texts("python")

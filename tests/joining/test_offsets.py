@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.builders import TOPIC_ID, partition_offsets
-from utils.joining.offsets import MANY_LATER, MAX_METADATA, MOST_HUNG, OffsetMap, PartitionOffsets, Standing, mark
+from utils.joining.layout import Layout
+from utils.joining.offsets import MANY_LATER, MAX_METADATA, OffsetMap, PartitionOffsets, mark
 from utils.joining.states import FINISHED, SENT, UNFINISHED, States
+from utils.joining.suspicion import MOST_HUNG, CrashRecord
 
 BASE = 1_000
 
@@ -157,7 +159,7 @@ def test_a_commit_before_anything_is_re_read_is_the_commit_that_was_loaded() -> 
         offsets.finish(finished)
     before = committed(offsets)
     again = restarted(*before)
-    again.starts -= 1  # that it is one start more is the only difference
+    again.suspicion.starts -= 1  # that it is one start more is the only difference
     assert committed(again) == before
 
 
@@ -266,9 +268,9 @@ def test_what_was_dropped_ahead_of_reading_is_shed_until_that_has_come_to_it(is_
     offsets.set_back()
     offsets.drop(2, 2)  # it was read before reading was set back, and waited in memory
     assert (offsets.read(0), offsets.read(1)) == (True, False)
-    assert (offsets.shed, offsets.shed_since) == (1, 2)
+    assert (offsets.shed.count, offsets.shed.since) == (1, 2)
     assert offsets.skip_to(3) == 1 if is_gone else offsets.read(2)
-    assert (offsets.shed, offsets.shed_since) == (0, None)
+    assert (offsets.shed.count, offsets.shed.since) == (0, None)
 
 
 def times(offsets: PartitionOffsets, oldest_ms: int, now_ms: int) -> tuple[int, int]:
@@ -295,119 +297,120 @@ def test_in_the_middle_of_a_replay_the_oldest_may_be_yet_to_come() -> None:
 def test_starts_are_counted_until_there_is_progress_or_an_orderly_end() -> None:
     offsets = partition_offsets(0)
     for start in range(1, 5):
-        assert offsets.starts == start
+        assert offsets.suspicion.starts == start
         offsets = restarted(*committed(offsets))
     read_all(offsets, 3)
     offsets.finish_sent()
-    assert offsets.starts == 5  # nothing was sent
+    assert offsets.suspicion.starts == 5  # nothing was sent
     mark([Record(offsets, 1)], SENT)
     offsets.finish_sent()
-    assert restarted(*committed(offsets)).starts == 1
+    assert restarted(*committed(offsets)).suspicion.starts == 1
     again = restarted(*committed(restarted(*committed(offsets))))
-    assert again.starts == 2
+    assert again.suspicion.starts == 2
     again.end_in_order(is_idle=False)
-    assert restarted(*committed(again)).starts == 3  # what is still in process() may end it yet
+    assert restarted(*committed(again)).suspicion.starts == 3  # what is still in process() may end it yet
     again.end_in_order(is_idle=True)
-    assert restarted(*committed(again)).starts == 2  # not counted: nothing was read again
+    assert restarted(*committed(again)).suspicion.starts == 2  # not counted: nothing was read again
     read_all(again, 3)
     again.end_in_order(is_idle=True)
-    assert restarted(*committed(again)).starts == 1
+    assert restarted(*committed(again)).suspicion.starts == 1
 
 
 def test_an_orderly_end_with_groups_held_back_neither_counts_as_a_start_nor_forgets_the_others() -> None:
     offsets = partition_offsets(0)
     for _ in range(3):
         offsets = restarted(*committed(offsets))
-    offsets.holds_back = True
+    offsets.suspicion.holds_back = True
     offsets.end_in_order(is_idle=True)
-    assert restarted(*committed(offsets)).starts == 4
+    assert restarted(*committed(offsets)).suspicion.starts == 4
 
 
 def test_the_record_that_is_tried_is_known_after_a_restart_until_it_is_finished() -> None:
     offsets = partition_offsets(0)
     read_all(offsets, 5)
-    offsets.trying, offsets.apart = 3, 1
-    news = [offsets.has_news]
+    offsets.suspicion.trying, offsets.suspicion.apart = 3, 1
+    news = [offsets.suspicion.has_news]
     before = committed(offsets)
-    news.append(offsets.has_news)
+    news.append(offsets.suspicion.has_news)
     offsets.confirm()
-    news.append(offsets.has_news)
+    news.append(offsets.suspicion.has_news)
     assert news == [True, True, False]
-    assert offsets.noted == 3
+    assert offsets.suspicion.noted == 3
     again = restarted(*before)
-    assert (again.tried, again.trying, again.noted) == (3, None, None)
+    assert (again.suspicion.tried, again.suspicion.trying, again.suspicion.noted) == (3, None, None)
     again = restarted(*committed(again))
-    tried = [again.tried]
+    tried = [again.suspicion.tried]
     read_all(again, 5)
     again.finish(3)
     committed(again)
-    assert [*tried, again.tried] == [3, None]
-    assert restarted(*committed(again)).tried is None
+    assert [*tried, again.suspicion.tried] == [3, None]
+    assert restarted(*committed(again)).suspicion.tried is None
 
 
 def test_what_was_tried_and_is_finished_is_named_no_more_and_an_orderly_end_names_nothing() -> None:
     offsets = partition_offsets(0)
     read_all(offsets, 5)
-    offsets.trying, offsets.apart = 3, 1
+    offsets.suspicion.trying, offsets.suspicion.apart = 3, 1
     offsets.finish(3)
-    assert restarted(*committed(offsets)).tried is None
-    offsets.trying = 4
-    assert restarted(*committed(offsets)).tried == 4
+    assert restarted(*committed(offsets)).suspicion.tried is None
+    offsets.suspicion.trying = 4
+    assert restarted(*committed(offsets)).suspicion.tried == 4
     offsets.end_in_order(is_idle=False)
-    assert restarted(*committed(offsets)).tried is None
+    assert restarted(*committed(offsets)).suspicion.tried is None
 
 
 def test_a_batch_that_is_run_apart_is_no_progress_and_none_of_it_is_named() -> None:
     offsets = restarted(*committed(partition_offsets(0)))
     read_all(offsets, 5)
-    offsets.trying, offsets.apart = 3, 2
+    offsets.suspicion.trying, offsets.suspicion.apart = 3, 2
     mark([Record(offsets, 1)], SENT)
     offsets.finish_sent()
     before = committed(offsets)
-    news = [offsets.has_news]
+    news = [offsets.suspicion.has_news]
     offsets.confirm()
-    assert [*news, offsets.has_news] == [True, False]
+    assert [*news, offsets.suspicion.has_news] == [True, False]
     again = restarted(*before)
-    assert (again.starts, again.tried) == (3, None)
+    assert (again.suspicion.starts, again.suspicion.tried) == (3, None)
 
 
 @pytest.mark.parametrize("apart", [0, 1])
 def test_progress_is_a_record_finished_by_a_commit_that_was_confirmed(apart: int) -> None:
     offsets = partition_offsets(0)
     read_all(offsets, 5)
-    offsets.apart = apart
+    offsets.suspicion.apart = apart
     committed(offsets)
     offsets.confirm()
-    seen = [offsets.has_progressed]  # a commit of what waits
+    seen = [offsets.suspicion.has_progressed]  # a commit of what waits
     mark([Record(offsets, 1)], SENT)
-    seen.append(offsets.has_progressed)
+    seen.append(offsets.suspicion.has_progressed)
     committed(offsets)  # it is not safe yet
     offsets.finish_sent()
     offsets.confirm()
-    seen.append(offsets.has_progressed)
+    seen.append(offsets.suspicion.has_progressed)
     committed(offsets)
-    seen.append(offsets.has_progressed)
+    seen.append(offsets.suspicion.has_progressed)
     offsets.confirm()
-    assert [*seen, offsets.has_progressed] == [False, False, False, False, True]
+    assert [*seen, offsets.suspicion.has_progressed] == [False, False, False, False, True]
 
 
 def test_a_map_says_of_the_first_records_whose_calls_hung_how_many_attempts_have_failed() -> None:
     offsets = partition_offsets(0)
     read_all(offsets, 2 * MOST_HUNG)
-    offsets.hung = {offset: offset % 3 for offset in range(2 * MOST_HUNG)}
+    offsets.suspicion.hung = {offset: offset % 3 for offset in range(2 * MOST_HUNG)}
     offsets.finish(0)
     again = restarted(*committed(offsets))
-    assert again.hung == {offset: offset % 3 for offset in range(1, MOST_HUNG + 1)}
+    assert again.suspicion.hung == {offset: offset % 3 for offset in range(1, MOST_HUNG + 1)}
     again.finish(1)
-    assert 1 not in restarted(*committed(again)).hung
+    assert 1 not in restarted(*committed(again)).suspicion.hung
 
 
 def test_what_is_before_many_finished_ones_in_a_map_was_left_behind() -> None:
     waits, done = bytes([UNFINISHED]), bytes([FINISHED]) * MANY_LATER
-    left = [
-        PartitionOffsets("a", 0, TOPIC_ID, 5, OffsetMap(TOPIC_ID, 5, 0, 0, States.of(states, 5))).left_behind
+    maps = [
+        OffsetMap(TOPIC_ID, 5, 0, 0, States.of(states, 5))
         for states in (b"", waits * 9, waits + done[1:], waits * 3 + done + waits, done + waits * 9)
     ]
+    left = [partition_offsets(5, each).suspicion.left_behind for each in maps]
     assert left == [0, 0, 0, 8, 0]
 
 
@@ -765,7 +768,7 @@ def test_a_map_of_an_older_version_is_read_as_before() -> None:
     assert loaded == OffsetMap(
         TOPIC_ID, BASE, 1700000000123, 1700000060456, States.of(b"\0\1\0\1\1", BASE), "tags", 3, 1003, ()
     )
-    offsets = PartitionOffsets("a", 0, TOPIC_ID, BASE, loaded)
+    offsets = PartitionOffsets("a", 0, Layout(TOPIC_ID), BASE, loaded)
     assert [offsets.first_arrival(BASE, each, 0.0) for each in (0.0, 1_700_000_001.0, 1_800_000_000.0)] == [
         1_700_000_000.123,
         1_700_000_001.0,
@@ -863,10 +866,10 @@ def test_a_map_that_cannot_fit_is_long_and_not_wrong() -> None:
 
 def test_a_process_that_has_not_ended_goes_on_as_it_was() -> None:
     loaded = OffsetMap(TOPIC_ID, 5, 0, 0, States.of(bytes(1), 5), starts=3, trying=5)
-    before = PartitionOffsets("a", 0, TOPIC_ID, 5, loaded)
-    standing: Standing = before.standing
-    assert (standing.starts, standing.tried) == (4, 5)
+    before = PartitionOffsets("a", 0, Layout(TOPIC_ID), 5, loaded)
+    record: CrashRecord = before.suspicion.crash_record
+    assert (record.starts, record.tried) == (4, 5)
     committed = OffsetMap(TOPIC_ID, 5, 0, 0, States.of(bytes(2), 5), starts=4, trying=6)
-    after = PartitionOffsets("a", 0, TOPIC_ID, 5, committed)
-    after.go_on_as(standing)
-    assert (after.starts, after.tried) == (4, 5), "6 was run alone, and has not ended the process"
+    after = PartitionOffsets("a", 0, Layout(TOPIC_ID), 5, committed)
+    after.suspicion.go_on_as(record)
+    assert (after.suspicion.starts, after.suspicion.tried) == (4, 5), "6 was run alone, and has not ended the process"

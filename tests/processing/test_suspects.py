@@ -6,6 +6,7 @@ import pytest
 
 from tests.builders import TOPIC_ID
 from utils.joining.aggregator import Group
+from utils.joining.layout import Layout
 from utils.joining.messages import Fragment
 from utils.joining.offsets import OffsetMap, PartitionOffsets
 from utils.joining.states import States
@@ -73,7 +74,7 @@ class Bench:
 
     def assign(self, starts: int, tried: int | None = None) -> None:
         loaded = OffsetMap(TOPIC_ID, 0, 0, 0, States.of(bytes(9)), starts=starts - 1, trying=tried)
-        self.owned = [PartitionOffsets(topic, 0, TOPIC_ID, 0, loaded) for topic in ("a", "b")]
+        self.owned = [PartitionOffsets(topic, 0, Layout(TOPIC_ID), 0, loaded) for topic in ("a", "b")]
         for offsets in self.owned:
             for offset in range(9):
                 offsets.read(offset)
@@ -109,8 +110,8 @@ def test_after_few_starts_groups_pass_as_they_come() -> None:
     assert bench.collect() == ["0", "1", "2"]
     assert bench.suspects.in_flight == 0
     bench.suspects.cancel()
-    assert not bench.owned[0].holds_back
-    assert not bench.owned[0].has_news
+    assert not bench.owned[0].suspicion.holds_back
+    assert not bench.owned[0].suspicion.has_news
 
 
 def test_after_three_starts_without_progress_each_group_runs_alone_and_after_a_commit_that_names_it() -> None:
@@ -118,14 +119,14 @@ def test_after_three_starts_without_progress_each_group_runs_alone_and_after_a_c
     bench.submit(0, 1)
     assert bench.collect() == []
     assert bench.executor.ran == []
-    assert [offsets.trying for offsets in bench.owned] == [0, 0]
+    assert [offsets.suspicion.trying for offsets in bench.owned] == [0, 0]
     assert bench.slept > 0  # the loop does not turn in vain
     bench.commit()
     assert bench.collect() == ["0"]
     assert bench.executor.ran == ["0"]
     assert bench.suspects.in_flight == 1
     assert bench.collect() == []
-    assert [offsets.trying for offsets in bench.owned] == [1, 1]
+    assert [offsets.suspicion.trying for offsets in bench.owned] == [1, 1]
     bench.commit()
     assert bench.collect() == ["1"]
     assert bench.suspects.in_flight == 0
@@ -147,7 +148,7 @@ def test_batches_grow_and_each_waits_for_a_commit_that_holds_the_one_before() ->
     batches = [bench.batch() for _ in range(4)]
     assert batches == [["0"], ["1", "2"], ["3", "4", "5", "6"], ["7"]]
     assert bench.suspects.in_flight == 0
-    assert bench.owned[0].starts == 4  # it is no progress before the last batch was through
+    assert bench.owned[0].suspicion.starts == 4  # it is no progress before the last batch was through
 
 
 def test_when_the_largest_batch_has_passed_the_others_follow_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +159,7 @@ def test_when_the_largest_batch_has_passed_the_others_follow_as_they_come(monkey
     assert bench.executor.ran == ["0", "1", "2", "3", "4", "5", "6"]
     assert bench.collect() == ["3", "4", "5", "6"]
     assert bench.suspects.in_flight == 0
-    assert [offsets.starts for offsets in bench.owned] == [0, 0]
+    assert [offsets.suspicion.starts for offsets in bench.owned] == [0, 0]
     bench.submit(7)
     assert bench.collect() == ["7"]
 
@@ -184,7 +185,7 @@ def test_those_that_failed_in_an_open_circuit_still_count_as_a_start_without_pro
     bench.submit(*range(8))
     assert [bench.batch() for _ in range(2)] == [[]] * 2
     assert len(bench.executor.ran) == 8
-    assert [offsets.starts for offsets in bench.owned] == [4, 4]
+    assert [offsets.suspicion.starts for offsets in bench.owned] == [4, 4]
     bench.submit(8)
     assert len(bench.executor.ran) == 8  # it is held, as those before were
 
@@ -249,7 +250,7 @@ def test_cancelled_groups_are_not_in_flight_but_the_running_one_is() -> None:
     bench.collect()
     bench.suspects.cancel()
     assert bench.suspects.in_flight == 0
-    assert [offsets.holds_back for offsets in bench.owned] == [True, True]
+    assert [offsets.suspicion.holds_back for offsets in bench.owned] == [True, True]
     bench.submit(0, 1)
     bench.executor.hangs = True
     bench.collect()
@@ -330,7 +331,7 @@ def test_what_hangs_is_named_in_the_commits_until_it_is_finished_and_recalled_in
     assert [each and each.hung for each in bench.commit()] == [((1, 2),)] * 2
     after = Bench()
     for offsets, before in zip(after.owned, bench.owned, strict=True):
-        offsets.hung = before.hung
+        offsets.suspicion.hung = before.suspicion.hung
     after.submit(0, 1)
     assert after.executor.recalled == {"1": 2}
     assert after.executor.ran == ["0", "1"]
@@ -340,7 +341,8 @@ def test_what_hangs_is_named_in_the_commits_until_it_is_finished_and_recalled_in
 
 def test_what_others_have_left_behind_before_the_restart_is_told_so() -> None:
     bench = Bench()
-    bench.owned[0].left_behind = bench.owned[1].left_behind = 2
+    for offsets in bench.owned:
+        offsets.suspicion.left_behind = 2
     bench.submit(1, 2)
     assert bench.executor.left_behind == ["1"]
     bench.submit(0)  # read again after all that is so was read

@@ -62,7 +62,7 @@ class Bench:
     def assign(self, *, grown: bool = False) -> None:
         owned = [partition_offsets(0, None, topic, number) for topic in self.topics for number in range(PARTITIONS)]
         for each in owned:
-            each.topic_partitions, each.grown = PARTITIONS, grown
+            each.layout = each.layout._replace(partitions=PARTITIONS, grown=grown)
         self.intake.rebalanced(owned)
 
     def bring(self, ids: Iterable[int], **hashes: object) -> None:

@@ -267,6 +267,6 @@ def test_what_was_put_off_delays_no_eviction() -> None:
     bench = Bench(room=40, end=1)
     bench.read("a", "x")
     put_off(bench, "a", "x", 0)
-    assert bench.offsets["a"].shed_since == NOT_COUNTED
+    assert bench.offsets["a"].shed.since == NOT_COUNTED
     bench.overflow.drop(bench.offsets["a"], 0, bench.now)
-    assert bench.offsets["a"].shed_since == 1
+    assert bench.offsets["a"].shed.since == 1

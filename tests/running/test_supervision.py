@@ -14,8 +14,10 @@ from confluent_kafka import KafkaError, KafkaException
 import framework
 from config import ConfigError
 from tests.running.test_refresh import CONFIG, SETTINGS
-from utils.joining.offsets import OffsetMap, PartitionOffsets, Standing
+from utils.joining.layout import Layout
+from utils.joining.offsets import OffsetMap, PartitionOffsets
 from utils.joining.states import States
+from utils.joining.suspicion import CrashRecord
 from utils.metrics import Counters
 from utils.monitoring.watch import Watch
 from utils.reading.locator import AssignmentOutdated, RowOutdated
@@ -88,9 +90,9 @@ def test_how_partitions_stood_survives_a_failure_that_no_message_is_to_blame_for
     error: Exception, told: dict[tuple[str, int], tuple[int, int | None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("utils.running.supervision.sleep", lambda _seconds, _stopping: None)
-    stopping, survived = threading.Event(), dict[tuple[str, int], Standing]()
+    stopping, survived = threading.Event(), dict[tuple[str, int], CrashRecord]()
     worker = FailingWorker(stopping, error)
-    worker.intake.former = {("a", 0): PartitionOffsets("a", 0, "id", 0)}
+    worker.intake.former = {("a", 0): PartitionOffsets("a", 0, Layout("id"), 0)}
     supervise(lambda _clients: cast(framework.Worker, worker), Counters(), stopping, survived=survived)
     assert survived == told
 
@@ -167,7 +169,7 @@ def test_the_memory_of_a_worker_that_has_failed_is_free_though_the_log_remembers
 def test_the_last_worker_before_the_process_gives_up_counts_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a few such processes, one after the other, would look as if a message had ended them."""
     monkeypatch.setattr("utils.running.supervision.sleep", lambda _seconds, _stopping: None)
-    survived = dict[tuple[str, int], Standing]()
+    survived = dict[tuple[str, int], CrashRecord]()
     seen = []
 
     class SeeingWorker(FailingWorker):
@@ -177,7 +179,7 @@ def test_the_last_worker_before_the_process_gives_up_counts_no_start(monkeypatch
 
     worker = SeeingWorker(threading.Event(), *[ArithmeticError()] * 100)
     loaded = OffsetMap("id", 0, 0, 0, States.of(bytes(1)), starts=2, trying=0)
-    worker.intake.former = {("a", 0): PartitionOffsets("a", 0, "id", 0, loaded)}
+    worker.intake.former = {("a", 0): PartitionOffsets("a", 0, Layout("id"), 0, loaded)}
     with pytest.raises(ArithmeticError):
         supervise(lambda _clients: cast(framework.Worker, worker), Counters(), worker.stopping, survived=survived)
     told = {("a", 0): (3, 0)}

@@ -93,7 +93,7 @@ _lowest_unfinished = PartitionOffsets.lowest_unfinished
 def _up_to_position(self: PartitionOffsets, oldest_ms: int, now_ms: int, _now: float) -> CommitPoint:
     lowest = self.lowest_unfinished()
     states = States.of(bytes(self.states)[: max(self.position - lowest, 0)], lowest)
-    offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, states, self.joined_with)
+    offset_map = OffsetMap(self.topic_id, lowest, oldest_ms, now_ms, states, self.layout.joined_with)
     return CommitPoint(self.topic, self.partition, lowest, offset_map.encode())
 
 
@@ -159,7 +159,9 @@ def _map_of_before(self: Worker) -> list[CommitPoint]:
     before = [each.states.copy() for each in self.intake.owned.values()]
     points = _commit_points(self)
     return [
-        point._replace(metadata=OffsetMap(owned.topic_id, point.offset, 0, 0, states, owned.joined_with).encode())
+        point._replace(
+            metadata=OffsetMap(owned.topic_id, point.offset, 0, 0, states, owned.layout.joined_with).encode()
+        )
         for point, states, owned in zip(points, before, self.intake.owned.values(), strict=True)
     ]
 
@@ -520,15 +522,15 @@ _init_overflow = Overflow.__init__
 
 
 def _shed_is_not_read(self: Intake) -> bool:
-    return any(each.shed for each in self.owned.values())
+    return any(each.shed.count for each in self.owned.values())
 
 
 def _set_back_too_far(self: PartitionOffsets) -> int:
     """Goes back beyond what is kept in memory without knowing that it is."""
     position = _set_back(self)
-    self._read_end = position
+    self.shed.read_end = position
     self.states = States.of(bytes(self.states).replace(bytes((SHED,)), b"\x00"), self.base)
-    self.shed = 0
+    self.shed.count = 0
     return position
 
 
@@ -680,29 +682,29 @@ def _not_counted(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
 
 def _counts_no_starts(self: PartitionOffsets, *arguments: Any, **named: Any) -> None:
     _init_offsets(self, *arguments, **named)
-    self.starts = 1
+    self.suspicion.starts = 1
 
 
 def _names_any_batch(self: PartitionOffsets, *times: Any) -> CommitPoint:
     """The first group of a batch, also where others run beside it."""
-    apart, self.apart = self.apart, min(self.apart, 1)
+    apart, self.suspicion.apart = self.suspicion.apart, min(self.suspicion.apart, 1)
     try:
         return _commit_point(self, *times)
     finally:
-        self.apart = apart
+        self.suspicion.apart = apart
 
 
 def _names_none(self: PartitionOffsets, *times: Any) -> CommitPoint:
-    apart, self.apart = self.apart, 0
+    apart, self.suspicion.apart = self.suspicion.apart, 0
     try:
         return _commit_point(self, *times)
     finally:
-        self.apart = apart
+        self.suspicion.apart = apart
 
 
 def _forgets_the_starts(self: PartitionOffsets, is_idle: bool) -> None:
     """Also where those that were to run apart have not run."""
-    self.holds_back = False
+    self.suspicion.holds_back = False
     _end_in_order(self, is_idle)
 
 

@@ -20,6 +20,7 @@ from utils.commands.letters import Choice, Found
 from utils.errors import unquoted
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import Contents, read, sources
+from utils.joining.layout import Layout
 from utils.joining.messages import Fragment, Headers, InvalidMessage, read_each, read_ids
 from utils.joining.offsets import CommitPoint, PartitionOffsets
 from utils.kafka.lookups import LATEST, offsets_at
@@ -82,7 +83,7 @@ def rehearse(found: Iterable[Found], choice: Choice, use: Use, tally: Tally) -> 
         if each.done or not choice.takes(each.contents):
             continue
         number = each.at.partition
-        offsets = partitions.setdefault(number, PartitionOffsets(each.at.topic, number, "", 0))
+        offsets = partitions.setdefault(number, PartitionOffsets(each.at.topic, number, Layout(""), 0))
         offsets.read(each.at.offset)
         try:
             group = use.add(each.contents, offsets, each.at.offset)

@@ -7,19 +7,20 @@ a range is [first, end).
 import re
 import zlib
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import NamedTuple, Protocol
 
 from utils.joining.arrivals import STEP, Arrivals, Step, halved
+from utils.joining.layout import Layout
 from utils.joining.packing import as_text, pack, pack_steps, unpack, unpack_steps
+from utils.joining.shed import Shed
 from utils.joining.states import FINISHED, SHED, UNFINISHED, States
+from utils.joining.suspicion import Suspicion
 
 MAX_METADATA = 4095
 """Characters of commit metadata that a broker accepts with its default `offset.metadata.max.bytes` of 4,096
 (measured: the client sends one character more)."""
 
 MANY_LATER = 100  # records that were finished though they came later
-MOST_HUNG = 32  # records of which a map says that their calls hung
 
 _VERSION = "1"
 _MAX_LENGTH = 1 << 30  # a map that claims more offsets than this is taken for damage
@@ -30,88 +31,51 @@ class PartitionOffsets:
     """Which offsets of one assigned partition are finished, from the committed one up to the last that is known.
 
     `base` is the lowest offset that is kept, `position` the next one to be read. Offsets between `position` and the end
-    of the map that was loaded keep the state that the map gave them until they are read again.
+    of the map that was loaded keep the state that the map gave them until they are read again. Three other things of a
+    partition are not told here: what was read and not kept (`shed`), what is suspected of ending the process
+    (`suspicion`), and how the topic is laid out (`layout`).
     """
 
     __slots__ = (
-        "_has_finished",
-        "_in_commit",
         "_known_end",
         "_loaded",
-        "_read_end",
-        "apart",
         "arrivals",
-        "differs",
         "gone",
-        "grown",
-        "has_progressed",
-        "holds_back",
-        "hung",
-        "joined_with",
-        "left_behind",
+        "layout",
         "loaded_end",
         "map_characters",
-        "noted",
         "partition",
         "position",
         "shed",
-        "shed_since",
-        "starts",
         "states",
+        "suspicion",
         "topic",
-        "topic_id",
-        "topic_partitions",
-        "tried",
-        "trying",
     )
 
     def __init__(
-        self,
-        topic: str,
-        partition: int,
-        topic_id: str,
-        start: int,
-        loaded: "OffsetMap | None" = None,
-        joined_with: str = "",
+        self, topic: str, partition: int, layout: Layout, start: int, loaded: "OffsetMap | None" = None
     ) -> None:
         self.topic = topic
         self.partition = partition
-        self.topic_id = topic_id
-        self.topic_partitions = 0  # how many partitions the topic has; 0: not known
-        self.joined_with = joined_with
-        self.differs = False  # commits of the group name other input topics: its workers may not have the same ones
-        self.grown = False  # the topic has more partitions than when the group last committed
+        self.layout = layout
         self.position = start
         self.states = loaded.states.copy() if loaded else States(start)
         self._loaded = loaded
         self.loaded_end = self._known_end = self.states.end  # below it the map that was loaded speaks
         self.map_characters = 0  # of the last map that was made for a commit
         self.gone = 0  # how many were waiting to be read again and are not in the log any more
-        self.shed = 0  # how many offsets were read, not kept, and must be read again
-        self.shed_since: int | None = None  # the first drop since reading was last set back, by its number
-        self.starts = loaded.starts + 1 if loaded else 1  # in a row, this one too, without an orderly end or progress
-        self.tried = loaded.trying if loaded else None  # the record of the group that was run alone when all ended
-        self.trying: int | None = None  # of the first group of those that are run apart from the others
-        self.apart = 0  # how many they are: commits name the one that is run alone
-        self.holds_back = False  # groups that were to run apart have not run
-        self.hung = dict(loaded.hung) if loaded else {}  # records whose calls hung, and how many attempts had failed
-        self.left_behind = loaded.states.overtaken_by(MANY_LATER) if loaded else 0
-        """Below it, what was unfinished when the commit was made had been left behind by many others. 0: nothing is."""
-        self.noted: int | None = None  # what `trying` was in the last commit that was confirmed
-        self.has_progressed = False  # a record that was read has been finished by a commit that was confirmed
-        self._has_finished = False  # one has been, and the next commit says so
-        self._in_commit: tuple[int | None, bool] = None, False  # `trying` and `_has_finished`
+        self.shed = Shed(start)
+        self.suspicion = (
+            Suspicion(loaded.starts, loaded.trying, loaded.hung, loaded.states.overtaken_by(MANY_LATER))
+            if loaded
+            else Suspicion()
+        )
         before = loaded.steps or [(start, loaded.time_ms)] if loaded else ()
         self.arrivals = Arrivals(self.loaded_end, before)
-        self._read_end = start  # below it everything has been read before, when position has been set back
-
-    def go_on_as(self, before: "Standing") -> None:
-        """The process that reads this partition has not ended since: its start is counted once."""
-        self.starts, self.tried = before
 
     @property
-    def standing(self) -> "Standing":
-        return Standing(self.starts, self.tried)
+    def topic_id(self) -> str:
+        return self.layout.topic_id
 
     @property
     def base(self) -> int:
@@ -154,11 +118,11 @@ class PartitionOffsets:
         if offset < self.base:
             return False
         state = self.states.get(offset)
-        if offset >= self._read_end:
+        if offset >= self.shed.read_end:
             return state == UNFINISHED
         if state == SHED:
             self.states.set(offset, UNFINISHED)
-            self._shed_no_more(1)
+            self.shed.no_more(1)
         return state == SHED
 
     def skip_to(self, position: int) -> int:
@@ -167,9 +131,9 @@ class PartitionOffsets:
         Those of them that were waiting to be read again are counted in `gone` and returned.
         """
         first, end = max(self.position, self.base), min(position, self._known_end)
-        again = min(max(first, self._read_end), end)  # below it, unfinished offsets are in memory and stay so
+        again = min(max(first, self.shed.read_end), end)  # below it, unfinished offsets are in memory and stay so
         gone = self._finish_all(SHED, first, again)
-        self._shed_no_more(gone)
+        self.shed.no_more(gone)
         gone += self._finish_all(UNFINISHED, again, end)
         if position > self._known_end:
             self.states.extend(FINISHED, position - self._known_end)
@@ -177,11 +141,6 @@ class PartitionOffsets:
         self.position = max(self.position, position)
         self.gone += gone
         return gone
-
-    def _shed_no_more(self, number: int) -> None:
-        self.shed -= number
-        if not self.shed:  # also what was dropped ahead of reading, since it was set back
-            self.shed_since = None
 
     def _finish_all(self, state: int, first: int, end: int) -> int:
         return self.states.replace(state, first, end) if first < end else 0
@@ -192,10 +151,9 @@ class PartitionOffsets:
             self.states.set(offset, FINISHED)
 
     def finish_sent(self) -> None:
-        """What was sent is safe: this is progress, which ends the count of starts unless groups are run apart."""
+        """What was sent is safe."""
         if self.states.finish_sent():
-            self._has_finished = True
-            self.starts = self.starts if self.apart else 0
+            self.suspicion.note_finished()
 
     def drop(self, offset: int, number: int) -> None:
         """There is no room for the record at `offset`, which was read: it stays unfinished and is to be read again.
@@ -203,24 +161,22 @@ class PartitionOffsets:
         `number`: how many records were dropped so far, in all partitions, with this one.
         """
         self.states.set(offset, SHED)
-        self.shed += 1
-        self.shed_since = number if self.shed_since is None else min(self.shed_since, number)
+        self.shed.add(number)
 
     def set_back(self) -> int:
         """Go on reading from the lowest offset that was shed; returns it."""
-        self._read_end = self.read_end
+        self.shed.set_back(self.position)
         self.position = self.states.lowest_shed()
-        self.shed_since = None
         return self.position
 
     @property
     def read_end(self) -> int:
         """How far reading has come, before it was set back."""
-        return max(self._read_end, self.position)
+        return max(self.shed.read_end, self.position)
 
     def is_new(self, offset: int) -> bool:
         """Whether neither the map that was loaded nor an earlier reading knows this offset."""
-        return offset >= self.loaded_end and offset >= self._read_end
+        return offset >= self.loaded_end and offset >= self.shed.read_end
 
     def may_replay(self) -> bool:
         """Whether reading has yet to come to what `is_new`."""
@@ -247,28 +203,16 @@ class PartitionOffsets:
 
     def confirm(self) -> None:
         """The last commit point has been committed."""
-        self.noted, self.has_progressed = self._in_commit
-
-    @property
-    def remembers(self) -> bool:
-        """Whether the map that was loaded tells of calls that failed."""
-        return bool(self.hung or self.left_behind)
-
-    @property
-    def has_news(self) -> bool:
-        """Whether groups are to be run apart, after the next commit."""
-        return self.trying != self.noted
+        self.suspicion.confirm()
 
     def end_in_order(self, is_idle: bool) -> None:
-        """What is in process() now has not ended the process; where it `is_idle`, nothing can any more.
+        """The worker ends: see Suspicion."""
+        self.suspicion.end_in_order(is_idle=is_idle, has_read_all=self.position >= self.loaded_end)
 
-        Where not all that was to be read again was, or groups were held back, this start has shown nothing: it is not
-        counted.
-        """
-        self.apart, self.trying = 0, None
-        if is_idle:
-            has_shown = self.position >= self.loaded_end and not self.holds_back
-            self.starts = 0 if has_shown else self.starts - 1
+    def take_gone(self) -> int:
+        """How many records were waiting to be read again and are not in the log any more; told once."""
+        gone, self.gone = self.gone, 0
+        return gone
 
     def _is_finished(self, offset: int) -> bool:
         return offset < self.base or (offset < self._known_end and self.states.get(offset) == FINISHED)
@@ -285,16 +229,10 @@ class PartitionOffsets:
         lowest = self.lowest_unfinished()
         if self._loaded and self.position < self.loaded_end:  # in the middle of a replay the oldest may be yet to come
             oldest_ms = min(oldest_ms, self._loaded.oldest_ms)
-        if self.tried is not None and self._is_finished(self.tried):
-            self.tried = None
-        self._in_commit = self.trying, self._has_finished
-        alone = self.trying if self.apart == 1 else None
-        trying = self.tried if alone is None or self._is_finished(alone) else alone
+        starts, trying, hung = self.suspicion.in_commit(self._is_finished)
         steps = self._steps(oldest_ms, now_ms, now)
-        self.hung = {offset: number for offset, number in self.hung.items() if not self._is_finished(offset)}
-        hung = tuple(islice(self.hung.items(), MOST_HUNG))
-        head = self.topic_id, lowest, oldest_ms, now_ms, self.states, self.joined_with
-        offset_map = OffsetMap(*head, self.starts, trying, steps, hung)
+        head = self.topic_id, lowest, oldest_ms, now_ms, self.states, self.layout.joined_with
+        offset_map = OffsetMap(*head, starts, trying, steps, hung)
         metadata = offset_map.encode()
         self.map_characters = len(metadata)
         return CommitPoint(self.topic, self.partition, lowest, metadata)
@@ -327,13 +265,6 @@ def mark(records: Iterable[Located], state: int) -> None:
             states.set(record.offset, state)
 
 
-class Standing(NamedTuple):
-    """What rule 13 knows of a partition: see PartitionOffsets."""
-
-    starts: int
-    tried: int | None
-
-
 class CommitPoint(NamedTuple):
     """The offset of a partition and the map that must travel with it, taken in one piece."""
 
@@ -348,7 +279,7 @@ class OffsetMap(NamedTuple):
 
     `oldest_ms` is the arrival of the oldest waiting fragment, `time_ms` the time of the commit, in ms since the epoch.
     `joined_with` names all input topics of the worker (`JoinedWith`): another topic, seen later, is a new one.
-    `starts`, `trying` and `hung`: see PartitionOffsets (rule 13). `steps`: when what is unfinished arrived
+    `starts`, `trying` and `hung`: see Suspicion (rule 13). `steps`: when what is unfinished arrived
     (`Arrivals`), in ms since the epoch; they travel in tenths of a second.
     """
 

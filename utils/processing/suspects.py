@@ -60,7 +60,8 @@ class Suspects:
         return self._executor.in_flight + len(self._failed) + len(self._held) + batch + aside
 
     def submit(self, groups: list[Group]) -> None:
-        if [each for each in self._owned() if each.starts > STARTS or each.tried is not None or each.remembers]:
+        known = [each.suspicion for each in self._owned()]
+        if [each for each in known if each.starts > STARTS or each.tried is not None or each.remembers]:
             groups = self._guarded(groups)  # hardly ever
         if self._size:
             self._held.extend(groups)
@@ -76,7 +77,7 @@ class Suspects:
         outcomes += self._executor.collect(0 if outcomes else timeout)
         for group, attempts in self._executor.hung:
             for each in group.fragments:
-                each.offsets.hung[each.offset] = attempts
+                each.offsets.suspicion.hung[each.offset] = attempts
         is_over = not self._executor.in_flight or self._executor.rests_for > LONG
         if self._is_running and (is_over or self._executor.circuit_open_for is not None):
             self._end_batch()  # open: only probes are called, and they must find good ones
@@ -85,7 +86,7 @@ class Suspects:
     def cancel(self) -> None:
         self._executor.cancel()
         for offsets in self._owned() if self._held or self._batch or self._aside else ():
-            offsets.holds_back = True
+            offsets.suspicion.holds_back = True
         self._held.clear()
         self._aside.clear()
         if not self._is_running:
@@ -139,28 +140,28 @@ class Suspects:
         Of those that hung before, the attempts go on.
         """
         owned = self._owned()
-        if any(each.remembers for each in owned):
+        if any(each.suspicion.remembers for each in owned):
             self._recall(groups)
-        if any(each.tried is not None for each in owned):
+        if any(each.suspicion.tried is not None for each in owned):
             groups = self._without_tried(groups)
-        if not self._size and any(each.starts > STARTS for each in owned):
+        if not self._size and any(each.suspicion.starts > STARTS for each in owned):
             self._size = 1
             logger.error("no progress in several starts: messages are processed one by one, then in growing batches")
         return groups
 
     def _recall(self, groups: list[Group]) -> None:
         for group in groups:
-            attempts = [each.offsets.hung.get(each.offset) for each in group.fragments]
+            attempts = [each.offsets.suspicion.hung.get(each.offset) for each in group.fragments]
             if known := [each for each in attempts if each is not None]:
                 self._executor.recall(group.id, max(known))
-            elif all(each.offset < each.offsets.left_behind for each in group.fragments):
+            elif all(each.offset < each.offsets.suspicion.left_behind for each in group.fragments):
                 self._executor.failed_before(group.id)
         for offsets in self._owned():
-            if offsets.position >= offsets.left_behind:
-                offsets.left_behind = 0
+            if offsets.position >= offsets.suspicion.left_behind:
+                offsets.suspicion.left_behind = 0
 
     def _without_tried(self, groups: list[Group]) -> list[Group]:
-        tried = [any(each.offsets.tried == each.offset for each in group.fragments) for group in groups]
+        tried = [any(each.offsets.suspicion.tried == each.offset for each in group.fragments) for group in groups]
         self._failed += [
             Outcome(group, [], EndedTheProcess("the process ended while it was run alone"))
             for group, was_tried in zip(groups, tried, strict=True)
@@ -173,7 +174,7 @@ class Suspects:
         if not self._batch:
             self._take_batch()
         if self._batch and not self._is_running:
-            self._is_running = all(each.offsets.noted == each.offset for each in self._batch[0].fragments)
+            self._is_running = all(each.offsets.suspicion.noted == each.offset for each in self._batch[0].fragments)
             if self._is_running:
                 self._executor.submit(self._batch)
 
@@ -183,10 +184,10 @@ class Suspects:
             self._aside.get(group.id, self._batch).append(group)
         if self._batch:
             for offsets in self._owned():
-                offsets.apart = len(self._batch)
-                offsets.trying = None  # also of what was put aside: it runs no more
+                offsets.suspicion.apart = len(self._batch)
+                offsets.suspicion.trying = None  # also of what was put aside: it runs no more
             for each in self._batch[0].fragments:
-                each.offsets.trying = each.offset
+                each.offsets.suspicion.trying = each.offset
         elif self._aside:
             self._end()
 

@@ -151,13 +151,13 @@ class Intake:
         self._ask_paused.forget()
         self._identities.forget()
         self.former = self.owned or self.former
-        self.has_progressed = self.has_progressed or any(each.has_progressed for each in self.owned.values())
+        self.has_progressed = self.has_progressed or any(each.suspicion.has_progressed for each in self.owned.values())
         self.owned = {(offsets.topic, offsets.partition): offsets for offsets in owned}
         self._rebalances += 1
         self._may_replay = True
-        if any(offsets.differs for offsets in self.owned.values()):
+        if any(offsets.layout.differs for offsets in self.owned.values()):
             self._settled_at = self._clock() + self._settle
-        self._grown = self._grown or any(offsets.grown for offsets in self.owned.values())
+        self._grown = self._grown or any(offsets.layout.grown for offsets in self.owned.values())
         self._paused, self._full_since = False, None
         self._next_step = NEVER
         self.ahead = set()
@@ -258,17 +258,16 @@ class Intake:
                 if at.offset > offsets.position:
                     moved += at.offset - offsets.position
                     offsets.skip_to(at.offset)
-                moved += offsets.has_news
+                moved += offsets.suspicion.has_news
         self._count_gone()
         return moved
 
     def _count_gone(self) -> None:
         for (topic, partition), offsets in self.owned.items():
-            if offsets.gone:
-                self._counters.gone += offsets.gone
-                facts = {"topic": topic, "partition": partition, "count": offsets.gone}
+            if gone := offsets.take_gone():
+                self._counters.gone += gone
+                facts = {"topic": topic, "partition": partition, "count": gone}
                 logger.error("records that were waiting are no longer in the log", extra=facts)
-                offsets.gone = 0
 
     def read_through(self, now: float) -> dict[tuple[str, int], float]:
         """For each partition the last moment for which it is known that all records there were then have been read.
@@ -301,7 +300,7 @@ class Intake:
             return {}
         enough = {}
         for at, moment in self.read_through(now).items():
-            shed_since = self.owned[at].shed_since
+            shed_since = self.owned[at].shed.since
             enough[at] = Enough(moment - timeout, FOREVER if shed_since is None else shed_since)
         return enough if self.are_siblings_together() else _of_all_partitions(enough)
 
@@ -319,7 +318,7 @@ class Intake:
         `range` does that only while workers of a group read other topics than each other.
         """
         numbers = self._numbers()
-        partitions = {topic: offsets.topic_partitions for (topic, _), offsets in self.owned.items()}
+        partitions = {topic: offsets.layout.partitions for (topic, _), offsets in self.owned.items()}
         return not _are_equal(numbers) and any(len(each) < partitions[topic] for topic, each in numbers.items())
 
     def _numbers(self) -> dict[str, set[int]]:
@@ -363,7 +362,7 @@ class Intake:
         targets = {at: max(each.read_end, self.last_ends.get(at, 0)) for at, each in self.owned.items()}
         self._may_replay = True
         for at, offsets in self.owned.items():
-            if offsets.shed_since is not None:
+            if offsets.shed.since is not None:
                 self._consumer.seek(TopicPartition(*at, offsets.set_back()))
                 self._through.pop(at, None)
         return targets

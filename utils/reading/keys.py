@@ -71,7 +71,7 @@ class KeyWatch:
         for record, key, id in zip(sample, keys, ids, strict=True):
             if id:
                 at = record.topic(), record.partition()
-                self._keys.sample(*at, owned[at].topic_partitions, key, id)
+                self._keys.sample(*at, owned[at].layout.partitions, key, id)
 
     def _note(self, mismatches: dict[str, str]) -> None:
         for topic, mismatch in mismatches.items():

@@ -8,8 +8,10 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from config import ConfigError
-from utils.joining.offsets import Edition, JoinedWith, OffsetMap, PartitionOffsets, Standing, topic_tags
+from utils.joining.layout import Layout
+from utils.joining.offsets import Edition, JoinedWith, OffsetMap, PartitionOffsets, topic_tags
 from utils.joining.references import Reference
+from utils.joining.suspicion import CrashRecord
 from utils.kafka.lookups import EARLIEST, LATEST, Topic, checked, describe, metadata_of, offsets_at
 from utils.kafka.membership import Membership
 from utils.logger import logger
@@ -54,7 +56,7 @@ class Locator:
     wall_clock: Callable[[], float] = time.time
     edition: Edition = field(default_factory=Edition)
     """Of the row, which names `topics`."""
-    survived: dict[Partition, Standing] = field(default_factory=dict)
+    survived: dict[Partition, CrashRecord] = field(default_factory=dict)
     """How the partitions of an earlier worker of this very process stood, which has failed for a known reason. What is
     located is taken out of it."""
     membership: Membership = field(default_factory=Membership)
@@ -86,13 +88,12 @@ class Locator:
                     start = self._recent(consumer, topic, number, latest[topic, number])
             partitions = topics[topic].partitions
             joined_with = ours._replace(partitions=partitions).encode()
-            offsets = PartitionOffsets(topic, number, topics[topic].id, start, loaded, joined_with)
+            layout = Layout(topics[topic].id, joined_with, partitions, differs, topic in grown)
+            offsets = PartitionOffsets(topic, number, layout, start, loaded)
             if before := self.survived.pop((topic, number), None):
-                offsets.go_on_as(before)
+                offsets.suspicion.go_on_as(before)
             located.append(self._within(offsets, earliest[topic, number], latest[topic, number]))
             located[-1].gone += history.gone(topic, number)
-            located[-1].topic_partitions = partitions
-            located[-1].differs, located[-1].grown = differs, topic in grown
         return located
 
     def _grown(self, history: "History", topics: Mapping[str, Topic]) -> set[str]:
@@ -124,9 +125,7 @@ class Locator:
                     "end": latest,
                 },
             )
-            return PartitionOffsets(
-                offsets.topic, offsets.partition, offsets.topic_id, earliest, None, offsets.joined_with
-            )
+            return PartitionOffsets(offsets.topic, offsets.partition, offsets.layout, earliest)
         if offsets.position < earliest:
             logger.error(
                 "records were deleted before they were read",

@@ -130,13 +130,13 @@ class Overflow:
             return
         self._next_balance = now + BALANCE_EVERY
         owned = self._intake.owned.values()
-        if sum([offsets.shed for offsets in owned]) <= self._put_off_records:
+        if sum([offsets.shed.count for offsets in owned]) <= self._put_off_records:
             self._pass = None
             if self._put_off and self._has_room_to_park(parked):
                 self._pass = Pass(now, self._read_again())
         waiting = len(self._aggregator)
         over = self._pass is not None and self._has_ended(self._pass, now) and self._pass.is_over(now, waiting)
-        passed_some = any((offsets.shed_since or NOT_COUNTED) < NOT_COUNTED for offsets in owned)
+        passed_some = any((offsets.shed.since or NOT_COUNTED) < NOT_COUNTED for offsets in owned)
         if over or (self._pass and passed_some and self._has_room_again(self._pass)):
             self._intake.pause_only(())
             vain = self._pass.vain + 1 if self._pass and over and self._pass.is_vain(waiting) else 0

@@ -19,7 +19,8 @@ from config import Settings
 from framework import Worker
 from models import Row, map_topic
 from utils.joining.messages import RESULT_OVERHEAD
-from utils.joining.offsets import Edition, Standing
+from utils.joining.offsets import Edition
+from utils.joining.suspicion import CrashRecord
 from utils.kafka import clients
 from utils.kafka.membership import Membership
 from utils.metrics import Counters
@@ -55,7 +56,7 @@ class Surroundings:
     counters: Counters
     health: Health = field(default_factory=Health)
     refusals: Refusals = field(default_factory=Refusals)
-    survived: dict[Partition, Standing] = field(default_factory=dict)
+    survived: dict[Partition, CrashRecord] = field(default_factory=dict)
     """How the partitions of a worker stood that has failed for a known reason. What is located is taken out of it."""
     membership: Membership = field(default_factory=Membership)
     edition: Edition = field(default_factory=Edition)

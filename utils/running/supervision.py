@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 from config import ConfigError
 from utils.errors import chain
-from utils.joining.offsets import Standing
+from utils.joining.suspicion import CrashRecord
 from utils.kafka import clients
 from utils.kafka.membership import Membership
 from utils.logger import configure, logger
@@ -107,7 +107,7 @@ def supervise(
     counters: Counters,
     worker_stop: Event,
     reread_row: Callable[[Event, int], None] = lambda _worker_stop, _edition: None,
-    survived: dict[Partition, Standing] | None = None,
+    survived: dict[Partition, CrashRecord] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Crash-only: after a failure a new worker goes on from the last commit. Raises after a few failures in a row.
@@ -156,7 +156,7 @@ def supervise(
         if not clients.concerns_all(error):
             survived.clear()  # whose record it is shows as it does where one ends the process
         elif failures == RESTARTS:
-            survived |= {at: standing._replace(starts=0) for at, standing in survived.items()}
+            survived |= {at: record._replace(starts=0) for at, record in survived.items()}
         facts = {"failures": failures, "error": str(error)}
         known = isinstance(error, ConfigError)  # says all there is to say
         logger.error("starting again from the last commit", extra=facts, exc_info=None if known else error)
@@ -167,7 +167,7 @@ class Ended(NamedTuple):
     """How a worker has ended. Without an error: in order."""
 
     error: Exception | None
-    standings: dict[Partition, Standing]  # of the partitions that it had last
+    records: dict[Partition, CrashRecord]  # of the partitions that it had last
     has_progressed: bool
 
 
@@ -181,8 +181,8 @@ def _run_one(build: Callable[[ExitStack], Runs]) -> Ended:
         except Exception as raised:
             error = raised
     intake = worker.intake
-    standings = {at: offsets.standing for at, offsets in intake.former.items()}
-    return Ended(error, standings, intake.has_progressed)
+    records = {at: offsets.suspicion.crash_record for at, offsets in intake.former.items()}
+    return Ended(error, records, intake.has_progressed)
 
 
 def _free_memory(error: Exception | None) -> None:

@@ -1,0 +1,109 @@
+"""Who is suspected of ending the process, as far as a partition tells: rule 13. Pure.
+
+Written by processing/suspects.py, which runs groups apart, and by the commits that say how that stands.
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import NamedTuple
+
+MOST_HUNG = 32  # records of which a map says that their calls hung
+
+
+class CrashRecord(NamedTuple):
+    """What a partition says of starts that have shown nothing."""
+
+    starts: int
+    tried: int | None
+
+
+class InCommit(NamedTuple):
+    """What a commit says: see OffsetMap."""
+
+    starts: int
+    trying: int | None
+    hung: tuple[tuple[int, int], ...]
+
+
+class Suspicion:
+    __slots__ = (
+        "_has_finished",
+        "_in_commit",
+        "apart",
+        "has_progressed",
+        "holds_back",
+        "hung",
+        "left_behind",
+        "noted",
+        "starts",
+        "tried",
+        "trying",
+    )
+
+    def __init__(
+        self,
+        starts: int = 0,
+        tried: int | None = None,
+        hung: Iterable[tuple[int, int]] = (),
+        left_behind: int = 0,
+    ) -> None:
+        """What the map that was loaded says; nothing where there is none."""
+        self.starts = starts + 1  # in a row, this one too, without an orderly end or progress
+        self.tried = tried  # the record of the group that was run alone when all ended
+        self.trying: int | None = None  # of the first group of those that are run apart from the others
+        self.apart = 0  # how many they are: commits name the one that is run alone
+        self.holds_back = False  # groups that were to run apart have not run
+        self.hung = dict(hung)  # records whose calls hung, and how many attempts had failed
+        self.left_behind = left_behind
+        """Below it, what was unfinished when the commit was made had been left behind by many others. 0: nothing is."""
+        self.noted: int | None = None  # what `trying` was in the last commit that was confirmed
+        self.has_progressed = False  # a record that was read has been finished by a commit that was confirmed
+        self._has_finished = False  # one has been, and the next commit says so
+        self._in_commit: tuple[int | None, bool] = None, False  # `trying` and `_has_finished`
+
+    def go_on_as(self, before: CrashRecord) -> None:
+        """The process that reads this partition has not ended since: its start is counted once."""
+        self.starts, self.tried = before
+
+    @property
+    def crash_record(self) -> CrashRecord:
+        return CrashRecord(self.starts, self.tried)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the map that was loaded tells of calls that failed."""
+        return bool(self.hung or self.left_behind)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether groups are to be run apart, after the next commit."""
+        return self.trying != self.noted
+
+    def note_finished(self) -> None:
+        """A record is finished: this is progress, which ends the count of starts unless groups are run apart."""
+        self._has_finished = True
+        self.starts = self.starts if self.apart else 0
+
+    def in_commit(self, is_finished: Callable[[int], bool]) -> InCommit:
+        """What the next commit says. `is_finished`: of an offset."""
+        if self.tried is not None and is_finished(self.tried):
+            self.tried = None
+        self._in_commit = self.trying, self._has_finished
+        alone = self.trying if self.apart == 1 else None
+        trying = self.tried if alone is None or is_finished(alone) else alone
+        self.hung = {offset: number for offset, number in self.hung.items() if not is_finished(offset)}
+        return InCommit(self.starts, trying, tuple(islice(self.hung.items(), MOST_HUNG)))
+
+    def confirm(self) -> None:
+        """The last commit has been confirmed."""
+        self.noted, self.has_progressed = self._in_commit
+
+    def end_in_order(self, *, is_idle: bool, has_read_all: bool) -> None:
+        """What is in process() now has not ended the process; where it `is_idle`, nothing can any more.
+
+        Where not all that was to be read again was (`has_read_all`), or groups were held back, this start has shown
+        nothing: it is not counted.
+        """
+        self.apart, self.trying = 0, None
+        if is_idle:
+            self.starts = 0 if has_read_all and not self.holds_back else self.starts - 1
