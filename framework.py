@@ -66,15 +66,14 @@ class Worker:
     commits: Commits = field(init=False)
     assignment: Assignment = field(init=False)
     _topic_index: dict[str, int] = field(init=False)
-    _aggregator: Aggregator = field(init=False)
-    _overflow: Overflow = field(init=False)
+    _waiting: Overflow = field(init=False)
 
     def __post_init__(self, locate: Locate, commit_interval: float, shutdown_timeout: float) -> None:
         self._topic_index = {topic: index for index, topic in enumerate(self.topics_input)}
-        self._aggregator = Aggregator(len(self.topics_input))
-        self.health.view = View(self, self._aggregator)
+        aggregator = Aggregator(len(self.topics_input))
+        self.health.view = View(self, aggregator)
         room = self.max_pending_bytes // 2  # for what waits; the other half is for what is on its way out
-        self._overflow = Overflow(self._aggregator, self.intake, self._topic_index, room, self.counters)
+        self._waiting = Overflow(aggregator, self.intake, self._topic_index, room, self.counters)
         self.commits = Commits(
             consumer=self.consumer,
             reading=self.intake,
@@ -116,7 +115,7 @@ class Worker:
     def step(self) -> None:
         """One turn of the loop."""
         self.health.turn(self.clock())
-        takes_results = self.delivery.backlog.bytes < self._overflow.room  # else process() soon waits, too
+        takes_results = self.delivery.backlog.bytes < self._waiting.room  # else process() soon waits, too
         if records := self._read(takes_results):
             self._process(self._receive(records))
         if takes_results:
@@ -124,7 +123,7 @@ class Worker:
         self.commits.turn(self._is_full)
         self._evict()
         self._put_off()
-        self._overflow.balance(self.clock(), self.executor.parked.bytes)
+        self._waiting.balance(self.clock(), self.executor.parked.bytes)
 
     # ------------------------------------------------------------------ the life of a message
 
@@ -148,7 +147,7 @@ class Worker:
             keys, _ = read_each("key", [batch.records[at] for at in invalid])
             self._give_up(list(map(self.failures.invalid, [fragments[at] for at in invalid], keys, invalid.values())))
             fragments, ids = list(compress(fragments, ids)), list(filter(None, ids))
-        complete, superseded = self._overflow.add(ids, fragments, now)
+        complete, superseded = self._waiting.add(ids, fragments, now)
         self.counters.completed += len(complete)
         self.counters.superseded += len(superseded)
         mark(superseded, FINISHED)
@@ -184,21 +183,18 @@ class Worker:
         began = self.clock()
         if began < self._next_eviction:
             return
-        if self._aggregator.has_waited_since(began - self.message_timeout):
-            enough = self.intake.waited_enough(began, self.message_timeout)
-            evicted = self._aggregator.evict({(self._topic_index[at[0]], at[1]): by for at, by in enough.items()})
-            if evicted:
-                self._give_up(self.failures.incomplete(evicted, self._missing_topics))
+        if evicted := self._waiting.evict(began, self.message_timeout):
+            self._give_up(self.failures.incomplete(evicted, self._waiting.missing))
         now = self.clock()
         self._next_eviction = now + min(max(EVICT_EVERY, 4 * (now - began)), EVICT_AT_LEAST_EVERY)
 
     def _put_off(self) -> None:
         """Too much waits for its own id, between attempts or behind it: the newest is read again later."""
-        if self.executor.parked.bytes > self._overflow.room_to_park:
-            groups = self.executor.shed(self._overflow.room_to_park * 3 // 4)
+        if self.executor.parked.bytes > self._waiting.room_to_park:
+            groups = self.executor.shed(self._waiting.room_to_park * 3 // 4)
             self._bytes_in_flight -= sum([group.bytes for group in groups])
             self.counters.completed -= len(groups)
-            self._overflow.put_off(groups)
+            self._waiting.put_off(groups)
 
     # ------------------------------------------------------------------ what the steps are made of
 
@@ -207,18 +203,18 @@ class Worker:
         parked, backlog = self.executor.parked, self.delivery.backlog if backlog is None else backlog
         in_flight = self.executor.in_flight - parked.groups
         in_bytes = self._bytes_in_flight + in_flight * self._bytes_of_results + backlog.bytes
-        return max((in_flight + backlog.groups) / MAX_IN_FLIGHT, in_bytes / self._overflow.room)
+        return max((in_flight + backlog.groups) / MAX_IN_FLIGHT, in_bytes / self._waiting.room)
 
     def _is_full(self) -> bool:
         """No more can leave or be collected, or there is no room, but would be if what is on its way out were safe."""
-        is_stopped = self.delivery.holds_back or self.delivery.backlog.bytes >= self._overflow.room
+        is_stopped = self.delivery.holds_back or self.delivery.backlog.bytes >= self._waiting.room
         return is_stopped or self._load() >= 1 > self._load(Backlog())
 
     def _fragments(self, batch: Batch, contents: Contents, now: float) -> list[Fragment]:
         bodies = [value or b"" for value in contents.values]
         headers = contents.headers
         self.counters.with_headers += len(headers) - headers.count(None)
-        arrivals, drops = self._arrivals(batch, contents, now), repeat(self._overflow.drops)
+        arrivals, drops = self._arrivals(batch, contents, now), repeat(self._waiting.drops)
         topics = batch.topics(self._topic_index)
         return list(map(Fragment, topics, batch.partitions, batch.offsets, bodies, headers, arrivals, drops))
 
@@ -231,16 +227,13 @@ class Worker:
             now if of.is_new(offset) else min(of.first_arrival(offset, epoch + ms / 1000, epoch), now)
             for of, offset, (_, ms) in read
         ]
-        self._aggregator.disorder(min(arrivals))
+        self._waiting.arrived_before(min(arrivals))
         return arrivals
-
-    def _missing_topics(self, group: Group) -> list[str]:
-        return [self.topics_input[index] for index in self._aggregator.missing(group)]
 
     def _commit_points(self) -> list[CommitPoint]:
         """Of every partition that we own: a commit without its map would break the groups that wait."""
         now, now_ms = self.clock(), int(self.wall_clock() * 1000)
-        oldest = self._aggregator.oldest_arrival()
+        oldest = self._waiting.groups.oldest_arrival()
         oldest_ms = now_ms if oldest is None else now_ms - int((now - oldest) * 1000)
         return [offsets.commit_point(oldest_ms, now_ms, now) for offsets in self.intake.owned.values()]
 
@@ -253,7 +246,6 @@ class Worker:
 
     def forget(self) -> None:
         """Told by the assignment: the partitions are ours no more, and nothing of them is kept."""
-        self._aggregator.clear()
         self.health.joined = False
         self._bytes_in_flight = 0
-        self._overflow.forget()
+        self._waiting.forget()

@@ -470,7 +470,7 @@ def test_records_of_several_partitions_that_are_read_at_once_keep_what_is_theirs
     bench.feed(A0, "1", "2", None, "3")
     bench.feed(B0, "4", "5")
     bench.step()
-    waiting = bench.worker._aggregator.oldest(9)
+    waiting = bench.worker._waiting.groups.oldest(9)
     assert [each.id for each in waiting] == ["1", "2", "3", "4", "5"]
     for joined, (topic, offset) in zip(waiting, [("a", 0), ("a", 1), ("a", 3), ("b", 0), ("b", 1)], strict=True):
         [fragment] = joined.fragments

@@ -486,7 +486,7 @@ def _finished_when_dropped(self: PartitionOffsets, offset: int, *_more: object) 
 
 def _balance_not_in_between(self: Overflow, now: float) -> None:
     """Between the two bounds nobody looks again at who is paused."""
-    if not self.room // 4 <= self._aggregator.bytes <= self.room // 2:
+    if not self.room // 4 <= self.groups.bytes <= self.room // 2:
         _balance(self, now)
 
 
@@ -501,7 +501,7 @@ def _stays_paused(self: Intake, ahead: Any) -> None:
 
 
 def _hardly_any_wait(self: Overflow, _current: Pass) -> bool:
-    return self._aggregator.bytes < self.room // 4
+    return self.groups.bytes < self.room // 4
 
 
 def _the_last_stays(self: Aggregator, down_to: int, added: str = "") -> list[Group]:
@@ -570,8 +570,8 @@ def _from_the_first_partition(group: Group, reason: str, **about: Any) -> Letter
     return msgspec.structs.replace(letter, headers=headers)
 
 
-def _all_are_missing(self: Worker, _group: Group) -> list[str]:
-    return list(self.topics_input)
+def _all_are_missing(self: Overflow, _group: Group) -> list[str]:
+    return list(self._topics)
 
 
 def _without_letter(self: Failures, *arguments: Any, **named: Any) -> Outcome:
@@ -1091,7 +1091,7 @@ MUTANTS = tuple(
         ("9", "a dead letter names another reason", (dead_letters, "write", _of_another_reason)),
         ("9", "a dead letter names another source", (dead_letters, "write", _from_the_first_partition)),
         ("9", "a dead letter does not hold the bytes that came", (dead_letters, "write", _with_other_bytes)),
-        ("9", "a dead letter names topics that were there", (Worker, "_missing_topics", _all_are_missing)),
+        ("9", "a dead letter names topics that were there", (Overflow, "missing", _all_are_missing)),
         ("9", "a dead letter is sent twice", (Outbox, "_put_letter", _letter_twice)),
         ("I7", "what is superseded is not counted", (Worker, "_receive", _not_counted("superseded", Worker._receive))),
         ("I7", "what is given up is not counted", (Counters, "count_evicted", _nothing)),

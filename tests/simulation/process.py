@@ -217,7 +217,7 @@ class ModelProcess:
 
     def _check_memory(self) -> None:
         """I6: the bytes that wait are bounded, but for a single group."""
-        waiting = self.worker._aggregator if self.worker else None
+        waiting = self.worker._waiting.groups if self.worker else None
         if waiting and len(waiting) > 1 and waiting.bytes > self._options.max_pending_bytes // 2:
             raise Violation("I6", f"{self.name}: {waiting.bytes} bytes wait")
         parked, bound = self._executor.parked, self._options.max_pending_bytes // 4
@@ -281,7 +281,7 @@ class ModelProcess:
             return "nothing"
         groups = [
             (group.id, group.arrival, [f"{each.offsets.topic}:{each.offset}" for each in group.fragments])
-            for group in self.worker._aggregator.oldest(1000)
+            for group in self.worker._waiting.groups.oldest(1000)
         ]
         owned = [
             (at, offsets.base, offsets.position, bytes(offsets.states).hex(" "))

@@ -1,4 +1,5 @@
-"""Memory is bounded in bytes, and the log is its overflow: what does not fit is dropped and read again later.
+"""The one door of the dict: what waits comes and goes through here. Memory is bounded in bytes, and the log is its
+overflow: what does not fit is dropped and read again later.
 
 No Kafka but by the intake, no clock, no logging; `now` is a parameter.
 """
@@ -46,12 +47,15 @@ class Pass:
 
 
 class Overflow:
-    """Keeps the groups that wait within `room` bytes."""
+    """Keeps the groups that wait within `room` bytes.
+
+    `groups` is the dict. Others may look at it, and change it only here.
+    """
 
     def __init__(
         self, aggregator: Aggregator, intake: Intake, topics: dict[str, int], room: int, counters: Counters
     ) -> None:
-        self._aggregator = aggregator
+        self.groups = aggregator
         self._intake = intake
         self._topics = topics
         self.room = room
@@ -79,7 +83,7 @@ class Overflow:
         return complete, superseded
 
     def _add(self, ids: Sequence[str], fragments: Sequence[Fragment], now: float) -> tuple[list[Group], list[Fragment]]:
-        aggregator, size = self._aggregator, size_of(fragments)
+        aggregator, size = self.groups, size_of(fragments)
         if aggregator.bytes + size <= self.room:
             return aggregator.add(ids, fragments, size)
         complete: list[Group] = []
@@ -95,6 +99,22 @@ class Overflow:
             if aggregator.bytes > self.room:
                 self.shed(self.room, now, added=id)
         return complete, superseded
+
+    def arrived_before(self, arrival: float) -> None:
+        """What is added next may have arrived earlier than what waits: at `arrival` the first of it."""
+        self.groups.disorder(arrival)
+
+    def evict(self, now: float, timeout: float) -> list[Group]:
+        """Give up the groups that have waited for `timeout` seconds, and could not have got a mate since."""
+        if not self.groups.has_waited_since(now - timeout):
+            return []
+        enough = self._intake.waited_enough(now, timeout)
+        return self.groups.evict({(self._topics[at[0]], at[1]): by for at, by in enough.items()})
+
+    def missing(self, group: Group) -> list[str]:
+        """The topics that have given it no fragment, in the order of the input topics."""
+        names = list(self._topics)
+        return [names[index] for index in self.groups.missing(group)]
 
     def drop(self, offsets: PartitionOffsets, offset: int, now: float) -> None:
         """There is no room for this record, just read."""
@@ -115,7 +135,7 @@ class Overflow:
 
     def shed(self, down_to: int, now: float, added: str = "") -> None:
         """Drop groups as `Aggregator.shed` does."""
-        for group in self._aggregator.shed(down_to, added=added):
+        for group in self.groups.shed(down_to, added=added):
             self._pass = self._pass or Pass(now)
             self._pass.largest = max(self._pass.largest, group.bytes)
             for fragment in group.fragments:
@@ -134,7 +154,7 @@ class Overflow:
             self._pass = None
             if self._put_off and self._has_room_to_park(parked):
                 self._pass = Pass(now, self._read_again())
-        waiting = len(self._aggregator)
+        waiting = len(self.groups)
         over = self._pass is not None and self._has_ended(self._pass, now) and self._pass.is_over(now, waiting)
         passed_some = any((offsets.shed.since or NOT_COUNTED) < NOT_COUNTED for offsets in owned)
         if over or (self._pass and passed_some and self._has_room_again(self._pass)):
@@ -143,9 +163,9 @@ class Overflow:
             if over:
                 self.shed(self.room // 8, now)
             self._pass = Pass(now, self._read_again(), vain)
-        elif self._aggregator.bytes > self.room // 2 or self._intake.ahead:
-            self._next_balance = now + max(BALANCE_EVERY, len(self._aggregator) * COUNT_PAUSE)
-            waited_for = self._aggregator.waited_for()
+        elif self.groups.bytes > self.room // 2 or self._intake.ahead:
+            self._next_balance = now + max(BALANCE_EVERY, len(self.groups) * COUNT_PAUSE)
+            waited_for = self.groups.waited_for()
             together = self._intake.are_siblings_together()
             if not together:
                 waited_for = over_all_partitions(waited_for, {number for _, number in self._intake.owned})
@@ -168,15 +188,15 @@ class Overflow:
         """What the oldest group waits for: it is given up only when that was read to its end."""
         return {
             (topic, number)
-            for group in self._aggregator.oldest(1)
-            for topic in self._aggregator.missing(group)
+            for group in self.groups.oldest(1)
+            for topic in self.groups.missing(group)
             for _, number in self._intake.owned
             if number == group.partition or not together
         }
 
     def _has_room_again(self, current: Pass) -> bool:
         """Not as long as one of those that were dropped would be dropped again: reading would not get on."""
-        in_bytes = self._aggregator.bytes
+        in_bytes = self.groups.bytes
         return in_bytes < self.room // 4 and (not in_bytes or in_bytes + current.largest <= self.room)
 
     def _has_ended(self, current: Pass, now: float) -> bool:
@@ -192,5 +212,7 @@ class Overflow:
         return current.ended is not None
 
     def forget(self) -> None:
+        """The partitions are ours no more."""
+        self.groups.clear()
         self._pass = None
         self._put_off, self._put_off_records, self._put_off_largest = set(), 0, 0
