@@ -12,8 +12,8 @@ import main
 from config import Settings
 from tests.docs.pages import DOCS, PAGES, README, Page
 from tests.program import ROOT
-from utils.joining.messages import Fragment, join
 from utils.joining.layout import Layout
+from utils.joining.messages import Fragment, join
 from utils.joining.offsets import PartitionOffsets
 
 RULES = "".join((ROOT / name).read_text() for name in ("Makefile", "tests/frame.mk"))
