@@ -21,6 +21,7 @@ from tests.program import ROOT, sources
 from utils.joining import dead_letters
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import REASONS
+from utils.joining.layout import Layout
 from utils.joining.messages import Fragment
 from utils.joining.offsets import PartitionOffsets
 from utils.kafka import clients
@@ -214,7 +215,9 @@ def test_the_reasons_are_those_of_the_code() -> None:
 
 def test_the_headers_are_those_of_the_code() -> None:
     """Of a dead letter that has all of them, and of one that is too large."""
-    group = Group("1", tuple(Fragment(each, PartitionOffsets(f"t{each}", 0, "", 0), 0, b"{}") for each in (0, 1)))
+    group = Group(
+        "1", tuple(Fragment(each, PartitionOffsets(f"t{each}", 0, Layout(""), 0), 0, b"{}") for each in (0, 1))
+    )
     about = {"reason": "incomplete", "consumer": "c", "time": "now", "error": ValueError("x")}
     letter = dead_letters.write(group, **about, missing=["a"], attempts=2)  # type: ignore[arg-type]
     written = {name for name, _ in dead_letters.without_contents(letter).headers}
@@ -223,8 +226,8 @@ def test_the_headers_are_those_of_the_code() -> None:
 
 def test_the_value_shown_is_what_is_written() -> None:
     [shown] = DOCS["dead-letter-record"].texts("json")
-    orders = Fragment(0, PartitionOffsets("orders", 3, "", 17), 17, b'{"id": 1001, "content": {"item": "tea"}}')
-    payments = Fragment(1, PartitionOffsets("payments", 3, "", 9), 9, b'{"id": 1001, "content": {"paid": 9.8}}')
+    orders = Fragment(0, PartitionOffsets("orders", 3, Layout(""), 17), 17, b'{"id": 1001, "content": {"item": "tea"}}')
+    payments = Fragment(1, PartitionOffsets("payments", 3, Layout(""), 9), 9, b'{"id": 1001, "content": {"paid": 9.8}}')
     letter = dead_letters.write(Group("1001", (orders, payments)), "process_failed", consumer="c", time="now")
     assert letter.value
     assert ast.literal_eval(letter.value.decode()) == ast.literal_eval(shown)
