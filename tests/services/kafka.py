@@ -4,8 +4,8 @@
     with running(EmbeddedBroker()) as broker: ...
     with real_broker() as broker: ...              (whatever real Kafka this machine has)
 
-`python -m tests.services.kafka [--embedded]` starts one, prints its address as the first line, and stops it at SIGTERM,
-Ctrl-C or the end of its standard input.
+`python -m tests.services.kafka [--embedded] [--port 9092]` starts one, prints its address as the first line, and stops
+it at SIGTERM, Ctrl-C or the end of its standard input.
 """
 
 import argparse
@@ -65,9 +65,12 @@ class KafkaBroker(Protocol):
         """Create a topic with one replica and return when it can be used."""
 
 
-def real_broker() -> AbstractContextManager[KafkaBroker]:
-    """Real Kafka by whichever way comes first: KAFKA_BOOTSTRAP_SERVERS, Docker, Java. Unavailable if there is none."""
-    return first_available(running(EnvBroker()), running(DockerBroker()), running(JavaBroker()))
+def real_broker(port: int = 0) -> AbstractContextManager[KafkaBroker]:
+    """Real Kafka by whichever way comes first: KAFKA_BOOTSTRAP_SERVERS, Docker, Java. Unavailable if there is none.
+
+    `port`: of one that is started here; 0: any free one.
+    """
+    return first_available(running(EnvBroker()), running(DockerBroker(port)), running(JavaBroker(port=port)))
 
 
 @dataclass(slots=True)
@@ -116,14 +119,15 @@ class DockerBroker:
 
     kind: Kind = "docker"
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.bootstrap = ""
         self.description = f"Apache Kafka {VERSION} (Docker)"
+        self._port = port
         self._container: DockerContainer | None = None
 
     def start(self) -> None:
         require_docker()
-        host, port = docker_host(), free_port()
+        host, port = docker_host(), self._port or free_port()
         self.bootstrap = f"{host}:{port}"
         properties = _properties(listen="0.0.0.0", advertised=host, port=port, controller_port=port + 1)
         self._container = kafka_container(f"apache/kafka:{VERSION}", port, properties)
@@ -162,12 +166,13 @@ class JavaBroker:
         listeners: Mapping[str, Listener] | None = None,
         beside: "JavaBroker | None" = None,
         measured: bool = False,
+        port: int = 0,
     ) -> None:
         """`properties` are added to the broker's own; `heap` is Java's -Xmx.
 
         `listeners`: by name, besides the one of `bootstrap`. `beside`: the first broker of a cluster, for its second.
         `measured`: as Kafka runs by itself. Otherwise Java compiles less, which takes a broker that runs for a few
-        minutes 40 % less CPU.
+        minutes 40 % less CPU. `port`: 0 is any free one.
         """
         self.bootstrap = ""
         self.addresses: dict[str, str] = {}  # of `listeners`
@@ -177,6 +182,7 @@ class JavaBroker:
         self._options = [f"-Xmx{heap}", *([] if measured else ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])]
         self._listeners = dict(listeners or {})
         self._beside = beside
+        self._port = port
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._process: ServerProcess | None = None
 
@@ -188,7 +194,7 @@ class JavaBroker:
         java, jars = _java(), _jars()
         self._directory = tempfile.TemporaryDirectory(prefix="consumer-skeleton-kafka-")
         home = Path(self._directory.name)
-        port, controller_port = free_port(), free_port()
+        port, controller_port = self._port or free_port(), free_port()
         self.bootstrap = f"{HOST}:{port}"
         properties = _properties(listen=HOST, advertised=HOST, port=port, controller_port=controller_port)
         self.quorum = properties["controller.quorum.voters"]
@@ -409,9 +415,11 @@ def _librdkafka() -> ctypes.CDLL:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.services.kafka", description="Run a Kafka broker.")
     parser.add_argument("--embedded", action="store_true", help="the client's embedded broker instead of real Kafka")
-    embedded = parser.parse_args().embedded
+    parser.add_argument("--port", type=int, default=0, help="of real Kafka; without it, any free one")
+    given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    with contextlib.suppress(KeyboardInterrupt), running(EmbeddedBroker()) if embedded else real_broker() as broker:
+    broker_of = running(EmbeddedBroker()) if given.embedded else real_broker(given.port)
+    with contextlib.suppress(KeyboardInterrupt), broker_of as broker:
         print(broker.bootstrap, flush=True)
         print(f"{broker.description}; stop it by SIGTERM, Ctrl-C or the end of standard input", file=sys.stderr)
         sys.stdin.read()

@@ -1,0 +1,82 @@
+"""The other side of the tutorial: a shop that sends orders and payments, and a reader of what the worker makes of them.
+
+    python -m examples.shop topics                 creates the topics orders, payments and paid-orders
+    python -m examples.shop order 1001 tea 9.8
+    python -m examples.shop payment 1001 9.8
+    python -m examples.shop results 1              prints results until so many are there
+
+A producer must keep to no more than this: JSON with an `id`, the `id` as the key, and the partitioner murmur2_random.
+"""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+ORDERS, PAYMENTS, PAID_ORDERS = "orders", "payments", "paid-orders"
+PARTITIONS = 4  # as many in all topics, so that an id has the same partition number in each
+
+
+def make_topics(servers: str) -> None:
+    admin = AdminClient({"bootstrap.servers": servers})
+    for topic, made in admin.create_topics([NewTopic(each, PARTITIONS, 1) for each in _topics()]).items():
+        made.result()
+        print("created", topic)
+
+
+def send(servers: str, topic: str, id: str, content: dict[str, Any]) -> None:
+    producer = Producer({"bootstrap.servers": servers, "partitioner": "murmur2_random"})
+    producer.produce(topic, key=id, value=json.dumps({"id": id, "content": content}))
+    left = producer.flush(10)
+    if left:
+        sys.exit(f"{servers} does not take the message")
+    print("sent to", topic)
+
+
+def print_results(servers: str, number: int) -> None:
+    """All that was ever sent, from the beginning. It joins no group and commits nothing."""
+    reader = Consumer({"bootstrap.servers": servers, "group.id": "none", "isolation.level": "read_committed"})
+    reader.assign([TopicPartition(PAID_ORDERS, each, 0) for each in range(PARTITIONS)])
+    while number:
+        record = reader.poll(1)
+        if record is not None and not record.error():
+            print((record.value() or b"").decode(), flush=True)
+            number -= 1
+    reader.close()
+
+
+def _topics() -> list[str]:
+    return [ORDERS, PAYMENTS, PAID_ORDERS]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m examples.shop", description="Sends orders and payments.")
+    parser.add_argument("--kafka", default="localhost:9092", metavar="HOST:PORT")
+    commands = parser.add_subparsers(required=True, dest="command")
+    commands.add_parser("topics", help="create the topics")
+    order = commands.add_parser("order", help="send an order")
+    order.add_argument("id")
+    order.add_argument("item")
+    order.add_argument("total", type=float)
+    payment = commands.add_parser("payment", help="send a payment")
+    payment.add_argument("id")
+    payment.add_argument("paid", type=float)
+    results = commands.add_parser("results", help="print results until so many are there")
+    results.add_argument("number", type=int)
+    given = parser.parse_args()
+    if given.command == "topics":
+        make_topics(given.kafka)
+    elif given.command == "order":
+        send(given.kafka, ORDERS, given.id, {"item": given.item, "total": given.total})
+    elif given.command == "payment":
+        send(given.kafka, PAYMENTS, given.id, {"method": "card", "paid": given.paid})
+    else:
+        print_results(given.kafka, given.number)
+
+
+if __name__ == "__main__":
+    main()
