@@ -161,6 +161,12 @@ def test_the_table_of_commands_is_that_of_the_code() -> None:
     assert shown == {name: options(parser) for name, parser in parsers(main._parser())}
 
 
+def test_every_target_of_make_is_on_one_of_two_pages() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pages = DOCS["commands"].text + DOCS["change-the-frame"].text
+    assert targets - set(re.findall(r"\bmake ([a-z-]+)", pages)) == set()
+
+
 @pytest.mark.parametrize("page", [README, DOCS["commands"]], ids=lambda page: page.name)
 def test_the_exit_codes_are_those_of_main(page: Page) -> None:
     assert [row[0] for row in page.table("exit code")] == ["0", str(EX_CONFIG), "1"]
@@ -180,6 +186,13 @@ def test_the_table_of_metrics_is_what_a_worker_exports() -> None:
 def test_every_metric_that_is_named_is_exported(page: Page) -> None:
     named = set(re.findall(r"`(consumer_[a-z_]+)`", page.text))
     assert named - {"consumer_name", "consumer_configs"} <= set(exported())
+
+
+def test_every_path_that_is_served_is_on_the_page_and_no_other() -> None:
+    code = "\n".join(path.read_text() for path in sources() if path.parent.name == "monitoring")
+    served = set(re.findall(r'"(/[a-z./]*)": ', code))
+    assert len(served) >= 6
+    assert set(re.findall(r"`(/[a-z./]*)`", DOCS["run-and-watch"].text)) == served
 
 
 # ---------------------------------------------------------------- log messages
