@@ -81,6 +81,12 @@ def test_every_setting_that_is_named_is_one(page: Page) -> None:
     assert {name for name in named - known if not name.startswith("KAFKA_")} == set()
 
 
+def test_the_settings_for_which_empty_is_a_value_are_those_of_the_code() -> None:
+    [listed] = re.findall(r"An empty variable counts as not set, but for(.*?)\.", DOCS["settings"].text, re.DOTALL)
+    declared_so = {each.name.upper() for each in fields(Settings) if each.metadata.get("empty")}
+    assert set(re.findall(r"`([A-Z_]+)`", listed)) == declared_so
+
+
 def test_the_properties_named_as_the_workers_own_are_all_of_them() -> None:
     [listed] = re.findall(r"It is an error to set one:(.*?)\.\n", DOCS["settings"].text, re.DOTALL)
     assert set(re.findall(r"`([a-z.]+)`", listed)) == config.OWNED_PROPERTIES
