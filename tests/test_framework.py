@@ -24,7 +24,7 @@ from utils.metrics import Counters
 from utils.monitoring.status import Health
 from utils.processing.executor import Call, InFlight, Outcome, attempt
 from utils.processing.parking import Parking
-from utils.reading.intake import Patience
+from utils.reading.intake import Waits
 from utils.reading.locator import AssignmentOutdated
 from utils.running import assembly
 from utils.running.assembly import Parts, Surroundings, worker_of
@@ -346,14 +346,14 @@ class Bench:
             self.delivery,
             Failures("consumer", "letters", self.counters, self.clock.wall),
         )
-        self.put_together(Patience())
+        self.put_together(Waits())
 
-    def put_together(self, patience: Patience) -> None:
+    def put_together(self, waits: Waits) -> None:
         around = Surroundings(
             executor=self.executor,
             counters=self.counters,
             health=self.health,
-            patience=patience,
+            waits=waits,
             clock=assembly.Clock(self.clock, self.clock.wall),
         )
         self.worker = worker_of(self.config, self.parts, around, self.stopping)
@@ -944,7 +944,7 @@ def test_nothing_is_given_up_before_all_workers_can_have_seen_a_change_of_the_to
     bench.differs = seen == "in the commits of the group"
     settle = 10 * TIMEOUT
     changed_at = bench.clock.now if not bench.differs else NEVER
-    bench.put_together(Patience(settle, changed_at))
+    bench.put_together(Waits(settle, changed_at))
     bench.assign(A0, A1, B0, B1)
     bench.feed(A0, "1")
     bench.step()

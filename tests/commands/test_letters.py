@@ -9,7 +9,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, TopicPartition
 
 from tests.builders import fragment, group
 from tests.test_framework import FakeConsumer, FakeMessage
-from utils.commands.letters import Choice, Found, details, letters, shown, table
+from utils.commands.letters import Choice, ListedLetter, details, letters, shown, table
 from utils.joining.dead_letters import Contents, Letter, read, without_contents, write
 from utils.joining.messages import Fragment
 from utils.kafka.lookups import EARLIEST, LATEST
@@ -27,8 +27,8 @@ def contents(id: str = "1", reason: str = "process_failed", *fragments: Fragment
     return found
 
 
-def found(each: Contents, *, done: bool = False) -> Found:
-    return Found(each, TopicPartition("orders-dlq", 2, 7), done)
+def found(each: Contents, *, done: bool = False) -> ListedLetter:
+    return ListedLetter(each, TopicPartition("orders-dlq", 2, 7), done)
 
 
 def test_a_choice_is_by_reason_by_id_and_by_time() -> None:

@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition
 
 from tests.builders import group, partition_offsets
 from tests.commands.test_letters import FakeRecord
-from utils.commands.letters import Choice, Found
+from utils.commands.letters import Choice, ListedLetter
 from utils.commands.replay import (
     INCOMPLETE,
     MAX_IN_FLIGHT,
@@ -20,7 +20,7 @@ from utils.commands.replay import (
     Discarding,
     Joining,
     Replay,
-    Tally,
+    ReplayResult,
     letters_of,
     progress_bar,
     rehearse,
@@ -54,7 +54,7 @@ def replay(**given: Any) -> Replay:
     given = {"locate": None, "shutdown_timeout": 0.0, **given}
     needed = [each for each in fields(Replay) if each.init and each.default is each.default_factory is MISSING]
     ignored = {each.name: None for each in needed}
-    return Replay(**{**ignored, "tally": Tally(), **given})
+    return Replay(**{**ignored, "result": ReplayResult(), **given})
 
 
 def test_a_whole_letter_is_a_group_at_once_and_stands_for_the_letter() -> None:
@@ -116,18 +116,18 @@ def test_a_rehearsal_counts_what_would_be_replayed_and_what_would_stay() -> None
     other = letter(part("a", "3"), part("b", "3"), reason="process_failed", id="3")
     others = letter(part("a", "4"), part("b", "4"), id="4", consumer="paid")
     standing = [(others, False), (whole, False), (whole, True), (half, False), (bad, False), (other, False)]
-    found = [Found(each, TopicPartition("dlq", 0, offset), done) for offset, (each, done) in enumerate(standing)]
-    tally = Tally()
-    rehearse(found, Choice("orders", reason="incomplete"), joining(), tally)
-    assert tally.done == 1
-    assert tally.stay == {"its messages were too large for it": 1, INCOMPLETE: 1}
-    assert next(iter(tally.lines("would be replayed"))) == "       1  would be replayed"
+    found = [ListedLetter(each, TopicPartition("dlq", 0, offset), done) for offset, (each, done) in enumerate(standing)]
+    result = ReplayResult()
+    rehearse(found, Choice("orders", reason="incomplete"), joining(), result)
+    assert result.done == 1
+    assert result.stay == {"its messages were too large for it": 1, INCOMPLETE: 1}
+    assert next(iter(result.lines("would be replayed"))) == "       1  would be replayed"
 
 
 def test_what_is_discarded_is_done_with_at_once_also_where_it_makes_no_message() -> None:
-    offsets, tally = partition_offsets(topic="dlq"), Tally()
-    use = Discarding(tally)
-    run = replay(choice=Choice("orders", reason="invalid_message"), use=use, tally=tally)
+    offsets, result = partition_offsets(topic="dlq"), ReplayResult()
+    use = Discarding(result)
+    run = replay(choice=Choice("orders", reason="invalid_message"), use=use, result=result)
     for offset, reason in enumerate(("invalid_message", "process_failed", "invalid_message")):
         written = write(group("1"), reason, consumer="orders", time="2026")
         offsets.read(offset)
@@ -135,15 +135,15 @@ def test_what_is_discarded_is_done_with_at_once_also_where_it_makes_no_message()
         assert run._take(cast(Record, record), record.headers(), offsets) is None
     assert (offsets.lowest_unfinished(), offsets.unfinished()) == (1, 1), "what was not chosen stays"
     assert run.commits.has_news, "else the end of the run would commit nothing"
-    assert list(tally.lines("discarded")) == ["       2  discarded"]
+    assert list(result.lines("discarded")) == ["       2  discarded"]
 
 
 def test_a_rehearsal_of_discarding_counts_what_would_be_discarded() -> None:
     standing = [(letter(), False), (letter(part("a")), True), (letter(part("a")), False)]
-    found = [Found(each, TopicPartition("dlq", 0, offset), done) for offset, (each, done) in enumerate(standing)]
-    tally = Tally()
-    rehearse(found, Choice("orders"), Discarding(tally), tally)
-    assert list(tally.lines("would be discarded")) == ["       2  would be discarded"]
+    found = [ListedLetter(each, TopicPartition("dlq", 0, offset), done) for offset, (each, done) in enumerate(standing)]
+    result = ReplayResult()
+    rehearse(found, Choice("orders"), Discarding(result), result)
+    assert list(result.lines("would be discarded")) == ["       2  would be discarded"]
 
 
 def test_a_dead_letter_of_another_consumer_is_none_of_this_group() -> None:
@@ -156,7 +156,7 @@ def test_a_dead_letter_of_another_consumer_is_none_of_this_group() -> None:
         record = FakeRecord(("dlq", 0), offset, cast(Any, written))
         taken.append(run._take(cast(Record, record), record.headers(), offsets))
     assert [each.id if each else None for each in taken] == [None, "orders", None]
-    assert run.tally.chosen == 1
+    assert run.result.chosen == 1
     assert (offsets.lowest_unfinished(), offsets.unfinished()) == (1, 1), "only ours takes room in the map"
 
 
@@ -167,7 +167,7 @@ def test_what_fails_again_stays_and_is_told_without_what_the_error_says(caplog: 
     run = replay()
     failed: Outcome = attempt(process, group("4711"), "orders")
     assert not run._may_leave(failed)
-    assert run.tally.stay == {"failed again: ValueError": 1}
+    assert run.result.stay == {"failed again: ValueError": 1}
     [record] = caplog.records
     line = _json("orders").format(record)
     assert "ValueError at test_replay.py:" in line
@@ -212,12 +212,12 @@ class Terminal(io.StringIO):
 def test_on_a_terminal_one_line_tells_how_far_it_is_over_and_over(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    tally = Tally()
+    result = ReplayResult()
     with progress_bar(width=10) as show:
-        show(0, 8, tally)
-        tally.done, tally.stay = 3, Counter({INCOMPLETE: 1, "too large": 1})
-        show(5, 8, tally)
-        show(8, 8, tally)
+        show(0, 8, result)
+        result.done, result.stay = 3, Counter({INCOMPLETE: 1, "too large": 1})
+        show(5, 8, result)
+        show(8, 8, result)
     assert stream.getvalue().split("\r") == [
         "",
         "[..........] 0/8  done 0, stay 0 ",
@@ -233,7 +233,7 @@ def test_the_bar_is_full_where_there_is_nothing_to_read_or_more_has_come_meanwhi
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
     with progress_bar(width=4) as show:
-        show(read, of, Tally())
+        show(read, of, ReplayResult())
     assert stream.getvalue() == f"\r[####] {read}/{of}  done 0, stay 0 \n"
 
 
@@ -249,5 +249,5 @@ def test_where_there_is_no_terminal_nothing_is_shown(monkeypatch: pytest.MonkeyP
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     with progress_bar() as show:
-        show(1, 2, Tally())
+        show(1, 2, ReplayResult())
     assert stream.getvalue() == ""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.joining.offsets import MAX_METADATA, CommitPoint, OffsetMap
-from utils.joining.references import Lot, Reference, Shelf, StoredRecord, digest
+from utils.joining.references import Lot, MapSlots, Reference, StoredRecord, digest
 from utils.joining.states import States
 
 A0, B0 = ("a", 0), ("b", 0)
@@ -28,13 +28,13 @@ def plain(at: tuple[str, int] = A0) -> CommitPoint:
     return CommitPoint(*at, 5, "short")
 
 
-def shelf(writer: str = "w1", **found: Reference) -> Shelf:
-    begun = Shelf()
+def map_slots(writer: str = "w1", **found: Reference) -> MapSlots:
+    begun = MapSlots()
     begun.begin(writer, {(name, 0): reference for name, reference in found.items()})
     return begun
 
 
-def put(on: Shelf, *points: CommitPoint) -> tuple[list[Reference | None], dict[str, bytes | None]]:
+def put(on: MapSlots, *points: CommitPoint) -> tuple[list[Reference | None], dict[str, bytes | None]]:
     """What the commit refers to, and the records written before it."""
     fitting, records = on.put(points, SHORT, since=7)
     return [Reference.parse(each.metadata) for each in fitting], written(records)
@@ -77,7 +77,7 @@ def test_any_text_is_no_reference_and_never_raises(text: str) -> None:
 
 
 def test_a_reference_to_twenty_records_fits_into_a_commit() -> None:
-    on = Shelf(max_record=len(map_text()) // 19)
+    on = MapSlots(max_record=len(map_text()) // 19)
     on.begin("w" * 12, {A0: reference("w" * 12)})
     [fitting], records = on.put([point()], SHORT, since=1 << 60)
     assert len(records) >= 19
@@ -88,12 +88,12 @@ def test_a_reference_to_twenty_records_fits_into_a_commit() -> None:
 
 
 def test_a_map_that_fits_stays_in_the_commit() -> None:
-    fitting, records = shelf().put([plain()], SHORT, 0)
+    fitting, records = map_slots().put([plain()], SHORT, 0)
     assert (fitting, records) == ([plain()], [])
 
 
 def test_a_map_that_does_not_fit_is_written_whole_and_named_with_its_digest() -> None:
-    fitting, records = shelf().put([plain(B0), point()], SHORT, since=7)
+    fitting, records = map_slots().put([plain(B0), point()], SHORT, since=7)
     assert fitting[0] == plain(B0)
     found = Reference.parse(fitting[1].metadata)
     assert found
@@ -104,7 +104,7 @@ def test_a_map_that_does_not_fit_is_written_whole_and_named_with_its_digest() ->
 
 
 def test_a_map_longer_than_a_record_takes_several() -> None:
-    on = Shelf(max_record=50)
+    on = MapSlots(max_record=50)
     on.begin("w1", {})
     [fitting], records = on.put([point()], SHORT, 0)
     found = Reference.parse(fitting.metadata)
@@ -118,7 +118,7 @@ def test_a_map_longer_than_a_record_takes_several() -> None:
 
 
 def test_the_key_in_use_is_not_written_and_two_alternate() -> None:
-    on = shelf()
+    on = map_slots()
     keys = []
     for seed in range(6):
         _, records = put(on, point(seed=seed))
@@ -128,7 +128,7 @@ def test_the_key_in_use_is_not_written_and_two_alternate() -> None:
 
 
 def test_the_key_of_a_commit_whose_end_is_not_known_is_not_written_before_a_later_one_was_confirmed() -> None:
-    on = shelf()
+    on = map_slots()
     slots = []
     unconfirmed = []
     for confirmed in (True, False, False, True, True):
@@ -142,7 +142,7 @@ def test_the_key_of_a_commit_whose_end_is_not_known_is_not_written_before_a_late
 
 
 def test_an_answer_that_comes_after_the_end_was_noted_changes_nothing() -> None:
-    on = shelf()
+    on = map_slots()
     put(on, point())
     on.ended(True)
     put(on, point())
@@ -152,7 +152,7 @@ def test_an_answer_that_comes_after_the_end_was_noted_changes_nothing() -> None:
 
 
 def test_when_maps_fit_again_their_records_are_deleted_after_that_was_confirmed() -> None:
-    on = shelf()
+    on = map_slots()
     put(on, point())
     on.ended(True)
     put(on, point())
@@ -167,7 +167,7 @@ def test_when_maps_fit_again_their_records_are_deleted_after_that_was_confirmed(
 
 
 def test_of_two_partitions_only_the_records_of_that_whose_map_fits_are_deleted() -> None:
-    on = shelf()
+    on = map_slots()
     put(on, point(), point(B0))
     on.ended(True)
     put(on, point(), plain(B0))
@@ -176,7 +176,7 @@ def test_of_two_partitions_only_the_records_of_that_whose_map_fits_are_deleted()
 
 
 def test_a_predecessors_records_are_deleted_after_a_commit_took_their_place() -> None:
-    on = shelf(a=reference("w0"))
+    on = map_slots(a=reference("w0"))
     [found], records = put(on, point())
     assert records.keys() == {"a:0:w1:0:0"}
     assert found
@@ -189,12 +189,12 @@ def test_a_predecessors_records_are_deleted_after_a_commit_took_their_place() ->
 
 
 def test_what_the_commits_call_out_of_use_is_deleted_at_once() -> None:
-    on = shelf("w2", a=reference("w1", before=Lot("w0", 1, 2)))
+    on = map_slots("w2", a=reference("w1", before=Lot("w0", 1, 2)))
     assert put(on, plain())[1] == {"a:0:w0:0:0": None, "a:0:w0:0:1": None}
 
 
 def test_a_new_assignment_writes_under_keys_of_its_own() -> None:
-    on = shelf("w1")
+    on = map_slots("w1")
     [found], _ = put(on, point())
     on.ended(True)
     assert found

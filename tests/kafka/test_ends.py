@@ -5,7 +5,7 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPar
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import ListOffsetsResultInfo
 
-from utils.kafka.ends import Ends
+from utils.kafka.ends import EndOffsets
 
 A, B = ("a", 0), ("b", 0)
 
@@ -30,9 +30,9 @@ class FakeAdmin:
         self.asked.pop(at).set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
 
 
-def ends() -> tuple[FakeAdmin, Ends]:
+def ends() -> tuple[FakeAdmin, EndOffsets]:
     admin = FakeAdmin()
-    return admin, Ends(cast(AdminClient, admin))
+    return admin, EndOffsets(cast(AdminClient, admin))
 
 
 def test_each_answer_comes_once_with_the_moment_of_its_question() -> None:

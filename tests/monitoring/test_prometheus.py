@@ -140,14 +140,14 @@ def test_without_a_worker_counters_stay_and_gauges_go() -> None:
 
 
 def test_a_loop_that_is_busy_shows_what_it_showed_the_last_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("utils.monitoring.prometheus.PATIENCE", 0.01)
+    monkeypatch.setattr("utils.monitoring.prometheus.ANSWER_WITHIN", 0.01)
     bench = started()
     bench.feed(A0, "1")
     bench.step()
     collector = metrics(bench)
     bench.health.turned_at = 0.0
     assert b"consumer_groups_waiting" not in collector.page()
-    monkeypatch.setattr("utils.monitoring.prometheus.PATIENCE", 30.0)
+    monkeypatch.setattr("utils.monitoring.prometheus.ANSWER_WITHIN", 30.0)
     scrape(bench, collector)
-    monkeypatch.setattr("utils.monitoring.prometheus.PATIENCE", 0.01)
+    monkeypatch.setattr("utils.monitoring.prometheus.ANSWER_WITHIN", 0.01)
     assert b'consumer_groups_waiting{consumer="orders"} 1.0' in collector.page()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.joining.messages import InvalidMessage, InvalidResult
-from utils.processing.attempts import LONGEST_BACKOFF, LONGEST_PROBE, OUTAGE, PATIENCE, Attempts, Backoff
+from utils.processing.attempts import FREE_PROBES_FOR, LONGEST_BACKOFF, LONGEST_PROBE, OUTAGE, Attempts, Backoff
 from utils.retry import Reject, Retry
 
 ERROR = RuntimeError("mine")
@@ -180,9 +180,9 @@ def test_an_outage_of_hours_costs_no_attempt_but_bad_messages_alone_do_not_stay_
     mine = attempts(limit=3)
     fail(mine, range(OUTAGE), now=100.0)
     for _ in range(50):
-        assert mine.failed("0", ERROR, 100.0 + PATIENCE - 1) is not None
+        assert mine.failed("0", ERROR, 100.0 + FREE_PROBES_FOR - 1) is not None
     assert mine.made("0") == 0
-    given_up = [mine.failed("0", ERROR, 100.0 + PATIENCE) is None for _ in range(3)]
+    given_up = [mine.failed("0", ERROR, 100.0 + FREE_PROBES_FOR) is None for _ in range(3)]
     assert given_up == [False, False, True]
     assert mine.circuit.is_open
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.builders import dispatcher, fragment, group
 from utils.joining.aggregator import Group
-from utils.processing.attempts import LONGEST_PROBE, OUTAGE, PATIENCE
+from utils.processing.attempts import FREE_PROBES_FOR, LONGEST_PROBE, OUTAGE
 from utils.processing.dispatcher import Dispatcher
 from utils.processing.executor import Call, InFlight, Outcome, Overdue
 from utils.retry import Reject, Retry
@@ -676,7 +676,7 @@ def test_bad_messages_alone_are_given_up_in_the_end_one_with_a_probe(
     thrice: Dispatcher, runner: FakeRunner, clock: Clock
 ) -> None:
     outage(thrice, runner)
-    clock.now = PATIENCE
+    clock.now = FREE_PROBES_FOR
     probed_at, given_up = [], 0
     while thrice.in_flight:
         clock.now += 1.0

@@ -13,7 +13,7 @@ from tests.builders import admin, partition_offsets
 from utils.joining.offsets import OffsetMap
 from utils.joining.states import FINISHED, UNFINISHED, States
 from utils.metrics import Counters
-from utils.reading.intake import FEW, PAUSE_AFTER, Batch, Intake, Patience, Record
+from utils.reading.intake import FEW, PAUSE_AFTER, Batch, Intake, Record, Waits
 from utils.running.assembly import gathering
 
 GATHER, WAIT = 0.004, 0.2
@@ -27,9 +27,7 @@ class Timed:
         self._now = 100.0
         self._brings = 0
         self._comes_at = 0.0
-        self._intake = Intake(
-            cast(Consumer, self), Counters(), admin(), lambda: self._now, patience=Patience(gather=GATHER)
-        )
+        self._intake = Intake(cast(Consumer, self), Counters(), admin(), lambda: self._now, waits=Waits(gather=GATHER))
         monkeypatch.setattr("utils.reading.intake.time.sleep", self._sleep)
 
     def after(self, brought: int, comes: float = 0.0, wait: float = WAIT) -> float:

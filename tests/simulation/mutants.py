@@ -32,7 +32,7 @@ from utils.joining.arrivals import Arrivals, Step
 from utils.joining.dead_letters import Letter
 from utils.joining.messages import Fragment, Result
 from utils.joining.offsets import CommitPoint, OffsetMap, PartitionOffsets
-from utils.joining.references import Shelf, digest
+from utils.joining.references import MapSlots, digest
 from utils.joining.states import FINISHED, SHED, UNFINISHED, Run, States
 from utils.kafka import lookups
 from utils.metrics import Counters
@@ -187,55 +187,55 @@ def _forgets_what_is_behind(self: States, number: int, states: bytearray) -> Non
 _runs, _put_segment = States.runs, States._put
 
 
-def _one_key(self: Shelf, point: CommitPoint, since: int) -> tuple[Any, Any]:
+def _one_key(self: MapSlots, point: CommitPoint, since: int) -> tuple[Any, Any]:
     """The key in use is written over."""
     self._slot = 0
     return _store(self, point, since)
 
 
-def _frees_what_failed(self: Shelf, confirmed: bool) -> None:
+def _frees_what_failed(self: MapSlots, confirmed: bool) -> None:
     """The key of a commit that failed is written again: it was perhaps carried out all the same."""
     if not confirmed and self._slot is not None:
         self._taken.discard(self._slot)
     _ended(self, confirmed)
 
 
-def _one_writer(self: Shelf, _writer: str, found: Any) -> None:
+def _one_writer(self: MapSlots, _writer: str, found: Any) -> None:
     """All workers write under the same keys, each from its first slot on."""
     _begin(self, "w", found)
 
 
-def _deletes_at_once(self: Shelf, *arguments: Any) -> tuple[Any, Any]:
+def _deletes_at_once(self: MapSlots, *arguments: Any) -> tuple[Any, Any]:
     """A predecessor's records, before a commit has taken their place."""
     for at, lot in self._before.items():
         self._delete(at, lot)
     return _put(self, *arguments)
 
 
-def _deletes_its_own(self: Shelf, confirmed: bool) -> None:
+def _deletes_its_own(self: MapSlots, confirmed: bool) -> None:
     """Those of the commit that was just confirmed too."""
     self._stored = set()
     _ended(self, confirmed)
 
 
-_store, _ended, _begin, _put = Shelf._store, Shelf.ended, Shelf.begin, Shelf.put
+_store, _ended, _begin, _put = MapSlots._store, MapSlots.ended, MapSlots.begin, MapSlots.put
 
 
-def _always_ended_well(self: Shelf, _confirmed: bool) -> None:
+def _always_ended_well(self: MapSlots, _confirmed: bool) -> None:
     _ended(self, True)
 
 
-def _puts_without_what_is_long(self: Shelf, points: Any, limit: int, since: int) -> tuple[Any, Any]:
+def _puts_without_what_is_long(self: MapSlots, points: Any, limit: int, since: int) -> tuple[Any, Any]:
     points = [each._replace(metadata="") if len(each.metadata) > limit else each for each in points]
     return _put(self, points, limit, since)
 
 
-def _names_the_first_record_only(self: Shelf, point: CommitPoint, since: int) -> tuple[Any, Any]:
+def _names_the_first_record_only(self: MapSlots, point: CommitPoint, since: int) -> tuple[Any, Any]:
     reference, records = _store(self, point, since)
     return replace(reference, digests=reference.digests[:1]), records
 
 
-def _names_what_is_to_come(self: Shelf, point: CommitPoint, since: int) -> tuple[Any, Any]:
+def _names_what_is_to_come(self: MapSlots, point: CommitPoint, since: int) -> tuple[Any, Any]:
     reference, records = _store(self, point, since)
     return replace(reference, since=since + 1), records
 
@@ -1021,20 +1021,20 @@ MUTANTS = tuple(
         ("3", "the map is left out", (OffsetMap, "encode", lambda _self: "")),
         ("3", "one partition is committed", (Worker, "_commit_points", _first_partition_only)),
         ("3", "a commit refused for its maps is not made again", (MapStore, "makes_fit", lambda *_: False)),
-        ("3", "the key in use is written over", (Shelf, "_store", _one_key)),
-        ("3", "the key of a commit that failed is written over", (Shelf, "ended", _frees_what_failed)),
-        ("3", "all workers write under the same keys", (Shelf, "begin", _one_writer)),
-        ("3", "a predecessor's maps are deleted too early", (Shelf, "put", _deletes_at_once)),
-        ("3", "the maps in use are deleted", (Shelf, "ended", _deletes_its_own)),
+        ("3", "the key in use is written over", (MapSlots, "_store", _one_key)),
+        ("3", "the key of a commit that failed is written over", (MapSlots, "ended", _frees_what_failed)),
+        ("3", "all workers write under the same keys", (MapSlots, "begin", _one_writer)),
+        ("3", "a predecessor's maps are deleted too early", (MapSlots, "put", _deletes_at_once)),
+        ("3", "the maps in use are deleted", (MapSlots, "ended", _deletes_its_own)),
         ("3", "the map is stored after the commit", (AtLeastOnce, "commit", _stores_after_the_commit)),
         ("3", "a map counts as stored when it is produced", (AtLeastOnce, "_stored", _does_not_wait_for_maps)),
         ("3", "a stored map that cannot be read is none", (MapStore, "load", _missing_is_empty)),
         ("3", "stored maps are not read", (MapStore, "load", _no_map_is_read)),
-        ("3", "a map that does not fit is left out", (Shelf, "put", _puts_without_what_is_long)),
-        ("3", "one record of a stored map is named", (Shelf, "_store", _names_the_first_record_only)),
-        ("3", "a stored map is looked for behind itself", (Shelf, "_store", _names_what_is_to_come)),
+        ("3", "a map that does not fit is left out", (MapSlots, "put", _puts_without_what_is_long)),
+        ("3", "one record of a stored map is named", (MapSlots, "_store", _names_the_first_record_only)),
+        ("3", "a stored map is looked for behind itself", (MapSlots, "_store", _names_what_is_to_come)),
         ("3", "a stored map is looked for in the first records only", (MapStore, "_read", _reads_once)),
-        ("3", "a commit that failed counts for the stored maps", (Shelf, "ended", _always_ended_well)),
+        ("3", "a commit that failed counts for the stored maps", (MapSlots, "ended", _always_ended_well)),
         ("4", "the map is of a moment before the offset", (Worker, "_commit_points", _map_of_before)),
         ("4", "what is pending does not make a commit due", (Commits, "turn", _only_when_dirty)),
         ("4", "errors of single partitions pass", (AtLeastOnce, "on_commit", _whole_error_only)),

@@ -14,7 +14,7 @@ from tests.simulation.oracle import Oracle, Sent
 from tests.simulation.process import ATTEMPTS, SHUTDOWN, WALL, Hangs, ModelProcess, Violation, sleep
 from tests.simulation.schedule import SHORT, Action, Schedule, Setup
 from utils.joining.messages import RESULT_OVERHEAD, Message
-from utils.joining.references import Shelf
+from utils.joining.references import MapSlots
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.processing import attempts
@@ -610,7 +610,7 @@ def model_time(setup: Setup) -> Iterator[None]:
             patch("utils.joining.states.BITS", 3),  # so that some states of these short logs lie in segments
             patch("utils.joining.states.WINDOW", 16),
             patch("utils.joining.states.BUSY", 1),
-            patch("utils.sending.map_store.Shelf", partial(Shelf, RECORD)),
+            patch("utils.sending.map_store.MapSlots", partial(MapSlots, RECORD)),
             patch("utils.reading.keys.KeyWatch.are_alike", _are_alike if setup.alike else KeyWatch.are_alike),
         ):
             yield

@@ -11,7 +11,7 @@ from config import EX_CONFIG, Settings
 from utils.commands.command import Commands, Environ, add_command
 from utils.running.steps import STEPS, Start, cannot_listen, once, tried
 
-PATIENCE = 5.0  # seconds: a broker that has never had a group first makes room for them
+ASK_AGAIN_FOR = 5.0  # seconds: a broker that has never had a group first makes room for them
 
 
 def add(commands: Commands) -> None:
@@ -40,7 +40,7 @@ class Finding(NamedTuple):
 
 def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Each step, as far as the ones before have found what it needs. Nothing is changed, and nothing waited for."""
-    start = Start(environ=environ, listen=could_listen, only_try=True, patience=PATIENCE)
+    start = Start(environ=environ, listen=could_listen, only_try=True, patience=ASK_AGAIN_FOR)
     for step in STEPS:
         if step.needs and not hasattr(start, step.needs):
             needed = "broker" if step.needs == "cluster" else step.needs

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from config import ConfigError
 from models import engine, load, map_topic
 from utils.commands.command import Commands, Environ, add_command, settings_of
-from utils.commands.letters import Choice, Found, details, letters, shown, table
+from utils.commands.letters import Choice, ListedLetter, details, letters, shown, table
 from utils.commands.moments import FORMS, moment
-from utils.commands.replay import Discarding, Joining, Replay, Tally, Use, progress_bar, rehearse
+from utils.commands.replay import Discarding, Joining, Replay, ReplayResult, Use, progress_bar, rehearse
 from utils.joining.dead_letters import REASONS
 from utils.kafka import clients, preflight
 from utils.logger import configure
@@ -68,7 +68,7 @@ class DeadLetterTopic(NamedTuple):
     def consumer_name(self) -> str:
         return self.config.row.consumer_name
 
-    def find(self) -> list[Found]:
+    def find(self) -> list[ListedLetter]:
         settings, row = self.config.settings, self.config.row
         maps = map_store_of(self.config, KafkaClients(settings, row, Refusals()), Counters())
         with clients.reader(settings, row) as consumer:
@@ -80,7 +80,7 @@ class Task(NamedTuple):
 
     choice: Choice
     use: Use
-    tally: Tally
+    result: ReplayResult
 
 
 def dlq(arguments: argparse.Namespace, environ: Environ) -> int:
@@ -124,8 +124,8 @@ def dlq_show(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
 
 
 def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
-    tally = Tally()
-    task = Task(_chosen(arguments, dead), Joining(dead.config.row.topics_input), tally)
+    result = ReplayResult()
+    task = Task(_chosen(arguments, dead), Joining(dead.config.row.topics_input), result)
     if arguments.dry_run:
         return _rehearse(dead, task, "would be replayed")
     stopping, counters = stop_on_signals(), Counters(with_headers=1)
@@ -136,14 +136,14 @@ def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
         _go_through(dead, task, Surroundings(executor=executor, counters=counters), stopping)
     finally:
         Calls(runner, executor, dead.config.settings).close()
-    print("\n".join(tally.lines("replayed")))
-    return 1 if tally.error or executor.is_stuck else 0
+    print("\n".join(result.lines("replayed")))
+    return 1 if result.error or executor.is_stuck else 0
 
 
 def dlq_discard(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
     """Nothing is sent, so that no guarantee is needed; process() is not called, nor its thread started."""
-    tally = Tally()
-    task = Task(_chosen(arguments, dead), Discarding(tally), tally)
+    result = ReplayResult()
+    task = Task(_chosen(arguments, dead), Discarding(result), result)
     if arguments.dry_run:
         return _rehearse(dead, task, "would be discarded")
     stopping, counters = stop_on_signals(), Counters()
@@ -152,13 +152,13 @@ def dlq_discard(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
     never_opened = SingleThread(lambda message, _name: message, dead.consumer_name)
     executor = dispatcher_of(never_opened, settings, counters, stopping)
     _go_through(dead, task, Surroundings(executor=executor, counters=counters), stopping)
-    print("\n".join(tally.lines("discarded")))
-    return 1 if tally.error else 0
+    print("\n".join(result.lines("discarded")))
+    return 1 if result.error else 0
 
 
 def _rehearse(dead: DeadLetterTopic, task: Task, what: str) -> int:
     rehearse(dead.find(), *task)
-    print("\n".join(task.tally.lines(what)))
+    print("\n".join(task.result.lines(what)))
     return 0
 
 
@@ -171,7 +171,7 @@ def _go_through(dead: DeadLetterTopic, task: Task, around: Surroundings, stoppin
 def build_replay(
     dead: DeadLetterTopic,
     task: Task,
-    progress: Callable[[int, int, Tally], None],
+    progress: Callable[[int, int, ReplayResult], None],
     around: Surroundings,
     stopping: threading.Event,
     opened: ExitStack,
@@ -193,7 +193,7 @@ def build_replay(
         locate=parts.locate,
         refusals=around.refusals,
         largest=int(settings.kafka.get("message.max.bytes", 1_000_000)),
-        tally=task.tally,
+        result=task.result,
         counters=around.counters,
         progress=progress,
         stopping=stopping,

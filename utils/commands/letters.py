@@ -23,7 +23,7 @@ _WAIT = 0.2  # seconds that one read waits for records
 DONE = "  (replayed or discarded)"  # the commit does not tell which
 
 
-class Found(NamedTuple):
+class ListedLetter(NamedTuple):
     """A dead letter where it stands; `done`: it was replayed or discarded."""
 
     contents: Contents
@@ -66,7 +66,7 @@ class Choice:
         return (not self.since or self.since <= time) and (not self.until or time < self.until)
 
 
-def letters(consumer: Consumer, topic: str, load_maps: LoadMaps) -> Iterator[Found]:
+def letters(consumer: Consumer, topic: str, load_maps: LoadMaps) -> Iterator[ListedLetter]:
     """The dead letters that are there now. `consumer` is named like the group that replays them, and never joins it."""
     partitions = consumer.list_topics(topic, timeout=_REQUEST).topics[topic].partitions
     asked = [TopicPartition(topic, number) for number in sorted(partitions)]
@@ -84,7 +84,7 @@ def letters(consumer: Consumer, topic: str, load_maps: LoadMaps) -> Iterator[Fou
             contents = read(each.key(), each.value(), headers)
             if contents:
                 at = TopicPartition(topic, each.partition(), each.offset())
-                yield Found(contents, at, at.partition in done and done[at.partition].holds(at.offset))
+                yield ListedLetter(contents, at, at.partition in done and done[at.partition].holds(at.offset))
 
 
 def _is_read(positions: list[TopicPartition], begins: Mapping[Partition, int], ends: Mapping[Partition, int]) -> bool:
@@ -113,7 +113,7 @@ def _finished(offset: int, metadata: str | None) -> _Finished:
     return _Finished(offset, found.states if found and found.base == offset else None)
 
 
-def table(found: Iterable[Found]) -> Iterator[str]:
+def table(found: Iterable[ListedLetter]) -> Iterator[str]:
     """A line for each, oldest first, and then how many there are of each kind of error."""
     rows = sorted((each.contents.about.get("time", ""), number, each) for number, each in enumerate(found))
     counts: Counter[tuple[str, str]] = Counter()
@@ -130,7 +130,7 @@ def table(found: Iterable[Found]) -> Iterator[str]:
     yield f"{len(rows):8}  in all"
 
 
-def details(each: Found) -> Iterator[str]:
+def details(each: ListedLetter) -> Iterator[str]:
     """All of a dead letter: where it stands, what it tells of itself, and the messages in it."""
     yield f"{each.at.topic}:{each.at.partition}:{each.at.offset}" + (DONE if each.done else "")
     yield from (f"  {name}: {shown(text)}" for name, text in each.contents.about.items())

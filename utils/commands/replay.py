@@ -16,7 +16,7 @@ from typing import Protocol
 
 from confluent_kafka import Consumer, TopicPartition
 
-from utils.commands.letters import Choice, Found
+from utils.commands.letters import Choice, ListedLetter
 from utils.errors import unquoted
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import Contents, read, sources
@@ -60,11 +60,10 @@ class Use(Protocol):
 
 
 @dataclass(slots=True)
-class Tally:
+class ReplayResult:
     """What has become of the dead letters that were chosen."""
 
     done: int = 0  # replayed, or discarded
-    results: int = 0
     stay: Counter[str] = field(default_factory=Counter)  # by why
     chosen: int = 0
     error: str = ""  # why it has ended before its end
@@ -76,7 +75,7 @@ class Tally:
         yield from (f"{count:8}  stay: {why}" for why, count in self.stay.most_common())
 
 
-def rehearse(found: Iterable[Found], choice: Choice, use: Use, tally: Tally) -> None:
+def rehearse(found: Iterable[ListedLetter], choice: Choice, use: Use, result: ReplayResult) -> None:
     """Count what a replay would do, as far as that can be told without process(), or what would be discarded."""
     partitions: dict[int, PartitionOffsets] = {}
     for each in found:
@@ -88,11 +87,11 @@ def rehearse(found: Iterable[Found], choice: Choice, use: Use, tally: Tally) -> 
         try:
             group = use.add(each.contents, offsets, each.at.offset)
         except CannotReplay as error:
-            tally.stay[str(error)] += 1
+            result.stay[str(error)] += 1
         else:
-            tally.done += letters_of(group) if group else 0
+            result.done += letters_of(group) if group else 0
     if use.waiting:
-        tally.stay[INCOMPLETE] += use.waiting
+        result.stay[INCOMPLETE] += use.waiting
 
 
 def letters_of(group: Group) -> int:
@@ -101,14 +100,14 @@ def letters_of(group: Group) -> int:
 
 
 @contextmanager
-def progress_bar(width: int = 30) -> Iterator[Callable[[int, int, Tally], None]]:
+def progress_bar(width: int = 30) -> Iterator[Callable[[int, int, ReplayResult], None]]:
     """Shows how far a replay is: on a terminal as a bar, else not at all."""
     stream = sys.stderr
 
-    def show(read: int, of: int, tally: Tally) -> None:
+    def show(read: int, of: int, result: ReplayResult) -> None:
         filled = min(width * read // of, width) if of else width  # more may come while it runs
-        stay = sum(tally.stay.values())
-        stream.write(f"\r[{'#' * filled}{'.' * (width - filled)}] {read}/{of}  done {tally.done}, stay {stay} ")
+        stay = sum(result.stay.values())
+        stream.write(f"\r[{'#' * filled}{'.' * (width - filled)}] {read}/{of}  done {result.done}, stay {stay} ")
         stream.flush()
 
     try:
@@ -173,8 +172,8 @@ class Discarding:
 
     waiting = 0
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, result: ReplayResult) -> None:
+        self._tally = result
 
     def add(self, _contents: Contents, offsets: PartitionOffsets, offset: int) -> Group | None:
         offsets.finish(offset)
@@ -199,9 +198,9 @@ class Replay:
     refusals: Refusals
     largest: int
     """Bytes of a record that the client takes."""
-    tally: Tally
+    result: ReplayResult
     counters: Counters
-    progress: Callable[[int, int, Tally], None]
+    progress: Callable[[int, int, ReplayResult], None]
     """Told how many records of how many have been read, and what became of them."""
     stopping: threading.Event
     locate: InitVar[Locate]
@@ -245,14 +244,14 @@ class Replay:
             while not self.stopping.is_set() and not self._is_done():
                 self.step()
             if self.use.waiting:
-                self.tally.stay[INCOMPLETE] += self.use.waiting
+                self.result.stay[INCOMPLETE] += self.use.waiting
             self.assignment.end()
             self.stopping.set()
         except BaseException as error:
             self.assignment.failure = self.assignment.failure or error
             if not isinstance(error, TooScattered):
                 raise
-            self.tally.error = str(error)
+            self.result.error = str(error)
             self.stopping.set()
         finally:
             self.assignment.forget()
@@ -269,7 +268,7 @@ class Replay:
             self.executor.submit(groups)
         self.deliver(self.executor.collect(BUSY))
         self.commits.turn(self._is_full)
-        self.progress(*self._read_so_far(), self.tally)
+        self.progress(*self._read_so_far(), self.result)
 
     def _load(self) -> float:
         return (self.executor.in_flight + self.delivery.pending) / MAX_IN_FLIGHT
@@ -285,7 +284,7 @@ class Replay:
             return None
         if contents is None or not self.choice.takes(contents):
             return None
-        self.tally.chosen += 1
+        self.result.chosen += 1
         self.commits.has_news = True
         try:
             return self.use.add(contents, offsets, record.offset())
@@ -296,8 +295,7 @@ class Replay:
     def deliver(self, outcomes: list[Outcome]) -> None:
         """What has failed again stays as it is, with its old reason."""
         done = [outcome for outcome in outcomes if self._may_leave(outcome)]
-        self.tally.results += sum(len(outcome.results) for outcome in done)
-        self.tally.done += sum(letters_of(outcome.group) for outcome in done)
+        self.result.done += sum(letters_of(outcome.group) for outcome in done)
         if done:
             self.delivery.send(done)
             self.commits.has_news = True
@@ -318,7 +316,7 @@ class Replay:
         return not why
 
     def _stays(self, why: str, id: str, source: str, error: BaseException | None = None) -> None:
-        self.tally.stay[why] += 1
+        self.result.stay[why] += 1
         logger.warning("not replayed", extra={"id": id, "source": source, "why": why}, exc_info=unquoted(error))
 
     def _points(self) -> list[CommitPoint]:

@@ -100,7 +100,7 @@ def digest(value: bytes) -> str:
     return hashlib.blake2b(value, digest_size=12).hexdigest()
 
 
-class Shelf:
+class MapSlots:
     """Which keys are in use, which may be written, and which are to be deleted. Of one assignment after another."""
 
     def __init__(self, max_record: int = MAX_RECORD) -> None:

@@ -20,7 +20,7 @@ _REQUEST = 5.0  # seconds that one question may take
 Partition = tuple[str, int]
 
 
-class Ends:
+class EndOffsets:
     """One open question a partition. What an open transaction hides comes after the end."""
 
     def __init__(self, admin: AdminClient) -> None:

@@ -18,7 +18,7 @@ from utils.monitoring.view import PartitionView, Snapshot
 
 PREFIX = "consumer_"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-PATIENCE = 1.0  # seconds that a scrape waits for the loop before it shows what it was told the last time
+ANSWER_WITHIN = 1.0  # seconds that a scrape waits for the loop before it shows what it was told the last time
 
 
 class Exported(NamedTuple):
@@ -162,7 +162,7 @@ class Metrics(Collector):
         if self.health.turned_at is None:
             self._last = None
         else:
-            self._last = self.health.ask(lambda view: view.snapshot(), PATIENCE) or self._last
+            self._last = self.health.ask(lambda view: view.snapshot(), ANSWER_WITHIN) or self._last
         return self._last
 
     def _of_partitions(self, each: Exported, partitions: Iterable[PartitionView]) -> Metric:

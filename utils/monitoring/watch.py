@@ -22,7 +22,7 @@ from utils.monitoring.status import Answer, Health, Page
 from utils.monitoring.view import Snapshot
 from utils.version import frame_version
 
-PATIENCE = 1.0  # seconds that a page waits for the loop
+ANSWER_WITHIN = 1.0  # seconds that a page waits for the loop
 OLDEST = 20  # groups that a page shows
 MOST = 10_000  # groups that /waiting.json?limit=… gives
 REMEMBERED = 100  # lines of the log
@@ -139,13 +139,13 @@ class Watch:
 
     def search(self, id: str) -> Search:
         """Where this id is, as far as this worker knows."""
-        answer = self.health.ask(lambda view: (view.waiting(id), view.in_flight(id)), PATIENCE)
+        answer = self.health.ask(lambda view: (view.waiting(id), view.in_flight(id)), ANSWER_WITHIN)
         waiting, in_flight = answer or (None, None)
         troubles = tuple(each for each in self._troubles() if id in each.ids)
         return Search(id, answer is not None, waiting, in_flight, troubles)
 
     def _snapshot(self, oldest: int) -> Snapshot | None:
-        return self.health.ask(lambda view: view.snapshot(oldest), PATIENCE)
+        return self.health.ask(lambda view: view.snapshot(oldest), ANSWER_WITHIN)
 
     def _troubles(self) -> list[Trouble]:
         """The newest first."""

@@ -13,7 +13,7 @@ OUTAGE = 20  # different ids that fail in a row, without a success in between
 LONGEST_BACKOFF = 60.0  # seconds
 LONGEST_PROBE = 10.0  # seconds between two probes, and so about how long the end of an outage goes unnoticed
 
-PATIENCE = 12 * 3600.0  # seconds, longer than most outages: attempts of probes do not count for so long
+FREE_PROBES_FOR = 12 * 3600.0  # seconds, longer than most outages: attempts of probes do not count for so long
 HOPELESS = (InvalidMessage, Reject)  # errors with which a message is given up at once
 
 Jitter = Callable[[], float]
@@ -45,7 +45,8 @@ class Circuit:
     those that failed before it closed and fail again after it: something has succeeded between, so it is them.
 
     Where nothing but bad messages is there, all of this looks as an outage does, and lasts: as long as no other message
-    succeeds, nobody can tell. So that it does not last for ever, after PATIENCE the attempts of the probes count.
+    succeeds, nobody can tell. So that it does not last for ever, the attempts of the probes count after
+    FREE_PROBES_FOR.
     """
 
     def __init__(self, backoff: Backoff) -> None:
@@ -73,7 +74,7 @@ class Circuit:
         """
         self._row[id] = self._row.get(id, 0) + 1
         if self.opened_at is not None:
-            return {id: 1} if now - self.opened_at < PATIENCE else {}
+            return {id: 1} if now - self.opened_at < FREE_PROBES_FOR else {}
         if not before:
             self._evidence.add(id)
         return self._judged(now)

@@ -20,7 +20,7 @@ from utils.joining.aggregator import FOREVER, NEVER, Enough
 from utils.joining.arrivals import STEP
 from utils.joining.messages import Headers, InvalidMessage, read_each
 from utils.joining.offsets import PartitionOffsets
-from utils.kafka.ends import Ends
+from utils.kafka.ends import EndOffsets
 from utils.kafka.identities import Identities
 from utils.logger import logger
 from utils.metrics import Counters
@@ -90,7 +90,7 @@ _MENDED_BY_THE_CLIENT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Waits:
     """What reading waits for."""
 
     settle: float = 0.0
@@ -115,11 +115,11 @@ class Intake:
         admin: AdminClient,
         clock: Callable[[], float] = time.monotonic,
         tell_mismatches: Callable[[dict[str, str]], None] = lambda _by_topic: None,
-        patience: Patience | None = None,
+        waits: Waits | None = None,
     ) -> None:
         """`tell_mismatches`: of the input topics whose keys do not fit, and why, after each look."""
         self._consumer = consumer
-        self._ask, self._ask_paused = Ends(admin), Ends(admin)
+        self._ask, self._ask_paused = EndOffsets(admin), EndOffsets(admin)
         self._identities = Identities(admin)
         self._counters = counters
         self._clock = clock
@@ -133,11 +133,11 @@ class Intake:
         self._keys = KeyWatch(counters, tell_mismatches, clock)
         self._rebalances = 0
         self._may_replay = False  # what comes may have been read before, by this worker or the one before it
-        patience = patience or Patience()
-        self._settle = patience.settle
-        self._gather = patience.gather
+        waits = waits or Waits()
+        self._settle = waits.settle
+        self._gather = waits.gather
         self._soon = 0.0  # until when a record comes soon after a read of a few
-        self._settled_at = patience.topics_changed_at + patience.settle
+        self._settled_at = waits.topics_changed_at + waits.settle
         self._grown = False  # partitions were added to a topic
         self._full_since: float | None = None
         self._paused = False

@@ -27,7 +27,7 @@ from utils.metrics import Counters
 from utils.monitoring.status import Health
 from utils.processing.executor import Executor
 from utils.processing.suspects import Suspects
-from utils.reading.intake import Intake, Patience
+from utils.reading.intake import Intake, Waits
 from utils.reading.locator import Locator, Partition
 from utils.running.refresh import Config
 from utils.sending.assignment import Locate
@@ -60,7 +60,7 @@ class Surroundings:
     """How the partitions of a worker stood that has failed for a known reason. What is located is taken out of it."""
     membership: Membership = field(default_factory=Membership)
     edition: Edition = field(default_factory=Edition)
-    patience: Patience = field(default_factory=Patience)
+    waits: Waits = field(default_factory=Waits)
     clock: Clock = field(default_factory=Clock)
 
 
@@ -217,11 +217,11 @@ def worker_of(config: Config, parts: Parts, around: Surroundings, stop: Event) -
 
 def intake_of(parts: Parts, around: Surroundings) -> Intake:
     tell, clock = around.health.note_mismatches, around.clock.monotonic
-    return Intake(parts.consumer, around.counters, parts.admin, clock, tell, around.patience)
+    return Intake(parts.consumer, around.counters, parts.admin, clock, tell, around.waits)
 
 
 def gathering(settings: Settings) -> float:
-    """Seconds that a record stays for others: see Patience."""
+    """Seconds that a record stays for others: see Waits."""
     return GATHER if settings.delivery == "at_least_once" else min(GATHER_STAGED, settings.commit_interval / 10)
 
 

@@ -27,7 +27,7 @@ from utils.logger import configure, logger
 from utils.metrics import Counters
 from utils.monitoring.watch import Watch
 from utils.processing.executor import Executor
-from utils.reading.intake import Intake, Patience
+from utils.reading.intake import Intake, Waits
 from utils.reading.locator import AssignmentOutdated, Partition, RowOutdated
 from utils.running.assembly import SETTLE, Surroundings, build_worker, gathering
 from utils.running.calls import SetupFailed, opened_calls
@@ -78,7 +78,7 @@ def _work_by_row(refresh: Refresh, executor: Executor, process_stop: Event, watc
         health=watch.health,
         membership=Membership(is_static=bool(settings.group_instance_id)),
         edition=refresh.edition,
-        patience=Patience(settings.config_refresh + SETTLE, refresh.topics_changed_at, gathering(settings)),
+        waits=Waits(settings.config_refresh + SETTLE, refresh.topics_changed_at, gathering(settings)),
     )
     with ending_in_time(process_stop, settings.shutdown_timeout) as worker_stop:
         refresh.begin(worker_stop)

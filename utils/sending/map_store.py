@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from config import ConfigError
 from utils.joining.offsets import CommitPoint
-from utils.joining.references import Partition, Reference, Shelf, digest
+from utils.joining.references import MapSlots, Partition, Reference, digest
 from utils.kafka.limits import CommitLimits
 from utils.kafka.lookups import LATEST, checked
 from utils.logger import logger
@@ -55,7 +55,7 @@ class MapStore:
         self._limits = limits or CommitLimits()
         self._longest = 0  # of the maps in the last commit
         self._allowed = 0  # by the limit of then
-        self._shelf = Shelf()
+        self._slots = MapSlots()
         self._end = 0  # of the topic, when it was asked for last
         self._next_asked = 0.0
         self.pause = 0.0  # seconds by which the next commit is to be later, for the sake of the broker
@@ -84,12 +84,12 @@ class MapStore:
         """
         limit = self._limit(points)
         since = self._since(consumer) if any(len(point.metadata) > limit for point in points) else 0
-        fitting, records = self._shelf.put(points, limit, since)
+        fitting, records = self._slots.put(points, limit, since)
         for record in records:
             self._counters.stored_maps += record.value is not None
             outbox.put_map(self._topic, *record)
         stored = sum([len(record.value or b"") for record in records])
-        self.pause = stored / BYTES_A_SECOND * self._shelf.unconfirmed
+        self.pause = stored / BYTES_A_SECOND * self._slots.unconfirmed
         lengths = [len(point.metadata) for point in points]
         self._longest = max([length for length in lengths if length <= limit], default=0)
         self._allowed = self._limits.metadata
@@ -97,7 +97,7 @@ class MapStore:
 
     def ended(self, confirmed: bool) -> None:
         """How the commit of what `store` has returned ended. Not confirmed: it may be carried out all the same."""
-        self._shelf.ended(confirmed)
+        self._slots.ended(confirmed)
         if confirmed:
             self._limits.taken = max(self._limits.taken, self._longest)
 
@@ -141,7 +141,7 @@ class MapStore:
         """
         self._next_asked = 0.0  # the topic may be another one
         references = {at: found for at, text in commits.items() if (found := Reference.parse(text))}
-        self._shelf.begin(self._new_writer(), references)
+        self._slots.begin(self._new_writer(), references)
         if not references:
             return {}
         if not self._is_there:
