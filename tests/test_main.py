@@ -336,6 +336,33 @@ def test_the_second_signal_ends_it_at_once() -> None:
             process.kill()
 
 
+def test_a_signal_ends_it_also_while_its_main_thread_is_stuck_in_a_call_of_a_library() -> None:
+    stuck = """
+import ctypes, os, pathlib, threading
+from utils.running import lifetime
+
+lifetime.end_in_time(lifetime.stop_on_signals(), 0.0)
+mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
+syscall = pathlib.Path(f'/proc/self/task/{os.getpid()}/syscall')
+
+def tell():
+    while hex(ctypes.addressof(mutex)) not in syscall.read_text():
+        pass
+    print('ready', flush=True)
+
+threading.Thread(target=tell).start()
+lock(mutex), lock(mutex)
+"""
+    with subprocess.Popen([sys.executable, "-c", stuck], cwd=program(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(10) == 1
+        finally:
+            process.kill()
+
+
 # ---------------------------------------------------------------- init
 
 

@@ -56,10 +56,19 @@ def ending_in_time(process_stop: threading.Event, timeout: float) -> Iterator[th
 def stop_on_signals() -> threading.Event:
     """An event that SIGTERM and SIGINT set. The main thread must only ask `is_set()`.
 
-    A handler interrupts the main thread: inside the event's own `wait()` it would find the lock taken, for ever.
+    A handler interrupts the main thread: inside the event's own `wait()` it would find the lock taken, for ever. And it
+    does not run while that is stuck in a call of a library; so a thread listens for the signals, too.
     """
     stopping = threading.Event()
     received: list[int] = []
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+
+    def listen() -> None:
+        while not {*os.read(heard, 16)} & {signal.SIGTERM, signal.SIGINT}:
+            pass
+        stopping.set()
 
     def stop(number: int, _frame: FrameType | None) -> None:
         if received:
@@ -67,6 +76,7 @@ def stop_on_signals() -> threading.Event:
         received.append(number)
         stopping.set()
 
+    threading.Thread(target=listen, name="signals", daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     return stopping
