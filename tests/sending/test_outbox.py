@@ -1,5 +1,6 @@
 """What is too large becomes a dead letter of its group alone, whether the client or the broker finds it."""
 
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -134,6 +135,25 @@ def test_closing_a_producer_that_was_fenced_ends_nothing_else() -> None:
     producer = Fenced()
     outbox(producer).close()
     assert producer.closed
+
+
+class Hanging(SmallTopics):
+    """Its close() waits for a coordinator that the client does not look for any more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = threading.Event()
+
+    def close(self) -> None:
+        self.found.wait()
+        super().close()
+
+
+def test_closing_a_producer_that_waits_without_an_end_leaves_it_behind() -> None:
+    producer = Hanging()
+    outbox(producer).close(seconds=0.01)
+    assert not producer.closed
+    producer.found.set()
 
 
 def traced(id: str, *sizes: int) -> Outcome:

@@ -1,11 +1,9 @@
 """Results out, offsets committed: the one piece that knows what a delivery guarantee means."""
 
 import math
-import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import NamedTuple, Protocol
@@ -21,7 +19,7 @@ from utils.metrics import Histogram
 from utils.processing.executor import Outcome
 from utils.sending.latency import Latency
 from utils.sending.map_store import MapStore
-from utils.sending.outbox import DeliveryFailed, Outbox, RecordRefused
+from utils.sending.outbox import DeliveryFailed, Outbox, RecordRefused, bounded
 from utils.sending.pace import WITHIN
 
 Clock = Callable[[], float]
@@ -534,21 +532,6 @@ class ExactlyOnce:
             logger.warning("transaction not aborted", extra={"error": str(error)})
             return int(error.args[0].code())
         return 0
-
-
-def bounded(call: Callable[[], object], seconds: float) -> None:
-    """Make the call in a thread, which is left behind when it takes longer: TimeoutError."""
-    future: Future[None] = Future()
-
-    def attempt() -> None:
-        try:
-            call()
-            future.set_result(None)
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=attempt, name="bounded", daemon=True).start()
-    future.result(seconds)
 
 
 def _mark_sent(outcomes: list[Outcome]) -> None:

@@ -1,7 +1,9 @@
 """Records on their way out: results to every output topic, dead letters to theirs, and which of them were refused."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -17,6 +19,7 @@ from utils.sending.failures import Failures
 from utils.sending.pace import Pace
 
 _ANY_PARTITION = -1  # the client's word for: by the key
+CLOSE = 5.0  # seconds that closing a producer may take
 NARROW = 16_384  # bytes of a batch, once a larger one was refused: few topics take less
 _FULL = 0.05  # seconds that a full queue is waited for before it is tried again
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
@@ -103,12 +106,24 @@ class Outbox:
         self._refused: list[Sent] = []
         self.is_stuck = False  # a call of the producer has not returned: closing it now would end the process
 
-    def close(self) -> None:
-        """Let go of the producer, at once: what is not acknowledged is given up, and nothing is put any more."""
-        if not self.is_stuck:
-            with suppress(KafkaException):  # one that was fenced says so once more, which would end the process
-                self.producer.purge()
-                self.producer.close()
+    def close(self, seconds: float = CLOSE) -> None:
+        """Let go of the producer, at once: what is not acknowledged is given up, and nothing is put any more.
+
+        The client first aborts an open transaction, and waits for that without an end (confluent-kafka-python, pull
+        request 2329), also for a coordinator that it does not look for any more (measured: a broker was restarted). A
+        producer that takes longer is left behind: the broker aborts its transaction by then.
+        """
+        if self.is_stuck:
+            return
+        with suppress(KafkaException):  # one that was fenced says so once more, which would end the process
+            try:
+                bounded(self._let_go, seconds)
+            except TimeoutError:
+                logger.warning("a producer that does not end is left behind")
+
+    def _let_go(self) -> None:
+        self.producer.purge()
+        self.producer.close()
 
     @property
     def copies(self) -> int:
@@ -306,3 +321,18 @@ def _too_large(error: KafkaException) -> KafkaError:
     if reason.code() not in _TOO_LARGE:
         raise error
     return reason
+
+
+def bounded(call: Callable[[], object], seconds: float) -> None:
+    """Make the call in a thread, which is left behind when it takes longer: TimeoutError."""
+    future: Future[None] = Future()
+
+    def attempt() -> None:
+        try:
+            call()
+            future.set_result(None)
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=attempt, name="bounded", daemon=True).start()
+    future.result(seconds)
