@@ -29,8 +29,8 @@ mutants: setup  ## runs the simulation against bugs planted on purpose, each of 
 compare: setup  ## runs N=… schedules (100) on the simulation's model of Kafka and on a real broker, step by step
 	$(PYTHON) -m tests.simulation.comparison $(or $(N),100) $(ARGS)
 
-chaos: setup  ## plays every fault on real Kafka for MINUTES=… (20) in all; MODE=exactly_once or at_least_once
-	$(PYTHON) -m tests.chaos --minutes $(or $(MINUTES),20) --mode "$(MODE)" $(ARGS)
+chaos: setup  ## plays every fault on real Kafka for MINUTES=… (20) in all; BROKERS=1 or 3; MODE=exactly_once or at_least_once
+	$(PYTHON) -m tests.chaos --minutes $(or $(MINUTES),20) --brokers $(or $(BROKERS),1) --mode "$(MODE)" $(ARGS)
 
 recovery: setup  ## measures how long new results take after the end of a worker
 	$(PYTHON) -m tests.chaos.recovery $(ARGS)

@@ -7,15 +7,22 @@ where a worker ended by itself.
 """
 
 import argparse
+import itertools
 import random
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+from tests.chaos import acts
+from tests.chaos.cluster_faults import CLUSTER_FAULTS
+from tests.chaos.cluster_stage import CLUSTER_RATE, CLUSTER_SESSION
 from tests.chaos.faults import FAULTS
 from tests.chaos.rounds import HEADER, play
-from tests.chaos.stage import RATE
+from tests.chaos.stage import RATE, SESSION
+from tests.services.cluster import KafkaCluster
 from tests.services.kafka import real_broker
+from tests.services.processes import running
 
 MODES = ["exactly_once", "at_least_once"]
 
@@ -29,10 +36,42 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=RATE, help="ids a second; each is two messages")
     parser.add_argument("--messages", type=int, default=0, help="feed as many, and play the fault until they are fed")
     parser.add_argument("--pause", type=float, default=3, help="seconds between random faults, on an average")
-    parser.add_argument("--session", type=float, default=3, help="seconds that a killed worker is missed")
+    parser.add_argument("--session", type=float, help="seconds that a killed worker is missed: 3, with 3 brokers 5")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
     parser.add_argument("--keep", type=Path, help="a directory for the workers' logs; default: they are not kept")
+    parser.add_argument("--brokers", type=int, choices=[1, 3], default=1, help="3: a cluster, with faults of its own")
+    parser.add_argument("--act", type=float, default=300, help="3 brokers: seconds of faults on one set of topics")
     options = parser.parse_args()
+    return on_a_cluster(options) if options.brokers == 3 else on_one_broker(options)
+
+
+def on_a_cluster(options: argparse.Namespace) -> int:
+    """Acts of both modes in turn, with dynamic and with static members."""
+    session = options.session or CLUSTER_SESSION
+    modes = [mode for mode in MODES if options.mode in {"", mode}]
+    ways = itertools.cycle((mode, is_static) for is_static in (False, True) for mode in modes)
+    chance = random.Random(options.seed)
+    until = time.monotonic() + options.minutes * 60
+    print(f"seed {options.seed}", flush=True)
+    played: list[acts.Act] = []
+    with tempfile.TemporaryDirectory(prefix="chaos-") as temporary, running(KafkaCluster()) as cluster:
+        while (left := until - time.monotonic()) > 0:
+            mode, is_static = next(ways)
+            faults = [each for each in CLUSTER_FAULTS if options.fault in each.name and each.only in {"", mode}]
+            directory = (options.keep or Path(temporary)) / str(len(played))
+            directory.mkdir(parents=True)
+            pace = {"rate": min(options.rate, CLUSTER_RATE), "pause": options.pause, "session": session}
+            seconds = min(options.act, left)
+            act = acts.play(
+                faults, cluster, mode, directory, chance, seconds, options.most, is_static=is_static, **pace
+            )
+            played.append(act)
+            print("\n    ".join([str(act), *act.problems]), flush=True)
+    print("\n".join(acts.table(played, modes)))
+    return int(any(act.problems for act in played))
+
+
+def on_one_broker(options: argparse.Namespace) -> int:
     rounds = [
         (fault, mode)
         for mode in MODES
@@ -51,7 +90,7 @@ def main() -> int:
                 print(f"{fault.name:38} left out: this broker is not ours to stop")
                 continue
             chance = random.Random(f"{options.seed} {fault.name}")
-            pace = {"rate": options.rate, "pause": options.pause, "session": options.session}
+            pace = {"rate": options.rate, "pause": options.pause, "session": options.session or SESSION}
             feed = {"most_messages": options.messages} if options.messages else {}
             line = play(
                 fault, broker, mode, directory, chance, seconds, options.most, options.messages > 0, **pace, **feed

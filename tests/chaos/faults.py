@@ -60,7 +60,7 @@ def kill_at(point: str, latest: int) -> Callable[[Stage], None]:
 
 
 def start_mortal(stage: Stage, point: str, times: int) -> Worker:
-    return stage.job.start(main=MORTAL, CHAOS_POINT=point, CHAOS_TIMES=str(times), PYTHONPATH=str(ROOT))
+    return stage.launch(main=MORTAL, CHAOS_POINT=point, CHAOS_TIMES=str(times), PYTHONPATH=str(ROOT))
 
 
 def has_ended(worker: Worker) -> bool:

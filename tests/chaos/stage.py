@@ -9,7 +9,7 @@ import random
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -23,6 +23,7 @@ from tests.services.kafka import KafkaBroker, unique_name
 
 PARTITIONS = 6  # of each topic; the broker, as the workers' producer, puts a key into the same number everywhere
 RATE = 500  # ids a second
+SESSION = 3.0  # seconds that a killed worker is missed
 MOST_MESSAGES = 1_000_000  # that one stage feeds: its ledger is in memory, about 1 KB an id
 SPLIT = 0.2  # of the ids have their halves apart, by up to
 APART = 4.0  # seconds
@@ -43,10 +44,11 @@ class Stage:
         directory: Path,
         chance: random.Random,
         *,
-        session: float = 3.0,
+        session: float = SESSION,
         rate: float = RATE,
         pause: float = 3.0,
         most_messages: int = MOST_MESSAGES,
+        bootstrap_servers: str = "",
         database_url: str = "",
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -54,6 +56,7 @@ class Stage:
         for topic in topics:
             broker.create_topic(topic, PARTITIONS)
         self.broker = broker
+        self.directory = directory
         self.delivery = delivery
         self.chance = chance
         self.session = session
@@ -67,6 +70,7 @@ class Stage:
             topics[:2],
             topics[2:],
             directory,
+            bootstrap_servers=bootstrap_servers,
             database_url=database_url,
             environment={
                 "DELIVERY": delivery,
@@ -76,6 +80,7 @@ class Stage:
                 **(environment or {}),
             },
         )
+        self.topics_fed = self.job.topics_input
         self.oracle = Oracle(self.job.topics_input)
         self.outputs = Outputs(self.job, self.oracle)
         self.workers: list[Worker] = []
@@ -102,9 +107,13 @@ class Stage:
 
     def start(self, number: int = 1, **environment: str) -> list[Worker]:
         """More workers. They are known as assigned only when they say so."""
-        started = [self.job.start(**environment) for _ in range(number)]
+        started = [self.launch(**environment) for _ in range(number)]
         self.workers += started
         return started
+
+    def launch(self, *, main: Sequence[str] = ("main.py",), **environment: str) -> Worker:
+        """One more, which does not count as one of the stage's: it may end."""
+        return self.job.start(main=main, **environment)
 
     def kill(self, worker: Worker) -> None:
         """SIGKILL."""
@@ -176,12 +185,15 @@ class Stage:
             self._fed_until += due / self.rate
             for _ in range(due):
                 id = self._new_id()
-                first, second = self.chance.sample(self.job.topics_input, 2)
+                first, *others, last = self.chance.sample(self.topics_fed, len(self.topics_fed))
                 self._send(id, first)
                 if self.chance.random() < SPLIT:
-                    self.later(self.chance.uniform(0, APART), partial(self._send, id, second))
+                    for topic in (*others, last):
+                        self.later(self.chance.uniform(0, APART), partial(self._send, id, topic))
                 else:
-                    self._send(id, second, whole=True)
+                    for topic in others:
+                        self._send(id, topic)
+                    self._send(id, last, whole=True)
         self._feeder.poll(0)
         if self._failed:
             raise AssertionError(f"not fed: {self._failed[0]}")
@@ -197,15 +209,20 @@ class Stage:
     def feed_held(self, number: int) -> Callable[[], None]:
         """Half ids; the function sends their other halves."""
         a, b = self.job.topics_input
-        held = [self._new_id() for _ in range(number)]
-        for id in held:
-            self._send(id, a)
+        held = self.feed_halves(a, number)
 
         def send_the_others() -> None:
             for id in held:
                 self._send(id, b)
 
         return send_the_others
+
+    def feed_halves(self, topic: str, number: int) -> list[str]:
+        """New ids of which only this topic has something."""
+        ids = [self._new_id() for _ in range(number)]
+        for id in ids:
+            self._send(id, topic)
+        return ids
 
     def feed_backlog(self, number: int, hours: float) -> list[str]:
         """New ids whose halves are in the log for hours, one topic after the other and in opposite order."""

@@ -83,6 +83,8 @@ class Oracle:
     """The ledger, and what has been seen since."""
 
     topics_input: tuple[str, ...]
+    lists: tuple[tuple[str, ...], ...] = ()
+    """Those of them of which a result may be made, one list for each row that was in force. Empty: of all."""
     _suspects: list[tuple[str, bytes | None]] = field(default_factory=list)
     """Results that were not whole when they were read. A ledger is written as the broker acknowledges what was sent,
     and a result may be read before that: so they are looked at again when it comes to the verdict."""
@@ -92,7 +94,11 @@ class Oracle:
         self._times_sent: dict[str, Counter[str]] = {topic: Counter() for topic in self.topics_input}
         self._newest: dict[tuple[str, str], int] = {}  # of ids sent more than once on a topic
         self._results: Counter[str] = Counter()
-        self._expected = {f"{topic}/": topic for topic in self.topics_input}
+        self._of_results = {frozenset(topics) for topics in self.lists or (self.topics_input,)}
+        self.made_of: Counter[frozenset[str]] = Counter()
+        """How many whole results there are, by their topics."""
+        self.destroyed: set[str] = set()
+        """Ids that may have no result: a fragment was in a topic that has been deleted."""
 
     # ------------------------------------------------------------------ the ledger
 
@@ -109,6 +115,11 @@ class Oracle:
         self._offsets = {partition: sent for partition, sent in self._offsets.items() if partition[0] != topic}
         self._times_sent[topic].clear()
 
+    def destroy(self, topic: str) -> None:
+        """The same, in the middle of a feed: what was sent there has had its result, or may never have one."""
+        self.destroyed |= self._times_sent[topic].keys() - self._results.keys()
+        self._offsets = {partition: sent for partition, sent in self._offsets.items() if partition[0] != topic}
+
     def times_sent(self, topic: str, id: str) -> int:
         return self._times_sent[topic][id]
 
@@ -123,19 +134,24 @@ class Oracle:
         """A result has been read. It must be the fragments of its id, one of each input topic, and nothing else."""
         id = (key or b"").decode()
         self._results[id] += 1
-        if not self._is_whole(id, value):
+        if topics := self._whole_of(id, value):
+            self.made_of[topics] += 1
+        else:
             self._suspects.append((id, value))
 
-    def _is_whole(self, id: str, value: bytes | None) -> bool:
+    def _whole_of(self, id: str, value: bytes | None) -> frozenset[str]:
+        """The topics of whose fragments of this id the result is made; none where it is not whole."""
         message = _decode(value or b"null")
         content = message.get("content") if isinstance(message, dict) else None
         if not isinstance(content, dict) or str(message.get("id")) != id:
-            return False
+            return frozenset()
         named = {key: value for key, value in content.items() if not key.startswith("pad ")}
-        return named.keys() == self._times_sent.keys() and all(
+        topics = frozenset(named)
+        is_whole = topics in self._of_results and all(
             value in {f"{topic}/{id}/{version}" for version in range(self._times_sent[topic][id])}
             for topic, value in named.items()
         )
+        return topics if is_whole else frozenset()
 
     def forget_results(self) -> None:
         """The outputs are going to be read once more from their beginning."""
@@ -149,7 +165,7 @@ class Oracle:
 
     def missing(self) -> set[str]:
         """The complete ids that have no result yet."""
-        return {id for id in self.complete() if id not in self._results}
+        return {id for id in self.complete() - self.destroyed if id not in self._results}
 
     # ------------------------------------------------------------------ the verdict
 
@@ -159,12 +175,13 @@ class Oracle:
         The commits must have been read *before* the results that were seen last: a result is safe before its offsets
         are committed, and not the other way round. `given_up`: ids that the worker filtered or evicted.
         """
+        given_up = self.destroyed.union(given_up)
         return Verdict(
             complete=len(self.complete()),
             results=self._results.total(),
             lost=sorted(self.missing() - set(given_up)),
             twice=sorted(id for id, number in self._results.items() if number > 1),
-            half=[f"{id}: {(value or b'')[:300]!r}" for id, value in self._suspects if not self._is_whole(id, value)],
+            half=[f"{id}: {(value or b'')[:300]!r}" for id, value in self._suspects if not self._whole_of(id, value)],
             overtaken=list(self._overtaken(commits or {}, given_up)),
         )
 

@@ -121,3 +121,30 @@ def test_a_commit_may_pass_what_is_invalid_superseded_or_given_up() -> None:
 def test_metadata_of_another_tool_is_a_commit_without_a_map() -> None:
     assert Commit.read(5, "junk", "t") == Commit(5, frozenset(), 5, "junk")
     assert Commit.read(5, None, "t") == Commit(5, frozenset(), 5, "")
+
+
+def test_a_result_may_be_made_of_any_list_of_topics_that_was_in_force_and_of_no_other() -> None:
+    oracle = Oracle(("a", "b", "c"), (("a", "b"), ("a", "b", "c")))
+    for offset, id in enumerate(("1", "2", "3")):
+        for topic in ("a", "b", "c"):
+            oracle.sent(topic, 0, offset, id)
+    fragments = {id: [fragment_value(topic, id) for topic in ("a", "b", "c")] for id in ("1", "2", "3")}
+    oracle.seen(b"1", joined(*fragments["1"][:2]))
+    oracle.seen(b"2", joined(*fragments["2"]))
+    oracle.seen(b"3", joined(*fragments["3"][1:]))
+    [half] = oracle.judge().half
+    assert half.startswith("3:")
+    assert oracle.made_of == {frozenset("ab"): 1, frozenset("abc"): 1}
+
+
+def test_what_was_in_a_deleted_topic_may_have_no_result_and_what_came_later_must_have_one() -> None:
+    oracle = ledger("done", "waits")
+    oracle.seen(b"done", whole("done"))
+    oracle.destroy("a")
+    oracle.sent("a", 0, 0, "later")  # offsets begin anew
+    oracle.sent("b", 0, 2, "later")
+    verdict = oracle.judge({("a", 0): commit(0), ("b", 0): commit(2)})
+    assert verdict.lost == ["later"]
+    assert not verdict.overtaken
+    assert oracle.judge({("a", 0): commit(1)}).overtaken
+    assert oracle.missing() == {"later"}

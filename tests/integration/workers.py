@@ -160,7 +160,8 @@ class Worker:
 class Job(AbstractContextManager["Job"]):
     """A consumer: its row, its topics, and the workers that run it, none of which outlives it.
 
-    `process`: the worker.py of its program; without one results are what was joined.
+    `process`: the worker.py of its program; without one results are what was joined. `bootstrap_servers`: where the
+    workers reach the broker, if that is another way than ours.
     """
 
     def __init__(
@@ -171,6 +172,7 @@ class Job(AbstractContextManager["Job"]):
         topics_output: Iterable[str],
         directory: Path,
         *,
+        bootstrap_servers: str = "",
         database_url: str = "",
         process: Path | None = None,
         environment: Mapping[str, str] | None = None,
@@ -179,6 +181,7 @@ class Job(AbstractContextManager["Job"]):
         self.name = name
         self.topics_input = tuple(topics_input)
         self.topics_output = tuple(topics_output)
+        self._bootstrap_servers = bootstrap_servers or broker.bootstrap
         self._directory = directory
         self._database_url = database_url or f"sqlite:///{directory}/{name}.db"
         self._program = copied(directory / f"{name}-program", process) if process else program()
@@ -201,7 +204,7 @@ class Job(AbstractContextManager["Job"]):
         url = Settings.read({"CONSUMER_NAME": self.name, "DATABASE_URL": self._database_url}).url()
         database = engine(url, create=True)
         init_db(database)
-        columns = (",".join(self.topics_input), ",".join(self.topics_output), self.broker.bootstrap)
+        columns = (",".join(self.topics_input), ",".join(self.topics_output), self._bootstrap_servers)
         save(database, Row.validated(self.name, *columns, metadatas))
 
     def start(self, *, main: Sequence[str] = ("main.py",), **environment: str) -> Worker:
@@ -278,11 +281,14 @@ class Job(AbstractContextManager["Job"]):
 
 
 class Outputs:
-    """Reads the output topics from their beginning, read_committed, into an oracle."""
+    """Reads an output topic from its beginning, read_committed, into an oracle. Each of them gets every result.
 
-    def __init__(self, job: Job, oracle: Oracle) -> None:
+    `topics`: several, where a result goes to one of them.
+    """
+
+    def __init__(self, job: Job, oracle: Oracle, topics: Sequence[str] = ()) -> None:
         self._oracle = oracle
-        self._topics = job.topics_output[:1]  # each of them gets every result
+        self._topics = topics or job.topics_output[:1]
         settings: dict[str, str | int | bool] = {
             "bootstrap.servers": job.broker.bootstrap,
             "group.id": f"{job.name}-reader",

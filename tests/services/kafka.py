@@ -18,10 +18,11 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 VERSION = "4.3.1"
 POM = Path(__file__).with_name("pom.xml")
+UNMEASURED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 CACHE = Path(os.environ.get("CONSUMER_SKELETON_CACHE", "~/.cache/consumer-skeleton")).expanduser()
 
 Kind = Literal["env", "docker", "java", "embedded"]
@@ -85,7 +87,7 @@ class SharedBroker:
     def stop(self) -> None: ...
 
     def create_topic(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
-        _create_topic(self.bootstrap, name, partitions, config)
+        create_topic(self.bootstrap, name, partitions, config)
 
 
 class EnvBroker:
@@ -110,7 +112,7 @@ class EnvBroker:
             wait(admin.delete_topics(self._topics).values())
 
     def create_topic(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
-        _create_topic(self.bootstrap, name, partitions, config)
+        create_topic(self.bootstrap, name, partitions, config)
         self._topics.append(name)
 
 
@@ -129,7 +131,7 @@ class DockerBroker:
         require_docker()
         host, port = docker_host(), self._port or free_port()
         self.bootstrap = f"{host}:{port}"
-        properties = _properties(listen="0.0.0.0", advertised=host, port=port, controller_port=port + 1)
+        properties = single_node(listen="0.0.0.0", advertised=host, port=port, controller_port=port + 1)
         self._container = kafka_container(f"apache/kafka:{VERSION}", port, properties)
         start_container(self._container)
         _wait_for_broker(self.bootstrap)
@@ -139,7 +141,7 @@ class DockerBroker:
             self._container.stop()
 
     def create_topic(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
-        _create_topic(self.bootstrap, name, partitions, config)
+        create_topic(self.bootstrap, name, partitions, config)
 
 
 class Listener(NamedTuple):
@@ -179,7 +181,7 @@ class JavaBroker:
         self.quorum = ""
         self.description = f"Apache Kafka {VERSION} (Java)"
         self._properties = dict(properties or {})
-        self._options = [f"-Xmx{heap}", *([] if measured else ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])]
+        self._options = [f"-Xmx{heap}", *([] if measured else UNMEASURED)]
         self._listeners = dict(listeners or {})
         self._beside = beside
         self._port = port
@@ -191,27 +193,19 @@ class JavaBroker:
         return self._started.pid
 
     def start(self) -> None:
-        java, jars = _java(), _jars()
         self._directory = tempfile.TemporaryDirectory(prefix="consumer-skeleton-kafka-")
         home = Path(self._directory.name)
         port, controller_port = self._port or free_port(), free_port()
         self.bootstrap = f"{HOST}:{port}"
-        properties = _properties(listen=HOST, advertised=HOST, port=port, controller_port=controller_port)
+        properties = single_node(listen=HOST, advertised=HOST, port=port, controller_port=controller_port)
         self.quorum = properties["controller.quorum.voters"]
         if self._beside:
             only_broker = {"node.id": "2", "process.roles": "broker", "controller.quorum.voters": self._beside.quorum}
             properties |= {**only_broker, "listeners": f"PLAINTEXT://{self.bootstrap}"}
         self._listen(properties)
-        properties |= {"log.dirs": str(home / "data"), **self._properties}
-        config = home / "server.properties"
-        config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
-        command = [java, "-cp", f"{jars}/*", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
-        _format(command, config)
-        self._process = ServerProcess(
-            [*command, *self._options, "kafka.Kafka", config],
-            ready=lambda: answers(port) and _has_broker(self.bootstrap),
-            log=home / "broker.log",
-        )
+        properties |= self._properties
+        ready = partial(is_answered, self.bootstrap)
+        self._process = java_server(home, properties, self._options, ready)
         self.restart()
         if self._beside:
             return
@@ -242,7 +236,7 @@ class JavaBroker:
             self._directory.cleanup()
 
     def create_topic(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
-        _create_topic(self.bootstrap, name, partitions, config)
+        create_topic(self.bootstrap, name, partitions, config)
 
     @property
     def _started(self) -> ServerProcess:
@@ -297,7 +291,8 @@ def unique_name(name: str) -> str:
     return f"{name}-{uuid.uuid4().hex[:8]}"
 
 
-def _properties(*, listen: str, advertised: str, port: int, controller_port: int) -> dict[str, str]:
+def single_node(*, listen: str, advertised: str, port: int, controller_port: int) -> dict[str, str]:
+    """The properties of a broker that is a cluster by itself."""
     return {
         "node.id": "1",
         "process.roles": "broker,controller",
@@ -322,6 +317,23 @@ def _properties(*, listen: str, advertised: str, port: int, controller_port: int
     }
 
 
+def java_server(
+    home: Path, properties: Mapping[str, str], options: Sequence[str], ready: Callable[[], bool]
+) -> ServerProcess:
+    """A broker with these properties, formatted in this directory, and not yet started."""
+    command = [_java(), "-cp", f"{_jars()}/*", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+    config = home / "server.properties"
+    properties = {**properties, "log.dirs": str(home / "data")}
+    config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
+    _format(command, config)
+    return ServerProcess([*command, *options, "kafka.Kafka", config], ready=ready, log=home / "broker.log")
+
+
+def is_answered(bootstrap: str) -> bool:
+    """Whether a broker answers there that knows of one, perhaps of itself."""
+    return answers(int(bootstrap.rpartition(":")[2])) and _has_broker(bootstrap)
+
+
 def _java() -> str:
     java = shutil.which("java")
     if java is None:
@@ -338,13 +350,13 @@ def _jars() -> Path:
     if maven is None:
         raise Unavailable(f"no mvn to fill {jars}")
     CACHE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE) as partial:
-        options = [f"-Dkafka.version={VERSION}", "-DincludeScope=runtime", f"-DoutputDirectory={partial}/jars"]
+    with tempfile.TemporaryDirectory(dir=CACHE) as unfinished:
+        options = [f"-Dkafka.version={VERSION}", "-DincludeScope=runtime", f"-DoutputDirectory={unfinished}/jars"]
         try:
             run_tool([maven, "-q", "-B", "-f", POM, "dependency:copy-dependencies", *options])
         except RuntimeError as error:
             raise Unavailable(f"Maven could not fetch Kafka's jars: {error}") from error
-        Path(partial, "jars").rename(jars)
+        Path(unfinished, "jars").rename(jars)
     return jars
 
 
@@ -371,10 +383,19 @@ def _wait_for_broker(bootstrap: str, seconds: float = 60) -> None:
             raise RuntimeError(f"no broker answers at {bootstrap} after {seconds:g} s")
 
 
-def _create_topic(bootstrap: str, name: str, partitions: int, config: Mapping[str, str] | None) -> None:
+def create_topic(
+    bootstrap: str, name: str, partitions: int, config: Mapping[str, str] | None, replicas: int = 1
+) -> None:
+    """Create a topic and return when all its partitions have leaders."""
     admin = _admin(bootstrap)
-    topic = NewTopic(name, partitions, 1, config=dict(config or {}))
+    topic = NewTopic(name, partitions, replicas, config=dict(config or {}))
     admin.create_topics([topic])[name].result()
+    wait_for_leaders(bootstrap, name, partitions)
+
+
+def wait_for_leaders(bootstrap: str, name: str, partitions: int) -> None:
+    """Until the broker that answers there knows the leaders of this topic's partitions."""
+    admin = _admin(bootstrap)
     deadline = time.monotonic() + 10
     while not _is_led(admin, name, partitions):
         if time.monotonic() > deadline:

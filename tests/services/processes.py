@@ -96,7 +96,7 @@ class ServerProcess:
         self._ready = ready
         self._log = log
         self._user = user
-        self._stop_signal = stop_signal
+        self.stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -107,8 +107,21 @@ class ServerProcess:
 
     def start(self, seconds: float = 60) -> None:
         """Start it and return when it is ready; RuntimeError with the log's end when it dies or takes longer."""
+        self.launch()
+        self.wait(seconds)
+
+    def wait(self, seconds: float = 60) -> None:
+        """Until it is ready; the same errors."""
+        deadline = time.monotonic() + seconds
+        while not self.is_ready():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not ready after {seconds:g} s:\n{self._log_end()}")
+            time.sleep(0.05)
+
+    def launch(self) -> None:
+        """Start it without waiting."""
         # setpriv and not preexec_fn: forking with Python code in between is a warning where librdkafka has threads.
-        tied = ["setpriv", "--pdeathsig", self._stop_signal.name[3:]] if shutil.which("setpriv") else []
+        tied = ["setpriv", "--pdeathsig", self.stop_signal.name[3:]] if shutil.which("setpriv") else []
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*tied, *self._command],
@@ -120,20 +133,25 @@ class ServerProcess:
                 start_new_session=True,
             )
         atexit.register(self.stop)
-        deadline = time.monotonic() + seconds
-        while not self._ready():
-            if self._process.poll() is not None:
-                raise RuntimeError(f"ended with {self._process.returncode} at its start:\n{self._log_end()}")
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"not ready after {seconds:g} s:\n{self._log_end()}")
-            time.sleep(0.05)
+
+    def is_ready(self) -> bool:
+        """RuntimeError where it has ended."""
+        if self._process is None:
+            raise RuntimeError("not started")
+        ready = self._ready()
+        if not ready and self._process.poll() is not None:
+            raise RuntimeError(f"ended with {self._process.returncode} at its start:\n{self._log_end()}")
+        return ready
+
+    def has_ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
 
     def stop(self, seconds: float = 30) -> None:
         """Ask it to stop, kill it if it has not after `seconds`; nothing to do when it does not run."""
         atexit.unregister(self.stop)
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None or self.has_ended():
             return
-        self._process.send_signal(self._stop_signal)
+        self._process.send_signal(self.stop_signal)
         self._process.send_signal(signal.SIGCONT)  # a test may have frozen it
         try:
             self._process.wait(seconds)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 _PRODUCE, _VERSION = 0, 7  # the first that may carry zstd; its request is that of version 3
 _OFFSET_COMMIT, _COMMIT_VERSION = 8, 7  # the first with an instance id, the last without compact fields
+_LIST_TRANSACTIONS = 66
 _NO_PRODUCER = struct.pack(">qhi", -1, -1, -1)  # id, epoch, first sequence number: not idempotent
 _TIMEOUT_MS = 10_000
 
@@ -67,6 +68,39 @@ class WireGroup:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def transactional_ids(bootstrap: str) -> list[str]:
+    """Those of whose transactions this broker is the coordinator."""
+    connection = _Connection(bootstrap)
+    try:
+        # Fields of a compact kind: an empty array is 1, no tags are 0.
+        answer = memoryview(connection.ask(_LIST_TRANSACTIONS, 0, b"\0" + b"\1" + b"\1" + b"\0"))
+    finally:
+        connection.close()
+    # tags of the header, throttle time, error, an empty array of filters that are not known
+    [error], at = struct.unpack_from(">h", answer, 5), 8
+    if error:
+        raise RuntimeError(f"the broker does not list its transactions: error {error}")
+    number, at = _compact(answer, at)
+    found = []
+    for _ in range(number - 1):
+        length, at = _compact(answer, at)
+        found.append(bytes(answer[at : at + length - 1]).decode())
+        at += length - 1 + 8  # the id of its producer
+        length, at = _compact(answer, at)
+        at += length  # its state, without tags
+    return found
+
+
+def _compact(data: memoryview, at: int) -> tuple[int, int]:
+    """An unsigned number, and where it ends."""
+    number = shift = 0
+    while True:
+        number |= (data[at] & 127) << shift
+        shift, at = shift + 7, at + 1
+        if data[at - 1] < 128:
+            return number, at
 
 
 class _Connection:
