@@ -170,6 +170,13 @@ def map_reader(properties: Properties, settings: Settings) -> Consumer:
     return Consumer({**properties, **own, "enable.auto.commit": False, "enable.auto.offset.store": False})
 
 
+def onlooker(properties: Properties, group: str) -> Consumer:
+    """A consumer that reads what it is assigned, as far as it is committed. `group` is only a name: it joins none."""
+    own: dict[str, Any] = {"group.id": group, "isolation.level": "read_committed", "fetch.wait.max.ms": 50}
+    own |= {"auto.offset.reset": "earliest", "enable.auto.commit": False, "enable.auto.offset.store": False}
+    return Consumer({**properties, **own})
+
+
 def try_properties(settings: Settings, row: Row) -> None:
     """Create both clients of a worker for a moment, without a broker. Raises ConfigError for what they refuse."""
     if problems := _wrong_properties(settings):
