@@ -44,6 +44,7 @@ def test_the_tests_run_a_worker_of_their_own_without_anybodys_defaults() -> None
         ("taxes/tests/test_rates.py", True),
         ("tests/test_worker.py", True),
         ("tests/test_worker_of_mine.py", True),
+        ("tests/cases/1001-6b1f2c3d.json", True),
         ("tests/test_main.py", False),
         ("tests/integration/workers.py", False),
         ("utils/joining/offsets.py", False),

@@ -3,10 +3,14 @@
 import json
 from typing import Any
 
+import pytest
+
+from utils.cases import saved, tried
 from utils.messages import results
 from worker import process
 
 CONSUMER_NAME = "test"
+CASES = saved()  # tests/cases/, where `python main.py try --save-tests` puts messages that it has seen
 
 
 def forwarded(message: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -24,3 +28,8 @@ def test_a_joined_message_is_forwarded_unchanged_under_its_id() -> None:
 
 def test_a_message_without_content_is_forwarded_too() -> None:
     assert forwarded({"id": "a-1", "content": {}}) == [("a-1", {"id": "a-1", "content": {}})]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_message_that_was_seen_still_has_the_same_results(case: str) -> None:
+    assert tried(CASES[case], process) == CASES[case]

@@ -1,4 +1,6 @@
-"""`main.py dlq …` of a job's consumer, with a process() that does not fail any more, as its user would run it."""
+"""`main.py dlq …`, or another command, of a job's consumer, with a process() that does not fail any more, as its user
+would run it.
+"""
 
 import subprocess
 import sys
@@ -14,22 +16,23 @@ MENDED = Path(__file__).with_name("process_for_tests.py")
 class Commands:
     """Runs such commands, in the environment of the job's workers and what is given besides."""
 
-    def __init__(self, job: Job, directory: Path, **environment: str) -> None:
+    def __init__(self, job: Job, directory: Path, *, command: str = "dlq", **environment: str) -> None:
+        self._command = command
         self._program = copied(directory / "mended", MENDED)
         self._environment = {**job.whole_environment(), "PROCESS_ODD": "", **environment}
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "main.py", "dlq", *arguments]
+        command = [sys.executable, "main.py", self._command, *arguments]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, cwd=self._program, env=self._environment, stdout=pipe, stderr=pipe, text=True)
 
-    def run(self, *arguments: str, seconds: float = 120) -> str:
-        return self.ends(self.start(*arguments), seconds)
+    def run(self, *arguments: str, seconds: float = 120, code: int = 0) -> str:
+        return self.ends(self.start(*arguments), seconds, code)
 
-    def ends(self, process: "subprocess.Popen[str]", seconds: float = 120) -> str:
-        """Wait for its end, which must be one in order; what it printed."""
+    def ends(self, process: "subprocess.Popen[str]", seconds: float = 120, code: int = 0) -> str:
+        """Wait for its end, which must be one with this exit code; what it printed."""
         out, log = self._end(process, seconds)
-        assert process.returncode == 0, log
+        assert process.returncode == code, log
         return out
 
     def refused(self, *arguments: str, seconds: float = 120) -> list[str]:

@@ -4,10 +4,13 @@ A command is a file of this room with a function `add(commands)`, and a line in 
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 from config import Settings
+from utils.commands.moments import moment
 from utils.processing import user_code
 
 Environ = Mapping[str, str]
@@ -26,3 +29,17 @@ def add_command(commands: Commands, name: str, run: Run, summary: str) -> argpar
 def settings_of(environ: Environ) -> Settings:
     """Those of the environment, over the user's defaults."""
     return Settings.read(environ, user_code.defaults())
+
+
+def time_of(text: str) -> datetime:
+    """The `type` of an argument that is a time."""
+    try:
+        return moment(text, datetime.now(UTC))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def say(line: str) -> None:
+    """Print it, also where the terminal has not all of its characters."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(line.encode(encoding, "replace").decode(encoding))

@@ -2,18 +2,17 @@
 
 import argparse
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
-from config import ConfigError
-from models import engine, load, map_topic
-from utils.commands.command import Commands, Environ, add_command, settings_of
+from config import ConfigError, Settings
+from models import Row, engine, load, map_topic
+from utils.commands.command import Commands, Environ, add_command, settings_of, time_of
 from utils.commands.letters import Choice, ListedLetter, details, letters, shown, table
-from utils.commands.moments import FORMS, moment
+from utils.commands.moments import FORMS
 from utils.commands.replay import Discarding, Joining, Replay, ReplayResult, Use, progress_bar, rehearse
 from utils.joining.dead_letters import REASONS
 from utils.kafka import clients, preflight
@@ -47,15 +46,8 @@ def add(commands: Commands) -> None:
     for each in (of_list, of_replay, of_discard):
         each.add_argument("--reason", default="", choices=REASONS, help="only those of this reason")
         each.add_argument("--id", default="", help="only those of this id")
-        each.add_argument("--since", type=_moment, metavar="TIME", help=f"not older than: {FORMS}")
-        each.add_argument("--until", type=_moment, metavar="TIME", help="older than")
-
-
-def _moment(text: str) -> datetime:
-    try:
-        return moment(text, datetime.now(UTC))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        each.add_argument("--since", type=time_of, metavar="TIME", help=f"not older than: {FORMS}")
+        each.add_argument("--until", type=time_of, metavar="TIME", help="older than")
 
 
 class DeadLetterTopic(NamedTuple):
@@ -85,10 +77,23 @@ class Task(NamedTuple):
 
 def dlq(arguments: argparse.Namespace, environ: Environ) -> int:
     """Look at the dead letters of CONSUMER_NAME, and replay them once their cause has been mended."""
+    settings, row = configured(environ)
+    written = {dlq_replay: row.topics_output, dlq_discard: ()}.get(arguments.dlq_command)
+    code: int = arguments.dlq_command(arguments, dead_letter_topic(settings, row, written))
+    return code
+
+
+def configured(environ: Environ) -> tuple[Settings, Row]:
+    """The row of CONSUMER_NAME, and the settings with those of the row over them."""
     settings = settings_of(environ)
     row = load(engine(settings.url()), settings.consumer_name)
     settings = settings.overlaid(row.metadatas)
     configure(settings.log_level, consumer_name=settings.consumer_name)
+    return settings, row
+
+
+def dead_letter_topic(settings: Settings, row: Row, written: Sequence[str] | None = None) -> DeadLetterTopic:
+    """`written`: the topics to which a run over it writes, if it is one. ConfigError: no such topic, or no right."""
     topic = settings.dead_letters
     cluster = preflight.look(settings, row)
     if topic not in cluster.partitions:
@@ -96,13 +101,10 @@ def dlq(arguments: argparse.Namespace, environ: Environ) -> int:
         raise ConfigError([f"there are no dead letters: {missing}"])
     # A group of its own, whose members are no workers: nothing of theirs may be fenced.
     group = replace(settings, consumer_name=preflight.replay_group(row), group_instance_id="", dlq_topic="")
-    written = {dlq_replay: row.topics_output, dlq_discard: ()}.get(arguments.dlq_command)
     if problems := preflight.missing_dead_letter_rights(settings, row, cluster, group.consumer_name, written):
         raise ConfigError(problems)
     stores_maps = cluster.embedded or map_topic(row.consumer_name) in cluster.partitions
-    config = Config(group, row, stores_maps, preflight.commit_limits(cluster))
-    code: int = arguments.dlq_command(arguments, DeadLetterTopic(config, topic))
-    return code
+    return DeadLetterTopic(Config(group, row, stores_maps, preflight.commit_limits(cluster)), topic)
 
 
 def dlq_list(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:

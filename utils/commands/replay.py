@@ -146,6 +146,13 @@ class Joining:
         fragments = [each for group in self._waiting.values() for each in group.values()]
         return len({(each.offsets.partition, each.offset) for each in fragments})
 
+    def incomplete(self) -> dict[str, tuple[str, ...]]:
+        """The ids that have not met all their mates, each with the topics that lack."""
+        return {
+            id: tuple(topic for topic, at in self._index.items() if at not in fragments)
+            for id, fragments in self._waiting.items()
+        }
+
     def clear(self) -> None:
         self._waiting.clear()
 

@@ -49,8 +49,10 @@ class Circuit:
     FREE_PROBES_FOR.
     """
 
-    def __init__(self, backoff: Backoff) -> None:
+    def __init__(self, backoff: Backoff, outage: float = OUTAGE) -> None:
+        """`outage`: different ids that open it."""
         self._backoff = backoff
+        self._outage = outage
         self._row: dict[str, int] = {}  # ids that have failed since the last success, and how often
         self._evidence: set[str] = set()  # those of them that had not failed before it
         self._probes = 0
@@ -88,7 +90,7 @@ class Circuit:
         return self._judged(now)
 
     def _judged(self, now: float) -> dict[str, int]:
-        if len(self._evidence) < OUTAGE:
+        if len(self._evidence) < self._outage:
             return {}
         self.opened_at = now
         self._probes = 0
@@ -119,13 +121,16 @@ class Circuit:
 class Attempts:
     """Counts the attempts of each id that fails, and decides what comes of it."""
 
-    def __init__(self, limit: int, backoff: float, jitter: Jitter) -> None:
-        """`limit`: attempts before a message is given up; `backoff`: seconds before the second one."""
+    def __init__(self, limit: int, backoff: float, jitter: Jitter, outage: float = OUTAGE) -> None:
+        """`limit`: attempts before a message is given up; `backoff`: seconds before the second one.
+
+        `outage`: as of the circuit.
+        """
         self._limit = limit
         self._backoff = Backoff(backoff, max(LONGEST_BACKOFF, backoff), jitter)
         self._failed: dict[str, int] = {}
         self._failed_before: set[str] = set()  # those of them that failed before another one succeeded
-        self.circuit = Circuit(Backoff(min(backoff, LONGEST_PROBE), LONGEST_PROBE, jitter))
+        self.circuit = Circuit(Backoff(min(backoff, LONGEST_PROBE), LONGEST_PROBE, jitter), outage)
 
     def made(self, id: str) -> int:
         """How many have failed so far, without those that do not count."""

@@ -60,9 +60,11 @@ def opened_calls(settings: Settings, counters: Counters, stopping: threading.Eve
     return Calls(runner, dispatcher_of(runner, settings, counters, stopping), settings)
 
 
-def runner_of(consumer_name: str, settings: Settings, times: Histogram) -> Runner:
-    """How to call process(), setup() and teardown() of worker.py. Raises ConfigError."""
-    process, hooks = (code := user_code.load()).process, code.hooks
+def runner_of(
+    consumer_name: str, settings: Settings, times: Histogram, code: user_code.UserCode | None = None
+) -> Runner:
+    """How to call process(), setup() and teardown() of worker.py, or of `code`. Raises ConfigError."""
+    process, hooks = (code := code or user_code.load()).process, code.hooks
     # A thread cannot be cancelled: of those that take longer the dispatcher tells.
     terms = CallTerms(
         timeout=(settings.process_timeout or None) if code.is_async else None,
@@ -76,8 +78,14 @@ def runner_of(consumer_name: str, settings: Settings, times: Histogram) -> Runne
     return SingleThread(process, consumer_name, hooks, terms)
 
 
-def dispatcher_of(runner: Runner, settings: Settings, counters: Counters, stopping: threading.Event) -> Dispatcher:
-    attempts = Attempts(settings.process_attempts, settings.retry_backoff, random.random)
+def dispatcher_of(
+    runner: Runner,
+    settings: Settings,
+    counters: Counters,
+    stopping: threading.Event,
+    attempts: Attempts | None = None,
+) -> Dispatcher:
+    attempts = attempts or Attempts(settings.process_attempts, settings.retry_backoff, random.random)
     # In a thread, for a signal handler on this one would wait for ever if it came in the middle of set().
     on_stuck = threading.Thread(target=stopping.set, daemon=True).start
     return Dispatcher(runner, attempts, counters, settings.process_timeout, on_stuck)
