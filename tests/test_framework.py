@@ -266,7 +266,7 @@ class FakeExecutor:
         self.circuit_open_for: float | None = None
         self.in_flight = 0
         self.parked = Parking()
-        self.rests_for = 0.0
+        self.rests_for: float | None = None
         self.hung: list[tuple[Group, int]] = []
         self.closed = False
 
@@ -294,6 +294,11 @@ class FakeExecutor:
     def recall(self, id: str, attempts: int) -> None: ...
 
     def failed_before(self, id: str) -> None: ...
+
+    def put_aside(self, aside: Parking) -> int:
+        return self.parked.move_resting(aside)
+
+    def take_back(self, aside: Parking) -> None: ...
 
     def shed(self, down_to: int) -> list[Group]:
         shed = self.parked.shed(down_to)

@@ -526,7 +526,7 @@ def test_what_rests_or_waits_behind_its_id_is_parked_and_the_newest_of_it_can_be
     assert thrice.shed(300) == []
     assert thrice.shed(200) == [sized[2]]
     assert (thrice.in_flight, thrice.parked.groups) == (4, 2)
-    assert thrice.rests_for == 0.0  # others are to be called
+    assert thrice.rests_for is None  # others are to be called
     clock.now = 1.0
     thrice.collect(0)
     thrice.submit([sized[2]])

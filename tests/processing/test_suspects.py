@@ -9,7 +9,7 @@ from utils.joining.aggregator import Group
 from utils.joining.layout import Layout
 from utils.joining.messages import Fragment
 from utils.joining.offsets import OffsetMap, PartitionOffsets
-from utils.joining.states import States
+from utils.joining.states import SENT, States
 from utils.processing.executor import InFlight, Outcome
 from utils.processing.parking import Parking
 from utils.processing.suspects import EndedTheProcess, Suspects
@@ -25,14 +25,17 @@ class FakeExecutor:
         self.circuit_open_for: float | None = None
         self.hung: list[tuple[Group, int]] = []
         self.parked = Parking()
-        self.rests_for = 0.0
+        self.rests_for: float | None = None
         self.recalled: dict[str, int] = {}
         self.left_behind: list[str] = []
 
-    def shed(self, down_to: int) -> list[Group]:
-        shed = self.parked.shed(down_to)
-        self.running = [each for each in self.running if each not in shed]
-        return shed
+    def put_aside(self, aside: Parking) -> int:
+        moved = self.parked.move_resting(aside)
+        self.running = [each for each in self.running if not aside.rests(each.id)]
+        return moved
+
+    def take_back(self, aside: Parking) -> None:
+        self.submit(aside.release_all())
 
     def recall(self, id: str, attempts: int) -> None:
         self.recalled[id] = attempts
@@ -70,7 +73,8 @@ class Bench:
         self.executor = FakeExecutor()
         self.slept = 0.0
         executor: Any = self.executor
-        self.suspects = Suspects(executor, lambda: self.owned, self.sleep)
+        self.now = 0.0
+        self.suspects = Suspects(executor, lambda: self.owned, self.sleep, lambda: self.now)
 
     def assign(self, starts: int, tried: int | None = None) -> None:
         loaded = OffsetMap(TOPIC_ID, 0, 0, 0, States.of(bytes(9)), starts=starts - 1, trying=tried)
@@ -86,13 +90,21 @@ class Bench:
         self.suspects.submit([self.group(id) for id in ids])
 
     def group(self, id: int) -> Group:
-        return Group(str(id), tuple(Fragment(n, offsets, id, b"{}") for n, offsets in enumerate(self.owned)))
+        return Group(str(id), tuple(Fragment(n, offsets, id, b"{}") for n, offsets in enumerate(self.owned)), 3)
 
     def commit(self) -> list[OffsetMap | None]:
         points = [offsets.commit_point(0, 0) for offsets in self.owned]
         for offsets in self.owned:
             offsets.confirm()
         return [OffsetMap.parse(point.metadata) for point in points]
+
+    def rest(self, due: float) -> None:
+        """The batch that runs has failed, and is tried again then."""
+        for group in self.executor.running:
+            self.executor.parked.rest(group, due)
+        self.executor.rests_for = due - self.now
+        assert self.collect() == []
+        self.executor.rests_for = None
 
     def batch(self) -> list[str]:
         assert self.collect() == []
@@ -164,30 +176,24 @@ def test_when_the_largest_batch_has_passed_the_others_follow_as_they_come(monkey
     assert bench.collect() == ["7"]
 
 
-def test_while_the_circuit_is_open_no_batch_waits_for_those_before_it() -> None:
+def test_while_the_circuit_is_open_batches_are_of_one_so_that_each_probe_is_named() -> None:
     bench = Bench(starts=4)
+    bench.suspects._size = 8
     bench.executor.hangs, bench.executor.circuit_open_for = True, 1.0
-    bench.submit(*range(8))
-    assert [bench.batch() for _ in range(4)] == [[]] * 4
-    assert bench.executor.ran == [str(id) for id in range(8)]
-    assert bench.suspects.in_flight == 8
-    bench.executor.hangs = False
-    assert len(bench.collect()) == 8
+    bench.submit(*range(4))
+    tried = []
+    for _ in range(5):
+        assert bench.collect() == []
+        tried += [each and each.trying for each in bench.commit()[:1]]
+        assert bench.collect() == []
+        assert len(bench.executor.running) == 1
+        bench.rest(due=bench.now + 10.0)
+    assert tried == [0, 3, 1, 2, 0]  # the oldest and the newest by turns; then the one that was not tried for longest
+    assert bench.suspects.in_flight == 4
+    bench.executor.hangs, bench.executor.circuit_open_for = False, None
+    bench.now = 100.0
+    assert bench.batch() == ["3", "1", "2", "0"]
     assert bench.suspects.in_flight == 0
-
-
-def test_those_that_failed_in_an_open_circuit_still_count_as_a_start_without_progress(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("utils.processing.suspects.LARGEST", 2)
-    bench = Bench(starts=4)
-    bench.executor.hangs, bench.executor.circuit_open_for = True, 1.0
-    bench.submit(*range(8))
-    assert [bench.batch() for _ in range(2)] == [[]] * 2
-    assert len(bench.executor.ran) == 8
-    assert [offsets.suspicion.starts for offsets in bench.owned] == [4, 4]
-    bench.submit(8)
-    assert len(bench.executor.ran) == 8  # it is held, as those before were
 
 
 def test_a_process_that_ends_again_and_again_ends_with_the_guilty_group_alone() -> None:
@@ -299,26 +305,91 @@ def test_an_id_is_found_while_its_batch_waits_for_its_commit_and_while_it_runs()
 def test_one_that_waits_for_its_next_attempt_does_not_hold_up_those_that_run_apart() -> None:
     bench = Bench(starts=4)
     bench.submit(0, 1)
-    bench.suspects.submit([Group("0", bench.group(2).fragments)])
+    bench.suspects.submit([Group("0", bench.group(2).fragments, 3)])
     bench.submit(3)
     bench.executor.hangs = True
     bench.batch()
-    bench.executor.parked.rest(bench.executor.running[0], 3600.0)
     bench.executor.rests_for = 60.0
     bench.collect()
     assert len(bench.executor.running) == 1  # it gets its attempts first, unless that takes long
-    bench.executor.rests_for = 3600.0
-    bench.collect()
+    bench.rest(due=3600.0)
     assert bench.executor.running == []
-    bench.executor.rests_for = 0.0
     assert bench.suspects.find("0") == InFlight("queued", 0.0, 0)
-    bench.executor.parked.clear()
     bench.executor.hangs = False
     assert bench.batch() == ["1"]  # alone: the batch before has not shown that more can be run
     assert bench.batch() == ["3"]
     assert bench.executor.ran == ["0", "1", "3"]
-    assert bench.collect() == ["0", "0"]
-    assert (bench.suspects.in_flight, bench.suspects._size) == (0, 0)
+    assert (bench.suspects.in_flight, bench.suspects.parked.groups, bench.suspects.parked.bytes) == (2, 2, 6)
+
+
+def test_what_was_put_aside_has_its_turn_when_it_is_due_and_those_behind_it_after_it() -> None:
+    bench = Bench(starts=4)
+    bench.submit(0)
+    bench.suspects.submit([Group("0", bench.group(2).fragments, 3)])
+    bench.executor.hangs = True
+    bench.batch()
+    bench.rest(due=3600.0)
+    bench.executor.hangs = False
+    slept = bench.slept
+    assert bench.batch() == []
+    assert [offsets.suspicion.trying for offsets in bench.owned] == [
+        None,
+        None,
+    ]  # whatever ends the process now: it was not that
+    assert bench.slept > slept
+    bench.now = 3600.0
+    assert bench.batch() == ["0"]
+    assert bench.owned[0].suspicion.noted == 0
+    assert bench.batch() == ["0"]
+    assert bench.owned[0].suspicion.noted == 2
+    assert (bench.suspects.in_flight, bench.suspects.parked.groups) == (0, 0)
+
+
+def test_while_something_is_put_aside_what_comes_later_still_runs_apart() -> None:
+    bench = Bench(starts=4)
+    bench.submit(0)
+    bench.executor.hangs = True
+    bench.batch()
+    bench.rest(due=3600.0)
+    bench.batch()
+    bench.submit(1, 2)
+    assert bench.batch() == []
+    assert bench.executor.ran == ["0", "1"]
+    assert [each and each.trying for each in bench.commit()] == [1, 1]
+
+
+def test_what_was_put_aside_leaves_memory_where_it_is_too_much_and_is_tried_no_sooner_when_it_was_read_again() -> None:
+    bench = Bench(starts=4)
+    bench.submit(0)
+    bench.executor.hangs = True
+    bench.batch()
+    bench.rest(due=3600.0)
+    bench.submit(1)
+    assert bench.suspects.shed(0) == []  # others of its id may be among those that are held
+    bench.executor.hangs = False
+    assert bench.batch() == ["1"]
+    bench.submit(2)
+    bench.suspects._aside.rest(bench.group(3), 60.0)
+    assert bench.batch() == ["2"]
+    assert [group.id for group in bench.suspects.shed(0)] == ["0"]
+    assert bench.suspects.in_flight == 1
+    bench.submit(0)
+    assert bench.batch() == []
+    assert bench.suspects.parked.groups == 2
+
+
+def test_what_is_finished_behind_one_that_is_not_is_no_progress() -> None:
+    """The first may end the process each time, some time after others were through."""
+    starts = []
+    for finished in (1, 0):
+        bench = Bench(starts=3)
+        bench.submit(0, 1)
+        bench.collect()
+        for offsets in bench.owned:
+            offsets.states.set(finished, SENT)
+            offsets.finish_sent()
+        starts.append([each and each.starts for each in bench.commit()])
+    assert starts == [[3, 3], [0, 0]]
 
 
 # ---------------------------------------------------------------- calls that hang

@@ -501,6 +501,11 @@ class FakeProducer:
     def __len__(self) -> int:
         return len(self._queue) + len(self._unanswered)
 
+    @property
+    def queued(self) -> list[Queued]:
+        """What is in the memory of the client."""
+        return self._queue + self._unanswered
+
     def reporting_to(self, report: Report) -> Producer:
         self._report = report
         return cast(Producer, self)

@@ -46,6 +46,7 @@ from utils.reading.intake import Intake
 from utils.reading.locator import History, Locator
 from utils.reading.overflow import Overflow, Pass
 from utils.running import supervision
+from utils.sending import delivery
 from utils.sending.assignment import Assignment
 from utils.sending.commits import Commits
 from utils.sending.delivery import AtLeastOnce, Backlog, ExactlyOnce, _as_offsets, _mark_sent
@@ -728,7 +729,30 @@ def _runs_again(_self: Suspects, groups: list[Group]) -> list[Group]:
     return groups
 
 
-_go_on, _submit = Suspects._go_on, Suspects.submit
+def _ends_when_only_what_waits_is_left(self: Suspects) -> None:
+    """The running apart, though what ends the process may be read yet."""
+    _take_batch(self)
+    if not self._batch and self._aside.groups:
+        self._end()
+
+
+def _is_over_in_an_outage(self: Suspects) -> bool:
+    """As if it had been tried: it is a probe, sooner or later."""
+    return self._executor.circuit_open_for is not None or _is_over(self)
+
+
+def _never_has_its_turn(self: Suspects) -> None:
+    with patch.object(Parking, "rest_some", False):
+        _take_batch(self)
+
+
+def _any_is_progress(self: PartitionOffsets) -> None:
+    self.suspicion.first = None
+    _finish_sent(self)
+
+
+_go_on, _submit, _take_batch = Suspects._go_on, Suspects.submit, Suspects._take_batch
+_is_over, _finish_sent = Suspects._is_over, PartitionOffsets.finish_sent
 
 # ---------------------------------------------------------------- calls that fail, or hang
 
@@ -736,6 +760,18 @@ _go_on, _submit = Suspects._go_on, Suspects.submit
 def _counts_what_is_parked(self: Worker, backlog: Backlog | None = None) -> float:
     """As taking a place of those that may be in flight."""
     return max(_load_of(self, backlog), self.executor.in_flight / framework.MAX_IN_FLIGHT)
+
+
+def _collects_always(self: Worker) -> None:
+    """A turn of the loop, whatever waits to leave."""
+    self.health.turn(self.clock())
+    if records := self._read(True):
+        self._process(self._receive(records))
+    self.deliver(self.executor.collect(framework.BUSY))
+    self.commits.turn(self._is_full)
+    self._evict()
+    self._put_off()
+    self._waiting.balance(self.clock(), self.executor.parked.bytes)
 
 
 def _forgets_the_id(self: Overflow, groups: Sequence[Group]) -> None:
@@ -909,9 +945,17 @@ COUNTED = {"odd": True, "evictions": True} | dict.fromkeys(
 CALLS = {"calls": True, "topics": 1, "partitions": 1, "workers": 1, "large": False} | dict.fromkeys(
     ("crashes", "freezes", "rebalances", "faults", "loss", "destruction", "deadly", "unequal", "tight"), False
 )
+MANY = {"odd": True, "tight": True, "large": False, "narrow": False, "topics": 1, "calls": False, "slow": False}
 FIXED: dict[str, dict[str, Any]] = {
+    "of results their bytes count alone": MANY,
+    "calls begin however many results wait": MANY,
+    "results are collected without room for them": MANY,
     "what waits for its own id takes the places of others": CALLS | {"small_queue": True},
     "what waits long holds up those that run apart": CALLS | {"deadly": True},
+    "the end of the others ends the running apart": CALLS | {"deadly": True, "slow": True},
+    "in an outage none is waited for": CALLS | {"deadly": True, "odd": True},
+    "what was put aside has its turn never": CALLS | {"deadly": True},
+    "what comes later is progress": CALLS | {"deadly": True, "odd": True},
     **dict.fromkeys(
         (
             "what is parked is not bounded",
@@ -1079,6 +1123,9 @@ MUTANTS = tuple(
         ("7", "what was put off is not read again", (Overflow, "_has_room_to_park", lambda _self, _parked: False)),
         ("7", "later messages of an id that was put off are taken", (Overflow, "put_off", _forgets_the_id)),
         ("7", "of what is parked the oldest leaves memory", (Parking, "shed", _sheds_the_oldest)),
+        ("7", "of results their bytes count alone", (delivery, "RESULT_OVERHEAD", 0), (executor, "RESULT_OVERHEAD", 0)),
+        ("7", "calls begin however many results wait", (executor._Uncollected, "is_full", False)),
+        ("7", "results are collected without room for them", (Worker, "step", _collects_always)),
         ("8", "a share of the partitions ends the process", (supervision, "supervise", _config_error_ends)),
         ("8", "a share of unequal partition counts is taken", (locator, "check_counts", _nothing)),
         ("9", "what waits for its own id takes the places of others", (Worker, "_load", _counts_what_is_parked)),
@@ -1123,6 +1170,14 @@ MUTANTS = tuple(
         ("13", "who runs alone is not named", (PartitionOffsets, "commit_point", _names_none)),
         ("13", "who runs alone does not wait for the commit", (Suspects, "_go_on", _does_not_wait_for_the_commit)),
         ("13", "what waits long holds up those that run apart", (suspects, "LONG", 1e18)),
+        (
+            "13",
+            "the end of the others ends the running apart",
+            (Suspects, "_take_batch", _ends_when_only_what_waits_is_left),
+        ),
+        ("13", "in an outage none is waited for", (Suspects, "_is_over", _is_over_in_an_outage)),
+        ("13", "what was put aside has its turn never", (Suspects, "_take_batch", _never_has_its_turn)),
+        ("13", "what comes later is progress", (PartitionOffsets, "finish_sent", _any_is_progress)),
         ("13", "what hangs is given up at once", (Dispatcher, "_is_late", _gives_up_at_once)),
         ("13", "the attempts of what hung are forgotten", (Suspects, "_recall", _nothing)),
         ("13", "none is run alone", (Suspects, "submit", _two_at_a_time)),

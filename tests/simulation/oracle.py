@@ -89,6 +89,8 @@ class Oracle:
     """Dead letters of incomplete groups."""
     groups_failed: int = 0
     """Dead letters of groups for which process() failed."""
+    many: int = 2
+    """Results of a message that has more than one."""
     of_expelled: set[Parts] = field(default_factory=set)
     """What a worker has joined that was expelled and did not know it yet."""
     finished: dict[Partition, bytes] = field(default_factory=dict)
@@ -575,7 +577,7 @@ class Oracle:
             self._broken("I2", f"a finished fragment joined with a new one: {[self._text(sent) for sent in fragments]}")
 
     def _is_complete(self, parts: Parts) -> bool:
-        expected = 2 if behaviour(self.sent[parts[0]].id or "") == TWOFOLD else 1
+        expected = self.many if behaviour(self.sent[parts[0]].id or "") == TWOFOLD else 1
         return len(self.results[parts]) == expected * len(self.outputs)
 
     def _is_finished(self, sent: Sent) -> bool:

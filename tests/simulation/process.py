@@ -21,6 +21,7 @@ from utils.joining.aggregator import Group
 from utils.kafka.clients import TRANSACTION_TIMEOUT_MS
 from utils.kafka.limits import CommitLimits
 from utils.metrics import Counters
+from utils.processing import executor
 from utils.processing.attempts import Attempts
 from utils.processing.dispatcher import Dispatcher
 from utils.processing.executor import Call, Outcome, Overdue, Process, attempt
@@ -37,6 +38,7 @@ SHUTDOWN = 4.0  # seconds: SHUTDOWN_TIMEOUT
 RATE = 2.0  # records a second that a narrow output takes
 IDLE_TURN = 0.001  # seconds that a turn of the loop takes in which nothing is called
 STUCK = 20_000  # calls of clients within one turn of the loop
+OVERHEAD = 150  # bytes that a result takes beside its own
 PLACES = 3  # calls that may run at once
 ATTEMPTS = 2  # PROCESS_ATTEMPTS
 HANGS = 2.0  # seconds: PROCESS_TIMEOUT
@@ -183,9 +185,10 @@ class ModelProcess:
         self._shares = 0  # restarts of this process because others had partitions that must all be ours
         self._options = options
         self._number = number
-        runner = ScheduledRunner(self, process, one_by_one=not options.many_calls)
+        most = options.max_pending_bytes // 8
+        self._runner = ScheduledRunner(self, process, one_by_one=not options.many_calls, most=most)
         attempts = Attempts(ATTEMPTS, 1.0, lambda: 0.5)
-        self._executor = Dispatcher(runner, attempts, self.counters, HANGS, self.stop, self.monotonic)
+        self._executor = Dispatcher(self._runner, attempts, self.counters, HANGS, self.stop, self.monotonic)
         clock = Clock(self.monotonic, self.wall, self.wait)
         self._around = Surroundings(executor=self._executor, counters=self.counters, clock=clock)
         self._config = config_of(options)
@@ -220,11 +223,31 @@ class ModelProcess:
         waiting = self.worker._waiting.groups if self.worker else None
         if waiting and len(waiting) > 1 and waiting.bytes > self._options.max_pending_bytes // 2:
             raise Violation("I6", f"{self.name}: {waiting.bytes} bytes wait")
+        self._check_results()
         parked, bound = self._executor.parked, self._options.max_pending_bytes // 4
         if self.worker and not (self.is_in_a_turn or self.ended) and parked.groups > 1 and parked.bytes > bound:
             stays = self._executor.circuit_open_for is not None or cast(Suspects, self.worker.executor)._size
             if not stays:  # else others of their ids came later, and are not parked
                 raise Violation("I6", f"{self.name}: {parked.bytes} bytes are parked")
+
+    def _check_results(self) -> None:
+        """I6: results that were made and are not out of our hands. Each takes more memory than its bytes."""
+        if not self.worker or not self.producer or self.ended:
+            return
+        delivery: Any = self.worker.delivery
+        outcomes = [*self._runner.done, *delivery._held]
+        results = [result.value for outcome in outcomes for result in outcome.results]
+        for staged in (*delivery._staged, *delivery._settled) if self._options.exactly_once else ():
+            results += [result.value for outcome in staged.outcomes for result in outcome.results]
+            results += [result.value for result in staged.results]
+        if not self._options.exactly_once:
+            results += [value for topic, value, *_ in self.producer.queued if topic in self._options.outputs]
+        taken = sum(len(value or b"") + OVERHEAD for value in results)
+        once, copies = self._options.max_pending_bytes, max(len(self._options.outputs), 1)
+        calls = 1 if self._runner.one_by_one else PLACES
+        bound = once // 2 + 2 * (once // 8 + calls * self._runner.largest * copies)
+        if taken > bound:
+            raise Violation("I6", f"{self.name}: results take {taken} bytes, more than {bound}")
 
     def check_idle(self) -> None:
         """When all is quiet, nothing may count as being on its way: it would take room for ever."""
@@ -462,14 +485,16 @@ def sleep(seconds: float, stopping: threading.Event) -> None:
 class ScheduledRunner:
     """Ends calls in the order and at the moments that the schedule draws, or never. A Runner."""
 
-    def __init__(self, host: ModelProcess, process: Process, *, one_by_one: bool) -> None:
+    def __init__(self, host: ModelProcess, process: Process, *, one_by_one: bool, most: float) -> None:
         self.one_by_one = one_by_one
+        self.largest = 0  # bytes of the results of one call, so far
+        self._uncollected = executor._Uncollected(most)
         self._host = host
         self._process = process
         self._waiting: deque[Group] = deque()
         self._running: list[tuple[Group, float]] = []  # and since when
         self._hanging: list[tuple[Group, float]] = []
-        self._done: list[Outcome] = []
+        self.done: list[Outcome] = []
         self._halted = False
 
     def open(self) -> None: ...
@@ -484,7 +509,10 @@ class ScheduledRunner:
         self._host.here("collect")
         if not self._work():
             self._host.wait(timeout)
-        collected, self._done = self._done, []
+        return self._uncollected.collect(self._collected)
+
+    def _collected(self) -> list[Outcome]:
+        collected, self.done = self.done, []
         return collected
 
     def _work(self) -> bool:
@@ -495,11 +523,12 @@ class ScheduledRunner:
             ends -= 1
             at = self._host.choose(len(self._running))
             self._end(*self._running.pop(at))
-        return bool(self._done)
+        return bool(self.done)
 
     def _begin(self) -> bool:
         """As many calls as may run; whether one does."""
         places = 1 if self.one_by_one else PLACES
+        places = 0 if self._uncollected.is_full else places
         while self._waiting and not self._halted and len(self._running) + len(self._hanging) < places:
             self._running.append((self._waiting.popleft(), self._host.monotonic()))
         return bool(self._running)
@@ -514,7 +543,9 @@ class ScheduledRunner:
         if outcome.error:  # whose traceback knows the frames of the loop, and those the outcomes: a ring
             outcome.error.with_traceback(None)
         self._halted = self.one_by_one and outcome.error is not None
-        self._done.append(outcome)
+        self.done.append(outcome)
+        self._uncollected.add(executor._size(outcome))
+        self.largest = max(self.largest, sum(len(result.value) + OVERHEAD for result in outcome.results))
 
     def cancel(self) -> list[Group]:
         cancelled = list(self._waiting)

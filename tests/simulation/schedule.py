@@ -76,7 +76,12 @@ class Setup:
     @property
     def trips(self) -> bool:
         """Whether few ids that fail in a row open the circuit. Not where there is no room for good ones beside them."""
-        return self.calls and self.odd and not (self.deadly or self.small_queue or self.tight)
+        return self.calls and self.odd and not (self.small_queue or self.tight)
+
+    @property
+    def many(self) -> int:
+        """Results of one message that has more than one. With memory for a few groups they take more than it."""
+        return 12 if self.tight and not (self.large or self.narrow) else 2
 
     @property
     def skew(self) -> float:
@@ -215,9 +220,7 @@ def _setup(drawn: bytes) -> Setup:
         strict=drawn[0] // 8 % 8 == 7,
         deadly=deadly,
         discards=drawn[8] // 6 % 4 == 3,
-        # Not drawn together: what waits long for its next attempt ends the running apart too early (suspects.py),
-        # and a deadly message that is read after that ends one process after the other.
-        calls=drawn[6] // 4 % 4 == 3 and not deadly,
+        calls=drawn[6] // 4 % 4 == 3,
         many_calls=drawn[6] // 16 % 2 == 1,
         alike=not unequal and drawn[5] // 4 % 2 == 1,
     )

@@ -8,6 +8,41 @@ from tests.simulation.world import simulate
 Actions = list[tuple[str, int, int]]
 
 REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
+    "groups run apart as long as something waits for its next attempt": (
+        Setup(slow=True, deadly=True, calls=True),
+        [
+            ("feed", 0, 237),
+            ("same", 0, 38),
+            ("same", 0, 0),
+            ("same", 0, 2),
+            ("feed all", 0, 88),
+        ],
+    ),
+    "while only probes are called each of them is named": (
+        Setup(odd=True, deadly=True, calls=True),
+        [
+            ("feed all", 0, 41),
+            ("feed all", 0, 41),
+            ("feed", 0, 216),
+            ("feed all", 0, 205),
+            ("feed", 0, 21),
+            ("mate", 0, 0),
+            ("mate", 0, 0),
+        ],
+    ),
+    "what is finished in each start is no progress where it came later than what ends the process": (
+        Setup(workers=2, odd=True, deadly=True, calls=True),
+        [
+            ("feed all", 0, 101),
+            ("feed all", 0, 41),
+            ("feed all", 0, 41),
+            ("feed", 0, 216),
+            ("feed all", 0, 101),
+            ("feed", 0, 21),
+            ("mate", 0, 1),
+            ("mate", 0, 0),
+        ],
+    ),
     "a result that was held while others settled is committed too": (
         Setup(quirks=True),
         [

@@ -58,6 +58,7 @@ FAULTS = (
 )
 INVALID = (b"no json", None, b"", b'{"no":1}', b'{"id":""}', b'{"id":true}', b'{"id":"1","content":[]}', b"[]", b"\xff")
 LETTERS = ("", "", "", "n", "t", "f", "f", "")
+LETTERS_OF_MANY = ("", "t", "t", "n", "t", "f", "t", "t")
 LETTERS_OF_CALLS = ("", "k", "e", "r", "f", "k", "e", "")
 
 
@@ -76,6 +77,7 @@ class World:
         self.oracle.slow_output = setup.narrow
         self.oracle.trace = partial(self.trace, "==")
         self.oracle.attempts, self.oracle.many_calls = ATTEMPTS, setup.many_calls
+        self.oracle.many = setup.many
         self.oracle.repeats = (setup.calls or setup.odd) and setup.topics > 1
         self.planted: dict[str, int] = {}
         self.notes: Counter[str] = Counter()
@@ -129,7 +131,7 @@ class World:
             raise Retry("process() fails", after={promises.LATER: 2.0, promises.LONG: EVER}.get(what))
         if what == promises.FILTERED:
             return None
-        return [message | {"part": part} for part in range(2)] if what == promises.TWOFOLD else message
+        return [message | {"part": part} for part in range(self.setup.many)] if what == promises.TWOFOLD else message
 
     # ------------------------------------------------------------------ the run
 
@@ -243,7 +245,7 @@ class World:
         until = self.broker.now + at_least
         exits, before, since = 0, (-1, -1, -1, -1), self.broker.now
         deaths = DEATHS * self._of(promises.DEADLY) + HANG_EXITS * self._hanging()
-        quiet, good = self._quiet(), GOOD
+        quiet, good, fed = self._quiet(), GOOD, self.broker.now
         for _ in range(ROUNDS * (1 + 2 * self.setup.calls) + 12 * deaths):  # each is missed for a session
             for who in range(self.setup.workers):
                 exits += who < self._lasting and self._start(who, 0)
@@ -253,11 +255,12 @@ class World:
             changes = self.broker.changes, self._starts, sum(self.planted.values()), self._failed_calls()
             if changes != before or self.broker.is_waiting:
                 before, since = changes, self.broker.now
-            elif self.broker.now - since > quiet and self.broker.now > until:
-                if not good or not any(process.has_open_circuit for process in self._processes.values()):
-                    return
-                good -= 1
+            is_open = any(process.has_open_circuit for process in self._processes.values())
+            if good and is_open and self.broker.now - fed > quiet:  # there are changes: apart each probe is committed
+                good, fed = good - 1, self.broker.now
                 self._feed_all(0, 0)
+            elif self.broker.now - since > quiet and self.broker.now > until:
+                return
             if exits > EXITS + self.setup.workers + deaths:
                 raise Violation("liveness", "processes end again and again")
         if not self.setup.tight:
@@ -411,7 +414,8 @@ class World:
             return f"{self._ids}d"
         if self.setup.calls and how // 8 % 2:
             return f"{self._ids}{self._letter_of_calls(how)}"
-        return f"{self._ids}{LETTERS[how % len(LETTERS)] if self.setup.odd else ''}"
+        letters = LETTERS if self.setup.many == 2 else LETTERS_OF_MANY
+        return f"{self._ids}{letters[how % len(letters)] if self.setup.odd else ''}"
 
     def _letter_of_calls(self, how: int) -> str:
         if how // 16 % 4 == 3 and self._hanging() < MOST_HANGING and self.setup.hangs:

@@ -153,7 +153,7 @@ class PartitionOffsets:
     def finish_sent(self) -> None:
         """What was sent is safe."""
         if self.states.finish_sent():
-            self.suspicion.note_finished()
+            self.suspicion.note_finished(self._is_finished)
 
     def drop(self, offset: int, number: int) -> None:
         """There is no room for the record at `offset`, which was read: it stays unfinished and is to be read again.

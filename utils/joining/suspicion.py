@@ -30,6 +30,7 @@ class Suspicion:
         "_has_finished",
         "_in_commit",
         "apart",
+        "first",
         "has_progressed",
         "holds_back",
         "hung",
@@ -50,6 +51,7 @@ class Suspicion:
         """What the map that was loaded says; nothing where there is none."""
         self.starts = starts + 1  # in a row, this one too, without an orderly end or progress
         self.tried = tried  # the record of the group that was run alone when all ended
+        self.first: int | None = None  # a record of one of the groups that were given to process() first
         self.trying: int | None = None  # of the first group of those that are run apart from the others
         self.apart = 0  # how many they are: commits name the one that is run alone
         self.holds_back = False  # groups that were to run apart have not run
@@ -79,10 +81,19 @@ class Suspicion:
         """Whether groups are to be run apart, after the next commit."""
         return self.trying != self.noted
 
-    def note_finished(self) -> None:
-        """A record is finished: this is progress, which ends the count of starts unless groups are run apart."""
+    def note_called(self, offset: int) -> None:
+        """A group with this record is given to process(). Only the first counts."""
+        self.first = offset if self.first is None else self.first
+
+    def note_finished(self, is_finished: Callable[[int], bool]) -> None:
+        """A record is finished: this is progress. `is_finished`: of an offset.
+
+        It ends the count of starts unless groups are run apart, or one of the first is not finished: what came after it
+        may be finished in each start, though it ends the process each time.
+        """
         self._has_finished = True
-        self.starts = self.starts if self.apart else 0
+        if self.starts and not self.apart and (self.first is None or is_finished(self.first)):
+            self.starts = 0
 
     def in_commit(self, is_finished: Callable[[int], bool]) -> InCommit:
         """What the next commit says. `is_finished`: of an offset."""

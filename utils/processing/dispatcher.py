@@ -15,7 +15,7 @@ from utils.logger import logger
 from utils.metrics import Counters
 from utils.processing.attempts import HOPELESS, Attempts
 from utils.processing.executor import Call, InFlight, Outcome, Runner, took_too_long
-from utils.processing.parking import Parking
+from utils.processing.parking import Parking, taken_in_turn
 
 WATCH_EVERY = 1.0  # seconds
 EXAMPLES = 10  # ids that a log line names at most
@@ -114,9 +114,9 @@ class Dispatcher:
         self.in_flight = 0
 
     @property
-    def rests_for(self) -> float:
+    def rests_for(self) -> float | None:
         if not self.parked.rest_some or self.in_flight > self.parked.groups:
-            return 0.0
+            return None
         return self.parked.next_due() - self._clock()
 
     def recall(self, id: str, attempts: int) -> None:
@@ -136,6 +136,17 @@ class Dispatcher:
         shed = self.parked.shed(down_to)
         self.in_flight -= len(shed)
         return shed
+
+    def put_aside(self, aside: Parking) -> int:
+        moved = self.parked.move_resting(aside)
+        self.in_flight -= moved
+        return moved
+
+    def take_back(self, aside: Parking) -> None:
+        groups = aside.release_all()
+        for id, due in aside.due.items():
+            self.parked.note(id, due)
+        self.submit(groups)
 
     def calls(self) -> list[Call]:
         return self._runner.calls()
@@ -209,13 +220,8 @@ class Dispatcher:
     def _held_in_turn(self) -> Iterable[Group]:
         """The oldest, the newest and so on; of an id always its oldest."""
         while self._held:
-            at, newest = 0, self._held[-1].id
-            if self._newest_next:
-                at = next(at for at, group in enumerate(self._held) if group.id == newest)
-            self._newest_next = not self._newest_next
-            group = self._held[at]
-            del self._held[at]
-            yield group
+            newest, self._newest_next = self._newest_next, not self._newest_next
+            yield taken_in_turn(self._held, newest=newest)
 
     def _wait(self, timeout: float, now: float) -> float:
         """No longer than until something is due."""

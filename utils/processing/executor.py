@@ -21,7 +21,7 @@ from utils.joining.aggregator import Group
 from utils.joining.dead_letters import Letter
 from utils.joining.messages import RESULT_OVERHEAD, Message, Result, join, results
 from utils.metrics import BOUNDS, Histogram
-from utils.processing.parking import Parking
+from utils.processing.parking import Parked, Parking
 
 Process = Callable[[Message, str], object]
 AsyncProcess = Callable[[Message, str], Awaitable[object]]
@@ -73,7 +73,7 @@ class Executor(Protocol):
         """Groups submitted whose outcome may still be collected."""
 
     @property
-    def parked(self) -> Parking:
+    def parked(self) -> Parking | Parked:
         """Those of them that wait for their own id: between two attempts, or behind it."""
 
     def submit(self, groups: list[Group]) -> None: ...
@@ -87,22 +87,8 @@ class Executor(Protocol):
     def drop(self) -> None:
         """Cancel, and never hand back the outcomes of what has been started."""
 
-    @property
-    def rests_for(self) -> float:
-        """Seconds until the next attempt, where all that is in flight waits for one; else 0."""
-
-    @property
-    def hung(self) -> list[tuple[Group, int]]:
-        """What hangs for good, so that the process must end, and how many attempts of each have failed by now."""
-
-    def recall(self, id: str, attempts: int) -> None:
-        """So many attempts of a group that will be submitted next have failed in an earlier process, which it ended."""
-
-    def failed_before(self, id: str) -> None:
-        """The group of this id that is submitted next was left behind by others: if it fails, it is to blame itself."""
-
     def shed(self, down_to: int) -> list[Group]:
-        """Give back parked groups, until no more than so many bytes are parked (-1: all), the newest of an id first.
+        """Give back parked groups, until no more than so many bytes are parked, the newest of an id first.
 
         They are not in flight any more, and must be submitted again in their order, before any others of their ids.
         None while others of their ids that came later are here, too.
@@ -117,6 +103,33 @@ class Executor(Protocol):
     @property
     def circuit_open_for(self) -> float | None:
         """Seconds for which process() has failed for one id after the other; None while it does not."""
+
+
+class Retrying(Executor, Protocol):
+    """An Executor that tries again what has failed, as Suspects knows it."""
+
+    @property
+    def rests_for(self) -> float | None:
+        """Seconds until the next attempt, where all that is in flight waits for one; else None."""
+
+    @property
+    def hung(self) -> list[tuple[Group, int]]:
+        """What hangs for good, so that the process must end, and how many attempts of each have failed by now."""
+
+    def recall(self, id: str, attempts: int) -> None:
+        """So many attempts of a group that will be submitted next have failed in an earlier process, which it ended."""
+
+    def failed_before(self, id: str) -> None:
+        """The group of this id that is submitted next was left behind by others: if it fails, it is to blame itself."""
+
+    def put_aside(self, aside: Parking) -> int:
+        """Park there what waits for its next attempt, and what is behind it; how many groups that are.
+
+        They are not in flight any more, until each is submitted again, or all are taken back.
+        """
+
+    def take_back(self, aside: Parking) -> None:
+        """Submit what was put aside, in its order. Each is tried again when it is due."""
 
 
 def nothing() -> None:

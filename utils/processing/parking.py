@@ -6,11 +6,28 @@ Pure: no Kafka, no clock, no logging. None of it takes the place of another id: 
 import heapq
 from collections import deque
 from itertools import count
+from typing import NamedTuple
 
 from utils.joining.aggregator import Group
 
 MOST_NOTED = 50_000
 """Ids that are not in memory, of which the time of the next attempt is known: some 400 bytes each (an estimate)."""
+
+
+def taken_in_turn(waiting: deque[Group], *, newest: bool) -> Group:
+    """The oldest of those that wait (or the newest), out of their queue; of an id always its oldest."""
+    id = waiting[-1 if newest else 0].id
+    at = next(at for at, group in enumerate(waiting) if group.id == id)
+    group = waiting[at]
+    del waiting[at]
+    return group
+
+
+class Parked(NamedTuple):
+    """How much is parked."""
+
+    groups: int
+    bytes: int
 
 
 class Parking:
@@ -87,11 +104,34 @@ class Parking:
             self._remove(group)
         return behind
 
+    def move_resting(self, to: "Parking") -> int:
+        """Those that rest are parked there from now on, with what is behind them; how many groups that are."""
+        before = self.groups
+        for due, _, group in sorted(self._again):
+            self._resting.remove(group.id)
+            self._remove(group)
+            to.rest(group, due)
+            for each in self.release(group.id):
+                to.put_behind(each)
+        self._again = []
+        return before - self.groups
+
+    def release_all(self) -> list[Group]:
+        """Those that rest, each followed by what is behind it; `due` keeps when their next attempts are."""
+        released: list[Group] = []
+        for due, _, group in sorted(self._again):
+            self.note(group.id, due)
+            self._resting.remove(group.id)
+            self._remove(group)
+            released += [group, *self.release(group.id)]
+        self._again = []
+        return released
+
     def shed(self, down_to: int) -> list[Group]:
         """Groups, the newest of their ids, to leave memory until no more than so many bytes are parked.
 
         First those of the ids behind which most wait, so that a single one does not drive out all others; then those
-        that rest longest, but for one (-1: all): of these `due` keeps when their next attempt is.
+        that rest longest, but for one: of these `due` keeps when their next attempt is.
         """
         shed: list[Group] = []
         while self.bytes > down_to and (longest := [id for id, behind in self.busy.items() if behind]):
@@ -109,7 +149,7 @@ class Parking:
     def _shed_resting(self, down_to: int) -> list[Group]:
         shed: list[Group] = []
         latest = sorted(self._again)
-        while self.bytes > down_to and len(latest) > (down_to >= 0):
+        while self.bytes > down_to and len(latest) > 1:
             due, _, group = latest.pop()
             self.note(group.id, due)
             self._resting.remove(group.id)

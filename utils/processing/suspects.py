@@ -3,8 +3,10 @@
 A call of process() may end the whole process (out of memory, a crash in a library), and so would every restart. After
 such starts one group is run alone, then two, then four and so on, each time after a commit that holds what was finished
 before. Where the process ends in such a batch, the next one begins with its first group, alone: the guilty one comes
-closer each time, and soon is alone. Where Kafka has failed, a worker that starts again in a process that lives on is no
-such start. The count of starts, and which group is run alone, travel in the map of each commit. A group that was named
+closer each time, and soon is alone. What waits long for its next attempt is put aside, and has its turn when that is
+due. While process() fails for one id after the other, batches are of one group: only that one is tried, and named.
+Where Kafka has failed, a worker that starts again in a process that lives on is no such start. The count of starts, and
+which group is run alone, travel in the map of each commit. A group that was named
 there when the process ended is not run again: it has failed.
 
 A call that hangs for good ends the process too, but in order: how many of its attempts have failed travels in the map,
@@ -14,16 +16,16 @@ and the next process goes on with them.
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from itertools import chain
 
 from utils.joining.aggregator import Group
 from utils.joining.offsets import PartitionOffsets
 from utils.logger import logger
 from utils.processing.attempts import LONGEST_BACKOFF
-from utils.processing.executor import Call, Executor, InFlight, Outcome
-from utils.processing.parking import Parking
+from utils.processing.executor import Call, InFlight, Outcome, Retrying
+from utils.processing.parking import Parked, Parking, taken_in_turn
 
 STARTS = 3  # without progress, after which groups run apart
+FEW = 20  # groups of a batch among which the first ones are looked for
 LARGEST = 1 << 14  # groups of the last batch: all of them are more than a worker has in process() at once
 LONG = LONGEST_BACKOFF * 1.5  # seconds: what rests for longer was told to
 PAUSE = 0.005  # seconds between two looks for the commit that a batch waits for
@@ -38,16 +40,20 @@ class Suspects:
 
     def __init__(
         self,
-        executor: Executor,
+        executor: Retrying,
         owned: Callable[[], Collection[PartitionOffsets]],
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`clock`: the one of `executor`."""
         self._executor = executor
         self._owned = owned
         self._sleep = sleep
+        self._clock = clock
         self._size = 0  # how many groups the next batch may have; 0: they pass as they come
         self._held: deque[Group] = deque()
-        self._aside: dict[str, list[Group]] = {}  # by id: what waits long for its next attempt, and what came after it
+        self._aside = Parking()  # what waits long for its next attempt, and what is behind it: it holds up nobody
+        self._newest_next = False  # of the held ones, while only one at a time is tried
         self._batch: list[Group] = []  # to be run, or running
         self._is_running = False
         self._failed: list[Outcome] = []
@@ -56,13 +62,12 @@ class Suspects:
     def in_flight(self) -> int:
         """Derived, for the other one forgets what fails after `cancel()` without an outcome."""
         batch = 0 if self._is_running else len(self._batch)
-        aside = sum(map(len, self._aside.values()))
-        return self._executor.in_flight + len(self._failed) + len(self._held) + batch + aside
+        return self._executor.in_flight + len(self._failed) + len(self._held) + batch + self._aside.groups
 
     def submit(self, groups: list[Group]) -> None:
         known = [each.suspicion for each in self._owned()]
-        if [each for each in known if each.starts > STARTS or each.tried is not None or each.remembers]:
-            groups = self._guarded(groups)  # hardly ever
+        if [each for each in known if each.starts or each.tried is not None or each.remembers]:
+            groups = self._guarded(groups)  # not for long
         if self._size:
             self._held.extend(groups)
         else:
@@ -72,62 +77,46 @@ class Suspects:
         outcomes, self._failed = self._failed, []
         if self._size:
             self._go_on()
-            if self._batch and not self._is_running and not outcomes:
+            if (self._batch or self._aside.groups) and not self._is_running and not outcomes:
                 self._sleep(min(timeout, PAUSE))
         outcomes += self._executor.collect(0 if outcomes else timeout)
         for group, attempts in self._executor.hung:
             for each in group.fragments:
                 each.offsets.suspicion.hung[each.offset] = attempts
-        is_over = not self._executor.in_flight or self._executor.rests_for > LONG
-        if self._is_running and (is_over or self._executor.circuit_open_for is not None):
-            self._end_batch()  # open: only probes are called, and they must find good ones
+        if self._is_running and self._is_over():
+            self._end_batch()
         return outcomes
 
     def cancel(self) -> None:
         self._executor.cancel()
-        for offsets in self._owned() if self._held or self._batch or self._aside else ():
+        for offsets in self._owned() if self._held or self._batch or self._aside.groups else ():
             offsets.suspicion.holds_back = True
-        self._held.clear()
-        self._aside.clear()
+        self._forget()
         if not self._is_running:
             self._batch = []
 
     def drop(self) -> None:
         self._executor.drop()
-        self._held.clear()
-        self._aside.clear()
+        self._forget()
         self._failed, self._batch = [], []
         self._size, self._is_running = 0, False
 
     @property
-    def rests_for(self) -> float:
-        return self._executor.rests_for
-
-    @property
-    def hung(self) -> list[tuple[Group, int]]:
-        return self._executor.hung
-
-    def recall(self, id: str, attempts: int) -> None:
-        self._executor.recall(id, attempts)
-
-    def failed_before(self, id: str) -> None:
-        self._executor.failed_before(id)
-
-    @property
-    def parked(self) -> Parking:
-        return self._executor.parked
+    def parked(self) -> Parking | Parked:
+        parked, aside = self._executor.parked, self._aside
+        return Parked(parked.groups + aside.groups, parked.bytes + aside.bytes) if aside.groups else parked
 
     def shed(self, down_to: int) -> list[Group]:
-        if self._size:  # what is held came after it
-            return []
-        return self._executor.shed(down_to)
+        if not self._size:
+            return self._executor.shed(down_to)
+        return [] if self._held else self._aside.shed(down_to)  # what is held came after it
 
     def calls(self) -> list[Call]:
         return self._executor.calls()
 
     def find(self, id: str) -> InFlight | None:
         held = [*self._held] if self._is_running else [*self._batch, *self._held]
-        waits = id in self._aside or any(group.id == id for group in held)
+        waits = id in self._aside.busy or any(group.id == id for group in held)
         return self._executor.find(id) or (InFlight("queued", 0.0, 0) if waits else None)
 
     @property
@@ -140,6 +129,9 @@ class Suspects:
         Of those that hung before, the attempts go on.
         """
         owned = self._owned()
+        for group in groups[:FEW]:
+            for each in group.fragments:
+                each.offsets.suspicion.note_called(each.offset)
         if any(each.suspicion.remembers for each in owned):
             self._recall(groups)
         if any(each.suspicion.tried is not None for each in owned):
@@ -179,28 +171,54 @@ class Suspects:
                 self._executor.submit(self._batch)
 
     def _take_batch(self) -> None:
-        while self._held and len(self._batch) < self._size:
-            group = self._held.popleft()
-            self._aside.get(group.id, self._batch).append(group)
+        """From what has come, else from what was put aside."""
+        now, fails = self._clock(), self._executor.circuit_open_for is not None
+        size = 1 if fails else self._size
+        while self._held and len(self._batch) < size:
+            group = taken_in_turn(self._held, newest=self._newest_next) if fails else self._held.popleft()
+            self._newest_next = fails and not self._newest_next
+            if self._may_run(group, now):
+                self._batch.append(group)
+        while self._aside.rest_some and len(self._batch) < size and not self._held:
+            if not fails and self._aside.next_due() > now:
+                break
+            self._batch.append(self._aside.rested())
         if self._batch:
             for offsets in self._owned():
                 offsets.suspicion.apart = len(self._batch)
-                offsets.suspicion.trying = None  # also of what was put aside: it runs no more
             for each in self._batch[0].fragments:
                 each.offsets.suspicion.trying = each.offset
-        elif self._aside:
-            self._end()
+
+    def _may_run(self, group: Group, now: float) -> bool:
+        """False: it waits for one of its id that was put aside, or was so itself before it was read again."""
+        if group.id in self._aside.busy:
+            self._aside.put_behind(group)
+            return False
+        if (due := self._aside.due.pop(group.id, 0.0)) > now:
+            self._aside.rest(group, due)
+            return False
+        return True
+
+    def _is_over(self) -> bool:
+        """Whether all of the batch has ended, or waits long for its next attempt."""
+        if not self._executor.in_flight:
+            return True
+        rests_for = self._executor.rests_for
+        return rests_for is not None and (rests_for > LONG or self._executor.circuit_open_for is not None)
 
     def _end_batch(self) -> None:
-        """What waits long for its next attempt is put aside: it holds up nobody. Then the next batch is no larger:
+        """The next one is larger, unless all of this one waits:
 
-        if that ends the process, it is the same one again after the next start, but for what is done by then.
+        if then a batch ends the process, it is a smaller one after the next start, or something is done by then.
         """
-        waits = self._executor.shed(-1)
-        for group in reversed(waits):
-            self._aside.setdefault(group.id, []).append(group)
+        waits = self._executor.put_aside(self._aside)
+        for id in {group.id for group in self._batch}:
+            if not self._aside.rests(id):
+                self._held.extendleft(reversed(self._aside.release(id)))
+        self._size *= 2 if waits < len(self._batch) else 1
         self._batch, self._is_running = [], False
-        self._size *= 1 if waits else 2
+        for offsets in self._owned():
+            offsets.suspicion.trying = None  # also where it was put aside: it runs no more
         if self._size > LARGEST:
             self._end()
 
@@ -209,6 +227,10 @@ class Suspects:
         self._size = 0
         for offsets in self._owned():
             offsets.end_in_order(is_idle=not self._executor.in_flight)
-        self._executor.submit([*chain.from_iterable(self._aside.values()), *self._held])
+        self._executor.take_back(self._aside)
+        self._executor.submit([*self._held])
+        self._forget()
+
+    def _forget(self) -> None:
         self._held.clear()
         self._aside.clear()

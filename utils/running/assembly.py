@@ -25,7 +25,7 @@ from utils.kafka import clients
 from utils.kafka.membership import Membership
 from utils.metrics import Counters
 from utils.monitoring.status import Health
-from utils.processing.executor import Executor
+from utils.processing.executor import Retrying
 from utils.processing.suspects import Suspects
 from utils.reading.intake import Intake, Waits
 from utils.reading.locator import Locator, Partition
@@ -52,7 +52,7 @@ class Clock(NamedTuple):
 class Surroundings:
     """What a worker works in, and what outlives it: after a failure the next one goes on in the same."""
 
-    executor: Executor
+    executor: Retrying
     counters: Counters
     health: Health = field(default_factory=Health)
     refusals: Refusals = field(default_factory=Refusals)
@@ -204,7 +204,7 @@ def worker_of(config: Config, parts: Parts, around: Surroundings, stop: Event) -
         intake=intake,
         delivery=parts.delivery,
         failures=parts.failures,
-        executor=Suspects(around.executor, lambda: intake.owned.values(), clock.sleep),
+        executor=Suspects(around.executor, lambda: intake.owned.values(), clock.sleep, clock.monotonic),
         locate=parts.locate,
         counters=around.counters,
         health=around.health,

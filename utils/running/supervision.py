@@ -26,7 +26,7 @@ from utils.kafka.membership import Membership
 from utils.logger import configure, logger
 from utils.metrics import Counters
 from utils.monitoring.watch import Watch
-from utils.processing.executor import Executor
+from utils.processing.executor import Retrying
 from utils.reading.intake import Intake, Waits
 from utils.reading.locator import AssignmentOutdated, Partition, RowOutdated
 from utils.running.assembly import SETTLE, Surroundings, build_worker, gathering
@@ -67,7 +67,7 @@ def work(refresh: Refresh, process_stop: Event, watch: Watch) -> int:
     return 1 if calls and calls.dispatcher.is_stuck else 0
 
 
-def _work_by_row(refresh: Refresh, executor: Executor, process_stop: Event, watch: Watch) -> None:
+def _work_by_row(refresh: Refresh, executor: Retrying, process_stop: Event, watch: Watch) -> None:
     """Run workers until `process_stop` is set or the row has changed."""
     settings, row = refresh.current.settings, refresh.current.row
     configure(settings.log_level, consumer_name=settings.consumer_name)
