@@ -2,15 +2,19 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from tests.builders import fragment, group, partition_offsets
+from tests.conftest import Topics
+from tests.services.kafka import KafkaBroker, unique_name
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import Letter
 from utils.joining.messages import Headers, Result
+from utils.kafka import clients
 from utils.metrics import Counters
 from utils.processing.executor import Outcome
 from utils.sending.failures import Failures
@@ -330,3 +334,36 @@ def test_a_result_alone_is_refused_by_a_client_that_is_broken_with_its_own_error
     with pytest.raises(KafkaException):
         box.put_results([Result(b"1", b"x")])
     assert not refusals.whole
+
+
+def test_a_fenced_producer_is_told_of_by_its_own_error_whatever_call_brings_it(
+    real_kafka: KafkaBroker, topics: Topics
+) -> None:
+    """The client calls on_delivery while it has that error to raise: what the callback calls fails with another one."""
+    [out] = topics(real_kafka, "out")
+    properties = {"bootstrap.servers": real_kafka.bootstrap, "log_level": 0}
+    identity = unique_name("fenced")
+    make = partial(clients.producer, properties, transactional_id=identity)
+    box = Outbox(make, (out,), Failures("orders", "", Counters()), Refusals())
+    box.producer.init_transactions(30)
+    box.producer.begin_transaction()
+    box.put([result("1", 10)])
+    assert box.flush(10) == 0
+    Producer({**properties, "transactional.id": identity}).init_transactions(30)
+    box.put([result(str(number), 10) for number in range(5)])
+    for _ in range(2):
+        with pytest.raises((KafkaException, DeliveryFailed)):
+            box.flush(10)
+    box.close()
+
+
+def test_a_callback_that_has_failed_is_a_failed_delivery() -> None:
+    producer = SmallTopics(broker=1)
+    box = outbox(producer)
+    box.put([result("1", 10)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Record, "topic", None)  # what on_delivery asks of it raises
+        with pytest.raises(DeliveryFailed, match="callback"):
+            box.flush(0)
+    with pytest.raises(DeliveryFailed, match="callback"):
+        box.flush(0)

@@ -46,7 +46,7 @@ from utils.reading.intake import Intake
 from utils.reading.locator import History, Locator
 from utils.reading.overflow import Overflow, Pass
 from utils.running import supervision
-from utils.sending import delivery
+from utils.sending import assignment, delivery
 from utils.sending.assignment import Assignment
 from utils.sending.commits import Commits
 from utils.sending.delivery import AtLeastOnce, Backlog, ExactlyOnce, _as_offsets, _mark_sent
@@ -891,14 +891,6 @@ def _stays_paused_when_it_comes_back(self: Assignment, consumer: Consumer, owned
 _on_assign = Assignment._on_assign
 
 
-def _raises_in_callback(self: Assignment, consumer: Consumer, owned: list[TopicPartition]) -> None:
-    located = self.locate(consumer, owned)
-    self.delivery.assigned(consumer)
-    self.reading.rebalanced(located)
-    consumer.assign([TopicPartition(each.topic, each.partition, each.position) for each in located])
-    self.commits.has_news = True
-
-
 def _from_the_end(consumer: Consumer, partitions: Any, timestamp: int) -> Any:
     return _offsets_at(consumer, partitions, lookups.LATEST if timestamp == lookups.EARLIEST else timestamp)
 
@@ -1162,7 +1154,7 @@ MUTANTS = tuple(
         ("11", "lost partitions are not forgotten", (Assignment, "_on_lost", _nothing)),
         ("11", "no rewind after a rebalance within a read", (Intake, "_rewind", _nothing)),
         ("11", "a rebalance within a read is not noticed", (Intake, "read", _does_not_notice)),
-        ("12", "an exception leaves a callback", (Assignment, "_on_assign", _raises_in_callback)),
+        ("12", "an exception leaves a callback", (assignment, "guarded", lambda callback, _failed: callback)),
         ("13", "groups never run apart", (suspects, "STARTS", 1 << 30)),
         ("13", "starts are not counted", (PartitionOffsets, "__init__", _counts_no_starts)),
         ("13", "who was run alone is run again", (Suspects, "_without_tried", _runs_again)),

@@ -17,6 +17,7 @@ from framework import Worker
 from models import Row
 from tests.simulation.broker import SESSION, Broker
 from tests.simulation.clients import FakeAdmin, FakeConsumer, FakeProducer
+from utils.errors import chain
 from utils.joining.aggregator import Group
 from utils.kafka.clients import TRANSACTION_TIMEOUT_MS
 from utils.kafka.limits import CommitLimits
@@ -357,6 +358,8 @@ class ModelProcess:
             self.restarts += 1
             self.note(f"restart after {type(error).__name__}")
             self.trace(f"restart after {error!r}")
+            if strange := [each for each in chain(error) if not isinstance(each, (*EXPECTED, TimeoutError))]:
+                self.broken("unexpected error", f"in a callback: {strange}", error)
             raise
         except ConfigError as error:  # a member that is dead, and not missed yet, holds partitions
             self._shares += 1

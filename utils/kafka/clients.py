@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from config import ConfigError, Settings, Trouble, is_secret
 from models import Row
+from utils.errors import guarded
 from utils.logger import logger
 
 Properties = Mapping[str, Any]
@@ -35,13 +36,13 @@ def client_properties(settings: Settings, row: Row) -> dict[str, Any]:
         "bootstrap.servers": row.bootstrap_servers,
         "client.id": row.consumer_name,
         **settings.kafka,
-        "error_cb": log_error,
-        "logger": _client_logger(),
+        "error_cb": guarded(log_error, _tell),
+        "logger": _client_log(),
     }
 
 
 def log_error(error: KafkaError) -> None:
-    """The clients' `error_cb`: tells what is wrong and what to do. They mend by themselves what heals; never raises."""
+    """The clients' `error_cb`: tells what is wrong and what to do. They mend by themselves what heals."""
     heals, line = explain(error)
     now = time.monotonic()
     if (
@@ -50,6 +51,14 @@ def log_error(error: KafkaError) -> None:
         return
     _said[error.name()] = now
     logger.log(logging.WARNING if heals else logging.ERROR, line, extra={"kafka_error": error.name()})
+
+
+def _tell(error: Exception) -> None:
+    logger.error("a callback of Kafka's client failed", exc_info=error)
+
+
+unheard = guarded(lambda *_: None, _tell)
+"""A callback for what nobody wants to know."""
 
 
 @contextmanager
@@ -107,10 +116,17 @@ def _origin(name: str, settings: Settings) -> str:
     return f"KAFKA_{name.replace('.', '_').upper()}"
 
 
-def _client_logger() -> logging.Logger:
+class ClientLog:
+    """All that a client asks of a logger: to be its callback, too."""
+
+    def __init__(self, to: logging.Logger) -> None:
+        self.log = guarded(to.log, lambda _error: None)
+
+
+def _client_log() -> ClientLog:
     client_logger = logger.getChild("kafka")
     client_logger.addFilter(_is_news)
-    return client_logger
+    return ClientLog(client_logger)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -183,15 +199,15 @@ def try_properties(settings: Settings, row: Row) -> None:
         raise ConfigError(problems)
     with named_properties(settings):
         properties = client_properties(settings, row)
-        consumer(properties, settings, lambda *_: None).close()
-        producer(properties, lambda *_: None, "tried" if settings.delivery == "exactly_once" else "")
+        consumer(properties, settings, unheard).close()
+        producer(properties, unheard, "tried" if settings.delivery == "exactly_once" else "")
 
 
 @contextmanager
 def reader(settings: Settings, row: Row) -> Iterator[Consumer]:
     """A consumer that may ask what the group has committed, and that never joins it."""
     with named_properties(settings):
-        created = consumer(client_properties(settings, row), settings, lambda *_: None)
+        created = consumer(client_properties(settings, row), settings, unheard)
     try:
         yield created
     finally:
@@ -237,7 +253,7 @@ def producer(
         transactional = {"transactional.id": transactional_id, "transaction.timeout.ms": timeout}
         transactional["message.timeout.ms"] = _number(timeout, TRANSACTION_TIMEOUT_MS)
         if on_throttle:
-            transactional["throttle_cb"] = on_throttle
+            transactional["throttle_cb"] = guarded(on_throttle, _tell)
     configured = _number(properties.get("batch.size"), batch_size)
     narrow = {"batch.size": min(batch_size, configured)} if batch_size else {}
     return Producer(

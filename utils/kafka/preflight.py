@@ -22,17 +22,20 @@ from confluent_kafka.cimpl import NewTopic
 
 from config import ConfigError, Settings, Trouble
 from models import Row, map_topic
+from utils.errors import guarded
 from utils.kafka.clients import (
     CONNECTION_ERRORS,
     PROTOCOL,
     RIGHTS_ERRORS,
     SERVERS,
+    ClientLog,
     advertised,
     client_properties,
     explain,
     named_properties,
     not_reached,
     plain,
+    unheard,
 )
 from utils.kafka.clients import producer as kafka_producer
 from utils.kafka.limits import DEFAULT_METADATA, LEAST_METADATA, CommitLimits
@@ -278,9 +281,9 @@ def missing_transactions(settings: Settings, row: Row) -> list[str]:
 
     Tried with an id that no worker has, since whoever takes one drives out its owner.
     """
-    properties = {**client_properties(settings, row), "error_cb": lambda _error: None, "logger": _silent()}
+    properties = {**client_properties(settings, row), "error_cb": unheard, "logger": _silent()}
     with named_properties(settings):
-        producer = kafka_producer(properties, lambda *_: None, f"{row.consumer_name}-check")
+        producer = kafka_producer(properties, unheard, f"{row.consumer_name}-check")
     try:
         producer.init_transactions(_TRANSACTION)
     except KafkaException as error:
@@ -368,13 +371,17 @@ def _granted(admin: AdminClient, operation: str, resources: Sequence[str]) -> di
 
 def _admin(settings: Settings, row: Row, on_error: Callable[[KafkaError], None]) -> AdminClient:
     """A client for one look: what it hears goes to `on_error` and not to the log."""
-    properties = {**client_properties(settings, row), "error_cb": on_error, "logger": _silent()}
+    properties = {
+        **client_properties(settings, row),
+        "error_cb": guarded(on_error, lambda _error: None),
+        "logger": _silent(),
+    }
     with named_properties(settings):
         return AdminClient(properties)
 
 
-def _silent() -> logging.Logger:
-    return logging.Logger("silent", logging.CRITICAL + 1)
+def _silent() -> ClientLog:
+    return ClientLog(logging.Logger("silent", logging.CRITICAL + 1))
 
 
 def _names(topic: str, cluster: Cluster) -> str:

@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient
 from config import Settings
 from framework import Worker
 from models import Row, map_topic
+from utils.errors import guarded
 from utils.joining.messages import RESULT_OVERHEAD
 from utils.joining.offsets import Edition
 from utils.joining.suspicion import CrashRecord
@@ -167,7 +168,7 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
         delivery = ExactlyOnce(outbox, maps, *times, ours.is_place_taken, clock.monotonic)
     else:
         delivery = AtLeastOnce(outbox, maps, counters.commit_time, counters.latency, clock.monotonic)
-    consumer = ours.consumer(delivery.on_commit)
+    consumer = ours.consumer(guarded(delivery.on_commit, outbox.fail))
     opened.callback(consumer.close)  # where the worker has not come to it
     locate = Locator(
         ours.admin,

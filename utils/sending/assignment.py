@@ -1,7 +1,7 @@
 """The partitions that are ours: from when the group assigns them to when it takes them away, or the worker ends.
 
-The callbacks run inside poll() and close(). No exception may leave them, the client would lose records (measured): what
-went wrong is kept in `failure`, for the loop to raise.
+The callbacks run inside poll() and close(). No exception may leave them: what went wrong is kept in `failure`, for the
+loop to raise.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +11,7 @@ from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from utils.errors import guarded
 from utils.joining.offsets import CommitPoint, PartitionOffsets
 from utils.logger import logger
 from utils.processing.executor import Executor, Outcome
@@ -54,8 +55,15 @@ class Assignment:
     """What a callback caught, or the loop raised: from then on nothing is committed, not even by close()."""
 
     def subscribe(self, topics: Sequence[str]) -> None:
-        callbacks = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_lost}
-        self.consumer.subscribe(list(topics), **callbacks)
+        self.consumer.subscribe(
+            list(topics),
+            on_assign=guarded(self._on_assign, self.fail),
+            on_revoke=guarded(self._on_revoke, self.fail),
+            on_lost=guarded(self._on_lost, self.fail),
+        )
+
+    def fail(self, error: BaseException) -> None:
+        self.failure = self.failure or error
 
     def end(self) -> None:
         """As a revoke, but with polling, so that a broker that does not answer cannot hold it up."""
@@ -69,8 +77,8 @@ class Assignment:
         self.reading.rebalanced([])
 
     def _on_assign(self, consumer: Consumer, owned: list[TopicPartition]) -> None:
-        self.commits.counters.rebalances += 1
         try:
+            self.commits.counters.rebalances += 1
             self.delivery.assigned(consumer)
             located = self.locate(consumer, owned)
             self.reading.rebalanced(located)
@@ -79,10 +87,10 @@ class Assignment:
             consumer.resume(partitions)  # a pause outlives a rebalance (measured)
             self.commits.has_news = bool(located)  # the first commit notes where reading began
             self.loop.assigned(located)
-        except Exception as error:
-            self.failure = self.failure or error
+        except Exception:
             with suppress(Exception):  # else the client assigns all by itself, and reads from the commits
                 consumer.assign([])
+            raise
 
     def _on_revoke(self, consumer: Consumer, _revoked: list[TopicPartition]) -> None:
         """Finish what is done, commit, forget."""
@@ -91,8 +99,6 @@ class Assignment:
                 self._drain(lambda _deadline: self.commits.last_now(consumer, self._last_points()))
         except KafkaException as error:
             logger.warning("commit before a revoke failed: the next owner repeats", extra={"error": str(error)})
-        except Exception as error:
-            self.failure = self.failure or error
         finally:
             self.forget()
 

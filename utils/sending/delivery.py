@@ -19,7 +19,7 @@ from utils.metrics import Histogram
 from utils.processing.executor import Outcome
 from utils.sending.latency import Latency
 from utils.sending.map_store import MapStore
-from utils.sending.outbox import DeliveryFailed, Outbox, RecordRefused, bounded
+from utils.sending.outbox import DeliveryFailed, Outbox, RecordRefused, bounded, unmasked
 from utils.sending.pace import WITHIN
 
 Clock = Callable[[], float]
@@ -439,7 +439,8 @@ class ExactlyOnce:
                 self._flush()
             self._send_offsets(fitting)
             self._put_settled()
-            self._producer.commit_transaction(_TRANSACTION)
+            with unmasked():
+                self._producer.commit_transaction(_TRANSACTION)
         except (KafkaException, DeliveryFailed) as error:
             if self._clock() - began > WITHIN:
                 self._pace.failed()
@@ -527,7 +528,8 @@ class ExactlyOnce:
     def _abort(self) -> int:
         """The code of the error that kept the transaction open, or 0. Fenced, or no broker: its time-out ends it."""
         try:
-            self._producer.abort_transaction(_TRANSACTION)
+            with unmasked():
+                self._producer.abort_transaction(_TRANSACTION)
         except KafkaException as error:
             logger.warning("transaction not aborted", extra={"error": str(error)})
             return int(error.args[0].code())

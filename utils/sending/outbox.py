@@ -2,13 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, ThrottleEvent
 
+from utils.errors import chain, guarded
 from utils.joining.dead_letters import Letter, sources
 from utils.joining.messages import Headers, Result
 from utils.joining.trace_context import trace_of
@@ -32,6 +33,20 @@ Report = Callable[[KafkaError | None, Message], None]  # of a delivery that has 
 
 class DeliveryFailed(Exception):
     """Results did not reach their topics: nothing may be committed any more, start again from the last commit."""
+
+
+@contextmanager
+def unmasked() -> Iterator[None]:
+    """Where the client serves callbacks: its own error leaves as a KafkaException.
+
+    A callback that it calls while it has an error to raise (it was fenced, say) gets a SystemError from whatever it
+    calls, and that, or another SystemError, comes out of the client in place of the error (measured).
+    """
+    try:
+        yield
+    except SystemError as error:
+        known = next((each for each in chain(error) if isinstance(each, KafkaException)), None)
+        raise known or KafkaException(KafkaError(KafkaError._FATAL, "the client has failed for good")) from error
 
 
 class RecordRefused(DeliveryFailed):
@@ -96,13 +111,13 @@ class Outbox:
 
         As long as `counters` know of no message with headers, no trace is looked for: that costs 60 ns an id.
         """
-        self.producer = producer(self.on_delivery)
+        self.producer = producer(guarded(self.on_delivery, self.fail))
         self._topics = topics_output
         self._failures = failures
         self._refusals = refusals
         self._counters = counters or Counters(with_headers=1)
         self._mute = mute or Mute()
-        self._failure: KafkaError | None = None
+        self._failure: Exception | None = None
         self._refused: list[Sent] = []
         self.is_stuck = False  # a call of the producer has not returned: closing it now would end the process
 
@@ -115,7 +130,7 @@ class Outbox:
         """
         if self.is_stuck:
             return
-        with suppress(KafkaException):  # one that was fenced says so once more, which would end the process
+        with suppress(KafkaException), unmasked():  # a fenced one says so once more, which would end the process
             try:
                 bounded(self._let_go, seconds)
             except TimeoutError:
@@ -195,10 +210,19 @@ class Outbox:
 
     def flush(self, timeout: float) -> int:
         """How many records are unacknowledged after up to `timeout` seconds. Raises DeliveryFailed."""
-        unacknowledged = self.producer.flush(timeout)
-        if self._failure:
-            raise DeliveryFailed(self._failure.str()) from KafkaException(self._failure)
+        with unmasked():
+            unacknowledged = self.producer.flush(timeout)
+        self._check()
         return unacknowledged
+
+    def fail(self, error: Exception) -> None:
+        """A callback has failed: what it was to tell is not known, so nothing is safe any more."""
+        self._failure = self._failure or error
+
+    def _check(self) -> None:
+        if self._failure:
+            error = self._failure.args[0] if isinstance(self._failure, KafkaException) else None
+            raise DeliveryFailed(error.str() if error else "a callback of the client has failed") from self._failure
 
     @property
     def may_accuse(self) -> bool:
@@ -236,11 +260,11 @@ class Outbox:
                 self._refusals.groups.pop(_source(outcome), None)
 
     def on_delivery(self, error: KafkaError | None, record: Message) -> None:
-        """How a delivery ended: called for failures only. Runs inside poll() and flush(), so it never raises."""
+        """How a delivery ended: called for failures only. Runs inside poll() and flush()."""
         if error is not None and error.code() in _TOO_LARGE:
             self._refused.append((record.topic(), record.key(), record.value()))
-        else:
-            self._failure = self._failure or error
+        elif error is not None:
+            self.fail(KafkaException(error))
 
     def _as_known(self, outcome: Outcome) -> Outcome:
         for _ in range(self._refusals.groups.get(_source(outcome), 0)):
@@ -285,9 +309,9 @@ class Outbox:
             try:
                 return self.producer.produce(topic, value, key, partition, headers=headers)
             except BufferError:
-                self.producer.poll(_FULL)
-                if self._failure:
-                    raise DeliveryFailed(self._failure.str()) from KafkaException(self._failure)
+                with unmasked():
+                    self.producer.poll(_FULL)
+                self._check()
 
     def _note_refusal(self, outcome: Outcome) -> None:
         source = _source(outcome)
