@@ -270,3 +270,17 @@ def test_what_was_put_off_delays_no_eviction() -> None:
     assert bench.offsets["a"].shed.since == NOT_COUNTED
     bench.overflow.drop(bench.offsets["a"], 0, bench.now)
     assert bench.offsets["a"].shed.since == 1
+
+
+def test_half_of_what_was_put_off_does_not_wait_for_a_mate_that_this_reading_has_passed() -> None:
+    bench = Bench(room=40, end=1)
+    bench.read("a", "x")
+    assert bench.read("b", "x") == "x"
+    fragments = tuple(Fragment(index, bench.offsets[topic], 0, VALUE) for index, topic in enumerate("ab"))
+    bench.overflow.put_off([Group("x", fragments, 2 * ONE)])
+    bench.offsets["a"].set_back()  # for others: only its reading was behind x
+    assert bench.read("a", "x") == ""
+    assert len(bench.aggregator) == 0
+    assert bench.balance() == [("a", 0), ("b", 0)]
+    bench.read("a", "x")
+    assert bench.read("b", "x") == "x"

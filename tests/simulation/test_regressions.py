@@ -18,6 +18,19 @@ REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
             ("feed all", 0, 88),
         ],
     ),
+    "half of what was put off is not given up because its mate was passed in this reading": (
+        Setup(tight=True, large=True, deadly=True, calls=True),
+        [
+            ("feed", 0, 173),
+            ("burst", 0, 118),
+            ("mate", 0, 0),
+            ("feed all", 0, 62),
+            ("same", 0, 107),
+            ("feed all", 0, 253),
+            ("feed all", 0, 137),
+            ("mate", 0, 2),
+        ],
+    ),
     "while only probes are called each of them is named": (
         Setup(odd=True, deadly=True, calls=True),
         [

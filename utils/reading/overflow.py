@@ -6,6 +6,7 @@ No Kafka but by the intake, no clock, no logging; `now` is a parameter.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 from utils.joining.aggregator import FOREVER, Aggregator, Group, ahead_of_siblings, over_all_partitions, size_of
 from utils.joining.messages import Fragment
@@ -73,7 +74,13 @@ class Overflow:
 
         That may be the group that has just grown: else two that have no room together could drop each other for ever,
         and neither be given up.
+
+        Of an id that was put off none is kept alone: reading may have passed its mate, which comes in the next pass.
         """
+        if self._put_off:
+            stays = [id not in self._put_off or self.groups.waits(id) for id in ids]
+            self._drop_for_later([each for each, kept in zip(fragments, stays, strict=True) if not kept])
+            ids, fragments = list(compress(ids, stays)), list(compress(fragments, stays))
         complete, superseded = self._add(ids, fragments, now)
         if self._put_off:
             self.put_off([group for group in complete if group.id in self._put_off])
@@ -128,10 +135,13 @@ class Overflow:
         for group in groups:
             self._put_off.add(group.id)
             self._put_off_largest = max(self._put_off_largest, group.bytes)
-            self._put_off_records += len(group.fragments)
-            self._counters.shed += len(group.fragments)
-            for fragment in group.fragments:
-                fragment.offsets.drop(fragment.offset, NOT_COUNTED)
+            self._drop_for_later(group.fragments)
+
+    def _drop_for_later(self, fragments: Sequence[Fragment]) -> None:
+        self._put_off_records += len(fragments)
+        self._counters.shed += len(fragments)
+        for fragment in fragments:
+            fragment.offsets.drop(fragment.offset, NOT_COUNTED)
 
     def shed(self, down_to: int, now: float, added: str = "") -> None:
         """Drop groups as `Aggregator.shed` does."""
