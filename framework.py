@@ -74,24 +74,8 @@ class Worker:
         self.health.view = View(self, aggregator)
         room = self.max_pending_bytes // 2  # for what waits; the other half is for what is on its way out
         self._waiting = Overflow(aggregator, self.intake, self._topic_index, room, self.counters)
-        self.commits = Commits(
-            consumer=self.consumer,
-            reading=self.intake,
-            delivery=self.delivery,
-            points=self._commit_points,
-            counters=self.counters,
-            interval=commit_interval,
-            clock=self.clock,
-        )
-        self.assignment = Assignment(
-            consumer=self.consumer,
-            reading=self.intake,
-            executor=self.executor,
-            commits=self.commits,
-            locate=locate,
-            shutdown_timeout=shutdown_timeout,
-            loop=self,
-        )
+        self.assignment = Assignment(self, locate, commit_interval, shutdown_timeout)
+        self.commits = self.assignment.commits
 
     # ------------------------------------------------------------------ the loop
 
@@ -230,7 +214,7 @@ class Worker:
         self._waiting.arrived_before(min(arrivals))
         return arrivals
 
-    def _commit_points(self) -> list[CommitPoint]:
+    def commit_points(self) -> list[CommitPoint]:
         """Of every partition that we own: a commit without its map would break the groups that wait."""
         now, now_ms = self.clock(), int(self.wall_clock() * 1000)
         oldest = self._waiting.groups.oldest_arrival()

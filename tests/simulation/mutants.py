@@ -167,7 +167,7 @@ def _map_of_before(self: Worker) -> list[CommitPoint]:
     ]
 
 
-_commit_points = Worker._commit_points
+_commit_points = Worker.commit_points
 
 
 def _joins_runs(self: States) -> Iterator[Run]:
@@ -1055,7 +1055,7 @@ MUTANTS = tuple(
         ("2", "runs of what waits are joined", (States, "runs", _joins_runs)),
         ("1", "what waits far behind is forgotten", (States, "_put", _forgets_what_is_behind)),
         ("3", "the map is left out", (OffsetMap, "encode", lambda _self: "")),
-        ("3", "one partition is committed", (Worker, "_commit_points", _first_partition_only)),
+        ("3", "one partition is committed", (Worker, "commit_points", _first_partition_only)),
         ("3", "a commit refused for its maps is not made again", (MapStore, "makes_fit", lambda *_: False)),
         ("3", "the key in use is written over", (MapSlots, "_store", _one_key)),
         ("3", "the key of a commit that failed is written over", (MapSlots, "ended", _frees_what_failed)),
@@ -1071,7 +1071,7 @@ MUTANTS = tuple(
         ("3", "a stored map is looked for behind itself", (MapSlots, "_store", _names_what_is_to_come)),
         ("3", "a stored map is looked for in the first records only", (MapStore, "_read", _reads_once)),
         ("3", "a commit that failed counts for the stored maps", (MapSlots, "ended", _always_ended_well)),
-        ("4", "the map is of a moment before the offset", (Worker, "_commit_points", _map_of_before)),
+        ("4", "the map is of a moment before the offset", (Worker, "commit_points", _map_of_before)),
         ("4", "what is pending does not make a commit due", (Commits, "turn", _only_when_dirty)),
         ("4", "errors of single partitions pass", (AtLeastOnce, "on_commit", _whole_error_only)),
         ("4", "a failed commit is not repeated", (AtLeastOnce, "on_commit", _always_confirmed)),

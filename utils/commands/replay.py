@@ -225,24 +225,8 @@ class Replay:
     assignment: Assignment = field(init=False)
 
     def __post_init__(self, locate: Locate, shutdown_timeout: float) -> None:
-        self.commits = Commits(
-            consumer=self.consumer,
-            reading=self.intake,
-            delivery=self.delivery,
-            points=self._points,
-            counters=self.counters,
-            interval=COMMIT_EVERY,
-            clock=self.clock,
-        )
-        self.assignment = Assignment(
-            consumer=self.consumer,
-            reading=self.intake,
-            executor=self.executor,
-            commits=self.commits,
-            locate=locate,
-            shutdown_timeout=shutdown_timeout,
-            loop=self,
-        )
+        self.assignment = Assignment(self, locate, COMMIT_EVERY, shutdown_timeout)
+        self.commits = self.assignment.commits
 
     def run(self) -> None:
         """Until all is read and done, or `stopping` is set. Sets `stopping` at its end; raises what it cannot mend."""
@@ -326,7 +310,7 @@ class Replay:
         self.result.stay[why] += 1
         logger.warning("not replayed", extra={"id": id, "source": source, "why": why}, exc_info=unquoted(error))
 
-    def _points(self) -> list[CommitPoint]:
+    def commit_points(self) -> list[CommitPoint]:
         now_ms = int(self.wall_clock() * 1000)
         points = [offsets.commit_point(now_ms, now_ms) for offsets in self.intake.owned.values()]
         if self.longest_map and any(len(point.metadata) > self.longest_map for point in points):

@@ -6,7 +6,6 @@ loop to raise.
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -14,6 +13,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from utils.errors import guarded
 from utils.joining.offsets import CommitPoint, PartitionOffsets
 from utils.logger import logger
+from utils.metrics import Counters
 from utils.processing.executor import Executor, Outcome
 from utils.sending.commits import Commits, Reading
 from utils.sending.delivery import Delivery
@@ -30,7 +30,23 @@ class Rereading(Reading, Protocol):
 
 
 class Loop(Protocol):
-    """Whose partitions they are."""
+    """Whose partitions they are: a worker, or a replay of dead letters."""
+
+    @property
+    def consumer(self) -> Consumer: ...
+    @property
+    def intake(self) -> Rereading: ...
+    @property
+    def delivery(self) -> Delivery: ...
+    @property
+    def executor(self) -> Executor: ...
+    @property
+    def counters(self) -> Counters: ...
+    @property
+    def clock(self) -> Callable[[], float]: ...
+
+    def commit_points(self) -> list[CommitPoint]:
+        """Of every partition that is owned: a commit without its map would break the groups that wait."""
 
     def assigned(self, located: Sequence[PartitionOffsets]) -> None:
         """These are ours from now on."""
@@ -42,17 +58,30 @@ class Loop(Protocol):
         """Drop all that is in memory: whoever is assigned the partitions next reads it again."""
 
 
-@dataclass(kw_only=True, slots=True)
 class Assignment:
-    consumer: Consumer
-    reading: Rereading
-    executor: Executor
-    commits: Commits
-    locate: Locate
-    shutdown_timeout: float
-    loop: Loop
-    failure: BaseException | None = None
-    """What a callback caught, or the loop raised: from then on nothing is committed, not even by close()."""
+    """Of one loop, with its commits. `failure` is what a callback caught, or the loop raised: from then on nothing is
+    committed, not even by close().
+    """
+
+    def __init__(self, loop: Loop, locate: Locate, commit_interval: float, shutdown_timeout: float) -> None:
+        self.consumer = loop.consumer
+        self.reading = loop.intake
+        self.executor = loop.executor
+        self.delivery = loop.delivery
+        self.clock = loop.clock
+        self.locate = locate
+        self.shutdown_timeout = shutdown_timeout
+        self.failure: BaseException | None = None
+        self._loop = loop
+        self.commits = Commits(
+            consumer=loop.consumer,
+            reading=loop.intake,
+            delivery=loop.delivery,
+            points=loop.commit_points,
+            counters=loop.counters,
+            interval=commit_interval,
+            clock=loop.clock,
+        )
 
     def subscribe(self, topics: Sequence[str]) -> None:
         self.consumer.subscribe(
@@ -73,12 +102,12 @@ class Assignment:
     def forget(self) -> None:
         self.executor.drop()
         self.commits.drop()
-        self.loop.forget()
+        self._loop.forget()
         self.reading.rebalanced([])
 
     def _on_assign(self, consumer: Consumer, owned: list[TopicPartition]) -> None:
         try:
-            self.commits.counters.rebalances += 1
+            self._loop.counters.rebalances += 1
             self.delivery.assigned(consumer)
             located = self.locate(consumer, owned)
             self.reading.rebalanced(located)
@@ -86,7 +115,7 @@ class Assignment:
             consumer.assign(partitions)
             consumer.resume(partitions)  # a pause outlives a rebalance (measured)
             self.commits.has_news = bool(located)  # the first commit notes where reading began
-            self.loop.assigned(located)
+            self._loop.assigned(located)
         except Exception:
             with suppress(Exception):  # else the client assigns all by itself, and reads from the commits
                 consumer.assign([])
@@ -108,17 +137,9 @@ class Assignment:
         self.forget()
 
     def _drain(self, commit: Callable[[float], float]) -> None:
-        drain(self, self.loop.deliver, self.commits.finish_safe, commit)
+        drain(self, self._loop.deliver, self.commits.finish_safe, commit)
 
     def _last_points(self) -> list[CommitPoint]:
         for offsets in self.reading.owned.values() if not self.delivery.pending else ():
             offsets.end_in_order(is_idle=not self.executor.in_flight)
         return self.commits.points()
-
-    @property
-    def delivery(self) -> Delivery:
-        return self.commits.delivery
-
-    @property
-    def clock(self) -> Callable[[], float]:
-        return self.commits.clock
