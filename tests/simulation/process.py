@@ -358,7 +358,8 @@ class ModelProcess:
             self.restarts += 1
             self.note(f"restart after {type(error).__name__}")
             self.trace(f"restart after {error!r}")
-            if strange := [each for each in chain(error) if not isinstance(each, (*EXPECTED, TimeoutError))]:
+            known = (*EXPECTED, TimeoutError, Killed)  # Killed: what a schedule raises anew was raised at a kill before
+            if strange := [each for each in chain(error) if not isinstance(each, known)]:
                 self.broken("unexpected error", f"in a callback: {strange}", error)
             raise
         except ConfigError as error:  # a member that is dead, and not missed yet, holds partitions
