@@ -14,6 +14,7 @@ from tests.services.network import Rule, one_way, slow, torn
 
 SKEWED = ("-m", "tests.chaos.skewed")
 LATENCY = 0.1  # seconds
+NEW_LEADERS = 5.0  # seconds after which the partitions of a broker that does not answer have other leaders
 QUOTA_SHARE = 0.3  # of what goes through one broker
 QUOTA_SECONDS = 8.0
 
@@ -86,15 +87,16 @@ def stopped(role: Role, stage: ClusterStage) -> None:
     stage.until_results_flow()
 
 
-def frozen(role: Role, stage: ClusterStage) -> None:
+def frozen(role: Role, stage: ClusterStage, sessions: float = 1.5) -> None:
     """SIGSTOP, for longer than the sessions of brokers and workers."""
     node = prepared(role, stage)
     node.freeze()
     stage.happened()
-    seconds = 1.5 * stage.session + 1
+    seconds = sessions * stage.session + 1
+    stage.later(NEW_LEADERS, stage.renew_feeder)
     stage.later(seconds, node.thaw)
-    stage.pass_time(seconds)
     stage.until_results_flow()
+    stage.wait_until(lambda: not node.is_frozen, "the end of the freeze")
 
 
 def prepared(role: Role, stage: ClusterStage) -> Node:
@@ -122,6 +124,7 @@ def through_rules(rules: Callable[[ClusterStage], list[Rule]], stage: ClusterSta
     stage.pass_time(stage.chance.uniform(0.5, 1.5))
     stage.cluster.network.rules = rules(stage)
     stage.happened()
+    stage.later(NEW_LEADERS, stage.renew_feeder)
     stage.pass_time(1.5 * stage.session + 1)
     stage.cluster.network.rules = ()
     stage.until_results_flow()
@@ -166,7 +169,7 @@ def quota(name: str, stage: ClusterStage) -> None:
     """What all workers send or read in a second, for a time; then without limit."""
     stage.pass_time(stage.chance.uniform(0.5, 1.5))
     of_a_broker = stage.rate * 200 / len(stage.cluster.nodes)  # bytes a second, about
-    stage.set_quotas({name: of_a_broker * QUOTA_SHARE})
+    stage.set_quotas({name: round(of_a_broker * QUOTA_SHARE)})
     stage.happened()
     stage.pass_time(QUOTA_SECONDS)
     stage.set_quotas({name: None})
@@ -252,6 +255,7 @@ def _faults() -> Iterator[ClusterFault]:
         for name, role in ROLES.items():
             only = "exactly_once" if role is transaction_coordinator else ""
             yield ClusterFault(f"{name} {what}", partial(fault, role), only)
+    yield ClusterFault("leader of the output frozen for long", partial(frozen, output_leader, sessions=6))
     for what, fault in (("killed", killed), ("frozen", frozen)):
         yield ClusterFault(f"broker {what}, a worker SIGKILL", partial(with_a_worker_killed, fault))
     network: dict[str, Any] = {

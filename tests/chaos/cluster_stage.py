@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from tests.chaos.stage import PARTITIONS, Stage
@@ -20,7 +21,7 @@ CLUSTER_SESSION = 5.0  # seconds that a killed worker is missed: longer than bro
 QUOTAS = ("producer_byte_rate", "consumer_byte_rate")
 # Seconds: longer than a half can be on its way to a broker that is frozen, so that nothing may be given up but what is
 # left over when a row changes.
-MESSAGE_TIMEOUT = 45
+MESSAGE_TIMEOUT = 60
 CONFIG_REFRESH = 1
 
 
@@ -48,6 +49,7 @@ class ClusterStage(Stage):
             **options,
         )
         self.cluster = cluster
+        self._old_feeders: list[Producer] = []
         self.is_static = is_static
         self._instances: dict[str, Worker] = {}
         self.outputs.close()
@@ -88,16 +90,27 @@ class ClusterStage(Stage):
 
     # ------------------------------------------------------------------ the topics
 
+    def renew_feeder(self) -> None:
+        """What the old one has on its way to a broker that does not answer holds up all behind it: that shall wait for
+        nobody but the workers.
+        """
+        self._old_feeders.append(self._feeder)
+        self._feeder = feeder(self.cluster)
+
+    def _feed(self, now: float) -> None:
+        super()._feed(now)
+        self._old_feeders = [each for each in self._old_feeders if each.flush(0)]
+
     def make_again(self, topic: str) -> None:
         """Delete a topic and create it once more. What was in it is gone; nothing is fed meanwhile."""
         self.feed(False)
-        self.wait_until(lambda: not self._actions and self._feeder.flush(0) == 0, "all halves sent")
+        self.wait_until(self.all_sent, "all halves sent")
         admin = AdminClient({"bootstrap.servers": self.cluster.bootstrap, "log_level": 0})
         self.outputs.read(0)
         admin.delete_topics([topic])[topic].result(SECONDS)
         self.oracle.destroy(topic)
         self.cluster.create_topic(topic, PARTITIONS)
-        self._feeder = feeder(self.cluster)  # the old one numbers its records by what was there
+        self.renew_feeder()  # the old one numbers its records by what was there
         self.feed()
 
     # ------------------------------------------------------------------ after a fault
@@ -125,7 +138,10 @@ class ClusterStage(Stage):
         """Of the workers, at each broker."""
         set_quotas(self.cluster.nodes[0].address, self.job.name, quotas)
 
+    def all_sent(self) -> bool:
+        return not (self._actions or self._old_feeders or self._feeder.flush(0))
+
     def all_out(self) -> bool:
-        if self._actions or self._feeder.flush(0):
+        if not self.all_sent():
             return False
         return len(self.oracle.results) >= self.fed - len(self.oracle.destroyed) and not self.oracle.missing()
