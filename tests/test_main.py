@@ -336,12 +336,31 @@ def test_the_second_signal_ends_it_at_once() -> None:
             process.kill()
 
 
+def test_a_worker_alone_that_is_slow_to_end_does_not_end_the_process_until_that_is_to_stop() -> None:
+    slow = """
+import threading, time
+from utils.running import lifetime
+
+lifetime.GRACE = 0.0
+process_stop = threading.Event()
+with lifetime.ending_in_time(process_stop, 0.0) as worker_stop:
+    worker_stop.set()
+    time.sleep(0.5)
+    print('still there', flush=True)
+    process_stop.set()
+    time.sleep(60)
+"""
+    done = subprocess.run([sys.executable, "-c", slow], cwd=program(), stdout=subprocess.PIPE, text=True, timeout=30)
+    assert (done.stdout, done.returncode) == ("still there\n", 1)
+
+
 def test_a_signal_ends_it_also_while_its_main_thread_is_stuck_in_a_call_of_a_library() -> None:
     stuck = """
 import ctypes, os, pathlib, threading
 from utils.running import lifetime
 
-lifetime.end_in_time(lifetime.stop_on_signals(), 0.0)
+worker = lifetime.ending_in_time(lifetime.stop_on_signals(), 0.0)
+worker.__enter__()
 mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
 syscall = pathlib.Path(f'/proc/self/task/{os.getpid()}/syscall')
 

@@ -14,6 +14,7 @@ from config import UnavailableError
 from utils.logger import logger
 
 LONGEST_PAUSE = 10.0  # seconds between two tries
+RELOAD = 30  # seconds that a worker may take to end because its row has changed: several steps of a transaction
 GRACE = 0.7  # seconds beside SHUTDOWN_TIMEOUT that closing the clients may take
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ def ending_in_time(process_stop: threading.Event, timeout: float) -> Iterator[th
     """An event that ends a worker: set with `process_stop`, or alone where only this worker is to end.
 
     A worker that takes longer than `timeout` seconds after that ends the process: a client may wait for a broker that
-    does not answer.
+    does not answer. Where only the worker is to end, nobody waits for it: it may take RELOAD seconds.
     """
     worker_stop, worker_ended = threading.Event(), threading.Event()
 
@@ -39,6 +40,11 @@ def ending_in_time(process_stop: threading.Event, timeout: float) -> Iterator[th
 
     def end_in_time() -> None:
         worker_stop.wait()
+        for _ in range(RELOAD):
+            if process_stop.is_set():
+                break
+            if worker_ended.wait(1.0):
+                return
         if worker_ended.wait(timeout + GRACE):
             return
         logger.error("stopping takes too long: ended without the last commit", extra={"shutdown_timeout": timeout})
