@@ -131,7 +131,7 @@ def in_python(name: str, requirements: str, script: str, *way: str, rounds: int 
     return Contender(name, python(requirements, script, *way), lambda: peers.python(requirements), rounds=rounds)
 
 
-BARE = Contender("bare loop", bare("--json"))  # the yardstick: as DESIGN 4 measured it, 5.1 s for a million messages
+BARE = Contender("bare loop", bare("--json"))  # the yardstick: 5.1 s for a million messages, on a quiet machine
 BARE_MSGSPEC = Contender("bare loop (msgspec)", bare())  # a stricter one: it decodes as the worker does
 CONTENDERS = (
     BARE,

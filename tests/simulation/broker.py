@@ -1,7 +1,7 @@
 """A model of Kafka's broker: logs, transactions and one consumer group, as far as a worker can tell.
 
 No client, no threads, no clock: time (seconds) passes when `tick` is called. What was measured on a real broker
-(DESIGN 4) is modelled as it was measured; the rest follows Kafka's classic group and transaction protocols.
+(docs/measured.md) is modelled as it was measured; the rest follows Kafka's classic group and transaction protocols.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""The model itself: that it behaves as the real broker was measured to (DESIGN 4)."""
+"""The model itself: that it behaves as the real broker was measured to (docs/measured.md)."""
 
 from typing import Any
 
