@@ -379,7 +379,7 @@ class Bench:
     def located(self, at: Partition) -> PartitionOffsets:
         if at not in self.durable:
             return partition_offsets(0, None, *at)
-        offset, metadata = self.durable[at][2:]
+        offset, metadata = self.durable[at][2:4]
         loaded = OffsetMap.decode(metadata, TOPIC_ID, offset)
         assert loaded is not None
         return partition_offsets(offset, loaded, *at)
@@ -429,7 +429,7 @@ class Bench:
 
     def committed(self) -> dict[Partition, int]:
         """The offsets of the last commit."""
-        return {(topic, partition): offset for topic, partition, offset, _ in self.delivery.commits[-1]}
+        return {(point.topic, point.partition): point.offset for point in self.delivery.commits[-1]}
 
     def waiting(self, at: Partition) -> list[int]:
         """The offsets that the last commit calls unfinished."""

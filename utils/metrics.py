@@ -55,6 +55,7 @@ class Counters:
     mismatches: int = 0  # input topics found to have other keys than their siblings
     gone: int = 0  # waiting according to the commit, but no longer in the log
     skipped_by_retention: int = 0
+    cut_off: int = 0
     completed: int = 0  # groups
     filtered: int = 0  # groups
     failed: int = 0  # groups

@@ -873,3 +873,23 @@ def test_a_process_that_has_not_ended_goes_on_as_it_was() -> None:
     after = PartitionOffsets("a", 0, Layout(TOPIC_ID), 5, committed)
     after.suspicion.go_on_as(record)
     assert (after.suspicion.starts, after.suspicion.tried) == (4, 5), "6 was run alone, and has not ended the process"
+
+
+def test_a_map_up_to_an_offset_says_nothing_of_those_behind_it() -> None:
+    whole = OffsetMap(
+        TOPIC_ID, 10, 1, 2, States.of(b"\x00\x01\x00\x00\x01\x00", 10), starts=1, trying=14, hung=((10, 1), (13, 2))
+    )
+    cut = whole.up_to(13)
+    assert (bytes(cut.states), cut.states.end, cut.trying, cut.hung) == (b"\x00\x01\x00", 13, None, ((10, 1),))
+    assert bytes(whole.up_to(16).states) == bytes(whole.states)
+    assert bytes(States.of(b"\x01\x01\x01", 10).up_to(12)) == b"\x01\x01"
+
+
+def test_the_leader_epoch_of_a_commit_is_that_of_the_last_record_that_the_map_knows() -> None:
+    offsets = partition_offsets(0)
+    assert offsets.commit_point(0, 0).epoch == -1
+    offsets.read_run(range(5))
+    offsets.note_epoch(5, 3)
+    offsets.note_epoch(4, 2)  # reading was set back
+    offsets.note_epoch(5, None)
+    assert offsets.commit_point(0, 0).epoch == 3

@@ -105,3 +105,12 @@ def test_metadata_that_is_no_text_is_as_if_it_were_absent() -> None:
     history = History([Foreign("a", 0, 5)], {"a": "id"}, {})
     assert history.edition(topic_tags(["a"]), 1) == 1
     assert history.gone("a", 0) == 0
+
+
+def test_how_far_a_log_was_read_is_told_by_the_map_that_fits_and_the_epoch_by_the_commit() -> None:
+    text = OffsetMap("id", 5, 0, 0, States.of((UNFINISHED, FINISHED, UNFINISHED), 5)).encode()
+    commits = [TopicPartition("a", 0, 5, text, 3), TopicPartition("a", 1, 6, text, 3), TopicPartition("a", 2, 5, "x")]
+    ours, former = History(commits, {"a": "id"}, {}), History(commits, {"a": "id of before"}, {})
+    assert [ours.read_up_to("a", number) for number in range(4)] == [8, None, None, None]
+    assert [ours.epoch("a", number) for number in range(4)] == [3, 3, -1, -1]
+    assert (former.read_up_to("a", 0), former.epoch("a", 0)) == (None, -1)

@@ -345,7 +345,7 @@ def test_a_map_that_does_not_fit_is_acknowledged_before_the_commit_that_refers_t
     assert committed_before == [0]
     assert [(topic, value) for topic, _, value in producer.produced] == [("maps", MAP.encode())]
     [([plain, (*_, metadata)], _)] = consumer.commits
-    assert plain == tuple(POINTS[0])
+    assert plain == tuple(POINTS[0])[:4]
     assert Reference.parse(metadata)
     assert later > 0
 
@@ -437,7 +437,7 @@ def test_a_commit_with_maps_too_long_for_the_brokers_is_made_again_at_once_with_
     producer.events.append(producer.acknowledge)
     assert delivery.committed() is None
     [_, ([plain, (*_, metadata)], _)] = consumer.commits
-    assert plain == tuple(POINTS[0])
+    assert plain == tuple(POINTS[0])[:4]
     assert Reference.parse(metadata)
     answer(delivery)
     assert delivery.committed() is True
@@ -876,7 +876,7 @@ def test_exactly_once_the_generation_is_that_of_the_assignment_not_that_of_the_m
     delivery = exactly_once(producer, member)
     member.generation = -1  # the consumer has been thrown out and does not know it yet
     commit(delivery)
-    assert ("offsets", [tuple(point) for point in POINTS], "generation 1") in producer.calls
+    assert ("offsets", [tuple(point)[:4] for point in POINTS], "generation 1") in producer.calls
     member.generation = 2
     delivery.assigned(cast(Consumer, member))
     commit(delivery)

@@ -229,6 +229,23 @@ class JavaBroker:
     def kill(self) -> None:
         self._started.kill()
 
+    def restart_without(self, topic: str, offset: int) -> None:
+        """As after an unclean leader election, or the loss of a disk: partition 0 has lost its records from there on.
+
+        The offset must be the first of a batch. The leader epoch after the restart is a higher one.
+        """
+        self._started.stop()
+        assert self._directory is not None
+        data = Path(self._directory.name) / "data"
+        log = data / f"{topic}-0" / "00000000000000000000.log"
+        records, at = log.read_bytes(), 0
+        while int.from_bytes(records[at : at + 8], "big") < offset:
+            at += 12 + int.from_bytes(records[at + 8 : at + 12], "big")
+        os.truncate(log, at)
+        for each in (*log.parent.glob("*index"), data / ".kafka_cleanshutdown"):
+            each.unlink()
+        self._started.start()
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.stop()

@@ -72,6 +72,7 @@ class Part:
     offset: int = OFFSET_INVALID
     metadata: str | None = None
     error: KafkaError | None = None
+    leader_epoch: int | None = None
 
 
 class FakeConsumer:

@@ -158,6 +158,9 @@ class ModelClients:
     def new_writer(self) -> str:
         return f"w{self._process.world.next_writer()}"
 
+    def prober(self) -> Consumer:
+        return self.map_reader()  # never asked for: commits of the model have no leader epoch
+
     def is_place_taken(self, member_id: str) -> bool:
         return False
 

@@ -40,6 +40,7 @@ class PartitionOffsets:
         "_known_end",
         "_loaded",
         "arrivals",
+        "epoch",
         "gone",
         "layout",
         "loaded_end",
@@ -63,6 +64,7 @@ class PartitionOffsets:
         self._loaded = loaded
         self.loaded_end = self._known_end = self.states.end  # below it the map that was loaded speaks
         self.map_characters = 0  # of the last map that was made for a commit
+        self.epoch = -1  # leader epoch of the last record below the end of the map; -1: not known
         self.gone = 0  # how many were waiting to be read again and are not in the log any more
         self.shed = Shed(start)
         self.suspicion = (
@@ -174,6 +176,11 @@ class PartitionOffsets:
         """How far reading has come, before it was set back."""
         return max(self.shed.read_end, self.position)
 
+    def note_epoch(self, position: int, epoch: int | None) -> None:
+        """The leader epoch of the last record before `position`, up to which reading has come."""
+        if epoch is not None and position >= self._known_end:
+            self.epoch = epoch
+
     def is_new(self, offset: int) -> bool:
         """Whether neither the map that was loaded nor an earlier reading knows this offset."""
         return offset >= self.loaded_end and offset >= self.shed.read_end
@@ -235,7 +242,7 @@ class PartitionOffsets:
         offset_map = OffsetMap(*head, starts, trying, steps, hung)
         metadata = offset_map.encode()
         self.map_characters = len(metadata)
-        return CommitPoint(self.topic, self.partition, lowest, metadata)
+        return CommitPoint(self.topic, self.partition, lowest, metadata, self.epoch)
 
     def _steps(self, oldest_ms: int, now_ms: int, now: float) -> tuple[Step, ...]:
         """For the map; none where its two times alone tell the same, to the second."""
@@ -272,6 +279,8 @@ class CommitPoint(NamedTuple):
     partition: int
     offset: int
     metadata: str
+    epoch: int = -1
+    """Leader epoch of the last record that the map knows: by it shows later whether the log is still the same."""
 
 
 class OffsetMap(NamedTuple):
@@ -293,6 +302,13 @@ class OffsetMap(NamedTuple):
     trying: int | None = None
     steps: tuple[Step, ...] = ()
     hung: tuple[tuple[int, int], ...] = ()
+
+    def up_to(self, end: int) -> "OffsetMap":
+        """What it says of the offsets below `end`, which is not below its base."""
+        trying = self.trying if self.trying is None or self.trying < end else None
+        steps = tuple(each for each in self.steps if each[0] < end)
+        hung = tuple(each for each in self.hung if each[0] < end)
+        return self._replace(states=self.states.up_to(end), trying=trying, steps=steps, hung=hung)
 
     def encode(self) -> str:
         """`version:topic id:joined with:base:oldest:time:length:payload:checksum`, all ASCII.

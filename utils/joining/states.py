@@ -141,6 +141,16 @@ class States:
             any_sent, self.window = True, self.window.translate(_SENT_AS_FINISHED)
         return any_sent
 
+    def up_to(self, end: int) -> "States":
+        """Those below `end`, which is not below the base."""
+        kept = States(self.base)
+        for first, last in self.runs():
+            if first < end:
+                kept.extend(FINISHED, first - kept.end)
+                kept.extend(UNFINISHED, min(last, end) - first)
+        kept.extend(FINISHED, end - kept.end)
+        return kept
+
     def cut(self) -> int:
         """Keep nothing below the lowest that is unfinished; returns it, or the end."""
         lowest = self.next_unfinished(self.base)

@@ -193,6 +193,13 @@ def onlooker(properties: Properties, group: str) -> Consumer:
     return Consumer({**properties, **own})
 
 
+def prober(properties: Properties, settings: Settings) -> Consumer:
+    """A consumer that joins no group, for `lookups.divergence`. Where the brokers cannot tell, it claims nothing."""
+    own = {"group.id": settings.consumer_name, "auto.offset.reset": "latest", "isolation.level": "read_uncommitted"}
+    few = {"fetch.message.max.bytes": 1_000, "queued.min.messages": 1, "enable.partition.eof": True}
+    return Consumer({**properties, **few, **own, "enable.auto.commit": False, "enable.auto.offset.store": False})
+
+
 def try_properties(settings: Settings, row: Row) -> None:
     """Create both clients of a worker for a moment, without a broker. Raises ConfigError for what they refuse."""
     if problems := _wrong_properties(settings):

@@ -1,9 +1,10 @@
 """What is asked of brokers and waited for: topics, commits, and where in a partition a time is."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from config import ConfigError
@@ -35,9 +36,39 @@ def describe(admin: AdminClient, topics: tuple[str, ...]) -> dict[str, Topic]:
 
 def offsets_at(consumer: Consumer, partitions: Sequence[TopicPartition], timestamp: int) -> dict[tuple[str, int], int]:
     """Where in each partition that time is, or EARLIEST or LATEST: asked of the brokers."""
+    return {(each.topic, each.partition): each.offset for each in places_at(consumer, partitions, timestamp)}
+
+
+def places_at(consumer: Consumer, partitions: Sequence[TopicPartition], timestamp: int) -> list[TopicPartition]:
+    """As `offsets_at`, with leader epochs: for LATEST those of now."""
     asked = [TopicPartition(each.topic, each.partition, timestamp) for each in partitions]
-    answers = checked(consumer.offsets_for_times(asked, timeout=_REQUEST)) if asked else []
-    return {(each.topic, each.partition): each.offset for each in answers}
+    return checked(consumer.offsets_for_times(asked, timeout=_REQUEST)) if asked else []
+
+
+def divergence(
+    prober: Callable[[], Consumer], positions: Mapping[tuple[str, int], tuple[int, int]]
+) -> dict[tuple[str, int], int]:
+    """Where the logs part from what was read up to these positions: offset, leader epoch of the last record before it.
+
+    Only of partitions where they do: their records from there on are gone, and others have or will have their offsets.
+    The client asks for it by itself (OffsetForLeaderEpoch) where it begins to read, and goes to where it parts.
+    Raises KafkaException.
+    """
+    if not positions:
+        return {}
+    found, deadline, reader = dict[tuple[str, int], int](), time.monotonic() + _REQUEST, prober()
+    try:
+        reader.assign([TopicPartition(*at, offset, "", epoch) for at, (offset, epoch) in positions.items()])
+        while len(found) < len(positions):
+            if time.monotonic() > deadline:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer where the log begins to differ"))
+            for message in reader.consume(len(positions), 0.1):
+                error = message.error()
+                if error is None or error.code() == KafkaError._PARTITION_EOF:
+                    found.setdefault((str(message.topic()), message.partition() or 0), message.offset() or 0)
+    finally:
+        reader.close()
+    return {at: offset for at, offset in found.items() if offset < positions[at][0]}
 
 
 def metadata_of(commit: TopicPartition) -> str | None:

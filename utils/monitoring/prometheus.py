@@ -39,6 +39,7 @@ COUNTERS = (
     Exported("messages_shed", "Messages for which memory had no room: they are read again", "shed"),
     Exported("messages_gone", "Messages that waited and are no longer in the log", "gone"),
     Exported("messages_skipped_by_retention", "Messages deleted before they were read", "skipped_by_retention"),
+    Exported("messages_cut_off", "Messages that were read and that the brokers have lost since", "cut_off"),
     Exported("maps_stored", "Maps of waiting messages too long for a commit, written to their topic", "stored_maps"),
     Exported("maps_missing", "Stored maps that were not there any more", "missing_maps"),
     Exported("key_mismatches", "Input topics found to have other keys than their siblings", "mismatches"),

@@ -258,9 +258,15 @@ class Intake:
                 if at.offset > offsets.position:
                     moved += at.offset - offsets.position
                     offsets.skip_to(at.offset)
+                offsets.note_epoch(at.offset, at.leader_epoch)
                 moved += offsets.suspicion.has_news
         self._count_gone()
         return moved
+
+    def note_epochs(self) -> None:
+        """Of the last records that were read. Those of later ones, which a rebalance has made stale, do no harm."""
+        for at in self._consumer.position([TopicPartition(*each) for each in self.owned]) if self.owned else ():
+            self.owned[at.topic, at.partition].note_epoch(at.offset, at.leader_epoch)
 
     def _count_gone(self) -> None:
         for (topic, partition), offsets in self.owned.items():

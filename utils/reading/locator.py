@@ -12,7 +12,17 @@ from utils.joining.layout import Layout
 from utils.joining.offsets import Edition, JoinedWith, OffsetMap, PartitionOffsets, topic_tags
 from utils.joining.references import Reference
 from utils.joining.suspicion import CrashRecord
-from utils.kafka.lookups import EARLIEST, LATEST, Topic, checked, describe, metadata_of, offsets_at
+from utils.kafka.lookups import (
+    EARLIEST,
+    LATEST,
+    Topic,
+    checked,
+    describe,
+    divergence,
+    metadata_of,
+    offsets_at,
+    places_at,
+)
 from utils.kafka.membership import Membership
 from utils.logger import logger
 from utils.metrics import Counters
@@ -60,6 +70,8 @@ class Locator:
     """How the partitions of an earlier worker of this very process stood, which has failed for a known reason. What is
     located is taken out of it."""
     membership: Membership = field(default_factory=Membership)
+    prober: Callable[[], Consumer] | None = None
+    """For lookups.divergence. Without one the logs are not compared with what was read."""
 
     def __call__(self, consumer: Consumer, owned: Sequence[TopicPartition]) -> list[PartitionOffsets]:
         if not owned:
@@ -74,14 +86,18 @@ class Locator:
         asked = {(each.topic, each.partition) for each in owned}
         metadata = {at: metadata_of(each) for each in commits if (at := (each.topic, each.partition)) in asked}
         history = History(commits, {topic: each.id for topic, each in topics.items()}, self.load_maps(metadata))
-        earliest, latest = offsets_at(consumer, owned, EARLIEST), offsets_at(consumer, owned, LATEST)
+        earliest, ends = offsets_at(consumer, owned, EARLIEST), places_at(consumer, owned, LATEST)
+        latest = {(each.topic, each.partition): each.offset for each in ends}
         tags = topic_tags(self.topics)
         self.edition.number = history.edition(tags, self.edition.number)
         ours, differs = JoinedWith(tags, self.edition.number), history.differs(tags)
         grown = self._grown(history, topics)
+        cut = self._cut(history, ends)
         located = []
         for topic, number in earliest:
             start, loaded = history.committed(topic, number)
+            if start is not None and (end := cut.get((topic, number))) is not None:
+                start, loaded = min(start, end), loaded.up_to(end) if loaded and start < end else None
             if start is None:
                 start = earliest[topic, number]
                 if history.is_new(topic):
@@ -90,11 +106,32 @@ class Locator:
             joined_with = ours._replace(partitions=partitions).encode()
             layout = Layout(topics[topic].id, joined_with, partitions, differs, topic in grown)
             offsets = PartitionOffsets(topic, number, layout, start, loaded)
+            offsets.epoch = -1 if (topic, number) in cut else history.epoch(topic, number)
             if before := self.survived.pop((topic, number), None):
                 offsets.suspicion.go_on_as(before)
             located.append(self._within(offsets, earliest[topic, number], latest[topic, number]))
             located[-1].gone += history.gone(topic, number)
         return located
+
+    def _cut(self, history: "History", ends: Sequence[TopicPartition]) -> dict[Partition, int]:
+        """Where logs were cut that had been read further: by an unclean leader election, or by the loss of a disk.
+
+        What was read from there on is gone. New records have its offsets, or will have them, and are to be read.
+        """
+        now = {(each.topic, each.partition): each for each in ends}
+        read = {at: end for at in now if (end := history.read_up_to(*at)) is not None}
+        cut = {at: now[at].offset for at, end in read.items() if end > now[at].offset}
+        known = {at: (end, history.epoch(*at)) for at, end in read.items() if history.epoch(*at) >= 0}
+        known = {
+            at: each for at, each in known.items() if each[1] != now[at].leader_epoch
+        }  # else no leader has changed
+        for at, end in divergence(self.prober, known).items() if self.prober else ():
+            cut[at] = min(end, cut.get(at, end))
+        for at, end in cut.items():
+            facts = {"topic": at[0], "partition": at[1], "from": end, "to": read[at]}
+            logger.error("the brokers have lost records that were read: going on where the log was cut", extra=facts)
+            self.counters.cut_off += read[at] - end
+        return cut
 
     def _grown(self, history: "History", topics: Mapping[str, Topic]) -> set[str]:
         """The topics that have more partitions than when the group last committed: ids lie elsewhere from then on."""
@@ -163,6 +200,20 @@ class History:
             logger.error("the topic was made again: reading it from its beginning", extra={"topic": topic})
             return None, None
         return commit.offset, found if found and found.base == commit.offset else None
+
+    def read_up_to(self, topic: str, number: int) -> int | None:
+        """How far this very partition had been read by its commit, as its map tells; None: it has none that fits."""
+        found = self._maps.get((topic, number))
+        if not found or self._is_of_former(topic, number) or found.base != self._commits[topic, number].offset:
+            return None
+        return found.states.end
+
+    def epoch(self, topic: str, number: int) -> int:
+        """Leader epoch of the last record that the map knows; -1: not known."""
+        commit = self._commits.get((topic, number))
+        if commit is None or commit.leader_epoch is None:
+            return -1
+        return -1 if self._is_of_former(topic, number) else commit.leader_epoch
 
     def gone(self, topic: str, number: int) -> int:
         """How many records were waiting when this commit was made, and are gone with the topic that it was made for."""

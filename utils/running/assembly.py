@@ -78,6 +78,9 @@ class Clients(Protocol):
     def map_reader(self) -> Consumer:
         """One that reads the topic of maps."""
 
+    def prober(self) -> Consumer:
+        """One that finds out where a log begins to differ from what was read."""
+
     def new_writer(self) -> str:
         """A name of no other that writes maps."""
 
@@ -143,6 +146,9 @@ class KafkaClients:
     def map_reader(self) -> Consumer:
         return clients.map_reader(self._properties, self._settings)
 
+    def prober(self) -> Consumer:
+        return clients.prober(self._properties, self._settings)
+
     def new_writer(self) -> str:
         return uuid.uuid4().hex[:12]
 
@@ -180,6 +186,7 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
         around.edition,
         around.survived,
         around.membership,
+        ours.prober,
     )
     return Parts(consumer, ours.admin, locate, delivery, failures, partial(around.membership.leave, ours.is_member))
 

@@ -140,6 +140,7 @@ class Assignment:
         drain(self, self._loop.deliver, self.commits.finish_safe, commit)
 
     def _last_points(self) -> list[CommitPoint]:
+        self.reading.note_epochs()
         for offsets in self.reading.owned.values() if not self.delivery.pending else ():
             offsets.end_in_order(is_idle=not self.executor.in_flight)
         return self.commits.points()

@@ -25,6 +25,9 @@ class Reading(Protocol):
     def note_positions(self) -> int:
         """Finish what reading has passed without a record; how much news there is."""
 
+    def note_epochs(self) -> None:
+        """Of the leaders, up to where reading has come."""
+
 
 @dataclass(kw_only=True, slots=True)
 class Commits:
