@@ -1,9 +1,11 @@
 """Which version of the frame this is: the file `.frame`. Works without git, and in an image. Standard library only."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 FILE = Path(__file__).parents[1] / ".frame"
+LONGEST = 20  # characters of a version in a commit
 HEAD = "# The version of the frame that this copy has. `make copy` and `make update` write it; leave it as it is.\n"
 
 
@@ -18,6 +20,11 @@ class FrameVersion:
     def __str__(self) -> str:
         version = self.version or "older than 1.0.0"
         return f"{version} ({self.commit[:10]})" if self.commit else version
+
+    @property
+    def in_commits(self) -> str:
+        """The version, of such characters as may stand there."""
+        return re.sub("[^A-Za-z0-9.+-]", "", self.version)[:LONGEST]
 
     def text(self) -> str:
         return f"{HEAD}version: {self.version}\ncommit: {self.commit}\nleft out: {self.left_out}".rstrip() + "\n"

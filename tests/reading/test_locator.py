@@ -25,7 +25,13 @@ def by(topics: tuple[str, ...], edition: int) -> JoinedWith:
 
 @pytest.mark.parametrize(
     "joined",
-    [by(AB, 0), by(ABC, 1_764_000_000_123), JoinedWith(topic_tags(AB), 0, 3), JoinedWith(topic_tags(AB), 7, 31)],
+    [
+        by(AB, 0),
+        by(ABC, 1_764_000_000_123),
+        JoinedWith(topic_tags(AB), 0, 3),
+        JoinedWith(topic_tags(AB), 7, 31),
+        JoinedWith(topic_tags(AB), 0, 0, "1.0.0"),
+    ],
 )
 def test_which_topics_a_row_named_and_its_edition_travel_in_a_commit(joined: JoinedWith) -> None:
     assert JoinedWith.parse(joined.encode()) == joined

@@ -382,23 +382,28 @@ def topic_tags(topics: Iterable[str]) -> str:
 class JoinedWith(NamedTuple):
     """`OffsetMap.joined_with` as it is read.
 
-    The topics' short names, which edition of the row names them, and how many partitions the topic had whose commit it
-    is: `tags@edition/partitions`, both hexadecimal.
+    The topics' short names, which edition of the row names them, how many partitions the topic had whose commit it
+    is, both hexadecimal, and the version of the worker's frame: `tags@edition/partitions~version`.
     """
 
     tags: str
     edition: int  # see Edition; 0: not known
     partitions: int = 0  # 0: not known
+    frame: str = ""  # of letters, digits, dots, hyphens and plus signs; empty: not known
 
     @staticmethod
     def parse(text: str) -> "JoinedWith":
         tags, _, rest = text.partition("@")
-        found = re.fullmatch("([0-9a-f]+)(?:/([0-9a-f]+))?", rest)
-        return JoinedWith(tags, int(found[1], 16), int(found[2] or "0", 16)) if found else JoinedWith(tags, 0)
+        found = re.fullmatch("([0-9a-f]+)(?:/([0-9a-f]+))?(?:~([A-Za-z0-9.+-]+))?", rest)
+        if not found:
+            return JoinedWith(tags, 0)
+        return JoinedWith(tags, int(found[1], 16), int(found[2] or "0", 16), found[3] or "")
 
     def encode(self) -> str:
         partitions = f"/{self.partitions:x}" if self.partitions else ""
-        return f"{self.tags}@{self.edition:x}{partitions}" if self.edition or partitions else self.tags
+        frame = f"~{self.frame}" if self.frame else ""
+        known = self.edition or partitions or frame
+        return f"{self.tags}@{self.edition:x}{partitions}{frame}" if known else self.tags
 
     def names(self, topic: str) -> bool:
         return topic_tags([topic]) in self.tags.split(".")

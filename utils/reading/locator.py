@@ -72,6 +72,8 @@ class Locator:
     membership: Membership = field(default_factory=Membership)
     prober: Callable[[], Consumer] | None = None
     """For lookups.divergence. Without one the logs are not compared with what was read."""
+    frame: str = ""
+    """Its version, for the commits; empty: not known."""
 
     def __call__(self, consumer: Consumer, owned: Sequence[TopicPartition]) -> list[PartitionOffsets]:
         if not owned:
@@ -90,7 +92,7 @@ class Locator:
         latest = {(each.topic, each.partition): each.offset for each in ends}
         tags = topic_tags(self.topics)
         self.edition.number = history.edition(tags, self.edition.number)
-        ours, differs = JoinedWith(tags, self.edition.number), history.differs(tags)
+        ours, differs = JoinedWith(tags, self.edition.number, frame=self.frame), history.differs(tags)
         grown = self._grown(history, topics)
         cut = self._cut(history, ends)
         located = []

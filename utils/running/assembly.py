@@ -62,6 +62,7 @@ class Surroundings:
     membership: Membership = field(default_factory=Membership)
     edition: Edition = field(default_factory=Edition)
     waits: Waits = field(default_factory=Waits)
+    frame: str = ""  # its version, for the commits
     clock: Clock = field(default_factory=Clock)
 
 
@@ -187,6 +188,7 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
         around.survived,
         around.membership,
         ours.prober,
+        around.frame,
     )
     return Parts(consumer, ours.admin, locate, delivery, failures, partial(around.membership.leave, ours.is_member))
 
