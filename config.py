@@ -191,6 +191,8 @@ class Settings:
     # Seconds that a stop may take to finish and commit what is in process().
     shutdown_timeout: float = setting(4.0, seconds())
 
+    # Only the row says this, for all of its workers: they take in nothing more, and stay.
+    paused: bool = False
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False)  # the user's properties of both clients
     # Name -> default, defaults.py, environment or row.
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -231,11 +233,15 @@ class Settings:
             key: _parsed(names[key], raw, f"metadatas.{key}", problems) for key, raw in content.items() if key in names
         }
         kafka = _kafka_of_row(content.get("kafka") or {}, problems)
+        paused = content.get("paused", False)
+        if not isinstance(paused, bool):
+            problems.append(f"metadatas.paused must be true or false, not {_cut(paused)}")
         if problems:
             raise ConfigError(problems)
         sources = {**self.sources, **dict.fromkeys([key.upper() for key in values] + list(kafka), "row")}
-        warnings = (*self.warnings, *_near_misses(content, [*names, "kafka"], "metadatas."), *_shared(values))
-        return replace(self, **values, kafka={**self.kafka, **kafka}, sources=sources, warnings=warnings)
+        warnings = (*self.warnings, *_near_misses(content, [*names, "kafka", "paused"], "metadatas."), *_shared(values))
+        kafka = {**self.kafka, **kafka}
+        return replace(self, **values, paused=paused, kafka=kafka, sources=sources, warnings=warnings)
 
     @property
     def dead_letters(self) -> str:
@@ -254,6 +260,10 @@ class Settings:
         shown["DB_PASSWORD"] = "***" if self.db_password else ""
         shown["DATABASE_URL"] = masked(self.url()) if self.database_url else ""
         return shown | {name: "***" if is_secret(name) else value for name, value in self.kafka.items()}
+
+    def differs_in_pause(self, other: "Settings") -> bool:
+        """And in nothing else."""
+        return self.paused != other.paused and replace(self, paused=other.paused) == other
 
     def _missing(self, problems: Sequence[str]) -> list[str]:
         if self.database_url or any(problem.startswith("DATABASE_URL ") for problem in problems):

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sqlalchemy import Engine
 
 from config import EX_CONFIG, ConfigError, Settings, UnavailableError
 from models import Row, load
-from utils.commands import check, demo, dlq, init, try_out
+from utils.commands import check, demo, dlq, fleet, init, try_out
 from utils.commands.command import Environ, add_command
 from utils.kafka import preflight
 from utils.kafka.limits import CommitLimits
@@ -25,7 +26,7 @@ from utils.running.supervision import work
 from utils.version import frame_version
 
 INTERRUPTED = Path(__file__).with_name("update-in-progress") / "finish.sh"  # some files are older than others
-COMMANDS = (check, init, dlq, try_out, demo)
+COMMANDS = (check, init, dlq, try_out, fleet, demo)
 """Beside run, in the order in which the help lists them."""
 
 ABOUT = """\
@@ -138,6 +139,9 @@ def _read_again(database: Engine, environment: Settings, watch: Watch, current: 
     if row == current.row:
         return current
     settings = environment.overlaid(row.metadatas)
+    if replace(row, metadatas=current.row.metadatas) == current.row and settings.differs_in_pause(current.settings):
+        # Also while something else does not work: that is when somebody pauses it.
+        return Config(settings, row, current.stores_maps, current.limits)
     try:
         stores_maps, limits = _tried_row(settings, row, watch, current.row)
         return Config(settings, row, stores_maps, limits)

@@ -3,8 +3,9 @@
 No Kafka. Connections are short: nothing that is tied to one leaves this file.
 """
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,6 +214,34 @@ def load(engine: Engine, consumer_name: str) -> Row:
     return Row.validated(*rows[0])
 
 
+class ListedRow(NamedTuple):
+    """A row of the table; `problems` say why it is no good, and then `row` is None."""
+
+    consumer_name: str
+    row: Row | None
+    problems: tuple[str, ...] = ()
+
+
+def load_all(engine: Engine) -> list[ListedRow]:
+    """Every row, by name, also those that are no good. ConfigError: no table. UnavailableError: no database."""
+    table = ConsumerConfig
+    columns = (table.topics_input, table.topics_output, table.kafka_bootstrap_server, cast(table.metadatas, Text))
+    with _connected(engine) as connection:
+        rows = connection.execute(select(table.consumer_name, *columns).order_by(table.consumer_name)).all()
+    names = [row[0] for row in rows]
+    return [_listed(names.count(row[0]), *row) for at, row in enumerate(rows) if row[0] not in names[:at]]
+
+
+def _listed(number: int, name: str, *columns: str | None) -> ListedRow:
+    try:
+        row = Row.validated(name, *columns)
+    except ConfigError as error:
+        return ListedRow(name, None, tuple(error.problems))
+    if number > 1:
+        return ListedRow(name, None, (f"table consumer_configs has {number} rows {name!r}: keep one",))
+    return ListedRow(name, row)
+
+
 def save(engine: Engine, row: Row) -> bool:
     """Insert the consumer's row (True) or replace it (False); the last of two at once wins.
 
@@ -247,6 +276,44 @@ def _save(engine: Engine, row: Row) -> bool:
             connection.execute(insert(table).values(consumer_name=row.consumer_name, **values))
         connection.commit()
         return not ids
+
+
+def set_paused(engine: Engine, names: Sequence[str], *, paused: bool) -> dict[str, bool]:
+    """Write it into the `metadatas` of these rows, all of them or none; for each whether it was otherwise before.
+
+    ConfigError: no such row, or metadatas that hold no settings. What else is in them stays.
+    """
+    table, problems, changed = ConsumerConfig, list[str](), dict[str, bool]()
+    with _connected(engine) as connection:
+        asked = select(table.id, table.consumer_name, cast(table.metadatas, Text)).where(table.consumer_name.in_(names))
+        rows = [row for row in connection.execute(asked.with_for_update()) if row[1] in names]
+        problems += [
+            f"table consumer_configs has no row {name!r}" for name in names if name not in {row[1] for row in rows}
+        ]
+        for id, name, metadatas in rows:
+            content = _json_object(metadatas)
+            if content is None:
+                problems.append(f"metadatas of row {name} is no JSON object: settings have no place there")
+                continue
+            changed[name] = bool(content.get("paused")) != paused
+            content.pop("paused", None)
+            if paused:
+                content["paused"] = True
+            given = text(":given").bindparams(bindparam("given", json.dumps(content, ensure_ascii=False), NULLTYPE))
+            connection.execute(update(table).where(table.id == id).values(metadatas=given))
+        if problems:
+            raise ConfigError(problems)
+        connection.commit()
+    return {name: changed[name] for name in names}
+
+
+def _json_object(metadatas: str | None) -> dict[str, Any] | None:
+    """What a row's metadatas hold; None where it is something else than settings, such as free text."""
+    try:
+        content = json.loads(metadatas or "") if (metadatas or "").strip() else {}
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 # ---------------------------------------------------------------- What may be wrong with a database.

@@ -120,7 +120,16 @@ def test_keys_of_the_users_own_are_left_alone() -> None:
     assert settings == Settings.read(MINIMAL)
 
 
-@pytest.mark.parametrize("key", ["message_timout", "MESSAGE_TIMEOUT", "commit_intervall", "Kafka"])
+def test_only_the_row_pauses_its_workers() -> None:
+    assert not Settings.read({**MINIMAL, "PAUSED": "true"}).paused
+    settings = Settings.read(MINIMAL).overlaid('{"paused": true}')
+    assert settings.paused
+    assert settings.differs_in_pause(Settings.read(MINIMAL))
+    assert not settings.differs_in_pause(Settings.read(MINIMAL).overlaid('{"message_timeout": 5}'))
+    assert problems_of_row('{"paused": "yes"}') == ["metadatas.paused must be true or false, not 'yes'"]
+
+
+@pytest.mark.parametrize("key", ["message_timout", "MESSAGE_TIMEOUT", "commit_intervall", "Kafka", "pausd"])
 def test_a_key_that_is_nearly_a_setting_is_a_warning(key: str) -> None:
     (warning,) = Settings.read(MINIMAL).overlaid(f'{{"{key}": 1}}').warnings
 

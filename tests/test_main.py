@@ -10,20 +10,23 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, make_url
 
 import main
-from config import ConfigError, UnavailableError
-from models import Row, engine, init_db, load, ping, save
+from config import ConfigError, Settings, UnavailableError
+from models import Row, engine, init_db, load, ping, save, set_paused
 from tests.conftest import Topics
 from tests.kafka.test_preflight import listening
 from tests.program import FORWARDING, copied, program
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
+from utils.kafka.limits import CommitLimits
+from utils.monitoring.watch import Watch
+from utils.running.refresh import Config
 
 SECONDS = 120.0  # that anything may take before a test fails
 INIT = ("init", "--topics-input", "a,b", "--topics-output", "c", "--kafka-bootstrap-server", "h:9092")
@@ -621,3 +624,21 @@ def test_at_least_once_starts_without_it_and_says_what_it_cannot_do(
     assert "commits pause when a map of waiting messages does not fit" in check.out
     with working("run", **environment) as worker:
         assert "kafka-configs.sh" in worker.waits_for("commits pause")
+
+
+def test_a_pause_is_taken_without_a_look_at_the_brokers_and_another_change_is_not(sqlite_url: str) -> None:
+    """Somebody pauses a consumer just when something else does not work."""
+    database = engine(make_url(sqlite_url), create=True)
+    init_db(database)
+    away = Row.validated("orders", "a", "b", "127.0.0.1:1")
+    save(database, away)
+    environment = Settings(consumer_name="orders", database_url=sqlite_url)
+    watch = Watch(environment)
+    current = Config(environment, away, limits=CommitLimits(99))
+    set_paused(database, ["orders"], paused=True)
+    found = main._read_again(database, environment, watch, current)
+    assert found.settings.paused
+    assert found.limits == current.limits
+    save(database, replace(away, topics_output=("c",)))
+    with pytest.raises(ConfigError):
+        main._read_again(database, environment, watch, current)

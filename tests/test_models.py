@@ -1,5 +1,6 @@
 """The row: what is valid, its life in each database, and what is said of a database that does not work."""
 
+import json
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from sqlalchemy import URL, Engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from config import ConfigError, Settings, UnavailableError
-from models import ConsumerConfig, Row, engine, explain, init_db, load, ping, save
+from models import ConsumerConfig, Row, engine, explain, init_db, load, load_all, ping, save, set_paused
 from tests.services.databases import mariadb_of_this_machine
 from tests.services.processes import Unavailable, free_port
 
@@ -199,6 +200,52 @@ def test_a_bad_row_in_the_table_is_named_by_its_columns(database: Engine) -> Non
     assert [problem.split()[2] for problem in caught.value.problems] == [
         "topics_input", "topics_output", "kafka_bootstrap_server",
     ]  # fmt: skip
+
+
+def insert(database: Engine, name: str, topics: str = "a", metadatas: str = "NULL") -> None:
+    values = f"'{name}', '{topics}', 'b', 'h:9092', {metadatas}"
+    columns = "consumer_name, topics_input, topics_output, kafka_bootstrap_server, metadatas"
+    execute(database, f"INSERT INTO consumer_configs ({columns}) VALUES ({values})")
+
+
+def metadatas_of(database: Engine, name: str) -> str | None:
+    return load(database, name).metadatas
+
+
+def test_all_rows_are_listed_by_name_and_a_bad_one_with_what_is_wrong(database: Engine) -> None:
+    insert(database, "second")
+    insert(database, "first", topics="no good!")
+    first, second = load_all(database)
+    assert (first.consumer_name, first.row) == ("first", None)
+    assert "Kafka does not allow" in first.problems[0]
+    assert second.row == load(database, "second")
+
+
+def test_a_row_is_paused_and_resumed_and_all_else_in_it_stays(database: Engine) -> None:
+    insert(database, "one", metadatas='\'{"message_timeout": 5, "note": "für alle"}\'')
+    insert(database, "two")
+    insert(database, "other")
+    assert set_paused(database, ["one", "two"], paused=True) == {"one": True, "two": True}
+    assert Settings().overlaid(metadatas_of(database, "one")).paused
+    assert Settings().overlaid(metadatas_of(database, "two")).paused
+    assert metadatas_of(database, "other") is None
+    assert set_paused(database, ["one"], paused=True) == {"one": False}
+    assert set_paused(database, ["one", "two"], paused=False) == {"one": True, "two": True}
+    assert json.loads(metadatas_of(database, "one") or "") == {"message_timeout": 5, "note": "für alle"}
+    assert not Settings().overlaid(metadatas_of(database, "two")).paused
+
+
+@pytest.mark.parametrize("metadatas", ["'free text'", "'[1]'"])
+def test_a_row_whose_metadatas_hold_no_settings_is_not_paused_and_nor_are_the_others(
+    sqlite_url: str, metadatas: str
+) -> None:
+    init_db(database := engine(make_url(sqlite_url), create=True))
+    insert(database, "one")
+    insert(database, "two", metadatas=metadatas)
+    with pytest.raises(ConfigError) as caught:
+        set_paused(database, ["one", "two", "three"], paused=True)
+    assert ["three" in problem or "two" in problem for problem in caught.value.problems] == [True, True]
+    assert metadatas_of(database, "one") is None
 
 
 def test_a_table_whose_metadatas_are_of_a_json_type_will_do(database_url: str) -> None:

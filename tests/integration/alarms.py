@@ -315,6 +315,15 @@ def results_that_are_no_results(stage: Stage) -> Iterator[Worker]:
         yield worker
 
 
+@fault_of("ConsumerPaused")
+def a_row_that_is_paused(stage: Stage) -> Iterator[Worker]:
+    worker = stage.start(CONFIG_REFRESH="0.5")
+    yield worker
+    stage.job.write_row(metadatas='{"paused": true}')
+    reaches(worker, "consumer_paused", 1)
+    yield from keep(worker)
+
+
 @fault_of("ConsumerCircuitOpen")
 def a_service_that_is_down(stage: Stage) -> Iterator[Worker]:
     down = stage.file("down")

@@ -67,6 +67,12 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
             "Circuit open: process() has failed for all ids for 2 min 5 s. 40 ids held back",
             id="circuit",
         ),
+        pytest.param(
+            judged(replace(with_lag(9, paused=True), paused=True, waiting=2, oldest_age=75), errors=3),
+            "warning",
+            "Paused by its row: nothing more is taken in. 9 messages unread in Kafka, 2 ids waiting, the oldest for",
+            id="paused by the row",
+        ),
         pytest.param(judged(with_lag(500)), "ok", "Reading, 500 messages behind.", id="behind"),
         pytest.param(judged(with_lag(None)), "ok", "Idle", id="end unknown"),
         pytest.param(judged(with_lag(9, paused=True)), "warning", "process() is slower", id="all paused"),

@@ -92,7 +92,10 @@ class Paused:
     def __init__(self) -> None:
         self.now = 0.0
         self.paused: set[tuple[str, int]] = set()
-        self.intake = Intake(cast(Consumer, self), Counters(), admin(), lambda: self.now)
+        self.polls = 0
+        self.stopped = False
+        waits = Waits(stopped=lambda: self.stopped)
+        self.intake = Intake(cast(Consumer, self), Counters(), admin(), lambda: self.now, waits=waits)
         self.intake.rebalanced([partition_offsets(0, None, *at) for at in PARTITIONS])
 
     def pause(self, partitions: list[TopicPartition]) -> None:
@@ -103,6 +106,7 @@ class Paused:
 
     def poll(self, _timeout: float) -> None:
         self.now += PAUSE_AFTER
+        self.polls += 1
 
 
 def test_while_there_is_no_room_no_partition_is_resumed_because_it_is_ahead_no_more() -> None:
@@ -116,6 +120,22 @@ def test_while_there_is_no_room_no_partition_is_resumed_because_it_is_ahead_no_m
     assert consumer.paused == set(PARTITIONS)
     consumer.intake.read(0.0, 0)
     assert consumer.paused == {PARTITIONS[1]}, "there is room again"
+
+
+def test_when_the_row_says_so_nothing_is_taken_in_at_once_and_polling_goes_on() -> None:
+    consumer = Paused()
+    consumer.intake.pause_only([PARTITIONS[0]])
+    consumer.stopped = True
+    consumer.intake.read(0.0, 0.2)
+    assert consumer.paused == set(PARTITIONS)
+    assert consumer.polls
+    consumer.intake.rebalanced([partition_offsets(0, None, *at) for at in PARTITIONS])
+    consumer.paused = set()  # the worker resumes what it is assigned
+    consumer.intake.read(0.0, 0.2)
+    assert consumer.paused == set(PARTITIONS)
+    consumer.stopped = False
+    consumer.intake.read(0.0, 0)
+    assert consumer.paused == set()
 
 
 class At(NamedTuple):

@@ -49,6 +49,32 @@ def bench() -> Bench:
     return Bench()
 
 
+def paused(config: Config = CONFIG) -> Config:
+    row = replace(config.row, metadatas='{"paused": true}')
+    return replace(config, row=row, settings=config.settings.overlaid(row.metadatas))
+
+
+def test_a_pause_is_in_force_without_another_worker(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "consumer")
+    states = []
+    for config in (paused(), CONFIG):
+        bench.finds(config)
+        states.append(bench.current.settings.paused)
+    assert states == [True, False]
+    assert not bench.ending.is_set()
+    assert [record.message for record in caplog.records] == [
+        "paused by the row: nothing more is taken in",
+        "no longer paused by the row: the worker goes on",
+    ]
+
+
+def test_a_pause_that_comes_with_another_change_is_one_of_the_next_worker(bench: Bench) -> None:
+    bench.finds(paused(OTHER))
+    assert bench.ending.is_set()
+    assert bench.next()
+    assert bench.current.settings.paused
+
+
 # ---------------------------------------------------------------- when it looks
 
 

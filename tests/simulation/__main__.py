@@ -57,6 +57,7 @@ EXERCISED = (
     "rebalance within a read",
     "records deleted by retention",
     "request",
+    "paused by the row",
     "restart after DeliveryFailed",
     "restart after KafkaException",
     "revoke",

@@ -27,7 +27,7 @@ from utils.processing.attempts import Attempts
 from utils.processing.dispatcher import Dispatcher
 from utils.processing.executor import Call, Outcome, Overdue, Process, attempt
 from utils.processing.suspects import Suspects
-from utils.reading.intake import Intake
+from utils.reading.intake import Intake, Waits
 from utils.running.assembly import Clock, Surroundings, parts_of, worker_of
 from utils.running.refresh import Config
 from utils.running.supervision import supervise
@@ -69,6 +69,8 @@ class World(Protocol):
     broker: Broker
     planted: dict[str, int]
     """Faults that are still to happen, by kind."""
+    paused: bool
+    """The row says that nothing more is to be taken in."""
 
     @property
     def is_punctual(self) -> bool:
@@ -194,7 +196,8 @@ class ModelProcess:
         attempts = Attempts(ATTEMPTS, 1.0, lambda: 0.5)
         self._executor = Dispatcher(self._runner, attempts, self.counters, HANGS, self.stop, self.monotonic)
         clock = Clock(self.monotonic, self.wall, self.wait)
-        self._around = Surroundings(executor=self._executor, counters=self.counters, clock=clock)
+        waits = Waits(stopped=lambda: self.world.paused)
+        self._around = Surroundings(executor=self._executor, counters=self.counters, clock=clock, waits=waits)
         self._config = config_of(options)
         self._calls = 0  # until it is stopped
         self._was_called = True  # in this turn of the loop

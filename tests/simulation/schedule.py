@@ -50,6 +50,7 @@ class Setup:
     discards: bool = False  # DLQ_TOPIC is empty: what fails or is given up leaves no dead letter
     calls: bool = False  # process() fails once or for long, asks for later, hangs; and some ids come many times
     many_calls: bool = False  # at once
+    pauses: bool = False  # the row says now and then that nothing more is to be taken in
     alike: bool = False  # known to be so: ids have the same partition number in all topics (else ids are too few)
 
     @property
@@ -176,6 +177,8 @@ _KINDS: tuple[tuple[str, int, Callable[[Setup], bool]], ...] = (
     ("wipe", 2, lambda s: s.destruction),
     ("damage", 2, lambda s: s.destruction),
     ("recreate", 1, lambda s: s.destruction),
+    ("pause", 3, lambda s: s.pauses),
+    ("resume", 3, lambda s: s.pauses),
 )
 
 
@@ -223,6 +226,7 @@ def _setup(drawn: bytes) -> Setup:
         calls=drawn[6] // 4 % 4 == 3,
         many_calls=drawn[6] // 16 % 2 == 1,
         alike=not unequal and drawn[5] // 4 % 2 == 1,
+        pauses=drawn[5] // 8 % 8 == 7,
     )
 
 

@@ -80,6 +80,7 @@ class World:
         self.oracle.many = setup.many
         self.oracle.repeats = (setup.calls or setup.odd) and setup.topics > 1
         self.planted: dict[str, int] = {}
+        self.paused = False  # by the row of all workers
         self.notes: Counter[str] = Counter()
         self.log: list[str] = []
         self._traced = traced
@@ -211,6 +212,7 @@ class World:
         return 1 if self.setup.unequal else self.setup.workers
 
     def _heal(self) -> None:
+        self.paused = False
         for at in list(self._feeding):
             self._end_transaction(at, committed=True)
         for process in self._processes.values():
@@ -332,6 +334,13 @@ class World:
 
     def _thaw(self, who: int, _how: int) -> None:
         self._processes[who % self.setup.workers].thaw()
+
+    def _pause(self, _who: int, _how: int) -> None:
+        self.note("paused by the row")
+        self.paused = True
+
+    def _resume(self, _who: int, _how: int) -> None:
+        self.paused = False
 
     def _rebalance(self, _who: int, _how: int) -> None:
         self.broker.group.rebalance(self.broker.now)
@@ -585,6 +594,8 @@ _ACTIONS: dict[str, Callable[[World, int, int], object]] = {
     "wipe": World._wipe,
     "damage": World._damage,
     "recreate": World._recreate,
+    "pause": World._pause,
+    "resume": World._resume,
 }
 
 

@@ -76,6 +76,7 @@ GAUGES = (
     Exported(
         "circuit_open", "1 while process() fails for one id after the other and no more are taken in", "circuit_open"
     ),
+    Exported("paused", "1 while the row says that nothing more is to be taken in", "paused"),
     Exported("groups_uncommitted", "Ids whose results are out and not committed yet", "uncommitted"),
     Exported("max_pending_bytes", "The setting MAX_PENDING_BYTES", "max_pending_bytes"),
     Exported("message_timeout_seconds", "The setting MESSAGE_TIMEOUT", "message_timeout"),

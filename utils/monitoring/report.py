@@ -115,6 +115,8 @@ def verdict(facts: Facts) -> Verdict:
 def _of_work(snapshot: Snapshot, rates: dict[str, float], errors: str) -> Verdict:
     if not snapshot.partitions:
         return Verdict("ok", "Standing by: other workers have all the partitions.")
+    if snapshot.paused:
+        return Verdict("warning", f"Paused by its row: nothing more is taken in. {_left(snapshot)}")
     if snapshot.circuit_open_for is not None:
         since = duration(snapshot.circuit_open_for)
         return Verdict("bad", f"Circuit open: process() has failed for all ids for {since}. {_probing(snapshot)}")
@@ -127,6 +129,16 @@ def _of_work(snapshot: Snapshot, rates: dict[str, float], errors: str) -> Verdic
         why = "process() is slower than its feed" if paused == len(snapshot.partitions) else "their siblings are behind"
         return Verdict("warning", f"{doing} {_count(paused, 'partition')} paused: {why}.")
     return Verdict("ok", doing)
+
+
+def _left(snapshot: Snapshot) -> str:
+    lag = sum(each.lag or 0 for each in snapshot.partitions)
+    parts = [f"{_count(lag, 'message')} unread in Kafka"]
+    if snapshot.waiting:
+        parts.append(f"{_count(snapshot.waiting, 'id')} waiting, the oldest for {duration(snapshot.oldest_age)}")
+    if snapshot.in_flight:
+        parts.append(f"{_count(snapshot.in_flight, 'id')} still in process()")
+    return ", ".join(parts) + "."
 
 
 def _probing(snapshot: Snapshot) -> str:

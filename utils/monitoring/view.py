@@ -88,6 +88,7 @@ class Snapshot:
     partitions: tuple[PartitionView, ...]
     oldest: tuple[WaitingView, ...]
     parked: int = 0  # of the groups in flight: they rest between two attempts, or wait behind their id
+    paused: bool = False  # the row says that nothing more is to be taken in
 
     @property
     def circuit_open(self) -> bool:
@@ -119,6 +120,7 @@ class View:
             partitions=self._partitions(now),
             oldest=tuple(self._waiting(group, now) for group in self.aggregator.oldest(oldest)),
             parked=worker.executor.parked.groups,
+            paused=worker.intake.is_stopped,
         )
 
     def waiting(self, id: str) -> WaitingView | None:

@@ -100,6 +100,8 @@ class Waits:
     """Seconds that a record stays for others, if it comes within so long of a read of a few. At a low rate each record
     would be a turn of the loop else, and what runs after a sleep runs cold: most of its CPU is that of the turn
     (measured)."""
+    stopped: Callable[[], bool] = lambda: False
+    """Whether the row says that nothing more is to be taken in for now."""
 
 
 class Intake:
@@ -136,6 +138,7 @@ class Intake:
         waits = waits or Waits()
         self._settle = waits.settle
         self._gather = waits.gather
+        self._stopped = waits.stopped
         self._soon = 0.0  # until when a record comes soon after a read of a few
         self._settled_at = waits.topics_changed_at + waits.settle
         self._grown = False  # partitions were added to a topic
@@ -348,6 +351,11 @@ class Intake:
         ends |= {at: end for at, end in self._ends_of_paused.items() if at in paused}
         return {at: end for at, end in ends.items() if end >= 0}
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the row says so. What is in memory goes its way; polling, and with it the membership, goes on."""
+        return self._stopped()
+
     def is_paused(self, at: tuple[str, int]) -> bool:
         return self._paused or at in self.ahead
 
@@ -374,7 +382,8 @@ class Intake:
         return targets
 
     def _holds_back(self, load: float) -> bool:
-        if load < (0.5 if self._paused else 1):
+        is_stopped = self.is_stopped
+        if not is_stopped and load < (0.5 if self._paused else 1):
             if self._paused:
                 self._consumer.resume([TopicPartition(*at) for at in self.owned if at not in self.ahead])
             self._paused, self._full_since = False, None
@@ -382,7 +391,7 @@ class Intake:
         now = self._clock()
         if self._full_since is None:
             self._full_since = now
-        elif not self._paused and now - self._full_since > PAUSE_AFTER:
+        if not self._paused and (is_stopped or now - self._full_since > PAUSE_AFTER):
             self._consumer.pause([TopicPartition(*at) for at in self.owned])
             self._paused = True
         return not self._paused

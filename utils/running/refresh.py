@@ -164,12 +164,20 @@ class Refresh:
         self._withdrawn, self._health.refused = None, ()
         changes = changed(self.current, found)
         if not changes:
+            self._note_pause(found.settings.paused)
             self.current = found
             return True
         logger.info("the row has changed: the worker starts again with it", extra={"changed": changes})
         self._next = found
         self._ending.set()
         return True
+
+    def _note_pause(self, paused: bool) -> None:
+        """The worker asks for it at each turn, and need not start again."""
+        if paused and not self.current.settings.paused:
+            logger.info("paused by the row: nothing more is taken in")
+        elif self.current.settings.paused and not paused:
+            logger.info("no longer paused by the row: the worker goes on")
 
     def _refuse(self, problems: list[str]) -> None:
         if tuple(problems) != self._health.refused:

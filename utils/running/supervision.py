@@ -34,6 +34,7 @@ from utils.running.calls import SetupFailed, opened_calls
 from utils.running.lifetime import LONGEST_PAUSE, Stopped, ending_in_time, sleep
 from utils.running.refresh import Refresh
 from utils.sending.outbox import RecordRefused
+from utils.version import frame_version
 
 RESTARTS = 5  # of the worker, in a row and without progress in between, before the process gives up
 LASTING = 600.0  # seconds: a worker that ran so long has not failed in a row with the one before, were there no records
@@ -78,7 +79,13 @@ def _work_by_row(refresh: Refresh, executor: Retrying, process_stop: Event, watc
         health=watch.health,
         membership=Membership(is_static=bool(settings.group_instance_id)),
         edition=refresh.edition,
-        waits=Waits(settings.config_refresh + SETTLE, refresh.topics_changed_at, gathering(settings)),
+        waits=Waits(
+            settings.config_refresh + SETTLE,
+            refresh.topics_changed_at,
+            gathering(settings),
+            stopped=lambda: refresh.current.settings.paused,
+        ),
+        frame=frame_version().in_commits,
     )
     with ending_in_time(process_stop, settings.shutdown_timeout) as worker_stop:
         refresh.begin(worker_stop)
