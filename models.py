@@ -364,7 +364,8 @@ _CAUSES = (
     ),
     _Cause(
         heals=False,
-        cure="forbids it: grant its user SELECT on consumer_configs (for init also CREATE, INSERT, UPDATE)",
+        cure="forbids it: grant its user SELECT on consumer_configs (for init also CREATE, INSERT, UPDATE; to pause and"
+        " resume UPDATE)",
         codes=frozenset({1142, 1143, 1290, 1836, "25006", "42501"}),
         words="readonly database",
     ),

@@ -1,7 +1,8 @@
 """`python -m tests.pictures`: takes the documents' pictures of the status page, of a real worker with something to do.
 
 It reads two topics of the embedded broker for some minutes. Some messages come late or never, some calls fail or take
-long; in the end more comes than process() can do. Needs Chromium.
+long; in the end more comes than process() can do. Before that, those of the page of a fleet, which is made up. Needs
+Chromium.
 """
 
 import argparse
@@ -17,15 +18,18 @@ from random import Random
 
 from confluent_kafka import Producer
 
+from tests.fleet.fleets import fleet
 from tests.integration.workers import Job, feeder
 from tests.program import ROOT
 from tests.services.chromium import Scheme, Tab, headless_chromium
 from tests.services.kafka import EmbeddedBroker
 from tests.services.processes import running
+from utils.fleet.pages import page as fleet_page
 
 INPUTS = ("orders", "payments")
 RATE = 240  # ids a second, on an average
 SPURT = 12.0  # seconds before the end from which on it is the eightfold
+FLEET = (1400, 1150, 0.7)
 DESKTOP, PHONE = (1000, 1820, 0.7), (360, 760, 1)  # width and height in CSS pixels, and the scale of the picture
 
 PROCESS = """
@@ -69,12 +73,12 @@ def feed(producer: Producer, seconds: float) -> None:
     producer.flush(10)
 
 
-def take(tab: Tab, directory: Path) -> None:
+def take(tab: Tab, directory: Path, page: str, desktop: tuple[int, int, float]) -> None:
     views: list[tuple[str, Scheme, tuple[int, int, float]]]
-    views = [("light", "light", DESKTOP), ("dark", "dark", DESKTOP), ("phone", "dark", PHONE)]
+    views = [("light", "light", desktop), ("dark", "dark", desktop), ("phone", "dark", PHONE)]
     for name, scheme, size in views:
         tab.looks(scheme, *size)
-        path = directory / f"status-{name}.png"
+        path = directory / f"{page}-{name}.png"
         path.write_bytes(tab.picture())
         print(f"{path}: {path.stat().st_size:,} bytes")
 
@@ -83,7 +87,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.pictures", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seconds", type=float, default=240, help="for which the worker works before")
     parser.add_argument("--directory", type=Path, default=ROOT / "images")
+    parser.add_argument("--only-fleet", action="store_true", help="only the page of a fleet, which takes seconds")
     arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory, headless_chromium() as browser, browser.tab() as tab:
+        file = Path(directory) / "fleet.html"
+        file.write_text(fleet_page(fleet(40)))
+        tab.open(file.as_uri())
+        take(tab, arguments.directory, "fleet", FLEET)
+    if arguments.only_fleet:
+        return 0
     with (
         tempfile.TemporaryDirectory() as directory,
         running(EmbeddedBroker()) as broker,
@@ -101,7 +113,7 @@ def main() -> int:
             worker = job.start().is_assigned()
             feed(feeder(broker), arguments.seconds)
             tab.open(worker.address)
-            take(tab, arguments.directory)
+            take(tab, arguments.directory, "status", DESKTOP)
             worker.stop()
     return 0
 

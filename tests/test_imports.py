@@ -20,7 +20,8 @@ ROOMS: Mapping[str, set[str]] = {
     "sending": {"processing", "kafka", "joining"},
     "monitoring": {"sending", "reading", "processing", "kafka", "joining"},
     "running": {"framework", "monitoring", "sending", "reading", "processing", "kafka", "joining"},
-    "commands": {"framework", "running", "sending", "reading", "processing", "kafka", "joining"},
+    "fleet": {"monitoring", "sending", "kafka", "joining"},
+    "commands": {"framework", "fleet", "monitoring", "running", "sending", "reading", "processing", "kafka", "joining"},
     "framework": {"monitoring", "sending", "reading", "processing", "joining"},
     "ground": set(),
 }
@@ -29,7 +30,7 @@ GROUND = {"logger", "retry", "metrics", "errors", "version"}
 ALIASES = {"messages", "cases"}  # tests/test_worker.py imports them by these names, which stay; see there
 OF_JOINING = {"retry", "errors"}  # what the pure room may know of the ground: exceptions
 
-KNOW_KAFKA = {"kafka", "reading", "sending", "framework", "commands", "running"}
+KNOW_KAFKA = {"kafka", "reading", "sending", "framework", "fleet", "commands", "running"}
 """The rooms whose files may import Kafka's client."""
 IMPURE = {"time", "datetime", "logging", "os", "io", "pathlib", "socket", "threading", "subprocess", "random", "queue"}
 IMPURE |= {"asyncio", "concurrent", "multiprocessing", "signal", "sys"}
@@ -200,6 +201,7 @@ LARGE = {
     "utils/processing/executor.py Coroutines": "queues between two threads, for which order of access is all",
     "utils/sending/delivery.py AtLeastOnce": "one commit, from what is sent to what is confirmed",
     "utils/sending/delivery.py ExactlyOnce": "one transaction, from what is staged to what is committed",
+    "utils/fleet/verdicts.py ConsumerSeen": "what the page shows, and `fleet --json` by the same names",
     "utils/sending/map_store.py MapStore": "what it is given, and how far the last commit came",
 }
 """What may be larger, and why."""

@@ -22,7 +22,7 @@ REFRESH = 15  # seconds, where scripts are off
 _WIDTH, _HEIGHT = 240, 48  # of a chart, pixels
 _WHOLE = 16  # characters of a topic that are not broken over lines
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --box: #f4f6f8; --line: #d3dae0; --ink: #1f2830; --soft: #56626d;
   --flow: #2f6fb5; --ok: #1a7f37; --warning: #9a6700; --bad: #c4221c; }
 @media (prefers-color-scheme: dark) { :root { --paper: #0f1419; --box: #182028; --line: #33404b; --ink: #e6ebf0;
@@ -83,7 +83,7 @@ footer { margin-top: 2rem; color: var(--soft); }
 
 # What is there becomes what has come, node by node: focus, selection and scroll places stay, and nothing is read aloud
 # to those who do not see but what has changed.
-_SCRIPT = """
+SCRIPT = """
 function become(old, fresh) {
   if (old.nodeName !== fresh.nodeName) return old.replaceWith(fresh);
   if (old.nodeType !== Node.ELEMENT_NODE) {
@@ -111,12 +111,12 @@ setInterval(async () => {
 """
 
 
-def _hash(text: str) -> str:
+def source_hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 POLICY = (
-    f"default-src 'none'; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)}; connect-src 'self'; "
+    f"default-src 'none'; style-src {source_hash(STYLE)}; script-src {source_hash(SCRIPT)}; connect-src 'self'; "
     "img-src data:; form-action 'self'"
 )
 
@@ -131,8 +131,8 @@ def page(report: Report, search: Search | None = None) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
-<link rel="icon" href="{_icon(report.verdict.level)}">
-<style>{_STYLE}</style>
+<link rel="icon" href="{icon(report.verdict.level)}">
+<style>{STYLE}</style>
 <noscript><meta http-equiv="refresh" content="{REFRESH}"></noscript>
 </head>
 <body>
@@ -149,7 +149,7 @@ def page(report: Report, search: Search | None = None) -> str:
 <main>
 {"".join(_main(report, search))}
 </main>
-<script>{_SCRIPT}</script>
+<script>{SCRIPT}</script>
 </body>
 </html>
 """
@@ -186,9 +186,9 @@ def _main(report: Report, search: Search | None) -> Iterator[str]:
     yield f'<p class="verdict {level}" role="status"><span>{escape(report.verdict.sentence)}</span></p>'
     inputs, outputs = (_topics(topics) for topics in (report.topics_input, report.topics_output))
     if report.topics_input:
-        yield f'<p class="soft">{inputs} → process() → {outputs or "no topic"} · as of {_clock(report.time)}</p>'
+        yield f'<p class="soft">{inputs} → process() → {outputs or "no topic"} · as of {clock(report.time)}</p>'
     for topic, why in report.mismatches.items():
-        yield f"<p>Keys of {_code(topic)}: {shown(why, 300)}</p>"
+        yield f"<p>Keys of {code(topic)}: {shown(why, 300)}</p>"
     for problem in report.refused:
         yield f"<p>The row: {shown(problem, 500)}</p>"
     if search:
@@ -205,15 +205,15 @@ def _main(report: Report, search: Search | None) -> Iterator[str]:
     yield f"<footer><p>{_LINKS}</p><p>Frame {escape(report.frame)}</p></footer>"
 
 
-def _clock(time: str) -> str:
+def clock(time: str) -> str:
     return f'<time datetime="{escape(time)}">{escape(time.replace("T", " ").replace("Z", " UTC"))}</time>'
 
 
 def _topics(topics: Iterable[str]) -> str:
-    return ", ".join(map(_code, topics))
+    return ", ".join(map(code, topics))
 
 
-def _code(name: str) -> str:
+def code(name: str) -> str:
     """A name, broken over lines only where it is long."""
     kind = "" if len(name) <= _WHOLE else ' class="long"'
     return f"<code{kind}>{shown(name, 100)}</code>"
@@ -297,7 +297,7 @@ def _waiting_table(groups: Sequence[WaitingView]) -> str:
         ]
         for group in groups
     ]
-    return _table(["id", "lacks", "has", "#waits for", "given up"], rows)
+    return table(["id", "lacks", "has", "#waits for", "given up"], rows)
 
 
 def _given_up(seconds: float) -> str:
@@ -314,14 +314,14 @@ def _calls(snapshot: Snapshot) -> str:
         for call in snapshot.calls[:LONGEST_CALLS]
     ]
     heading = f"In process() or on the way: {snapshot.in_flight:,} ids"
-    return f"<section><h2>{heading}</h2>{_table(['running calls, longest first', 'for'], rows)}</section>"
+    return f"<section><h2>{heading}</h2>{table(['running calls, longest first', 'for'], rows)}</section>"
 
 
 def _partitions(partitions: Sequence[PartitionView]) -> str:
     most = max((each.lag or 0 for each in partitions), default=0)
     rows = [
         [
-            _code(each.topic),
+            code(each.topic),
             str(each.partition),
             "?" if each.lag is None else f"{each.lag:,}",
             _bar(each.lag or 0, most),
@@ -333,7 +333,7 @@ def _partitions(partitions: Sequence[PartitionView]) -> str:
         for each in lagging(partitions)
     ]
     heads = ["topic", "#partition", "#lag", "", "#position", "#not done", "#map", ""]
-    body = _table(heads, rows) if rows else "<p>None: other workers have them all.</p>"
+    body = table(heads, rows) if rows else "<p>None: other workers have them all.</p>"
     return f"<section><h2>Partitions</h2>{body}</section>"
 
 
@@ -360,7 +360,7 @@ def _trouble_table(troubles: Sequence[Trouble]) -> str:
         ]
         for each in troubles
     ]
-    return _table(["when", "level", "message", "facts"], rows, titled=False)
+    return table(["when", "level", "message", "facts"], rows, titled=False)
 
 
 def _fact(value: str) -> str:
@@ -381,11 +381,11 @@ _LINKS = " · ".join(
 
 
 def _settings(settings: Sequence[Setting]) -> str:
-    rows = [[_code(each.name), f'<span class="id">{shown(each.value, 200)}</span>', each.source] for each in settings]
-    return _table(["setting", "value", "from"], rows)
+    rows = [[code(each.name), f'<span class="id">{shown(each.value, 200)}</span>', each.source] for each in settings]
+    return table(["setting", "value", "from"], rows)
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], titled: bool = True) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], titled: bool = True) -> str:
     """A table of cells that are HTML already; `#` before a title: numbers.
 
     With more than two columns it is a list where the screen is narrow; `titled`: each cell there begins with its title.
@@ -415,7 +415,7 @@ def _bytes(number: int) -> str:
     return f"{number} B"
 
 
-def _icon(level: str) -> str:
+def icon(level: str) -> str:
     colour = {"ok": "1a9c4b", "warning": "d29922"}.get(level, "d1342c")
     circle = f"<circle cx='4' cy='4' r='4' fill='%23{colour}'/>"
     return f"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'>{circle}</svg>"

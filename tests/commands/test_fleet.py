@@ -1,0 +1,159 @@
+"""`fleet` as people meet it, with brokers that do not answer: what it prints, writes and serves."""
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import msgspec
+import pytest
+from sqlalchemy import Engine, insert, make_url, select
+
+import main
+from config import EX_CONFIG, ConfigError, Settings
+from models import ConsumerConfig, engine, init_db
+from tests.fleet.fleets import fleet as some_fleet
+from tests.program import program
+from tests.services.processes import free_port
+from utils.commands.fleet import fleet, lines
+from utils.fleet.watcher import FleetSeen, Watcher
+
+QUICK = ("--timeout", "0.5", "--apart", "0")
+
+
+@pytest.fixture
+def database(sqlite_url: str) -> Engine:
+    """With a good row whose broker is away, one that is no good, and one that is paused."""
+    made = engine(make_url(sqlite_url), create=True)
+    init_db(made)
+    away = f"127.0.0.1:{free_port()}"
+    columns = ("consumer_name", "topics_input", "topics_output", "kafka_bootstrap_server", "metadatas")
+    rows = [("away", "a,b", "c", away, None), ("bad", "", "c", away, None), ("paused", "a", "c", away, '{"x": 1}')]
+    with made.begin() as connection:
+        connection.execute(insert(ConsumerConfig), [dict(zip(columns, row, strict=True)) for row in rows])
+    return made
+
+
+def url_of(database: Engine) -> str:
+    return str(database.url).replace("file%3A", "").split("?")[0]
+
+
+def command(database: Engine, *arguments: str) -> "subprocess.Popen[str]":
+    environment = {"DATABASE_URL": url_of(database), "PYTHONIOENCODING": "utf-8"}
+    pipe = subprocess.PIPE
+    whole = [sys.executable, "main.py", "fleet", *arguments]
+    return subprocess.Popen(whole, cwd=program(), env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+class Run(NamedTuple):
+    code: int
+    out: str
+    problems: list[str]
+
+
+class Here(Protocol):
+    def __call__(self, *arguments: str) -> Run: ...
+
+
+@pytest.fixture
+def run(database: Engine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Here:
+    """The same in this process, which need not start first."""
+    monkeypatch.setattr("utils.processing.user_code.defaults", dict)
+
+    def here(*arguments: str) -> Run:
+        parsed = main._parser().parse_args(["fleet", *arguments])
+        try:
+            return Run(fleet(parsed, {"DATABASE_URL": url_of(database)}), capsys.readouterr().out, [])
+        except ConfigError as error:
+            return Run(EX_CONFIG, capsys.readouterr().out, error.problems)
+
+    return here
+
+
+def test_what_does_not_answer_and_what_is_no_good_are_lines_and_the_exit_code_tells(database: Engine) -> None:
+    with command(database, *QUICK) as process:
+        out, log = process.communicate(timeout=60)
+    assert process.returncode == 1
+    first, *rows, last = out.splitlines()
+    assert "consumer" in first
+    assert sorted(row.split()[:4] for row in rows) == [
+        ["✗", "away", "not", "seen"],
+        ["✗", "bad", "row", "no"],
+        ["✗", "paused", "not", "seen"],
+    ]
+    assert "Connection refused" in out
+    assert last == "3 consumers: 3 bad, 0 to be looked at, 0 well"
+    assert log == "", "the client's own words are in the lines"
+
+
+def test_names_choose_and_an_unknown_one_names_those_that_there_are(run: Here) -> None:
+    code, out, _ = run("--json", *QUICK, "away")
+    assert code == 1
+    assert [each.name for each in msgspec.json.decode(out, type=FleetSeen).consumers] == ["away"]
+    code, _, problems = run("nobody", *QUICK)
+    assert code == 78
+    assert "no row 'nobody', but: away, bad, paused" in problems[0]
+
+
+def test_pause_and_resume_write_the_row_and_nothing_else_of_it(database: Engine, run: Here) -> None:
+    for action, metadatas in (("pause", '{"x": 1, "paused": true}'), ("resume", '{"x": 1}')):
+        assert run(action, "paused") == (0, f"paused {action}d\n", [])
+        with database.connect() as connection:
+            rows = connection.execute(select(ConsumerConfig.consumer_name, ConsumerConfig.metadatas)).all()
+        assert {row[0]: row[1] for row in rows} == {"away": None, "bad": None, "paused": metadatas}
+    assert run("resume", "paused").out == "paused was resumed already\n"
+
+
+@pytest.mark.parametrize("arguments", [["pause"], ["resume", "nobody"], ["--html", "/no/such/file"]])
+def test_a_wrong_command_line_is_bad_configuration(run: Here, arguments: Sequence[str]) -> None:
+    code, _, problems = run(*QUICK, *arguments)
+    assert code == 78
+    assert problems
+
+
+def test_a_port_is_a_number(run: Here) -> None:
+    with pytest.raises(SystemExit):
+        run("--serve", "x")
+
+
+def test_the_page_is_written_in_one_piece(run: Here, tmp_path: Path) -> None:
+    file = tmp_path / "fleet.html"
+    assert run(*QUICK, "--html", str(file))[0] == 1
+    assert "3 of 3 consumers are bad" in file.read_text()
+    assert [each.name for each in tmp_path.iterdir() if "fleet" in each.name] == ["fleet.html"]
+
+
+def test_the_page_is_served_until_ctrl_c(database: Engine) -> None:
+    with command(database, *QUICK, "--serve", "0") as process:
+        assert process.stdout
+        address = process.stdout.readline().removeprefix("the page: ").strip()
+        with urllib.request.urlopen(address) as answer:
+            assert b"3 of 3 consumers are bad" in answer.read()
+        with urllib.request.urlopen(f"{address}fleet.json") as answer:
+            assert len(json.load(answer)["consumers"]) == 3
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 1
+
+
+def test_a_table_that_cannot_be_read_any_more_is_told_and_the_rows_stay(database: Engine) -> None:
+    watcher = Watcher(Settings(), database, (), 0.2, 0.0)
+    assert not watcher.see().problem
+    with database.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE consumer_configs RENAME TO elsewhere")
+    seen = watcher.see()
+    assert "no table consumer_configs" in seen.problem
+    assert len(seen.consumers) == 3
+    assert seen.is_bad
+    watcher.close()
+
+
+def test_lines_are_aligned_and_nothing_in_a_row_breaks_them() -> None:
+    seen = some_fleet(40)
+    made = list(lines(seen))
+    assert len(made) == 42
+    at = made[0].index("state")
+    assert {line[at - 2 : at] for line in made[:-1]} == {"  "}

@@ -1,0 +1,132 @@
+"""Dead letters that nobody has dealt with are counted by reading them, or by their offsets where there are too many."""
+
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import TopicPartition
+
+from utils.fleet.letters import MOST, Letters, Pile, letters
+from utils.joining.aggregator import Group
+from utils.joining.dead_letters import INCOMPLETE, PROCESS_FAILED, write
+from utils.joining.layout import Layout
+from utils.joining.messages import Fragment
+from utils.joining.offsets import OffsetMap, PartitionOffsets
+from utils.joining.progress import Log as PartitionLog
+from utils.joining.states import FINISHED, UNFINISHED, States
+from utils.kafka.groups import Commit, Commits
+
+AT = ("dead", 0)
+
+
+class Record:
+    """As the client gives it."""
+
+    def __init__(self, offset: int, key: bytes | None, value: bytes | None, headers: Any) -> None:
+        self._all = offset, key, value, headers
+
+    def topic(self) -> str:
+        return AT[0]
+
+    def partition(self) -> int:
+        return AT[1]
+
+    def offset(self) -> int:
+        return self._all[0]
+
+    def key(self) -> bytes | None:
+        return self._all[1]
+
+    def value(self) -> bytes | None:
+        return self._all[2]
+
+    def headers(self) -> Any:
+        return self._all[3]
+
+    def error(self) -> None:
+        return None
+
+
+class Log:
+    """The consumer: a partition with these records, and gaps where others would be."""
+
+    def __init__(self, records: list[Record], end: int, *, stuck: bool = False) -> None:
+        self.records, self.end, self.at, self.stuck = records, end, -1, stuck
+        self.read = 0
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        [assigned] = partitions
+        self.at = assigned.offset
+
+    def consume(self, number: int, _wait: float) -> list[Record]:
+        if self.stuck:
+            return []
+        found = [each for each in self.records if self.at <= each.offset()][:number]
+        self.at = found[-1].offset() + 1 if found else self.end
+        self.read += len(found)
+        return found
+
+    def position(self, _partitions: list[TopicPartition]) -> list[TopicPartition]:
+        return [TopicPartition(*AT, self.at)]
+
+    def close(self) -> None: ...
+
+
+def letter(offset: int, time: str, *, consumer: str = "orders", missing: str = "") -> Record:
+    group = Group("id", (Fragment(0, PartitionOffsets("a", 0, Layout(""), 0), 5, b"{}"),))
+    error = None if missing else ValueError(f"oh at {time}")
+    reason = INCOMPLETE if missing else PROCESS_FAILED
+    lacking = [missing] if missing else []
+    made = write(group, reason, consumer=consumer, time=time, error=error, missing=lacking)
+    return Record(offset, made.key, made.value, made.headers)
+
+
+def counted(log: Log, begin: int, done: Commits | None = None, clock: Callable[[], float] = lambda: 0.0) -> Letters:
+    piles = [Pile("orders", "dead", {0: PartitionLog("", begin, log.end)}, done or {})]
+    found = letters(lambda: log, piles, 1.0, clock)  # type: ignore[arg-type, return-value]
+    return found["orders"]
+
+
+def test_markers_of_transactions_between_them_are_no_letters() -> None:
+    log = Log([letter(0, "2026-01-01T00:00:00Z"), letter(2, "2026-01-02T00:00:00Z")], end=4)
+    assert counted(log, 0).count == 2
+
+
+def test_the_newest_tells_what_happened() -> None:
+    log = Log([letter(0, "2026-01-02T00:00:00Z"), letter(1, "2026-01-01T00:00:00Z")], end=2)
+    found = counted(log, 0)
+    assert (found.time, found.reason) == ("2026-01-02T00:00:00Z", PROCESS_FAILED)
+    assert found.error == "ValueError: oh at 2026-01-02T00:00:00Z"
+    assert counted(Log([letter(0, "2026-01-01T00:00:00Z", missing="b")], end=1), 0).error == "nothing came on b"
+
+
+def test_those_of_others_in_the_same_topic_are_not_ours() -> None:
+    log = Log([letter(0, "1", consumer="payments"), letter(1, "2")], end=2)
+    assert counted(log, 0).count == 1
+
+
+def test_what_was_replayed_or_discarded_does_not_count() -> None:
+    states = States.of([UNFINISHED, FINISHED, UNFINISHED], 1)
+    done = {AT: Commit(1, OffsetMap("", 1, 0, 0, states).encode())}
+    log = Log([letter(offset, str(offset)) for offset in range(6)], end=6)
+    assert counted(log, 0, done).count == 4  # 1, 3, 4, 5
+    assert log.read == 5
+
+
+def test_nothing_is_read_where_all_are_done_with_or_none_is_left() -> None:
+    log = Log([letter(0, "1")], end=1)
+    assert counted(log, 0, {AT: Commit(1, None)}) == Letters(0)
+    assert counted(log, 1) == Letters(0)
+    assert log.at == -1
+
+
+def test_of_very_many_only_the_last_are_read() -> None:
+    log = Log([letter(offset, f"{offset:05}") for offset in range(MOST + 70)], end=MOST + 70)
+    found = counted(log, 0)
+    assert (found.count, found.exact, found.time) == (MOST + 70, False, f"{MOST + 69:05}")
+    assert log.read == MOST
+
+
+def test_what_cannot_be_read_in_time_is_counted_by_its_offsets() -> None:
+    times = iter([0.0, 0.5, 2.0])
+    found = counted(Log([letter(0, "1")], end=3, stuck=True), 0, clock=lambda: next(times))
+    assert found == Letters(3, exact=False)

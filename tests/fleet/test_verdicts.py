@@ -1,0 +1,271 @@
+"""What is said of a consumer, by its row and two looks."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+
+from config import Settings, Trouble
+from models import ListedRow, Row
+from utils.fleet.letters import Letters
+from utils.fleet.looks import Look, Pair, Subject
+from utils.fleet.verdicts import ConsumerSeen, judged, numbers, worst_first
+from utils.joining.progress import Progress
+from utils.kafka.groups import Group, Member
+from utils.kafka.lookups import Topic
+
+ROW = Row("orders", ("a", "b"), ("out",), "h:9092")
+NOW = 1_700_000_000.0
+APART = 2.0
+TOPICS = {"a": Topic("1", 2), "b": Topic("2", 2), "out": Topic("3", 1)}
+ALL = (("a", 0), ("a", 1), ("b", 0), ("b", 1))
+ALONE = Group("STABLE", (Member("10.0.0.5", "orders", "", ALL),))
+TWO = Group(
+    "STABLE",
+    (Member("10.0.0.5", "orders", "", (("a", 0), ("b", 0))), Member("10.0.0.6", "orders", "", (("a", 1), ("b", 1)))),
+)
+NOBODY = Group("EMPTY", ())
+
+
+def part(topic: str, number: int, read: int, end: int, **more: object) -> Progress:
+    known = {"unfinished": 0, "since": None, "waits": False, "committed": read, "committed_at": NOW - 60, **more}
+    return Progress(topic, number, end, read, **known)  # type: ignore[arg-type]
+
+
+def look(*parts: Progress, at: float = NOW, group: Group | KafkaError = ALONE, **more: object) -> Look:
+    """Of all partitions; those that are not given have been read to their end."""
+    known = {at: part(*at, 10, 10) for at in ALL} | {(each.topic, each.partition): each for each in parts}
+    return Look(at, None, TOPICS, {("out", 0): 5}, group, known, **more)  # type: ignore[arg-type]
+
+
+def seen(
+    *parts: Progress,
+    before: Sequence[Progress] = (),
+    group: Group | KafkaError = ALONE,
+    metadatas: str | None = None,
+    seconds: float = APART,
+    **more: Any,
+) -> ConsumerSeen:
+    row = replace(ROW, metadatas=metadatas)
+    subject = Subject(row, Settings(consumer_name="orders").overlaid(metadatas))
+    looks = Pair(look(*before, at=NOW - seconds, group=group), look(*parts, group=group, **more))
+    return judged(ListedRow("orders", row), subject, looks)
+
+
+def state(of: ConsumerSeen) -> tuple[str, str]:
+    return of.level, of.state
+
+
+# ---------------------------------------------------------------- states
+
+
+def test_all_is_read_and_somebody_is_there() -> None:
+    found = seen()
+    assert state(found) == ("ok", "idle")
+    assert (found.unread, found.unfinished, found.age) == (0, 0, None)
+
+
+def test_what_waits_for_its_mates_is_told_with_its_topic_and_age() -> None:
+    found = seen(part("a", 1, 10, 10, unfinished=3, since=NOW - 90, waits=True))
+    assert state(found) == ("ok", "idle")
+    assert (found.unfinished, found.age) == (3, 90.0)
+    assert "3 wait, most of them of a, the oldest for 1 min 30 s" in found.sentence
+
+
+def test_one_that_reads_is_at_work() -> None:
+    found = seen(part("a", 0, 410, 420), before=[part("a", 0, 10, 400)])
+    assert state(found) == ("ok", "working")
+    assert found.rates.read == found.rates.done == 200.0
+    assert found.topic_rates == {"a": 200.0, "b": 0.0, "out": 0.0}
+
+
+def test_more_unread_than_ten_seconds_of_reading_is_behind() -> None:
+    found = seen(part("a", 0, 110, 5000), before=[part("a", 0, 10, 4990)])
+    assert state(found) == ("warning", "behind")
+    assert "50 a second read, 5.0 a second come: about 1 min 49 s behind" in found.sentence
+    losing = seen(part("a", 0, 110, 5000), before=[part("a", 0, 10, 4000)])
+    assert "more all the time" in losing.sentence
+
+
+def test_one_whose_hands_are_full_takes_in_what_it_gets_done() -> None:
+    full = part("a", 0, 10_000, 50_000, unfinished=8_000)
+    found = seen(full, before=[replace(full, unfinished=8_100)])
+    assert state(found) == ("warning", "behind")
+    assert "40,000 unread, 50 a second done: about 16 min behind" in found.sentence
+
+
+def test_one_that_read_nothing_between_the_looks_is_only_slow_if_it_has_just_committed() -> None:
+    slow = part("a", 0, 10, 5000, committed_at=NOW - 5)
+    found = seen(slow, before=[slow])
+    assert state(found) == ("warning", "behind")
+    assert "none read in 2.0 s; the last commit was 5.0 s ago" in found.sentence
+
+
+def test_one_that_has_not_committed_for_long_although_there_was_something_to_read_stands_still() -> None:
+    still = part("a", 0, 10, 5000)
+    found = seen(still, before=[still])
+    assert state(found) == ("bad", "standing still")
+    assert "1 (10.0.0.5), with 4,990 unread; the last commit was 1 min ago" in found.sentence
+    assert found.members[0].still_for == 60.0
+
+
+def test_what_came_between_the_looks_proves_nothing() -> None:
+    assert state(seen(part("a", 0, 10, 50), before=[part("a", 0, 10, 10)])) == ("ok", "working")
+
+
+def test_looks_closer_than_two_commits_prove_nothing() -> None:
+    still = part("a", 0, 10, 5000)
+    assert state(seen(still, before=[still], metadatas='{"commit_interval": 5}')) == ("warning", "behind")
+
+
+def test_a_commit_of_another_partition_of_the_same_worker_shows_that_it_lives() -> None:
+    still, other = part("a", 0, 10, 5000), part("b", 0, 10, 10)
+    found = seen(still, replace(other, committed_at=NOW), before=[still, other])
+    assert state(found) == ("warning", "behind")
+
+
+def test_of_two_workers_the_one_that_stands_still_is_named() -> None:
+    still, moving = part("a", 0, 10, 5000), part("a", 1, 10, 5000)
+    found = seen(still, replace(moving, read=2000, committed_at=NOW), before=[still, moving], group=TWO)
+    assert state(found) == ("bad", "standing still")
+    assert "on 1 of 2 (10.0.0.5), with 4,990 unread" in found.sentence
+    assert [each.still_for for each in found.members] == [60.0, None]
+
+
+def test_a_partition_that_has_just_come_to_a_worker_is_given_time() -> None:
+    still = part("a", 0, 10, 5000)
+    subject = Subject(ROW, Settings(consumer_name="orders"))
+    looks = Pair(look(still, at=NOW - APART, group=NOBODY), look(still))
+    assert judged(ListedRow("orders", ROW), subject, looks).state == "behind"
+
+
+def test_a_worker_with_a_full_hand_reads_no_more_and_is_slow_as_long_as_a_call_may_last() -> None:
+    full = part("a", 0, 10, 50_000, unfinished=8_000)
+    assert state(seen(full, before=[full])) == ("warning", "behind")
+    short = seen(full, before=[full], metadatas='{"process_timeout": 30}')
+    assert state(short) == ("bad", "standing still")
+
+
+def test_one_that_was_assigned_and_has_never_committed_stands_still() -> None:
+    never = [part(*at, 0, 10, committed=None, committed_at=None) for at in ALL]
+    assert state(seen(*never, before=never)) == ("bad", "standing still")
+
+
+def test_a_clock_that_is_ahead_hides_nobody_who_stands_still() -> None:
+    still = part("a", 0, 10, 5000, committed_at=NOW + 3600)
+    assert state(seen(still, before=[still])) == ("bad", "standing still")
+
+
+def test_what_has_been_in_process_for_longer_than_a_call_may_last_is_told() -> None:
+    hangs = part("a", 0, 10, 10, unfinished=4, since=NOW - 400)
+    found = seen(hangs, before=[hangs])
+    assert state(found) == ("warning", "working")
+    assert "4 in process(), the oldest for 6 min 40 s" in found.sentence
+
+
+def test_nobody_there_is_bad_with_all_that_is_left_behind() -> None:
+    found = seen(part("a", 0, 10, 30, unfinished=2, since=NOW - 60, waits=True), group=NOBODY)
+    assert state(found) == ("bad", "nobody there")
+    assert "20 unread, 2 not done, the oldest for 1 min; the last commit was 1 min ago" in found.sentence
+
+
+@pytest.mark.parametrize(("end", "level"), [(10, "bad"), (0, "warning")])
+def test_one_that_has_never_committed_and_is_not_there_was_never_started(end: int, level: str) -> None:
+    never = [part(*at, 0, end, committed=None, committed_at=None) for at in ALL]
+    assert state(seen(*never, group=Group("DEAD", ()))) == (level, "never started")
+
+
+def test_a_paused_one_is_paused_and_does_not_stand_still() -> None:
+    still = part("a", 0, 10, 5000)
+    found = seen(still, before=[still], metadatas='{"paused": true}')
+    assert state(found) == ("warning", "paused")
+    assert found.paused
+    assert "4,990 unread" in found.sentence
+    assert "nobody is there" in seen(still, group=NOBODY, metadatas='{"paused": true}').sentence
+    reading = seen(part("a", 0, 110, 5000), before=[still], metadatas='{"paused": true}')
+    assert "About to pause" in reading.sentence
+
+
+def test_workers_that_share_out_the_partitions_are_told_so() -> None:
+    joining = Group("PREPARING_REBALANCING", (Member("10.0.0.5", "orders", "", ()),))
+    assert state(seen(group=joining)) == ("warning", "rebalancing")
+
+
+def test_a_row_that_is_no_good_says_why() -> None:
+    found = judged(ListedRow("orders", None, ("topics_input is empty",)), None, None)
+    assert (found.level, found.state, found.sentence) == ("bad", "row no good", "Topics_input is empty.")
+    assert found.unread is None
+
+
+def test_a_topic_that_is_missing_is_named_with_its_column() -> None:
+    gone = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+    found = seen()
+    subject = Subject(ROW, Settings(consumer_name="orders"))
+    now = replace(look(), topics={**TOPICS, "out": gone})
+    found = judged(ListedRow("orders", ROW), subject, Pair(look(), now))
+    assert state(found) == ("bad", "row no good")
+    assert "out of topics_output; 1 worker may go on by an older row" in found.sentence
+    assert found.missing_topics == ("out",)
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        Look(NOW, Trouble(heals=True, line="Kafka cannot be reached")),
+        replace(look(), topics={**TOPICS, "a": KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)}),
+        look(group=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)),
+        look(commits_problem=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)),
+        replace(look(), progress={}),
+    ],
+    ids=["away", "topic", "group", "commits", "no ends"],
+)
+def test_what_cannot_be_seen_is_bad_and_says_why(now: Look) -> None:
+    subject = Subject(ROW, Settings(consumer_name="orders"))
+    found = judged(ListedRow("orders", ROW), subject, Pair(now, now))
+    assert state(found) == ("bad", "not seen")
+    assert len(found.sentence) > 20
+
+
+# ---------------------------------------------------------------- what else
+
+
+def test_dead_letters_make_a_good_line_one_to_be_looked_at() -> None:
+    found = seen(letters=Letters(3, True, "2026-01-01", "process_failed", "ValueError: no such customer"))
+    assert state(found) == ("warning", "idle")
+    assert "3 dead letters, the newest: ValueError: no such customer." in found.sentence
+    assert state(seen(letters=Letters(0))) == ("ok", "idle")
+    assert "About 900 dead letters." in seen(letters=Letters(900, exact=False)).sentence
+
+
+def test_partitions_that_nobody_reads_are_named() -> None:
+    found = seen(group=Group("STABLE", (Member("10.0.0.5", "orders", "", ALL[:2]),)))
+    assert "Nobody reads b 0-1" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"deleted": 7}, "7 were deleted"),
+        ({"trouble": "log cut"}, "ends below what was committed"),
+        ({"trouble": "former topic"}, "a was made again"),
+        ({"trouble": "map elsewhere"}, "READ on its topic of maps"),
+        ({"unfinished": 1, "waits": True, "since": NOW - 1000}, "3 times MESSAGE_TIMEOUT"),
+    ],
+)
+def test_what_else_an_operator_should_know(more: dict[str, object], says: str) -> None:
+    found = seen(part("a", 0, 10, 10, **more))
+    assert found.level == "warning"
+    assert says in found.sentence
+
+
+def test_the_worst_come_first() -> None:
+    still = part("a", 0, 10, 5000)
+    bad, behind = seen(still, before=[still]), seen(replace(still, committed_at=NOW), before=[still])
+    more = replace(bad, name="more", unread=10**6)
+    assert worst_first([seen(), behind, bad, more]) == [more, bad, behind, seen()]
+
+
+def test_partitions_are_written_as_runs() -> None:
+    assert numbers([("b", 0), ("a", 3), ("a", 0), ("a", 1), ("a", 2), ("a", 7)]) == "a 0-3 7, b 0"

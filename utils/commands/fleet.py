@@ -1,0 +1,206 @@
+"""`python main.py fleet`: how all consumers of the table are, seen from the table and the brokers alone."""
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+import msgspec
+
+from config import ConfigError, Settings
+from models import engine, set_paused
+from utils.commands.command import Commands, Environ, add_command, settings_of
+from utils.commands.letters import shown
+from utils.fleet.pages import POLICY, page
+from utils.fleet.verdicts import ConsumerSeen, Level, MemberSeen, runs
+from utils.fleet.watcher import FleetSeen, Watcher
+from utils.monitoring.report import duration
+from utils.monitoring.status import Address, Answer, Server
+
+EVERY = 5.0  # seconds between two looks of --watch
+TIMEOUT = 3.0  # seconds that a cluster may take to answer
+APART = 2.0  # seconds between the first two looks
+MARKS: dict[Level, str] = {"bad": "✗", "warning": "!", "ok": "✓"}
+HEADS = ("", "consumer", "state", "unread", "not done", "since", "dead", "workers and their partitions", "frame", "")
+_RIGHT = {"unread", "not done", "since", "dead"}
+_MEMBERS = 40  # characters of the workers' column
+_CLEAR = "\x1b[H\x1b[2J"
+_PLAIN = {MARKS["bad"]: "x", MARKS["warning"]: "!", MARKS["ok"]: "-"}  # where the terminal has no such characters
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(commands, "fleet", fleet, "see how all consumers of the table are; pause and resume them")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="only these; after pause or resume: which consumers are meant"
+    )
+    parser.add_argument("--json", action="store_true", help="all that is known, for programs")
+    parser.add_argument(
+        "--apart",
+        type=float,
+        default=APART,
+        metavar="S",
+        help=f"seconds between the two looks that tell slow from stuck ({APART:g})",
+    )
+    parser.add_argument("--html", metavar="FILE", help="also write one page with a picture, which needs no network")
+    parser.add_argument(
+        "--serve",
+        type=_port,
+        metavar="PORT",
+        help="serve this page at HTTP_HOST until Ctrl-C, always renewed; 0: any port",
+    )
+    parser.add_argument("--watch", action="store_true", help=f"look every {EVERY:g} s, until Ctrl-C")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=TIMEOUT,
+        metavar="S",
+        help=f"seconds that a cluster may take to answer ({TIMEOUT:g})",
+    )
+
+
+def _port(text: str) -> int:
+    if text.isdecimal() and int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text}")
+
+
+def fleet(arguments: argparse.Namespace, environ: Environ) -> int:
+    """Look at all consumers of the table, the worst first; exit 1 if one is bad. Nothing is changed.
+
+    `fleet pause NAME…` lets the workers of these rows take in nothing more, `fleet resume NAME…` lets them go on.
+    """
+    environment = settings_of({"CONSUMER_NAME": "fleet", **environ})
+    database = engine(environment.url())
+    action, names = arguments.names[:1], arguments.names[1:]
+    if action in (["pause"], ["resume"]):
+        if not names:
+            raise ConfigError([f"say which consumers are meant: fleet {action[0]} NAME"])
+        for name, changed in set_paused(database, names, paused=action == ["pause"]).items():
+            print(name, f"{action[0]}d" if changed else f"was {action[0]}d already")
+        return 0
+    with closing(Watcher(environment, database, arguments.names, arguments.timeout, arguments.apart)) as watcher:
+        seen = watcher.see()
+        show = _Shown(environment, arguments, seen)
+        with suppress(KeyboardInterrupt):
+            while arguments.watch or arguments.serve is not None:
+                time.sleep(EVERY)
+                seen = watcher.see()
+                show(seen)
+    return 1 if seen.is_bad else 0
+
+
+class _Shown:
+    """What was seen last, everywhere where it is asked for."""
+
+    def __init__(self, environment: Settings, arguments: argparse.Namespace, seen: FleetSeen) -> None:
+        self._arguments = arguments
+        self._seen = seen
+        self(seen)
+        if arguments.serve is not None:
+            print(f"the page: {self._serve(environment)}", flush=True)
+
+    def __call__(self, seen: FleetSeen) -> None:
+        self._seen = seen
+        if self._arguments.html:
+            _write(self._arguments.html, page(seen))
+        if self._arguments.serve is None or self._arguments.watch:
+            _print(seen, as_json=self._arguments.json, anew=self._arguments.watch and sys.stdout.isatty())
+
+    def _serve(self, environment: Settings) -> str:
+        """From a thread of its own; the address. ConfigError: it cannot be had."""
+        host, allowed = environment.http_host, environment.http_allowed_hosts.replace(",", " ").split()
+        pages = {"/": self._page, "/fleet.json": self._json}
+        try:
+            server = Server(Address(host, self._arguments.serve, allowed), pages, lambda: None)
+        except OSError as error:
+            raise ConfigError([f"--serve: cannot listen on {host}:{self._arguments.serve} ({error})"]) from None
+        threading.Thread(target=server.serve_forever, name="page", daemon=True).start()
+        return f"http://{host}:{server.server_port}/"
+
+    def _page(self, _query: Mapping[str, str]) -> Answer:
+        return Answer("text/html; charset=utf-8", page(self._seen, served=True).encode(errors="replace"), POLICY)
+
+    def _json(self, _query: Mapping[str, str]) -> Answer:
+        return Answer("application/json", msgspec.json.encode(self._seen) + b"\n")
+
+
+def _write(path: str, text: str) -> None:
+    """In one piece: who opens the file meanwhile sees the one before. ConfigError: it cannot be written."""
+    beside = Path(f"{path}.new")
+    try:
+        beside.write_text(text, encoding="utf-8", errors="replace")
+        beside.replace(path)
+    except OSError as error:
+        raise ConfigError([f"--html: {path} cannot be written ({error.strerror})"]) from None
+
+
+def _print(seen: FleetSeen, *, as_json: bool, anew: bool) -> None:
+    if as_json:
+        print(msgspec.json.encode(seen).decode(), flush=True)
+        return
+    print((_CLEAR if anew else "") + "\n".join(map(_printable, lines(seen))), flush=True)
+
+
+def _printable(line: str) -> str:
+    encoding = sys.stdout.encoding
+    try:
+        line.encode(encoding)
+    except UnicodeEncodeError:
+        for mark, plain in _PLAIN.items():
+            line = line.replace(mark, plain)
+        return line.encode(encoding, "replace").decode(encoding)
+    return line
+
+
+# ---------------------------------------------------------------- One line for each.
+
+
+def lines(seen: FleetSeen) -> Iterator[str]:
+    if seen.problem:
+        yield f"{MARKS['bad']} {shown(seen.problem)}"
+    rows = [_cells(each) for each in seen.consumers]
+    widths = [max(map(len, column)) for column in zip(HEADS, *rows, strict=True)]
+    for row in [HEADS, *rows]:
+        cells = zip(row, HEADS, widths, strict=True)
+        yield "  ".join(
+            cell.rjust(width) if head in _RIGHT else cell.ljust(width) for cell, head, width in cells
+        ).rstrip()
+    yield _summary(seen.consumers)
+
+
+def _cells(each: ConsumerSeen) -> Sequence[str]:
+    letters = each.letters
+    return (
+        MARKS[each.level],
+        shown(each.name),
+        each.state,
+        _number(each.unread),
+        _number(each.unfinished),
+        "" if each.age is None else duration(each.age),
+        "" if letters is None else f"{'' if letters.exact else '~'}{letters.count:,}",
+        _cut(", ".join(map(_member, each.members))),
+        shown(" ".join(each.frames)),
+        shown(each.sentence),
+    )
+
+
+def _number(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MEMBERS else f"{text[: _MEMBERS - 1]}…"
+
+
+def _member(each: MemberSeen) -> str:
+    """`10.0.0.5 0-3`: siblings have the same numbers in all topics."""
+    numbers = runs(sorted({number for numbers in each.partitions.values() for number in numbers}))
+    return f"{shown(each.instance or each.host)} {numbers or 'none'}"
+
+
+def _summary(consumers: Sequence[ConsumerSeen]) -> str:
+    counts = {level: sum(each.level == level for each in consumers) for level in MARKS}
+    return f"{len(consumers)} consumers: {counts['bad']} bad, {counts['warning']} to be looked at, {counts['ok']} well"

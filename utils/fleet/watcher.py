@@ -1,0 +1,78 @@
+"""Looks at the whole table again and again. What one look has found is what the next one is held against."""
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Engine
+
+from config import ConfigError, Settings, UnavailableError
+from models import ListedRow, load_all
+from utils.fleet.looks import Look, Sites, Subject
+from utils.fleet.verdicts import ConsumerSeen, judged, utc, worst_first
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSeen:
+    """All consumers, the worst first. `problem`: why the table could not be read this time, and is as it was before."""
+
+    time: str  # UTC, ISO 8601
+    consumers: tuple[ConsumerSeen, ...]
+    problem: str = ""
+
+    @property
+    def is_bad(self) -> bool:
+        return bool(self.problem) or any(each.level == "bad" for each in self.consumers)
+
+
+class Watcher:
+    def __init__(
+        self,
+        environment: Settings,
+        database: Engine,
+        names: Collection[str],
+        timeout: float,
+        apart: float,
+    ) -> None:
+        """`names`: of the consumers that are looked at; none: all. `timeout`, `apart`: see Sites."""
+        self._environment = environment
+        self._database = database
+        self._names = names
+        self._sites = Sites(timeout, apart)
+        self._rows: list[ListedRow] = []
+        self._before: dict[str, Look] = {}
+
+    def see(self) -> FleetSeen:
+        """The first time after two looks. Raises UnavailableError and ConfigError, as long as no row is known."""
+        problem = ""
+        try:
+            self._rows = self._chosen(load_all(self._database))
+        except (UnavailableError, ConfigError) as error:
+            if not self._rows:
+                raise
+            problem = "; ".join(error.problems) if isinstance(error, ConfigError) else str(error)
+        listed = [self._subject(each) for each in self._rows]
+        subjects = {row.consumer_name: each for row, each in listed if each}
+        pairs = self._sites.look(subjects.values(), self._before)
+        seen = [judged(row, subject, pairs.get(row.consumer_name)) for row, subject in listed]
+        self._before = {name: pair.now for name, pair in pairs.items()}
+        return FleetSeen(utc(time.time()), tuple(worst_first(seen)), problem)
+
+    def close(self) -> None:
+        self._sites.close()
+
+    def _chosen(self, rows: list[ListedRow]) -> list[ListedRow]:
+        if unknown := sorted(set(self._names) - {each.consumer_name for each in rows}):
+            exist = ", ".join(each.consumer_name for each in rows[:20]) + (", …" if len(rows) > 20 else "") or "none"
+            raise ConfigError([f"table consumer_configs has no row {name!r}, but: {exist}" for name in unknown])
+        return [each for each in rows if not self._names or each.consumer_name in self._names]
+
+    def _subject(self, listed: ListedRow) -> tuple[ListedRow, Subject | None]:
+        """With the settings of the row over those of the environment, as its workers have them."""
+        if listed.row is None:
+            return listed, None
+        own = replace(self._environment, consumer_name=listed.consumer_name)
+        try:
+            return listed, Subject(listed.row, own.overlaid(listed.row.metadatas))
+        except ConfigError as error:
+            return listed._replace(row=None, problems=tuple(error.problems)), None
