@@ -6,8 +6,10 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 from tests.simulation.explore import explore, report, settle_down
+from tests.simulation.world import MEETS
 
 EXERCISED = (
     "SIGTERM",
@@ -17,7 +19,11 @@ EXERCISED = (
     "assignment that is lost already",
     "assignment",
     "commit answer lost",
+    "broker slow",
     "commit failed in part",
+    "commit fails for one partition",
+    "commit is refused for one partition",
+    "commit lost",
     "commit failed",
     "commit while another is on its way",
     "commit",
@@ -51,6 +57,13 @@ EXERCISED = (
     "produce fails yet arrives",
     "produce fails",
     "producer fenced",
+    "process ended: ConfigError",
+    "process(): deadly",
+    "process(): fails for long",
+    "process(): fails once",
+    "process(): hanging",
+    "process(): hangs once",
+    "process(): later",
     "producer queue full",
     "record compacted away",
     "read on in a topic made again",
@@ -58,6 +71,7 @@ EXERCISED = (
     "records deleted by retention",
     "request",
     "paused by the row",
+    "restart after ConfigError",
     "restart after DeliveryFailed",
     "restart after KafkaException",
     "revoke",
@@ -101,10 +115,24 @@ def main() -> int:
     return _table(found.notes, found.runs)
 
 
+def meetings(notes: Counter[str]) -> Iterator[str]:
+    """Which actions met which states, as a table; what never came together is named below it."""
+    met = {tuple(what.split(MEETS)): number for what, number in notes.items() if MEETS in what}
+    actions, states = (sorted({each[index] for each in met}) for index in (0, 1))
+    yield " ".join([f"{'':16}", *(f"{state:>12.12}" for state in states)])
+    for action in actions:
+        yield " ".join([f"{action:16}", *(f"{met.get((action, state), 0):12}" for state in states)])
+    never = [f"{action}{MEETS}{state}" for action in actions for state in states if (action, state) not in met]
+    yield f"never: {', '.join(never) or 'nothing'}"
+
+
 def _table(notes: Counter[str], runs: int) -> int:
     """What was exercised, by its number. 1 where something never happened, though there was occasion."""
     for what, number in sorted(notes.items()):
-        print(f"{number:10}  {what}")
+        if MEETS not in what:
+            print(f"{number:10}  {what}")
+    for line in meetings(notes):
+        print(line)
     never = [what for what in EXERCISED if not notes[what]]
     if never and runs >= ENOUGH:
         print(f"never happened: {', '.join(never)}")

@@ -300,6 +300,22 @@ class ModelProcess:
     def has_open_circuit(self) -> bool:
         return not self.ended and self._executor.circuit_open_for is not None
 
+    def states(self) -> set[str]:
+        """What holds of the worker now."""
+        if not self.worker or self.ended:
+            return set()
+        owned = self.worker.intake.owned.values()
+        holds = {
+            "without partitions": not owned,
+            "reads again": any(each.may_replay() for each in owned),
+            "has shed": any(each.shed.count for each in owned),
+            "runs apart": cast(Suspects, self.worker.executor)._size > 0,
+            "results wait": self.worker.delivery.pending > 0,
+            "calls rest": self._executor.parked.groups > 0,
+            "paused": bool(self.worker.intake.ahead),
+        }
+        return {name for name, is_so in holds.items() if is_so}
+
     @property
     def is_expelled(self) -> bool:
         """Whether the group has gone on without this process, which may not know it yet."""

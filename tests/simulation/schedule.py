@@ -155,6 +155,7 @@ _KINDS: tuple[tuple[str, int, Callable[[Setup], bool]], ...] = (
     ("again", 3, lambda s: s.odd),  # an id that is done, once more
     ("duplicate", 4, lambda s: s.odd),
     ("invalid", 2, lambda s: s.odd),
+    ("rounds", 3, lambda s: s.calls or s.deadly),  # turns of all workers, started again where they have ended
     ("same", 6, lambda s: s.calls),  # some records of an id that fails, once or for long
     ("start", 3, lambda s: s.crashes or s.rebalances or s.deadly or s.calls),
     ("kill", 5, lambda s: s.crashes),

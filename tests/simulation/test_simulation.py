@@ -5,7 +5,24 @@ import pytest
 from tests.simulation.explore import explore, shortest, tell
 from tests.simulation.mutants import MUTANTS, Mutant, look_for
 from tests.simulation.schedule import BYTES, LENGTH, Action, Schedule, Setup, decode, shrink
-from tests.simulation.world import simulate
+from tests.simulation.world import _ACTIONS as ACTIONS
+from tests.simulation.world import MEETS, simulate
+
+STATES = {
+    "calls rest",
+    "ended",
+    "frozen",
+    "has shed",
+    "in a turn",
+    "open input transaction",
+    "paused",
+    "plain",
+    "reads again",
+    "results wait",
+    "runs apart",
+    "without partitions",
+}
+"""What an action must have met. An open circuit is met in longer runs only: `make simulate` tells how often."""
 
 QUICK = {
     "the position is committed",
@@ -51,6 +68,10 @@ def test_no_promise_is_broken() -> None:
     if found.schedule and found.violation:
         pytest.fail(tell(shortest(found.schedule, found.violation)))
     assert found.runs == 300
+    met = [tuple(what.split(MEETS)) for what in found.notes if MEETS in what]
+    assert {action for action, _ in met} == set(ACTIONS), "each kind of action has been drawn"
+    assert {state for _, state in met} >= STATES
+    assert {action for action, state in met if state in {"ended", "in a turn"}} == set(ACTIONS)
 
 
 @pytest.mark.parametrize("mutant", [each for each in MUTANTS if each.what in QUICK], ids=lambda each: each.what)

@@ -38,6 +38,7 @@ GOOD = 20  # messages that are sent in the end, so that something succeeds while
 MOST_DEADLY = 4  # messages for which process() ends the process, their mates included
 DEATHS = 12  # that one of them may cause until it is known
 EVER = 1e9  # seconds
+MEETS = " meets "  # in a note: between a kind of action and a state
 LARGE = 4_000  # bytes of a large record
 RECORD = 60  # characters of such a map that fit into one record
 
@@ -155,8 +156,27 @@ class World:
 
     def _act(self, action: Action) -> None:
         self.trace("--", action)
+        for state in self._states():
+            self.notes[f"{action.kind}{MEETS}{state}"] += 1
         _ACTIONS[action.kind](self, action.who, action.how)
         self._check()
+
+    def _states(self) -> set[str]:
+        """What holds of any worker, or of the brokers."""
+        met = {"open input transaction"} if self._feeding else {"plain"}
+        for process in self._processes.values():
+            met |= {
+                name
+                for name, holds in (
+                    ("ended", process.ended),
+                    ("frozen", process.frozen),
+                    ("in a turn", process.is_in_a_turn and not process.ended),
+                    ("circuit open", process.has_open_circuit),
+                )
+                if holds
+            }
+            met |= process.states()
+        return met
 
     def _check(self) -> None:
         if self.oracle.problems:
@@ -306,6 +326,15 @@ class World:
     def _calls(self, who: int, how: int) -> None:
         if process := self._alive(who):
             process.resume(how if self.setup.quirks else 0, 1 + how % 24, to_turn=False)
+
+    def _rounds(self, _who: int, how: int) -> None:
+        """As many as it takes until groups run apart, or the circuit opens."""
+        for _ in range(10 + how % 64):
+            for who in range(self.setup.workers):
+                self._start(who, 0)
+                self._step(who, 0)
+            self._check()
+            self.advance(1.0)
 
     def _kill(self, who: int, how: int) -> None:
         process = self._processes[who % self.setup.workers]
@@ -572,6 +601,7 @@ _ACTIONS: dict[str, Callable[[World, int, int], object]] = {
     "duplicate": World._duplicate,
     "invalid": World._invalid,
     "same": World._same,
+    "rounds": World._rounds,
     "step": World._step,
     "calls": World._calls,
     "time": World._time,

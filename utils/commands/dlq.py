@@ -16,12 +16,12 @@ from utils.commands.moments import FORMS
 from utils.commands.replay import Discarding, Joining, Replay, ReplayResult, Use, progress_bar, rehearse
 from utils.joining.dead_letters import REASONS
 from utils.kafka import clients, preflight
-from utils.logger import configure
+from utils.logger import configure, logger
 from utils.metrics import Counters
 from utils.processing.executor import SingleThread
 from utils.running.assembly import KafkaClients, Surroundings, intake_of, map_store_of, parts_of
-from utils.running.calls import Calls, dispatcher_of, runner_of
-from utils.running.lifetime import interruptibly, stop_on_signals
+from utils.running.calls import SetupFailed, dispatcher_of, opened_calls
+from utils.running.lifetime import Stopped, stop_on_signals
 from utils.running.refresh import Config
 from utils.running.supervision import supervise
 from utils.sending.outbox import Refusals
@@ -131,13 +131,18 @@ def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
     if arguments.dry_run:
         return _rehearse(dead, task, "would be replayed")
     stopping, counters = stop_on_signals(), Counters(with_headers=1)
-    runner = runner_of(dead.consumer_name, dead.config.settings, counters.process_time)
-    interruptibly(runner.open, stopping)
-    executor = dispatcher_of(runner, dead.config.settings, counters, stopping)
+    try:
+        calls = opened_calls(dead.config.settings, counters, stopping)
+    except Stopped:
+        return 0
+    except SetupFailed as error:
+        logger.error("setup() failed", exc_info=error.__cause__)
+        return 1
+    executor = calls.dispatcher
     try:
         _go_through(dead, task, Surroundings(executor=executor, counters=counters), stopping)
     finally:
-        Calls(runner, executor, dead.config.settings).close()
+        calls.close()
     print("\n".join(result.lines("replayed")))
     return 1 if result.error or executor.is_stuck else 0
 
