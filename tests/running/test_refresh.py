@@ -68,6 +68,12 @@ def test_a_pause_is_in_force_without_another_worker(bench: Bench, caplog: pytest
     ]
 
 
+def test_a_worker_that_begins_paused_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "consumer")
+    Bench(paused().settings)
+    assert [record.message for record in caplog.records] == ["paused by the row: nothing more is taken in"]
+
+
 def test_a_pause_that_comes_with_another_change_is_one_of_the_next_worker(bench: Bench) -> None:
     bench.finds(paused(OTHER))
     assert bench.ending.is_set()

@@ -74,6 +74,8 @@ class Refresh:
         """A worker begins, by the configuration that is returned; `ending` is set when there is another one."""
         self._ending = ending
         self._rebalances = self._counters.rebalances
+        if self.current.settings.paused:  # else who starts it would wonder
+            _tell_pause()
         if self._next:
             ending.set()
         return self.current
@@ -175,7 +177,7 @@ class Refresh:
     def _note_pause(self, paused: bool) -> None:
         """The worker asks for it at each turn, and need not start again."""
         if paused and not self.current.settings.paused:
-            logger.info("paused by the row: nothing more is taken in")
+            _tell_pause()
         elif self.current.settings.paused and not paused:
             logger.info("no longer paused by the row: the worker goes on")
 
@@ -195,6 +197,10 @@ class Refresh:
         if self._unavailable:
             logger.info("the row can be read again")
         self._unavailable = False
+
+
+def _tell_pause() -> None:
+    logger.info("paused by the row: nothing more is taken in")
 
 
 def changed(old: Config, new: Config) -> dict[str, list[str]]:
