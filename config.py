@@ -7,9 +7,12 @@ Nothing is read at import. What is wrong is named all at once, by variable and b
 import difflib
 import json
 import math
+import os
 import re
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import URL, make_url
@@ -103,15 +106,17 @@ def database_url(raw: object) -> str:
     raise ValueError("text")
 
 
+_DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
+_DRIVERS |= {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+
+
 def _url(raw: str) -> URL:
     """The URL with the driver that requirements.txt installs. ValueError says what it must be."""
-    drivers = {"mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
-    drivers |= {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
     try:
         url = make_url(raw)
     except (ArgumentError, ValueError):
         raise ValueError("a URL such as mysql://user:password@host:3306/database") from None
-    url = url.set(drivername=drivers.get(url.drivername, url.drivername))
+    url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
     backend = url.get_backend_name()
     if backend not in {"mysql", "postgresql", "sqlite"}:
         raise ValueError("a URL that begins with mysql://, mariadb://, postgresql:// or sqlite:///")
@@ -145,13 +150,24 @@ class Settings:
         text(r"[A-Za-z0-9._-]{1,200}", "the name of this worker's row, 1 to 200 characters of A-Z a-z 0-9 . _ -"),
         row=False,
     )
+    db_driver: str = setting("mysql", one_of("mysql", "postgresql", mariadb="mysql", postgres="postgresql"), row=False)
     db_host: str = setting("localhost", text(), row=False)
+    # With DB_DRIVER postgresql 5432, where nobody says another one.
     db_port: int = setting(3306, whole("number", least=1, most=65535), row=False)
     db_name: str = setting("", text(), row=False)
     db_user: str = setting("", text(), row=False)
     db_password: str = setting("", password, row=False, secret=True, empty=True)
-    # Instead of the five above: mysql://…, mariadb://…, postgresql://…, sqlite:///file
+    # Instead of the six above: mysql://…, mariadb://…, postgresql://…, sqlite:///file
     database_url: str = setting("", database_url, row=False, secret=True)
+    # Files in PEM, for either way: who signed the server's certificate (`system`: those whom this machine trusts), and
+    # the certificate of this worker with its key. With a CA the certificate and the name of the server are verified.
+    db_ssl_ca: str = setting("", text(), row=False)
+    db_ssl_cert: str = setting("", text(), row=False)
+    db_ssl_key: str = setting("", text(), row=False)
+    # verify-ca leaves out the server's name, require takes any certificate. Empty: the strictest that the files allow.
+    db_ssl_mode: str = setting(
+        "", text("(verify-full|verify-ca|require)?", "verify-full, verify-ca or require"), row=False
+    )
     log_level: str = setting(
         "INFO", one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", WARN="WARNING", FATAL="CRITICAL")
     )
@@ -204,19 +220,22 @@ class Settings:
         problems: list[str] = []
         values: dict[str, Any] = {}
         sources: dict[str, str] = {}
-        own = own or {}
+        environ = _with_secrets_of_files(environ, problems)
+        own = _with_secrets_of_files(own or {}, problems, environ)
         for each in _declared():
             name = each.name.upper()
             given = name in environ and (environ[name] != "" or each.metadata["empty"])
             default = own.get(name, each.default)
             sources[name] = "environment" if given else "default" if default == each.default else "defaults.py"
             values[each.name] = _parsed(each, environ[name] if given else default, name, problems)
+        if values["db_driver"] == "postgresql" and sources["DB_PORT"] == "default":
+            values["db_port"] = 5432
         own_kafka = _kafka_of_defaults(own, problems)
         kafka, warnings = _kafka_of_environment(environ, problems)
         warnings += tuple(_near_misses(own, tuple(sources), "defaults.py: "))
         sources |= {**dict.fromkeys(own_kafka, "defaults.py"), **dict.fromkeys(kafka, "environment")}
         settings = cls(**values, kafka={**own_kafka, **kafka}, sources=sources, warnings=warnings)
-        problems += settings._missing(problems)
+        problems += [*settings._missing(problems), *settings._tls_problems()]
         if problems:
             raise ConfigError(problems)
         return settings
@@ -249,10 +268,13 @@ class Settings:
         return self.dlq_topic.replace("<consumer_name>", self.consumer_name)
 
     def url(self) -> URL:
-        """Where the row is: DATABASE_URL, else MySQL by DB_HOST and the others."""
+        """Where the row is: DATABASE_URL, else DB_DRIVER, DB_HOST and the others; with TLS as DB_SSL_… say."""
         if self.database_url:
-            return _url(self.database_url)
-        return URL.create("mysql+pymysql", self.db_user, self.db_password, self.db_host, self.db_port, self.db_name)
+            url = _url(self.database_url)
+        else:
+            login = self.db_user, self.db_password
+            url = URL.create(_DRIVERS[self.db_driver], *login, self.db_host, self.db_port, self.db_name)
+        return url.update_query_dict(self._tls_options(url.get_backend_name()))
 
     def public(self) -> dict[str, object]:
         """Every setting by its name and every Kafka property by its own, secrets masked: fit for a page or a log."""
@@ -265,8 +287,35 @@ class Settings:
         """And in nothing else."""
         return self.paused != other.paused and replace(self, paused=other.paused) == other
 
+    def _tls_options(self, backend: str) -> dict[str, str]:
+        """DB_SSL_… as options of a URL, in the words of its driver."""
+        ca, cert, key = self.db_ssl_ca, self.db_ssl_cert, self.db_ssl_key
+        mode = self.db_ssl_mode or ("verify-full" if ca else "require" if cert else "")
+        if not mode or backend == "sqlite":
+            return {}
+        if backend == "postgresql":
+            options = {"sslmode": mode, "sslrootcert": ca, "sslcert": cert, "sslkey": key}
+        else:
+            options = {**(_system_cas() if ca == "system" else {"ssl_ca": ca}), "ssl_cert": cert, "ssl_key": key}
+            options["ssl_check_hostname"] = "false" if mode == "verify-ca" else ""
+            # With a file of any kind the driver asks for TLS by itself, and takes this for all there is to say.
+            options["ssl_verify_cert"] = "" if ca or cert else "false"
+        return {name: value for name, value in options.items() if value}
+
+    def _tls_problems(self) -> Iterator[str]:
+        if bool(self.db_ssl_cert) != bool(self.db_ssl_key):
+            yield "DB_SSL_CERT and DB_SSL_KEY must be set both, or neither"
+        if self.db_ssl_mode.startswith("verify") and not self.db_ssl_ca:
+            yield f"DB_SSL_CA must be set where DB_SSL_MODE is {self.db_ssl_mode}: a file, or system"
+        if self.db_ssl_mode == "require" and self.db_ssl_ca:
+            yield "DB_SSL_MODE must not be require where DB_SSL_CA is set: it would verify nothing"
+        query = _url(self.database_url).query if self.database_url else {}
+        given = [name for name in query if name.startswith("ssl")]
+        if given and (self.db_ssl_ca or self.db_ssl_cert or self.db_ssl_mode):
+            yield f"DATABASE_URL must not have {given[0]} where DB_SSL_… are set: keep one of the two"
+
     def _missing(self, problems: Sequence[str]) -> list[str]:
-        if self.database_url or any(problem.startswith("DATABASE_URL ") for problem in problems):
+        if self.database_url or any(problem.split()[0].startswith("DATABASE_URL") for problem in problems):
             return []
         unset = [name for name in ("db_host", "db_name", "db_user") if not getattr(self, name)]
         return [f"{name.upper()} must be set (or DATABASE_URL, which replaces all of DB_…)" for name in unset]
@@ -326,6 +375,67 @@ def _shared(values: Mapping[str, object]) -> Iterator[str]:
             "metadatas.group_instance_id is the same for all workers of the row, and each needs its own: with more than"
             " one, set GROUP_INSTANCE_ID in the environment of each instead"
         )
+
+
+# ---------------------------------------------------------------- NAME_FILE: a secret that is in a file.
+
+_PROPERTY_FILES = re.compile(r"KAFKA_SASL_OAUTHBEARER_ASSERTION_(.+_)?FILE")  # properties of the client's own
+_LARGEST_SECRET = 65_536  # bytes: above that it is another file
+
+
+def _with_secrets_of_files(
+    given: Mapping[str, T], problems: list[str], over: Mapping[str, object] | None = None
+) -> dict[str, T | str]:
+    """What is given, and for each NAME_FILE of a secret its NAME: the text of that file. `over`: what wins over it.
+
+    The row has no such names: who may write the row could have any file of a worker's machine sent to any broker.
+    """
+    values: dict[str, T | str] = dict(given)
+    for file_name in [each for each in given if _is_file_of_secret(each) and given[each] != ""]:
+        name, path = file_name.removesuffix("_FILE"), values.pop(file_name)
+        if given.get(name, "") != "":
+            problems.append(f"{name} and {file_name} are both set: keep one")
+        elif name in (over or {}):
+            continue
+        elif (content := _secret_of(file_name, path, problems)) is not None:
+            values[name] = content
+    return values
+
+
+def _is_file_of_secret(name: str) -> bool:
+    if not name.endswith("_FILE") or _PROPERTY_FILES.fullmatch(name):
+        return False
+    name = name.removesuffix("_FILE")
+    if name.startswith("KAFKA_"):
+        return is_secret(name.removeprefix("KAFKA_").replace("_", ".").lower())
+    return any(each.name.upper() == name and each.metadata["secret"] for each in _declared())
+
+
+def _secret_of(name: str, path: object, problems: list[str]) -> str | None:
+    """The text of the file without the line end behind it. None, and a problem: it cannot be had."""
+    try:
+        with Path(str(path)).open("rb") as file:
+            content = file.read(_LARGEST_SECRET + 1).decode().rstrip("\r\n")
+        wrong = "is empty" if not content else "is too large for a secret" if len(content) > _LARGEST_SECRET else ""
+    except OSError as error:
+        content, wrong = "", f"cannot be read: {error.strerror}{_whose(error)}"
+    except ValueError:  # of the name (a NUL in it), or not UTF-8
+        content, wrong = "", "is no text in UTF-8"
+    if wrong:
+        # What has no / in it may be the secret itself, set in the wrong place.
+        problems.append(f"{name} names {repr(str(path)) if '/' in str(path) else 'a file'}, which {wrong}")
+        return None
+    return content
+
+
+def _whose(error: OSError) -> str:
+    return f"; let user {os.geteuid()} read it" if isinstance(error, PermissionError) else ""
+
+
+def _system_cas() -> dict[str, str]:
+    """A directory that is not there is named, too: the driver verifies nothing where it is told of none."""
+    paths = ssl.get_default_verify_paths()
+    return {"ssl_ca": paths.cafile} if paths.cafile else {"ssl_capath": paths.openssl_capath}
 
 
 # ---------------------------------------------------------------- KAFKA_<PROPERTY>, and `kafka` of the metadatas.

@@ -37,8 +37,10 @@ consumer_configs. Without a command it runs.
 EPILOG = """\
 environment (all names: docs/settings.md; your defaults: defaults.py):
   CONSUMER_NAME       which row this worker is; also its Kafka group
-  DB_HOST DB_PORT DB_NAME DB_USER DB_PASSWORD
-  DATABASE_URL        instead of the five above; MySQL, MariaDB, PostgreSQL or SQLite
+  DB_DRIVER DB_HOST DB_PORT DB_NAME DB_USER DB_PASSWORD
+  DATABASE_URL        instead of the six above; MySQL, MariaDB, PostgreSQL or SQLite
+  DB_SSL_CA           TLS to the database: the file of who signed its certificate
+  …_FILE              of a secret, such as DB_PASSWORD_FILE: the file that holds it
   KAFKA_<PROPERTY>    a property of Kafka's clients, such as KAFKA_SECURITY_PROTOCOL
 
 exit codes:

@@ -5,7 +5,8 @@ No Kafka. Connections are short: nothing that is tied to one leaves this file.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,20 +149,31 @@ def engine(url: URL, *, create: bool = False) -> Engine:
         raise ConfigError([f"the driver for {url.drivername} is not installed{cure}"]) from error
 
 
+# Option of a URL, in the words of either driver -> the setting that sets it.
+_TLS_FILES = {"ssl_ca": "DB_SSL_CA", "ssl_cert": "DB_SSL_CERT", "ssl_key": "DB_SSL_KEY"}
+_TLS_FILES |= {"sslrootcert": "DB_SSL_CA", "sslcert": "DB_SSL_CERT", "sslkey": "DB_SSL_KEY"}
+
+
 def _try_options(url: URL) -> None:
     """ConfigError names an option of the URL that the drivers pass over or answer with a traceback."""
+    files = {name: str(url.query[name]) for name in _TLS_FILES if url.query.get(name, "system") != "system"}
     problems = [
-        f"DATABASE_URL: {name} cannot be read: {error.strerror} ({url.query[name]})"
-        for name in ("ssl_ca", "ssl_cert", "ssl_key", "sslrootcert", "sslcert", "sslkey")
-        if url.query.get(name, "system") != "system" and (error := _unreadable(str(url.query[name])))
+        f"{_named(option, path)}, which cannot be read: {error.strerror}"
+        for option, path in files.items()
+        if (error := _unreadable(path))
     ]
+    problems = problems or [*_bad_certificates(files)]
     if url.get_backend_name() == "mysql" and "ssl" in url.query:
         problems.append(
             f"DATABASE_URL: the driver of MySQL has no option ssl={url.query['ssl']}:"
-            " say ssl_ca=FILE, or ssl_verify_cert=true where the system knows the CA"
+            " set DB_SSL_CA, to a file or to system"
         )
     if problems:
         raise ConfigError(problems)
+
+
+def _named(option: str, path: str) -> str:
+    return f"{_TLS_FILES[option]} (or {option} of DATABASE_URL) names {path}"
 
 
 def _unreadable(path: str) -> OSError | None:
@@ -170,6 +182,26 @@ def _unreadable(path: str) -> OSError | None:
             return None
     except OSError as error:
         return error
+
+
+def _bad_certificates(files: Mapping[str, str]) -> Iterator[str]:
+    """The drivers tell neither the file nor what is wrong with it, and ask the terminal for the password of a key."""
+    context = ssl.create_default_context()
+    by_setting = {_TLS_FILES[option]: option for option in files}
+    if option := by_setting.get("DB_SSL_CA"):
+        try:
+            context.load_verify_locations(files[option])
+        except ssl.SSLError:
+            yield f"{_named(option, files[option])}, which holds no certificate in PEM"
+    cert, key = by_setting.get("DB_SSL_CERT"), by_setting.get("DB_SSL_KEY")
+    if cert and key:
+        try:
+            context.load_cert_chain(files[cert], files[key], password="")
+        except (ssl.SSLError, ValueError) as error:
+            reason = getattr(error, "reason", None)
+            wrong = "is not the key of" if reason == "KEY_VALUES_MISMATCH" else "does not go with"
+            cure = "both must be PEM, and the key without a password"
+            yield f"{_named(key, files[key])}, which {wrong} {files[cert]} of {_TLS_FILES[cert]}: {cure}"
 
 
 def ping(engine: Engine) -> None:
@@ -326,16 +358,56 @@ class _Cause(NamedTuple):
     codes: frozenset[int | str] = frozenset()  # MySQL's numbers and PostgreSQL's SQLSTATEs, from their manuals
 
 
-_TLS = _Cause(
-    heals=False,
-    cure="and this worker do not agree on TLS: check the ssl options of DATABASE_URL",
-    codes=frozenset({2026, 3159}),
-    words=r"certificate|\[SSL|ssl error|sslmode|support ssl|insecure transport",
+# Of TLS. Their words come first: PyMySQL gives a handshake that fails the number of a server that is away.
+_TLS_CAUSES = (
+    _Cause(
+        heals=False,
+        cure="has a certificate for another name: set DB_HOST (or DATABASE_URL) to a name that is in it, or"
+        " DB_SSL_MODE=verify-ca, which does not compare names",
+        words=r"hostname mismatch|ip address mismatch|does not match host name",
+    ),
+    _Cause(
+        heals=False,
+        cure="has a certificate that is no good here: it has expired, or DB_SSL_CA{ca} did not sign it",
+        words=r"certificate verify failed|certificate_verify_failed",
+    ),
+    _Cause(
+        heals=False,
+        cure="wants a certificate of this worker, or refuses its own: check DB_SSL_CERT{cert} and DB_SSL_KEY",
+        words=r"\balert\b|_alert_|valid client certificate|certificate authentication failed",
+    ),
+    _Cause(
+        heals=True,  # so ends, too, who is shut down at that moment
+        cure="ends the connection while TLS begins: if this stays, check DB_SSL_CERT{cert}, which it may refuse",
+        words="eof occurred in violation of protocol",
+    ),
+    _Cause(
+        heals=False,
+        cure="is not asked: others may read the key DB_SSL_KEY{key}, and then the driver does not take it: chmod 600",
+        words="private key file .* has group or world access",
+    ),
+    _Cause(
+        heals=False,
+        cure="does not speak TLS: turn it on there, or unset DB_SSL_CA and DB_SSL_MODE (or ssl… of DATABASE_URL)",
+        words="doesn't support it|does not support ssl|support ssl",
+    ),
+    _Cause(
+        heals=False,
+        cure="wants TLS: set DB_SSL_CA=FILE to who signed its certificate, or DB_SSL_CA=system",
+        codes=frozenset({3159}),
+        words="insecure transport|no encryption|ssl off",
+    ),
+    _Cause(
+        heals=False,
+        cure="and this worker do not agree on TLS: check DB_SSL_CA{ca} and DB_SSL_MODE (or ssl… of DATABASE_URL)",
+        codes=frozenset({2026}),
+        words=r"certificate|\[SSL|ssl error|sslmode",
+    ),
 )
 _CAUSES = (
     _Cause(
         heals=False,
-        cure="refuses the login: check DB_USER and DB_PASSWORD (or DATABASE_URL)",
+        cure="refuses the login: check DB_USER and DB_PASSWORD (or DATABASE_URL){no_cert}",
         codes=frozenset({1045, 1130, 1251, 1698, 2059, "28P01", "28000"}),
         words="authentication failed|no password supplied|no pg_hba.conf entry|role .* does not exist",
     ),
@@ -399,14 +471,23 @@ def explain(error: Exception, url: URL) -> Trouble:
     reported: Any = error.orig if isinstance(error, DBAPIError) else error
     code = _code(reported)
     message = " ".join(str(part) for part in reported.args if part != code)
+    told = (each for each in _TLS_CAUSES if re.search(each.words, message, re.IGNORECASE))
     fitting = (
         each
-        for each in (_TLS, *_CAUSES)
+        for each in (*_TLS_CAUSES, *_CAUSES)
         if (code in each.codes if code else re.search(each.words, message, re.IGNORECASE))
     )
-    # PyMySQL gives a handshake that fails the number of a server that is away.
-    cause = _TLS if re.search(_TLS.words, message, re.IGNORECASE) else next(fitting, _CAUSES[-1])
-    return Trouble(cause.heals, f"{_place(url)} {cause.cure} ({_first_line(message)})")
+    cause = next(told, None) or next(fitting, _CAUSES[-1])
+    return Trouble(cause.heals, f"{_place(url)} {cause.cure.format(**_files(url))} ({_first_line(message)})")
+
+
+def _files(url: URL) -> dict[str, str]:
+    """What stands for the names in braces of a cure: the files of TLS, in brackets."""
+    names = {"ca": ("ssl_ca", "sslrootcert"), "cert": ("ssl_cert", "sslcert"), "key": ("ssl_key", "sslkey")}
+    given = {name: next((url.query[each] for each in both if each in url.query), "") for name, both in names.items()}
+    # MySQL does not tell whether it was the certificate that it missed.
+    no_cert = "" if given["cert"] else "; DB_SSL_CERT where the user must show a certificate"
+    return {name: f" ({file})" if file else "" for name, file in given.items()} | {"no_cert": no_cert}
 
 
 def _code(reported: Any) -> int | str | None:

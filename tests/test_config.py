@@ -1,6 +1,8 @@
 """Settings: three layers, every problem named at once, secrets never shown."""
 
 import dataclasses
+import os
+from pathlib import Path
 
 import pytest
 
@@ -272,6 +274,65 @@ def test_a_bad_database_url_is_explained_and_never_shown(url: str) -> None:
     assert "topsecret" not in problem
 
 
+# ---------------------------------------------------------------- TLS to the database
+
+FILES = {"DB_SSL_CA": "ca.pem", "DB_SSL_CERT": "cert.pem", "DB_SSL_KEY": "key.pem"}
+
+
+@pytest.mark.parametrize("given", [MINIMAL, {"CONSUMER_NAME": "orders", "DATABASE_URL": "mysql://u:p@h/d"}])
+def test_with_a_ca_the_certificate_of_mysql_and_its_name_are_verified(given: dict[str, str]) -> None:
+    # Without `ssl_check_hostname` the driver compares names: test_database_tls.py tries it.
+    expected = {"ssl_ca": "ca.pem", "ssl_cert": "cert.pem", "ssl_key": "key.pem"}
+    assert Settings.read({**given, **FILES}).url().query == expected
+    by_mode = Settings.read({**given, **FILES, "DB_SSL_MODE": "verify-ca"}).url().query
+    assert by_mode == {**expected, "ssl_check_hostname": "false"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{**MINIMAL, "DB_DRIVER": "postgresql"}, {"CONSUMER_NAME": "orders", "DATABASE_URL": "postgresql://u:p@h/d"}],
+)
+def test_with_a_ca_the_certificate_of_postgresql_and_its_name_are_verified(given: dict[str, str]) -> None:
+    expected = {"sslrootcert": "ca.pem", "sslcert": "cert.pem", "sslkey": "key.pem"}
+    assert Settings.read({**given, **FILES}).url().query == {"sslmode": "verify-full", **expected}
+    assert Settings.read({**given, **FILES, "DB_SSL_MODE": "verify-ca"}).url().query["sslmode"] == "verify-ca"
+    assert Settings.read({**given, "DB_SSL_MODE": "require"}).url().query == {"sslmode": "require"}
+
+
+def test_without_any_of_them_the_driver_decides() -> None:
+    assert not Settings.read(MINIMAL).url().query
+    assert not Settings.read({**MINIMAL, "DB_DRIVER": "postgresql"}).url().query
+    sqlite = {"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///rows.db", **FILES}
+    assert not Settings.read(sqlite).url().query
+
+
+def test_postgresql_has_a_port_of_its_own_unless_one_is_named() -> None:
+    postgresql = {**MINIMAL, "DB_DRIVER": "postgresql"}
+
+    assert Settings.read(MINIMAL).url().port == 3306
+    assert Settings.read(postgresql).url().render_as_string() == "postgresql+psycopg://worker:***@localhost:5432/app"
+    assert Settings.read(postgresql, {"DB_PORT": 3306}).url().port == 5432  # as defaults.py comes
+    assert Settings.read({**postgresql, "DB_PORT": "3306"}).url().port == 3306
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"DB_SSL_CERT": "cert.pem"}, "DB_SSL_CERT and DB_SSL_KEY must be set both, or neither"),
+        ({"DB_SSL_MODE": "verify-full"}, "DB_SSL_CA must be set where DB_SSL_MODE is verify-full: a file, or system"),
+        ({"DB_SSL_CA": "a", "DB_SSL_MODE": "require"}, "DB_SSL_MODE must not be require where DB_SSL_CA is set"),
+        (
+            {"DB_SSL_CA": "a", "DATABASE_URL": "mysql://u:p@h/d?ssl_ca=b"},
+            "DATABASE_URL must not have ssl_ca where DB_SSL_… are set: keep one of the two",
+        ),
+    ],
+)
+def test_what_contradicts_itself_about_tls_is_refused(given: dict[str, str], says: str) -> None:
+    (problem,) = problems_of({**MINIMAL, **given})
+
+    assert problem.startswith(says)
+
+
 # ---------------------------------------------------------------- secrets
 
 
@@ -294,6 +355,109 @@ def test_secrets_are_shown_nowhere() -> None:
     assert SECRET not in shown
     assert settings.public()["sasl.username"] == "bob"
     assert settings.public()["DATABASE_URL"] == "postgresql+psycopg://u:***@h/d?password=hidden&sslmode=require"
+
+
+def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "db").write_text(f"{SECRET}\n")
+    (tmp_path / "kafka").write_text("topsecret\r\n")
+    files = {"DB_PASSWORD_FILE": f"{tmp_path}/db", "KAFKA_SASL_PASSWORD_FILE": f"{tmp_path}/kafka"}
+    settings = Settings.read({**MINIMAL, **files})
+
+    assert settings.url().password == SECRET
+    assert settings.kafka == {"sasl.password": "topsecret"}
+    assert settings.sources["DB_PASSWORD"] == settings.sources["sasl.password"] == "environment"
+    assert "topsecret" not in f"{settings!r} {settings.public()}"
+
+
+def test_a_url_with_a_password_in_it_may_be_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("mysql://u:topsecret@h/d\n")
+    settings = Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL_FILE": f"{tmp_path}/url"})
+
+    assert settings.url().password == "topsecret"
+
+
+def test_defaults_py_may_name_a_file_and_the_environment_wins_over_it(tmp_path: Path) -> None:
+    (tmp_path / "db").write_text(SECRET)
+    own = {**OWN, "DB_PASSWORD": "", "DB_PASSWORD_FILE": f"{tmp_path}/db"}
+
+    assert Settings.read({}, own).db_password == SECRET
+    assert Settings.read({}, own).sources["DB_PASSWORD"] == "defaults.py"
+    gone = {**own, "DB_PASSWORD_FILE": "/no/file"}
+    assert Settings.read({"DB_PASSWORD": "topsecret"}, gone).db_password == "topsecret"
+    assert Settings.read({"DB_PASSWORD_FILE": f"{tmp_path}/db"}, {**OWN, "DB_PASSWORD": "old"}).db_password == SECRET
+
+
+def test_a_secret_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "db").write_text("topsecret")
+    (problem,) = problems_of({**MINIMAL, "DB_PASSWORD": SECRET, "DB_PASSWORD_FILE": f"{tmp_path}/db"})
+
+    assert problem == "DB_PASSWORD and DB_PASSWORD_FILE are both set: keep one"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (b"topsecret\xff", "is no text in UTF-8"),
+        (b"topsecret" * 10_000, "is too large for a secret"),
+    ],
+)
+@pytest.mark.parametrize("name", ["DB_PASSWORD_FILE", "DATABASE_URL_FILE", "KAFKA_SASL_PASSWORD_FILE"])
+def test_a_file_that_holds_no_secret_is_named_and_its_content_is_not(
+    name: str, content: bytes | None, says: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    environ = {**MINIMAL, name: str(file)}
+    problems = problems_of(
+        {key: value for key, value in environ.items() if name[:9] != "DATABASE_" or key[:3] != "DB_"}
+    )
+
+    assert problems == [f"{name} names '{file}', which {says}"]
+
+
+def test_a_secret_in_place_of_the_name_of_its_file_is_not_shown() -> None:
+    (problem,) = problems_of({**MINIMAL, "DB_PASSWORD_FILE": "topsecret"})
+
+    assert problem == "DB_PASSWORD_FILE names a file, which cannot be read: No such file or directory"
+
+
+def test_a_url_in_a_file_that_is_no_url_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("topsecret")
+    (problem,) = problems_of({"CONSUMER_NAME": "orders", "DATABASE_URL_FILE": f"{tmp_path}/url"})
+
+    assert problem.startswith("DATABASE_URL must be a URL")
+    assert "topsecret" not in problem
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_names_who_should(tmp_path: Path) -> None:
+    (tmp_path / "db").write_text("topsecret")
+    (tmp_path / "db").chmod(0)
+    (problem,) = problems_of({**MINIMAL, "DB_PASSWORD_FILE": f"{tmp_path}/db"})
+
+    assert problem.endswith(f"which cannot be read: Permission denied; let user {os.geteuid()} read it")
+
+
+def test_what_is_no_secret_comes_from_no_file_and_a_property_of_that_name_is_left_alone(tmp_path: Path) -> None:
+    environ = {
+        **MINIMAL,
+        "LOG_LEVEL_FILE": "/no/file",
+        "DB_PASSWORD_FILE": "",
+        "KAFKA_SASL_OAUTHBEARER_ASSERTION_FILE": "/no/a",
+    }
+
+    assert Settings.read(environ).kafka == {"sasl.oauthbearer.assertion.file": "/no/a"}
+
+
+def test_a_row_names_no_file_of_the_worker_s_machine(tmp_path: Path) -> None:
+    (tmp_path / "kafka").write_text("topsecret")
+    metadatas = f'{{"kafka": {{"sasl.password.file": "{tmp_path}/kafka"}}}}'
+
+    assert Settings.read(MINIMAL).overlaid(metadatas).kafka == {"sasl.password.file": f"{tmp_path}/kafka"}
 
 
 def test_the_public_view_names_every_setting() -> None:

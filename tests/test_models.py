@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from config import ConfigError, Settings, UnavailableError
 from models import ConsumerConfig, Row, engine, explain, init_db, load, load_all, ping, save, set_paused
+from tests.services.certificates import Authority
 from tests.services.databases import mariadb_of_this_machine
 from tests.services.processes import Unavailable, free_port
 
@@ -335,16 +336,23 @@ def test_a_server_whose_certificate_is_not_trusted_does_not_heal(certificate: Pa
         except Unavailable as reason:
             pytest.skip(f"no MariaDB of this machine's own: {reason}")
         url = server.url.set(database="mysql").update_query_dict({"ssl_ca": "/etc/ssl/certs/ca-certificates.crt"})
-        with pytest.raises(ConfigError, match=r"do not agree on TLS: check the ssl options of DATABASE_URL"):
+        with pytest.raises(ConfigError, match=r"it has expired, or DB_SSL_CA \(/etc/ssl/certs/.*\) did not sign it"):
             ping(engine(url))
 
 
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("mysql://u:p@h/d?ssl=true", "DATABASE_URL: the driver of MySQL has no option ssl=true: say ssl_ca=FILE, or"),
-        ("mysql://u:p@h/d?ssl_ca=/no/ca.pem", "DATABASE_URL: ssl_ca cannot be read: No such file or directory (/no/ca"),
-        ("postgresql://u:p@h/d?sslrootcert=/no/ca.pem", "DATABASE_URL: sslrootcert cannot be read: No such file"),
+        ("mysql://u:p@h/d?ssl=true", "DATABASE_URL: the driver of MySQL has no option ssl=true: set DB_SSL_CA, to a"),
+        (
+            "mysql://u:p@h/d?ssl_ca=/no/ca.pem",
+            "DB_SSL_CA (or ssl_ca of DATABASE_URL) names /no/ca.pem, which cannot be",
+        ),
+        ("postgresql://u:p@h/d?sslrootcert=/no/ca.pem", "DB_SSL_CA (or sslrootcert of DATABASE_URL) names /no/ca.pem,"),
+        (
+            "postgresql://u:p@h/d?sslkey=/no/k",
+            "DB_SSL_KEY (or sslkey of DATABASE_URL) names /no/k, which cannot be read",
+        ),
     ],
 )
 def test_an_option_that_can_be_no_good_is_named_before_anything_is_connected(url: str, says: str) -> None:
@@ -352,6 +360,36 @@ def test_an_option_that_can_be_no_good_is_named_before_anything_is_connected(url
     with pytest.raises(ConfigError) as caught:
         engine(settings.url())
     assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize("driver", ["mysql", "postgresql"])
+def test_a_file_of_tls_that_holds_something_else_is_named_before_anything_is_connected(
+    driver: str, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    worker, other = authority.issue("worker"), authority.issue("other")
+    (tmp_path / "text").write_text("topsecret")
+    given = {"CONSUMER_NAME": "orders", "DB_NAME": "d", "DB_USER": "u", "DB_DRIVER": driver}
+
+    def says(ca: Path, cert: Path, key: Path) -> str:
+        files = {"DB_SSL_CA": str(ca), "DB_SSL_CERT": str(cert), "DB_SSL_KEY": str(key)}
+        with pytest.raises(ConfigError) as caught:
+            engine(Settings.read({**given, **files}).url())
+        return str(caught.value)
+
+    assert f"names {tmp_path}/text, which holds no certificate in PEM" in says(
+        tmp_path / "text", worker.cert, worker.key
+    )
+    assert f"names {other.key}, which is not the key of {worker.cert}" in says(authority.file, worker.cert, other.key)
+    assert f"names {tmp_path}/text, which does not go with" in says(authority.file, worker.cert, tmp_path / "text")
+    engine(Settings.read({**given, "DB_SSL_CA": str(authority.file)}).url())
+
+
+def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(tmp_path: Path) -> None:
+    worker = Authority(tmp_path).issue("worker")
+    url = make_url(f"mysql+pymysql://u:p@h/d?ssl_cert={worker.cert}&ssl_key={worker.locked('topsecret')}")
+    with pytest.raises(ConfigError, match="both must be PEM, and the key without a password"):
+        engine(url)
 
 
 def test_the_cas_of_the_system_are_no_file() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,11 +17,13 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
+from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
 from config import Settings
 from models import Row, engine, init_db, save
 from tests.conftest import Topics
 from tests.program import copied
+from tests.services.certificates import Authority
 from tests.services.kafka import JavaBroker, Listener, unique_name
 from tests.services.processes import HOST, Unavailable, free_port, running
 
@@ -29,6 +32,11 @@ SECRET = "topsecret"
 CLOSED = f"{HOST}:{free_port()}"
 SASL = {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_SASL_MECHANISM": "PLAIN"}
 SASL |= {"KAFKA_SASL_USERNAME": "worker", "KAFKA_SASL_PASSWORD": SECRET}
+SCRAM = {**SASL, "KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512"}
+SCRAM |= {"KAFKA_SSL_CA_LOCATION": "{authority}"}
+WITHOUT_PASSWORD = {name: value for name, value in SCRAM.items() if name != "KAFKA_SASL_PASSWORD"}
+MUTUAL = {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_LOCATION": "{authority}"}
+MUTUAL |= {"KAFKA_SSL_CERTIFICATE_LOCATION": "{cert}", "KAFKA_SSL_KEY_LOCATION": "{key}"}
 GOOD = "def process(message, consumer_name):\n    return message\n"
 
 
@@ -113,10 +121,61 @@ CASES = {
         "TLS",
     ),
     "a certificate of another name": Case(
-        "TLS with the broker fails",
+        "TLS with the broker fails: its certificate is for another name than kafka_bootstrap_server of the row, or",
         "broker",
         {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_LOCATION": "{ca}"},
         "OTHER",
+    ),
+    "a certificate that has expired": Case(
+        "TLS with the broker fails: its certificate has expired, it needs another one",
+        "broker",
+        {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_LOCATION": "{authority}"},
+        "EXPIRED",
+    ),
+    "a certificate of the worker is wanted": Case(
+        "TLS with the broker fails: it wants a certificate of this worker, or refuses its own: check KAFKA_SSL",
+        "broker",
+        {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_LOCATION": "{authority}"},
+        "MUTUAL",
+    ),
+    "a certificate of the worker that the broker does not know": Case(
+        "TLS with the broker fails: it wants a certificate of this worker, or refuses its own: check KAFKA_SSL",
+        "broker",
+        {**MUTUAL, "KAFKA_SSL_CERTIFICATE_LOCATION": "{stranger}", "KAFKA_SSL_KEY_LOCATION": "{stranger_key}"},
+        "MUTUAL",
+    ),
+    "a key of another certificate": Case(
+        "KAFKA_SSL_KEY_LOCATION: {stranger_key} is not the key of KAFKA_SSL_CERTIFICATE_LOCATION, {cert}",
+        "properties",
+        {**MUTUAL, "KAFKA_SSL_KEY_LOCATION": "{stranger_key}"},
+        "MUTUAL",
+    ),
+    "a wrong password of a key": Case(
+        "KAFKA_SSL_KEY_LOCATION: {locked_key} cannot be opened with KAFKA_SSL_KEY_PASSWORD",
+        "properties",
+        {**MUTUAL, "KAFKA_SSL_KEY_LOCATION": "{locked_key}", "KAFKA_SSL_KEY_PASSWORD": f"{SECRET}x"},
+        "MUTUAL",
+    ),
+    "a wrong password by SCRAM": Case(
+        "Kafka refuses the login: check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
+        "broker",
+        {**SCRAM, "KAFKA_SASL_PASSWORD": f"{SECRET}x"},
+        "SCRAM",
+    ),
+    "a password in a file that is not there": Case(
+        "KAFKA_SASL_PASSWORD_FILE names '/no/password', which cannot be read: No such file or directory",
+        "settings",
+        {**WITHOUT_PASSWORD, "KAFKA_SASL_PASSWORD_FILE": "/no/password"},
+        "SCRAM",
+    ),
+    "a wrong password in a file": Case(
+        "Kafka refuses the login: check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
+        "broker",
+        {**WITHOUT_PASSWORD, "KAFKA_SASL_PASSWORD_FILE": "{wrong_password}"},
+        "SCRAM",
+    ),
+    "no right to read an input, by mutual TLS": Case(
+        "no right to READ topic {b}: kafka-acls.sh", "reading", MUTUAL, "MUTUAL", lacks="read an input"
     ),
     "a login is wanted": Case(
         "accepts connections but does not answer: if this stays, check KAFKA_SECURITY_PROTOCOL",
@@ -214,11 +273,12 @@ RUNS_BUT = {
 @dataclass(frozen=True)
 class Site:
     broker: JavaBroker
-    ca: Path
+    files: Mapping[str, Path]
+    """By the name that stands for each in braces."""
 
 
 @pytest.fixture(scope="module")
-def site(certificate: Path) -> Iterator[Site]:
+def site(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A broker of many listeners, on which `worker` may do what it is granted, and who needs no login everything."""
     listeners = {
         "SASL": Listener("SASL_PLAINTEXT"),
@@ -226,12 +286,36 @@ def site(certificate: Path) -> Iterator[Site]:
         "OTHER": Listener("SSL", "localhost"),
         "CLOSED": Listener(advertised=CLOSED),
         "NAMELESS": Listener(advertised="no-such-host.invalid:9092"),
+        "SCRAM": Listener("SASL_SSL"),
+        "MUTUAL": Listener("SSL"),
+        "EXPIRED": Listener("SSL"),
     }
+    directory = tmp_path_factory.mktemp("certificates")
+    authority, other = Authority(directory), Authority(directory / "other", "other")
+    good, expired = authority.issue("broker", HOST), authority.issue("expired", HOST, expired=True)
+    worker, stranger = authority.issue("worker"), other.issue("worker")
+    files = {"ca": certificate, "authority": authority.file, "cert": worker.cert, "key": worker.key}
+    files |= {"stranger": stranger.cert, "stranger_key": stranger.key, "locked_key": worker.locked(SECRET)}
+    files["wrong_password"] = directory / "wrong-password"
+    files["wrong_password"].write_text(f"{SECRET}x\n")
+    files["password"] = directory / "password"
+    files["password"].write_text(f"{SECRET}\n")
     login = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_worker="{SECRET}";'
     properties = {
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:ANONYMOUS",
-        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.sasl.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.scram.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "listener.name.scram.scram-sha-512.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        ),
+        "listener.name.scram.ssl.keystore.location": str(good.both),
+        "listener.name.expired.ssl.keystore.location": str(expired.both),
+        "listener.name.mutual.ssl.keystore.location": str(good.both),
+        "listener.name.mutual.ssl.truststore.type": "PEM",
+        "listener.name.mutual.ssl.truststore.location": str(authority.file),
+        "listener.name.mutual.ssl.client.auth": "required",
+        "listener.name.mutual.ssl.principal.mapping.rules": "RULE:^CN=(.*)$/$1/",
         "listener.name.sasl.plain.sasl.jaas.config": login,
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(certificate),
@@ -242,15 +326,26 @@ def site(certificate: Path) -> Iterator[Site]:
             broker = stack.enter_context(running(JavaBroker(properties, "400m", listeners=listeners)))
         except Unavailable as reason:
             pytest.skip(f"no broker with several listeners: {reason}")
-        yield Site(broker, certificate)
+        add_scram_user(broker)
+        yield Site(broker, files)
+
+
+def add_scram_user(broker: JavaBroker) -> None:
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
+    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+    [future] = admin.alter_user_scram_credentials(
+        [UserScramCredentialUpsertion("worker", info, SECRET.encode())]
+    ).values()
+    future.result(10)
 
 
 def prepared(case: Case, site: Site, topics: Topics, directory: Path) -> tuple[Path, dict[str, str], dict[str, str]]:
     """The program, its environment, and the names of its consumer and topics; rights are granted, the row is there."""
     a, b, out = topics(site.broker, "a", "b", "out", partitions=1)
     [other] = topics(site.broker, "other", partitions=2) if "{other}" in case.topics[0] else [""]
-    names = {"name": unique_name("orders"), "a": a, "b": b, "out": out, "other": other, "ca": str(site.ca)}
-    if case.environ.get("KAFKA_SASL_USERNAME"):
+    names = {"name": unique_name("orders"), "a": a, "b": b, "out": out, "other": other}
+    names |= {name: str(path) for name, path in site.files.items()}
+    if {"KAFKA_SASL_USERNAME", "KAFKA_SSL_CERTIFICATE_LOCATION"} & case.environ.keys():
         granted = [each for right, each in RIGHTS.items() if right != case.lacks]
         grant_all([(kind, name.format(**names), operation) for kind, name, operation in granted], site.broker)
     url = f"sqlite:///{directory}/rows.db"
@@ -342,9 +437,24 @@ def test_what_a_worker_does_without_is_said_by_both(fault: str, site: Site, topi
 
 
 @pytest.mark.real_kafka
-@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
-def test_with_the_rights_that_are_named_all_is_well(delivery: str, site: Site, topics: Topics, tmp_path: Path) -> None:
-    case = Case("", "", {**SASL, "DELIVERY": delivery}, "SASL")
+@pytest.mark.parametrize(
+    ("delivery", "listener", "login"),
+    [
+        ("at_least_once", "SASL", SASL),
+        ("exactly_once", "SASL", SASL),
+        ("exactly_once", "SCRAM", {**WITHOUT_PASSWORD, "KAFKA_SASL_PASSWORD_FILE": "{password}"}),
+        ("exactly_once", "MUTUAL", MUTUAL),
+        (
+            "at_least_once",
+            "MUTUAL",
+            {**MUTUAL, "KAFKA_SSL_KEY_LOCATION": "{locked_key}", "KAFKA_SSL_KEY_PASSWORD_FILE": "{password}"},
+        ),
+    ],
+)
+def test_with_the_rights_that_are_named_all_is_well(
+    delivery: str, listener: str, login: Mapping[str, str], site: Site, topics: Topics, tmp_path: Path
+) -> None:
+    case = Case("", "", {**login, "DELIVERY": delivery}, listener)
     program, environ, _ = prepared(case, site, topics, tmp_path)
     check = started(program, environ, "check")
     out, log = check.communicate(timeout=60)
@@ -352,9 +462,27 @@ def test_with_the_rights_that_are_named_all_is_well(delivery: str, site: Site, t
     untold = [line for line in out.splitlines() if not line.startswith("✓")]
     # How long a map may be is told to those who may DescribeConfigs.
     assert [line.split()[1] for line in untold] == ["commits"], out + log
-    with started(program, environ, "run") as run:
+    with started(program, {**environ, "LOG_LEVEL": "DEBUG"}, "run") as run:
         try:
-            assert run.stderr
-            assert next(line for line in run.stderr if "partitions assigned" in line)
+            told = shown_by(run)
         finally:
             run.kill()
+    secrets = {SECRET, *(Path(value).read_text().strip() for name, value in environ.items() if name.endswith("_FILE"))}
+    assert not [secret for secret in secrets if secret in out + log + told]
+
+
+def shown_by(run: "subprocess.Popen[str]") -> str:
+    """Log, pages and command line of a worker that has come to read."""
+    assert run.stderr
+    told: list[str] = []
+    for line in run.stderr:
+        told.append(line)
+        if "partitions assigned" in line:
+            break
+    [loaded] = [json.loads(line) for line in told if '"row loaded"' in line]
+    for page in ("", "status.json", "waiting.json", "metrics"):
+        with urllib.request.urlopen(loaded["status"] + page, timeout=30) as answer:
+            told.append(answer.read().decode())
+    told.append(Path(f"/proc/{run.pid}/cmdline").read_text())
+    assert any("ssl.ca.location" in page or "sasl.username" in page for page in told), "the settings are shown"
+    return "".join(told)

@@ -55,7 +55,9 @@ def mysql_server() -> AbstractContextManager[DatabaseServer]:
 
 def postgresql_server() -> AbstractContextManager[DatabaseServer]:
     """PostgreSQL by whichever way comes first: POSTGRESQL_URL, Docker, postgres. Unavailable if there is none."""
-    return first_available(_from_environment("POSTGRESQL_URL", POSTGRESQL), _postgresql_in_docker(), _postgresql())
+    return first_available(
+        _from_environment("POSTGRESQL_URL", POSTGRESQL), _postgresql_in_docker(), postgresql_of_this_machine()
+    )
 
 
 @contextmanager
@@ -114,7 +116,8 @@ def mariadb_of_this_machine(*options: str) -> Iterator[DatabaseServer]:
 
 
 @contextmanager
-def _postgresql() -> Iterator[DatabaseServer]:
+def postgresql_of_this_machine(*options: str) -> Iterator[DatabaseServer]:
+    """`options`: settings of the server, NAME=VALUE."""
     server, installer = _binary("postgres"), _binary("initdb")
     user = service_user("postgres")  # it refuses to run as root
     with tempfile.TemporaryDirectory(prefix="consumer-skeleton-postgresql-") as directory:
@@ -128,7 +131,7 @@ def _postgresql() -> Iterator[DatabaseServer]:
         listen = ["-h", HOST, "-p", str(port), "-c", "unix_socket_directories="]
         url = URL.create(POSTGRESQL, USER, PASSWORD, HOST, port, "postgres")
         process = ServerProcess(
-            [server, "-D", f"{home}/data", *listen, "-c", "fsync=off"],
+            [server, "-D", f"{home}/data", *listen, *(f"-c{each}" for each in ("fsync=off", *options))],
             ready=lambda: _answers(url),
             log=home / "log",
             user=user,

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -89,6 +90,7 @@ def _wrong_properties(settings: Settings) -> list[str]:
                     Path(path).open("rb").close()
             except OSError as error:
                 problems.append(f"{_origin(name, settings)}: {path} cannot be read: {error.strerror}")
+    problems = problems or [*_wrong_key(settings)]
     if given.get("security.protocol", "").lower().startswith("sasl"):
         mechanism = given.get("sasl.mechanism") or given.get("sasl.mechanisms") or "GSSAPI"
         if mechanism.upper() == "GSSAPI":
@@ -100,6 +102,26 @@ def _wrong_properties(settings: Settings) -> list[str]:
             lacking = [name for name in ("sasl.username", "sasl.password") if not given.get(name)]
             problems += [f"{_origin(name, settings)} must be set: sasl.mechanism is {mechanism}" for name in lacking]
     return problems
+
+
+def _wrong_key(settings: Settings) -> Iterator[str]:
+    """The client tells no file, and asks the terminal for a password that is missing."""
+    cert, key, password = (
+        settings.kafka.get(f"ssl.{name}", "") for name in ("certificate.location", "key.location", "key.password")
+    )
+    if not cert or not key or not settings.kafka.get("security.protocol", "").lower().endswith("ssl"):
+        return
+    named = f"{_origin('ssl.key.location', settings)}: {key}"
+    try:
+        ssl.create_default_context().load_cert_chain(cert, key, password=password)
+    except (ssl.SSLError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        if reason == "KEY_VALUES_MISMATCH":
+            yield f"{named} is not the key of {_origin('ssl.certificate.location', settings)}, {cert}"
+        elif "ENCRYPTED" in Path(key).read_text(errors="replace"):
+            yield f"{named} cannot be opened with {_origin('ssl.key.password', settings)} ({reason})"
+        else:
+            yield f"{named} and {cert} must both be PEM ({reason})"
 
 
 def _refusal(name: str, value: str) -> str | None:
@@ -355,8 +377,8 @@ def explain(error: KafkaError) -> Trouble:
         return Trouble(heals=False, line=f"Kafka refuses a setting: {_REFUSED_SETTINGS[code]} ({reason})")
     if "PLAINTEXT broker listener" in reason:
         return Trouble(heals=False, line=f"the broker does not speak TLS: set {PROTOCOL} without SSL ({reason})")
-    if code == KafkaError._SSL or "certificate verify failed" in reason:
-        return Trouble(heals=False, line=f"TLS with the broker fails: check KAFKA_SSL_CA_LOCATION ({reason})")
+    if code == KafkaError._SSL or "certificate verify failed" in reason or "SSL alert number" in reason:
+        return tls_fails(reason)
     if code in CONNECTION_ERRORS and (address := advertised(error)) and re.search("Connect|resolve|setup", reason):
         return not_reached([address], reason)
     if code in CONNECTION_ERRORS:
@@ -364,6 +386,22 @@ def explain(error: KafkaError) -> Trouble:
     if error.retriable() and not error.fatal():
         return Trouble(heals=True, line=f"Kafka is not ready ({reason})")
     return Trouble(heals=False, line=f"Kafka: {error.name()} ({reason})")
+
+
+def tls_fails(reason: str) -> Trouble:
+    return Trouble(heals=False, line=f"TLS with the broker fails: {_tls_cure(reason)} ({reason})")
+
+
+def _tls_cure(reason: str) -> str:
+    """By what OpenSSL says. Alerts come from the broker, and are about the certificate of this worker."""
+    if "alert" in reason:
+        own = "KAFKA_SSL_CERTIFICATE_LOCATION and KAFKA_SSL_KEY_LOCATION"
+        return f"it wants a certificate of this worker, or refuses its own: check {own}"
+    if "certificate has expired" in reason:
+        return "its certificate has expired, it needs another one"
+    if "mismatch" in reason:
+        return "its certificate is for another name than kafka_bootstrap_server of the row, or than it advertises"
+    return "check KAFKA_SSL_CA_LOCATION"
 
 
 def wrong_session_timeout(timeout: int) -> str:

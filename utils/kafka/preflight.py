@@ -8,7 +8,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -35,6 +35,7 @@ from utils.kafka.clients import (
     named_properties,
     not_reached,
     plain,
+    tls_fails,
     unheard,
 )
 from utils.kafka.clients import producer as kafka_producer
@@ -410,20 +411,45 @@ def _why(heard: list[KafkaError], settings: Settings, row: Row) -> Trouble:
     told = next((explain(each) for each in heard if advertised(each)), None)
     reason = plain(next((each for each in heard if each.code() != KafkaError._ALL_BROKERS_DOWN), heard[0]).str())
     down = Trouble(heals=True, line=f"Kafka at {row.bootstrap_servers} cannot be reached: {SERVERS} ({reason})")
+    if hopeless and "certificate verify failed" in hopeless.line and (unverified := _unverified(settings, row)):
+        return tls_fails(unverified)
     return hopeless or told or _wrong_protocol(settings, row) or down
+
+
+def _unverified(settings: Settings, row: Row) -> str:
+    """Why the certificate of a broker is no good, which the client does not tell; "" where that cannot be seen."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if authority := settings.kafka.get("ssl.ca.location", ""):
+            context.load_verify_locations(authority)
+        else:
+            context.load_default_certs()
+        for host, port in _addresses(row):
+            with socket.create_connection((host, port), timeout=_REQUEST) as connection:
+                context.wrap_socket(connection, server_hostname=host).close()
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_message
+    except (OSError, UnicodeError):
+        pass
+    return ""
+
+
+def _addresses(row: Row) -> Iterator[tuple[str, int]]:
+    for server in row.bootstrap_servers.split(",")[:3]:
+        address = urlsplit("//" + server.rpartition("://")[2])
+        yield address.hostname or "", address.port or 9092
 
 
 def _wrong_protocol(settings: Settings, row: Row) -> Trouble | None:
     """The client reports a broker that wants TLS or a login only as `disconnected`: find out by asking for TLS."""
     if "ssl" in settings.kafka.get("security.protocol", "plaintext").lower():
         return None
-    for server in row.bootstrap_servers.split(",")[:3]:
-        address = urlsplit("//" + server.rpartition("://")[2])
-        answer = _greet(address.hostname or "", address.port or 9092)
+    for host, port in _addresses(row):
+        answer = _greet(host, port)
         if answer == "tls":
-            return Trouble(heals=False, line=f"{server} wants TLS: set {PROTOCOL} to SSL or SASL_SSL")
+            return Trouble(heals=False, line=f"{host}:{port} wants TLS: set {PROTOCOL} to SSL or SASL_SSL")
         if answer == "open":
-            silent = f"{server} accepts connections but does not answer: if this stays, check {PROTOCOL}:"
+            silent = f"{host}:{port} accepts connections but does not answer: if this stays, check {PROTOCOL}:"
             return Trouble(heals=True, line=f"{silent} it may want a login, SASL_PLAINTEXT")
     return None
 
