@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -9,8 +10,11 @@ from confluent_kafka.admin import AdminClient
 
 from tests.conftest import Topics
 from tests.integration.conftest import Scene, Scenes
+from tests.integration.oracle import Commit
 from tests.integration.workers import ASSIGNED, SECONDS, eventually, identities
 from tests.services.kafka import KafkaBroker
+from utils.joining.offsets import JoinedWith, OffsetMap, short_name
+from utils.joining.references import Lot, Reference
 
 
 def ids(number: int, prefix: str = "") -> list[str]:
@@ -105,6 +109,50 @@ def test_records_deleted_under_a_worker_that_was_frozen_let_it_go_on_with_an_err
     assert worker.stop() == 0
     assert {line["level"] for line in worker.said("deleted")} == {"ERROR"}
     scene.judge(given_up=ids(40, "deleted-"))
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+@pytest.mark.parametrize("stored", [False, True])
+def test_commits_that_a_tool_has_brought_from_another_cluster_keep_their_offsets(
+    real_kafka: KafkaBroker, scenes: Scenes, delivery: str, stored: bool
+) -> None:
+    """As MirrorMaker 2 leaves them: offsets of here, and the metadata of there, with topics of other identities."""
+    scene = scenes(real_kafka, environment={"DELIVERY": delivery})
+    a, b = scene.job.topics_input
+    scene.feed(ids(100, "before-"))
+    run_once(scene)
+    scene.feed(ids(50, "waiting-"), a)
+    scene.feed(ids(100, "done-"))
+    run_once(scene)
+    before = Counter(scene.oracle.results)
+    scene.job.overwrite_commits(
+        {at: (each.offset, brought_from_elsewhere(each, stored)) for at, each in scene.job.commits().items()}
+    )
+    scene.feed(ids(50, "waiting-"), b)
+    worker = scene.job.start().is_assigned()
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    lines = worker.said("the commit is of another cluster: reading on from its offset, without its map")
+    assert len(lines) == sum(1 for each in scene.job.commits().values() if each.offset)
+    assert not worker.said("made again")
+    assert not worker.said("stored map")
+    scene.judge()
+    again = {id for id, results in scene.oracle.results.items() if results > before[id]}
+    assert not [id for id in again if id.startswith("before-")], "below the commit nothing is read again"
+    heads = [OffsetMap.parse(commit.metadata) for commit in scene.job.commits().values()]
+    assert short_name("another cluster") not in {JoinedWith.parse(head.joined_with).cluster for head in heads if head}
+
+
+def brought_from_elsewhere(commit: Commit, stored: bool) -> str:
+    found = OffsetMap.parse(commit.metadata)
+    assert found
+    joined = JoinedWith.parse(found.joined_with)
+    assert joined.cluster, "the map names the cluster that it was made on"
+    there = joined._replace(cluster=short_name("another cluster")).encode()
+    if stored:
+        lot = Lot("a-writer", 1, 1)
+        return Reference("id of there", there, found.base, lot, 0, None, 0, ("0" * 24,)).encode()
+    return found._replace(topic_id="id of there", joined_with=there).encode()
 
 
 @pytest.mark.parametrize("commits", ["forgotten by the broker", "with a map", "below the new end"])

@@ -3,9 +3,9 @@
 import pytest
 from confluent_kafka import TopicPartition
 
-from utils.joining.offsets import Edition, JoinedWith, OffsetMap, topic_tags
+from utils.joining.offsets import Edition, JoinedWith, OffsetMap, short_name, topic_tags
 from utils.joining.states import FINISHED, UNFINISHED, States
-from utils.reading.locator import History, RowOutdated
+from utils.reading.locator import History, RowOutdated, was_brought
 
 AB, ABC = ("a", "b"), ("a", "b", "c")
 
@@ -31,6 +31,8 @@ def by(topics: tuple[str, ...], edition: int) -> JoinedWith:
         JoinedWith(topic_tags(AB), 0, 3),
         JoinedWith(topic_tags(AB), 7, 31),
         JoinedWith(topic_tags(AB), 0, 0, "1.0.0"),
+        JoinedWith(topic_tags(AB), 0, 0, "", "0a1b2c3d"),
+        JoinedWith(topic_tags(AB), 7, 31, "1.0.0-rc+a", "0a1b2c3d"),
     ],
 )
 def test_which_topics_a_row_named_and_its_edition_travel_in_a_commit(joined: JoinedWith) -> None:
@@ -39,7 +41,7 @@ def test_which_topics_a_row_named_and_its_edition_travel_in_a_commit(joined: Joi
     assert not joined.names("z")
 
 
-@pytest.mark.parametrize("text", ["", "@", "12@xyz", "12@-5", "12@7/", "12@/7"])
+@pytest.mark.parametrize("text", ["", "@", "12@xyz", "12@-5", "12@7/", "12@/7", "12@7~", "12@7#", "12@7/3#x"])
 def test_an_edition_that_is_no_number_is_not_known(text: str) -> None:
     assert JoinedWith.parse(text).edition == 0
 
@@ -120,3 +122,52 @@ def test_how_far_a_log_was_read_is_told_by_the_map_that_fits_and_the_epoch_by_th
     assert [ours.read_up_to("a", number) for number in range(4)] == [8, None, None, None]
     assert [ours.epoch("a", number) for number in range(4)] == [3, 3, -1, -1]
     assert (former.read_up_to("a", 0), former.epoch("a", 0)) == (None, -1)
+
+
+# ---------------------------------------------------------------- commits that a tool has brought from another cluster
+
+HERE, THERE = short_name("here"), short_name("there")
+
+
+def made_on(cluster: str, topic_id: str = "id of there", topics: tuple[str, ...] = AB) -> History:
+    """A group with one commit, which was made on that cluster, and which stands on the one here."""
+    states = States.of((UNFINISHED, FINISHED), 5)
+    joined = JoinedWith(topic_tags(topics), 7, 2, cluster=cluster).encode()
+    text = OffsetMap(topic_id, 5, 0, 0, states, joined).encode()
+    return History([TopicPartition("a", 0, 5, text, 3)], {"a": "id"}, {}, HERE)
+
+
+def test_a_commit_of_another_cluster_keeps_its_offset_without_its_map() -> None:
+    history = made_on(THERE)
+    assert history.committed("a", 0) == (5, None)
+    assert history.gone("a", 0) == 0
+    assert (history.read_up_to("a", 0), history.epoch("a", 0)) == (None, -1)
+
+
+@pytest.mark.parametrize("cluster", [HERE, ""])
+def test_a_topic_that_was_really_made_again_is_still_told_from_it(cluster: str) -> None:
+    history = made_on(cluster)
+    assert history.committed("a", 0) == (None, None)
+    assert history.gone("a", 0) == 1
+
+
+@pytest.mark.parametrize("cluster", [HERE, THERE])
+def test_a_commit_of_this_very_topic_keeps_its_map_also_where_the_cluster_has_another_name_now(cluster: str) -> None:
+    offset, found = made_on(cluster, "id").committed("a", 0)
+    assert offset == 5
+    assert found is not None
+
+
+def test_what_another_cluster_calls_its_topics_makes_none_of_here_new_and_no_row_outdated() -> None:
+    history = made_on(THERE, topics=("x", "y"))
+    assert not history.is_new("a")
+    assert not history.differs(topic_tags(AB))
+    assert history.edition(topic_tags(AB), 1) == 1
+    assert made_on(HERE, topics=("x", "y")).is_new("a")
+
+
+def test_a_worker_that_does_not_know_its_cluster_takes_no_commit_for_one_of_another() -> None:
+    head = OffsetMap("id of there", 5, 0, 0, States(5), JoinedWith("", 0, cluster=THERE).encode())
+    assert was_brought(head, "id", HERE)
+    assert not was_brought(head, "id", "")
+    assert not was_brought(None, "id", HERE)

@@ -376,34 +376,40 @@ def _read_hung(text: str) -> tuple[tuple[int, int], ...]:
 
 def topic_tags(topics: Iterable[str]) -> str:
     """Short names of topics for `OffsetMap.joined_with`, separated by dots."""
-    return ".".join(sorted(f"{zlib.crc32(topic.encode()):08x}" for topic in topics))
+    return ".".join(sorted(short_name(topic) for topic in topics))
+
+
+def short_name(name: str) -> str:
+    """Of a topic or a cluster, as it travels in a commit."""
+    return f"{zlib.crc32(name.encode()):08x}"
 
 
 class JoinedWith(NamedTuple):
     """`OffsetMap.joined_with` as it is read.
 
-    The topics' short names, which edition of the row names them, how many partitions the topic had whose commit it
-    is, both hexadecimal, and the version of the worker's frame: `tags@edition/partitions~version`.
+    The topics' short names, which edition of the row names them, how many partitions the topic had whose commit it is,
+    both hexadecimal, the version of the worker's frame, and the short name of the cluster on which it was made:
+    `tags@edition/partitions~version#cluster`.
     """
 
     tags: str
     edition: int  # see Edition; 0: not known
     partitions: int = 0  # 0: not known
     frame: str = ""  # of letters, digits, dots, hyphens and plus signs; empty: not known
+    cluster: str = ""  # empty: not known
 
     @staticmethod
     def parse(text: str) -> "JoinedWith":
         tags, _, rest = text.partition("@")
-        found = re.fullmatch("([0-9a-f]+)(?:/([0-9a-f]+))?(?:~([A-Za-z0-9.+-]+))?", rest)
+        found = re.fullmatch("([0-9a-f]+)(?:/([0-9a-f]+))?(?:~([A-Za-z0-9.+-]+))?(?:#([0-9a-f]+))?", rest)
         if not found:
             return JoinedWith(tags, 0)
-        return JoinedWith(tags, int(found[1], 16), int(found[2] or "0", 16), found[3] or "")
+        return JoinedWith(tags, int(found[1], 16), int(found[2] or "0", 16), found[3] or "", found[4] or "")
 
     def encode(self) -> str:
         partitions = f"/{self.partitions:x}" if self.partitions else ""
-        frame = f"~{self.frame}" if self.frame else ""
-        known = self.edition or partitions or frame
-        return f"{self.tags}@{self.edition:x}{partitions}{frame}" if known else self.tags
+        rest = partitions + (f"~{self.frame}" if self.frame else "") + (f"#{self.cluster}" if self.cluster else "")
+        return f"{self.tags}@{self.edition:x}{rest}" if self.edition or rest else self.tags
 
     def names(self, topic: str) -> bool:
         return topic_tags([topic]) in self.tags.split(".")

@@ -15,10 +15,13 @@ EARLIEST, LATEST = -2, -1  # timestamps of the ListOffsets request that stand fo
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What a worker must know of a topic: its identity (a topic made again has another one) and its partitions."""
+    """What a worker must know of a topic: its identity (a topic made again has another one), its partitions, and the
+    id of its cluster.
+    """
 
     id: str
     partitions: int
+    cluster: str = ""  # "": it has none
 
 
 def describe(admin: AdminClient, topics: tuple[str, ...]) -> dict[str, Topic]:
@@ -31,7 +34,10 @@ def describe(admin: AdminClient, topics: tuple[str, ...]) -> dict[str, Topic]:
     if str(cluster.cluster_id).startswith("mockCluster"):  # the embedded broker answers no admin requests
         return {topic: Topic("", count) for topic, count in counts.items()}
     described = admin.describe_topics(TopicCollection(list(topics)), request_timeout=_REQUEST)
-    return {topic: Topic(str(future.result().topic_id), counts[topic]) for topic, future in described.items()}
+    return {
+        topic: Topic(str(future.result().topic_id), counts[topic], str(cluster.cluster_id))
+        for topic, future in described.items()
+    }
 
 
 def offsets_at(consumer: Consumer, partitions: Sequence[TopicPartition], timestamp: int) -> dict[tuple[str, int], int]:

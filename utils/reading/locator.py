@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 
 from config import ConfigError
 from utils.joining.layout import Layout
-from utils.joining.offsets import Edition, JoinedWith, OffsetMap, PartitionOffsets, topic_tags
+from utils.joining.offsets import Edition, JoinedWith, OffsetMap, PartitionOffsets, short_name, topic_tags
 from utils.joining.references import Reference
 from utils.joining.suspicion import CrashRecord
 from utils.kafka.lookups import (
@@ -86,13 +86,19 @@ class Locator:
         every = [TopicPartition(topic, each) for topic in self.topics for each in range(topics[topic].partitions)]
         commits = [each for each in checked(consumer.committed(every, timeout=_REQUEST)) if each.offset >= 0]
         asked = {(each.topic, each.partition) for each in owned}
+        cluster = next(short_name(each.cluster) if each.cluster else "" for each in topics.values())
         metadata = {at: metadata_of(each) for each in commits if (at := (each.topic, each.partition)) in asked}
-        history = History(commits, {topic: each.id for topic, each in topics.items()}, self.load_maps(metadata))
+        ids = {topic: each.id for topic, each in topics.items()}
+        stored = {
+            at: text for at, text in metadata.items() if not was_brought(Reference.parse(text), ids[at[0]], cluster)
+        }
+        history = History(commits, ids, self.load_maps(stored), cluster)
         earliest, ends = offsets_at(consumer, owned, EARLIEST), places_at(consumer, owned, LATEST)
         latest = {(each.topic, each.partition): each.offset for each in ends}
         tags = topic_tags(self.topics)
         self.edition.number = history.edition(tags, self.edition.number)
-        ours, differs = JoinedWith(tags, self.edition.number, frame=self.frame), history.differs(tags)
+        ours = JoinedWith(tags, self.edition.number, frame=self.frame, cluster=cluster)
+        differs = history.differs(tags)
         grown = self._grown(history, topics)
         cut = self._cut(history, ends)
         located = []
@@ -180,13 +186,29 @@ class Locator:
         return offsets
 
 
+def was_brought(head: OffsetMap | Reference | None, topic_id: str, cluster: str) -> bool:
+    """Whether this is of a commit that was made on another cluster, for a topic there: a tool has brought it here.
+
+    Such a tool translates the offset, and copies the map as it is.
+    """
+    if head is None or head.topic_id == topic_id or not cluster:
+        return False
+    return JoinedWith.parse(head.joined_with).cluster not in {"", cluster}
+
+
 class History:
     """What the commits of the group, and the maps in them or stored for them, tell of its input topics."""
 
     def __init__(
-        self, commits: Iterable[TopicPartition], topic_ids: Mapping[str, str], stored: Mapping[Partition, str]
+        self,
+        commits: Iterable[TopicPartition],
+        topic_ids: Mapping[str, str],
+        stored: Mapping[Partition, str],
+        cluster: str = "",
     ) -> None:
+        """`cluster`: the short name of the one that was asked; "": it has none."""
         self._topic_ids = topic_ids
+        self._cluster = cluster
         self._commits = {(each.topic, each.partition): each for each in commits}
         metadata = {at: stored.get(at, metadata_of(each)) for at, each in self._commits.items()}
         self._maps = {at: OffsetMap.parse(text) for at, text in metadata.items()}
@@ -198,6 +220,10 @@ class History:
         commit, found = self._commits.get((topic, number)), self._maps.get((topic, number))
         if commit is None:
             return None, None
+        if self._was_brought(topic, number):
+            facts = {"topic": topic, "partition": number, "offset": commit.offset}
+            logger.warning("the commit is of another cluster: reading on from its offset, without its map", extra=facts)
+            return commit.offset, None
         if self._is_of_former(topic, number):
             logger.error("the topic was made again: reading it from its beginning", extra={"topic": topic})
             return None, None
@@ -206,7 +232,7 @@ class History:
     def read_up_to(self, topic: str, number: int) -> int | None:
         """How far this very partition had been read by its commit, as its map tells; None: it has none that fits."""
         found = self._maps.get((topic, number))
-        if not found or self._is_of_former(topic, number) or found.base != self._commits[topic, number].offset:
+        if not found or self._is_of_another(topic, number) or found.base != self._commits[topic, number].offset:
             return None
         return found.states.end
 
@@ -215,7 +241,7 @@ class History:
         commit = self._commits.get((topic, number))
         if commit is None or commit.leader_epoch is None:
             return -1
-        return -1 if self._is_of_former(topic, number) else commit.leader_epoch
+        return -1 if self._is_of_another(topic, number) else commit.leader_epoch
 
     def gone(self, topic: str, number: int) -> int:
         """How many records were waiting when this commit was made, and are gone with the topic that it was made for."""
@@ -224,8 +250,15 @@ class History:
 
     def _is_of_former(self, topic: str, number: int) -> bool:
         """Whether this commit was made for a topic of the same name that is gone."""
+        return self._is_of_another(topic, number) and not self._was_brought(topic, number)
+
+    def _is_of_another(self, topic: str, number: int) -> bool:
+        """Whether this commit was made for another topic than the one that is here: a former one, or one elsewhere."""
         head = self._heads[topic, number]
         return head is not None and head.topic_id != self._topic_ids[topic]
+
+    def _was_brought(self, topic: str, number: int) -> bool:
+        return was_brought(self._heads[topic, number], self._topic_ids.get(topic, ""), self._cluster)
 
     def known(self, topic: str) -> int:
         """How few partitions this very topic had for one of the commits; 0: none of them tells."""
@@ -255,7 +288,9 @@ class History:
         return any(each.tags != tags for each in self._joined_with())
 
     def _joined_with(self) -> set[JoinedWith]:
-        return {JoinedWith.parse(head.joined_with) for head in self._heads.values() if head and head.joined_with}
+        """Without those of another cluster: topics may have other names there."""
+        heads = [head for at, head in self._heads.items() if not self._was_brought(*at)]
+        return {JoinedWith.parse(head.joined_with) for head in heads if head and head.joined_with}
 
 
 def check_counts(topics: Mapping[str, Topic], owned: int) -> None:
