@@ -44,6 +44,24 @@ def test_it_runs_the_process_of_worker_py() -> None:
 
 @pytest.mark.embedded_kafka
 @pytest.mark.sqlite
+@pytest.mark.parametrize(("example", "adds"), [("model", "risk="), ("sentiment", "")])
+def test_it_runs_an_example_in_place_of_worker_py(example: str, adds: str) -> None:
+    with demo("--results", "2", "--worker", f"examples/{example}.py") as process:
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert output.splitlines()[-2].startswith("2 results shown.")
+    assert adds in output
+
+
+def test_an_example_that_cannot_begin_says_why() -> None:
+    with demo("--worker", "examples/no_such.py") as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 78
+    assert "examples/no_such.py is no file of Python that could take the place of worker.py" in errors
+
+
+@pytest.mark.embedded_kafka
+@pytest.mark.sqlite
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
     with demo() as process:

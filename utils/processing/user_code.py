@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -27,6 +28,19 @@ class UserCode(NamedTuple):
     @property
     def is_async(self) -> bool:
         return inspect.iscoroutinefunction(self.process)
+
+
+def use(file: Path) -> None:
+    """Take this file for worker.py, before `load`. Raises ConfigError."""
+    spec = importlib.util.spec_from_file_location("worker", file)
+    if not file.is_file() or not spec or not spec.loader:
+        raise ConfigError([f"{file} is no file of Python that could take the place of worker.py"])
+    module = sys.modules["worker"] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules["worker"]
+        raise ConfigError([_not_imported(str(file), error)]) from error
 
 
 def load() -> UserCode:

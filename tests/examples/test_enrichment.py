@@ -1,0 +1,45 @@
+"""The examples that call nobody: the sentiment of a text, and a model that is loaded once."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from examples import model, sentiment
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("Great tea, fast, would recommend!", "positive"),
+        ("Arrived late and broken. I want a refund.", "negative"),
+        ("not bad", "positive"),
+        ("The parcel is here.", "neutral"),
+        ("", "neutral"),
+    ],
+)
+def test_a_text_is_judged_by_its_words(text: str, label: str) -> None:
+    message = sentiment.process({"id": 1, "content": {"text": text}}, "reviews")
+    assert message["content"]["sentiment"]["label"] == label
+
+
+def test_a_message_without_a_text_goes_on_as_it_is() -> None:
+    assert sentiment.process({"id": 1, "content": {"item": "tea"}}, "reviews")["content"] == {"item": "tea"}
+
+
+def test_a_payment_that_does_not_fit_its_order_is_a_risk() -> None:
+    model.setup()
+    fits = model.process({"id": 1, "content": {"total": 9.8, "paid": 9.8, "method": "card"}}, "risks")
+    does_not = model.process({"id": 2, "content": {"total": 9.8, "paid": 0.98, "method": "card"}}, "risks")
+    assert fits["content"]["risk"] < 0.1 < 0.5 < does_not["content"]["risk"]
+
+
+def test_a_model_that_is_missing_or_another_is_found_out_in_setup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "FILE", tmp_path / "model.json")
+    with pytest.raises(FileNotFoundError):
+        model.setup()
+    (tmp_path / "model.json").write_text(json.dumps({"weights": {"bias": 0, "difference": 0, "cash": 0}}))
+    model.setup()
+    assert model.process({"id": 1, "content": {}}, "risks")["content"]["risk"] == 0.5
