@@ -19,7 +19,8 @@ MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinu
 # What needs the frame's own tests and benchmarks, which slim copies do without.
 -include tests/frame.mk
 
-.PHONY: help setup demo test test-mine check update frame-test image-check wheels lock
+.PHONY: help setup demo test test-mine check update frame-test image-check deploy-check rules pack pack-check audit
+.PHONY: wheels lock
 
 ifneq ($(wildcard update-in-progress/finish.sh),)
 $(error an update of the frame was interrupted: sh update-in-progress/finish.sh ends it)
@@ -51,6 +52,27 @@ frame-test: setup  ## runs the frame's tests on this copy, where you have edited
 
 image-check: setup  ## does what the Dockerfile does, without Docker, and runs the result
 	PYTHON=$(PYTHON) sh deploy/image-check.sh
+
+deploy-check: .venv-deploy/done  ## holds compose.yaml, the manifests and the unit against the schemas of those who read them
+	.venv-deploy/bin/python deploy/check.py
+
+pack: setup wheels .venv-deploy/done  ## packs tree, wheels, base image and SBOM for a machine without a network; ARCHIVE=…
+	CYCLONEDX=.venv-deploy/bin/cyclonedx-py sh deploy/pack.sh $(or $(ARCHIVE),consumer.tar)
+
+pack-check: setup .venv-deploy/done  ## packs, and installs that without a network
+	PYTHON=$(PYTHON) CYCLONEDX=$(CURDIR)/.venv-deploy/bin/cyclonedx-py sh deploy/pack-check.sh
+
+audit: .venv-deploy/done  ## asks for known faults of the locked packages; AUDIT_URL=… of a mirror of OSV
+	.venv-deploy/bin/pip-audit --requirement requirements.lock --disable-pip --progress-spinner off \
+	    $(if $(AUDIT_URL),--vulnerability-service osv --osv-url $(AUDIT_URL))
+
+.venv-deploy/done: deploy/requirements-check.txt | $(PYTHON)
+	$(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/python -m pip install --quiet -r deploy/requirements-check.txt
+	@touch $@
+
+rules:  ## writes the alerts for Kubernetes anew, from those of Prometheus
+	sh deploy/rules.sh > deploy/kubernetes/monitoring/prometheusrule.yaml
 
 wheels: setup  ## fills deploy/wheels, from which the image is then built without a network
 	for architecture in $(WHEELS_ARCHITECTURES); do \

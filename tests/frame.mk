@@ -1,6 +1,6 @@
 # Commands of those who work on the frame: included by the Makefile where the frame's own tests are.
 
-.PHONY: frame-check copy update-copy copies simulate mutants compare chaos recovery bench pictures
+.PHONY: frame-check copy update-copy copies simulate mutants compare chaos recovery bench pictures pythons container
 
 # -n: eight processes share one server of each kind
 IN_PARALLEL := -n auto --dist loadgroup
@@ -40,3 +40,9 @@ bench: setup  ## measures the worker beside a bare loop and what could be used i
 
 pictures: setup  ## takes the documents' pictures of the status page; needs Chromium
 	$(PYTHON) -m tests.pictures $(ARGS)
+
+pythons: setup  ## runs the tests that need no service on each other Python from 3.11 on that this machine has
+	sh tests/pythons.sh $(PYTHON) $(ARGS)
+
+container: setup  ## builds the image without Docker, and runs it on real Kafka and MariaDB; needs root, buildah, podman
+	$(PYTHON) -m tests.container

@@ -1,0 +1,41 @@
+#!/bin/sh
+# Packs, and installs what was packed where there is no network: in a namespace without one, if this machine lets us.
+# $PYTHON fetches the wheels, $CYCLONEDX is cyclonedx-py.
+set -eu
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+chmod 755 "$work"
+target_python=$(command -v /usr/bin/python3 || command -v python3)
+version=$("$target_python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+# In a copy, so that no wheels are left behind.
+mkdir "$work/source"
+git ls-files --cached --others --exclude-standard -z | tar --null -T - -cf - | tar -xf - -C "$work/source"
+"$PYTHON" -m pip download --quiet --only-binary=:all: --require-hashes --no-deps --python-version "$version" \
+    -r requirements.lock -d "$work/source/deploy/wheels"
+(cd "$work/source" && git init -q && cat .gitignore > .git/info/exclude && sh deploy/pack.sh "$work/consumer.tar")
+
+(cd "$work" && sha256sum --quiet --check consumer.tar.sha256 && tar -xf consumer.tar)
+grep -q '"bomFormat": "CycloneDX"' "$work/consumer/sbom.cdx.json"
+# No password and no environment of ours has come along.
+test ! -e "$work/consumer/tree/.venv" && test ! -e "$work/consumer/tree/.git"
+
+isolated="unshare --net"
+$isolated true 2>/dev/null || { echo 'pack-check: no namespace without a network here; going on with one' >&2; isolated=; }
+cat > "$work/offline.sh" <<'OFFLINE'
+set -eu
+ip link set lo up 2>/dev/null || true
+sh consumer/install.sh "$PWD/app"
+cp consumer/tree/tests/forwarding.py app/worker.py && : > app/defaults.py
+cd app && timeout 60 .venv/bin/python main.py demo --results 3
+OFFLINE
+(cd "$work" && PYTHON=$target_python PIP_CONFIG_FILE=/dev/null $isolated sh -eu offline.sh)
+
+echo changed >> "$work/consumer/tree/main.py"
+if (cd "$work" && sh consumer/install.sh "$PWD/again") 2>/dev/null; then
+    echo 'pack-check: what was changed was installed' >&2
+    exit 1
+fi
+test ! -e "$work/again"
+echo 'pack-check: packed, installed without a network, and refused once changed'

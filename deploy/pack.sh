@@ -1,0 +1,33 @@
+#!/bin/sh
+# Packs all that a machine without a network needs into one archive, with a sum beside it: make pack
+#   sh deploy/pack.sh ARCHIVE.tar
+# In it: the tree with its wheels, the base image where $ENGINE (podman or docker) has it, a list of what the packages
+# are (SBOM, CycloneDX), the sums of all files, and install.sh. `make wheels` comes first; $CYCLONEDX is cyclonedx-py.
+set -eu
+
+archive=$1
+image=$(sed -n 's/^ARG PYTHON_IMAGE=//p' Dockerfile)
+image=${PYTHON_IMAGE:-$image}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$work/consumer/tree"
+
+git rev-parse --git-dir >/dev/null 2>&1 || { echo 'pack: git is needed, to know which files are yours' >&2; exit 1; }
+[ -d deploy/wheels ] || { echo 'pack: run `make wheels` first' >&2; exit 1; }
+# What git would commit, and nothing that it ignores: no .env, no database, no environment.
+git ls-files --cached --others --exclude-standard -z | tar --null -T - -cf - | tar -xf - -C "$work/consumer/tree"
+cp -r deploy/wheels "$work/consumer/tree/deploy/"
+cp deploy/install.sh "$work/consumer/"
+
+"$CYCLONEDX" requirements requirements.lock --output-reproducible --output-file "$work/consumer/sbom.cdx.json"
+
+if ${ENGINE:-docker} image inspect "$image" >/dev/null 2>&1; then
+    ${ENGINE:-docker} save -o "$work/consumer/base-image.tar" "$image"
+else
+    echo "pack: ${ENGINE:-docker} has no image $image: the archive is without it (pull it, or set PYTHON_IMAGE, ENGINE)" >&2
+fi
+
+(cd "$work/consumer" && find . -type f ! -name SHA256SUMS -print0 | LC_ALL=C sort -z | xargs -0 sha256sum > SHA256SUMS)
+tar -C "$work" -cf "$archive" consumer
+(cd "$(dirname "$archive")" && sha256sum "$(basename "$archive")" > "$(basename "$archive").sha256")
+echo "pack: $archive, $(du -h "$archive" | cut -f1), $(wc -l < "$work/consumer/SHA256SUMS") files"

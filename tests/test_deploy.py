@@ -1,0 +1,269 @@
+"""deploy/: what compose.yaml, the manifests and the unit of systemd say fits the program and each other.
+
+`make deploy-check` holds them against the schemas of those who read them.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import main
+from config import EX_CONFIG, Settings
+from tests.monitoring.test_prometheus import exported
+from tests.services.kafka import VERSION
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+UNIT = (DEPLOY / "systemd/consumer@.service").read_text()
+OVERLAYS = ["deployment", "statefulset"]
+STOP = 2 * Settings().shutdown_timeout  # teardown() has as long again
+
+
+def is_setting(name: str) -> bool:
+    names = {each.name.upper() for each in fields(Settings) if "parse" in each.metadata}
+    return name.removesuffix("_FILE") in names or name.startswith("KAFKA_")
+
+
+def seconds(text: str) -> int:
+    return int(re.fullmatch(r"(\d+)s", text)[1])  # type: ignore[index]
+
+
+def rendered(overlay: str) -> dict[str, Any]:
+    """The objects of an overlay, by their kind."""
+    command = ["kubectl", "kustomize"] if shutil.which("kubectl") else ["kustomize", "build"]
+    if not shutil.which(command[0]):
+        pytest.skip("neither kubectl nor kustomize")
+    made = subprocess.run([*command, DEPLOY / "kubernetes/overlays" / overlay], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    return {each["kind"]: each for each in yaml.safe_load_all(made.stdout)}
+
+
+def pods(objects: dict[str, Any]) -> Any:
+    return next(objects[kind]["spec"] for kind in ("Deployment", "StatefulSet") if kind in objects)
+
+
+# ---------------------------------------------------------------- compose
+
+
+def test_every_service_is_small_and_a_wrong_configuration_does_not_restart_it_for_ever() -> None:
+    for name, service in SERVICES.items():
+        assert service["restart"] == "on-failure:5", name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert {"mem_limit", "cpus", "pids_limit"} <= service.keys(), name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+
+
+def test_the_program_runs_read_only_with_settings_that_exist_and_no_secret_in_them() -> None:
+    for name in ("init", "worker", "feed"):
+        assert SERVICES[name]["read_only"] is True
+    for name in ("init", "worker"):
+        environ = SERVICES[name]["environment"]
+        assert [each for each in environ if not is_setting(each)] == []
+        assert environ["DB_PASSWORD_FILE"] == "/run/secrets/db_password"
+        assert SERVICES[name]["secrets"] == ["db_password"]
+
+
+def test_the_row_is_written_by_a_command_that_exists() -> None:
+    arguments = main._parser().parse_args(SERVICES["init"]["command"])
+    assert arguments.topics_input == "orders,payments"
+    created = SERVICES["topics"]["command"][-1]
+    assert "for topic in orders payments paid-orders;" in created
+
+
+def test_a_worker_may_take_as_long_to_stop_as_it_is_promised() -> None:
+    assert seconds(SERVICES["worker"]["stop_grace_period"]) > STOP
+
+
+def test_there_are_no_more_workers_than_partitions() -> None:
+    assert SERVICES["worker"]["scale"] <= int(re.findall(r"--partitions (\d+)", SERVICES["topics"]["command"][-1])[0])
+
+
+def test_kafka_is_the_one_that_the_tests_run() -> None:
+    assert {SERVICES[name]["image"] for name in ("kafka", "topics", "results")} == {f"apache/kafka:{VERSION}"}
+
+
+def test_what_a_service_waits_for_can_be_waited_for() -> None:
+    for service in SERVICES.values():
+        for name, needed in service.get("depends_on", {}).items():
+            waits = needed["condition"]
+            assert ("healthcheck" in SERVICES[name]) or waits == "service_completed_successfully"
+
+
+def test_every_file_that_is_mounted_is_there() -> None:
+    mounted = [volume for service in SERVICES.values() for volume in service.get("volumes", []) if volume[0] == "."]
+    assert len(mounted) >= 5
+    assert [each for each in mounted if not (DEPLOY / each.split(":")[0]).is_file()] == []
+    assert (DEPLOY / re.findall(r":-(\S+)\}", COMPOSE["secrets"]["db_password"]["file"])[0]).is_file()
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool")
+def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
+    shutil.copy(DEPLOY / "compose/prometheus.yml", tmp_path)
+    shutil.copy(DEPLOY / "prometheus/alerts.yml", tmp_path)
+    checked = subprocess.run(
+        ["promtool", "check", "config", tmp_path / "prometheus.yml"], capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stderr
+    [job] = yaml.safe_load((DEPLOY / "compose/prometheus.yml").read_text())["scrape_configs"]
+    assert job["job_name"] == "consumers"
+    assert job["dns_sd_configs"][0]["names"] == ["worker"]
+
+
+def test_the_dashboard_finds_its_source_and_is_where_grafana_looks() -> None:
+    mounted = {volume.split(":")[1] for volume in SERVICES["grafana"]["volumes"]}
+    [provider] = yaml.safe_load((DEPLOY / "compose/grafana-dashboards.yml").read_text())["providers"]
+    home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home in mounted
+    assert home.startswith(provider["options"]["path"])
+    [variable] = [
+        each
+        for each in json.loads((DEPLOY / "grafana/consumers.json").read_text())["templating"]["list"]
+        if each["type"] == "datasource"
+    ]
+    [source] = yaml.safe_load((DEPLOY / "compose/grafana-datasources.yml").read_text())["datasources"]
+    assert variable["query"] == source["type"]
+
+
+# ---------------------------------------------------------------- Kubernetes
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_pod_has_settings_that_exist_and_its_secret_in_a_file(overlay: str) -> None:
+    objects = rendered(overlay)
+    environ = objects["ConfigMap"]["data"]
+    assert [each for each in environ if not is_setting(each)] == []
+    spec = pods(objects)["template"]["spec"]
+    [container] = spec["containers"]
+    assert container["envFrom"] == [{"configMapRef": {"name": objects["ConfigMap"]["metadata"]["name"]}}]
+    [mount] = [each for each in container["volumeMounts"] if each["name"] == "secrets"]
+    assert os.path.dirname(environ["DB_PASSWORD_FILE"]) == mount["mountPath"]  # noqa: PTH120  of another machine
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_pod_may_take_as_long_to_stop_as_it_is_promised_and_is_asked_where_it_answers(overlay: str) -> None:
+    spec = pods(rendered(overlay))["template"]["spec"]
+    assert spec["terminationGracePeriodSeconds"] > STOP
+    [container] = spec["containers"]
+    assert container["ports"] == [{"name": "http", "containerPort": 8080}]
+    assert "HTTP_PORT=8080" in (ROOT / "Dockerfile").read_text()
+    probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("liveness", "readiness", "startup")}
+    assert {name: probe["path"] for name, probe in probes.items()} == {
+        "liveness": "/health/live", "readiness": "/health/ready", "startup": "/health/live",
+    }  # fmt: skip
+    assert {probe["port"] for probe in probes.values()} == {"http"}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_pod_has_no_rights_that_it_does_not_need(overlay: str) -> None:
+    spec = pods(rendered(overlay))["template"]["spec"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert f"USER {spec['securityContext']['runAsUser']}:" in (ROOT / "Dockerfile").read_text()
+    [container] = spec["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+    assert "memory" in container["resources"]["limits"]
+    assert spec["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_everything_means_the_same_pods(overlay: str) -> None:
+    objects = rendered(overlay)
+    labels = pods(objects)["template"]["metadata"]["labels"]
+    selectors = [
+        objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        objects["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+        objects["PodMonitor"]["spec"]["selector"]["matchLabels"],
+        pods(objects)["selector"]["matchLabels"],
+    ]
+    assert [each for each in selectors if not each or not each.items() <= labels.items()] == []
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_it_scales_by_a_metric_of_the_worker_to_the_workload_that_is_there(overlay: str) -> None:
+    objects = rendered(overlay)
+    spec = objects["ScaledObject"]["spec"]
+    kind = spec["scaleTargetRef"].get("kind", "Deployment")
+    assert objects[kind]["metadata"]["name"] == spec["scaleTargetRef"]["name"]
+    assert "replicas" not in objects[kind]["spec"]  # else every apply would undo what KEDA did
+    [trigger] = spec["triggers"]
+    metric, consumer = re.fullmatch(r'sum\((\w+)\{consumer="(.*)"\}\)', trigger["metadata"]["query"]).groups()  # type: ignore[union-attr]
+    assert metric in exported()
+    assert consumer == objects["ConfigMap"]["data"]["CONSUMER_NAME"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_alerts_are_those_of_prometheus(overlay: str) -> None:
+    objects = rendered(overlay)
+    alerts = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())
+    assert objects["PrometheusRule"]["spec"] == alerts, "make rules"
+    [endpoint] = objects["PodMonitor"]["spec"]["podMetricsEndpoints"]
+    assert {"targetLabel": "job", "replacement": "consumers"} in endpoint["relabelings"]
+
+
+def test_the_alerts_for_kubernetes_are_written_by_the_script_that_says_so() -> None:
+    written = subprocess.run(["sh", DEPLOY / "rules.sh"], capture_output=True, text=True, check=True).stdout
+    assert (DEPLOY / "kubernetes/monitoring/prometheusrule.yaml").read_text() == written, "make rules"
+
+
+def test_pods_that_keep_their_names_are_static_members() -> None:
+    [container] = pods(rendered("statefulset"))["template"]["spec"]["containers"]
+    environ = {each["name"]: each for each in container["env"]}
+    assert environ["GROUP_INSTANCE_ID"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    assert [each for each in environ if not is_setting(each)] == []
+
+
+# ---------------------------------------------------------------- systemd
+
+
+def test_systemd_restarts_no_wrong_configuration_and_waits_for_a_stop_in_order() -> None:
+    assert f"\nRestartPreventExitStatus={EX_CONFIG}\n" in UNIT
+    assert int(re.findall(r"^TimeoutStopSec=(\d+)$", UNIT, re.MULTILINE)[0]) > STOP
+
+
+def test_secrets_of_systemd_are_files_of_settings() -> None:
+    loaded = re.findall(r"^#?LoadCredential=(\S+?):", UNIT, re.MULTILINE)
+    named = dict(re.findall(r"^#?Environment=(\w+_FILE)=%d/(\S+)$", UNIT, re.MULTILINE))
+    assert list(named.values()) == loaded == ["db-password", "kafka-password"]
+    assert [each for each in named if not is_setting(each)] == []
+
+
+# ---------------------------------------------------------------- what the pages say of it
+
+
+@pytest.mark.parametrize("page", ["deploy.md", "operators-of-other-tools.md"])
+def test_metrics_and_alerts_that_a_page_names_exist(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    metrics = set(re.findall(r"`(consumer_[a-z_]+)", text)) - {"consumer_name", "consumer_configs"}
+    assert metrics - exported().keys() == set()
+    alerts = set(re.findall(r"`(Consumer[A-Z]\w+)`", text))
+    known = set(re.findall(r"alert: (\w+)", (DEPLOY / "prometheus/alerts.yml").read_text()))
+    assert alerts - known == set()
+
+
+@pytest.mark.parametrize("page", ["deploy.md", "operators-of-other-tools.md"])
+def test_files_and_make_targets_that_a_page_names_exist(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    makefiles = [ROOT / "Makefile", ROOT / "tests/frame.mk"]
+    targets = set(re.findall(r"^([a-z-]+):", "\n".join(each.read_text() for each in makefiles), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE)) - targets == set()
+    files = re.findall(r"`(deploy/[\w./@-]+)`", text) + re.findall(r"-f (deploy/\S+)|-k (deploy/\S+)", text)
+    for file in files:
+        assert (ROOT / (file if isinstance(file, str) else next(filter(None, file)))).exists(), file
+
+
+def test_the_line_that_an_operator_is_shown_is_the_one_that_is_logged() -> None:
+    text = (ROOT / "docs/operators-of-other-tools.md").read_text()
+    [line] = re.findall(r"^    (the commit .*)$", text, re.MULTILINE)
+    assert f'"{line}"' in (ROOT / "utils/reading/locator.py").read_text()
