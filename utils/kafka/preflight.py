@@ -94,13 +94,15 @@ def look(settings: Settings, row: Row) -> Cluster:
         else:
             addresses = {number: f"{each.host}:{each.port}" for number, each in metadata.brokers.items()}
             embedded = str(metadata.cluster_id).startswith("mockCluster")
-            told = [] if embedded else _reach(admin, addresses, heard)
+            told = [] if embedded else _reach(admin, addresses, heard, settings)
             counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
             limits = _session_timeouts(told), min(_told(told, METADATA_SETTING), default=None)
             return Cluster(tuple(sorted(addresses.values())), counts, embedded, *limits)
 
 
-def _reach(admin: AdminClient, addresses: Mapping[int, str], heard: Sequence[KafkaError]) -> list[Mapping[str, Any]]:
+def _reach(
+    admin: AdminClient, addresses: Mapping[int, str], heard: Sequence[KafkaError], settings: Settings
+) -> list[Mapping[str, Any]]:
     """Each broker at the address that it advertises, which need not be one of those that the row names.
 
     Returns the configurations of those that tell this user theirs. Raises UnavailableError, ConfigError.
@@ -119,7 +121,7 @@ def _reach(admin: AdminClient, addresses: Mapping[int, str], heard: Sequence[Kaf
     admin.poll(0)
     if silent:
         told = [each for each in heard if advertised(each) in silent]
-        hopeless = next((trouble for trouble in map(explain, told) if not trouble.heals), None)
+        hopeless = _hopeless(told, settings, silent)
         reason = plain(told[0].str()) if told else f"no answer within {_REQUEST:g} s"
         raise (hopeless or not_reached(silent, reason)).error()
     return configurations
@@ -407,16 +409,22 @@ def _may(described: "Future[Any]", operation: str) -> bool | None:
 
 def _why(heard: list[KafkaError], settings: Settings, row: Row) -> Trouble:
     """Of all that a client has heard, what tells the most."""
-    hopeless = next((trouble for trouble in map(explain, heard) if not trouble.heals), None)
+    hopeless = _hopeless(heard, settings, row.bootstrap_servers.split(","))
     told = next((explain(each) for each in heard if advertised(each)), None)
     reason = plain(next((each for each in heard if each.code() != KafkaError._ALL_BROKERS_DOWN), heard[0]).str())
     down = Trouble(heals=True, line=f"Kafka at {row.bootstrap_servers} cannot be reached: {SERVERS} ({reason})")
-    if hopeless and "certificate verify failed" in hopeless.line and (unverified := _unverified(settings, row)):
-        return tls_fails(unverified)
     return hopeless or told or _wrong_protocol(settings, row) or down
 
 
-def _unverified(settings: Settings, row: Row) -> str:
+def _hopeless(heard: Sequence[KafkaError], settings: Settings, servers: Sequence[str]) -> Trouble | None:
+    """What does not heal by itself."""
+    found = next((trouble for trouble in map(explain, heard) if not trouble.heals), None)
+    if found and "certificate verify failed" in found.line and (reason := _unverified(settings, servers)):
+        return tls_fails(reason)
+    return found
+
+
+def _unverified(settings: Settings, servers: Sequence[str]) -> str:
     """Why the certificate of a broker is no good, which the client does not tell; "" where that cannot be seen."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
@@ -424,7 +432,7 @@ def _unverified(settings: Settings, row: Row) -> str:
             context.load_verify_locations(authority)
         else:
             context.load_default_certs()
-        for host, port in _addresses(row):
+        for host, port in _addresses(servers):
             with socket.create_connection((host, port), timeout=_REQUEST) as connection:
                 context.wrap_socket(connection, server_hostname=host).close()
     except ssl.SSLCertVerificationError as error:
@@ -434,8 +442,8 @@ def _unverified(settings: Settings, row: Row) -> str:
     return ""
 
 
-def _addresses(row: Row) -> Iterator[tuple[str, int]]:
-    for server in row.bootstrap_servers.split(",")[:3]:
+def _addresses(servers: Sequence[str]) -> Iterator[tuple[str, int]]:
+    for server in servers[:3]:
         address = urlsplit("//" + server.rpartition("://")[2])
         yield address.hostname or "", address.port or 9092
 
@@ -444,7 +452,7 @@ def _wrong_protocol(settings: Settings, row: Row) -> Trouble | None:
     """The client reports a broker that wants TLS or a login only as `disconnected`: find out by asking for TLS."""
     if "ssl" in settings.kafka.get("security.protocol", "plaintext").lower():
         return None
-    for host, port in _addresses(row):
+    for host, port in _addresses(row.bootstrap_servers.split(",")):
         answer = _greet(host, port)
         if answer == "tls":
             return Trouble(heals=False, line=f"{host}:{port} wants TLS: set {PROTOCOL} to SSL or SASL_SSL")
