@@ -38,7 +38,8 @@ def main() -> int:
 
 
 def fail_over(delivery: str, directory: Path, stack: ExitStack) -> int:
-    here, there = (stack.enter_context(running(JavaBroker(heap="400m"))) for _ in range(2))
+    # Two ids, as real clusters have: by that alone a worker knows that it is somewhere else.
+    here, there = (stack.enter_context(running(JavaBroker(heap="400m", cluster=each))) for each in ("here", "there"))
     inputs, output, name = [unique_name("orders"), unique_name("payments")], unique_name("paid"), unique_name("paid")
     for topic in (*inputs, output):
         here.create_topic(topic, PARTITIONS)

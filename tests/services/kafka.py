@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from testcontainers.core.container import DockerContainer
 
 VERSION = "4.3.1"
+CLUSTER = "consumer-skeleton-test"
 POM = Path(__file__).with_name("pom.xml")
 UNMEASURED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 CACHE = Path(os.environ.get("CONSUMER_SKELETON_CACHE", "~/.cache/consumer-skeleton")).expanduser()
@@ -125,6 +126,7 @@ class DockerBroker:
         self.bootstrap = ""
         self.description = f"Apache Kafka {VERSION} (Docker)"
         self._port = port
+        self._cluster = cluster
         self._container: DockerContainer | None = None
 
     def start(self) -> None:
@@ -169,12 +171,13 @@ class JavaBroker:
         beside: "JavaBroker | None" = None,
         measured: bool = False,
         port: int = 0,
+        cluster: str = CLUSTER,
     ) -> None:
         """`properties` are added to the broker's own; `heap` is Java's -Xmx.
 
         `listeners`: by name, besides the one of `bootstrap`. `beside`: the first broker of a cluster, for its second.
         `measured`: as Kafka runs by itself. Otherwise Java compiles less, which takes a broker that runs for a few
-        minutes 40 % less CPU. `port`: 0 is any free one.
+        minutes 40 % less CPU. `port`: 0 is any free one. `cluster`: its id, the same for all brokers of one.
         """
         self.bootstrap = ""
         self.addresses: dict[str, str] = {}  # of `listeners`
@@ -205,7 +208,7 @@ class JavaBroker:
         self._listen(properties)
         properties |= self._properties
         ready = partial(is_answered, self.bootstrap)
-        self._process = java_server(home, properties, self._options, ready)
+        self._process = java_server(home, properties, self._options, ready, self._cluster)
         self.restart()
         if self._beside:
             return
@@ -335,14 +338,18 @@ def single_node(*, listen: str, advertised: str, port: int, controller_port: int
 
 
 def java_server(
-    home: Path, properties: Mapping[str, str], options: Sequence[str], ready: Callable[[], bool]
+    home: Path,
+    properties: Mapping[str, str],
+    options: Sequence[str],
+    ready: Callable[[], bool],
+    cluster: str = CLUSTER,
 ) -> ServerProcess:
     """A broker with these properties, formatted in this directory, and not yet started."""
     command = [_java(), "-cp", f"{_jars()}/*", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
     config = home / "server.properties"
     properties = {**properties, "log.dirs": str(home / "data")}
     config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
-    _format(command, config)
+    _format(command, config, cluster)
     return ServerProcess([*command, *options, "kafka.Kafka", config], ready=ready, log=home / "broker.log")
 
 
@@ -377,9 +384,9 @@ def _jars() -> Path:
     return jars
 
 
-def _format(command: list[str], config: Path) -> None:
+def _format(command: list[str], config: Path, cluster: str) -> None:
     try:
-        run_tool([*command, "kafka.tools.StorageTool", "format", "-t", "consumer-skeleton-test", "-c", config])
+        run_tool([*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", config])
     except RuntimeError as error:
         if "UnsupportedClassVersionError" in str(error):
             raise Unavailable(f"java is too old for Kafka {VERSION}, which needs 17") from error
