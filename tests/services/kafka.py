@@ -126,7 +126,6 @@ class DockerBroker:
         self.bootstrap = ""
         self.description = f"Apache Kafka {VERSION} (Docker)"
         self._port = port
-        self._cluster = cluster
         self._container: DockerContainer | None = None
 
     def start(self) -> None:
@@ -188,6 +187,7 @@ class JavaBroker:
         self._listeners = dict(listeners or {})
         self._beside = beside
         self._port = port
+        self._cluster = cluster
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._process: ServerProcess | None = None
 
