@@ -3,7 +3,6 @@
 What does not answer in time is a trouble of its consumers, and no error. Only what the rows name is asked for.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -210,9 +209,7 @@ class _Site:
         return self._admin
 
     def _properties(self, one: Subject) -> dict[str, Any]:
-        silent = logging.Logger("silent", logging.CRITICAL + 1)
-        own = {"client.id": "fleet", "error_cb": self._heard.append, "logger": silent}
-        return {**kafka.client_properties(one.settings, one.row), **own}
+        return {**kafka.quiet_properties(one.settings, one.row, self._heard.append), "client.id": "fleet"}
 
     def _all_away(self, subjects: Sequence[Subject]) -> dict[str, Look]:
         """Of what the client has heard, what tells the most."""

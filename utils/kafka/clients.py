@@ -151,6 +151,16 @@ def _client_log() -> ClientLog:
     return ClientLog(client_logger)
 
 
+def quiet_properties(settings: Settings, row: Row, on_error: Callable[[KafkaError], None]) -> dict[str, Any]:
+    """Those of a client for a look: what it hears goes to `on_error`, and nothing to the log."""
+    own = {"error_cb": guarded(on_error, lambda _error: None), "logger": _silent()}
+    return {**client_properties(settings, row), **own}
+
+
+def _silent() -> ClientLog:
+    return ClientLog(logging.Logger("silent", logging.CRITICAL + 1))
+
+
 def _is_news(record: logging.LogRecord) -> bool:
     """Not what is said elsewhere, or meant so.
 

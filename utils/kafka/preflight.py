@@ -4,7 +4,6 @@ Nothing is changed, but that the worker's own topics, of dead letters and of map
 """
 
 import difflib
-import logging
 import socket
 import ssl
 import time
@@ -22,19 +21,17 @@ from confluent_kafka.cimpl import NewTopic
 
 from config import ConfigError, Settings, Trouble
 from models import Row, map_topic
-from utils.errors import guarded
 from utils.kafka.clients import (
     CONNECTION_ERRORS,
     PROTOCOL,
     RIGHTS_ERRORS,
     SERVERS,
-    ClientLog,
     advertised,
-    client_properties,
     explain,
     named_properties,
     not_reached,
     plain,
+    quiet_properties,
     tls_fails,
     unheard,
 )
@@ -284,7 +281,7 @@ def missing_transactions(settings: Settings, row: Row) -> list[str]:
 
     Tried with an id that no worker has, since whoever takes one drives out its owner.
     """
-    properties = {**client_properties(settings, row), "error_cb": unheard, "logger": _silent()}
+    properties = quiet_properties(settings, row, unheard)
     with named_properties(settings):
         producer = kafka_producer(properties, unheard, f"{row.consumer_name}-check")
     try:
@@ -374,17 +371,8 @@ def _granted(admin: AdminClient, operation: str, resources: Sequence[str]) -> di
 
 def _admin(settings: Settings, row: Row, on_error: Callable[[KafkaError], None]) -> AdminClient:
     """A client for one look: what it hears goes to `on_error` and not to the log."""
-    properties = {
-        **client_properties(settings, row),
-        "error_cb": guarded(on_error, lambda _error: None),
-        "logger": _silent(),
-    }
     with named_properties(settings):
-        return AdminClient(properties)
-
-
-def _silent() -> ClientLog:
-    return ClientLog(logging.Logger("silent", logging.CRITICAL + 1))
+        return AdminClient(quiet_properties(settings, row, on_error))
 
 
 def _names(topic: str, cluster: Cluster) -> str:
