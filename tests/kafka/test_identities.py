@@ -71,8 +71,20 @@ def test_an_answer_that_may_be_older_than_the_assignment_is_not_heard() -> None:
     looked = Looked()
     looked.made_again()
     looked.answer(a="the one before")
-    looked.identities.forget()
+    looked.identities.assigned(OWNED)
     assert looked.made_again() == set()
+
+
+def test_a_topic_that_comes_with_another_identity_after_a_rebalance_was_made_again() -> None:
+    """Also where its partitions were taken away meanwhile: it is the client that may not read it."""
+    looked = Looked()
+    looked.identities.assigned(OWNED)
+    looked.identities.assigned([])
+    assert looked.made_again() == set()
+    looked.identities.assigned([*OWNED[:2], partition_offsets(0, None, "b", 0, "another")])
+    assert looked.made_again(0) == {"b"}
+    looked.identities.assigned(OWNED)
+    assert looked.made_again(0) == set()
 
 
 def test_a_broker_without_identities_is_not_asked() -> None:

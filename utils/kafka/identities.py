@@ -35,18 +35,32 @@ class Identities:
         self._admin = admin
         self._open: dict[str, Future[TopicDescription]] = {}
         self._next_look = 0.0
+        self._first: dict[str, str] = {}  # by topic: the identity that the client of these partitions has known first
+        self._changed: set[str] = set()
+
+    def assigned(self, owned: Iterable[Owned]) -> None:
+        """These partitions are read now; an answer that is open may be older than what is known of them.
+
+        A client that has known a former topic may read nothing of the new one: it passes over news of a leader whose
+        epoch is below the one that it knows, and epochs begin anew (librdkafka 2.16; `rd_kafka_toppar_leader_update`).
+        """
+        self._open = {}
+        known = {each.topic: each.topic_id for each in owned if each.topic_id}
+        self._changed = {topic for topic, found in known.items() if self._first.setdefault(topic, found) != found}
 
     def made_again(self, owned: Iterable[Owned], now: float) -> set[str]:
-        """The topics of these partitions that have another identity than when they were assigned, once it is known.
+        """The topics of these partitions that have another identity than their client has known, once that is told.
 
         What cannot be told is not said: a topic that is not there is the client's to notice.
         """
         if self._open and all(future.done() for future in self._open.values()):
             answers, self._open = self._open, {}
             found = {topic: _identity(future) for topic, future in answers.items()}
-            made_again = {each.topic for each in owned if found.get(each.topic, "") not in {"", each.topic_id}}
-            for topic in sorted(made_again):
+            self._changed |= {each.topic for each in owned if found.get(each.topic, "") not in {"", each.topic_id}}
+        if self._changed:
+            for topic in sorted(self._changed):
                 logger.error("the topic was made again while it was read: starting again", extra={"topic": topic})
+            made_again, self._changed = self._changed, set()
             return made_again
         if now >= self._next_look and not self._open:
             self._next_look = now + LOOK_EVERY
@@ -54,10 +68,6 @@ class Identities:
             if topics := sorted({each.topic for each in owned if each.topic_id}):
                 self._open = self._admin.describe_topics(TopicCollection(topics), request_timeout=_REQUEST)
         return set()
-
-    def forget(self) -> None:
-        """The partitions are others: an answer may be older than what is known of them."""
-        self._open = {}
 
 
 def _identity(described: "Future[TopicDescription]") -> str:

@@ -152,10 +152,10 @@ class Intake:
         """Told by the rebalance callbacks: these partitions are ours now, and what was read before is not."""
         self._ask.forget()
         self._ask_paused.forget()
-        self._identities.forget()
         self.former = self.owned or self.former
         self.has_progressed = self.has_progressed or any(each.suspicion.has_progressed for each in self.owned.values())
         self.owned = {(offsets.topic, offsets.partition): offsets for offsets in owned}
+        self._identities.assigned(self.owned.values())
         self._rebalances += 1
         self._may_replay = True
         if any(offsets.layout.differs for offsets in self.owned.values()):
