@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from config import EX_CONFIG, ConfigError, Settings, UnavailableError
 from models import Row, load
-from utils.commands import check, demo, dlq, fleet, init, try_out
+from utils.commands import check, demo, dlq, fleet, init, trace, try_out
 from utils.commands.command import Environ, add_command
 from utils.kafka import preflight
 from utils.kafka.limits import CommitLimits
@@ -26,7 +26,7 @@ from utils.running.supervision import work
 from utils.version import frame_version
 
 INTERRUPTED = Path(__file__).with_name("update-in-progress") / "finish.sh"  # some files are older than others
-COMMANDS = (check, init, dlq, try_out, fleet, demo)
+COMMANDS = (check, init, dlq, try_out, trace, fleet, demo)
 """Beside run, in the order in which the help lists them."""
 
 ABOUT = """\
@@ -52,6 +52,7 @@ examples:
   python main.py check
   python main.py dlq replay --reason process_failed
   python main.py try --last 100
+  python main.py trace 1001
   python main.py
 """
 

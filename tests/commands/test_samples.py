@@ -56,6 +56,11 @@ def test_the_window_is_widened_until_so_many_are_whole() -> None:
     assert max(consumer.handed_out.values()) == 1, "and nothing twice"
 
 
+def test_the_newest_come_last_however_the_window_was_widened() -> None:
+    consumer = FakeConsumer({("a", 0): log(*[str(each) for each in range(10)], topic="a")})
+    assert [group.id for group in last(backwards(consumer), ["a"], 5, 1e9).groups] == ["5", "6", "7", "8", "9"]
+
+
 def test_where_there_are_not_so_many_it_says_so() -> None:
     consumer = FakeConsumer({("a", 0): log("1", "2", topic="a"), ("b", 0): log("2", topic="b")})
     samples = last(backwards(consumer), TOPICS, 5, 1e9)

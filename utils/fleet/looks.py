@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from config import ConfigError, Settings, Trouble
-from models import Row, map_topic
+from models import ListedRow, Row, map_topic
 from utils.fleet.letters import Letters, Pile, letters
 from utils.joining.offsets import OffsetMap
 from utils.joining.progress import Committed, Log, Progress, progress
@@ -50,6 +50,14 @@ class Subject:
     @property
     def topics(self) -> tuple[str, ...]:
         return (*self.row.topics_input, *self.row.topics_output)
+
+
+def subject_of(listed: ListedRow, environment: Settings) -> Subject:
+    """With the settings of the row over those of the environment, as its workers have them. Raises ConfigError."""
+    if listed.row is None:
+        raise ConfigError(list(listed.problems))
+    own = replace(environment, consumer_name=listed.consumer_name)
+    return Subject(listed.row, own.overlaid(listed.row.metadatas))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,24 +230,12 @@ class _Site:
         return {each.row.consumer_name: Look(time.time(), trouble) for each in subjects}
 
     def _progress(self, one: Subject, commits: Commits, said: _Said) -> dict[Partition, Progress]:
-        stored, found = self._stored(one, commits), dict[Partition, Progress]()
+        known, found = committed(one, self._properties(one), commits), dict[Partition, Progress]()
         for topic in one.row.topics_input:
             for number, log in said.of(topic).items():
                 at = topic, number
-                found[at] = progress(at, log, _committed(commits[at], stored.get(at)) if at in commits else None)
+                found[at] = progress(at, log, known.get(at))
         return found
-
-    def _stored(self, one: Subject, commits: Commits) -> dict[Partition, str]:
-        """The maps that were too long for their commits, as far as they may be read."""
-        texts = {at: each.metadata for at, each in commits.items() if Reference.parse(each.metadata)}
-        if not texts:
-            return {}
-        reader = partial(kafka.map_reader, self._properties(one), one.settings)
-        store = MapStore(MapTopic(map_topic(one.row.consumer_name)), reader, lambda: "nobody", Counters())
-        try:
-            return store.load(texts)
-        except KafkaException:
-            return {}
 
     def _letters(self, subjects: Sequence[Subject], said: _Said, until: Deadline) -> dict[str, Letters]:
         """What has not changed since the last look is not read again."""
@@ -288,6 +284,22 @@ def _asked(admin: AdminClient, subjects: Sequence[Subject], until: Deadline) -> 
         if at in begins and at in ends:
             logs[at[0]][at[1]] = Log(known[at[0]].id, begins[at], ends[at])
     return _Said(now, topics, groups, commits, logs)
+
+
+def committed(one: Subject, properties: Mapping[str, Any], commits: Commits) -> dict[Partition, Committed]:
+    """With the maps, those too that were too long for their commits, as far as they may be read."""
+    texts = {at: each.metadata for at, each in commits.items() if Reference.parse(each.metadata)}
+    stored = _stored(one, properties, texts) if texts else {}
+    return {at: _committed(each, stored.get(at)) for at, each in commits.items()}
+
+
+def _stored(one: Subject, properties: Mapping[str, Any], texts: Mapping[Partition, str | None]) -> dict[Partition, str]:
+    reader = partial(kafka.map_reader, properties, one.settings)
+    store = MapStore(MapTopic(map_topic(one.row.consumer_name)), reader, lambda: "nobody", Counters())
+    try:
+        return store.load(texts)
+    except KafkaException:
+        return {}
 
 
 def _committed(commit: Commit, stored: str | None) -> Committed:

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
 from config import ConfigError, Settings, UnavailableError
 from models import ListedRow, load_all
-from utils.fleet.looks import Look, Sites, Subject
+from utils.fleet.looks import Look, Sites, Subject, subject_of
 from utils.fleet.verdicts import ConsumerSeen, judged, utc, worst_first
 
 
@@ -68,11 +68,7 @@ class Watcher:
         return [each for each in rows if not self._names or each.consumer_name in self._names]
 
     def _subject(self, listed: ListedRow) -> tuple[ListedRow, Subject | None]:
-        """With the settings of the row over those of the environment, as its workers have them."""
-        if listed.row is None:
-            return listed, None
-        own = replace(self._environment, consumer_name=listed.consumer_name)
         try:
-            return listed, Subject(listed.row, own.overlaid(listed.row.metadatas))
+            return listed, subject_of(listed, self._environment)
         except ConfigError as error:
             return listed._replace(row=None, problems=tuple(error.problems)), None
