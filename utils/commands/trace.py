@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -121,9 +120,7 @@ def _unseen(some: Sequence[Subject], error: KafkaException | ConfigError) -> Jou
 
 def _properties(one: Subject) -> dict[str, Any]:
     """A cluster that is not there is told in a line of the answer, and not in the log."""
-    silent = logging.Logger("silent", logging.CRITICAL + 1)
-    own = {"client.id": "trace", "error_cb": lambda _error: None, "logger": silent}
-    return {**clients.client_properties(one.settings, one.row), **own}
+    return {**clients.quiet_properties(one.settings, one.row, clients.unheard), "client.id": "trace"}
 
 
 # ---------------------------------------------------------------- What is told of it.
