@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.copies.__main__ import LOOK_AT_THE_USERS_FILES
 from tests.program import FORWARDING, FRAME, ROOT, copied, is_the_users, program
 
 
@@ -52,6 +53,10 @@ def test_the_tests_run_a_worker_of_their_own_without_anybodys_defaults() -> None
 )
 def test_whose_a_file_is(path: str, expected: bool) -> None:
     assert is_the_users(ROOT / path) == expected
+
+
+def test_the_files_that_are_run_in_each_edited_copy_exist() -> None:
+    assert [file for file in LOOK_AT_THE_USERS_FILES if not (ROOT / file).is_file()] == []
 
 
 @pytest.mark.parametrize("file", [".gitignore", ".dockerignore"])

@@ -173,6 +173,8 @@ class _Merge:
         contents = self.frame.contents(entry.blob for entry in merged.values())
         for path, entry in merged.items():
             before = paths.get(path, path)
+            if before in base and base[before].mode != entry.mode:  # also where only that has changed
+                self._plan.writes[path] = (entry.mode, self.copy.as_here(before, contents[entry.blob]))
             self._take(path, entry.mode, contents[entry.blob], before)
         self._plan.deletes = sorted(set(base) - set(merged))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from deploy.frame import changelog
-from deploy.frame.apply import STAGE, apply, finish_what_was_begun, saved
+from deploy.frame.apply import apply, finish_what_was_begun, saved
 from deploy.frame.base import find_base
 from deploy.frame.git import Git, ImpossibleError, require
 from deploy.frame.merge import FRAME, Plan, planned
@@ -139,9 +139,6 @@ def _undo(copy: Path, plan: Plan, version: FrameVersion) -> str:
     text = f"next: {locks}`make check`, `make test`, and commit it. To undo it all: "
     if Git(copy).agrees("rev-parse", "--is-inside-work-tree"):
         return f"{text}git -C {copy} checkout -- . && git -C {copy} clean -fdq -- ."
-    archive = saved(copy, plan, version.version or version.commit[:10])
+    archive = saved(copy, plan, version.commit[:10])
     added = archive.name.removesuffix(".tar.gz") + ".added"
     return f"{text}cd {copy} && xargs rm -f < ../{added} && tar -xzf ../{archive.name}"
-
-
-__all__ = ["CONFLICTS", "DONE", "IMPOSSIBLE", "OUTDATED", "STAGE", "Wish", "update"]

@@ -31,8 +31,8 @@ COPIES: Mapping[str, Sequence[Edit]] = {
 }
 TOGETHER = [classic, requirement, package, defaults]
 LOOK_AT_THE_USERS_FILES = [
-    f"tests/test_{name}.py"
-    for name in ("alerts", "config", "failures_page", "image", "imports", "logger", "program", "readme", "user_code")
+    "tests/processing/test_user_code.py",
+    *(f"tests/test_{name}.py" for name in ("alerts", "config", "image", "imports", "logger", "program", "version")),
 ]
 NO_SERVICES = "not real_kafka and not mariadb and not postgresql and not chromium"
 LEFT_OUT = (".git", ".venv", "venv", ".pytest_cache", ".hypothesis", "__pycache__", "wheels")

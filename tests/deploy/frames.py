@@ -5,6 +5,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.program import FORWARDING, ROOT, is_the_users
+
 IGNORED = {".git", ".venv", "venv", ".hypothesis", "__pycache__", "wheels"}
 GIT = {
     **os.environ,
@@ -26,6 +28,17 @@ def files_of(directory: Path) -> dict[str, bytes]:
         if path.is_file() and not any(part in IGNORED or part.endswith("_cache") for part in parts):
             found["/".join(parts)] = path.read_bytes()
     return found
+
+
+def of_the_frame() -> dict[str, bytes]:
+    """The files of the frame as they are here, and a worker.py, its test and defaults.py that nobody has edited."""
+    files = {
+        path: content for path, content in files_of(ROOT).items() if not is_the_users(ROOT / path) or "/" not in path
+    }
+    files["worker.py"] = FORWARDING.read_bytes()
+    files["defaults.py"] = b'"""Yours."""\n\nCONSUMER_NAME = ""  # which row\n'
+    files["tests/test_worker.py"] = b"from utils.messages import results\n\n\ndef test_it(): assert results\n"
+    return files
 
 
 def write(directory: Path, files: Mapping[str, bytes | str | None]) -> None:

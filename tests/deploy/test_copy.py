@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.frames import GIT, committed, files_of, git
-from tests.program import ROOT
+from tests.deploy.frames import GIT, committed, git, of_the_frame
 from utils.version import frame_version
 
 
 @pytest.fixture(scope="module")
 def frame(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of the frame as it is here."""
-    return committed(tmp_path_factory.mktemp("frame") / "frame", files_of(ROOT))
+    return committed(tmp_path_factory.mktemp("frame") / "frame", of_the_frame())
 
 
 def copied(frame: Path, to: Path, name: str = "") -> "subprocess.CompletedProcess[str]":

@@ -5,16 +5,15 @@ import subprocess
 from pathlib import Path
 
 from deploy.frame import ownership
-from tests.deploy.frames import committed, files_of
+from tests.deploy.frames import committed, files_of, of_the_frame
 from tests.program import ROOT
 
 
 def test_documents_name_what_is_the_users() -> None:
-    for document in ("README.md", "CHANGELOG.md"):
+    for document in ("docs/keep-up-to-date.md", "CHANGELOG.md"):
         text = (ROOT / document).read_text()
         for pattern in ownership.YOURS:
-            named = pattern if document == "CHANGELOG.md" else pattern.replace("*", "")
-            assert f"`{named}`" in text, f"{document} does not name {pattern}"
+            assert f"`{pattern.removesuffix('/*')}" in text, f"{document} does not name {pattern}"
     changelog = (ROOT / "CHANGELOG.md").read_text()
     assert all(f"`{path}`" in changelog for path in ownership.YOURS_ONCE_EDITED)
 
@@ -25,7 +24,7 @@ def test_the_directories_of_the_frame_are_all_there_are() -> None:
 
 
 def test_an_archive_leaves_out_what_a_slim_copy_does_without(tmp_path: Path) -> None:
-    frame = committed(tmp_path / "frame", files_of(ROOT))
+    frame = committed(tmp_path / "frame", of_the_frame())
     archive = tmp_path / "archive"
     archive.mkdir()
     subprocess.run(f"git -C {frame} archive HEAD | tar -xf - -C {archive}", shell=True, check=True)

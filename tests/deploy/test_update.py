@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.frames import GIT, committed, files_of, git, write
+from tests.deploy.frames import GIT, committed, files_of, git, of_the_frame, write
 from tests.program import ROOT
 from utils.version import FrameVersion, frame_version
 
@@ -292,6 +292,17 @@ def test_line_ends_of_windows_are_no_edit_and_stay(frame: Frame, tmp_path: Path)
     assert (copy / "main.py").read_bytes() == b"new main\r\n"
 
 
+def test_a_script_that_can_be_run_now_can_be_run(frame: Frame, tmp_path: Path) -> None:
+    place = cloned(frame, tmp_path / "frame", frame.new)
+    (place / "utils/retry.py").chmod(0o755)
+    committed(place, {})
+    newer = Frame(place, frame.old, git(place, "rev-parse", "HEAD"))
+    copy = cloned(frame, tmp_path / "copy")
+    assert update(newer, copy).returncode == 0
+    assert (copy / "utils/retry.py").stat().st_mode & 0o111
+    assert not (copy / "main.py").stat().st_mode & 0o111
+
+
 def test_a_readme_of_ones_own_is_left_alone(frame: Frame, tmp_path: Path) -> None:
     copy = committed(cloned(frame, tmp_path / "copy"), {"README.md": "ours\n"})
     done = update(frame, copy)
@@ -340,7 +351,7 @@ def test_files_taken_over_by_hand_since_are_noticed(frame: Frame, tmp_path: Path
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Frame:
     """The frame as it is here, and one commit more."""
-    place = committed(tmp_path_factory.mktemp("real") / "frame", files_of(ROOT))
+    place = committed(tmp_path_factory.mktemp("real") / "frame", of_the_frame())
     old = git(place, "rev-parse", "HEAD")
     committed(place, {"docs/fresh.md": "fresh\n"})
     return Frame(place, old, git(place, "rev-parse", "HEAD"))
