@@ -243,9 +243,10 @@ class Settings:
     def overlaid(self, metadatas: str | None) -> "Settings":
         """These settings with those of the row's `metadatas` over them; ConfigError names everything wrong there.
 
-        Other keys are the user's own and are left alone; so is JSON that is no object.
+        Other keys are the user's own and are left alone; so is JSON that is no object, and text that is none, which is
+        a warning.
         """
-        content = _json_object(metadatas)
+        content, notes = _json_object(metadatas)
         problems: list[str] = []
         names = {each.name: each for each in _declared() if each.metadata["row"]}
         values = {
@@ -258,7 +259,8 @@ class Settings:
         if problems:
             raise ConfigError(problems)
         sources = {**self.sources, **dict.fromkeys([key.upper() for key in values] + list(kafka), "row")}
-        warnings = (*self.warnings, *_near_misses(content, [*names, "kafka", "paused"], "metadatas."), *_shared(values))
+        near = _near_misses(content, [*names, "kafka", "paused"], "metadatas.")
+        warnings = (*self.warnings, *notes, *near, *_shared(values))
         kafka = {**self.kafka, **kafka}
         return replace(self, **values, paused=paused, kafka=kafka, sources=sources, warnings=warnings)
 
@@ -351,14 +353,18 @@ def _cut(raw: object) -> str:
     return shown if len(shown) <= 80 else f"{shown[:80]}…"
 
 
-def _json_object(metadatas: str | None) -> dict[str, Any]:
-    if not (metadatas or "").strip():
-        return {}
+def _json_object(metadatas: str | None) -> tuple[dict[str, Any], list[str]]:
+    """The object, empty where there is none; and what is to be said of a text that is no JSON and was not meant so."""
+    text = (metadatas or "").strip()
+    if not text:
+        return {}, []
     try:
-        content = json.loads(metadatas or "")
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError([f"metadatas must be JSON, or empty: {error}"]) from None
-    return content if isinstance(content, dict) else {}
+        if text[0] not in '{["':
+            return {}, ["metadatas is no JSON: it is taken for a note, and sets nothing"]
+        raise ConfigError([f"metadatas must be JSON, or empty, or a note: {error}"]) from None
+    return (content if isinstance(content, dict) else {}), []
 
 
 def _near_misses(given: Iterable[str], names: Sequence[str], place: str) -> Iterator[str]:

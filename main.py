@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from config import EX_CONFIG, ConfigError, Settings, UnavailableError
 from models import Row, load
-from utils.commands import check, demo, dlq, fleet, init, trace, try_out
+from utils.commands import adopt, check, demo, dlq, fleet, init, trace, try_out
 from utils.commands.command import Environ, add_command
 from utils.kafka import preflight
 from utils.kafka.limits import CommitLimits
@@ -26,7 +26,7 @@ from utils.running.supervision import work
 from utils.version import frame_version
 
 INTERRUPTED = Path(__file__).with_name("update-in-progress") / "finish.sh"  # some files are older than others
-COMMANDS = (check, init, dlq, try_out, trace, fleet, demo)
+COMMANDS = (check, init, dlq, try_out, trace, fleet, adopt, demo)
 """Beside run, in the order in which the help lists them."""
 
 ABOUT = """\

@@ -218,6 +218,12 @@ def test_metadatas_that_are_not_json_are_a_problem() -> None:
     assert problem.startswith("metadatas must be JSON")
 
 
+def test_metadatas_that_are_a_note_are_left_alone_with_a_warning() -> None:
+    settings = Settings().overlaid("ask the team of payments")
+
+    assert settings.warnings == ("metadatas is no JSON: it is taken for a note, and sets nothing",)
+
+
 def test_json_that_is_nested_without_end_is_a_problem_and_no_crash() -> None:
     (problem,) = problems_of_row("[" * 100_000)
 

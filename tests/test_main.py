@@ -172,10 +172,13 @@ def test_a_missing_row_names_those_that_exist(database_url: str) -> None:
 
 
 def test_metadatas_that_are_not_json_are_one_clear_line(sqlite_url: str) -> None:
-    ended = run(DATABASE_URL=with_row(sqlite_url, metadatas="see the wiki"))
+    ended = run(DATABASE_URL=with_row(sqlite_url, metadatas="{see the wiki"))
 
     assert ended.code == 78
-    assert ended.log == ["metadatas must be JSON, or empty: Expecting value: line 1 column 1 (char 0)"]
+    assert ended.log == [
+        "metadatas must be JSON, or empty, or a note: "
+        "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
+    ]
 
 
 def test_settings_of_the_row_are_checked_too(sqlite_url: str) -> None:

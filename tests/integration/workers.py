@@ -213,6 +213,10 @@ class Job(AbstractContextManager["Job"]):
         self.workers.append(Worker(self._program, {**self.whole_environment(), **environment}, log, main))
         return self.workers[-1]
 
+    def run_program(self, program: Path) -> None:
+        """From now on its workers run what is in this directory."""
+        self._program = program
+
     def whole_environment(self) -> dict[str, str]:
         """That of its workers: nothing of the tests' own settings is in it."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH") if name in os.environ}

@@ -1,0 +1,144 @@
+"""`python main.py adopt`: a hand-written worker with a dict and auto-commit gives way to one of this frame; 0 lost."""
+
+import itertools
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from tests.integration.conftest import Scene, Scenes
+from tests.integration.workers import eventually, feed, feeder
+from tests.program import program
+from tests.services.kafka import KafkaBroker
+from utils.commands.adopt import start_of
+
+CLASSIC = Path(__file__).with_name("classic_skeleton.py")
+WAIT = "60"  # seconds that the classic worker keeps a message
+
+
+def adopted(scene: Scene, *options: str, code: int = 0) -> str:
+    """What the command prints, or logs where it is refused."""
+    command = [sys.executable, "main.py", "adopt", "--wait", WAIT, *options]
+    done = subprocess.run(command, cwd=program(), env=scene.job.whole_environment(), capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr if code else done.stdout
+
+
+@contextmanager
+def classic(scene: Scene) -> "Iterator[subprocess.Popen[str]]":
+    job = scene.job
+    command = [sys.executable, str(CLASSIC), scene.broker.bootstrap, job.name]
+    command += [",".join(job.topics_input), job.topics_output[0], WAIT]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def feeding(scene: Scene) -> Iterator[None]:
+    """A message every few ms, whose mate comes when twenty others have come."""
+    ended, producer = threading.Event(), feeder(scene.broker)
+    first, second = scene.job.topics_input
+
+    def send(number: int, topic: str) -> None:
+        if number >= 0:
+            feed(scene.broker, scene.oracle, [f"live-{number}"], [topic], producer=producer)
+
+    def send_all() -> None:
+        for number in itertools.count():
+            send(number, first)
+            send(number - 20, second)
+            if ended.is_set():
+                break
+        for late in range(number - 19, number + 1):
+            send(late, second)
+
+    thread = threading.Thread(target=send_all)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_of_a_classic_worker_that_is_adopted_while_a_feed_runs_nothing_is_lost(
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    scene = scenes(real_kafka)
+    by_hand = create_engine(f"sqlite:///{tmp_path}/{scene.job.name}.db")
+    with by_hand.begin() as connection:  # a table as somebody made it by hand, with other types, and a note
+        [row] = connection.execute(text("SELECT * FROM consumer_configs")).mappings()
+        connection.execute(text("DROP TABLE consumer_configs"))
+        columns = "id BIGINT, consumer_name VARCHAR(64), topics_input VARCHAR(255), topics_output VARCHAR(255),"
+        columns += " kafka_bootstrap_server VARCHAR(255), metadatas JSON"
+        connection.execute(text(f"CREATE TABLE consumer_configs ({columns})"))
+        values = {**row, "metadatas": "ask the team of payments"}
+        names = ", ".join(f":{name}" for name in values)
+        connection.execute(text(f"INSERT INTO consumer_configs ({', '.join(values)}) VALUES ({names})"), values)
+    by_hand.dispose()
+    [first, second] = scene.job.topics_input
+    with feeding(scene):
+        scene.feed([f"waits-{each}" for each in range(50)], first)
+        scene.feed([f"early-{each}" for each in range(200)])
+        with classic(scene) as process:
+            scene.outputs.wait(lambda: len(scene.oracle.results) >= 210)
+            problem = adopted(scene, code=78)
+            assert "has members" in problem
+            assert "stop all of the former worker first" in problem
+            process.terminate()
+            assert process.wait(30) == 0
+        before = scene.job.commits()
+        assert "would be adopted" in adopted(scene, "--dry-run")
+        assert scene.job.commits() == before
+        assert "is adopted" in adopted(scene)
+        assert "is adopted already" in adopted(scene, code=78)
+        worker = scene.job.start().is_assigned()
+        scene.feed([f"waits-{each}" for each in range(50)], second)
+    scene.wait_for_all(worker)
+    assert worker.said("taken for a note")
+    assert worker.stop() == 0
+    scene.judge()
+    assert "just start it" in adopted(scene, code=78)
+
+
+def test_without_it_what_waited_would_be_lost(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    """The reason for the command, so that the test above can fail."""
+    scene = scenes(real_kafka)
+    [first, second] = scene.job.topics_input
+    scene.feed(["waits"], first)
+    scene.feed(["early"])
+    with classic(scene) as process:
+        scene.outputs.wait(lambda: "early" in scene.oracle.results)
+        process.terminate()
+        process.wait(30)
+    committed = eventually(scene.job.commits, "a commit")
+    assert sum(each.offset for each in committed.values()) == 3
+    scene.feed(["waits", "late"], second)
+    scene.feed(["late"], first)
+    worker = scene.job.start().is_assigned()
+    scene.outputs.wait(lambda: "late" in scene.oracle.results, worker)
+    assert scene.oracle.missing() == {"waits"}
+
+
+@pytest.mark.parametrize(
+    ("committed", "since", "end", "before", "expected"),
+    [
+        (100, 80, 100, 0, 80),  # read to its end: the longest wait before now
+        (100, -1, 100, 0, 100),  # nothing came since then
+        (100, 100, 100, 0, 100),
+        (100, 900, 1000, 60, 60),  # behind: the longest wait before the last that it had read
+        (100, -1, 1000, 60, 60),
+        (100, 80, 1000, 60, 80),
+        (0, 0, 0, 0, 0),
+    ],
+)
+def test_where_a_partition_is_read_again(committed: int, since: int, end: int, before: int, expected: int) -> None:
+    assert start_of(committed, since, end, lambda: before) == expected

@@ -1,0 +1,203 @@
+"""`python main.py adopt`: takes over the group of a hand-written worker, which kept waiting messages in a dict.
+
+Such a worker commits by itself (auto-commit) what it has read, also what still waits in its dict. Who goes on from
+these commits loses that. So the commits go back by the longest time that a message may have waited.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from config import ConfigError, Settings
+from models import Row, engine, load
+from utils.commands.command import Commands, Environ, add_command, settings_of
+from utils.commands.moments import FORMS, moment
+from utils.joining.offsets import OffsetMap
+from utils.joining.references import Reference
+from utils.kafka import clients, preflight
+from utils.kafka.lookups import LATEST, checked, metadata_of, offsets_at
+
+ADOPTED = "adopted"  # in the commits, so that a second run does not go back once more
+EMPTY = {ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD}  # dead: there is no such group
+PATIENCE = 10.0  # seconds that one request may take
+
+Partition = tuple[str, int]
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(commands, "adopt", adopt, "take over the group of a hand-written worker with a dict")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument("--group", default="", help="its group.id, where that was not CONSUMER_NAME")
+    parser.add_argument(
+        "--wait", type=_seconds, metavar="SECONDS", help="the longest that a message waited in its dict"
+    )
+    parser.add_argument(
+        "--stopped", type=_moment, metavar="TIME", help=f"when its last process ended, else now: {FORMS}"
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return moment(text, datetime.now(UTC))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A partition, and from where it is read from now on. `committed`: None where the worker had never committed."""
+
+    topic: str
+    partition: int
+    committed: int | None
+    start: int | None
+
+    def __str__(self) -> str:
+        name = f"{self.topic}:{self.partition}"
+        if self.committed is None or self.start is None:
+            return f"{name}  no commit: it is read from its beginning"
+        return f"{name}  {self.committed} -> {self.start}  ({self.committed - self.start} are read again)"
+
+
+def adopt(arguments: argparse.Namespace, environ: Environ) -> int:
+    """Take over the commits of a hand-written worker that kept waiting messages in a dict, once it has been stopped.
+
+    Each goes back by --wait (MESSAGE_TIMEOUT) before --stopped (now), so that what waited is read again.
+    """
+    settings = settings_of(environ)
+    row = load(engine(settings.url()), settings.consumer_name)
+    settings = settings.overlaid(row.metadatas)
+    cluster = preflight.look(settings, row)
+    if problems := preflight.missing_topics(row, cluster):
+        raise ConfigError(problems)
+    former = replace(settings, consumer_name=arguments.group or settings.consumer_name, group_instance_id="")
+    with _explained():
+        _refuse_members(
+            AdminClient(clients.client_properties(settings, row)), {former.consumer_name, row.consumer_name}
+        )
+        every = [TopicPartition(topic, each) for topic in row.topics_input for each in range(cluster.partitions[topic])]
+        _refuse_what_is_ours(settings, row, every)
+        wait = settings.message_timeout if arguments.wait is None else arguments.wait
+        stopped = arguments.stopped or datetime.now(UTC)
+        places = _places(former, row, every, stopped - timedelta(seconds=wait), wait)
+        print("\n".join(map(str, places)))
+        if not arguments.dry_run:
+            _commit(settings, row, places)
+    what = "would be" if arguments.dry_run else "is"
+    print(f"the group {row.consumer_name} {what} adopted: now start its workers by this frame, and no others")
+    return 0
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except KafkaException as error:
+        raise clients.explain(error.args[0]).error() from error
+
+
+def _refuse_members(admin: AdminClient, groups: set[str]) -> None:
+    problems = []
+    for name, asked in admin.describe_consumer_groups(sorted(groups), request_timeout=PATIENCE).items():
+        group = asked.result()
+        if group.state not in EMPTY:
+            hosts = ", ".join(sorted({f"{each.client_id} on {each.host}" for each in group.members})) or "just leaving"
+            problems.append(
+                f"group {name} has members ({hosts}): stop all of the former worker first. The two assign partitions in"
+                " different ways, and what is in its memory is read again only after its end"
+            )
+    if problems:
+        raise ConfigError(problems)
+
+
+def _refuse_what_is_ours(settings: Settings, row: Row, every: Sequence[TopicPartition]) -> None:
+    for each in _commits(settings, row, every).values():
+        metadata = metadata_of(each)
+        if OffsetMap.parse(metadata) or Reference.parse(metadata):
+            raise ConfigError([f"group {row.consumer_name} was committed to by this frame already: just start it"])
+        if metadata == ADOPTED:
+            raise ConfigError([f"group {row.consumer_name} is adopted already: just start it"])
+
+
+def _commits(settings: Settings, row: Row, every: Sequence[TopicPartition]) -> Mapping[Partition, TopicPartition]:
+    with clients.reader(settings, row) as consumer:
+        answers = checked(consumer.committed(list(every), timeout=PATIENCE))
+    return {(each.topic, each.partition): each for each in answers if each.offset >= 0}
+
+
+def _places(former: Settings, row: Row, every: Sequence[TopicPartition], since: datetime, wait: float) -> list[Place]:
+    commits = _commits(former, row, every)
+    with clients.reader(former, row) as consumer:
+        known = [each for each in every if (each.topic, each.partition) in commits]
+        at, ends = offsets_at(consumer, known, _milliseconds(since)), offsets_at(consumer, known, LATEST)
+        places = []
+        for each in every:
+            partition = (each.topic, each.partition)
+            if partition not in commits:
+                places.append(Place(*partition, None, None))
+                continue
+            committed = commits[partition].offset
+
+            def before_it(each: TopicPartition = each, committed: int = committed) -> int:
+                return _before(consumer, each, committed, wait)
+
+            start = start_of(committed, at[partition], ends[partition], before_it)
+            places.append(Place(*partition, committed, start))
+    return places
+
+
+def start_of(committed: int, since: int, end: int, before_it: Callable[[], int]) -> int:
+    """From where a partition is read again.
+
+    `since`: the first offset after the longest wait began, negative where there is none. `before_it`: the same, but
+    counted from the last record that was committed. That is for a worker that was behind: what it had read last was
+    older than a moment.
+    """
+    if 0 <= since < committed:
+        return since
+    return committed if committed >= end else min(committed, before_it())
+
+
+def _before(consumer: Consumer, at: TopicPartition, committed: int, wait: float) -> int:
+    """The first offset of the time `wait` before the last committed record."""
+    consumer.assign([TopicPartition(at.topic, at.partition, max(committed - 1, 0))])
+    try:
+        record = consumer.poll(PATIENCE)
+    finally:
+        consumer.unassign()
+    if record is None or record.error():
+        return committed
+    timestamp = max(int(record.timestamp()[1] - wait * 1000), 0)
+    found = offsets_at(consumer, [TopicPartition(at.topic, at.partition)], timestamp)[at.topic, at.partition]
+    return found if found >= 0 else committed
+
+
+def _commit(settings: Settings, row: Row, places: Sequence[Place]) -> None:
+    """The brokers refuse it where the group has got a member meanwhile."""
+    new = [
+        TopicPartition(each.topic, each.partition, each.start, metadata=ADOPTED)
+        for each in places
+        if each.start is not None
+    ]
+    if new:
+        with clients.reader(settings, row) as consumer:
+            checked(consumer.commit(offsets=new, asynchronous=False) or [])
+
+
+def _milliseconds(time: datetime) -> int:
+    return max(int(time.timestamp() * 1000), 0)
