@@ -407,8 +407,10 @@ def _why(heard: list[KafkaError], settings: Settings, row: Row) -> Trouble:
 def _hopeless(heard: Sequence[KafkaError], settings: Settings, servers: Sequence[str]) -> Trouble | None:
     """What does not heal by itself."""
     found = next((trouble for trouble in map(explain, heard) if not trouble.heals), None)
-    if found and "certificate verify failed" in found.line and (reason := _unverified(settings, servers)):
-        return tls_fails(reason)
+    if found and "certificate verify failed" in found.line:
+        told = dict.fromkeys(address for each in heard if (address := advertised(each)))
+        reason = _unverified(settings, [*told, *servers])
+        return tls_fails(reason) if reason else found
     return found
 
 
