@@ -6,6 +6,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -46,7 +47,11 @@ def command(database: Engine, *arguments: str) -> "subprocess.Popen[str]":
     environment = {"DATABASE_URL": url_of(database), "PYTHONIOENCODING": "utf-8"}
     pipe = subprocess.PIPE
     whole = [sys.executable, "main.py", "fleet", *arguments]
-    return subprocess.Popen(whole, cwd=program(), env=environment, stdout=pipe, stderr=pipe, text=True)
+    # Whoever runs the tests in the background of a shell has them ignore Ctrl-C, and what they start does, too.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(
+        whole, cwd=program(), env=environment, stdout=pipe, stderr=pipe, text=True, preexec_fn=heard
+    )
 
 
 class Run(NamedTuple):

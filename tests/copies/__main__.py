@@ -9,6 +9,7 @@ that has the other edits together: the rest of the frame is equal in all of them
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -98,7 +99,11 @@ def is_well(copy: Copy) -> bool:
 
 def passes(name: str, command: Sequence[str], copy: Path) -> bool:
     began = time.monotonic()
-    done = subprocess.run(["make", *command], cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # A `make copies ARGS=…` around this would hand its ARGS on to each make below it.
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ARGS"))}
+    done = subprocess.run(
+        ["make", *command], cwd=copy, env=outside, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     verdict = f"failed with {done.returncode}" if done.returncode else "passed"
     lines = [line for line in done.stdout.splitlines() if " passed" in line or " failed" in line]
     shown = f" ({lines[-1].strip('= ')})" if lines else ""

@@ -73,8 +73,11 @@ def fires(alert: str, moments: list[Series], directory: Path) -> bool:
     return tested.returncode == 0
 
 
+ELSEWHERE = {"ConsumerLogCut"}  # takes a broker of its own, whose log is cut while it is down: test_cut_logs.py
+
+
 def test_every_alert_has_its_fault() -> None:
-    assert set(FAULTS) == set(alerts())
+    assert set(FAULTS) | ELSEWHERE == set(alerts())
 
 
 @pytest.mark.parametrize("stage", SOON_SEEN, indirect=True)

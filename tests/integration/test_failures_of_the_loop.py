@@ -24,7 +24,7 @@ supervision.sleep = lambda *_: None
 sys.exit(main.main())
 """
 ALWAYS = FAILING.format(when="True")
-AFTER_PROGRESS = FAILING.format(when="any(each.has_progressed for each in batch.partitions)")
+AFTER_PROGRESS = FAILING.format(when="any(each.suspicion.has_progressed for each in batch.partitions)")
 AGAIN = "starting again from the last commit"
 
 
