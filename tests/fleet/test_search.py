@@ -21,8 +21,8 @@ HOME, OTHER = murmur2(b"42", PARTITIONS), crc32(b"42", PARTITIONS)
 class Keyed(FakeConsumer):
     """Its records have keys: what is before the `|`."""
 
-    def consume(self, number: int, timeout: float) -> list[Record]:
-        return [KeyedRecord(each) for each in super().consume(number, timeout)]
+    def fetched(self) -> list[Record]:
+        return [KeyedRecord(each) for each in super().fetched()]
 
 
 class KeyedRecord(Record):

@@ -61,8 +61,15 @@ class FakeConsumer:
         self.assigned: dict[Partition, int] = {}
         self._moved: set[Partition] = set()
         self._some = some
+        self._there: list[Record] = []
+        self._known: set[str] = set()
+
+    def list_topics(self, topic: str, timeout: float) -> None:
+        assert timeout > 0
+        self._known.add(topic)
 
     def assign(self, partitions: Sequence[TopicPartition]) -> None:
+        assert self._known >= {each.topic for each in partitions}, "the client would look for it a second later"
         self.assigned, self._moved = {(each.topic, each.partition): each.offset for each in partitions}, set()
 
     def incremental_unassign(self, partitions: Sequence[TopicPartition]) -> None:
@@ -72,7 +79,16 @@ class FakeConsumer:
     def unassign(self) -> None:
         self.assigned = {}
 
-    def consume(self, _number: int, _timeout: float) -> list[Record]:
+    def poll(self, _timeout: float) -> Record | None:
+        self._there += self.fetched()
+        return self._there.pop(0) if self._there else None
+
+    def consume(self, _number: int, timeout: float) -> list[Record]:
+        assert timeout == 0, "it would wait for a full batch"
+        records, self._there = self._there, []
+        return records
+
+    def fetched(self) -> list[Record]:
         records, self.events = self.events, []
         for at, first in self.assigned.items():
             for offset in range(first, min(first + self._some, len(self.logs[at]))):

@@ -9,7 +9,7 @@ Partition = tuple[str, int]
 Range = tuple[int, int]  # [first, end)
 
 BATCH = 10_000  # records that one read takes at most
-WAIT = 0.1  # seconds that one read waits for records
+WAIT = 0.1  # seconds that one read waits for a first record
 QUIET = 10.0  # seconds without any progress after which brokers are taken not to answer
 _NO_RECORDS = {
     KafkaError._TRANSPORT,
@@ -31,11 +31,14 @@ def records_of(
     positions = {at: ranges[at][0] for at in rest}
     if not rest:
         return
+    for topic in {topic for topic, _ in rest}:
+        # A topic that the client has not heard of is else looked for at its next turn, a second later.
+        consumer.list_topics(topic, timeout=QUIET)
     consumer.assign([TopicPartition(*at, first) for at, first in positions.items()])
     try:
         moved = clock()
         while rest:
-            records = [each for each in consumer.consume(BATCH, WAIT) if not _is_event(each)]
+            records = [each for each in _next(consumer) if not _is_event(each)]
             if wanted := [each for each in records if _offset(each) < rest.get(_at(each), 0)]:
                 yield wanted
             before = dict(positions)
@@ -52,6 +55,12 @@ def records_of(
                     del rest[at]
     finally:
         consumer.unassign()
+
+
+def _next(consumer: Consumer) -> list[Message]:
+    """As soon as there are any, all that are there: consume() with a time-out would wait for a full batch."""
+    first = consumer.poll(WAIT)
+    return [first, *consumer.consume(BATCH, 0)] if first is not None else []
 
 
 def _is_event(message: Message) -> bool:
