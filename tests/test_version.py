@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deploy.frame.changelog import newest_version
+from tests.deploy.frames import newest_version
 from tests.program import ROOT
 from utils.version import FrameVersion, frame_version, parsed
 

@@ -13,11 +13,6 @@ def news(before: str, after: str) -> tuple[list[str], int]:
     return todo, len(fresh) - len(todo)
 
 
-def newest_version(text: str) -> str:
-    found = re.search(r"^## \[(\d[^\]]*)\]", text, re.MULTILINE)
-    return found.group(1) if found else ""
-
-
 def _entries(text: str) -> list[tuple[str, str]]:
     """Each entry with the heading above it."""
     found = []

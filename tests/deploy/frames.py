@@ -1,6 +1,7 @@
 """Frames and copies for tests: directories with files, and git repositories made of them."""
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,3 +61,9 @@ def committed(directory: Path, files: Mapping[str, bytes | str | None]) -> Path:
     git(directory, "add", "--all")
     git(directory, "commit", "--quiet", "-m", "a change")
     return directory
+
+
+def newest_version(text: str) -> str:
+    """That of a CHANGELOG.md."""
+    found = re.search(r"^## \[(\d[^\]]*)\]", text, re.MULTILINE)
+    return found.group(1) if found else ""

@@ -4,6 +4,7 @@ import pytest
 
 from deploy.frame import changelog, values
 from deploy.frame.lists import Differing, merged
+from tests.deploy.frames import newest_version
 
 BASE = "# What the worker needs.\nkafka==1.0\nmsgspec==0.1\n\n# Is it in PostgreSQL?\n# psycopg==3.1\n"
 
@@ -75,4 +76,4 @@ def test_what_is_to_do_is_what_the_changelog_did_not_say_before() -> None:
     )
     after = after.replace("over\n  two", "over two")
     assert changelog.news(before, after) == (["New thing."], 2)
-    assert changelog.newest_version(after) == "1.1.0"
+    assert newest_version(after) == "1.1.0"

@@ -65,7 +65,6 @@ class ReplayResult:
 
     done: int = 0  # replayed, or discarded
     stay: Counter[str] = field(default_factory=Counter)  # by why
-    chosen: int = 0
     error: str = ""  # why it has ended before its end
 
     def lines(self, what: str) -> Iterator[str]:
@@ -275,7 +274,6 @@ class Replay:
             return None
         if contents is None or not self.choice.takes(contents):
             return None
-        self.result.chosen += 1
         self.commits.has_news = True
         try:
             return self.use.add(contents, offsets, record.offset())

@@ -130,10 +130,8 @@ class Locator:
         read = {at: end for at in now if (end := history.read_up_to(*at)) is not None}
         cut = {at: now[at].offset for at, end in read.items() if end > now[at].offset}
         known = {at: (end, history.epoch(*at)) for at, end in read.items() if history.epoch(*at) >= 0}
-        known = {
-            at: each for at, each in known.items() if each[1] != now[at].leader_epoch
-        }  # else no leader has changed
-        for at, end in divergence(self.prober, known).items() if self.prober else ():
+        led_anew = {at: each for at, each in known.items() if each[1] != now[at].leader_epoch}
+        for at, end in divergence(self.prober, led_anew).items() if self.prober else ():
             cut[at] = min(end, cut.get(at, end))
         for at, end in cut.items():
             facts = {"topic": at[0], "partition": at[1], "from": end, "to": read[at]}
