@@ -328,18 +328,23 @@ def test_a_signal_ends_it_also_while_a_server_keeps_it_hanging() -> None:
                 assert (ended.code, ended.log) == (0, [])  # and it has not waited for the server to be slow
 
 
-def test_the_second_signal_ends_it_at_once() -> None:
+def test_the_second_signal_ends_it_at_once_also_where_another_thread_receives_it() -> None:
     waiting = "print('ready', flush=True)\nlifetime.time.sleep(60)"
     code = f"from utils.running import lifetime\nlifetime.stop_on_signals(); {waiting}"
-    with subprocess.Popen([sys.executable, "-c", code], cwd=program(), stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGTERM)
-        process.send_signal(signal.SIGINT)
-        try:
-            assert process.wait(10) == 1
-        finally:
-            process.kill()
+    ends = []
+    for _ in range(20):  # of two signals at once the kernel gives the second to another thread now and then
+        with subprocess.Popen(
+            [sys.executable, "-c", code], cwd=program(), stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
+            try:
+                ends.append(process.wait(30))
+            finally:
+                process.kill()
+    assert ends == [1] * 20
 
 
 def test_a_worker_alone_that_is_slow_to_end_does_not_end_the_process_until_that_is_to_stop() -> None:

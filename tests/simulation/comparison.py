@@ -22,6 +22,7 @@ from tests.integration.workers import SECONDS
 from tests.services.kafka import real_broker, unique_name
 from tests.simulation.broker import Committed, Partition
 from tests.simulation.sides import LONG, TIMEOUT, Identity, KafkaSide, ModelSide, Side
+from utils.sending.outbox import unmasked
 
 PATIENCE = 20.0  # seconds; a session and a transaction must be able to time out meanwhile
 SESSION = 6.0  # seconds, of the members on the real broker: the shortest that brokers take by themselves
@@ -130,12 +131,12 @@ class Stage:
         self.failures.clear()
         producer.produce(at[0], b"%d" % self.next(), bytes([at[1]]), at[1])
         try:
-            producer.flush(SECONDS)
-        except (KafkaException, SystemError) as raised:  # the client raises a fatal error wherever it finds a way out
-            cause = raised.__cause__ if isinstance(raised, SystemError) else raised
-            if not isinstance(cause, KafkaException):
-                raise
-            self.failures.append(cause.args[0].code())
+            with unmasked():
+                producer.flush(SECONDS)
+        except KafkaException as raised:  # the client raises a fatal error wherever it finds a way out
+            self.failures.append(
+                _error_of(producer) if raised.args[0].code() == KafkaError._FATAL else raised.args[0].code()
+            )
         if KafkaError._FENCED in self.failures:  # what else is told of it then depends on which answer came first
             return "_FENCED"
         return " ".join(sorted({KafkaError(code).name() for code in self.failures}))
@@ -193,6 +194,15 @@ class Stage:
 
 
 _BY_CHANCE = {KafkaError.UNKNOWN_TOPIC_OR_PART}  # while a topic is made again a look may fall between, or not
+
+
+def _error_of(failed: Any) -> int:
+    """The code of the error that has ended a producer, where its client has lost it on the way."""
+    try:
+        failed.begin_transaction()
+    except KafkaException as raised:
+        return int(raised.args[0].code())
+    raise AssertionError("a producer that has failed for good has begun a transaction")
 
 
 def _hold(consumer: Any, partitions: list[TopicPartition]) -> None:

@@ -60,31 +60,32 @@ def ending_in_time(process_stop: threading.Event, timeout: float) -> Iterator[th
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set. The main thread must only ask `is_set()`.
+    """An event that SIGTERM and SIGINT set; the second signal ends the process at once. The main thread must only ask
+    `is_set()`.
 
-    A handler interrupts the main thread: inside the event's own `wait()` it would find the lock taken, for ever. And it
-    does not run while that is stuck in a call of a library; so a thread listens for the signals, too.
+    A thread listens for the signals. A handler would not run while the main thread is stuck in a call of a library; it
+    may wait for a lock of the event that the very code holds which it interrupts; and of two signals that come
+    together the second may reach another thread, which wakes nobody.
     """
     stopping = threading.Event()
-    received: list[int] = []
     heard, told = os.pipe()
     os.set_blocking(told, False)
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
 
     def listen() -> None:
-        while not {*os.read(heard, 16)} & {signal.SIGTERM, signal.SIGINT}:
-            pass
-        stopping.set()
+        left = 2
+        while left > 0:
+            left -= sum(number in (signal.SIGTERM, signal.SIGINT) for number in os.read(heard, 16))
+            if left < 2:
+                stopping.set()
+        os._exit(1)
 
-    def stop(number: int, _frame: FrameType | None) -> None:
-        if received:
-            os._exit(1)
-        received.append(number)
-        stopping.set()
+    def wake_up(_number: int, _frame: FrameType | None) -> None:
+        """Python tells the listening thread of a signal only where a handler is set."""
 
     threading.Thread(target=listen, name="signals", daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+        signal.signal(number, wake_up)
     return stopping
 
 
