@@ -1,10 +1,16 @@
 """A log that lost records which had been read, as in an unclean leader election: new ones have their offsets."""
 
-import pytest
+from functools import partial
 
+import pytest
+from confluent_kafka import Producer
+
+from config import Settings
 from tests.integration.conftest import Scenes
 from tests.integration.workers import ASSIGNED
-from tests.services.kafka import JavaBroker
+from tests.services.kafka import JavaBroker, unique_name
+from utils.kafka.clients import prober
+from utils.kafka.lookups import divergence
 
 LOST = "the brokers have lost records that were read"
 
@@ -50,3 +56,18 @@ def test_what_is_written_where_the_log_was_cut_is_read_and_nothing_twice(
     scene.wait_for_all(again)
     assert again.stop() == 0
     assert not again.said(LOST)
+
+
+def test_where_logs_differ_is_told_also_of_many_partitions_with_much_behind(
+    own_broker: JavaBroker,
+) -> None:
+    topic, partitions, each = unique_name("long"), 40, 500
+    own_broker.create_topic(topic, partitions)
+    producer = Producer({"bootstrap.servers": own_broker.bootstrap})
+    for number in range(partitions * each):
+        producer.produce(topic, b"x" * 100, partition=number % partitions)
+    producer.flush()
+    own_broker.restart()  # a new leader epoch
+    positions = {(topic, number): (100 if number else each + 7, 0) for number in range(partitions)}
+    asking = partial(prober, {"bootstrap.servers": own_broker.bootstrap}, Settings(consumer_name="long"))
+    assert divergence(asking, positions) == {(topic, 0): each}

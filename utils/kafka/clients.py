@@ -228,7 +228,7 @@ def onlooker(properties: Properties, group: str) -> Consumer:
 def prober(properties: Properties, settings: Settings) -> Consumer:
     """A consumer that joins no group, for `lookups.divergence`. Where the brokers cannot tell, it claims nothing."""
     own = {"group.id": settings.consumer_name, "auto.offset.reset": "latest", "isolation.level": "read_uncommitted"}
-    few = {"fetch.message.max.bytes": 1_000, "queued.min.messages": 1, "enable.partition.eof": True}
+    few = {"fetch.message.max.bytes": 1_000, "fetch.wait.max.ms": 50, "enable.partition.eof": True}
     return Consumer({**properties, **few, **own, "enable.auto.commit": False, "enable.auto.offset.store": False})
 
 

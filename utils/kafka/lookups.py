@@ -68,10 +68,13 @@ def divergence(
         while len(found) < len(positions):
             if time.monotonic() > deadline:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer where the log begins to differ"))
-            for message in reader.consume(len(positions), 0.1):
-                error = message.error()
-                if error is None or error.code() == KafkaError._PARTITION_EOF:
-                    found.setdefault((str(message.topic()), message.partition() or 0), message.offset() or 0)
+            message = reader.poll(0.1)
+            if message is None or ((error := message.error()) and error.code() != KafkaError._PARTITION_EOF):
+                continue
+            at = (str(message.topic()), message.partition() or 0)
+            if at not in found:
+                found[at] = message.offset() or 0
+                reader.pause([TopicPartition(*at)])  # what follows in it would fill the queue that the others need
     finally:
         reader.close()
     return {at: offset for at, offset in found.items() if offset < positions[at][0]}
