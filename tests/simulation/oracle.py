@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.simulation.broker import MAPS, METADATA_LIMIT, Broker, Committed, Entry, Partition
+from tests.simulation.planting import copied
 from utils.joining.dead_letters import INCOMPLETE, INVALID_MESSAGE, PROCESS_FAILED, Contents, read
 from utils.joining.offsets import OffsetMap
 from utils.joining.references import Reference, digest
 from utils.joining.states import FINISHED
 from utils.metrics import Counters
 
-_decode, _parse, _parse_reference = OffsetMap.decode, OffsetMap.parse, Reference.parse  # as they were before any mutant
+_parse, _parse_reference = copied(OffsetMap.parse), copied(Reference.parse)  # as they were before any mutant
 
 A_STEP = 1.1  # seconds: how exactly maps tell an arrival
 FORWARDED, FILTERED, TWOFOLD, FAILING, DEADLY = "forwarded", "filtered", "twofold", "failing", "deadly"
@@ -484,8 +485,8 @@ class Oracle:
         if len(committed.metadata) > METADATA_LIMIT:
             self._broken("I6", f"a map of {len(committed.metadata)} characters")
         text = self._stored_map(at, committed.metadata)
-        loaded = _decode(text, self.broker.topics[at[0]].id, committed.offset)
-        if loaded is None:
+        loaded = _parse(text)
+        if loaded is None or (loaded.topic_id, loaded.base) != (self.broker.topics[at[0]].id, committed.offset):
             topic_id = committed.metadata.split(":")[1:2]
             if topic_id and topic_id != [self.broker.topics[at[0]].id]:
                 return None  # by a worker that does not know yet that the topic was made again
