@@ -273,6 +273,16 @@ class FakeConsumer:
     def unassign(self) -> None:
         self._drop_assignment()
 
+    def unsubscribe(self) -> None:
+        """Leaves the group, also as a static member."""
+        self._host.here("unsubscribe")
+        self._host.note("left the group for good")
+        self._callbacks = {}
+        self._drop_assignment()
+        if self._member:
+            self._broker.group.leave(self._member, self._broker.now)
+            self._member = None
+
     def assignment(self) -> list[TopicPartition]:
         return [TopicPartition(*at) for at in self._assigned]
 

@@ -59,6 +59,7 @@ MAP_STORE = "utils/sending/map_store.py"
 OUTBOX = "utils/sending/outbox.py"
 PACE = "utils/sending/pace.py"
 SUPERVISION = "utils/running/supervision.py"
+MEMBERSHIP = "utils/kafka/membership.py"
 LOOP = "framework.py"
 
 
@@ -1012,6 +1013,44 @@ BEGINNINGS = (
     ),
 )
 
+ROWS = (
+    _mutant(
+        "8",
+        "what a static member gets is not held against the row",
+        MEMBERSHIP,
+        'return misfit(owned, partitions) if self._may_be_former else ""',
+        'return ""',
+        rows=True,
+        static=True,
+    ),
+    _mutant(
+        "8",
+        "a member with the partitions of another row does not leave the group",
+        LOOP,
+        "if isinstance(failure, AssignmentOutdated):",
+        "if False:",
+        rows=True,
+        static=True,
+    ),
+    _mutant(
+        "14",
+        "a topic that was added is read from its end",
+        LOCATOR,
+        "start = end if start < 0 else start",
+        "start = end",
+        rows=True,
+    ),
+    _mutant(
+        "14",
+        "an older row is worked by though others have a newer one",
+        LOCATOR,
+        "if known and others >= ours:",
+        "if False:",
+        rows=True,
+        workers=3,
+    ),
+)
+
 MUTANTS = (
     *OFFSETS_AND_MAPS,
     *JOINING,
@@ -1020,6 +1059,7 @@ MUTANTS = (
     *REBALANCES,
     *SUSPECTED,
     *BEGINNINGS,
+    *ROWS,
 )
 
 

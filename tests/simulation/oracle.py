@@ -13,7 +13,7 @@ from typing import Any
 from tests.simulation.broker import MAPS, METADATA_LIMIT, Broker, Committed, Entry, Partition
 from tests.simulation.planting import copied
 from utils.joining.dead_letters import INCOMPLETE, INVALID_MESSAGE, PROCESS_FAILED, Contents, read
-from utils.joining.offsets import OffsetMap
+from utils.joining.offsets import JoinedWith, OffsetMap, topic_tags
 from utils.joining.references import Reference, digest
 from utils.joining.states import FINISHED
 from utils.metrics import Counters
@@ -37,6 +37,7 @@ class Sent:
     round: int
     timestamp: float  # of the record, on the model's clock
     excused: bool = False  # deleted, or passed over, from outside before it was done
+    by_former_row: bool = False  # it came while the row had other input topics than now
 
     @property
     def since(self) -> float:
@@ -64,6 +65,10 @@ class Oracle:
     keeps_arrivals: bool = True
     """Maps have room for when what waits arrived, to the second, whatever the timestamps of the records say."""
 
+    rows: list[frozenset[str]] = field(init=False)
+    """The input topics as the row has them, and as it had them before."""
+    committed_by: dict[Partition, int] = field(default_factory=dict)
+    """Of which of these rows the last commit was."""
     broker: Broker = field(init=False)
     trace: Callable[[object], None] = field(default=lambda _: None)
     sent: dict[int, Sent] = field(default_factory=dict)
@@ -116,6 +121,9 @@ class Oracle:
     ran_alone: set[tuple[Partition, int]] = field(default_factory=set)
     """What commits have named as run alone."""
 
+    def __post_init__(self) -> None:
+        self.rows = [frozenset(self.inputs)]
+
     @property
     def may_repeat(self) -> bool:
         """Whether at-least-once may repeat results."""
@@ -127,6 +135,14 @@ class Oracle:
         return self.destroyed or self.set_back
 
     # ------------------------------------------------------------------ what is told
+
+    def row_is(self, inputs: tuple[str, ...]) -> None:
+        """The row has other input topics. What came before may be joined by either."""
+        self.inputs = inputs
+        self.rows.append(frozenset(inputs))
+        self.disturbed = True
+        for sent in self.sent.values():
+            sent.by_former_row = True
 
     def is_sent(self, sent: Sent) -> None:
         self.sent[sent.uid] = sent
@@ -166,7 +182,7 @@ class Oracle:
 
         A message that fails may have come to it, as far as it was called often enough.
         """
-        if len(self.inputs) > 1 or expelled or self.destroyed or not parts or parts[0] not in self.sent:
+        if max(map(len, self.rows)) > 1 or expelled or self.destroyed or not parts or parts[0] not in self.sent:
             return
         ours = self.sent[parts[0]]
         for sent in self.by_id[ours.id or ""]:
@@ -241,10 +257,10 @@ class Oracle:
             return sent.id is None and letter.reason == INVALID_MESSAGE
         if letter.reason == INCOMPLETE:
             there = {part.topic for part in letter.parts}
-            missing = [topic for topic in self.inputs if topic not in there]
+            missing = [",".join(sorted(row - there)) for row in self.rows if there < row]
             named = letter.about.get("missing.topics")
-            return named == ",".join(missing) and letter.id == sent.id and self._may_be_evicted(sent)
-        whole = {part.topic for part in letter.parts} == set(self.inputs)
+            return named in missing and letter.id == sent.id and self._may_be_evicted(sent)
+        whole = {part.topic for part in letter.parts} in self.rows
         if letter.about.get("error.class") == "EndedTheProcess":
             right = self._may_have_ended_the_process(letter, sent.id)
         else:
@@ -267,18 +283,34 @@ class Oracle:
         return sent.id is None or self._may_be_evicted(sent) or self._may_be_accused(sent.id)
 
     def on_commit(self, at: Partition, committed: Committed) -> None:
-        if at[0] not in self.inputs:
+        if not any(at[0] in row for row in self.rows):
             return
         if (found := _parse(self._stored_map(at, committed.metadata))) and found.trying is not None:
             self.ran_alone.add((at, found.trying))
+        if found and len(self.rows) > 1:
+            self._check_row(at, JoinedWith.parse(found.joined_with).tags)
         finished = self._finished(at, committed)
         if finished is None:
             return
         before = self.finished.get(at, b"")
         self.trace(("committed", name(at), committed.offset, finished[committed.offset :].hex(" ")))
+        if len(self.rows) > 1 and at not in self.finished:  # a topic that was added is not read from its beginning
+            for offset, sent in self.at.get(at, {}).items():
+                old = self.broker.now - min(sent.since, sent.timestamp) >= self.message_timeout - self._slack([sent])
+                sent.excused |= offset < committed.offset and old
         if finished != before:
             self._check_commit(at, committed, finished, before)
             self.finished[at] = finished
+
+    def _check_row(self, at: Partition, tags: str) -> None:
+        """Who works by an older row than a commit that it has seen takes for complete what waits for another topic."""
+        rows = [number for number, row in enumerate(self.rows) if topic_tags(row) == tags]
+        if len(rows) > 1:  # it is not known by which of them
+            self.committed_by.pop(at, None)
+        elif rows:
+            if rows[0] < self.committed_by.get(at, 0):
+                self._broken("rule 14", f"{name(at)} is committed by an older row than before")
+            self.committed_by[at] = rows[0]
 
     def on_unfenced(self) -> None:
         """At least once: what others have done since may be repeated."""
@@ -350,7 +382,7 @@ class Oracle:
 
     def check_made_again(self) -> None:
         """When all is quiet, the workers that run have noticed by themselves which topics are others."""
-        for topic in self.made_again:
+        for topic in self.made_again.intersection(self.inputs):
             for number in range(len(self.broker.topics[topic].logs)):
                 committed = self.broker.group.offsets.get((topic, number), Committed(0, ""))
                 head = _parse(committed.metadata) or _parse_reference(committed.metadata)
@@ -454,7 +486,7 @@ class Oracle:
         if sent.id is None:
             return True
         waiting = {each.at[0] for each in self.by_id[sent.id] if not self._is_finished(each) and self._is_there(each)}
-        return len(waiting) == len(self.inputs)
+        return waiting >= self.rows[-1]
 
     def _check_end_of_id(self, id: str) -> None:
         fragments = self.by_id[id]
@@ -465,7 +497,7 @@ class Oracle:
 
     def _must_be_joined(self, fragments: list[Sent]) -> bool:
         """Whether nothing excuses that there is no result of these fragments of one id."""
-        there = [sent for sent in fragments if sent.entry.visible and not sent.excused]
+        there = [sent for sent in fragments if self._is_there(sent) and not sent.by_former_row]
         if len({sent.at[0] for sent in there}) < len(self.inputs) or len(there) < len(fragments):
             return False
         span = max(sent.since for sent in there) - min(sent.since for sent in there)
@@ -531,7 +563,7 @@ class Oracle:
             self._broken("I3", f"{self._text(sent)} is finished in a commit, and nothing has become of it")
 
     def _is_superseded(self, sent: Sent) -> bool:
-        if len(self.inputs) == 1:  # each is complete
+        if max(map(len, self.rows)) == 1:  # each is complete
             return False
         later = (each for each in self.by_id.get(sent.id or "", ()) if each.at == sent.at)
         return any(each.entry.offset > sent.entry.offset and each.entry.visible for each in later)
@@ -548,24 +580,22 @@ class Oracle:
     # ------------------------------------------------------------------ results
 
     def _uids(self, message: dict[str, Any]) -> Parts:
-        return tuple(message["content"].get(topic, 0) for topic in self.inputs)
+        return tuple(message["content"][topic] for topic in sorted(message["content"]))
 
     def _parts(self, message: object) -> Parts | None:
         """What a message is made of. Complains unless that is one fragment of every topic, all of one id."""
         content = message.get("content") if isinstance(message, dict) else None
-        if not isinstance(message, dict) or not isinstance(content, dict) or set(content) != set(self.inputs):
+        if not isinstance(message, dict) or not isinstance(content, dict) or set(content) not in self.rows:
             self._broken("I2", f"not one fragment of every topic: {message}")
             return None
-        parts = [self.sent.get(content[topic]) for topic in self.inputs]
-        fragments = [sent for sent in parts if sent]
-        if any(sent.at[0] != topic for sent, topic in zip(fragments, self.inputs, strict=False)) or len(
-            fragments
-        ) < len(parts):
+        parts = {topic: self.sent.get(content[topic]) for topic in sorted(content)}
+        fragments = [sent for sent in parts.values() if sent]
+        if any(sent is None or sent.at[0] != topic for topic, sent in parts.items()):
             self._broken("I2", f"foreign fragments: {message}")
             return None
         if {sent.id for sent in fragments} != {str(message["id"])}:
             self._broken("I2", f"fragments of several ids: {message}")
-        if message["from"] != self.inputs[-1]:
+        if message["from"] != max(content):
             self._broken("rule 5", f"an earlier topic has won over a later one: {message}")
         if any(sent.entry.transaction and sent.entry.transaction.committed is not True for sent in fragments):
             self._broken("I2", f"a fragment that was aborted, or may be: {message}")

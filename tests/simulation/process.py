@@ -21,15 +21,18 @@ from utils.errors import chain
 from utils.joining.aggregator import Group
 from utils.kafka.clients import TRANSACTION_TIMEOUT_MS
 from utils.kafka.limits import CommitLimits
+from utils.kafka.membership import Membership
 from utils.metrics import Counters
+from utils.monitoring.status import Health
 from utils.processing import executor
 from utils.processing.attempts import Attempts
 from utils.processing.dispatcher import Dispatcher
 from utils.processing.executor import Call, Outcome, Overdue, Process, attempt
 from utils.processing.suspects import Suspects
 from utils.reading.intake import Intake, Waits
+from utils.reading.locator import AssignmentOutdated, RowOutdated
 from utils.running.assembly import Clock, Surroundings, parts_of, worker_of
-from utils.running.refresh import Config
+from utils.running.refresh import Config, Refresh
 from utils.running.supervision import supervise
 from utils.sending.outbox import DeliveryFailed, Report
 
@@ -43,6 +46,8 @@ OVERHEAD = 150  # bytes that a result takes beside its own
 PLACES = 3  # calls that may run at once
 ATTEMPTS = 2  # PROCESS_ATTEMPTS
 HANGS = 2.0  # seconds: PROCESS_TIMEOUT
+REFRESH = 20.0  # seconds: CONFIG_REFRESH
+SETTLE = 2.0  # seconds beside it until all workers of the group have seen a change of the input topics
 EXPECTED = (KafkaException, DeliveryFailed)  # with these a worker may end; anything else is a defect
 
 
@@ -67,6 +72,10 @@ class World(Protocol):
     """What all processes share."""
 
     broker: Broker
+    inputs: tuple[str, ...]
+    """The input topics, as the row has them now."""
+    is_ending: bool
+    """Nothing more is done to the workers: each looks at the row at once."""
     planted: dict[str, int]
     """Faults that are still to happen, by kind."""
     paused: bool
@@ -118,8 +127,8 @@ class Options(Protocol):
     def skew(self) -> float: ...
 
 
-def config_of(options: Options) -> Config:
-    """What a worker works by in this schedule."""
+def config_of(options: Options, inputs: tuple[str, ...]) -> Config:
+    """What a worker works by in this schedule, with these input topics."""
     settings = Settings(
         consumer_name="name",
         delivery="exactly_once" if options.exactly_once else "at_least_once",
@@ -128,8 +137,9 @@ def config_of(options: Options) -> Config:
         max_pending_bytes=options.max_pending_bytes,
         commit_interval=0.1,
         shutdown_timeout=SHUTDOWN,
+        config_refresh=REFRESH,
     )
-    return Config(settings, Row("name", options.inputs, options.outputs, ""), limits=CommitLimits(options.longest_map))
+    return Config(settings, Row("name", inputs, options.outputs, ""), limits=CommitLimits(options.longest_map))
 
 
 class ModelClients:
@@ -167,7 +177,7 @@ class ModelClients:
         return False
 
     def is_member(self) -> bool:
-        return False
+        return any(each.instance == self._instance != "" for each in self._process.broker.group.members.values())
 
 
 class ModelProcess:
@@ -195,10 +205,9 @@ class ModelProcess:
         self._runner = ScheduledRunner(self, process, one_by_one=not options.many_calls, most=most)
         attempts = Attempts(ATTEMPTS, 1.0, lambda: 0.5)
         self._executor = Dispatcher(self._runner, attempts, self.counters, HANGS, self.stop, self.monotonic)
-        clock = Clock(self.monotonic, self.wall, self.wait)
-        waits = Waits(stopped=lambda: self.world.paused)
-        self._around = Surroundings(executor=self._executor, counters=self.counters, clock=clock, waits=waits)
-        self._config = config_of(options)
+        row = config_of(options, world.inputs)
+        self._refresh = Refresh(row, self._read_row, self.counters, Health(), self.monotonic, self._wait_for_the_row)
+        self._around = self._surroundings()
         self._calls = 0  # until it is stopped
         self._was_called = True  # in this turn of the loop
         self._to_turn = True  # stopped at the next turn of the loop
@@ -206,7 +215,7 @@ class ModelProcess:
         self._go, self._stopped = threading.Lock(), threading.Lock()
         self._go.acquire()
         self._stopped.acquire()
-        self._stopping = Stopping(self)
+        self._stopping = self._worker_stop = Stopping(self)
         self._thread = threading.Thread(target=self._live, daemon=True)
         self._thread.start()
 
@@ -266,7 +275,8 @@ class ModelProcess:
 
     def stop(self) -> None:
         """SIGTERM."""
-        self._stopping.is_requested = True
+        self._stopping.set()
+        self._worker_stop.set()
 
     def kill(self, left_behind: int = 0) -> None:
         """SIGKILL, at the call where it stands."""
@@ -342,9 +352,9 @@ class ModelProcess:
     def _live(self) -> None:
         self._go.acquire()
         try:
-            if not self.dead:
-                stopping = cast(threading.Event, self._stopping)
-                supervise(self._build, self.counters, stopping, survived=self._around.survived)
+            while not (self.dead or self._stopping.is_requested):
+                self._work_by_row()
+                self._refresh.next()
         except BaseException as error:
             self.error = error.with_traceback(None)  # whose frames would keep all of this alive
             is_alone = self._options.workers == 1
@@ -354,13 +364,52 @@ class ModelProcess:
             self.ended = True
             self._stopped.release()
 
+    def _work_by_row(self) -> None:
+        """As the function of that name in running/supervision.py."""
+        self._around = self._surroundings()
+        self._worker_stop = Stopping(self)
+        if self._stopping.is_requested:
+            return
+        ending = cast(threading.Event, self._worker_stop)
+        self._refresh.begin(ending)
+        supervise(self._build, self.counters, ending, self._refresh.reread, self._around.survived)
+
+    def _surroundings(self) -> Surroundings:
+        """For the workers by one row."""
+        return Surroundings(
+            executor=self._executor,
+            counters=self.counters,
+            membership=Membership(is_static=self._options.static),
+            edition=self._refresh.edition,
+            waits=Waits(REFRESH + SETTLE, self._refresh.topics_changed_at, stopped=lambda: self.world.paused),
+            clock=Clock(self.monotonic, self.wall, self.wait),
+        )
+
+    def _read_row(self, current: Config) -> Config:
+        if current.row.topics_input == self.world.inputs:
+            return current
+        self.note("changed row seen")
+        return config_of(self._options, self.world.inputs)
+
+    def _wait_for_the_row(self, seconds: float) -> None:
+        """A worker that is behind the group waits for a look at the row."""
+        self.here("wait for the row")
+        self.wait(seconds)
+        self._look_at_the_row()
+
+    def _look_at_the_row(self) -> None:
+        """As the thread does that watches it."""
+        if self._refresh.is_due() or self.world.is_ending:
+            self._refresh.look()
+
     def _build(self, opened: ExitStack) -> Worker:
         """As build_worker, and a check that a worker ends with no error but those that it is made for."""
         try:
             self.here("build")
-            ours, stopping = ModelClients(self, self._options), cast(threading.Event, self._stopping)
-            parts = parts_of(self._config, self._options.inputs, ours, self._around, opened)
-            self.worker = worker_of(self._config, parts, self._around, stopping)
+            ours, stopping = ModelClients(self, self._options), cast(threading.Event, self._worker_stop)
+            config = self._refresh.current
+            parts = parts_of(config, config.row.topics_input, ours, self._around, opened)
+            self.worker = worker_of(config, parts, self._around, stopping)
         except Exception as error:
             self.broken("unexpected error", repr(error), error)
             raise
@@ -383,6 +432,9 @@ class ModelProcess:
             known = (*EXPECTED, TimeoutError, Killed)  # Killed: what a schedule raises anew was raised at a kill before
             if strange := [each for each in chain(error) if not isinstance(each, known)]:
                 self.broken("unexpected error", f"in a callback: {strange}", error)
+            raise
+        except (RowOutdated, AssignmentOutdated) as error:
+            self.note(f"restart after {type(error).__name__}")
             raise
         except ConfigError as error:  # a member that is dead, and not missed yet, holds partitions
             self._shares += 1
@@ -425,6 +477,7 @@ class ModelProcess:
         """The loop begins its next turn."""
         if self.dead:
             raise Killed
+        self._look_at_the_row()
         if not self._was_called:  # in the last one: there was no room, say. It takes time all the same
             self.wait(IDLE_TURN)
             self._calls -= 1
@@ -465,7 +518,7 @@ class ModelProcess:
     def check_commit(self) -> None:
         if self.worker and self.worker.assignment.failure:
             self.broken("rule 11", f"a commit after {self.worker.assignment.failure!r}")
-        if self.consumer and self.consumer.closing and not self._stopping.is_requested:
+        if self.consumer and self.consumer.closing and not self._worker_stop.is_requested:
             self.broken("rule 11", "a commit while closing after a failure")
 
     def broken(self, rule: str, what: str, cause: Exception | None = None) -> None:
@@ -486,11 +539,14 @@ class ModelProcess:
 
 
 class Stopping:
-    """The event of SIGTERM. Being asked for it is how the loop shows that it begins its next turn."""
+    """The event of SIGTERM, or of a changed row. Being asked is how the loop shows that it begins its next turn."""
 
     def __init__(self, process: ModelProcess) -> None:
         self._process = process
         self.is_requested = False
+
+    def set(self) -> None:
+        self.is_requested = True
 
     def is_set(self) -> bool:
         self._process.at_turn()

@@ -51,6 +51,7 @@ class Setup:
     calls: bool = False  # process() fails once or for long, asks for later, hangs; and some ids come many times
     many_calls: bool = False  # at once
     pauses: bool = False  # the row says now and then that nothing more is to be taken in
+    rows: bool = False  # the row changes: an input topic comes or goes, and each worker sees it in its own time
     alike: bool = False  # known to be so: ids have the same partition number in all topics (else ids are too few)
 
     @property
@@ -179,6 +180,7 @@ _KINDS: tuple[tuple[str, int, Callable[[Setup], bool]], ...] = (
     ("wipe", 2, lambda s: s.destruction),
     ("damage", 2, lambda s: s.destruction),
     ("recreate", 1, lambda s: s.destruction),
+    ("row", 3, lambda s: s.rows),
     ("pause", 3, lambda s: s.pauses),
     ("resume", 3, lambda s: s.pauses),
 )
@@ -195,7 +197,8 @@ def decode(drawn: bytes, fixed: Mapping[str, Any] = MappingProxyType({})) -> Sch
 def _setup(drawn: bytes) -> Setup:
     """Each switch is off in most schedules, so that each combination of few comes up."""
     some, more, rest = drawn[9:12]
-    unequal = rest % 8 == 7
+    rows = drawn[7] // 2 % 8 == 7
+    unequal = rest % 8 == 7 and not rows
     deadly = drawn[4] // 2 % 8 == 7
     return Setup(
         topics=(2, 2, 2, 1, 3)[drawn[0] % 5],
@@ -203,7 +206,7 @@ def _setup(drawn: bytes) -> Setup:
         workers=1 if unequal and rest < 128 else (1, 2, 3, 2)[drawn[2] % 4],
         out=(1, 1, 1, 2, 1, 0)[drawn[3] % 6],
         exactly_once=drawn[4] % 2 == 1,
-        static=drawn[5] % 4 == 3,
+        static=drawn[5] % (2 if rows else 4) == (1 if rows else 3),
         quirks=drawn[6] % 4 > 0,
         crashes=drawn[7] % 2 == 1,
         freezes=drawn[8] % 3 == 2,
@@ -216,7 +219,7 @@ def _setup(drawn: bytes) -> Setup:
         large=drawn[2] // 4 % 2 == 1,
         slow=drawn[1] // 4 % 4 == 3,
         loss=more % 8 == 7,
-        destruction=more // 8 % 8 == 7,
+        destruction=more // 8 % 8 == 7 and not rows,
         small_queue=more // 64 == 3,
         narrow=drawn[6] // 4 % 8 == 7,
         unequal=unequal,
@@ -229,6 +232,7 @@ def _setup(drawn: bytes) -> Setup:
         many_calls=drawn[6] // 16 % 2 == 1,
         alike=not unequal and drawn[5] // 4 % 2 == 1,
         pauses=drawn[5] // 8 % 8 == 7,
+        rows=rows,
     )
 
 

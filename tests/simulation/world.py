@@ -11,8 +11,8 @@ import framework
 from tests.simulation import oracle as promises
 from tests.simulation.broker import MAPS, Broker, Committed, Partition
 from tests.simulation.oracle import Oracle, Sent
-from tests.simulation.process import ATTEMPTS, SHUTDOWN, WALL, Hangs, ModelProcess, Violation, sleep
-from tests.simulation.schedule import SHORT, Action, Schedule, Setup
+from tests.simulation.process import ATTEMPTS, REFRESH, SETTLE, SHUTDOWN, WALL, Hangs, ModelProcess, Violation, sleep
+from tests.simulation.schedule import INPUTS, SHORT, Action, Schedule, Setup
 from utils.joining.messages import RESULT_OVERHEAD, Message
 from utils.joining.references import MapSlots
 from utils.logger import logger
@@ -25,6 +25,7 @@ from utils.sending.pace import FIRST
 
 QUIET = 4.0  # seconds without a change after which all is taken to be done
 QUIET_CALLS = 8.0  # the same where process() fails, and what it failed for waits for its next attempt
+QUIET_ROWS = 12.0  # the same where workers may be behind the group, and wait for the row
 QUIET_APART = 45.0  # the same where groups may run apart, and what is tried again is so in each of their batches
 ROUNDS = 150  # of turns of all workers, until all must be done
 EVICTIONS = 60  # times that MESSAGE_TIMEOUT passes where memory is for a few groups only: for one large one
@@ -70,7 +71,7 @@ class World:
         self.setup = setup
         options = setup.exactly_once, setup.message_timeout, 2 * setup.skew, not setup.overflows
         self.oracle = Oracle(setup.inputs, setup.outputs, setup.dead_letters, *options)
-        partitions = {topic: setup.partitions_of(topic) for topic in setup.inputs}
+        partitions = {topic: setup.partitions_of(topic) for topic in (INPUTS if setup.rows else setup.inputs)}
         written = filter(None, (*setup.outputs, setup.dead_letters))
         partitions |= dict.fromkeys(written, 2) | {MAPS: 1}
         self.broker = self.oracle.broker = Broker(partitions, self.oracle, setup.longest_taken)
@@ -80,6 +81,8 @@ class World:
         self.oracle.attempts, self.oracle.many_calls = ATTEMPTS, setup.many_calls
         self.oracle.many = setup.many
         self.oracle.repeats = (setup.calls or setup.odd) and setup.topics > 1
+        self.inputs = setup.inputs
+        self.is_ending = False
         self.planted: dict[str, int] = {}
         self.paused = False  # by the row of all workers
         self.notes: Counter[str] = Counter()
@@ -184,6 +187,7 @@ class World:
 
     def _end(self) -> None:
         """Everything comes to its end, when the faults that are still planted have happened."""
+        self.is_ending = True
         self._heal()
         for who in range(self._lasting, self.setup.workers):
             self._processes[who].stop()
@@ -222,7 +226,7 @@ class World:
             else:
                 self.advance(self.setup.message_timeout + 1)
                 self._restart_in_a_replay()
-            self._settle()
+            self._settle(at_least=REFRESH + SETTLE if self.setup.rows else 0.0)
             if not self.oracle.waiting():
                 break
 
@@ -298,7 +302,7 @@ class World:
         """Seconds without a change after which all is taken to be done."""
         if self.setup.deadly or (self.setup.calls and self.setup.crashes):
             return QUIET_APART
-        return QUIET_CALLS if self.setup.calls else QUIET
+        return QUIET_ROWS if self.setup.rows else QUIET_CALLS if self.setup.calls else QUIET
 
     # ------------------------------------------------------------------ workers
 
@@ -371,6 +375,15 @@ class World:
     def _resume(self, _who: int, _how: int) -> None:
         self.paused = False
 
+    def _row(self, who: int, _how: int) -> None:
+        """An input topic comes, or goes."""
+        topic = INPUTS[who % len(INPUTS)]
+        inputs = tuple(each for each in INPUTS if (each in self.inputs) != (each == topic))
+        if inputs and self.setup.rows:
+            self.note("topic added to the row" if topic in inputs else "topic removed from the row")
+            self.inputs = inputs
+            self.oracle.row_is(inputs)
+
     def _rebalance(self, _who: int, _how: int) -> None:
         self.broker.group.rebalance(self.broker.now)
 
@@ -409,18 +422,18 @@ class World:
     # ------------------------------------------------------------------ feeds
 
     def _feed(self, who: int, how: int) -> None:
-        self._send(self._new_id(how), who % self.setup.topics, how)
+        self._send(self._new_id(how), who, how)
 
     def _feed_all(self, who: int, how: int) -> None:
         id = self._new_id(how)
-        for index in range(self.setup.topics):
-            self._send(id, (who + index) % self.setup.topics, how)
+        for index in range(len(self.inputs)):
+            self._send(id, who + index, how)
 
     def _mate(self, who: int, how: int) -> None:
         lacking = [(id, topics) for id in self.oracle.by_id if (topics := self.oracle.lacking(id))]
         if lacking:
             id, topics = lacking[how % len(lacking)]
-            self._send(id, self.setup.inputs.index(topics[who % len(topics)]), abs(how))
+            self._send(id, self.inputs.index(topics[who % len(topics)]), abs(how))
 
     def _burst(self, who: int, how: int) -> None:
         for number in range(2 + how % 8):
@@ -435,16 +448,16 @@ class World:
         if over:
             self.note("id used again")
             id = over[how % len(over)]
-            self._send(id, who % self.setup.topics, how, new_round=True)
+            self._send(id, who, how, new_round=True)
 
     def _duplicate(self, who: int, how: int) -> None:
         if self.oracle.by_id:
             self.note("duplicate sent")
-            self._send(list(self.oracle.by_id)[how % len(self.oracle.by_id)], who % self.setup.topics, how)
+            self._send(list(self.oracle.by_id)[how % len(self.oracle.by_id)], who, how)
 
     def _invalid(self, who: int, how: int) -> None:
         self.note("invalid sent")
-        self._append(None, self._at(who % self.setup.topics, how), INVALID[how % len(INVALID)], how, 0)
+        self._append(None, self._at(who, how), INVALID[how % len(INVALID)], how, 0)
 
     def _new_id(self, how: int) -> str:
         self._ids += 1
@@ -472,17 +485,17 @@ class World:
         """Some more records of the latest id that fails, once or for long."""
         ids = [id for id in self.oracle.by_id if id.endswith(("k", "e", "r", "f"))]
         for number in range(2 + how % 8 if ids else 0):
-            for index in range(self.setup.topics):
-                self._send(ids[-1], (who + index) % self.setup.topics, how + number)
+            for index in range(len(self.inputs)):
+                self._send(ids[-1], who + index, how + number)
 
     def _at(self, topic: int, number: int) -> Partition:
-        name = self.setup.inputs[topic]
+        name = self.inputs[topic % len(self.inputs)]
         return name, number % self.setup.partitions_of(name)
 
     def _send(self, id: str, topic: int, how: int, *, new_round: bool = False) -> None:
         at = self._at(topic, int(id.rstrip("ntfdhserk")))
         rounds = [sent.round for sent in self.oracle.by_id.get(id, ())]
-        as_number = topic % 2 and id.isdigit()
+        as_number = at[0] == INPUTS[1] and id.isdigit()
         value = {"id": int(id) if as_number else id, "from": at[0], "content": {at[0]: self._uids + 1}}
         if self.setup.large and how % 8 == 7:
             value["padding"] = "." * LARGE
@@ -501,7 +514,7 @@ class World:
         self.trace("--", (at, entry.offset, value))
 
     def _transaction(self, who: int, how: int) -> None:
-        at = self._at(who % self.setup.topics, how // 4)
+        at = self._at(who, how // 4)
         if at in self._feeding:
             self._end_transaction(at, committed=how % 3 > 0)
         else:
@@ -515,7 +528,7 @@ class World:
 
     def _compact(self, who: int, how: int) -> None:
         """A record with an older key is removed, or any record that is not the last."""
-        at = self._at(who % self.setup.topics, how)
+        at = self._at(who, how)
         log = self.broker.log(at)
         there = [entry for entry in log.waiting() if entry.offset < log.end - 1]
         if there:
@@ -530,7 +543,7 @@ class World:
         self.oracle.is_compacted()
 
     def _retention(self, who: int, how: int) -> None:
-        at = self._at(who % self.setup.topics, how)
+        at = self._at(who, how)
         log = self.broker.log(at)
         start = min(log.start + 1 + how % 4, log.stable_end)
         if start > log.start:
@@ -539,7 +552,7 @@ class World:
                 self.oracle.is_deleted(at, entry)
 
     def _reset(self, who: int, how: int) -> None:
-        at = self._at(who % self.setup.topics, how)
+        at = self._at(who, how)
         if at not in self.broker.group.offsets:
             return
         self.oracle.disturbed = True
@@ -553,13 +566,13 @@ class World:
             self._overwrite(at, Committed((0, end, end // 2, end + 3)[how % 5], ""))
 
     def _wipe(self, who: int, how: int) -> None:
-        at = self._at(who % self.setup.topics, how)
+        at = self._at(who, how)
         if committed := self.broker.group.offsets.get(at):
             self.note("map wiped")
             self._overwrite(at, Committed(committed.offset, ("", "by another tool")[how % 2]))
 
     def _damage(self, who: int, how: int) -> None:
-        at = self._at(who % self.setup.topics, how)
+        at = self._at(who, how)
         committed = self.broker.group.offsets.get(at)
         if committed and committed.metadata:
             self.note("map damaged")
@@ -580,7 +593,7 @@ class World:
 
         A client that sees the topic missing joins the group anew. Between two looks of its own it sees nothing.
         """
-        topic = self.setup.inputs[who % self.setup.topics]
+        topic = self.inputs[who % len(self.inputs)]
         if any(at[0] == topic for at in self._feeding):
             return
         self.note("topic made again")
@@ -624,6 +637,7 @@ _ACTIONS: dict[str, Callable[[World, int, int], object]] = {
     "wipe": World._wipe,
     "damage": World._damage,
     "recreate": World._recreate,
+    "row": World._row,
     "pause": World._pause,
     "resume": World._resume,
 }

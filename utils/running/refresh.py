@@ -49,12 +49,14 @@ class Refresh:
         counters: Counters,
         health: Health,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.current = current
         self._read = read
         self._counters = counters
         self._health = health
         self._clock = clock
+        self._sleep = sleep
         self.edition = Edition(1)  # of the current row; for the worker's thread only
         self.topics_changed_at = float("-inf")  # when the input topics became others
         self._before: Config | None = None  # the one that the current one took the place of
@@ -117,7 +119,7 @@ class Refresh:
         """
         self._is_told, self._wanted = False, True
         while self._wanted and not stopping.is_set():
-            time.sleep(0.1)
+            self._sleep(0.1)
         if self._is_told:
             self.edition.comes_after(seen)
 
