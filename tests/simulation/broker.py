@@ -51,6 +51,7 @@ class Entry:
     marker: bool = False
     since: float | None = None  # when readers could come to it
     headers: Headers | None = None
+    unreadable: bool = False  # the client cannot read the name of a header
 
     @property
     def visible(self) -> bool:
@@ -305,9 +306,14 @@ class Broker:
         partitions: dict[str, int],
         watcher: Watcher,
         longest_map: int = METADATA_LIMIT,
+        most_in_commit: float = float("inf"),
     ) -> None:
-        """`longest_map`: characters that are taken of a map; a reference to one is longer than any in the model."""
+        """`longest_map`: characters that are taken of a map; `most_in_commit`: of all maps in a commit.
+
+        A reference to one is longer than any in the model: it does not count.
+        """
         self._longest_map = longest_map
+        self._most_in_commit = most_in_commit
         self._ids = 0
         self.now = 0.0
         self.watcher = watcher
@@ -329,6 +335,11 @@ class Broker:
     def is_too_long(self, committed: Committed) -> bool:
         is_map = OffsetMap.parse(committed.metadata) is not None
         return len(committed.metadata) > (self._longest_map if is_map else METADATA_LIMIT)
+
+    def is_too_large(self, offsets: dict[Partition, Committed]) -> bool:
+        """For one batch of the group's own topic. The broker answers UNKNOWN (measured)."""
+        maps = [each.metadata for each in offsets.values() if OffsetMap.parse(each.metadata)]
+        return sum(map(len, maps)) > self._most_in_commit
 
     def log(self, at: Partition) -> Log:
         return self.topics[at[0]].logs[at[1]]
@@ -399,6 +410,8 @@ class Broker:
         refusal = self.group.refusal(*member, in_transaction=True)
         if refusal is not None:
             return refusal
+        if self.is_too_large(offsets):
+            return int(KafkaError.UNKNOWN)
         taken = {at: each for at, each in offsets.items() if not self.is_too_long(each)}
         self.group.is_known = True
         for at in taken:
@@ -437,6 +450,8 @@ class Broker:
         refusal = self.group.refusal(*member)
         if refusal is not None:
             return refusal, {}
+        if self.is_too_large(offsets):
+            return int(KafkaError.UNKNOWN), {}
         self.changes += 1
         if not member[0]:
             self.watcher.on_unfenced()

@@ -243,7 +243,8 @@ class FakeConsumer:
         self._call("on_assign", lambda: self._callbacks["assign"](self, given))
         if not self._assign_called:  # as the client: from the committed offsets
             committed = self._broker.group.offsets
-            self.assign(
+            self._host.note("client assigned by itself")
+            self._begin_with(
                 [TopicPartition(*at, committed[at].offset if at in committed else 0) for at in member.assignment]
             )
 
@@ -265,7 +266,12 @@ class FakeConsumer:
             self._host.broken("rule 12", f"{error!r} left {name}", error)
 
     def assign(self, partitions: list[TopicPartition]) -> None:
+        if self._host.fault("assign fails"):
+            raise KafkaException(KafkaError(KafkaError._STATE))
         self._assign_called = True
+        self._begin_with(partitions)
+
+    def _begin_with(self, partitions: list[TopicPartition]) -> None:
         self._drop_assignment()
         self._assigned = {(each.topic, each.partition): each.offset for each in partitions}
         self._topic_ids = {each.topic: self._broker.topics[each.topic].id for each in partitions}
@@ -462,15 +468,27 @@ def _identity_in(metadata: bytes) -> Identity:
     return member_id.decode(), instance.strip(b"\0\1").decode(), generation
 
 
+class InputMessage(Message):
+    """As the client has it: where it cannot read the name of a header it raises."""
+
+    is_unreadable = False
+
+    def headers(self) -> Any:
+        return b"\xff".decode() if self.is_unreadable else super().headers()
+
+
 def _message(at: Partition, entry: Entry) -> Message:
-    return Message(
+    message = InputMessage(
         topic=at[0],
         partition=at[1],
         offset=entry.offset,
         key=entry.key,
         value=entry.value,
+        headers=entry.headers,
         timestamp=(1, entry.timestamp_ms),
     )
+    message.is_unreadable = entry.unreadable
+    return message
 
 
 Report = Callable[[KafkaError | None, Any], None]

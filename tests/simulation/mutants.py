@@ -41,12 +41,14 @@ ARRIVALS = "utils/joining/arrivals.py"
 DEAD_LETTERS = "utils/joining/dead_letters.py"
 MESSAGES = "utils/joining/messages.py"
 OFFSETS = "utils/joining/offsets.py"
+PACKING = "utils/joining/packing.py"
 REFERENCES = "utils/joining/references.py"
 STATES = "utils/joining/states.py"
 SUSPICION = "utils/joining/suspicion.py"
 INTAKE = "utils/reading/intake.py"
 LOCATOR = "utils/reading/locator.py"
 OVERFLOW = "utils/reading/overflow.py"
+ATTEMPTS = "utils/processing/attempts.py"
 DISPATCHER = "utils/processing/dispatcher.py"
 EXECUTOR = "utils/processing/executor.py"
 PARKING = "utils/processing/parking.py"
@@ -59,6 +61,7 @@ MAP_STORE = "utils/sending/map_store.py"
 OUTBOX = "utils/sending/outbox.py"
 PACE = "utils/sending/pace.py"
 SUPERVISION = "utils/running/supervision.py"
+LIMITS = "utils/kafka/limits.py"
 MEMBERSHIP = "utils/kafka/membership.py"
 LOOP = "framework.py"
 
@@ -1051,6 +1054,71 @@ ROWS = (
     ),
 )
 
+_OUTAGES = _CALLS | {"odd": True, "small_queue": False, "discards": False}
+_CROWDED = {"crowded": True, "overflows": False, "strict": False}
+
+SURROUNDINGS = (
+    _mutant(
+        "3",
+        "a commit is as large as its maps make it",
+        LIMITS,
+        "while size > _REQUEST and lengths",
+        "while False and lengths",
+        **_CROWDED,
+    ),
+    _mutant(
+        "13",
+        "a header that cannot be read ends the worker",
+        MESSAGES,
+        "        except Exception as error:",
+        "        except KeyError as error:",
+        foreign=True,
+    ),
+    _mutant(
+        "13",
+        "what the client cannot read is joined without it",
+        INTAKE,
+        "return Contents(values, headers, timestamps, without_time | without_headers | without_value)",
+        "return Contents(values, headers, timestamps, without_value)",
+        foreign=True,
+    ),
+    _mutant(
+        "12",
+        "an assignment that fails at last is taken for one",
+        ASSIGNMENT,
+        "                consumer.assign([])\n            raise",
+        "                consumer.assign([])\n            if not self.reading.owned:\n                raise",
+        faults=True,
+    ),
+    _mutant(
+        "6",
+        "an arrival may be in the future",
+        LOOP,
+        "min(of.first_arrival(offset, epoch + ms / 1000, epoch), now)",
+        "of.first_arrival(offset, epoch + ms / 1000, epoch)",
+        hours=True,
+        evictions=True,
+        tight=False,
+    ),
+    _mutant(
+        "6",
+        "a clock that was set back breaks the steps of a map",
+        PACKING,
+        "max(time_ms // 100 - tenths[0], 0)",
+        "time_ms // 100 - tenths[0]",
+        hours=True,
+    ),
+    _mutant("9", "attempts in an outage count", ATTEMPTS, "self._failed[id] -= number", "pass", **_OUTAGES),
+    _mutant(
+        "9",
+        "what was held in an outage is forgotten",
+        DISPATCHER,
+        "        self._start(held)",
+        "        self._start(())",
+        **_OUTAGES,
+    ),
+)
+
 MUTANTS = (
     *OFFSETS_AND_MAPS,
     *JOINING,
@@ -1060,6 +1128,7 @@ MUTANTS = (
     *SUSPECTED,
     *BEGINNINGS,
     *ROWS,
+    *SURROUNDINGS,
 )
 
 

@@ -24,7 +24,7 @@ from utils.kafka.limits import CommitLimits
 from utils.kafka.membership import Membership
 from utils.metrics import Counters
 from utils.monitoring.status import Health
-from utils.processing import executor
+from utils.processing import attempts, executor
 from utils.processing.attempts import Attempts
 from utils.processing.dispatcher import Dispatcher
 from utils.processing.executor import Call, Outcome, Overdue, Process, attempt
@@ -45,6 +45,7 @@ STUCK = 20_000  # calls of clients within one turn of the loop
 OVERHEAD = 150  # bytes that a result takes beside its own
 PLACES = 3  # calls that may run at once
 ATTEMPTS = 2  # PROCESS_ATTEMPTS
+OUTAGE = 4  # ids that fail in a row, where few are enough: then nothing but probes is called
 HANGS = 2.0  # seconds: PROCESS_TIMEOUT
 REFRESH = 20.0  # seconds: CONFIG_REFRESH
 SETTLE = 2.0  # seconds beside it until all workers of the group have seen a change of the input topics
@@ -78,6 +79,8 @@ class World(Protocol):
     """Nothing more is done to the workers: each looks at the row at once."""
     planted: dict[str, int]
     """Faults that are still to happen, by kind."""
+    clocks: dict[str, float]
+    """By how many seconds the clock of a process's host is set wrong."""
     paused: bool
     """The row says that nothing more is to be taken in."""
 
@@ -121,6 +124,8 @@ class Options(Protocol):
     def longest_map(self) -> int: ...
     @property
     def many_calls(self) -> bool: ...
+    @property
+    def trips(self) -> bool: ...
     @property
     def producer_room(self) -> int: ...
     @property
@@ -203,8 +208,8 @@ class ModelProcess:
         self._number = number
         most = options.max_pending_bytes // 8
         self._runner = ScheduledRunner(self, process, one_by_one=not options.many_calls, most=most)
-        attempts = Attempts(ATTEMPTS, 1.0, lambda: 0.5)
-        self._executor = Dispatcher(self._runner, attempts, self.counters, HANGS, self.stop, self.monotonic)
+        tries = Attempts(ATTEMPTS, 1.0, lambda: 0.5, OUTAGE if options.trips else attempts.OUTAGE)
+        self._executor = Dispatcher(self._runner, tries, self.counters, HANGS, self.stop, self.monotonic)
         row = config_of(options, world.inputs)
         self._refresh = Refresh(row, self._read_row, self.counters, Health(), self.monotonic, self._wait_for_the_row)
         self._around = self._surroundings()
@@ -317,6 +322,7 @@ class ModelProcess:
         owned = self.worker.intake.owned.values()
         holds = {
             "without partitions": not owned,
+            "behind the row": self._refresh.current.row.topics_input != self.world.inputs,
             "reads again": any(each.may_replay() for each in owned),
             "has shed": any(each.shed.count for each in owned),
             "runs apart": cast(Suspects, self.worker.executor)._size > 0,
@@ -513,7 +519,8 @@ class ModelProcess:
         return self.broker.now + 1000 * self._number
 
     def wall(self) -> float:
-        return WALL + self.broker.now + self._options.skew * (self._number % 3 - 1)
+        is_wrong_by = self._options.skew * (self._number % 3 - 1) + self.world.clocks.get(self.name, 0.0)
+        return WALL + self.broker.now + is_wrong_by
 
     def check_commit(self) -> None:
         if self.worker and self.worker.assignment.failure:

@@ -52,6 +52,9 @@ class Setup:
     many_calls: bool = False  # at once
     pauses: bool = False  # the row says now and then that nothing more is to be taken in
     rows: bool = False  # the row changes: an input topic comes or goes, and each worker sees it in its own time
+    crowded: bool = False  # the maps that fit are together more than a commit may be large
+    foreign: bool = False  # records as others may write them: names of headers, keys and times of any kind
+    hours: bool = False  # clocks of hosts are set, by hours
     alike: bool = False  # known to be so: ids have the same partition number in all topics (else ids are too few)
 
     @property
@@ -121,6 +124,11 @@ class Setup:
         return SHORT if self.overflows or (self.strict and not self.deadly) else MAX_METADATA
 
     @property
+    def most_in_commit(self) -> int:
+        """Characters of all maps in a commit, where that is bounded: about as many as the shortest ones have."""
+        return SHORT * sum(map(self.partitions_of, INPUTS if self.rows else self.inputs))
+
+    @property
     def producer_room(self) -> int:
         return 2 if self.small_queue else 1_000
 
@@ -181,6 +189,9 @@ _KINDS: tuple[tuple[str, int, Callable[[Setup], bool]], ...] = (
     ("damage", 2, lambda s: s.destruction),
     ("recreate", 1, lambda s: s.destruction),
     ("row", 3, lambda s: s.rows),
+    ("assignment", 2, lambda s: s.faults),  # the next ones fail
+    ("outage", 2, lambda s: s.trips),  # some new ids in all topics for which process() fails
+    ("clock", 3, lambda s: s.hours),
     ("pause", 3, lambda s: s.pauses),
     ("resume", 3, lambda s: s.pauses),
 )
@@ -233,6 +244,9 @@ def _setup(drawn: bytes) -> Setup:
         alike=not unequal and drawn[5] // 4 % 2 == 1,
         pauses=drawn[5] // 8 % 8 == 7,
         rows=rows,
+        crowded=drawn[1] // 16 % 8 == 7 and drawn[3] // 8 % 4 != 3 and drawn[0] // 8 % 8 != 7,
+        foreign=drawn[4] // 16 % 8 == 7,
+        hours=drawn[2] // 8 % 8 == 7,
     )
 
 

@@ -9,7 +9,9 @@ from tests.simulation.world import _ACTIONS as ACTIONS
 from tests.simulation.world import MEETS, simulate
 
 STATES = {
+    "behind the row",
     "calls rest",
+    "circuit open",
     "ended",
     "frozen",
     "has shed",
@@ -22,7 +24,7 @@ STATES = {
     "runs apart",
     "without partitions",
 }
-"""What an action must have met. An open circuit is met in longer runs only: `make simulate` tells how often."""
+"""What an action must have met."""
 
 QUICK = {
     "the position is committed",

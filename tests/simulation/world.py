@@ -11,13 +11,24 @@ import framework
 from tests.simulation import oracle as promises
 from tests.simulation.broker import MAPS, Broker, Committed, Partition
 from tests.simulation.oracle import Oracle, Sent
-from tests.simulation.process import ATTEMPTS, REFRESH, SETTLE, SHUTDOWN, WALL, Hangs, ModelProcess, Violation, sleep
+from tests.simulation.process import (
+    ATTEMPTS,
+    OUTAGE,
+    REFRESH,
+    SETTLE,
+    SHUTDOWN,
+    WALL,
+    Hangs,
+    ModelProcess,
+    Violation,
+    sleep,
+)
 from tests.simulation.schedule import INPUTS, SHORT, Action, Schedule, Setup
-from utils.joining.messages import RESULT_OVERHEAD, Message
+from utils.joining.messages import RESULT_OVERHEAD, Headers, Message
 from utils.joining.references import MapSlots
+from utils.kafka import limits
 from utils.logger import logger
 from utils.metrics import Counters
-from utils.processing import attempts
 from utils.reading.keys import KeyWatch
 from utils.retry import Retry
 from utils.sending import delivery
@@ -31,7 +42,6 @@ ROUNDS = 150  # of turns of all workers, until all must be done
 EVICTIONS = 60  # times that MESSAGE_TIMEOUT passes where memory is for a few groups only: for one large one
 REPLAY = 12  # turns of the loop until there is an assignment
 EXITS = 4  # of processes, without any fault any more
-OUTAGE = 4  # ids that fail in a row, where few are enough: then nothing but probes is called
 MOST_HANGING = 2  # messages for which process() hangs, their mates included: each ends a process some times
 MOST_LONG = 3  # ids that fail for long: fewer than OUTAGE
 HANG_EXITS = 12  # that one of them may cause
@@ -39,6 +49,8 @@ GOOD = 20  # messages that are sent in the end, so that something succeeds while
 MOST_DEADLY = 4  # messages for which process() ends the process, their mates included
 DEATHS = 12  # that one of them may cause until it is known
 EVER = 1e9  # seconds
+DAY = 86_400.0  # seconds
+LONGEST_TIME = (1 << 63) - 1  # ms, that a record can have
 MEETS = " meets "  # in a note: between a kind of action and a state
 LARGE = 4_000  # bytes of a large record
 RECORD = 60  # characters of such a map that fit into one record
@@ -58,6 +70,7 @@ FAULTS = (
     "fatal event",
     "expelled in a request",
 )
+FOREIGN = {0: "header name", 1: "time -1", 2: "longest time", 3: "no key", 4: "key", 5: "headers"}
 INVALID = (b"no json", None, b"", b'{"no":1}', b'{"id":""}', b'{"id":true}', b'{"id":"1","content":[]}', b"[]", b"\xff")
 LETTERS = ("", "", "", "n", "t", "f", "f", "")
 LETTERS_OF_MANY = ("", "t", "t", "n", "t", "f", "t", "t")
@@ -69,12 +82,14 @@ class World:
 
     def __init__(self, setup: Setup, *, traced: bool = False) -> None:
         self.setup = setup
-        options = setup.exactly_once, setup.message_timeout, 2 * setup.skew, not setup.overflows
+        slack = 2 * setup.skew + (2 * DAY if setup.hours else 0.0)
+        options = setup.exactly_once, setup.message_timeout, slack, not (setup.overflows or setup.crowded)
         self.oracle = Oracle(setup.inputs, setup.outputs, setup.dead_letters, *options)
         partitions = {topic: setup.partitions_of(topic) for topic in (INPUTS if setup.rows else setup.inputs)}
         written = filter(None, (*setup.outputs, setup.dead_letters))
         partitions |= dict.fromkeys(written, 2) | {MAPS: 1}
-        self.broker = self.oracle.broker = Broker(partitions, self.oracle, setup.longest_taken)
+        in_commit = setup.most_in_commit if setup.crowded else float("inf")
+        self.broker = self.oracle.broker = Broker(partitions, self.oracle, setup.longest_taken, in_commit)
         self.oracle.torn = setup.strict and not setup.exactly_once
         self.oracle.slow_output = setup.narrow
         self.oracle.trace = partial(self.trace, "==")
@@ -84,6 +99,7 @@ class World:
         self.inputs = setup.inputs
         self.is_ending = False
         self.planted: dict[str, int] = {}
+        self.clocks: dict[str, float] = {}
         self.paused = False  # by the row of all workers
         self.notes: Counter[str] = Counter()
         self.log: list[str] = []
@@ -220,8 +236,8 @@ class World:
     def _let_evict(self) -> None:
         """Without faults MESSAGE_TIMEOUT passes, and its clock goes on over restarts: nothing has to wait once more."""
         self.planted.clear()
-        for _ in range(EVICTIONS if self.setup.tight else 1):
-            if self.setup.tight:  # turn by turn, for what was shed is read again and again meanwhile
+        for number in range(EVICTIONS if self.setup.tight else 1 + self.setup.hours):
+            if self.setup.tight or number:  # turn by turn, for what was shed is read again and again meanwhile
                 self._settle(at_least=self.setup.message_timeout, pause=2.0)
             else:
                 self.advance(self.setup.message_timeout + 1)
@@ -394,6 +410,10 @@ class World:
             self.oracle.disturbed = True
             self.broker.group.leave(members[(who + how) % len(members)], self.broker.now)
 
+    def _assignment(self, who: int, _how: int) -> None:
+        self.oracle.disturbed = True
+        self.planted["assign fails"] = 1 + who
+
     def _fault(self, who: int, how: int) -> None:
         self.oracle.disturbed = True
         kind = FAULTS[how % len(FAULTS)]
@@ -420,6 +440,17 @@ class World:
         self.advance(seconds)
 
     # ------------------------------------------------------------------ feeds
+
+    def _clock(self, who: int, how: int) -> None:
+        self.note("clock set by hours")
+        self.clocks[f"W{who % self.setup.workers}"] = (0.0, DAY, -DAY, 3_600.0, -3_600.0)[how % 5]
+
+    def _outage(self, who: int, how: int) -> None:
+        for number in range(OUTAGE + how % 4):
+            self._ids += 1
+            letter = self._letter_of_calls(5 - number % 2)
+            for index in range(len(self.inputs)):
+                self._send(f"{self._ids}{letter}", who + index, 0)
 
     def _feed(self, who: int, how: int) -> None:
         self._send(self._new_id(how), who, how)
@@ -509,8 +540,20 @@ class World:
             transaction = self.broker.transaction(self._feeding[at], EVER)
             self.note("sent in a transaction")
         now = self.broker.now
-        entry = self.broker.append(at, (id or "").encode(), value, int((WALL + now + shift) * 1000), transaction)
-        self.oracle.is_sent(Sent(self._uids, at, entry, id, number, now + shift))
+        key: bytes | None = (id or "").encode()
+        time_ms, is_unreadable = int((WALL + now + shift) * 1000), False
+        headers: Headers | None = None
+        if self.setup.foreign and not self.is_ending:
+            kind = how // 4 % 8
+            is_unreadable = kind == 0
+            time_ms = {1: -1, 2: LONGEST_TIME}.get(kind, time_ms)
+            key = {3: None, 4: b"\xff\xfe"}.get(kind, key)
+            headers = [("traceparent", b"00-1"), ("none", None), ("any", b"\xff")] if kind == 5 else None
+            self.note("of others: " + FOREIGN.get(kind, "plain"))
+        entry = self.broker.append(at, key, value, time_ms, transaction, headers)
+        entry.unreadable = is_unreadable
+        sent = Sent(self._uids, at, entry, None if is_unreadable else id, number, time_ms / 1000 - WALL)
+        self.oracle.is_sent(sent)
         self.trace("--", (at, entry.offset, value))
 
     def _transaction(self, who: int, how: int) -> None:
@@ -638,6 +681,9 @@ _ACTIONS: dict[str, Callable[[World, int, int], object]] = {
     "damage": World._damage,
     "recreate": World._recreate,
     "row": World._row,
+    "assignment": World._assignment,
+    "outage": World._outage,
+    "clock": World._clock,
     "pause": World._pause,
     "resume": World._resume,
 }
@@ -663,9 +709,11 @@ def model_time(setup: Setup) -> Iterator[None]:
             patch("utils.sending.delivery._BATCH", batch),
             patch("utils.sending.pace.FIRST", 3 * RESULT_OVERHEAD if setup.narrow else FIRST),
             patch("utils.reading.intake.RUNS_FROM", 3),
-            patch("utils.processing.attempts.OUTAGE", OUTAGE if setup.trips else attempts.OUTAGE),
             patch("utils.joining.offsets.MAX_METADATA", setup.longest_map),
             patch("utils.kafka.limits.LEAST_METADATA", SHORT),
+            patch("utils.kafka.limits._REQUEST", setup.most_in_commit if setup.crowded else limits._REQUEST),
+            patch("utils.kafka.limits._REFERENCE", SHORT),
+            patch("utils.kafka.limits._BESIDE", -len(MAPS) - 1),  # so that names count nothing
             patch("utils.joining.states.BITS", 3),  # so that some states of these short logs lie in segments
             patch("utils.joining.states.WINDOW", 16),
             patch("utils.joining.states.BUSY", 1),
