@@ -1,14 +1,11 @@
 """Builders for the unit tests, with defaults for what a test ignores: a fragment, a group, offsets of a partition."""
 
 from collections.abc import Callable
-from concurrent.futures import Future
-from types import SimpleNamespace
 from typing import Any, cast
 
-from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import ListOffsetsResultInfo
 
+from tests.fakes import TOPIC_ID, FakeAdmin
 from utils.joining.aggregator import Group
 from utils.joining.layout import Layout
 from utils.joining.messages import Fragment
@@ -17,8 +14,6 @@ from utils.metrics import Counters
 from utils.processing.attempts import Attempts
 from utils.processing.dispatcher import Dispatcher
 from utils.processing.executor import Runner
-
-TOPIC_ID = "0Tb3yVvGQ7u6p2Xc4Zx1kA"
 
 
 def partition_offsets(
@@ -42,26 +37,6 @@ def dispatcher(
 ) -> Dispatcher:
     """Without jitter."""
     return Dispatcher(runner, Attempts(attempts, backoff, lambda: 0.5), counters or Counters(), **options)
-
-
-class FakeAdmin:
-    """Tells at once where partitions end, and which topics they are of."""
-
-    def __init__(self, end_of: Callable[[tuple[str, int]], int]) -> None:
-        self._end_of = end_of
-
-    def describe_topics(self, topics: Any, **_options: Any) -> dict[str, "Future[Any]"]:
-        answers: dict[str, Future[Any]] = {topic: Future() for topic in topics.topic_names}
-        for future in answers.values():
-            future.set_result(SimpleNamespace(topic_id=TOPIC_ID))
-        return answers
-
-    def list_offsets(self, wanted: Any, **_options: Any) -> dict[TopicPartition, "Future[ListOffsetsResultInfo]"]:
-        answers = {}
-        for at in wanted:
-            answers[at] = Future[ListOffsetsResultInfo]()
-            answers[at].set_result(ListOffsetsResultInfo(self._end_of((at.topic, at.partition)), 0, -1))
-        return answers
 
 
 def admin(end_of: Callable[[tuple[str, int]], int] = lambda _at: 0) -> AdminClient:

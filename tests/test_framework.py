@@ -10,11 +10,12 @@ from itertools import pairwise
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from config import ConfigError, Settings
 from models import Row
-from tests.builders import TOPIC_ID, admin, group, partition_offsets
+from tests.builders import admin, group, partition_offsets
+from tests.fakes import TOPIC_ID, FakeConsumer, FakeMessage, Partition
 from utils.joining.aggregator import NEVER, Aggregator, Enough, Group
 from utils.joining.dead_letters import Letter
 from utils.joining.messages import Message, Result
@@ -39,7 +40,6 @@ SHUTDOWN = 4.0  # SHUTDOWN_TIMEOUT
 WALL = 1_700_000_000.0  # the wall clock when the other one says 0
 EVER = 10.0  # any time long enough for whatever is due to be done
 
-Partition = tuple[str, int]
 A0, B0, A1, B1 = ("a", 0), ("b", 0), ("a", 1), ("b", 1)
 
 
@@ -51,135 +51,6 @@ class Clock:
 
     def wall(self) -> float:
         return WALL + self.now
-
-
-@dataclass
-class FakeMessage:
-    """As the client's: empty, and so false, where the value is."""
-
-    at: Partition
-    number: int
-    content: bytes | None
-    failure: KafkaError | None = None
-    timestamp_ms: int = 2**41  # in the far future: clamped to the time of the commit
-
-    def __len__(self) -> int:
-        return len(self.content or b"")
-
-    def topic(self) -> str:
-        return self.at[0]
-
-    def partition(self) -> int:
-        return self.at[1]
-
-    def offset(self) -> int:
-        return self.number
-
-    def key(self) -> bytes | None:
-        return None
-
-    def value(self) -> bytes | None:
-        return self.content
-
-    def headers(self) -> None:
-        return None
-
-    def error(self) -> KafkaError | None:
-        return self.failure
-
-    def timestamp(self) -> tuple[int, int]:
-        return 1, self.timestamp_ms
-
-
-class FakeConsumer:
-    """A consumer group of one, over a log in memory. `events` happen inside the next poll(), as rebalances do."""
-
-    def __init__(self) -> None:
-        self.log: dict[Partition, dict[int, bytes | None]] = {}
-        self.ends: dict[Partition, int] = {}  # beyond the last record where markers stand there
-        self.fetch_at: dict[Partition, int] = {}
-        self.app_position: dict[Partition, int] = {}
-        self.events: list[Callable[[], None]] = []
-        self.events_in_consume: list[Callable[[], None]] = []
-        self.errors: list[FakeMessage] = []
-        self.paused: set[Partition] = set()
-        self.polls = 0
-        self.assigns = 0
-        self.closed = False
-
-    def subscribe(self, topics: list[str], *, on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
-        self.on_assign, self.on_revoke, self.on_lost = on_assign, on_revoke, on_lost
-
-    def poll(self, _timeout: float) -> FakeMessage | None:
-        self.polls += 1
-        self._serve(self.events)
-        return next(iter(self._fetch(1)), None)
-
-    def consume(self, number: int, _timeout: float) -> list[FakeMessage]:
-        first = self._fetch(1) if self.events_in_consume else []
-        self._serve(self.events_in_consume)
-        return first + self._fetch(number)
-
-    def _serve(self, events: list[Callable[[], None]]) -> None:
-        while events:
-            events.pop(0)()
-
-    def _fetch(self, number: int) -> list[FakeMessage]:
-        fetched, self.errors = self.errors, []
-        for at, position in self.fetch_at.items():
-            log = {} if at in self.paused else self.log.get(at, {})
-            end = next(reversed(log), -1) + 1
-            for offset in range(position, end):
-                if len(fetched) == number:
-                    break
-                if offset in log:
-                    fetched.append(FakeMessage(at, offset, log[offset]))
-                    self.fetch_at[at] = self.app_position[at] = offset + 1
-            if at in self.ends and self.app_position.get(at) == end:
-                self.app_position[at] = max(end, self.ends[at])
-        return fetched
-
-    def assigned(self, owned: list[TopicPartition]) -> None:
-        before = self.assigns
-        self.on_assign(self, owned)
-        if self.assigns == before:  # as the client does of itself
-            self.assign(owned)
-
-    def assign(self, partitions: list[TopicPartition]) -> None:
-        self.assigns += 1
-        self.fetch_at = {(each.topic, each.partition): each.offset for each in partitions}
-        self.app_position = {}  # what is paused stays so, as with the client (measured)
-
-    def assignment(self) -> list[TopicPartition]:
-        return [TopicPartition(*at) for at in self.fetch_at]
-
-    def seek(self, to: TopicPartition) -> None:
-        self.fetch_at[to.topic, to.partition] = to.offset
-        self.app_position.pop((to.topic, to.partition), None)  # as the client: unknown until the next record (measured)
-
-    def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        at = [(each.topic, each.partition) for each in partitions]
-        return [TopicPartition(*each, self.app_position.get(each, OFFSET_INVALID)) for each in at]
-
-    def end_of(self, at: Partition) -> int:
-        log = self.log.get(at, {})
-        return max(next(reversed(log), -1) + 1, self.ends.get(at, 0)) if log else 0
-
-    def get_watermark_offsets(self, at: TopicPartition, cached: bool) -> tuple[int, int]:
-        assert cached
-        log = self.log.get((at.topic, at.partition))
-        return OFFSET_INVALID, next(reversed(log), -1) + 1 if log else OFFSET_INVALID
-
-    def pause(self, partitions: list[TopicPartition]) -> None:
-        self.paused |= {(each.topic, each.partition) for each in partitions}
-
-    def resume(self, partitions: list[TopicPartition]) -> None:
-        self.paused -= {(each.topic, each.partition) for each in partitions}
-
-    def close(self) -> None:
-        self.closed = True
-        if self.fetch_at:
-            self.on_revoke(self, self.assignment())
 
 
 class FakeDelivery:

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import OFFSET_INVALID, Consumer, TopicPartition
 
 from tests.builders import fragment, group
-from tests.test_framework import FakeConsumer, FakeMessage
+from tests.fakes import FakeConsumer, FakeMessage
 from utils.commands.letters import Choice, ListedLetter, details, letters, shown, table
 from utils.joining.dead_letters import Contents, Letter, read, without_contents, write
 from utils.joining.messages import Fragment

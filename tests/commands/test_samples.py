@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from confluent_kafka import Consumer
 
-from tests.kafka.test_ranges import FakeConsumer
+from tests.fakes import FakeReader
 from utils.commands.samples import Backwards, Read, joined, last, of_file, of_ids
 from utils.joining.messages import join
 from utils.joining.partitions import murmur2
@@ -26,7 +26,7 @@ def log(*ids: str, topic: str) -> list[tuple[float, bytes | None]]:
     return [(float(each), value(id, topic, each)) for each, id in enumerate(ids)]
 
 
-def backwards(consumer: FakeConsumer, first: int = 1, wanted: Collection[str] = ()) -> Backwards:
+def backwards(consumer: FakeReader, first: int = 1, wanted: Collection[str] = ()) -> Backwards:
     begins = dict.fromkeys(consumer.logs, 0)
     ends = {at: len(log) for at, log in consumer.logs.items()}
     return Backwards(cast(Consumer, consumer), begins, ends, first, wanted)
@@ -48,7 +48,7 @@ def test_of_one_topic_each_message_is_whole() -> None:
 
 def test_the_window_is_widened_until_so_many_are_whole() -> None:
     ids = [str(each) for each in range(100)]
-    consumer = FakeConsumer({("a", 0): log(*ids, topic="a"), ("b", 0): log(*ids[:60], topic="b")}, some=1)
+    consumer = FakeReader({("a", 0): log(*ids, topic="a"), ("b", 0): log(*ids[:60], topic="b")}, some=1)
     samples = last(backwards(consumer), TOPICS, 5, 1e9)
     assert [group.id for group in samples.groups] == ["55", "56", "57", "58", "59"]
     assert samples.note == ""
@@ -57,12 +57,12 @@ def test_the_window_is_widened_until_so_many_are_whole() -> None:
 
 
 def test_the_newest_come_last_however_the_window_was_widened() -> None:
-    consumer = FakeConsumer({("a", 0): log(*[str(each) for each in range(10)], topic="a")})
+    consumer = FakeReader({("a", 0): log(*[str(each) for each in range(10)], topic="a")})
     assert [group.id for group in last(backwards(consumer), ["a"], 5, 1e9).groups] == ["5", "6", "7", "8", "9"]
 
 
 def test_where_there_are_not_so_many_it_says_so() -> None:
-    consumer = FakeConsumer({("a", 0): log("1", "2", topic="a"), ("b", 0): log("2", topic="b")})
+    consumer = FakeReader({("a", 0): log("1", "2", topic="a"), ("b", 0): log("2", topic="b")})
     samples = last(backwards(consumer), TOPICS, 5, 1e9)
     assert [group.id for group in samples.groups] == ["2"]
     assert samples.note == "1 of the 5 messages asked for are whole: the topics hold no more"
@@ -70,14 +70,14 @@ def test_where_there_are_not_so_many_it_says_so() -> None:
 
 def test_memory_has_an_end() -> None:
     ids = [str(each) for each in range(1000)]
-    consumer = FakeConsumer({("a", 0): log(*ids, topic="a"), ("b", 0): log("-1", topic="b")})
+    consumer = FakeReader({("a", 0): log(*ids, topic="a"), ("b", 0): log("-1", topic="b")})
     samples = last(backwards(consumer, 10), TOPICS, 5, 20_000)
     assert "MAX_PENDING_BYTES" in samples.note
     assert sum(consumer.handed_out.values()) < 200
 
 
 def test_what_is_no_message_is_told_with_its_place() -> None:
-    consumer = FakeConsumer({("a", 0): [(0.0, b"junk"), *log("1", topic="a")]})
+    consumer = FakeReader({("a", 0): [(0.0, b"junk"), *log("1", topic="a")]})
     samples = last(backwards(consumer), ["a"], 5, 1e9)
     assert [where for where, _ in samples.invalid] == ["a:0:0"]
     assert [group.id for group in samples.groups] == ["1"]
@@ -92,7 +92,7 @@ def test_an_id_is_looked_for_where_its_key_says_first_and_then_everywhere() -> N
         logs = {(topic, each): log(*["0"] * 5, topic=topic) for topic in topics for each in range(8)}
         for topic, place in places.items():
             logs[topic, place] = log("x", *["0"] * 5, topic=topic)
-        consumer = FakeConsumer(logs)
+        consumer = FakeReader(logs)
 
         def make(partitions: Collection[tuple[str, int]]) -> Backwards:
             looked.append(set(partitions))

@@ -7,27 +7,14 @@ from confluent_kafka import Producer
 
 from examples.demo_feed import Sample
 from examples.feed import feed
-
-
-class FakeProducer:
-    def __init__(self) -> None:
-        self.sent: list[tuple[str, bytes, str | bytes | None]] = []
-        self.flushed = 0
-
-    def produce(self, topic: str, value: bytes, key: str | bytes | None) -> None:
-        self.sent.append((topic, value, key))
-
-    def poll(self, _timeout: float) -> None: ...
-
-    def flush(self, _timeout: float) -> None:
-        self.flushed = len(self.sent)
+from tests.fakes import FakeProducer
 
 
 def test_messages_are_sent_with_their_id_as_the_key_and_what_was_sent_leaves_at_the_end() -> None:
     producer = FakeProducer()
     messages = [Sample(0.0, "orders", 7, b"{}"), Sample(0.0, "payments", 0, b"no JSON")]
     feed(cast(Producer, producer), messages, threading.Event())
-    assert producer.sent == [("orders", b"{}", b"7"), ("payments", b"no JSON", None)]
+    assert producer.produced == [("orders", b"7", b"{}"), ("payments", None, b"no JSON")]
     assert producer.flushed == 2
 
 

@@ -1,10 +1,10 @@
 """Dead letters that nobody has dealt with are counted by reading them, or by their offsets where there are too many."""
 
 from collections.abc import Callable
-from typing import Any
 
 from confluent_kafka import TopicPartition
 
+from tests.fakes import FakeMessage
 from utils.fleet.letters import MOST, Letters, Pile, letters
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import INCOMPLETE, PROCESS_FAILED, write
@@ -18,38 +18,10 @@ from utils.kafka.groups import Commit, Commits
 AT = ("dead", 0)
 
 
-class Record:
-    """As the client gives it."""
-
-    def __init__(self, offset: int, key: bytes | None, value: bytes | None, headers: Any) -> None:
-        self._all = offset, key, value, headers
-
-    def topic(self) -> str:
-        return AT[0]
-
-    def partition(self) -> int:
-        return AT[1]
-
-    def offset(self) -> int:
-        return self._all[0]
-
-    def key(self) -> bytes | None:
-        return self._all[1]
-
-    def value(self) -> bytes | None:
-        return self._all[2]
-
-    def headers(self) -> Any:
-        return self._all[3]
-
-    def error(self) -> None:
-        return None
-
-
 class Log:
     """The consumer: a partition with these records, and gaps where others would be."""
 
-    def __init__(self, records: list[Record], end: int, *, stuck: bool = False) -> None:
+    def __init__(self, records: list[FakeMessage], end: int, *, stuck: bool = False) -> None:
         self.records, self.end, self.at, self.stuck = records, end, -1, stuck
         self.read = 0
 
@@ -57,7 +29,7 @@ class Log:
         [assigned] = partitions
         self.at = assigned.offset
 
-    def consume(self, number: int, _wait: float) -> list[Record]:
+    def consume(self, number: int, _wait: float) -> list[FakeMessage]:
         if self.stuck:
             return []
         found = [each for each in self.records if self.at <= each.offset()][:number]
@@ -71,13 +43,13 @@ class Log:
     def close(self) -> None: ...
 
 
-def letter(offset: int, time: str, *, consumer: str = "orders", missing: str = "") -> Record:
+def letter(offset: int, time: str, *, consumer: str = "orders", missing: str = "") -> FakeMessage:
     group = Group("id", (Fragment(0, PartitionOffsets("a", 0, Layout(""), 0), 5, b"{}"),))
     error = None if missing else ValueError(f"oh at {time}")
     reason = INCOMPLETE if missing else PROCESS_FAILED
     lacking = [missing] if missing else []
     made = write(group, reason, consumer=consumer, time=time, error=error, missing=lacking)
-    return Record(offset, made.key, made.value, made.headers)
+    return FakeMessage(AT, offset, made.value, its_key=made.key, its_headers=made.headers)
 
 
 def counted(log: Log, begin: int, done: Commits | None = None, clock: Callable[[], float] = lambda: 0.0) -> Letters:

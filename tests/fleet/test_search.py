@@ -1,7 +1,5 @@
 """Looks for the records of one id: in one partition of a topic where that is enough, in all that are possible else."""
 
-from concurrent.futures import Future
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -9,7 +7,7 @@ from confluent_kafka import Consumer, IsolationLevel
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from tests.kafka.test_ranges import FakeConsumer, Record
+from tests.fakes import FakeAdmin, FakeMessage, FakeReader, Partition
 from utils.fleet.search import Search, Wanted, forms, homes
 from utils.joining.partitions import crc32, murmur2
 
@@ -18,41 +16,32 @@ ID = "42"
 HOME, OTHER = murmur2(b"42", PARTITIONS), crc32(b"42", PARTITIONS)
 
 
-class Keyed(FakeConsumer):
+class Keyed(FakeReader):
     """Its records have keys: what is before the `|`."""
 
-    def fetched(self) -> list[Record]:
-        return [KeyedRecord(each) for each in super().fetched()]
+    def fetched(self) -> list[FakeMessage]:
+        records = super().fetched()
+        for each in records:
+            key, _, each.content = (each.content or b"").partition(b"|")
+            each.its_key = key or None
+        return records
 
 
-class KeyedRecord(Record):
-    def __init__(self, of: Record) -> None:
-        super().__init__((of.topic(), of.partition()), of.offset(), of.timestamp()[1] / 1000, None)
-        self._key, _, self._value = (of.value() or b"").partition(b"|")
+class Ends(FakeAdmin):
+    """Of the logs of a reader, of which some records are `deleted`, and some behind them `hidden` in transactions."""
 
-    def key(self) -> bytes | None:
-        return self._key or None
-
-
-class FakeAdmin:
     def __init__(self, consumer: Keyed, hidden: int = 0, deleted: int = 0) -> None:
+        super().__init__()
         self.consumer, self.hidden, self.deleted = consumer, hidden, deleted
-        self.asked: set[tuple[str, int]] = set()
 
-    def list_offsets(self, wanted: dict[Any, Any], isolation_level: IsolationLevel, **_options: Any) -> dict[Any, Any]:
-        answers = {}
-        for at, spec in wanted.items():
-            self.asked.add((at.topic, at.partition))
-            log = self.consumer.logs.get((at.topic, at.partition), [])
-            end = len(log) + self.hidden * (isolation_level == IsolationLevel.READ_UNCOMMITTED)
-            earliest, latest = type(OffsetSpec.earliest()), type(OffsetSpec.latest())  # type: ignore[no-untyped-call]
-            offset = end if isinstance(spec, latest) else self.deleted
-            if not isinstance(spec, earliest | latest):
-                since = spec._value / 1000
-                offset = next((each for each, (time, _) in enumerate(log) if time >= since), -1)
-            answers[at] = Future[Any]()
-            answers[at].set_result(SimpleNamespace(offset=offset))
-        return answers
+    def offset_of(self, at: Partition, spec: Any, isolation: IsolationLevel | None) -> int:
+        log = self.consumer.logs.get(at, [])
+        earliest, latest = type(OffsetSpec.earliest()), type(OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        if isinstance(spec, latest):
+            return len(log) + self.hidden * (isolation == IsolationLevel.READ_UNCOMMITTED)
+        if isinstance(spec, earliest):
+            return self.deleted
+        return next((each for each, (time, _) in enumerate(log) if time >= spec._value / 1000), -1)
 
 
 def record(key: str, id: str | None = None, time: float = 100.0) -> tuple[float, bytes | None]:
@@ -68,7 +57,7 @@ def search(
     logs: dict[int, list[tuple[float, bytes | None]]], since: float = 50.0, **admin: int
 ) -> tuple[Search, Keyed]:
     consumer = Keyed({("a", each): logs.get(each, noise(each)) for each in range(PARTITIONS)})
-    fake = FakeAdmin(consumer, **admin)
+    fake = Ends(consumer, **admin)
     return Search(cast(AdminClient, fake), cast(Consumer, consumer), Wanted(ID, since), 1e9, lambda: 0.0), consumer
 
 
@@ -107,7 +96,7 @@ def test_keys_that_lie_by_no_hash_are_told_and_looked_for_everywhere_when_asked(
     assert places(found) == []
     assert found.unseen.scattered == {"a"}
     wanted = Wanted(ID, 0.0, everywhere=True)
-    everywhere = Search(cast(AdminClient, FakeAdmin(consumer)), cast(Consumer, consumer), wanted, 1e9, lambda: 0.0)
+    everywhere = Search(cast(AdminClient, Ends(consumer)), cast(Consumer, consumer), wanted, 1e9, lambda: 0.0)
     everywhere.look({"a": PARTITIONS})
     assert places(everywhere) == [(lost, 0)]
 

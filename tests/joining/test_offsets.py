@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.builders import TOPIC_ID, partition_offsets
+from tests.builders import partition_offsets
+from tests.fakes import TOPIC_ID
 from utils.joining.layout import Layout
 from utils.joining.offsets import MANY_LATER, MAX_METADATA, OffsetMap, PartitionOffsets, mark
 from utils.joining.states import FINISHED, SENT, UNFINISHED, States

@@ -1,7 +1,6 @@
 """What the clients' errors mean, and what they log."""
 
 import threading
-from concurrent.futures import Future
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 from config import ConfigError, Settings
 from framework import Worker
 from models import Row
+from tests.fakes import FakeAdmin
 from utils.kafka.clients import (
     SESSION_TIMEOUT_MS,
     TRANSACTION_TIMEOUT_MS,
@@ -113,34 +113,17 @@ class Member:
 def test_whether_another_member_has_our_instance_id_is_asked_of_the_group(
     members: list[Member] | KafkaException, taken: bool
 ) -> None:
-    admin = FakeAdmin(members)
+    admin = FakeAdmin(members=members)
     settings = Settings(consumer_name="orders", group_instance_id="first")
     assert is_place_taken(cast(AdminClient, admin), settings, "ours") == taken
     assert admin.asked == ["orders"]
 
 
 def test_who_is_no_member_or_has_no_instance_id_has_no_place_that_could_be_taken() -> None:
-    admin = FakeAdmin([Member("another", "first")])
+    admin = FakeAdmin(members=[Member("another", "first")])
     assert not is_place_taken(cast(AdminClient, admin), Settings(group_instance_id="first"), "")
     assert not is_place_taken(cast(AdminClient, admin), Settings(), "ours")
     assert not admin.asked
-
-
-class FakeAdmin:
-    """Answers a request for the members of a group, or fails so."""
-
-    def __init__(self, members: list[Member] | KafkaException) -> None:
-        self._members = members
-        self.asked: list[str] = []
-
-    def describe_consumer_groups(self, names: list[str], request_timeout: float) -> dict[str, Future[object]]:
-        self.asked += names
-        answer: Future[object] = Future()
-        if isinstance(self._members, KafkaException):
-            answer.set_exception(self._members)
-        else:
-            answer.set_result(SimpleNamespace(members=self._members))
-        return dict.fromkeys(names, answer)
 
 
 def test_a_replaced_worker_does_not_start_again() -> None:

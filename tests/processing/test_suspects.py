@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders import TOPIC_ID
+from tests.fakes import TOPIC_ID
 from utils.joining.aggregator import Group
 from utils.joining.layout import Layout
 from utils.joining.messages import Fragment

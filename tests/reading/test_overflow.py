@@ -3,9 +3,10 @@
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer
 
 from tests.builders import admin, partition_offsets
+from tests.fakes import FakeConsumer
 from utils.joining.aggregator import Aggregator, Group, size_of
 from utils.joining.messages import Fragment
 from utils.metrics import Counters
@@ -20,20 +21,6 @@ ONE = size_of([Fragment(0, cast(Any, None), 0, VALUE)])
 def of(fragments: float) -> bytes:
     """The value of a record that takes as much memory as so many of the others."""
     return bytes(int(fragments * ONE) - ONE + len(VALUE))
-
-
-class FakeConsumer:
-    def __init__(self) -> None:
-        self.seeks: list[tuple[str, int]] = []
-
-    def seek(self, to: TopicPartition) -> None:
-        self.seeks.append((to.topic, to.offset))
-
-    def pause(self, _partitions: list[TopicPartition]) -> None:
-        pass
-
-    def resume(self, _partitions: list[TopicPartition]) -> None:
-        pass
 
 
 class Bench:

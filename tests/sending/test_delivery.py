@@ -15,6 +15,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, ThrottleEvent, TopicPartition
 
 from tests.builders import group
+from tests.fakes import FakeProducer, Report
 from utils.joining.aggregator import Group
 from utils.joining.messages import RESULT_OVERHEAD, Result
 from utils.joining.offsets import CommitPoint, OffsetMap
@@ -29,47 +30,7 @@ from utils.sending.map_store import HELD_BACK, MapStore, MapTopic
 from utils.sending.outbox import DeliveryFailed, Mute, Outbox, RecordRefused, Refusals
 from utils.sending.pace import MOST, WITHIN, Pace
 
-Report = Callable[[KafkaError | None, Any], None]
 POINTS = [CommitPoint("a", 0, 5, "map of a0"), CommitPoint("b", 0, 7, "map of b0")]
-
-
-class FakeProducer:
-    """Keeps what is produced until it is acknowledged or fails; reports failures only, inside poll() and flush()."""
-
-    def __init__(self, room: int = 1_000_000) -> None:
-        self.room = room
-        self.produced: list[tuple[str, bytes, bytes]] = []
-        self.unacknowledged = 0
-        self._report: Report | None = None
-        self.events: list[Callable[[], None]] = []  # what the next poll() or flush() finds
-
-    def reporting_to(self, report: Report) -> Producer:
-        self._report = report
-        return cast(Producer, self)
-
-    def produce(self, topic: str, value: bytes, key: bytes, _partition: int = -1, headers: object = None) -> None:
-        if self.unacknowledged >= self.room:
-            raise BufferError
-        self.produced.append((topic, key, value))
-        self.unacknowledged += 1
-
-    def poll(self, _timeout: float) -> None:
-        events, self.events = self.events, []
-        for event in events:
-            event()
-
-    def flush(self, _timeout: float) -> int:
-        self.poll(0)
-        return self.unacknowledged
-
-    def acknowledge(self) -> None:
-        self.unacknowledged = 0
-
-    def fail(self, code: int) -> None:
-        """The last result fails, the others were acknowledged."""
-        assert self._report is not None
-        self.unacknowledged = 0
-        self._report(KafkaError(code), None)
 
 
 @dataclass
@@ -81,7 +42,9 @@ class Answered:
     error: KafkaError | None = None
 
 
-class FakeConsumer:
+class Committer:
+    """A consumer, as far as it commits."""
+
     def __init__(self, answer: list[Answered] | None = None) -> None:
         self.commits: list[tuple[list[tuple[str, int, int, str | None]], bool]] = []
         self.answer = answer or [Answered("a", 0), Answered("b", 0)]
@@ -150,7 +113,7 @@ def failures() -> Failures:
     return Failures("consumer", "letters", Counters(), lambda: 0.0)
 
 
-def as_consumer(fake: FakeConsumer) -> Consumer:
+def as_consumer(fake: Committer) -> Consumer:
     return cast(Consumer, fake)
 
 
@@ -248,7 +211,7 @@ def test_what_is_sent_while_settling_does_not_keep_it_from_ending_and_leaves_aft
     producer.acknowledge()
     assert settled(delivery, first, second) == ["1"]
     assert delivery.pending == 1
-    delivery.commit(as_consumer(FakeConsumer()), POINTS)
+    delivery.commit(as_consumer(Committer()), POINTS)
     assert [key for _, key, _ in producer.produced] == [b"1", b"2"]
     assert delivery.settle() is False  # 2 is on its way now
     producer.acknowledge()
@@ -336,7 +299,7 @@ OVERFLOWING = [POINTS[0], CommitPoint("b", 0, 7, MAP)]
 
 
 def test_a_map_that_does_not_fit_is_acknowledged_before_the_commit_that_refers_to_it() -> None:
-    producer, consumer = FakeProducer(), FakeConsumer()
+    producer, consumer = FakeProducer(), Committer()
     delivery = at_least_once(producer)
     committed_before: list[int] = []
     producer.events.append(lambda: committed_before.append(len(consumer.commits)))
@@ -351,7 +314,7 @@ def test_a_map_that_does_not_fit_is_acknowledged_before_the_commit_that_refers_t
 
 
 def test_a_map_that_is_not_acknowledged_in_time_is_a_failed_commit_and_nothing_is_sent() -> None:
-    producer, consumer = FakeProducer(), FakeConsumer()
+    producer, consumer = FakeProducer(), Committer()
     delivery = at_least_once(producer)
     delivery.commit(as_consumer(consumer), OVERFLOWING)
     assert consumer.commits == []
@@ -363,7 +326,7 @@ def test_a_map_that_is_not_acknowledged_in_time_is_a_failed_commit_and_nothing_i
 
 
 def test_a_map_that_fails_raises_and_nothing_is_sent() -> None:
-    producer, consumer = FakeProducer(), FakeConsumer()
+    producer, consumer = FakeProducer(), Committer()
     delivery = at_least_once(producer)
     producer.events.append(lambda: producer.fail(KafkaError._MSG_TIMED_OUT))
     with pytest.raises(DeliveryFailed):
@@ -373,7 +336,7 @@ def test_a_map_that_fails_raises_and_nothing_is_sent() -> None:
 
 @pytest.mark.parametrize("heals", [True, False])
 def test_a_topic_of_maps_that_does_not_answer_is_a_failed_commit_where_that_heals(heals: bool) -> None:
-    producer, consumer = FakeProducer(), FakeConsumer()
+    producer, consumer = FakeProducer(), Committer()
     delivery = at_least_once(producer)
     consumer.broken = KafkaError._TIMED_OUT if heals else KafkaError.TOPIC_AUTHORIZATION_FAILED
     with nullcontext() if heals else pytest.raises(KafkaException):
@@ -383,7 +346,7 @@ def test_a_topic_of_maps_that_does_not_answer_is_a_failed_commit_where_that_heal
 
 
 def test_an_answer_to_an_older_commit_confirms_no_map_of_a_later_one() -> None:
-    producer, consumer = FakeProducer(), FakeConsumer()
+    producer, consumer = FakeProducer(), Committer()
     delivery = at_least_once(producer)
     producer.events.append(producer.acknowledge)
     delivery.commit(as_consumer(consumer), OVERFLOWING)
@@ -395,7 +358,7 @@ def test_an_answer_to_an_older_commit_confirms_no_map_of_a_later_one() -> None:
 
 
 def test_where_maps_cannot_be_stored_the_whole_commit_is_held_back_in_both_modes() -> None:
-    consumer, transactions = FakeConsumer(), FakeTransactions()
+    consumer, transactions = Committer(), FakeTransactions()
     delivery = AtLeastOnce(outbox(FakeProducer(), "out"), store(is_there=False))
     exactly = ExactlyOnce(outbox(transactions, "out"), store(is_there=False))
     for each in (delivery, exactly):
@@ -410,14 +373,14 @@ def test_exactly_once_maps_go_in_the_transaction_of_the_commit_that_refers_to_th
     producer = FakeTransactions()
     delivery = exactly_once(producer)
     for _ in range(2):
-        delivery.commit(as_consumer(FakeConsumer()), OVERFLOWING)
+        delivery.commit(as_consumer(Committer()), OVERFLOWING)
     assert producer.names() == ["begin", "produce", "offsets", "commit"] * 2
     assert producer.calls[1][1:] == ("maps", b"b:0::0:0", MAP.encode())
     assert producer.calls[5][2] == b"b:0::1:0"
 
 
 def test_exactly_once_a_topic_of_maps_that_does_not_answer_aborts() -> None:
-    producer, consumer = FakeTransactions(), FakeConsumer()
+    producer, consumer = FakeTransactions(), Committer()
     consumer.broken = KafkaError._TIMED_OUT
     with pytest.raises(DeliveryFailed):
         exactly_once(producer).commit(as_consumer(consumer), OVERFLOWING)
@@ -430,7 +393,7 @@ TOO_LONG = [POINTS[0], CommitPoint("b", 0, 7, MAP[:3_000])]
 
 
 def test_a_commit_with_maps_too_long_for_the_brokers_is_made_again_at_once_with_shorter_ones() -> None:
-    producer, consumer = FakeProducer(), FakeConsumer()
+    producer, consumer = FakeProducer(), Committer()
     delivery = at_least_once(producer)
     delivery.commit(as_consumer(consumer), TOO_LONG)
     answer(delivery, None, Answered("a", 0), Answered("b", 0, failed(TOO_LARGE)))
@@ -448,7 +411,7 @@ def test_a_commit_with_maps_too_long_for_the_brokers_is_made_again_at_once_with_
 
 
 def test_a_commit_that_was_refused_is_not_made_again_for_partitions_that_are_lost() -> None:
-    consumer = FakeConsumer()
+    consumer = Committer()
     delivery = at_least_once(FakeProducer())
     delivery.commit(as_consumer(consumer), TOO_LONG)
     delivery.drop()
@@ -458,7 +421,7 @@ def test_a_commit_that_was_refused_is_not_made_again_for_partitions_that_are_los
 
 
 def test_a_commit_of_a_revoke_is_made_again_too() -> None:
-    producer, consumer = FakeProducer(), FakeConsumer([Answered("a", 0), Answered("b", 0, failed(TOO_LARGE))])
+    producer, consumer = FakeProducer(), Committer([Answered("a", 0), Answered("b", 0, failed(TOO_LARGE))])
     producer.events += [producer.acknowledge, lambda: setattr(consumer, "answer", [])]
     at_least_once(producer).commit_now(as_consumer(consumer), TOO_LONG)
     assert [len(named) for named, _ in consumer.commits] == [2, 2]
@@ -471,7 +434,7 @@ def test_exactly_once_a_transaction_with_maps_too_long_for_the_brokers_is_made_a
     delivery = exactly_once(producer)
     delivery.send(outcomes("1"))
     delivery.settle()
-    delivery.commit(as_consumer(FakeConsumer()), TOO_LONG)
+    delivery.commit(as_consumer(Committer()), TOO_LONG)
     first, second = ["begin", "flush", "offsets"], ["begin", "produce", "offsets", "produce", "commit"]
     assert producer.names() == [*first, "abort", *second], "the second one stores the map, too"
     assert delivery.committed() is True
@@ -482,14 +445,14 @@ def test_exactly_once_a_transaction_with_maps_too_long_for_the_brokers_is_made_a
 
 
 def test_a_commit_carries_offset_and_map_of_every_partition_in_one_request() -> None:
-    consumer = FakeConsumer()
+    consumer = Committer()
     at_least_once(FakeProducer()).commit(as_consumer(consumer), POINTS)
     assert consumer.commits == [([("a", 0, 5, "map of a0"), ("b", 0, 7, "map of b0")], True)]
 
 
 def test_a_commit_counts_only_after_the_broker_has_answered() -> None:
     delivery = at_least_once(FakeProducer())
-    delivery.commit(as_consumer(FakeConsumer()), POINTS)
+    delivery.commit(as_consumer(Committer()), POINTS)
     assert delivery.committed() is None
     answer(delivery)
     assert delivery.committed() is True
@@ -497,7 +460,7 @@ def test_a_commit_counts_only_after_the_broker_has_answered() -> None:
 
 def test_an_error_on_one_partition_is_a_failed_commit() -> None:
     delivery = at_least_once(FakeProducer())
-    delivery.commit(as_consumer(FakeConsumer()), POINTS)
+    delivery.commit(as_consumer(Committer()), POINTS)
     answer(delivery, None, Answered("a", 0), Answered("b", 0, failed(KafkaError.REBALANCE_IN_PROGRESS)))
     assert delivery.committed() is False
 
@@ -516,10 +479,10 @@ def test_an_error_on_one_partition_is_a_failed_commit() -> None:
 )
 def test_what_may_heal_is_committed_again(code: int) -> None:
     delivery = at_least_once(FakeProducer())
-    delivery.commit(as_consumer(FakeConsumer()), POINTS)
+    delivery.commit(as_consumer(Committer()), POINTS)
     answer(delivery, failed(code))
     assert delivery.committed() is False
-    delivery.commit(as_consumer(FakeConsumer()), POINTS)
+    delivery.commit(as_consumer(Committer()), POINTS)
     assert delivery.committed() is None
     answer(delivery)
     assert delivery.committed() is True
@@ -538,7 +501,7 @@ def test_what_may_heal_is_committed_again(code: int) -> None:
 def test_what_no_repetition_heals_is_raised(code: int) -> None:
     for answers in ((failed(code),), (None, Answered("a", 0), Answered("b", 0, failed(code)))):
         delivery = at_least_once(FakeProducer())
-        delivery.commit(as_consumer(FakeConsumer()), POINTS)
+        delivery.commit(as_consumer(Committer()), POINTS)
         answer(delivery, *cast(Any, answers))
         with pytest.raises(KafkaException):
             delivery.committed()
@@ -546,9 +509,9 @@ def test_what_no_repetition_heals_is_raised(code: int) -> None:
 
 def test_the_late_answer_of_an_older_commit_is_not_taken_for_that_of_the_newer_one() -> None:
     delivery = at_least_once(FakeProducer())
-    delivery.commit(as_consumer(FakeConsumer()), POINTS)
+    delivery.commit(as_consumer(Committer()), POINTS)
     delivery.drop()  # a rebalance: nobody has asked for the answer
-    delivery.commit(as_consumer(FakeConsumer()), POINTS)
+    delivery.commit(as_consumer(Committer()), POINTS)
     answer(delivery)
     assert delivery.committed() is None
     answer(delivery, failed(KafkaError.REBALANCE_IN_PROGRESS))
@@ -557,9 +520,9 @@ def test_the_late_answer_of_an_older_commit_is_not_taken_for_that_of_the_newer_o
 
 def test_the_late_failure_of_an_older_commit_does_not_undo_the_newer_one() -> None:
     delivery = at_least_once(FakeProducer())
-    delivery.commit(as_consumer(FakeConsumer()), POINTS)
+    delivery.commit(as_consumer(Committer()), POINTS)
     delivery.drop()
-    delivery.commit(as_consumer(FakeConsumer()), POINTS)
+    delivery.commit(as_consumer(Committer()), POINTS)
     answer(delivery, failed(KafkaError.ILLEGAL_GENERATION))
     assert delivery.committed() is None
     answer(delivery)
@@ -567,13 +530,13 @@ def test_the_late_failure_of_an_older_commit_does_not_undo_the_newer_one() -> No
 
 
 def test_in_a_revoke_the_commit_waits_for_its_answer() -> None:
-    consumer = FakeConsumer()
+    consumer = Committer()
     at_least_once(FakeProducer()).commit_now(as_consumer(consumer), POINTS)
     assert consumer.commits == [([("a", 0, 5, "map of a0"), ("b", 0, 7, "map of b0")], False)]
 
 
 def test_in_a_revoke_an_error_on_one_partition_is_raised() -> None:
-    consumer = FakeConsumer([Answered("a", 0), Answered("b", 0, failed(KafkaError.ILLEGAL_GENERATION))])
+    consumer = Committer([Answered("a", 0), Answered("b", 0, failed(KafkaError.ILLEGAL_GENERATION))])
     with pytest.raises(KafkaException):
         at_least_once(FakeProducer()).commit_now(as_consumer(consumer), POINTS)
 

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from config import ConfigError
+from tests.fakes import FakeMessage
 from utils.joining.offsets import MAX_METADATA, CommitPoint, OffsetMap
 from utils.joining.references import Reference
 from utils.joining.states import States
@@ -17,6 +18,7 @@ from utils.sending.map_store import ASK_EVERY, BYTES_A_SECOND, HELD_BACK, MapSto
 from utils.sending.outbox import Outbox
 
 A0, B0 = ("a", 0), ("b", 0)
+MAPS = ("maps", 0)
 
 
 def long_map(seed: int) -> str:
@@ -24,33 +26,17 @@ def long_map(seed: int) -> str:
     return OffsetMap("id", 5, 1, 2, States.of(states, 5), "tags").encode()
 
 
-@dataclass
-class Kept:
-    """A record as the client's Message; with `code` an error in its place."""
-
-    at: int
-    its_key: bytes
-    its_value: bytes | None
-    code: int | None = None
-
-    def offset(self) -> int:
-        return self.at
-
-    def key(self) -> bytes:
-        return self.its_key
-
-    def value(self) -> bytes | None:
-        return self.its_value
-
-    def error(self) -> KafkaError | None:
-        return None if self.code is None else KafkaError(self.code)
+def kept(
+    offset: int, key: bytes | None = b"other", value: bytes | None = b"x", failure: int | None = None
+) -> FakeMessage:
+    return FakeMessage(MAPS, offset, value, None if failure is None else KafkaError(failure), its_key=key)
 
 
 @dataclass
 class Topic:
     """The topic of maps in memory, with what the store needs of Consumer and Outbox. An error is given once."""
 
-    log: list[Kept | None] = field(default_factory=list)
+    log: list[FakeMessage | None] = field(default_factory=list)
     position_now: int = -1001
     read: list[int] = field(default_factory=list)
     error: int | None = None
@@ -62,7 +48,7 @@ class Topic:
     # outbox
     def put_map(self, topic: str, key: bytes, value: bytes | None) -> None:
         assert topic == "maps"
-        self.log.append(Kept(len(self.log), key, value))
+        self.log.append(kept(len(self.log), key, value))
 
     # consumer
     def offsets_for_times(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
@@ -77,14 +63,14 @@ class Topic:
     def seek(self, to: TopicPartition) -> None:
         self.position_now = to.offset
 
-    def consume(self, number: int, timeout: float) -> list[Kept]:
+    def consume(self, number: int, timeout: float) -> list[FakeMessage]:
         if self.silent:
             self.now += timeout
             return []
         here = self.position_now
         self.position_now = min(here + min(number, 2), len(self.log))
         self.read += range(here, self.position_now)
-        return [record for record in self.log[here : self.position_now] if record]
+        return [record for record in self.log[here : self.position_now] if record is not None]
 
     def position(self, _partitions: list[TopicPartition]) -> list[TopicPartition]:
         return [TopicPartition("maps", 0, self.position_now)]
@@ -159,7 +145,7 @@ def test_the_end_of_the_topic_is_asked_for_seldom_and_at_the_start_of_an_assignm
     store.load({})
     store_maps(store, topic, point(A0, 1))
     assert topic.asked == 1
-    topic.log += [Kept(1 + at, b"other", b"x") for at in range(10)]
+    topic.log += [kept(1 + at) for at in range(10)]
     topic.now += ASK_EVERY / 2
     commits = as_commits(store_maps(store, topic, point(A0, 2)))
     assert topic.asked == 1
@@ -175,7 +161,7 @@ def test_the_end_of_the_topic_is_asked_for_seldom_and_at_the_start_of_an_assignm
 
 
 def test_a_map_in_a_topic_that_was_made_anew_since_its_end_was_asked_for_is_found() -> None:
-    topic = Topic([Kept(at, b"other", b"x") for at in range(10)])
+    topic = Topic([kept(at) for at in range(10)])
     store = store_on(topic)
     store_maps(store, topic, point(A0, 1))
     topic.log.clear()
@@ -232,11 +218,11 @@ def test_commits_without_a_reference_need_no_reading() -> None:
 
 
 def test_only_what_lies_at_the_references_is_read() -> None:
-    topic = Topic([Kept(at, b"other", b"x") for at in range(10)])
+    topic = Topic([kept(at) for at in range(10)])
     first = stored(topic, point(A0, 1))
-    topic.log += [Kept(11 + at, b"other", b"x") for at in range(10)]
+    topic.log += [kept(11 + at) for at in range(10)]
     second = stored(topic, point(B0, 2))
-    topic.log += [Kept(22 + at, b"other", b"x") for at in range(10)]
+    topic.log += [kept(22 + at) for at in range(10)]
     assert store_on(topic).load(first | second).keys() == {A0, B0}
     assert min(topic.read) == 10
     assert set(topic.read).isdisjoint({14, 15, 16, 17, 18, 19, *range(24, 32)})
@@ -247,7 +233,7 @@ def test_a_record_of_the_same_key_and_other_content_is_not_taken() -> None:
     commits = stored(topic, point(A0, 1))
     [record] = topic.log
     assert record
-    topic.log.append(Kept(1, record.its_key, b"of a zombie"))
+    topic.log.append(kept(1, record.its_key, b"of a zombie"))
     assert store_on(topic).load(commits) == {A0: long_map(1)}
     topic.log[0] = None
     counters = Counters()
@@ -259,7 +245,7 @@ def test_a_map_that_is_not_there_is_left_out_counted_and_the_others_are_read() -
     topic, counters = Topic(), Counters()
     commits = stored(topic, point(A0, 1), point(B0, 2))
     topic.log[0] = None
-    topic.log.append(Kept(2, b"other", b"x"))
+    topic.log.append(kept(2))
     assert store_on(topic, counters=counters).load(commits) == {B0: long_map(2)}
     assert counters.missing_maps == 1
 
@@ -269,7 +255,7 @@ def test_an_error_says_nothing_of_the_map_and_is_raised(when: str) -> None:
     topic, counters = Topic(), Counters()
     commits = stored(topic, point())
     if when == "it is read":
-        topic.log[0] = Kept(0, b"", b"", KafkaError._ALL_BROKERS_DOWN)
+        topic.log[0] = kept(0, b"", b"", KafkaError._ALL_BROKERS_DOWN)
     else:
         topic.error = KafkaError._TIMED_OUT
     with pytest.raises(KafkaException):

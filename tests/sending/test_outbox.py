@@ -1,15 +1,15 @@
 """What is too large becomes a dead letter of its group alone, whether the client or the broker finds it."""
 
 import threading
-from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from tests.builders import fragment, group, partition_offsets
 from tests.conftest import Topics
+from tests.fakes import FakeMessage, Report
 from tests.services.kafka import KafkaBroker, unique_name
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import Letter
@@ -20,25 +20,13 @@ from utils.processing.executor import Outcome
 from utils.sending.failures import Failures
 from utils.sending.outbox import NARROW, DeliveryFailed, Outbox, RecordRefused, Refusals
 
-Report = Callable[[KafkaError | None, Any], None]
 Produced = tuple[str, bytes | None, bytes | None]
 TRACE: Headers = [("traceparent", b"00-1-2-01")]
 
 
-class Record:
-    """As the client's Message in a delivery report."""
-
-    def __init__(self, topic: str, key: bytes | None, value: bytes | None) -> None:
-        self._topic, self._key, self._value = topic, key, value
-
-    def topic(self) -> str:
-        return self._topic
-
-    def key(self) -> bytes | None:
-        return self._key
-
-    def value(self) -> bytes | None:
-        return self._value
+def record(topic: str, key: bytes | None, value: bytes | None) -> Message:
+    """As in a delivery report."""
+    return cast(Message, FakeMessage((topic, 0), 0, value, its_key=key))
 
 
 class SmallTopics:
@@ -77,8 +65,8 @@ class SmallTopics:
             if sum(len(value or b"") for _, _, value in batch) <= self.broker:
                 self.taken += batch
             else:
-                for record in batch:
-                    self._report(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), Record(*record))
+                for each in batch:
+                    self._report(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), record(*each))
         return 0
 
     def purge(self) -> None:
@@ -262,7 +250,7 @@ def test_a_dead_letter_that_the_broker_refuses_keeps_its_sources_only_and_then_i
     box.flush(0)
     assert producer.letters() == [(b"1", None)]
     assert not box.has_refused
-    box.on_delivery(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), cast(Any, Record("letters", b"1", None)))
+    box.on_delivery(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), record("letters", b"1", None))
     with pytest.raises(DeliveryFailed, match="not even the sources"):
         box.accuse(left)
 
@@ -279,7 +267,7 @@ def test_what_is_safe_is_forgotten() -> None:
 
 def test_another_failure_is_none_of_size_and_is_raised() -> None:
     box = outbox(SmallTopics())
-    box.on_delivery(KafkaError(KafkaError._MSG_TIMED_OUT), cast(Any, Record("out", b"1", b"")))
+    box.on_delivery(KafkaError(KafkaError._MSG_TIMED_OUT), record("out", b"1", b""))
     assert not box.has_refused
     with pytest.raises(DeliveryFailed):
         box.flush(0)
@@ -362,7 +350,7 @@ def test_a_callback_that_has_failed_is_a_failed_delivery() -> None:
     box = outbox(producer)
     box.put([result("1", 10)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Record, "topic", None)  # what on_delivery asks of it raises
+        patch.setattr(FakeMessage, "topic", None)  # what on_delivery asks of it raises
         with pytest.raises(DeliveryFailed, match="callback"):
             box.flush(0)
     with pytest.raises(DeliveryFailed, match="callback"):
