@@ -115,6 +115,14 @@ def test_metadata_that_is_no_text_is_as_if_it_were_absent() -> None:
     assert history.gone("a", 0) == 0
 
 
+def test_where_a_tool_has_set_the_offset_back_and_kept_the_map_all_is_read_again() -> None:
+    kept = OffsetMap("id", 5, 0, 0, States.of(b"\x00\x01", 5)).encode()
+    commits = [TopicPartition("a", 0, 5, kept), TopicPartition("a", 1, 0, kept), TopicPartition("a", 2, 9, kept)]
+    found = History(commits, {"a": "id"}, {})
+    assert found.committed("a", 0) == (5, OffsetMap.parse(kept))
+    assert [found.committed("a", number) for number in (1, 2)] == [(0, None), (9, None)]
+
+
 def test_how_far_a_log_was_read_is_told_by_the_map_that_fits_and_the_epoch_by_the_commit() -> None:
     text = OffsetMap("id", 5, 0, 0, States.of((UNFINISHED, FINISHED, UNFINISHED), 5)).encode()
     commits = [TopicPartition("a", 0, 5, text, 3), TopicPartition("a", 1, 6, text, 3), TopicPartition("a", 2, 5, "x")]

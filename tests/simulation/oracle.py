@@ -107,6 +107,8 @@ class Oracle:
     """Offsets or maps were destroyed from outside: what was done may be done again."""
     torn: bool = False
     """A commit was carried out for some of its partitions only: the others may repeat what these have finished."""
+    to_be_called: dict[Partition, dict[int, int]] = field(default_factory=dict)
+    """After another tool has set offsets back, of one topic: by uid how often it was called with, at that time."""
     set_back: bool = False
     """At least once, a late commit was carried out over a newer one."""
     made_again: set[str] = field(default_factory=set)
@@ -323,6 +325,12 @@ class Oracle:
         for offset, sent in self.at.get(at, {}).items():
             sent.excused |= offset < skipped and not self._is_finished(sent)
         self.finished[at] = b"\x01" * skipped
+        self.to_be_called.pop(at, None)
+        if max(map(len, self.rows)) == 1 and not self.broker.group.members:  # else a worker takes it back
+            ours = [sent for offset, sent in self.at.get(at, {}).items() if offset >= skipped]
+            fits = committed and (found := _parse(committed.metadata)) and found.base == skipped
+            calls = {sent.uid: self.called_with[sent.uid] for sent in ours if sent.id is not None}
+            self.to_be_called[at] = {} if fits else calls
 
     def is_deleted(self, at: Partition, entry: Entry) -> None:
         """Retention or compaction has removed a record."""
@@ -337,6 +345,7 @@ class Oracle:
                 sent.excused = True
             self.finished.pop(at, None)
             self.skipped.pop(at, None)
+            self.to_be_called.pop(at, None)
         self.made_again.add(topic)
 
     def is_compacted(self) -> None:
@@ -398,6 +407,10 @@ class Oracle:
                 self._check_end_of((topic, number), log.stable_end, evicted)
         for id in self.by_id:
             self._check_end_of_id(id)
+        for before in self.to_be_called.values():
+            for uid, calls in before.items():
+                if self._is_there(self.sent[uid]) and self.called_with[uid] == calls:
+                    self._broken("rule 2", f"{self._text(self.sent[uid])} is not called again, as another tool wants")
         if not self.exactly_once and not self.may_repeat:
             for parts, counts in self.results.items():
                 if max(counts.values()) > 1:

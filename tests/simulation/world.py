@@ -606,7 +606,8 @@ class World:
             self.oracle.is_reset(at, None)
         else:
             self.note("committed offset reset")
-            self._overwrite(at, Committed((0, end, end // 2, end + 3)[how % 5], ""))
+            kept = self.broker.group.offsets[at].metadata if how // 5 % 2 else ""  # some tools copy it as it is
+            self._overwrite(at, Committed((0, end, end // 2, end + 3)[how % 5], kept))
 
     def _wipe(self, who: int, how: int) -> None:
         at = self._at(who, how)
