@@ -19,6 +19,7 @@ from utils.kafka import preflight
 from utils.kafka.limits import CommitLimits
 from utils.logger import configure, logger
 from utils.monitoring.watch import Watch
+from utils.running.crashes import leave_no_core
 from utils.running.lifetime import Stopped, patiently, stop_on_signals
 from utils.running.refresh import Config, Refresh
 from utils.running.steps import ROW_STEPS, STEPS, Seen, Start, answer_http, take
@@ -168,4 +169,5 @@ def _owns_all(watch: Watch, row: Row, cluster: preflight.Cluster) -> bool:
 
 
 if __name__ == "__main__":
+    leave_no_core()
     sys.exit(main())

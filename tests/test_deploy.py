@@ -61,6 +61,7 @@ def test_every_service_is_small_and_a_wrong_configuration_does_not_restart_it_fo
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert {"mem_limit", "cpus", "pids_limit"} <= service.keys(), name
+        assert service["ulimits"] == {"core": 0}, name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
 
 
@@ -225,6 +226,10 @@ def test_pods_that_keep_their_names_are_static_members() -> None:
 
 
 # ---------------------------------------------------------------- systemd
+
+
+def test_a_unit_leaves_no_core() -> None:
+    assert "\nLimitCORE=0\n" in UNIT
 
 
 def test_systemd_restarts_no_wrong_configuration_and_waits_for_a_stop_in_order() -> None:

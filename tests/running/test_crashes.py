@@ -1,0 +1,56 @@
+"""utils/running/crashes.py: what a process leaves that crashes with a secret in its memory."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.program import program
+from tests.services.processes import HOST, free_port
+
+SECRET = "top-secret-of-the-core"
+TIMEOUT = 60
+
+
+def crash(command: list[str], directory: Path, environ: dict[str, str], told: str) -> tuple[bool, str]:
+    """Whether the kernel wrote a core of it, and all that it printed. SIGSEGV hits it once it has printed `told`."""
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    unlimited = "unlimited" if hard == resource.RLIM_INFINITY else str(hard)
+    words = ["prlimit", f"--core={unlimited}:{unlimited}", *command]
+    with subprocess.Popen(
+        words, cwd=directory, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if told in line:
+                process.send_signal(signal.SIGSEGV)
+                break
+        said.append(process.stdout.read())
+        _, status = os.waitpid(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == -signal.SIGSEGV, "".join(said)
+    return os.WCOREDUMP(status), "".join(said)
+
+
+def test_a_crash_leaves_no_core_and_no_secret_but_says_where_it_was(tmp_path: Path) -> None:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
+    sleeping = "import time; print('here', flush=True); time.sleep(60)"
+    try:
+        dumped, _ = crash([sys.executable, "-c", sleeping], tmp_path, kept, "here")
+    except FileNotFoundError:
+        pytest.skip("no prlimit")
+    if not dumped:
+        pytest.skip("this machine writes no cores")
+    url = f"mysql://worker:{SECRET}@{HOST}:{free_port()}/rows"
+    environ = {**kept, "CONSUMER_NAME": "orders", "DATABASE_URL": url, "PYTHONDONTWRITEBYTECODE": "1"}
+    dumped, said = crash([sys.executable, "main.py"], program(), environ, "waiting: ")
+    assert not dumped
+    assert "Fatal Python error: Segmentation fault" in said
+    assert "main.py" in said
+    assert SECRET not in said
