@@ -45,7 +45,7 @@ check: setup $(CHECKS)  ## ruff and mypy for the frame, where its tests are; of 
 	$(PYTHON) -m utils.processing.user_code
 
 update: | $(PYTHON)  ## brings this copy to a newer frame; FROM=clone, address or bundle, TO=version, ARGS="--check" or "--markers"
-	@FRAME_PYTHON=$(abspath $(PYTHON)) sh deploy/update.sh "$(FROM)" "$(TO)" $(if $(BASE),--base $(BASE)) $(ARGS)
+	@FRAME_PYTHON="$(PYTHON)" sh deploy/update.sh "$(FROM)" "$(TO)" $(if $(BASE),--base $(BASE)) $(ARGS)
 
 frame-test: setup  ## runs the frame's tests on this copy, where you have edited the frame; FROM=clone, address or bundle
 	$(PYTHON) -m deploy.frame test "$(FROM)" $(if $(BASE),--base $(BASE)) --arguments='$(ARGS)'

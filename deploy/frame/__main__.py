@@ -8,6 +8,7 @@ Exit codes: 0 done, or current; 1 conflicts; 2 impossible, nothing was changed; 
 
 import argparse
 import sys
+import traceback
 from pathlib import Path
 
 from deploy.frame.copy import made
@@ -26,7 +27,11 @@ def main() -> int:
         print(error, file=sys.stderr)
         return IMPOSSIBLE
     except OSError as error:
-        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"{error.filename or 'nothing was changed'}: {error.strerror}", file=sys.stderr)
+        return IMPOSSIBLE
+    except Exception:
+        traceback.print_exc()
+        print("this is a fault of the updater: nothing was changed", file=sys.stderr)
         return IMPOSSIBLE
     return code
 

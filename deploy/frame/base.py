@@ -24,12 +24,13 @@ def find_base(given: str, copy: Copy, frame: Repository) -> Base:
         return Base(_known(given, frame), "as given")
     told = frame_version(copy.root / ".frame").commit
     if told:
-        if not frame.git.agrees("cat-file", "-e", f"{told}^{{commit}}"):
+        commit = frame.git.tries("rev-parse", "--verify", "--quiet", f"{told}^{{commit}}")
+        if not commit:
             raise ImpossibleError(
                 f"this copy has commit {told[:10]} of the frame, which is not in FROM: the copy is newer, or FROM is"
                 " another frame; take a newer FROM, or say with BASE=… which commit it goes back to"
             )
-        return Base(told, "by .frame")
+        return Base(commit, "by .frame")
     shared, likeliest = _shared(copy.root, frame), likeliest_base(copy, frame)
     if shared and likeliest.equal <= equal_files(copy, frame.tree(shared)):  # else files were taken over by hand
         return Base(shared, "by shared history")
@@ -95,7 +96,7 @@ def _differences(copy: Copy, tree: Tree, frame: Repository) -> int:
 def _shared(root: Path, frame: Repository) -> str:
     """The newest commit of the copy's history that the frame knows, too."""
     git = Git(root)
-    if git.tries("rev-parse", "--show-prefix") != "" or not git.agrees("rev-parse", "HEAD"):
+    if not git.is_there() or git.text("rev-parse", "--show-prefix") or not git.agrees("rev-parse", "HEAD"):
         return ""  # no repository, or that of something around the copy
     ours = set(frame.git.text("rev-list", "--all").split())
     return next((commit for commit in git.tries("rev-list", "--topo-order", "HEAD").split() if commit in ours), "")

@@ -39,6 +39,14 @@ class Git:
         done = self._run(arguments, b"", {})
         return "" if done.returncode else done.stdout.decode().strip()
 
+    def is_there(self) -> bool:
+        """Whether a repository holds this directory. ImpossibleError where there is one that git does not read."""
+        done = self._run(("rev-parse", "--is-inside-work-tree"), b"", {})
+        if done.returncode and b"not a git repository" not in done.stderr:
+            said = " ".join(done.stderr.decode(errors="replace").split())
+            raise ImpossibleError(f"git cannot say what is committed in {self.directory}: {said}")
+        return done.returncode == 0
+
     def agrees(self, *arguments: str) -> bool:
         return self._run(arguments, b"", {}).returncode == 0
 

@@ -37,27 +37,36 @@ def _name(line: str) -> str:
 
 def _merged_lines(about: Callable[[str], str], base: str, new: str, yours: str) -> str:
     """`new`, with the lines that you changed, without those that you removed, and behind them those that you added."""
-    then, mine = _by(about, base), _by(about, yours)
-    kept, news = [], _by(about, new)
+    then, news, mine = _by(about, base), _by(about, new), _by(about, yours)
+    kept: list[str] = []
+    told = set()
     for line in new.splitlines():
         subject = about(line)
-        if not subject or subject not in then or mine.get(subject) == then[subject]:
-            kept.append(line)
-        elif line == then[subject]:
-            kept += [mine[subject]] if subject in mine else []
-        elif mine.get(subject) == line:
-            kept.append(line)
+        before, now, own = then.get(subject), news.get(subject, line), mine.get(subject)
+        if "\n" in now and subject in told:  # it stands with the first line of its project
+            continue
+        told.add(subject)
+        if before is None or own in (before, now):
+            kept.append(now)
+        elif now == before:
+            kept += [own] if own is not None else []
         else:
             raise Differing(subject)
-    added = [line for subject, line in mine.items() if subject not in then and subject not in news]
+    added = [lines for subject, lines in mine.items() if subject not in then and subject not in news]
     kept += [
-        line for subject, line in mine.items() if subject in then and subject not in news and line != then[subject]
+        lines for subject, lines in mine.items() if subject in then and subject not in news and lines != then[subject]
     ]
     return "\n".join([*kept, *added]) + "\n"
 
 
 def _by(about: Callable[[str], str], text: str) -> dict[str, str]:
-    return {about(line): line for line in text.splitlines() if about(line)}
+    """The line of each subject; of a project all of its lines, as it has one for each Python or platform."""
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        subject = about(line)
+        if subject and line not in found.get(subject, ()):
+            found.setdefault(subject, []).append(line)
+    return {subject: "\n".join(lines) for subject, lines in found.items()}
 
 
 def _merged_locks(base: str, new: str, yours: str) -> str:

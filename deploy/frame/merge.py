@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from deploy.frame import lists, values
+from deploy.frame.git import ImpossibleError
 from deploy.frame.ownership import is_left_out, is_yours, is_yours_once_edited
 from deploy.frame.trees import Copy, Entry, Repository, Tree, blob_of
 from utils.version import frame_version
@@ -123,10 +124,16 @@ class _Merge:
         content = self.copy.read(path) or b""
         if path == CONFIG and DEFAULTS not in self.base and blob_of(content) != entry.blob:
             was = self.frame.content(entry.blob).decode()
-            text, self._plan.moved_values = values.moved(was, content.decode())
+            text, self._plan.moved_values = values.moved(was, self._text(path, content))
             content = text.encode()
         blob = blob_of(content)
         return Entry(entry.mode, entry.blob if blob == entry.blob else self.frame.keep(content))
+
+    def _text(self, path: str, content: bytes) -> str:
+        try:
+            return content.decode()
+        except UnicodeDecodeError:
+            raise ImpossibleError(f"{self.copy.root / path} is not in UTF-8: save it so") from None
 
     def _new_where_something_is(
         self, path: str, news: dict[str, Entry], then: dict[str, Entry], yours: dict[str, Entry]
@@ -196,7 +203,7 @@ class _Merge:
                 self._take(path, entry.mode, new, path)
                 continue
             try:
-                merged = lists.merged(path, was.decode(), new.decode(), mine.decode()).encode()
+                merged = lists.merged(path, was.decode(), new.decode(), self._text(path, mine)).encode()
             except lists.Differing as differing:
                 self._plan.conflicts[path] = f"you and the frame have changed the line of {differing}"
                 continue

@@ -119,6 +119,7 @@ class Copy:
     crlf: set[str] = field(default_factory=set)  # paths whose lines end as on Windows
     _read: dict[str, bytes | None] = field(default_factory=dict)
     _blobs: dict[str, str] = field(default_factory=dict)
+    _folders: set[str] = field(default_factory=set)  # that are no links
 
     def read(self, path: str) -> bytes | None:
         """Its content; None where there is no such file."""
@@ -135,6 +136,7 @@ class Copy:
 
     def _content(self, path: str) -> bytes | None:
         place = self.root / path
+        self._refuse_links(path.rpartition("/")[0])
         try:
             kind = place.lstat().st_mode
         except (FileNotFoundError, NotADirectoryError):
@@ -147,6 +149,15 @@ class Copy:
             self.crlf.add(path)
             return content.replace(b"\r\n", b"\n")
         return content
+
+    def _refuse_links(self, folder: str) -> None:
+        """What is written through one would change files of others."""
+        if not folder or folder in self._folders:
+            return
+        self._refuse_links(folder.rpartition("/")[0])
+        if (self.root / folder).is_symlink():
+            raise ImpossibleError(f"{self.root / folder} is a symbolic link: put the folder itself there, or remove it")
+        self._folders.add(folder)
 
     def as_here(self, path: str, content: bytes) -> bytes:
         """What git keeps of a file, with the line ends that it has in this copy; a new one has those of most."""

@@ -3,10 +3,11 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 
 from deploy.frame import changelog
-from deploy.frame.apply import apply, finish_what_was_begun, saved
+from deploy.frame.apply import alone, apply, finish_what_was_begun, refuse_what_cannot_be_written, saved
 from deploy.frame.base import find_base
 from deploy.frame.git import Git, ImpossibleError, require
 from deploy.frame.merge import FRAME, Plan, planned
@@ -36,10 +37,12 @@ def update(wish: Wish) -> int:
     require(Git(wish.copy))
     if not (wish.copy / "worker.py").exists() and not (wish.copy / "config.py").exists():
         raise ImpossibleError(f"{wish.copy} is no copy of this frame: it has neither worker.py nor config.py")
-    if not wish.check and finish_what_was_begun(wish.copy):
-        print(f"an update that was interrupted is ended now: {wish.copy} has {frame_version(wish.copy / FRAME)}")
-        return DONE
-    with TemporaryDirectory(prefix="frame-update-") as directory:
+    if Git(wish.frame).tries("rev-parse", "--is-shallow-repository") == "true":
+        raise ImpossibleError(f"{wish.frame} was cloned with --depth and lacks history: `git fetch --unshallow` in it")
+    with alone(wish.copy), TemporaryDirectory(prefix="frame-update-") as directory:
+        if not wish.check and finish_what_was_begun(wish.copy):
+            print(f"an update that was interrupted is ended now: {wish.copy} has {frame_version(wish.copy / FRAME)}")
+            return DONE
         return _update(wish, Repository.beside(wish.frame, Path(directory)))
 
 
@@ -63,6 +66,7 @@ def _update(wish: Wish, frame: Repository) -> int:
         return OUTDATED
     _refuse_what_is_not_committed(wish.copy)
     plan = planned(copy, frame, base.commit, new)
+    refuse_what_cannot_be_written(wish.copy, plan)
     _tell(plan)
     if plan.conflicts and not wish.markers:
         print("nothing was changed. ARGS=--markers writes what can be merged, and the conflicts as git marks them")
@@ -71,8 +75,9 @@ def _update(wish: Wish, frame: Repository) -> int:
     left_out = frame_version(wish.copy / FRAME).left_out
     text = FrameVersion(after.version, new, left_out).text().encode()
     plan.writes[FRAME] = ("100644", copy.as_here(FRAME, text))
-    print(_undo(wish.copy, plan, after))
-    apply(wish.copy, plan)
+    undo, saved_files = _undo(wish.copy, plan, after)
+    print(undo)
+    apply(wish.copy, plan, saved_files)
     return CONFLICTS if plan.conflicts else DONE
 
 
@@ -83,9 +88,11 @@ def version_of(frame: Repository, commit: str) -> FrameVersion:
 
 def _refuse_what_is_not_committed(copy: Path) -> None:
     git = Git(copy)
-    if not git.agrees("rev-parse", "--is-inside-work-tree"):
+    if not git.is_there():
         return
-    changed = git.run("status", "--porcelain", "-z", "--", ".").decode().split("\0")[:-1]
+    # All: what undoes an update removes them, also where somebody's git does not show them.
+    told = git.run("status", "--porcelain", "-z", "--untracked-files=all", "--ignore-submodules=none", "--", ".")
+    changed = told.decode(errors="replace").split("\0")[:-1]
     if changed:
         raise ImpossibleError(
             f"{copy} has changes that are not committed ({changed[0][3:]}{' and others' if changed[1:] else ''}):"
@@ -116,8 +123,9 @@ def _tell_news(frame: Repository, base: str, new: str, is_older: bool) -> None:
         unknown = _map_forms(frame, base) - _map_forms(frame, new)
         if unknown:
             print(
-                "the older version does not understand all commits of this one: stop the workers when nothing waits,"
-                " or results since their last commits come twice"
+                "the older version does not understand all commits of this one: stop the workers when nothing waits."
+                " Else it reads again what came since the oldest that waits: results come twice, and halves of what was"
+                " finished are given up as incomplete"
             )
         return
     before, after = (frame.git.tries("show", f"{commit}:CHANGELOG.md") for commit in (base, new))
@@ -134,11 +142,27 @@ def _map_forms(frame: Repository, commit: str) -> set[str]:
     return forms
 
 
-def _undo(copy: Path, plan: Plan, version: FrameVersion) -> str:
+def _undo(copy: Path, plan: Plan, version: FrameVersion) -> tuple[str, tuple[Path, ...]]:
+    """What is left to do, and how to undo it; and the files that this needs, beside the copy."""
     locks = "`make lock` makes the locks anew, for your additions; " if plan.merged_locks else ""
     text = f"next: {locks}`make check`, `make test`, and commit it. To undo it all: "
-    if Git(copy).agrees("rev-parse", "--is-inside-work-tree"):
-        return f"{text}git -C {copy} checkout -- . && git -C {copy} clean -fdq -- ."
-    archive = saved(copy, plan, version.commit[:10])
-    added = archive.name.removesuffix(".tar.gz") + ".added"
-    return f"{text}cd {copy} && xargs rm -f < ../{added} && tar -xzf ../{archive.name}"
+    place = quote(str(copy))
+    if _is_kept_by_git(copy, plan):
+        return f"{text}git -C {place} checkout -- . && git -C {place} clean -fdq -- .", ()
+    archive, added = saved(copy, plan, version.commit[:10])
+    remove = f'while IFS= read -r file; do rm -f "$file"; done < ../{quote(added.name)}'
+    return f"{text}cd {place} && {remove} && tar -xzf ../{quote(archive.name)}", (archive, added)
+
+
+def _is_kept_by_git(copy: Path, plan: Plan) -> bool:
+    """Whether git can bring back all that is changed, and knows what is added. A repository around may ignore it."""
+    git = Git(copy)
+    if not git.is_there():
+        return False
+    listed = git.run("ls-files", "-v", "-z", "--", ".").decode(errors="replace").split("\0")
+    tracked = {each[2:] for each in listed if each.startswith("H ")}  # others: git was told to overlook their edits
+    unknown = {path for path in (*plan.writes, *plan.deletes) if path not in tracked}
+    if any((copy / path).exists() for path in unknown):
+        return False
+    paths = "\0".join([*unknown, ""]).encode()
+    return not git.run("check-ignore", "--stdin", "-z", given=paths, takes=(0, 1))

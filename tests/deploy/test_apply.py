@@ -19,6 +19,7 @@ OLD = {
     "utils/a.py": "a",
     "utils/deep/b.py": "b",
     "it's.md": "x",
+    "utils/c": "a file",
 }
 NEW = {
     "main.py": "new",
@@ -27,6 +28,7 @@ NEW = {
     "utils/x/a.py": "a",
     "docs/new.md": "n",
     "it's.md": "y",
+    "utils/c/d.py": "in a folder",
 }
 # Ends itself at the step number sys.argv[2]: before a file or folder of the copy is opened, made or removed.
 UPDATE = """\
