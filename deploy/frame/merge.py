@@ -153,11 +153,11 @@ class _Merge:
 
     def _merged(self, then: Tree, news: Tree, yours: Tree) -> dict[str, Entry]:
         start = self.frame.commit(then)
-        ours, theirs = (self.frame.commit(tree, start) for tree in (yours, news))
+        for name, files in (("yours", yours), ("frame", news)):  # what stands beside git's marks
+            self.frame.git.run("update-ref", f"refs/{name}", self.frame.commit(files, start))
         settings = ("-c", "merge.directoryRenames=false", "-c", "merge.conflictStyle=merge")
-        told = self.frame.git.run(
-            *settings, "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", ours, theirs, takes=(0, 1)
-        )
+        merge = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", "yours", "frame")
+        told = self.frame.git.run(*settings, *merge, takes=(0, 1))
         tree, *conflicts = [word for word in told.decode().split("\0") if word]
         for path in conflicts:
             both = path in news and path in yours

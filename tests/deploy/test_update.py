@@ -167,8 +167,7 @@ def test_markers_are_written_where_they_are_asked_for_and_all_else_is_done(frame
     copy = committed(cloned(frame, tmp_path / "copy"), {"main.py": "my main\n"})
     assert update(frame, copy, "--markers").returncode == 1
     text = (copy / "main.py").read_text()
-    assert "<<<<<<<" in text
-    assert {"my main", "new main"} <= set(text.splitlines())
+    assert text == "<<<<<<< yours\nmy main\n=======\nnew main\n>>>>>>> frame\n"
     assert (copy / "utils/fresh.py").exists()
 
 
