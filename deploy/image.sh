@@ -28,7 +28,7 @@ packages() {
 own() {
     for each in */; do
         case $each in
-            bench/ | deploy/ | docs/ | examples/ | images/ | tests/ | utils/ | __pycache__/ | update-in-progress/) ;;
+            bench/ | deploy/ | docs/ | examples/ | tests/ | utils/ | __pycache__/ | update-in-progress/) ;;
             *) [ -e "${each}pyvenv.cfg" ] || echo "${each%/}" ;;
         esac
     done

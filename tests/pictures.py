@@ -86,7 +86,7 @@ def take(tab: Tab, directory: Path, page: str, desktop: tuple[int, int, float]) 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.pictures", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seconds", type=float, default=240, help="for which the worker works before")
-    parser.add_argument("--directory", type=Path, default=ROOT / "images")
+    parser.add_argument("--directory", type=Path, default=ROOT / "docs/pictures")
     parser.add_argument("--only-fleet", action="store_true", help="only the page of a fleet, which takes seconds")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, headless_chromium() as browser, browser.tab() as tab:

@@ -11,7 +11,7 @@ from utils.version import FrameVersion, frame_version, parsed
 
 
 def test_what_was_written_is_read_again() -> None:
-    written = FrameVersion("1.2.0", "0123456789abcdef", "bench images tests")
+    written = FrameVersion("1.2.0", "0123456789abcdef", "bench tests")
     assert parsed(written.text()) == written
     assert str(written) == "1.2.0 (0123456789)"
 

@@ -13,11 +13,11 @@ YOURS = ("worker.py", "defaults.py", "tests/test_worker*.py", "tests/cases/*")
 YOURS_ONCE_EDITED = ("README.md", ".ci/run", ".gitlab-ci.yml")
 
 # The directories of the frame. All others beside worker.py are yours.
-DIRECTORIES = ("bench", "deploy", "docs", "examples", "images", "tests", "utils")
+DIRECTORIES = ("bench", "deploy", "docs", "examples", "tests", "utils")
 
 # What a slim copy does without; .gitattributes says the same to `git archive`.
-LEFT_OUT = (".gitattributes", "bench/*", "images/*", "tests/*")
-NOT_LEFT_OUT = ("tests/__init__.py", "tests/test_worker.py")
+LEFT_OUT = (".gitattributes", "bench/*", "tests/*")
+NOT_LEFT_OUT = ("bench/README.md", "bench/bench.svg", "tests/__init__.py", "tests/test_worker.py")
 
 
 def is_yours(path: str) -> bool:

@@ -1,6 +1,7 @@
 """`make copy`: what it makes, and what works there."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,17 @@ def test_make_lists_what_works_there_and_each_of_it_has_what_it_needs(frame: Pat
         dry = subprocess.run(["make", "-n", command], cwd=to, env=outside, capture_output=True, text=True)
         assert dry.returncode == 0, dry.stderr
         assert not {"tests.", "bench.", "tests/frame.mk"} & set(dry.stdout.split())
+
+
+def test_every_link_of_its_documents_leads_to_a_file_of_it(frame: Path, tmp_path: Path) -> None:
+    to = tmp_path / "copy"
+    assert copied(frame, to).returncode == 0
+    pages = list(to.rglob("*.md"))
+    assert {"README.md", "CHANGELOG.md", "docs/README.md"} <= {page.relative_to(to).as_posix() for page in pages}
+    for page in pages:
+        links = re.findall(r"(?:\]\(|src=\"|srcset=\")([^)\"#\s]+)", page.read_text())
+        dead = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+        assert dead == [], page
 
 
 def test_it_checks_and_tests_itself_without_the_frames_tests(frame: Path, tmp_path: Path) -> None:

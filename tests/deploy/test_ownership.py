@@ -31,5 +31,5 @@ def test_an_archive_leaves_out_what_a_slim_copy_does_without(tmp_path: Path) -> 
     exported = {path.relative_to(archive).as_posix() for path in archive.rglob("*") if path.is_file()}
     assert exported == {path for path in files_of(frame) if not ownership.is_left_out(path)}
     assert "tests/test_worker.py" in exported
-    assert not (archive / "bench").exists()
+    assert not (archive / "tests/deploy").exists()  # nor an empty folder of it
     assert "$" not in (archive / ".frame").read_text()

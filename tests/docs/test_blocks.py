@@ -92,7 +92,7 @@ def test_every_module_that_is_named_exists(page: Page) -> None:
 
 
 def test_every_file_that_is_named_exists(page: Page) -> None:
-    named = re.findall(r"`((?:deploy|docs|examples|tests|bench|utils|images)/[\w./…*-]*)`", page.text)
+    named = re.findall(r"`((?:deploy|docs|examples|tests|bench|utils)/[\w./…*-]*)`", page.text)
     for path in named:
         if "…" not in path and not path.startswith("deploy/wheels"):
             assert list(ROOT.glob(path.rstrip("/"))), path
