@@ -4,6 +4,7 @@ Debian's buildah, podman, runc and debootstrap are needed, and root. The base is
 that the Dockerfile names: that cannot be had here. It is kept among podman's images, and nothing in the repository.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -34,16 +35,19 @@ HARDENED = (
     "--network", "host", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
     "--ulimit", "nofile=20000:20000", "--ulimit", "nproc=4096:4096",
 )  # fmt: skip
-COPIED = ("*.py", "requirements*", "Dockerfile", ".dockerignore", "utils", "examples", "deploy")
+COPIED = (".frame", "*.py", "requirements*", "Dockerfile", ".dockerignore", "utils", "examples", "deploy")
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.container", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--tree", type=Path, default=ROOT, help="what it is built from: a copy, slim or not")
+    tree: Path = parser.parse_args().tree
     figures: dict[str, str] = {}
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="consumer-skeleton-image-")))
         base(directory)
         began = time.monotonic()
-        build(directory / "context")
+        build(tree.resolve(), directory / "context")
         figures["built in"] = f"{time.monotonic() - began:.0f} s"
         size = int(ran(*PODMAN, "image", "inspect", "--format", "{{.Size}}", IMAGE))
         own = size - int(ran(*PODMAN, "image", "inspect", "--format", "{{.Size}}", BASE))
@@ -66,10 +70,10 @@ def base(directory: Path) -> None:
     ran(*PODMAN, "import", f"{root}.tar", BASE)
 
 
-def build(context: Path) -> None:
+def build(tree: Path, context: Path) -> None:
     """From the files that a Dockerfile's context would have, with a process() that forwards; no network is used."""
     context.mkdir()
-    for path in (path for pattern in COPIED for path in ROOT.glob(pattern)):
+    for path in (path for pattern in COPIED for path in tree.glob(pattern)):
         copy = shutil.copytree if path.is_dir() else shutil.copy
         copy(path, context / path.name)
     shutil.copy(ROOT / "tests/forwarding.py", context / "worker.py")
@@ -77,7 +81,18 @@ def build(context: Path) -> None:
     platforms = [f"--platform=manylinux{each}_{platform.machine()}" for each in ("2014", "_2_17", "_2_28", "_2_34")]
     options = ["--require-hashes", "--only-binary=:all:", "--no-deps", "--python-version", PYTHON, *platforms]
     wheels = str(context / "deploy/wheels")
-    ran(sys.executable, "-m", "pip", "download", "--quiet", *options, "-r", "requirements.lock", "-d", wheels)
+    ran(
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        *options,
+        "-r",
+        str(tree / "requirements.lock"),
+        "-d",
+        wheels,
+    )
     chroot = ("--isolation", "chroot", "--network", "host")  # without rights for namespaces of its own
     arguments = ("--build-arg", f"PYTHON_IMAGE={BASE}", "-t", IMAGE)
     # Of the two formats only Docker's has a HEALTHCHECK.
