@@ -1,12 +1,16 @@
 """deploy/frame/lists.py, values.py, changelog.py: texts that git would not merge as their users mean them."""
 
+import re
+
 import pytest
 
 from deploy.frame import changelog, values
 from deploy.frame.lists import Differing, merged
 from tests.deploy.frames import newest_version
+from tests.program import ROOT
 
 BASE = "# What the worker needs.\nkafka==1.0\nmsgspec==0.1\n\n# Is it in PostgreSQL?\n# psycopg==3.1\n"
+TWO = "numpy==1.26; python_version < '3.12'\nnumpy==2.1; python_version >= '3.12'\n"  # one project in two lines
 
 
 @pytest.mark.parametrize(
@@ -27,6 +31,10 @@ BASE = "# What the worker needs.\nkafka==1.0\nmsgspec==0.1\n\n# Is it in Postgre
             BASE.replace("msgspec==0.1\n", "") + "Requests==2.0\n",
         ),
         (BASE + "requests==2.1\n", BASE + "Requests==2.0\n", BASE + "requests==2.1\n"),
+        (BASE.replace("0.1", "0.2"), BASE + TWO, BASE.replace("0.1", "0.2") + TWO),
+        (BASE + TWO, BASE + "requests==2.0\n", BASE + TWO + "requests==2.0\n"),
+        (BASE.replace("kafka==1.0\n", TWO), BASE, BASE.replace("kafka==1.0\n", TWO)),
+        (BASE + "#\n#\n", BASE + "#\nflask==3.0\n", BASE + "#\n#\nflask==3.0\n"),
     ],
 )
 def test_requirements_of_both_sides_stand_in_one_file(new: str, yours: str, expected: str) -> None:
@@ -77,3 +85,19 @@ def test_what_is_to_do_is_what_the_changelog_did_not_say_before() -> None:
     after = after.replace("over\n  two", "over two")
     assert changelog.news(before, after) == (["New thing."], 2)
     assert newest_version(after) == "1.1.0"
+
+
+def test_a_copy_is_told_what_came_after_its_version_and_once_only() -> None:
+    """By the changelog as it is, for a copy older than 1.0.0, one of 1.0.0, and one made between two versions."""
+    now = (ROOT / "CHANGELOG.md").read_text()
+    head, unreleased, released = now.partition("## [Unreleased]\n")
+    assert re.search(r"^## \[1\.0\.0\] - 2026-11-29$", released, re.MULTILINE)
+    between = f"{head}{unreleased}\n### To do\n\n- Mind the gap.\n\n### Fixed\n\n- A hole.\n{released}"
+    following = between.replace("[Unreleased]", "[9.9.0] - 2099-01-31").replace("- A hole.", "- A hole.\n- One more.")
+    todo, others = changelog.news("# Changelog\n\n## [0.1]\n\n- Old.\n", now)
+    assert any("utils.monitoring.status" in entry for entry in todo)
+    assert others > 20
+    assert changelog.news(now, now) == ([], 0)
+    assert changelog.news(now, between) == (["Mind the gap."], 1)
+    assert changelog.news(between, following) == ([], 1)
+    assert changelog.news(now, following) == (["Mind the gap."], 2)
