@@ -142,9 +142,12 @@ def setting(
 # ---------------------------------------------------------------- The settings.
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting, validated. A new one is a line here: its variable is the name in capitals."""
+    """Every setting, validated. Its variable is the name in capitals.
 
-    # Which row of consumer_configs this worker is; also its Kafka group and the base of topic names.
+    A new one is a line here and in docs/settings.md; and in Calls.fit where a change of it must make new calls.
+    """
+
+    # The consumer that this worker belongs to: its row, its consumer group in Kafka, and the base of topic names.
     consumer_name: str = setting(
         "",
         text(r"[A-Za-z0-9._-]{1,200}", "the name of this worker's row, 1 to 200 characters of A-Z a-z 0-9 . _ -"),

@@ -1,8 +1,11 @@
 """The worker: one poll loop, in the order in which a message travels.
 
-read -> receive -> process -> deliver -> commit, and once in a while evict. One thread owns the consumer and all state;
-rebalance and delivery callbacks run inside its calls. Crash-only: what the loop cannot handle is raised, all memory is
-dropped, the consumer is closed without a commit, and `supervise` builds a new worker that goes on from the last commit.
+read -> receive -> process -> deliver -> commit, and once in a while evict (give up), put off, balance. One thread owns
+Kafka's consumer, the dict and the states of offsets; rebalance and delivery callbacks run inside its calls. Crash-only:
+what the loop cannot handle is raised, all memory is thrown away, the consumer is closed without a commit, and
+`supervise` (utils/running/supervision.py) builds a new worker that goes on from the last commit.
+
+A group here is the fragments of one id: docs/how-it-works.md has the words. Kafka's is called the consumer group.
 """
 
 import threading
@@ -55,18 +58,18 @@ class Worker:
     commit_interval: InitVar[float]
     shutdown_timeout: InitVar[float]
     leave: Callable[[Consumer], None] = lambda _consumer: None
-    """Leave the group for good, which closing the consumer does not do for a static member."""
+    """Leave the consumer group for good, which closing the consumer does not do for a static member."""
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
 
     _bytes_in_flight: int = 0  # of the groups in process()
-    _bytes_of_results: float = 0.0  # of a group, lately: what those in process() will take
+    _bytes_of_results: float = 0.0  # of one group, lately: as much each group in process() will take
     _next_eviction: float = 0.0
 
     commits: Commits = field(init=False)
     assignment: Assignment = field(init=False)
     _topic_index: dict[str, int] = field(init=False)
-    _waiting: Overflow = field(init=False)
+    _waiting: Overflow = field(init=False)  # the one door of the dict, which is its `groups`
 
     def __post_init__(self, locate: Locate, commit_interval: float, shutdown_timeout: float) -> None:
         self._topic_index = {topic: index for index, topic in enumerate(self.topics_input)}
@@ -99,7 +102,7 @@ class Worker:
     def step(self) -> None:
         """One turn of the loop."""
         self.health.turn(self.clock())
-        takes_results = self.delivery.backlog.bytes < self._waiting.room  # else process() soon waits, too
+        takes_results = self.delivery.backlog.bytes < self._waiting.room  # else they stay, and process() soon waits
         if records := self._read(takes_results):
             self._process(self._receive(records))
         if takes_results:
@@ -112,7 +115,7 @@ class Worker:
     # ------------------------------------------------------------------ the life of a message
 
     def _read(self, takes_results: bool) -> list[Record]:
-        """The next records, as soon as there are any; none while there is no room for them."""
+        """The next records, as soon as there are any; none while there is no memory for them."""
         busy = min(self.commits.interval, IDLE) if self.delivery.pending or self.commits.has_news else IDLE
         records = self.intake.read(self._load(), 0 if self.executor.in_flight and takes_results else busy)
         if self.assignment.failure:
@@ -143,7 +146,7 @@ class Worker:
             self.executor.submit(groups)
 
     def deliver(self, outcomes: list[Outcome]) -> None:
-        """Results, and dead letters in place of those that failed, on their way out."""
+        """Send the results, and dead letters in place of what has failed. Called by the loop and by the assignment."""
         if not outcomes:
             return
         self._bytes_in_flight -= sum([outcome.group.bytes for outcome in outcomes])
@@ -158,7 +161,7 @@ class Worker:
         self.commits.has_news = True
 
     def _give_up(self, outcomes: list[Outcome]) -> None:
-        """What never gets to process() leaves as a result does: its offsets are finished when its letter is safe."""
+        """What never gets to process() leaves as a result does: it is finished when its dead letter is safe."""
         self.delivery.send(outcomes)
         self.commits.has_news = True
 
@@ -173,7 +176,7 @@ class Worker:
         self._next_eviction = now + min(max(EVICT_EVERY, 4 * (now - began)), EVICT_AT_LEAST_EVERY)
 
     def _put_off(self) -> None:
-        """Too much waits for its own id, between attempts or behind it: the newest is read again later."""
+        """Too much waits between attempts, or behind its own id: the newest leaves memory, and is read again later."""
         if self.executor.parked.bytes > self._waiting.room_to_park:
             groups = self.executor.shed(self._waiting.room_to_park * 3 // 4)
             self._bytes_in_flight -= sum([group.bytes for group in groups])
@@ -183,14 +186,14 @@ class Worker:
     # ------------------------------------------------------------------ what the steps are made of
 
     def _load(self, backlog: Backlog | None = None) -> float:
-        """How much is in process() and on its way out (or `backlog`); 1 and more: there is no room for more."""
+        """How much is in process() and on its way out (there: `backlog`). 1 and more: there is no memory for more."""
         parked, backlog = self.executor.parked, self.delivery.backlog if backlog is None else backlog
         in_flight = self.executor.in_flight - parked.groups
         in_bytes = self._bytes_in_flight + in_flight * self._bytes_of_results + backlog.bytes
         return max((in_flight + backlog.groups) / MAX_IN_FLIGHT, in_bytes / self._waiting.room)
 
     def _is_full(self) -> bool:
-        """No more can leave or be collected, or there is no room, but would be if what is on its way out were safe."""
+        """True: only what becomes safe can make room now. Asked before and after some has: see Commits.turn."""
         is_stopped = self.delivery.holds_back or self.delivery.backlog.bytes >= self._waiting.room
         return is_stopped or self._load() >= 1 > self._load(Backlog())
 
@@ -203,7 +206,7 @@ class Worker:
         return list(map(Fragment, topics, batch.partitions, batch.offsets, bodies, headers, arrivals, drops))
 
     def _arrivals(self, batch: Batch, contents: Contents, now: float) -> Iterable[float]:
-        """When these records arrived the first time: for what is read again, the clock of MESSAGE_TIMEOUT goes on."""
+        """When these records arrived the first time: for what is read again, the time of MESSAGE_TIMEOUT goes on."""
         if batch.is_new:
             return repeat(now)
         epoch, read = now - self.wall_clock(), zip(batch.partitions, batch.offsets, contents.timestamps, strict=True)
@@ -215,7 +218,7 @@ class Worker:
         return arrivals
 
     def commit_points(self) -> list[CommitPoint]:
-        """Of every partition that we own: a commit without its map would break the groups that wait."""
+        """Offset and map of every partition that we own: a commit without its map would break the groups that wait."""
         now, now_ms = self.clock(), int(self.wall_clock() * 1000)
         oldest = self._waiting.groups.oldest_arrival()
         oldest_ms = now_ms if oldest is None else now_ms - int((now - oldest) * 1000)

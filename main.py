@@ -37,7 +37,7 @@ consumer_configs. Without a command it runs.
 """
 EPILOG = """\
 environment (all names: docs/settings.md; your defaults: defaults.py):
-  CONSUMER_NAME       which row this worker is; also its Kafka group
+  CONSUMER_NAME       the consumer that this worker belongs to: its row, its consumer group in Kafka
   DB_DRIVER DB_HOST DB_PORT DB_NAME DB_USER DB_PASSWORD
   DATABASE_URL        instead of the six above; MySQL, MariaDB, PostgreSQL or SQLite
   DB_SSL_CA           TLS to the database: the file of who signed its certificate
@@ -101,7 +101,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run(_arguments: argparse.Namespace, environ: Environ) -> int:
-    """Join messages until SIGTERM or Ctrl-C; a second one ends at once. What can heal by itself is waited for."""
+    """Join messages until SIGTERM or Ctrl-C; a second one ends at once. What can heal by itself is waited for.
+
+    Then `work` (utils/running/supervision.py) runs workers until the end.
+    """
     stopping = stop_on_signals()
     watch: Watch
 
@@ -110,6 +113,7 @@ def run(_arguments: argparse.Namespace, environ: Environ) -> int:
         watch, address = answer_http(settings)
         return address
 
+    # alone: it may be the only worker. What Kafka then assigns tells, and unequal partition counts are judged by that.
     start = Start(environ=environ, listen=listen, alone=lambda _cluster: True)
     try:
         for step, seen in take(start, STEPS, partial(patiently, stopping=stopping)):

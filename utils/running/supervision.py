@@ -6,8 +6,9 @@
                    row. Where no worker can even begin by that, the row before it is in force again
           worker     when it fails, all memory is dropped, and the next one goes on from the last commit (crash-only)
 
-A worker that fails RESTARTS times in a row ends the process: whoever has started it (a container, systemd) starts the
-next one, on another machine perhaps.
+A worker that fails is started again, RESTARTS times. The next failure without progress in between, the sixth, ends the
+process: whoever has started it (a container, systemd) starts the next one, on another machine perhaps. The exit code of
+each end is in docs/how-it-works.md, "What restarts what".
 """
 
 import gc
@@ -36,8 +37,8 @@ from utils.running.refresh import Refresh
 from utils.sending.outbox import RecordRefused
 from utils.version import frame_version
 
-RESTARTS = 5  # of the worker, in a row and without progress in between, before the process gives up
-LASTING = 600.0  # seconds: a worker that ran so long has not failed in a row with the one before, were there no records
+RESTARTS = 5  # of the worker, without progress in between; its next failure ends the process
+LASTING = 600.0  # seconds: after a worker that ran so long the count begins anew, also where there were no records
 
 
 def work(refresh: Refresh, process_stop: Event, watch: Watch) -> int:
@@ -117,10 +118,10 @@ def supervise(
     survived: dict[Partition, CrashRecord] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Crash-only: after a failure a new worker goes on from the last commit. Raises after a few failures in a row.
+    """Crash-only: after a failure a new worker goes on from the last commit. After RESTARTS of them the next is raised.
 
     What is to be closed after a worker, `build` puts on the stack that it is given.
-    In a row: without progress, which is a record finished, and not a commit made: each start makes one.
+    Progress begins the count anew. It is a record finished, and not a commit made: each start makes one.
 
     A ConfigError of build() is raised at once, and one for what does not heal: another worker with the same
     GROUP_INSTANCE_ID has taken this one's place, and would be driven out in turn; Kafka forbids something, or does not

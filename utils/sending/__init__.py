@@ -1,1 +1,1 @@
-"""Results out, offsets committed: the only room that knows what a delivery guarantee means. Knows no reading."""
+"""Results out, offsets committed, in the delivery mode: at least once or exactly once. Knows no reading."""

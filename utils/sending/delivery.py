@@ -1,4 +1,4 @@
-"""Results out, offsets committed: the one piece that knows what a delivery guarantee means."""
+"""Results out, offsets committed: the two delivery modes, at least once and exactly once, behind one protocol."""
 
 import math
 import time
