@@ -1,4 +1,4 @@
-"""`python main.py adopt`: takes over the group of a hand-written worker, which kept waiting messages in a dict.
+"""`python main.py adopt`: takes over the consumer group of a hand-written worker, which kept what waits in a dict.
 
 Such a worker commits by itself (auto-commit) what it has read, also what still waits in its dict. Who goes on from
 these commits loses that. So the commits go back by the longest time that a message may have waited.

@@ -1,4 +1,4 @@
-"""What is in the topic of dead letters, and what of it is done with. Reads only: it joins no group."""
+"""What is in the topic of dead letters, and what of it is done with. Reads only: it joins no consumer group."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,6 +1,6 @@
 """Dead letters once more: those that were chosen are joined, processed and forwarded as messages are, or discarded.
 
-The topic of dead letters is read like an input, by a group of its own whose commits carry the map too: what was
+The topic of dead letters is read like an input, by a consumer group of its own whose commits carry maps, too: what was
 replayed is finished in it, what was not chosen, or failed again, is not, and is there for the next time. So a run that
 ends in the middle, a second one, or two at once, lose and double nothing that the worker itself would not.
 """

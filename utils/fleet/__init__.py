@@ -1,1 +1,1 @@
-"""Many workers seen from outside: their rows, their groups, their topics. Reads only, and needs no worker to answer."""
+"""Many workers seen from outside: their rows, commits and topics. Reads only, and needs no worker to answer."""

@@ -1,4 +1,4 @@
-"""The in-memory dict: groups of fragments that wait for their mates, by id.
+"""The in-memory dict: groups of fragments that wait for the other fragments of their id.
 
 Pure: no Kafka, no clock, no logging; `now` is in seconds of whatever clock the caller uses throughout.
 """

@@ -1,4 +1,4 @@
-"""What a consumer has made of an id: its records in the input topics, held against what the group has committed.
+"""What a consumer has made of an id: its records in the input topics, held against what the consumer has committed.
 
 Pure: no Kafka, no clock, no logging. Times are in seconds since the epoch. Only what follows from commits, maps and
 records is said; of what is neither in a commit nor in a topic, nobody can tell from outside.

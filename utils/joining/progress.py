@@ -1,4 +1,4 @@
-"""How far a group has come with a partition: its commit and the map in it, held against the ends of the log.
+"""How far a consumer has come with a partition: its commit and the map in it, held against the ends of the log.
 
 Pure: no Kafka, no clock, no logging. A commit names the lowest offset that is not done; what is above it and done, and
 how far reading has come, only the map tells. So end minus commit would count what waits as if nobody had read it.

@@ -1,4 +1,4 @@
-"""What was read of a partition and not kept, for want of room: it is to be read again. Pure.
+"""What was read of a partition and not kept, for want of memory: it is to be read again. Pure.
 
 Which offsets these are is told by their states (SHED). Written by PartitionOffsets alone.
 """

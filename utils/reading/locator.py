@@ -1,4 +1,4 @@
-"""Where a worker reads on: the commits of its group, the maps in them, and the ends of the log."""
+"""Where a worker reads on: the commits of its consumer group, the maps in them, and the ends of the log."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence

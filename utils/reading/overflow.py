@@ -1,5 +1,5 @@
 """The one door of the dict: what waits comes and goes through here. Memory is bounded in bytes, and the log is its
-overflow: what does not fit is dropped and read again later.
+overflow: what does not fit is shed, and read again later.
 
 No Kafka but by the intake, no clock, no logging; `now` is a parameter.
 """

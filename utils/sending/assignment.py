@@ -1,4 +1,4 @@
-"""The partitions that are ours: from when the group assigns them to when it takes them away, or the worker ends.
+"""The partitions that are ours: from when Kafka assigns them until it revokes them, or the worker ends.
 
 The callbacks run inside poll() and close(). No exception may leave them: what went wrong is kept in `failure`, for the
 loop to raise.

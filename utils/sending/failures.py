@@ -1,4 +1,4 @@
-"""What becomes of what cannot be made a result: it is logged, counted and, with a dead-letter topic, kept there.
+"""What becomes of what cannot be made a result: it is logged, counted and, with a topic of dead letters, kept there.
 
 No Kafka. Each comes back as the outcome of its group, and leaves as a result would: its offsets are finished when the
 dead letter is safe, and at once where there is none.
