@@ -198,6 +198,7 @@ class Worker:
         return is_stopped or self._load() >= 1 > self._load(Backlog())
 
     def _fragments(self, batch: Batch, contents: Contents, now: float) -> list[Fragment]:
+        """One for each record: `offsets` is the PartitionOffsets of its partition, `offset` where it stands there."""
         bodies = [value or b"" for value in contents.values]
         headers = contents.headers
         self.counters.with_headers += len(headers) - headers.count(None)

@@ -43,7 +43,7 @@ class Health:
     joined: bool = False  # the group has told which partitions are ours
     mismatches: dict[str, str] = field(default_factory=dict)  # input topics whose keys do not fit, and why
     refused: tuple[str, ...] = ()  # what is wrong with the row, which has been changed: the old one is still in force
-    view: "View | None" = None  # of the latest worker; for its thread only
+    view: "View | None" = None  # of the latest worker; for its thread only, but for how many groups wait
     _questions: deque[Callable[[], None]] = field(default_factory=deque)
 
     def is_live(self, now: float) -> bool:
