@@ -30,7 +30,7 @@ from utils.processing.executor import (
     ThreadPool,
 )
 
-SECONDS = 10.0  # how long a test waits for another thread before it fails
+SECONDS = 60.0  # how long a test waits for another thread before it fails
 NAME = "orders"
 
 
