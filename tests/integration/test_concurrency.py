@@ -103,6 +103,33 @@ def test_a_hang_is_one_attempt_of_several_over_restarts_and_others_go_on_between
     assert (letter["dlq.reason"], letter["dlq.attempts"]) == ("process_failed", "2")
 
 
+def test_a_message_whose_call_hangs_over_rebalances_becomes_a_dead_letter_too(
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.write_text("hangs")
+    environment = {
+        "CONCURRENCY": "4",
+        "PROCESS_TIMEOUT": "2",
+        "PROCESS_ATTEMPTS": "3",
+        "SHUTDOWN_TIMEOUT": "1",
+        "PROCESS_BLOCKED": str(blocked),
+    }
+    scene = scenes(real_kafka, 1, slow_process=True, partitions=1, environment=environment)
+    scene.feed(["hangs", "after"])
+    worker = scene.job.start()
+    scene.wait_for(1, worker)
+    other = scene.job.start().is_assigned()
+    other.stop()
+    worker.is_assigned(3)
+    scene.feed(["later"])
+    scene.wait_for(2, worker)
+    eventually(lambda: scene.job.lag() == 0, "nothing waits any more")
+    [letter] = Records.of(real_kafka, f"{scene.job.name}-dlq").headers["hangs"]
+    assert (letter["dlq.reason"], letter["dlq.error.class"]) == ("process_failed", "TimeoutError")
+    assert worker.stop() == 0
+
+
 def test_while_a_service_hangs_no_restart_costs_a_message(
     real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
 ) -> None:

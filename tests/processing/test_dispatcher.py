@@ -480,6 +480,142 @@ def test_a_late_call_that_does_not_end_is_given_up_after_as_many_times_its_time(
     assert ids(executor.collect(0)) == "b"
 
 
+def test_a_late_call_is_tried_again_no_sooner_than_its_backoff_says(many: FakeRunner, clock: Clock) -> None:
+    executor = dispatcher(many, attempts=2, backoff=8.0, timeout=10, clock=clock)
+    executor.submit(groups("a"))
+    many.begin()
+    many.hanging = "a"
+    clock.now = 11
+    executor.collect(0)
+    many.hanging = ""
+    many.end("a")
+    for clock.now in (12, 18):
+        executor.collect(0)
+        assert many.ids() == ""
+    clock.now = 20
+    executor.collect(0)
+    assert many.ids() == "a"
+
+
+# ---------------------------------------------------------------- calls that hang over a rebalance
+
+
+def test_a_message_whose_call_hangs_over_a_rebalance_is_given_up_too(many: FakeRunner, clock: Clock) -> None:
+    executor = dispatcher(many, attempts=3, timeout=10, clock=clock)
+    executor.submit(groups("ab"))
+    many.begin(2)
+    many.hanging = "a"
+    executor.drop()
+    executor.submit(groups("ab"))
+    outcomes = []
+    for clock.now in (11, 15, 22, 27, 33, 38):
+        outcomes += executor.collect(0)
+    [outcome] = outcomes
+    assert (outcome.group.id, type(outcome.error), outcome.attempts) == ("a", TimeoutError, 3)
+    assert executor.in_flight == 1
+    many.end("ab")
+    assert executor.collect(0) == []  # nobody's, both of them
+    assert many.turn() == "b"
+    assert ids(executor.collect(0)) == "b"
+    assert executor.in_flight == 0
+
+
+def test_however_often_rebalances_come_the_attempts_of_a_call_that_hangs_go_on(many: FakeRunner, clock: Clock) -> None:
+    executor = dispatcher(many, attempts=3, timeout=10, clock=clock)
+    outcomes = []
+    for clock.now in (0, 11, 15, 22, 27, 33, 38):
+        executor.submit(groups("a"))
+        if many.waiting:
+            many.begin()
+        many.hanging = "a" if clock.now else ""
+        outcomes += [(clock.now, outcome.attempts) for outcome in executor.collect(0)]
+        executor.cancel()
+        executor.drop()
+    assert outcomes[0] == (33, 3)
+
+
+def test_one_whose_call_from_before_a_rebalance_ends_at_last_is_tried_again_in_its_order(
+    many: FakeRunner, clock: Clock
+) -> None:
+    executor = dispatcher(many, attempts=3, timeout=10, clock=clock)
+    executor.submit(groups("a"))
+    many.begin()
+    executor.drop()
+    first, second = group("a", fragment(offset=0)), group("a", fragment(offset=1))
+    executor.submit([first, second])
+    many.hanging = "a"
+    clock.now = 11
+    assert executor.collect(0) == []
+    many.hanging = ""
+    many.end("a")
+    called = []
+    for clock.now in (12, 13, 14, 15):
+        called += list(many.waiting)
+        many.turn()
+        executor.collect(0)
+    assert called == [first, second]
+    assert executor.in_flight == 0
+
+
+def test_another_message_of_the_id_is_not_taken_for_the_one_that_hangs(many: FakeRunner, clock: Clock) -> None:
+    executor = dispatcher(many, attempts=1, timeout=10, clock=clock)
+    executor.submit([group("a", fragment(offset=0))])
+    many.begin()
+    many.hanging = "a"
+    executor.drop()
+    executor.submit([group("a", fragment(offset=1))])
+    for clock.now in (11, 22, 33):
+        assert executor.collect(0) == []
+    assert executor.in_flight == 1
+
+
+@pytest.mark.parametrize("made", [0, 1, 2])
+def test_where_the_only_thread_hangs_over_a_rebalance_it_is_an_attempt_too(made: int, clock: Clock) -> None:
+    runner = FakeRunner(one_by_one=True)
+    executor = dispatcher(runner, attempts=3, timeout=10, clock=clock)
+    executor.submit(groups("a"))
+    runner.begin()
+    executor.drop()
+    if made:
+        executor.recall("a", made)  # of processes before
+    executor.submit(groups("ab"))
+    clock.now = 5.0
+    executor.collect(0)
+    runner.hanging, runner.too_many = "a", True
+    clock.now = 11.0
+    given_up = executor.collect(0)
+    assert executor.is_stuck
+    assert [outcome.attempts for outcome in given_up] == ([3] if made == 2 else [])
+    assert [(group.id, attempts) for group, attempts in executor.hung] == ([] if made == 2 else [("a", made + 1)])
+    executor.cancel()
+    assert executor.in_flight == 0
+
+
+def test_what_hangs_from_before_a_rebalance_is_named_though_it_is_not_read_again_yet(
+    runner: FakeRunner, clock: Clock
+) -> None:
+    executor = dispatcher(runner, attempts=3, timeout=10, clock=clock)
+    executor.submit(groups("a"))
+    runner.begin()
+    executor.drop()
+    executor.submit(groups("b"))
+    runner.hanging, runner.too_many = "a", True
+    clock.now = 11.0
+    assert executor.collect(0) == []
+    assert [(group.id, attempts) for group, attempts in executor.hung] == [("a", 1)]
+
+
+def test_a_call_that_becomes_late_after_a_cancel_is_not_waited_for(many: FakeRunner, clock: Clock) -> None:
+    executor = dispatcher(many, attempts=3, timeout=10, clock=clock)
+    executor.submit(groups("a"))
+    many.begin()
+    executor.cancel()
+    many.hanging = "a"
+    clock.now = 11
+    assert executor.collect(0) == []
+    assert executor.in_flight == 0
+
+
 def test_what_hangs_when_too_many_do_has_failed_once_and_is_left_to_the_next_process(
     runner: FakeRunner, clock: Clock
 ) -> None:

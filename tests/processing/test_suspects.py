@@ -410,6 +410,17 @@ def test_what_hangs_is_named_in_the_commits_until_it_is_finished_and_recalled_in
     assert [each and each.hung for each in after.commit()] == [(), ((1, 2),)]
 
 
+def test_what_an_assignment_before_has_called_is_named_where_its_partition_is_ours_again() -> None:
+    bench = Bench()
+    before = bench.group(1)
+    bench.assign(starts=1)
+    of_another_topic = Group("1", (Fragment(0, PartitionOffsets("a", 0, Layout("made again"), 0), 2, b"{}"),))
+    bench.owned = bench.owned[:1]
+    bench.executor.hung = [(before, 2), (of_another_topic, 1)]
+    bench.collect()
+    assert [each and each.hung for each in bench.commit()] == [((1, 2),)]
+
+
 def test_what_others_have_left_behind_before_the_restart_is_told_so() -> None:
     bench = Bench()
     for offsets in bench.owned:

@@ -652,4 +652,5 @@ class ScheduledRunner:
         return Overdue(late, bool(late) and (self.one_by_one or 2 * len(late) >= PLACES))
 
     def calls(self) -> list[Call]:
-        return []
+        now = self._host.monotonic()
+        return [Call(group.id, now - since) for group, since in (*self._running, *self._hanging)]

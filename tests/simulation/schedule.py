@@ -71,13 +71,8 @@ class Setup:
 
     @property
     def hangs(self) -> bool:
-        """Whether calls may hang. Beside others not where a worker gets its partitions again in its process, as it does
-        when another one joins: a message waits for the end of its former call there, which never comes
-        (docs/slow-services.md)."""
-        restarts = (
-            self.faults or self.freezes or self.rebalances or self.quirks or self.destruction or self.transactions
-        )
-        return not self.trips and not (self.many_calls and (restarts or self.workers > 1))
+        """Whether calls may hang."""
+        return not self.trips
 
     @property
     def trips(self) -> bool:

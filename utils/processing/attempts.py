@@ -4,7 +4,7 @@ Pure: no Kafka, no clock, no logging; `now` is in seconds of whatever clock the 
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from utils.joining.messages import InvalidMessage, InvalidResult
 from utils.retry import Reject, Retry
@@ -178,7 +178,7 @@ class Attempts:
         self._failed_before.discard(id)
         return self._failed.pop(id, 0)
 
-    def clear(self) -> None:
-        """All messages are somebody else's now. The circuit stays as it is."""
-        self._failed.clear()
+    def clear(self, but: Collection[str] = ()) -> None:
+        """All messages are somebody else's now, `but` these may soon be ours again. The circuit stays as it is."""
+        self._failed = {id: made for id, made in self._failed.items() if id in but}
         self._failed_before.clear()

@@ -6,11 +6,13 @@ Knows neither Kafka nor offsets; all of it runs on the loop's thread.
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from utils.errors import named
 from utils.joining.aggregator import Group
+from utils.joining.dead_letters import sources
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.processing.attempts import HOPELESS, Attempts
@@ -21,6 +23,16 @@ WATCH_EVERY = 1.0  # seconds
 EXAMPLES = 10  # ids that a log line names at most
 
 
+class Late(NamedTuple):
+    """A call whose time was over at `failed_at`, for the last time, as long as it goes on."""
+
+    group: Group | None
+    """What is tried again when the call ends. None: the assignment that began it is over."""
+    failed_at: float
+    due: float
+    """When the next attempt may be."""
+
+
 class Dispatcher:
     """The loop's Executor, over one way to call process(). Outlives a worker, for calls outlive an assignment.
 
@@ -28,9 +40,10 @@ class Dispatcher:
     up. While the circuit is open, only probes are called: what is submitted waits, so that the loop soon takes in no
     more. A probe is by turns the oldest and the newest of what waits: behind many bad messages there may be good ones.
 
-    A call that lasts longer than `timeout` seconds (0: none does) is a failed attempt, whatever comes of it later. When
-    too many hang, `is_stuck` is set and `on_stuck` called: the worker shall commit what is finished, and the process
-    end. The next one goes on with the attempts of `hung`, which it recalls.
+    A call that lasts longer than `timeout` seconds (0: none does) is a failed attempt, whatever comes of it later. So
+    it is over a rebalance: the message that is read again waits behind its old call, and its attempts go on. When too
+    many hang, `is_stuck` is set and `on_stuck` called: the worker shall commit what is finished, and the process end.
+    The next one goes on with the attempts of `hung`, which it recalls.
     """
 
     def __init__(
@@ -63,7 +76,7 @@ class Dispatcher:
         self._started = 0  # groups that the runner has
         self._stale = 0  # calls whose outcome nobody wants any more: the next ones to end, where they go one by one,
         self._stale_ids: set[str] = set()  # else those of these ids
-        self._late: dict[str, tuple[Group, float]] = {}  # those of them that are tried again when they end, and since
+        self._late: dict[str, Late] = {}  # those of them that have failed, and were not given up
         self._cancelled = False
 
     def submit(self, groups: list[Group]) -> None:
@@ -94,14 +107,14 @@ class Dispatcher:
         """What has failed is not tried again either: it is unfinished, as what has not been tried is."""
         self._take_back()
         self.parked.clear(but_called=True)
-        self._late = {}
+        self._late = {id: late._replace(group=None) for id, late in self._late.items()}
         self._held.clear()
         self._cancelled = True
         self.in_flight = self._started - self._stale - len(self._stale_ids)
 
     def drop(self) -> None:
         self.cancel()
-        self._attempts.clear()
+        self._attempts.clear(but=self._late)
         if self._runner.one_by_one:
             self._stale = self._started
             self.parked.clear()
@@ -245,10 +258,7 @@ class Dispatcher:
         """The end of a call. None: nobody wants its outcome, or it is tried again."""
         group, error = outcome.group, outcome.error
         if self._is_stale(group.id):
-            if group.id in self._late:
-                self.parked.rest(self._late.pop(group.id)[0], now)
-            else:
-                self._free(group.id)
+            self._late_has_ended(group.id)
             return None
         if error:
             return self._failed(group, error, now)
@@ -363,23 +373,56 @@ class Dispatcher:
             self.is_stuck = True
             facts = {"timeout": self._timeout, "ids": [group.id for group in groups[:EXAMPLES]], "count": len(groups)}
             logger.error("process() hangs: the worker commits what is finished and ends", extra=facts)
-            self.hung = [(group, self._attempts.made(group.id)) for group, _ in self._late.values()]
+            self.hung = self._hanging(groups, {outcome.group.id for outcome in given_up})
             self._on_stuck()
         return given_up
 
+    def _hanging(self, calls: list[Group], given_up: set[str]) -> list[tuple[Group, int]]:
+        """Of an assignment before, too: its message may be ours again, though it is not here yet."""
+        open_ones = [group for group in calls if group.id not in given_up]
+        return [(group, self._attempts.made(group.id) + (group.id not in self._late)) for group in open_ones]
+
     def _is_late(self, group: Group, now: float) -> Outcome | None:
         """A call that lasts has failed when its time was over, and once more each time that as long is over again."""
-        if self._make_stale(group.id):
-            due = self._judge(group.id, took_too_long(self._timeout), now)
-        elif group.id in self._late and now - self._late[group.id][1] > self._timeout:
-            group = self._late.pop(group.id)[0]
-            due = self._judge(group.id, took_too_long(self._timeout), now)
-        else:
+        late, is_fresh = self._late.get(group.id), self._make_stale(group.id)
+        ours = group if is_fresh else (late and late.group) or self._read_again(group)
+        if not ours:
             return None
+        if late and now - late.failed_at <= self._timeout:
+            self._late[group.id] = late._replace(group=ours)
+            return None
+        due = self._judge(group.id, took_too_long(self._timeout), now)
         if due is None:
-            return self._give_up(group)
-        self._late[group.id] = group, now
+            self._late.pop(group.id, None)
+            return self._give_up(ours)
+        if self._cancelled:  # it is unfinished, as what has not been tried is
+            self.in_flight -= 1
+        self._late[group.id] = Late(None if self._cancelled else ours, now, due)
         return None
+
+    def _read_again(self, call: Group) -> Group | None:
+        """The message of this call that an assignment before began, where it waits for it: it does so no more.
+
+        Not another message of its id, which has not been called.
+        """
+        known = set(sources(call))
+        if not self._runner.one_by_one:
+            first = self.parked.first_behind(call.id)
+            return self.parked.next_of(call.id) if first and not known.isdisjoint(sources(first)) else None
+        waiting = self._cancel_calls()
+        ours = next((each for each in waiting if each.id == call.id and not known.isdisjoint(sources(each))), None)
+        self._call([each for each in waiting if each is not ours])
+        return ours
+
+    def _late_has_ended(self, id: str) -> None:
+        """A call that nobody waited for any more. Its message is tried again, unless it was given up or is not ours."""
+        late = self._late.pop(id, None)
+        if late and late.group:
+            self.parked.rest(late.group, late.due)
+            return
+        if late:
+            self._attempts.forget(id)
+        self._free(id)
 
     def _give_up(self, group: Group) -> Outcome:
         """Its id stays busy: the call goes on."""

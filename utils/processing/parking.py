@@ -89,6 +89,10 @@ class Parking:
         self._remove(group)
         return group
 
+    def first_behind(self, id: str) -> Group | None:
+        behind = self.busy.get(id)
+        return behind[0] if behind else None
+
     def next_of(self, id: str) -> Group | None:
         """The first behind this id, which stays busy: it is called now."""
         behind = self.busy.get(id)

@@ -80,9 +80,8 @@ class Suspects:
             if (self._batch or self._aside.groups) and not self._is_running and not outcomes:
                 self._sleep(min(timeout, PAUSE))
         outcomes += self._executor.collect(0 if outcomes else timeout)
-        for group, attempts in self._executor.hung:
-            for each in group.fragments:
-                each.offsets.suspicion.hung[each.offset] = attempts
+        if self._executor.hung:
+            self._note_hung()
         if self._is_running and self._is_over():
             self._end_batch()
         return outcomes
@@ -140,6 +139,15 @@ class Suspects:
             self._size = 1
             logger.error("no progress in several starts: messages are processed one by one, then in growing batches")
         return groups
+
+    def _note_hung(self) -> None:
+        """Where its partition is ours: the call may be of an assignment before."""
+        owned = {(each.topic, each.partition, each.topic_id): each.suspicion for each in self._owned()}
+        for group, attempts in self._executor.hung:
+            for each in group.fragments:
+                of = each.offsets
+                if suspicion := owned.get((of.topic, of.partition, of.topic_id)):
+                    suspicion.hung[each.offset] = attempts
 
     def _recall(self, groups: list[Group]) -> None:
         for group in groups:
