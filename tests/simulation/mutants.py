@@ -942,8 +942,8 @@ SUSPECTED = (
         "13",
         "what comes later is progress",
         SUSPICION,
-        "if self.starts and not self.apart and (self.first is None or is_finished(self.first)):",
-        "if self.starts and not self.apart:",
+        " and (self.first is None or is_finished(self.first)):",
+        ":",
         **_CALLS | {"deadly": True, "odd": True},
     ),
     _mutant(
@@ -985,8 +985,8 @@ SUSPECTED = (
         "13",
         "an end in order forgets the starts of who did not run",
         SUSPICION,
-        "self.starts = 0 if has_read_all and not self.holds_back else self.starts - 1",
-        "self.starts = 0 if has_read_all else self.starts - 1",
+        "has_read_all and not self.holds_back",
+        "has_read_all",
         **_DEADLY | {"workers": 3, "partitions": 2},
     ),
     _mutant(

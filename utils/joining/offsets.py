@@ -213,7 +213,7 @@ class PartitionOffsets:
         self.suspicion.confirm()
 
     def end_in_order(self, is_idle: bool) -> None:
-        """The worker ends: see Suspicion."""
+        """The assignment ends: see Suspicion. `is_idle`: no call runs, not even one of an assignment before."""
         self.suspicion.end_in_order(is_idle=is_idle, has_read_all=self.position >= self.loaded_end)
 
     def take_gone(self) -> int:

@@ -27,6 +27,7 @@ class InCommit(NamedTuple):
 
 class Suspicion:
     __slots__ = (
+        "_earlier",
         "_has_finished",
         "_in_commit",
         "apart",
@@ -49,6 +50,7 @@ class Suspicion:
         left_behind: int = 0,
     ) -> None:
         """What the map that was loaded says; nothing where there is none."""
+        self._earlier = starts  # without this one
         self.starts = starts + 1  # in a row, this one too, without an orderly end or progress
         self.tried = tried  # the record of the group that was run alone when all ended
         self.first: int | None = None  # a record of one of the groups that were given to process() first
@@ -66,6 +68,7 @@ class Suspicion:
     def go_on_as(self, before: CrashRecord) -> None:
         """The process that reads this partition has not ended since: its start is counted once."""
         self.starts, self.tried = before
+        self._earlier = max(self.starts - 1, 0)
 
     @property
     def crash_record(self) -> CrashRecord:
@@ -88,11 +91,11 @@ class Suspicion:
     def note_finished(self, is_finished: Callable[[int], bool]) -> None:
         """A record is finished: this is progress. `is_finished`: of an offset.
 
-        It ends the count of starts unless groups are run apart, or one of the first is not finished: what came after it
-        may be finished in each start, though it ends the process each time.
+        It ends the count of starts unless groups are run apart or held back, or one of the first is not finished: what
+        came after it may be finished in each start, though it ends the process each time.
         """
         self._has_finished = True
-        if self.starts and not self.apart and (self.first is None or is_finished(self.first)):
+        if self.starts and not (self.apart or self.holds_back) and (self.first is None or is_finished(self.first)):
             self.starts = 0
 
     def in_commit(self, is_finished: Callable[[int], bool]) -> InCommit:
@@ -110,11 +113,11 @@ class Suspicion:
         self.noted, self.has_progressed = self._in_commit
 
     def end_in_order(self, *, is_idle: bool, has_read_all: bool) -> None:
-        """What is in process() now has not ended the process; where it `is_idle`, nothing can any more.
+        """The process has not ended by what this assignment has called: its own start is counted no more.
 
-        Where not all that was to be read again was (`has_read_all`), or groups were held back, this start has shown
-        nothing: it is not counted.
+        The starts before it are forgotten where nothing can end the process any more: process() `is_idle`, all that
+        was to be read again was (`has_read_all`), and no groups were held back.
         """
         self.apart, self.trying = 0, None
-        if is_idle:
-            self.starts = 0 if has_read_all and not self.holds_back else self.starts - 1
+        is_over = is_idle and has_read_all and not self.holds_back
+        self.starts = 0 if is_over else min(self.starts, self._earlier)

@@ -141,6 +141,7 @@ class Assignment:
 
     def _last_points(self) -> list[CommitPoint]:
         self.reading.note_epochs()
-        for offsets in self.reading.owned.values() if not self.delivery.pending else ():
-            offsets.end_in_order(is_idle=not self.executor.in_flight)
+        is_idle = not (self.executor.in_flight or self.executor.calls() or self.delivery.pending)
+        for offsets in self.reading.owned.values():
+            offsets.end_in_order(is_idle=is_idle)
         return self.commits.points()
