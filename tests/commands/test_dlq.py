@@ -1,4 +1,4 @@
-"""How `dlq replay` ends where setup() of worker.py does not come to its end."""
+"""How `dlq replay` ends: where setup() of worker.py does not come to its end, and where all fails once more."""
 
 import argparse
 from types import SimpleNamespace
@@ -6,9 +6,14 @@ from typing import Any
 
 import pytest
 
+from config import Settings
 from utils.commands import dlq
+from utils.processing.attempts import OUTAGE
+from utils.retry import Retry
 from utils.running.calls import SetupFailed
 from utils.running.lifetime import Stopped
+
+SETTINGS = Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///orders.db"})
 
 
 @pytest.mark.parametrize(("error", "code"), [(Stopped(), 0), (SetupFailed(), 1)])
@@ -20,7 +25,22 @@ def test_a_replay_that_is_stopped_in_setup_ends_in_order(
 
     monkeypatch.setattr(dlq, "opened_calls", raises)
     monkeypatch.setattr(dlq, "stop_on_signals", lambda: None)
-    row, settings = SimpleNamespace(topics_input=("a",)), SimpleNamespace()
-    dead: Any = SimpleNamespace(consumer_name="orders", config=SimpleNamespace(row=row, settings=settings))
+    row = SimpleNamespace(topics_input=("a",))
+    dead: Any = SimpleNamespace(consumer_name="orders", config=SimpleNamespace(row=row, settings=SETTINGS))
     arguments = argparse.Namespace(reason="", id="", since=None, until=None, all=True, dry_run=False)
     assert dlq.dlq_replay(arguments, dead) == code
+
+
+@pytest.mark.parametrize("error", [ValueError(), Retry("busy", after=59), Retry("busy", after=61), Retry("busy")])
+def test_a_replay_ends_though_all_letters_fail_again(error: Exception) -> None:
+    attempts, now, dues = dlq.attempts_of_replay(SETTINGS), 0.0, dict.fromkeys(map(str, range(5 * OUTAGE)), 0.0)
+    while dues:
+        id, now = min(dues.items(), key=lambda item: item[1])
+        due = attempts.failed(id, error, now)
+        if due is None:
+            del dues[id]
+        else:
+            dues[id] = due
+        assert not attempts.circuit.is_open
+    assert now < 5 * 60
+    assert attempts.made("0") == (1 if getattr(error, "after", None) == 61 else SETTINGS.process_attempts)

@@ -115,12 +115,16 @@ def test_a_replay_that_is_stopped_goes_on_the_next_time_and_doubles_nothing(
 
 def test_what_fails_again_stays(kafka: KafkaBroker, scenes: Scenes, tmp_path: Path) -> None:
     scene = scenes(kafka, slow_process=True, environment=ODD)
-    fed(scene, ["fail-1", "huge-1"])
-    commands = Commands(scene.job, tmp_path, PROCESS_ODD="1")
+    more = [f"reject-{number}" for number in range(25)]  # than a worker takes for an outage, where they only fail
+    fed(scene, ["fail-1", "huge-1", *more])
+    bad = tmp_path / "bad"
+    bad.write_text("\n".join(more))
+    commands = Commands(scene.job, tmp_path, PROCESS_ODD="1", PROCESS_FAILING=str(bad))
     out = commands.run("replay", "--all")
     assert "1  stay: failed again: ZeroDivisionError" in out
+    assert "25  stay: failed again: RuntimeError" in out
     assert "1  stay: the result is too large" in out
-    assert "2  in all" in commands.run("list")
+    assert "27  in all" in commands.run("list")
     assert results(scene).total() == 0
 
 

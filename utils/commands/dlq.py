@@ -1,6 +1,8 @@
 """`python main.py dlq`: looks at the dead letters of a consumer, and replays or discards them."""
 
 import argparse
+import math
+import random
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -18,6 +20,7 @@ from utils.joining.dead_letters import REASONS
 from utils.kafka import clients, preflight
 from utils.logger import configure, logger
 from utils.metrics import Counters
+from utils.processing.attempts import LONGEST_BACKOFF, Attempts
 from utils.processing.executor import SingleThread
 from utils.running.assembly import KafkaClients, Surroundings, intake_of, map_store_of, parts_of
 from utils.running.calls import SetupFailed, dispatcher_of, opened_calls
@@ -132,7 +135,7 @@ def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
         return _rehearse(dead, task, "would be replayed")
     stopping, counters = stop_on_signals(), Counters(with_headers=1)
     try:
-        calls = opened_calls(dead.config.settings, counters, stopping)
+        calls = opened_calls(dead.config.settings, counters, stopping, attempts_of_replay(dead.config.settings))
     except Stopped:
         return 0
     except SetupFailed as error:
@@ -145,6 +148,15 @@ def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
         calls.close()
     print("\n".join(result.lines("replayed")))
     return 1 if result.error or executor.is_stuck else 0
+
+
+def attempts_of_replay(settings: Settings) -> Attempts:
+    """Somebody waits for its end. So no circuit opens, and what asks to be tried much later stays for the next time:
+    most of what is replayed has failed before, and where all of it fails again, that tells of no outage.
+    """
+    return Attempts(
+        settings.process_attempts, settings.retry_backoff, random.random, outage=math.inf, patience=LONGEST_BACKOFF
+    )
 
 
 def dlq_discard(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:

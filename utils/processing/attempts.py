@@ -121,12 +121,15 @@ class Circuit:
 class Attempts:
     """Counts the attempts of each id that fails, and decides what comes of it."""
 
-    def __init__(self, limit: int, backoff: float, jitter: Jitter, outage: float = OUTAGE) -> None:
+    def __init__(
+        self, limit: int, backoff: float, jitter: Jitter, outage: float = OUTAGE, patience: float = math.inf
+    ) -> None:
         """`limit`: attempts before a message is given up; `backoff`: seconds before the second one.
 
-        `outage`: as of the circuit.
+        `outage`: as of the circuit. `patience`: seconds; a message that asks to be tried later than that is given up.
         """
         self._limit = limit
+        self._patience = patience
         self._backoff = Backoff(backoff, max(LONGEST_BACKOFF, backoff), jitter)
         self._failed: dict[str, int] = {}
         self._failed_before: set[str] = set()  # those of them that failed before another one succeeded
@@ -150,7 +153,7 @@ class Attempts:
         if self.made(id) >= self._limit:
             return None
         if isinstance(error, Retry) and error.after is not None:
-            return now + error.after
+            return now + error.after if error.after <= self._patience else None
         return now + self._backoff.wait(max(self.made(id), 1))
 
     def failed_before(self, id: str) -> None:

@@ -47,7 +47,10 @@ class SetupFailed(Exception):
     """setup() of worker.py has raised its cause."""
 
 
-def opened_calls(settings: Settings, counters: Counters, stopping: threading.Event) -> Calls:
+def opened_calls(
+    settings: Settings, counters: Counters, stopping: threading.Event, attempts: Attempts | None = None
+) -> Calls:
+    """`attempts`: where they are not those of a worker."""
     runner = runner_of(settings.consumer_name, settings, counters.process_time)
     try:
         interruptibly(runner.open, stopping)
@@ -57,7 +60,7 @@ def opened_calls(settings: Settings, counters: Counters, stopping: threading.Eve
         raise SetupFailed from error
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    return Calls(runner, dispatcher_of(runner, settings, counters, stopping), settings)
+    return Calls(runner, dispatcher_of(runner, settings, counters, stopping, attempts), settings)
 
 
 def runner_of(
