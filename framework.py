@@ -232,6 +232,10 @@ class Worker:
         self.health.joined = True
         logger.info("partitions assigned", extra={"partitions": [f"{each.topic}:{each.partition}" for each in located]})
 
+    def may_take(self, seconds: float) -> None:
+        """Told by the assignment: it waits for process(), or for Kafka, and the loop does not turn for so long."""
+        self.health.busy_until = self.clock() + seconds
+
     def forget(self) -> None:
         """Told by the assignment: the partitions are ours no more, and nothing of them is kept."""
         self.health.joined = False

@@ -158,7 +158,7 @@ def test_a_call_that_takes_longer_than_the_poll_interval_costs_no_assignment(
 ) -> None:
     blocked = tmp_path / "blocked"
     blocked.touch()
-    limits = {"KAFKA_MAX_POLL_INTERVAL_MS": "2000"}
+    limits = {"KAFKA_MAX_POLL_INTERVAL_MS": "2000", "SHUTDOWN_TIMEOUT": "1"}
     scene = scenes(embedded_kafka, slow_process=True, environment={**limits, "PROCESS_BLOCKED": str(blocked)})
     scene.feed(ids(100))
     worker = scene.job.start().is_assigned()
@@ -177,7 +177,7 @@ def test_a_worker_that_is_full_behind_a_blocked_call_keeps_its_assignment_and_go
 ) -> None:
     blocked = tmp_path / "blocked"
     blocked.touch()
-    limits = {"KAFKA_MAX_POLL_INTERVAL_MS": "2000"}
+    limits = {"KAFKA_MAX_POLL_INTERVAL_MS": "2000", "SHUTDOWN_TIMEOUT": "1"}
     scene = scenes(real_kafka, 1, slow_process=True, environment={**limits, "PROCESS_BLOCKED": str(blocked)})
     scene.feed(ids(30_000))
     worker = scene.job.start().is_assigned()

@@ -270,6 +270,27 @@ def test_a_property_that_only_the_consumer_refuses_is_found_without_a_broker() -
         try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
 
 
+@pytest.mark.parametrize(
+    ("seconds", "given", "sources", "problem"),
+    [
+        (300.0, {}, {}, "SHUTDOWN_TIMEOUT must be less than max.poll.interval.ms (300 s), not 300: "),
+        (299.0, {}, {}, None),
+        (20.0, {"max.poll.interval.ms": "20000"}, {"SHUTDOWN_TIMEOUT": "row"}, "metadatas.shutdown_timeout must "),
+        (20.0, {"max.poll.interval.ms": "21000"}, {}, None),
+    ],
+)
+def test_a_stop_may_not_take_so_long_that_the_group_drives_the_worker_out(
+    seconds: float, given: dict[str, str], sources: dict[str, str], problem: str | None
+) -> None:
+    settings = Settings(consumer_name="orders", shutdown_timeout=seconds, kafka=given, sources=sources)
+    problems: list[str] = []
+    try:
+        try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
+    except ConfigError as error:
+        problems = error.problems
+    assert [each.startswith(problem or "none") for each in problems] == ([True] if problem else [])
+
+
 @pytest.mark.parametrize("name", ["session.timeout.ms", "transaction.timeout.ms"])
 def test_a_time_out_that_is_no_number_is_refused_by_its_name(name: str) -> None:
     settings = Settings(kafka={name: "soon"}, sources={name: "environment"})

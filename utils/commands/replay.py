@@ -334,6 +334,9 @@ class Replay:
         self._begin = {(each.topic, each.partition): each.position for each in located}
         self._assigned = True
 
+    def may_take(self, seconds: float) -> None:
+        """Nobody watches it."""
+
     def forget(self) -> None:
         self.use.clear()
         self._ends, self._begin = {}, {}

@@ -22,6 +22,7 @@ Properties = Mapping[str, Any]
 QUIET = 10.0  # seconds until the same kind of trouble with a broker is logged again
 _said: dict[str, float] = {}
 METADATA_REFRESH_MS = 10_000  # until added partitions are noticed: before MESSAGE_TIMEOUT gives up mates that are there
+MAX_POLL_INTERVAL_MS = 300_000  # the client's default
 SESSION_TIMEOUT_MS = 10_000  # after this time the partitions of a dead worker go to others
 TRANSACTION_TIMEOUT_MS = 5_000  # and its open transaction, which hides what comes behind it, is aborted
 QUEUE_MESSAGES, _QUEUE_KILOBYTES = 1_000_000, 1_048_576  # in the producer's queue at most; the second is the client's
@@ -90,7 +91,7 @@ def _wrong_properties(settings: Settings) -> list[str]:
                     Path(path).open("rb").close()
             except OSError as error:
                 problems.append(f"{_origin(name, settings)}: {path} cannot be read: {error.strerror}")
-    problems = problems or [*_wrong_key(settings)]
+    problems = [*(problems or _wrong_key(settings)), *_too_long_a_stop(settings)]
     if given.get("security.protocol", "").lower().startswith("sasl"):
         mechanism = given.get("sasl.mechanism") or given.get("sasl.mechanisms") or "GSSAPI"
         if mechanism.upper() == "GSSAPI":
@@ -102,6 +103,18 @@ def _wrong_properties(settings: Settings) -> list[str]:
             lacking = [name for name in ("sasl.username", "sasl.password") if not given.get(name)]
             problems += [f"{_origin(name, settings)} must be set: sasl.mechanism is {mechanism}" for name in lacking]
     return problems
+
+
+def _too_long_a_stop(settings: Settings) -> Iterator[str]:
+    """A rebalance may take as long as a stop, and the loop does not poll meanwhile."""
+    most = _number(settings.kafka.get("max.poll.interval.ms"), MAX_POLL_INTERVAL_MS) / 1000
+    if settings.shutdown_timeout >= most:
+        is_of_row = settings.sources.get("SHUTDOWN_TIMEOUT") == "row"
+        name = "metadatas.shutdown_timeout" if is_of_row else "SHUTDOWN_TIMEOUT"
+        yield (
+            f"{name} must be less than max.poll.interval.ms ({most:g} s), not {settings.shutdown_timeout:g}:"
+            " the group drives out a worker whose rebalance takes longer"
+        )
 
 
 def _wrong_key(settings: Settings) -> Iterator[str]:

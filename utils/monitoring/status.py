@@ -40,6 +40,7 @@ class Health:
     """Where the loop and those who ask meet: it writes, and answers between two steps; they read, and ask."""
 
     turned_at: float | None = None  # when the loop last turned; None: it has not begun, or begins again after a failure
+    busy_until: float = 0.0  # it does not turn until then, and that is no fault: it waits for process(), or for Kafka
     joined: bool = False  # the group has told which partitions are ours
     mismatches: dict[str, str] = field(default_factory=dict)  # input topics whose keys do not fit, and why
     refused: tuple[str, ...] = ()  # what is wrong with the row, which has been changed: the old one is still in force
@@ -48,7 +49,7 @@ class Health:
 
     def is_live(self, now: float) -> bool:
         """Whether the loop turns. Waiting for Kafka or the database is no death: a restart would not cure it."""
-        return self.turned_at is None or now - self.turned_at < STALLED
+        return self.turned_at is None or now - max(self.turned_at, self.busy_until) < STALLED
 
     def is_ready(self, now: float) -> bool:
         """Whether records are being read, or would be if there were any."""
@@ -59,7 +60,7 @@ class Health:
 
     def turn(self, now: float) -> None:
         """Told by the loop at each turn, on its thread: the moment to answer."""
-        self.turned_at = now
+        self.turned_at, self.busy_until = now, 0.0
         while self._questions:
             self._questions.popleft()()
 

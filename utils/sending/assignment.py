@@ -19,6 +19,8 @@ from utils.sending.commits import Commits, Reading
 from utils.sending.delivery import Delivery
 from utils.sending.drain import drain
 
+LOCATING = 120.0  # seconds: several requests to slow brokers, the maps that are stored, and the first transaction
+
 Locate = Callable[[Consumer, Sequence[TopicPartition]], list[PartitionOffsets]]
 """Where to read on in these partitions. Raises KafkaException, ConfigError."""
 
@@ -54,6 +56,9 @@ class Loop(Protocol):
     def deliver(self, outcomes: list[Outcome]) -> None:
         """Results, on their way out."""
 
+    def may_take(self, seconds: float) -> None:
+        """No turn of the loop comes for so long, and that is no fault."""
+
     def forget(self) -> None:
         """Drop all that is in memory: whoever is assigned the partitions next reads it again."""
 
@@ -73,6 +78,7 @@ class Assignment:
         self.shutdown_timeout = shutdown_timeout
         self.failure: BaseException | None = None
         self._loop = loop
+        self._ends_by: float | None = None  # the end of the assignment that is under way
         self.commits = Commits(
             consumer=loop.consumer,
             reading=loop.intake,
@@ -108,6 +114,7 @@ class Assignment:
     def _on_assign(self, consumer: Consumer, owned: list[TopicPartition]) -> None:
         try:
             self._loop.counters.rebalances += 1
+            self._loop.may_take(LOCATING)
             self.delivery.assigned(consumer)
             located = self.locate(consumer, owned)
             self.reading.rebalanced(located)
@@ -137,7 +144,14 @@ class Assignment:
         self.forget()
 
     def _drain(self, commit: Callable[[float], float]) -> None:
-        drain(self, self._loop.deliver, self.commits.finish_safe, commit)
+        """A rebalance that comes while the last commit of `end()` is waited for gets no time of its own."""
+        before, now = self._ends_by, self.clock()
+        self._ends_by = now + self.shutdown_timeout if before is None else before
+        self._loop.may_take(self._ends_by - now)
+        try:
+            drain(self, self._ends_by, self._loop.deliver, self.commits.finish_safe, commit)
+        finally:
+            self._ends_by = before
 
     def _last_points(self) -> list[CommitPoint]:
         self.reading.note_epochs()

@@ -10,6 +10,7 @@ from typing import Protocol
 from confluent_kafka import Consumer
 
 from utils.joining.offsets import CommitPoint, PartitionOffsets
+from utils.logger import logger
 from utils.metrics import Counters
 from utils.sending.delivery import Delivery
 
@@ -93,7 +94,10 @@ class Commits:
         pause = self.delivery.commit(self.consumer, points)
         while self.delivery.committed() is None and self.clock() < deadline:
             self.consumer.poll(BUSY)
-        self._count(self.delivery.committed() is True)
+        confirmed = self.delivery.committed() is True
+        self._count(confirmed)
+        if not confirmed:
+            logger.warning("the last commit was not confirmed in time: the next owner may repeat")
         return pause
 
     def last_now(self, consumer: Consumer, points: list[CommitPoint]) -> float:

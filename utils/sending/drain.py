@@ -3,17 +3,18 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from utils.logger import logger
 from utils.processing.executor import Executor, Outcome
 from utils.sending.delivery import Delivery
 
 BUSY = 0.02  # seconds that one look for outcomes waits
+RESERVE = 1.0  # seconds at the end, at most a quarter of the time: half for the acknowledgements, half for the commit
 
 
 class Loop(Protocol):
     """Whose assignment ends."""
 
     executor: Executor
-    shutdown_timeout: float
 
     @property
     def delivery(self) -> Delivery: ...
@@ -24,23 +25,27 @@ class Loop(Protocol):
 
 def drain(
     loop: Loop,
+    deadline: float,
     deliver: Callable[[list[Outcome]], None],
     finish_safe: Callable[[], bool],
     commit: Callable[[float], float],
 ) -> None:
-    """See all results through and commit them, by as many commits as it takes, within `shutdown_timeout`.
+    """See all results through and commit them, by as many commits as it takes, until `deadline`.
 
-    What the output does not take until then the next owner does again. `commit` is given the end of that time, and
+    What the calls or the output do not yield until then the next owner does again. `commit` is given the deadline, and
     returns by how many seconds the next one is to be later.
     """
     executor, delivery, clock = loop.executor, loop.delivery, loop.clock
-    deadline, is_last = clock() + loop.shutdown_timeout, False
+    reserve, is_last = min(RESERVE, (deadline - clock()) / 4), False
     executor.cancel()
-    while executor.in_flight and clock() < deadline:
+    while executor.in_flight and clock() < deadline - reserve:
         deliver(executor.collect(BUSY))
+        if delivery.pending:
+            finish_safe()
     while not is_last:
-        while delivery.pending and not finish_safe():
-            if clock() >= deadline:
-                return
+        while delivery.pending and not finish_safe() and clock() < deadline - reserve / 2:
+            pass
         pause = commit(deadline)
-        is_last = not delivery.pending or clock() + pause >= deadline
+        is_last = not delivery.pending or clock() + pause >= deadline - reserve / 2
+    if delivery.pending:
+        logger.warning("no time for all results: the next owner makes them again", extra={"groups": delivery.pending})
