@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 import pytest
@@ -971,6 +972,30 @@ def test_no_call_begins_while_results_beyond_a_limit_are_not_collected(way: str)
         collected += len(outcomes)
         assert len(called) <= collected + 2
     runner.close(SECONDS)
+
+
+def test_a_thread_that_was_waiting_for_a_group_when_the_room_went_begins_none() -> None:
+    pool = ThreadPool(lambda message, _name: message, NAME, 2, terms=CallTerms(most=1))
+    [late] = groups("a")
+    seen: list[str] = []
+
+    class Queue(SimpleQueue[Group | None]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Group | None:
+            seen.append("taken")
+            if len(seen) == 1:
+                pool._uncollected.add(2)  # of a call in another thread, which has ended meanwhile
+            return super().get(block, timeout)
+
+        def put(self, item: Group | None, block: bool = True, timeout: float | None = None) -> None:
+            if seen:
+                seen.append("put back")
+                pool._uncollected.collect(list)  # else the thread would wait for room now
+            super().put(item, block, timeout)
+
+    pool._waiting = Queue()
+    pool.submit([late])
+    assert pool._next() is late
+    assert seen == ["taken", "put back", "taken"]
 
 
 @pytest.mark.parametrize("way", ["one thread", "two threads", "coroutines"])

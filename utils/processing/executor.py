@@ -455,8 +455,12 @@ class ThreadPool:
             self._some_done.tell()
 
     def _next(self) -> Group | None:
-        self._uncollected.wait()
-        return self._waiting.get()
+        while True:
+            self._uncollected.wait()
+            group = self._waiting.get()
+            if not (group and self._uncollected.is_full):
+                return group
+            self._waiting.put(group)  # the room went while this thread waited for a group
 
     def _take(self) -> Group | None:
         try:
