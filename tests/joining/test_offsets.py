@@ -308,7 +308,8 @@ def test_starts_are_counted_until_there_is_progress_or_an_orderly_end() -> None:
     assert restarted(*committed(offsets)).suspicion.starts == 1
     again = restarted(*committed(restarted(*committed(offsets))))
     assert again.suspicion.starts == 2
-    for is_idle in (False, True):  # the drain makes as many commits as it takes
+    again.suspicion.begin_to_end()
+    for is_idle in (False, True):  # as many commits as it takes
         again.end_in_order(is_idle=is_idle)
         assert restarted(*committed(again)).suspicion.starts == 2  # not counted: nothing was read again
     read_all(again, 3)
@@ -321,6 +322,7 @@ def test_orderly_ends_in_the_middle_of_a_slow_call_count_as_no_starts_nor_forget
     for _ in range(5):
         assert offsets.suspicion.starts == 3
         read_all(offsets, 3)
+        offsets.suspicion.begin_to_end()
         offsets.end_in_order(is_idle=False)
         offsets = restarted(*committed(offsets))
 
@@ -330,7 +332,7 @@ def test_an_orderly_end_takes_back_the_start_of_a_process_in_which_the_worker_ha
     again = restarted(*committed(before))
     again.suspicion.go_on_as(before.suspicion.crash_record)
     assert again.suspicion.starts == 3
-    again.end_in_order(is_idle=False)
+    again.suspicion.begin_to_end()
     assert again.suspicion.starts == 2
 
 
@@ -340,6 +342,7 @@ def test_an_orderly_end_with_groups_held_back_neither_counts_as_a_start_nor_forg
         offsets = restarted(*committed(offsets))
     read_all(offsets, 3)
     offsets.suspicion.holds_back = True
+    offsets.suspicion.begin_to_end()
     offsets.end_in_order(is_idle=False)
     mark([Record(offsets, 1)], SENT)  # its result was not safe before that commit
     offsets.finish_sent()

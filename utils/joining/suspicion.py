@@ -27,7 +27,6 @@ class InCommit(NamedTuple):
 
 class Suspicion:
     __slots__ = (
-        "_earlier",
         "_has_finished",
         "_in_commit",
         "apart",
@@ -50,7 +49,6 @@ class Suspicion:
         left_behind: int = 0,
     ) -> None:
         """What the map that was loaded says; nothing where there is none."""
-        self._earlier = starts  # without this one
         self.starts = starts + 1  # in a row, this one too, without an orderly end or progress
         self.tried = tried  # the record of the group that was run alone when all ended
         self.first: int | None = None  # a record of one of the groups that were given to process() first
@@ -68,7 +66,6 @@ class Suspicion:
     def go_on_as(self, before: CrashRecord) -> None:
         """The process that reads this partition has not ended since: its start is counted once."""
         self.starts, self.tried = before
-        self._earlier = max(self.starts - 1, 0)
 
     @property
     def crash_record(self) -> CrashRecord:
@@ -112,12 +109,16 @@ class Suspicion:
         """The last commit has been confirmed."""
         self.noted, self.has_progressed = self._in_commit
 
-    def end_in_order(self, *, is_idle: bool, has_read_all: bool) -> None:
-        """The process has not ended by what this assignment has called: its own start is counted no more.
+    def begin_to_end(self) -> None:
+        """In order: the process has not ended by what this assignment has called, and its start counts no more."""
+        self.starts = max(self.starts - 1, 0)
 
-        The starts before it are forgotten where nothing can end the process any more: process() `is_idle`, all that
-        was to be read again was (`has_read_all`), and no groups were held back.
+    def end_in_order(self, *, is_idle: bool, has_read_all: bool) -> None:
+        """None is run apart any more.
+
+        The starts before are forgotten where nothing can end the process now: process() `is_idle`, all that was to be
+        read again was (`has_read_all`), and no groups were held back.
         """
         self.apart, self.trying = 0, None
-        is_over = is_idle and has_read_all and not self.holds_back
-        self.starts = 0 if is_over else min(self.starts, self._earlier)
+        if is_idle and has_read_all and not self.holds_back:
+            self.starts = 0

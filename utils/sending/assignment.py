@@ -146,6 +146,8 @@ class Assignment:
     def _drain(self, commit: Callable[[float], float]) -> None:
         """A rebalance that comes while the last commit of `end()` is waited for gets no time of its own."""
         before, now = self._ends_by, self.clock()
+        for offsets in self.reading.owned.values() if before is None else ():
+            offsets.suspicion.begin_to_end()
         self._ends_by = now + self.shutdown_timeout if before is None else before
         self._loop.may_take(self._ends_by - now)
         try:
