@@ -68,7 +68,7 @@ class _Merge:
         base = {path: entry for path, entry in base.items() if not self._stays_as_edited(path, entry)}
         then = {self._now(path): entry for path, entry in base.items()}
         news = {path: entry for path, entry in self.new.items() if self._is_merged(path)}
-        gone = {self._now(path) for path in left} | set(self._plan.kept)
+        gone = {self._now(path) for path in left if not self._was_left_out(path)} | set(self._plan.kept)
         news = {
             path: entry
             for path, entry in news.items()
@@ -96,14 +96,20 @@ class _Merge:
         """Files of the base that are not in the copy: deleted, or left out from the beginning."""
         left = {path for path in self.base if not is_yours(path) and self.copy.read(path) is None}
         for path in left:
-            if path != FRAME and not is_left_out(path):
+            if path != FRAME and not is_left_out(path) and not self._was_left_out(path):
                 self._plan.kept[self._now(path)] = "you have deleted it"
         return left
+
+    def _was_left_out(self, path: str) -> bool:
+        """When the copy was made. It comes with a version that leaves it out no more, or has it in another place."""
+        return path.split("/")[0] in frame_version(self.copy.root / FRAME).left_out.split()
 
     def _in_a_folder_left(self, path: str) -> bool:
         """Whether it would come back into a folder that the copy does without."""
         if is_left_out(path) and frame_version(self.copy.root / FRAME).left_out:
             return True
+        if self._was_left_out(path):
+            return False
         folders = [path[:end] for end in range(len(path)) if path[end] == "/"]
         return any(self._is_left(f"{folder}/") for folder in folders)
 

@@ -129,6 +129,26 @@ def test_a_slim_copy_stays_slim(frame: Frame, tmp_path: Path) -> None:
     assert now == slim
 
 
+def test_a_slim_copy_gets_what_the_frame_leaves_out_no_more(frame: Frame, tmp_path: Path) -> None:
+    """As the pictures, which have moved into docs/, and the figures in bench/."""
+    place = cloned(frame, tmp_path / "frame", frame.new)
+    committed(place, {"images/plan.svg": "a plan\n", "bench/README.md": "figures\n"})
+    old = git(place, "rev-parse", "HEAD")
+    committed(
+        place, {"images/plan.svg": None, "docs/pictures/plan.svg": "a plan\n", "bench/README.md": "new figures\n"}
+    )
+    newer = Frame(place, old, git(place, "rev-parse", "HEAD"))
+    copy = by_archive(frame, tmp_path / "copy")
+    shutil.rmtree(copy / "bench", ignore_errors=True)
+    write(copy, {".frame": FrameVersion("1.0.0", old, "bench images tests").text()})
+    done = update(newer, copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "you have deleted it" not in done.stdout
+    assert (copy / "docs/pictures/plan.svg").read_text() == "a plan\n"
+    assert {path for path in files_of(copy) if path.startswith("bench/")} == {"bench/README.md"}
+    assert not (copy / "tests/test_fresh.py").exists()
+
+
 def test_files_and_folders_that_were_deleted_stay_deleted(frame: Frame, tmp_path: Path) -> None:
     copy = cloned(frame, tmp_path / "copy")
     shutil.rmtree(copy / "bench")
