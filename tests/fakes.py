@@ -168,6 +168,7 @@ class FakeReader:
         self._some = some
         self._there: list[FakeMessage] = []
         self._known: set[str] = set()
+        self.forbidden: set[str] = set()  # topics that may not be read
 
     def list_topics(self, topic: str, timeout: float) -> None:
         assert timeout > 0
@@ -196,6 +197,9 @@ class FakeReader:
     def fetched(self) -> list[FakeMessage]:
         records, self.events = self.events, []
         for at, first in self.assigned.items():
+            if at[0] in self.forbidden:
+                records.append(FakeMessage(at, 0, None, KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)))
+                continue
             for offset in range(first, min(first + self._some, len(self.logs[at]))):
                 time, value = self.logs[at][offset]
                 self.assigned[at] = offset + 1

@@ -143,10 +143,21 @@ class FakeTopic(FakeConsumer):
         end = max(begin, self.end_of((asked.topic, asked.partition)))
         return {EARLIEST: begin, LATEST: end}[asked.offset]
 
+    def poll(self, _timeout: float) -> FakeMessage | None:
+        return next(iter(self.consume(1, 0)), None)
+
     def consume(self, number: int, timeout: float) -> list[FakeMessage]:
+        assert timeout == 0, "it would wait for a full batch"
         self.reads += 1
         assert self.reads < 10, "there is nothing more to read"
         return [FakeRecord(each.at, each.number, each.content) for each in super().consume(number, timeout)]
+
+    def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
+        for each in partitions:
+            del self.fetch_at[each.topic, each.partition]
+
+    def unassign(self) -> None:
+        self.fetch_at = {}
 
 
 def ids(topic: FakeTopic) -> list[str]:

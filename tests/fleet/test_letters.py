@@ -1,8 +1,9 @@
 """Dead letters that nobody has dealt with are counted by reading them, or by their offsets where there are too many."""
 
 from collections.abc import Callable
+from itertools import count
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 
 from tests.fakes import FakeMessage
 from utils.fleet.letters import MOST, Letters, Pile, letters
@@ -14,6 +15,7 @@ from utils.joining.offsets import OffsetMap, PartitionOffsets
 from utils.joining.progress import Log as PartitionLog
 from utils.joining.states import FINISHED, UNFINISHED, States
 from utils.kafka.groups import Commit, Commits
+from utils.kafka.ranges import QUIET
 
 AT = ("dead", 0)
 
@@ -21,15 +23,24 @@ AT = ("dead", 0)
 class Log:
     """The consumer: a partition with these records, and gaps where others would be."""
 
-    def __init__(self, records: list[FakeMessage], end: int, *, stuck: bool = False) -> None:
-        self.records, self.end, self.at, self.stuck = records, end, -1, stuck
+    def __init__(self, records: list[FakeMessage], end: int, *, stuck: bool = False, refused: bool = False) -> None:
+        self.records, self.end, self.at, self.stuck, self.refused = records, end, -1, stuck or refused, refused
         self.read = 0
+
+    def list_topics(self, _topic: str, timeout: float) -> None:
+        assert timeout > 0
 
     def assign(self, partitions: list[TopicPartition]) -> None:
         [assigned] = partitions
         self.at = assigned.offset
 
-    def consume(self, number: int, _wait: float) -> list[FakeMessage]:
+    def poll(self, _wait: float) -> FakeMessage | None:
+        if self.refused:
+            return FakeMessage(AT, 0, None, KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+        return next(iter(self.consume(1, 0)), None)
+
+    def consume(self, number: int, wait: float) -> list[FakeMessage]:
+        assert wait == 0, "it would wait for a full batch"
         if self.stuck:
             return []
         found = [each for each in self.records if self.at <= each.offset()][:number]
@@ -39,6 +50,10 @@ class Log:
 
     def position(self, _partitions: list[TopicPartition]) -> list[TopicPartition]:
         return [TopicPartition(*AT, self.at)]
+
+    def incremental_unassign(self, _partitions: list[TopicPartition]) -> None: ...
+
+    def unassign(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -52,9 +67,15 @@ def letter(offset: int, time: str, *, consumer: str = "orders", missing: str = "
     return FakeMessage(AT, offset, made.value, its_key=made.key, its_headers=made.headers)
 
 
-def counted(log: Log, begin: int, done: Commits | None = None, clock: Callable[[], float] = lambda: 0.0) -> Letters:
+def counted(
+    log: Log,
+    begin: int,
+    done: Commits | None = None,
+    clock: Callable[[], float] = lambda: 0.0,
+    deadline: float = 1.0,
+) -> Letters:
     piles = [Pile("orders", "dead", {0: PartitionLog("", begin, log.end)}, done or {})]
-    found = letters(lambda: log, piles, 1.0, clock)  # type: ignore[arg-type, return-value]
+    found = letters(lambda: log, piles, deadline, clock)  # type: ignore[arg-type, return-value]
     return found["orders"]
 
 
@@ -99,6 +120,16 @@ def test_of_very_many_only_the_last_are_read() -> None:
 
 
 def test_what_cannot_be_read_in_time_is_counted_by_its_offsets() -> None:
-    times = iter([0.0, 0.5, 2.0])
+    times = count(step=0.2)
     found = counted(Log([letter(0, "1")], end=3, stuck=True), 0, clock=lambda: next(times))
     assert found == Letters(3, exact=False)
+
+
+def test_what_may_not_be_read_is_counted_by_its_offsets_too_and_at_once() -> None:
+    assert counted(Log([letter(0, "1")], end=3, refused=True), 0) == Letters(3, exact=False)
+
+
+def test_where_brokers_fall_silent_meanwhile_so_are_the_others() -> None:
+    times = count(step=QUIET / 2)
+    log = Log([letter(0, "1")], end=3, stuck=True)
+    assert counted(log, 0, clock=lambda: next(times), deadline=1e9) == Letters(3, exact=False)

@@ -1,5 +1,6 @@
 """Looks for the records of one id: in one partition of a topic where that is enough, in all that are possible else."""
 
+from itertools import count
 from typing import Any, cast
 
 import pytest
@@ -22,8 +23,9 @@ class Keyed(FakeReader):
     def fetched(self) -> list[FakeMessage]:
         records = super().fetched()
         for each in records:
-            key, _, each.content = (each.content or b"").partition(b"|")
-            each.its_key = key or None
+            if each.content is not None:
+                key, _, each.content = each.content.partition(b"|")
+                each.its_key = key or None
         return records
 
 
@@ -125,6 +127,24 @@ def test_that_the_log_begins_within_the_window_or_ends_before_it_was_written_is_
     found.look({"a": PARTITIONS})
     assert found.unseen.cut == {"a"}
     assert found.unseen.hidden == {("a", HOME)}
+
+
+def test_a_topic_that_may_not_be_read_does_not_hide_what_is_in_the_others() -> None:
+    found, consumer = search({HOME: [record(ID)]})
+    consumer.logs["forbidden", HOME] = [record(ID)]
+    consumer.forbidden = {"forbidden"}
+    found.look({"a": PARTITIONS, "forbidden": PARTITIONS})
+    assert places(found) == [(HOME, 0)]
+    assert set(found.unseen.unreadable) == {"forbidden"}
+    assert not found.unseen.late
+
+
+def test_what_is_not_read_in_time_is_told() -> None:
+    consumer = Keyed({("a", HOME): [record(ID)] * 100, ("b", HOME): [record(ID)]}, some=1)
+    times, wanted = count(), Wanted(ID, 0.0)
+    found = Search(cast(AdminClient, Ends(consumer)), cast(Consumer, consumer), wanted, 9.0, lambda: next(times))
+    found.look({"a": PARTITIONS, "b": PARTITIONS})
+    assert found.unseen.late == {"a"}
 
 
 def test_what_is_no_message_is_found_by_its_key_and_the_message_of_another_key_by_its_id() -> None:

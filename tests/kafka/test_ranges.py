@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from tests.fakes import FakeMessage, FakeReader, Partition
-from utils.kafka.ranges import QUIET, Range, records_of
+from utils.kafka.ranges import QUIET, Range, Reading, records_of
 
 
 def failed(code: int) -> FakeMessage:
@@ -15,8 +15,8 @@ def failed(code: int) -> FakeMessage:
 
 
 def read(consumer: FakeReader, ranges: dict[Partition, Range], clock: Any = lambda: 0.0) -> list[tuple[int, int]]:
-    batches = records_of(cast(Consumer, consumer), ranges, clock)
-    return [(int(each.partition() or 0), int(each.offset() or 0)) for batch in batches for each in batch]
+    reading = Reading(cast(Consumer, consumer), ranges, clock=clock)
+    return [(int(each.partition() or 0), int(each.offset() or 0)) for batch in reading for each in batch]
 
 
 LOG: list[tuple[float, bytes | None]] = [(float(each), b"%d" % each) for each in range(10)]
@@ -44,7 +44,28 @@ def test_what_the_client_mends_is_waited_for_and_what_it_does_not_is_raised() ->
     consumer = FakeReader({("a", 0): LOG})
     consumer.events = [failed(KafkaError._TRANSPORT)]
     assert len(read(consumer, {("a", 0): (0, 10)})) == 10
-    consumer.events = [failed(KafkaError.TOPIC_AUTHORIZATION_FAILED)]
+    consumer.events = [failed(KafkaError._AUTHENTICATION)]
     with pytest.raises(KafkaException):
         read(consumer, {("a", 0): (0, 10)})
+    assert consumer.assigned == {}
+
+
+def test_a_topic_that_may_not_be_read_is_told_and_the_others_are_read() -> None:
+    consumer = FakeReader({("a", 0): LOG, ("b", 0): LOG})
+    consumer.forbidden = {"b"}
+    reading = Reading(cast(Consumer, consumer), {("a", 0): (0, 10), ("b", 0): (0, 10)}, clock=lambda: 0.0)
+    assert {each.topic() for batch in reading for each in batch} == {"a"}
+    assert set(reading.refused) == {"b"}
+    assert reading.rest == {("b", 0): 10}
+    assert consumer.assigned == {}
+    with pytest.raises(KafkaException):
+        list(records_of(cast(Consumer, consumer), {("b", 0): (0, 10)}))
+
+
+def test_what_is_not_read_when_time_is_up_is_told() -> None:
+    times = count()
+    consumer = FakeReader({("a", 0): LOG, ("a", 1): LOG[:2]}, some=2)
+    reading = Reading(cast(Consumer, consumer), {("a", 0): (0, 10), ("a", 1): (0, 2)}, 6.0, lambda: next(times))
+    assert 2 < sum(map(len, reading)) < 12
+    assert reading.rest == {("a", 0): 10}
     assert consumer.assigned == {}

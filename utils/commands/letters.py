@@ -1,12 +1,12 @@
 """What is in the topic of dead letters, and what of it is done with. Reads only: it joins no consumer group."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from utils.commands.moments import moment
 from utils.joining.dead_letters import Contents, read
@@ -14,12 +14,11 @@ from utils.joining.messages import read_each
 from utils.joining.offsets import OffsetMap
 from utils.joining.states import FINISHED, States
 from utils.kafka.lookups import EARLIEST, LATEST, checked, metadata_of, offsets_at
-from utils.reading.intake import BATCH, Record
-from utils.reading.locator import LoadMaps, Partition
+from utils.kafka.ranges import records_of
+from utils.reading.locator import LoadMaps
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 _REQUEST = 10.0  # seconds that one request may take
-_WAIT = 0.2  # seconds that one read waits for records
 DONE = "  (replayed or discarded)"  # the commit does not tell which
 
 
@@ -75,25 +74,13 @@ def letters(consumer: Consumer, topic: str, load_maps: LoadMaps) -> Iterator[Lis
     metadata |= load_maps(metadata)
     done = {each.partition: _finished(each.offset, metadata[topic, each.partition]) for each in commits}
     begins, ends = offsets_at(consumer, asked, EARLIEST), offsets_at(consumer, asked, LATEST)
-    consumer.assign([TopicPartition(*at, begin) for at, begin in begins.items()])
-    while not _is_read(consumer.position(asked), begins, ends):
-        records = consumer.consume(BATCH, _WAIT)
-        if error := next((record.error() for record in records if record.error()), None):
-            raise KafkaException(error)
-        for each, headers in zip(cast("list[Record]", records), read_each("headers", records)[0], strict=True):
+    # A partition without a record may end above 0: retention has deleted what was there.
+    for records in records_of(consumer, {at: (begin, ends[at]) for at, begin in begins.items()}):
+        for each, headers in zip(records, read_each("headers", records)[0], strict=True):
             contents = read(each.key(), each.value(), headers)
             if contents:
-                at = TopicPartition(topic, each.partition(), each.offset())
+                at = TopicPartition(topic, int(each.partition() or 0), int(each.offset() or 0))
                 yield ListedLetter(contents, at, at.partition in done and done[at.partition].holds(at.offset))
-
-
-def _is_read(positions: list[TopicPartition], begins: Mapping[Partition, int], ends: Mapping[Partition, int]) -> bool:
-    """A partition without a record gives no position, and may end above 0: retention has deleted what was there.
-
-    Where only the markers of transactions are left, there is one (measured).
-    """
-    read = {(each.topic, each.partition): each.offset for each in positions}
-    return all(max(read[at], begins[at]) >= end for at, end in ends.items())
 
 
 class _Finished(NamedTuple):

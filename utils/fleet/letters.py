@@ -6,10 +6,11 @@ their offsets, with markers of transactions among them. Rights: READ of these to
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaException
 
 from utils.joining.dead_letters import Contents, read
 from utils.joining.messages import read_each
@@ -17,10 +18,9 @@ from utils.joining.offsets import OffsetMap
 from utils.joining.progress import Log
 from utils.joining.states import FINISHED
 from utils.kafka.groups import Commits
+from utils.kafka.ranges import Range, Reading
 
 MOST = 500  # offsets of a partition that are read
-_BATCH = 500
-_WAIT = 0.1  # seconds that one read waits for records
 
 Partition = tuple[str, int]
 
@@ -64,33 +64,21 @@ def letters(
 
 def _read(consumer: Consumer, counts: Sequence["_Count"], deadline: float, clock: Callable[[], float]) -> None:
     by_topic: dict[str, list[_Count]] = {}
-    wanted: dict[Partition, int] = {}
-    ends: dict[Partition, int] = {}
+    ranges: dict[Partition, Range] = {}
     for each in counts:
         by_topic.setdefault(each.pile.topic, []).append(each)
         for number, first in each.first.items():
             at = each.pile.topic, number
-            wanted[at], ends[at] = min(first, wanted.get(at, first)), each.pile.logs[number].end
-    consumer.assign([TopicPartition(*at, first) for at, first in wanted.items()])
-    rest = set(wanted)
-    forbidden: set[str] = set()
-    while not forbidden.issuperset(topic for topic, _ in rest) and clock() < deadline:
-        messages = consumer.consume(_BATCH, _WAIT)
-        forbidden |= {str(each.topic()) for each in messages if (error := each.error()) and _forbids(error)}
-        records = [record for record in messages if not record.error()]
-        for record, headers in zip(records, read_each("headers", records)[0], strict=True):
-            if found := read(record.key(), record.value(), headers):
-                for each in by_topic[str(record.topic())]:
-                    each.add(int(record.partition() or 0), int(record.offset() or 0), found)
-        # A partition in which nothing is left but markers has a position, too, once they were passed (measured in dlq).
-        positions = consumer.position([TopicPartition(*at) for at in rest])
-        rest -= {at for each in positions if each.offset >= ends[at := (each.topic, each.partition)]}
+            ranges[at] = min(first, ranges.get(at, (first,))[0]), each.pile.logs[number].end
+    reading = Reading(consumer, ranges, deadline, clock)
+    with suppress(KafkaException):
+        for records in reading:
+            for record, headers in zip(records, read_each("headers", records)[0], strict=True):
+                if found := read(record.key(), record.value(), headers):
+                    for each in by_topic[str(record.topic())]:
+                        each.add(int(record.partition() or 0), int(record.offset() or 0), found)
     for each in counts:
-        each.rest = {number for number in each.first if (each.pile.topic, number) in rest}
-
-
-def _forbids(error: KafkaError) -> bool:
-    return error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+        each.rest = {number for number in each.first if (each.pile.topic, number) in reading.rest}
 
 
 class _Count:

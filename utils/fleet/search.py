@@ -17,7 +17,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from utils.joining.journey import Sighting
 from utils.joining.messages import read_each, read_ids
 from utils.joining.partitions import crc32, murmur2
-from utils.kafka.ranges import records_of
+from utils.kafka.ranges import Reading
 
 Partition = tuple[str, int]
 
@@ -105,11 +105,11 @@ class Search:
                 self.unseen.cut.add(at[0])
             (self.unseen.hidden.add if extent.high > extent.end else self.unseen.hidden.discard)(at)
             ranges[at] = (self.ends.get(at, extent.first), extent.end)
-        for records in records_of(self._consumer, ranges):
+        reading = Reading(self._consumer, ranges, self._deadline, self._clock)
+        for records in reading:
             self._note(records)
-            if self._clock() > self._deadline:
-                self.unseen.late |= {topic for topic, _ in ranges}
-                break
+        self.unseen.unreadable |= {topic: error.str() for topic, error in reading.refused.items()}
+        self.unseen.late |= {topic for topic, _ in reading.rest} - reading.refused.keys()
         self.ends |= {at: max(*each) for at, each in ranges.items()}
 
     def _note(self, records: Sequence[Message]) -> None:

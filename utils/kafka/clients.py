@@ -235,7 +235,7 @@ def onlooker(properties: Properties, group: str) -> Consumer:
     """A consumer that reads what it is assigned, as far as it is committed. `group` is only a name: it joins none."""
     own: dict[str, Any] = {"group.id": group, "isolation.level": "read_committed", "fetch.wait.max.ms": 50}
     own |= {"auto.offset.reset": "earliest", "enable.auto.commit": False, "enable.auto.offset.store": False}
-    return Consumer({**properties, **own})
+    return Consumer({**FETCHES, **properties, **own})
 
 
 def prober(properties: Properties, settings: Settings) -> Consumer:

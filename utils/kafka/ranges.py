@@ -1,7 +1,9 @@
 """Records of given ranges of partitions, read once each, by a consumer that joins no group. Knows no message."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -19,63 +21,91 @@ _NO_RECORDS = {
 }
 
 
-def records_of(
-    consumer: Consumer, ranges: Mapping[Partition, Range], clock: Callable[[], float] = time.monotonic
-) -> Iterator[list[Message]]:
+class Reading:
     """All records of these ranges, by the batch; those of a partition come in their order.
 
-    The consumer is assigned what is to be read, and nothing in the end. Raises KafkaException, also where brokers do
-    not answer any more. What is not in the log (markers of transactions, what was compacted) is passed over.
+    `rest`: the end of each partition that is not read to it, because time was up or its topic is one of the `refused`,
+    which may not be read.
     """
-    rest = {at: end for at, (first, end) in ranges.items() if first < end}
-    positions = {at: ranges[at][0] for at in rest}
-    if not rest:
-        return
-    for topic in {topic for topic, _ in rest}:
-        # A topic that the client has not heard of is else looked for at its next turn, a second later.
-        consumer.list_topics(topic, timeout=QUIET)
-    consumer.assign([TopicPartition(*at, first) for at, first in positions.items()])
-    try:
-        moved = clock()
-        while rest:
-            records = [each for each in _next(consumer) if not _is_event(each)]
-            if wanted := [each for each in records if _offset(each) < rest.get(_at(each), 0)]:
-                yield wanted
-            before = dict(positions)
-            for each in consumer.position([TopicPartition(*at) for at in rest]):
-                at = each.topic, each.partition
-                positions[at] = max(positions[at], each.offset)
-            if positions != before:
-                moved = clock()
-            elif clock() - moved > QUIET:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "records cannot be read"))
-            if read := [at for at, end in rest.items() if positions[at] >= end]:
-                consumer.incremental_unassign([TopicPartition(*at) for at in read])
-                for at in read:
-                    del rest[at]
-    finally:
-        consumer.unassign()
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        ranges: Mapping[Partition, Range],
+        deadline: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`deadline`: by `clock`."""
+        self._consumer = consumer
+        self._deadline = deadline
+        self._clock = clock
+        self._positions = {at: first for at, (first, end) in ranges.items() if first < end}
+        self.rest = {at: ranges[at][1] for at in self._positions}
+        self.refused: dict[str, KafkaError] = {}
+
+    def __iter__(self) -> Iterator[list[Message]]:
+        """The consumer is assigned what is to be read, and nothing in the end. Raises KafkaException, also where
+        brokers do not answer any more. What is not in the log (markers of transactions, what was compacted) is passed
+        over.
+        """
+        for topic in sorted({topic for topic, _ in self.rest}):
+            # A topic that the client has not heard of is else looked for at its next turn, a second later.
+            self._consumer.list_topics(topic, timeout=max(min(QUIET, self._deadline - self._clock()), WAIT))
+        self._consumer.assign([TopicPartition(*at, first) for at, first in self._positions.items()])
+        try:
+            moved = self._clock()
+            while not self.refused.keys() >= {topic for topic, _ in self.rest} and self._clock() < self._deadline:
+                if records := self._records():
+                    yield records
+                if self._moves():
+                    moved = self._clock()
+                elif self._clock() - moved > QUIET:
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "records cannot be read"))
+        finally:
+            self._consumer.unassign()
+
+    def _records(self) -> list[Message]:
+        fetched: list[Any] = at_once(self._consumer, BATCH, WAIT)
+        records = [each for each in fetched if each.error() is None]
+        if len(records) < len(fetched):
+            self._note_errors(each for each in fetched if each.error() is not None)
+        ends = self.rest.get
+        return [each for each in records if each.offset() < ends((each.topic(), each.partition()), 0)]
+
+    def _note_errors(self, failed: Iterator[Any]) -> None:
+        """The client mends some by itself. Raises KafkaException for those that it does not."""
+        for each in failed:
+            if each.error().code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                self.refused[str(each.topic())] = each.error()
+            elif each.error().code() not in _NO_RECORDS:
+                raise KafkaException(each.error())
+
+    def _moves(self) -> bool:
+        """Take leave of what is read to its end. Whether anything was read since.
+
+        A partition in which only markers of transactions are left has a position, too, once they are passed (measured).
+        """
+        moves = False
+        for each in self._consumer.position([TopicPartition(*at) for at in self.rest]):
+            at = each.topic, each.partition
+            if each.offset > self._positions[at]:
+                self._positions[at], moves = each.offset, True
+        if read := [at for at, end in self.rest.items() if self._positions[at] >= end]:
+            self._consumer.incremental_unassign([TopicPartition(*at) for at in read])
+            for at in read:
+                del self.rest[at]
+        return moves
 
 
-def _next(consumer: Consumer) -> list[Message]:
-    """As soon as there are any, all that are there: consume() with a time-out would wait for a full batch."""
-    first = consumer.poll(WAIT)
-    return [first, *consumer.consume(BATCH, 0)] if first is not None else []
-
-
-def _is_event(message: Message) -> bool:
-    """Whether this is an error in place of a record, which the client mends by itself. Raises KafkaException."""
-    error = message.error()
-    if error is None:
-        return False
-    if error.code() not in _NO_RECORDS:
+def records_of(consumer: Consumer, ranges: Mapping[Partition, Range]) -> Iterator[list[Message]]:
+    """As Reading. Raises KafkaException also where a topic may not be read."""
+    reading = Reading(consumer, ranges)
+    yield from reading
+    for error in reading.refused.values():
         raise KafkaException(error)
-    return True
 
 
-def _at(record: Message) -> Partition:
-    return str(record.topic()), int(record.partition() or 0)
-
-
-def _offset(record: Message) -> int:
-    return int(record.offset() or 0)
+def at_once(consumer: Consumer, most: int, wait: float) -> list[Message]:
+    """What is there, as soon as there is anything: consume() with a time-out would wait for a full batch."""
+    first = consumer.poll(wait)
+    return [first, *consumer.consume(most, 0)] if first is not None else []
