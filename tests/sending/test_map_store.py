@@ -63,9 +63,14 @@ class Topic:
     def seek(self, to: TopicPartition) -> None:
         self.position_now = to.offset
 
-    def consume(self, number: int, timeout: float) -> list[FakeMessage]:
+    def poll(self, timeout: float) -> FakeMessage | None:
         if self.silent:
             self.now += timeout
+        return next(iter(self.consume(1, 0)), None)
+
+    def consume(self, number: int, timeout: float) -> list[FakeMessage]:
+        assert timeout == 0, "it would wait for a full batch"
+        if self.silent:
             return []
         here = self.position_now
         self.position_now = min(here + min(number, 2), len(self.log))

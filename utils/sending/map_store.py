@@ -14,6 +14,7 @@ from utils.joining.offsets import CommitPoint
 from utils.joining.references import MapSlots, Partition, Reference, digest
 from utils.kafka.limits import CommitLimits
 from utils.kafka.lookups import LATEST, checked
+from utils.kafka.ranges import at_once
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.sending.outbox import Outbox
@@ -23,6 +24,7 @@ HELD_BACK = 5.0  # seconds until a commit whose map did not fit is tried again
 ASK_EVERY = 5.0  # seconds; what others write meanwhile is read in vain on assignment
 _REQUEST = 10.0  # seconds that one request may take, and that reading may stand still
 _READ = 100  # records at once
+_WAIT = 1.0  # seconds that one read waits for a first record
 
 
 class MapTopic(NamedTuple):
@@ -176,8 +178,7 @@ class MapStore:
             position, moved = min(wanted.values()), self._clock()
             reader.assign([TopicPartition(self._topic, 0, position)])
             while wanted and position < end.offset:
-                messages = reader.consume(_READ, 1.0)
-                for message in messages:
+                for message in at_once(reader, _READ, _WAIT):
                     if error := message.error():
                         raise KafkaException(error)
                     record = message.key() or b"", digest(message.value() or b"")
