@@ -65,6 +65,16 @@ def boxes(drawn: Layout) -> Sequence[tuple[float, float]]:
     return sorted(drawn.places.values())
 
 
+def test_what_is_to_be_seen_first_stands_at_the_top() -> None:
+    wide = [(f"{each}{at}", f"{each}{at + 1}") for each in "xyz" for at in range(9)]  # each fills a shelf of its own
+    nodes = {each for edge in wide for each in edge}
+    tops = [layout(nodes, wide, first).places for first in ([], ["z5"])]
+    assert [[places[name][1] < places["z0"][1] for name in ("x0", "y0")] for places in tops] == [
+        [True] * 2,
+        [False] * 2,
+    ]
+
+
 @given(EDGES)
 def test_no_two_nodes_lie_on_each_other_and_all_lie_in_the_picture(edges: list[Edge]) -> None:
     drawn = layout(NAMES, edges)

@@ -79,6 +79,17 @@ OVERLAPS = """
 })()
 """
 
+# Titles of which a word sticks out or is broken, states and partitions that are on more than one line.
+BROKEN = """
+(() => {
+  const lines = each => { const range = document.createRange(); range.selectNodeContents(each);
+    return new Set([...range.getClientRects()].map(box => Math.round(box.top))).size; };
+  const all = selector => [...document.querySelectorAll(selector)];
+  return all("th").filter(each => each.scrollWidth > each.clientWidth || lines(each) > each.innerText.split(" ").length)
+    .concat(all("tbody .state, tbody .worker").filter(each => lines(each) > 1)).map(each => each.innerText);
+})()
+"""
+
 
 @pytest.mark.parametrize("rows", ROWS)
 def test_each_consumer_and_each_topic_is_in_the_picture_and_each_consumer_in_the_list(
@@ -129,7 +140,8 @@ def test_a_bad_one_is_seen_in_the_first_sentence_the_picture_and_the_first_line(
     seen = fleet(200, bad=1)
     [bad] = [each for each in seen.consumers if each.level == "bad"]
     opened(tab, server, seen)
-    assert bad.name in tab.evaluate("document.querySelector('main .verdict').innerText")
+    first = tab.evaluate("document.querySelector('main .verdict').innerText")
+    assert [part for part in (bad.name, bad.state, bad.sentence) if part not in first] == []
     assert tab.evaluate("document.querySelector('tbody tr td').innerText") == bad.name
     fills = tab.evaluate("[...document.querySelectorAll('svg a .box')].map(each => getComputedStyle(each).fill)")
     assert sorted(map(fills.count, set(fills))) == [1, 199]
@@ -143,6 +155,21 @@ def test_edges_are_as_wide_as_what_flows(tab: Tab, server: Server) -> None:
     widths = "[...document.querySelectorAll('svg .edge')].map(each => parseFloat(each.getAttribute('stroke-width')))"
     found = tab.evaluate(widths)
     assert found == sorted(set(found))
+
+
+def test_a_box_says_as_much_as_fits_and_cuts_no_number(tab: Tab, server: Server) -> None:
+    made = consumer("c", ["a", "b"], [], STATES[0])
+    opened(tab, server, FleetSeen("2026-01-02T03:05:00Z", (replace(made, unread=48_210, unfinished=1_234_567),)))
+    assert tab.evaluate("document.querySelector('svg a.bad .facts').textContent") == "standing still · 48k unread …"
+    opened(tab, server, FleetSeen("2026-01-02T03:05:00Z", (replace(made, state="behind", unread=999, unfinished=1),)))
+    assert tab.evaluate("document.querySelector('svg a.bad .facts').textContent") == "behind · 999 unread · 1 wait"
+
+
+@pytest.mark.parametrize("width", [1000, 1400])
+def test_no_word_of_a_title_a_state_or_the_partitions_is_broken(tab: Tab, server: Server, width: int) -> None:
+    tab.looks("light", width)
+    opened(tab, server, fleet(40))
+    assert tab.evaluate(BROKEN) == []
 
 
 def test_circles_and_loose_ends_are_told(tab: Tab, server: Server) -> None:

@@ -5,7 +5,7 @@ the circles, put each node behind all that lead to it, order the layers by the m
 nodes towards these.) A library that does it would be larger than all the rest of a worker.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -30,8 +30,11 @@ class Layout:
     back: frozenset[Edge]  # those that lead back: without them there would be no circle
 
 
-def layout(nodes: Iterable[str], edges: Iterable[Edge]) -> Layout:
-    """Edges are between these nodes; none of them leads from a node to itself."""
+def layout(nodes: Iterable[str], edges: Iterable[Edge], first: Collection[str] = ()) -> Layout:
+    """Edges are between these nodes; none of them leads from a node to itself.
+
+    Parts of the graph with a node of `first` are at the top, else the larger ones.
+    """
     names, all_edges = sorted(set(nodes)), sorted(set(edges))
     back = _back_edges(names, all_edges)
     forward = [each for each in all_edges if each not in back]
@@ -39,7 +42,7 @@ def layout(nodes: Iterable[str], edges: Iterable[Edge]) -> Layout:
     places: dict[str, Point] = {}
     ways: dict[Edge, tuple[Point, ...]] = {}
     parts = [_Part(part, layers, forward, back) for part in _parts(names, all_edges)]
-    parts.sort(key=lambda part: (-part.height, min(part.names)))
+    parts.sort(key=lambda part: (part.names.isdisjoint(first), -part.height, min(part.names)))
     x = y = MARGIN
     widest, shelf = max([SHELF, *(part.width for part in parts)]), 0.0
     width = 0.0

@@ -15,7 +15,7 @@ from utils.monitoring.pages import SCRIPT, STYLE, clock, code, icon, shown, sour
 from utils.monitoring.report import duration
 
 REFRESH = 15  # seconds, where scripts are off
-NAMED = 5  # bad consumers that the first sentence names
+NAMED = 5  # bad consumers that stand under the first sentence
 MARKS: Mapping[Level, str] = {"bad": "✗", "warning": "!", "ok": "✓"}
 _NAME, _FACTS = 23, 29  # characters that fit into a node
 _THINNEST, _THICKEST = 1.25, 9.0  # an edge, pixels
@@ -39,11 +39,16 @@ svg a:focus-visible .box { stroke: var(--flow); stroke-width: 4; }
 .bad .box { fill: var(--bad); stroke: var(--bad); } .bad text { fill: var(--paper); } .bad .mark { font-weight: 700; }
 .topic.bad .box { stroke-dasharray: 5 3; }
 .state { font-weight: 600; }
-#consumers td { min-width: 0; padding-right: .6rem; } #consumers th { white-space: normal; vertical-align: bottom; }
+.verdict ul { margin: .4rem 0 0; padding: 0; list-style: none; color: var(--ink); font-size: 1rem; }
+.verdict li { overflow-wrap: anywhere; } .verdict b { font-weight: 600; }
+#consumers :is(td, th) { min-width: 0; padding-right: .6rem; }
+#consumers th { white-space: normal; overflow-wrap: normal; vertical-align: bottom; }
+@media (min-width: 62rem) { .state, .worker { white-space: nowrap; }
+  #consumers td:first-child, #consumers td:last-child { min-width: 11rem; } }
 td:has(:target) { background: var(--box); } :target { scroll-margin: 3rem; }
 svg a:target .box { stroke: var(--flow); stroke-width: 4; }
 @media (max-width: 47.9rem) { main { display: flex; flex-direction: column; } #picture { order: 2; }
-  .list td:empty { display: none; } }
+  .list td:empty, .verdict small { display: none; } }
 @media print {
   body { max-width: none; padding: 0; } .picture { max-height: none; overflow: visible; border: 0; }
   .picture svg { width: 100%; } #whole, label { display: none; } tr, svg { break-inside: avoid; }
@@ -98,11 +103,14 @@ def _verdict(seen: FleetSeen) -> tuple[Level, str]:
 def _main(seen: FleetSeen, level: Level, sentence: str) -> Iterator[str]:
     names = {each.name: number for number, each in enumerate(sorted(seen.consumers, key=lambda each: each.name))}
     bad = [each for each in seen.consumers if each.level == "bad"]
-    named = ", ".join(
-        f'<a href="#c{names[each.name]}">{shown(each.name, 40)}</a> ({each.state})' for each in bad[:NAMED]
-    )
-    more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-    yield f'<p class="verdict {level}" role="status"><span>{escape(sentence)} {named}{more}</span></p>'
+    lines = [
+        f'<li><a href="#c{names[each.name]}">{shown(each.name, 40)}</a> <b>{each.state}</b>'
+        f" <small>{shown(each.sentence, 200)}</small></li>"
+        for each in bad[:NAMED]
+    ]
+    lines += [f'<li><a href="#consumers">and {len(bad) - NAMED} more</a></li>'] if len(bad) > NAMED else []
+    listed = f"<ul>{''.join(lines)}</ul>" if lines else ""
+    yield f'<div class="verdict {level}" role="status"><span>{escape(sentence)}</span>{listed}</div>'
     if seen.problem:
         yield f"<p>The rows are those of before: {shown(seen.problem, 300)}</p>"
     yield f'<p class="soft">As of {clock(seen.time)}. Counts are messages; where transactions write, offsets.</p>'
@@ -145,7 +153,8 @@ class _Graph:
 
 
 def _picture(graph: _Graph, names: Mapping[str, int]) -> str:
-    drawn = layout(graph.nodes, graph.edges)
+    bad = [key for key, each in graph.consumers.items() if each.level == "bad"]
+    drawn = layout(graph.nodes, graph.edges, first=bad)
     size = f'viewBox="0 0 {drawn.width:.0f} {drawn.height:.0f}" width="{drawn.width:.0f}" height="{drawn.height:.0f}"'
     rates = {topic: graph.coming(topic) for topic in graph.topics}
     parts = [
@@ -209,11 +218,11 @@ def _topic(key: Key, place: Point, graph: _Graph, rate: float | None) -> str:
 
 
 def _consumer(each: ConsumerSeen, place: Point, number: int) -> str:
-    facts = [each.state if each.level != "ok" or not each.unread else ""]
-    facts += [f"{each.unread:,} unread" if each.unread else "", f"{each.unfinished:,} wait" if each.waits else ""]
-    letters = each.letters.count if each.letters else 0
-    facts += [f"{letters:,} dead" if letters else ""]
-    text = " · ".join(filter(None, facts))
+    facts = [each.state] if each.level != "ok" or not each.unread else []
+    facts += [f"{_short(each.unread)} unread"] if each.unread else []
+    facts += [f"{_short(each.unfinished or 0)} wait"] if each.waits else []
+    facts += [f"{_short(each.letters.count)} dead"] if each.letters and each.letters.count else []
+    text = _fitting(facts)
     whole = _plain(f"{each.name}: {each.state}. {each.sentence}", 500)
     x, y = place
     return (
@@ -221,6 +230,22 @@ def _consumer(each: ConsumerSeen, place: Point, number: int) -> str:
         f'{_box(place, 6)}<text class="mark" x="{x + 10:.0f}" y="{y - 4:.0f}">{MARKS[each.level]}</text>'
         f"{_texts(place, each.name, text, 26)}</a>"
     )
+
+
+def _fitting(facts: Sequence[str]) -> str:
+    """As many as fit into a box; the first ones tell the most."""
+    text = " · ".join(facts)
+    while len(text) > _FACTS and len(facts) > 1:
+        facts = facts[:-1]
+        text = f"{' · '.join(facts)} …"
+    return text
+
+
+def _short(number: int) -> str:
+    """`48k`; exact below 10,000."""
+    sizes = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
+    size, unit = next((each for each in sizes if number >= max(each[0], 10_000)), (1, ""))
+    return f"{number / size:.1f}{unit}" if unit and number < 10 * size else f"{number // size:,}{unit}"
 
 
 def _box(place: Point, corner: int) -> str:
@@ -281,7 +306,7 @@ def _letters(each: ConsumerSeen) -> str:
 
 def _member(each: MemberSeen) -> str:
     numbers = runs(sorted({number for numbers in each.partitions.values() for number in numbers}))
-    return f"{shown(each.instance or each.host)} {numbers or 'none'}"
+    return f'{shown(each.instance or each.host)} <span class="worker">{numbers or "none"}</span>'
 
 
 def _notes(graph: _Graph) -> Iterator[str]:
