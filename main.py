@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from config import EX_CONFIG, ConfigError, Settings, UnavailableError
-from models import Row, load
+from models import Row, load, load_pause
 from utils.commands import adopt, check, demo, dlq, fleet, init, trace, try_out
 from utils.commands.command import Environ, add_command
 from utils.kafka import preflight
@@ -142,11 +142,22 @@ def _tell_row(start: Start) -> None:
 
 
 def _read_again(database: Engine, environment: Settings, watch: Watch, current: Config) -> Config:
-    """The row as it is now and, where it is another one, whether a worker could work by it: ConfigError if not."""
+    """The row as it is now. Where no worker could work by it, the current one, with the pause that the row asks for."""
+    try:
+        return _wanted(database, environment, watch, current)
+    except ConfigError as error:
+        paused = load_pause(database, environment.consumer_name)
+        if paused is None:
+            raise
+        return replace(current, settings=replace(current.settings, paused=paused), problems=tuple(error.problems))
+
+
+def _wanted(database: Engine, environment: Settings, watch: Watch, current: Config) -> Config:
+    """ConfigError: no worker could work by the row as it is now."""
     row = load(database, environment.consumer_name)
-    if row == current.row:
-        return current
     settings = environment.overlaid(row.metadatas)
+    if row == current.row and settings.paused == current.settings.paused:
+        return current
     if replace(row, metadatas=current.row.metadatas) == current.row and settings.differs_in_pause(current.settings):
         # Also while something else does not work: that is when somebody pauses it.
         return Config(settings, row, current.stores_maps, current.limits)

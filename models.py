@@ -246,6 +246,16 @@ def load(engine: Engine, consumer_name: str) -> Row:
     return Row.validated(*rows[0])
 
 
+def load_pause(engine: Engine, consumer_name: str) -> bool | None:
+    """Whether the row says that its workers pause, whatever else is wrong with it; None: it does not tell."""
+    table = ConsumerConfig
+    with _connected(engine) as connection:
+        asked = select(table.consumer_name, cast(table.metadatas, Text)).where(table.consumer_name == consumer_name)
+        told = [_json_object(metadatas) for name, metadatas in connection.execute(asked) if name == consumer_name]
+    paused = told[0].get("paused", False) if len(told) == 1 and told[0] is not None else None
+    return paused if isinstance(paused, bool) else None
+
+
 class ListedRow(NamedTuple):
     """A row of the table; `problems` say why it is no good, and then `row` is None."""
 
@@ -327,7 +337,9 @@ def set_paused(engine: Engine, names: Sequence[str], *, paused: bool) -> dict[st
             if content is None:
                 problems.append(f"metadatas of row {name} is no JSON object: settings have no place there")
                 continue
-            changed[name] = bool(content.get("paused")) != paused
+            changed[name] = content.get("paused", False) is not paused
+            if not changed[name]:
+                continue
             content.pop("paused", None)
             if paused:
                 content["paused"] = True

@@ -648,5 +648,30 @@ def test_a_pause_is_taken_without_a_look_at_the_brokers_and_another_change_is_no
     assert found.settings.paused
     assert found.limits == current.limits
     save(database, replace(away, topics_output=("c",)))
-    with pytest.raises(ConfigError):
-        main._read_again(database, environment, watch, current)
+    assert main._read_again(database, environment, watch, current).problems
+
+
+@pytest.mark.parametrize("broken", ["topics_output", "metadatas", "a topic that is missing"])
+def test_a_pause_is_taken_though_the_row_is_no_good_for_another_reason(sqlite_url: str, broken: str) -> None:
+    database = engine(make_url(sqlite_url), create=True)
+    init_db(database)
+    good = Row.validated("orders", "a", "b", "127.0.0.1:1")
+    environment = Settings(consumer_name="orders", database_url=sqlite_url)
+    watch, current = Watch(environment), Config(environment, good, limits=CommitLimits(99))
+    rows = {
+        "topics_output": replace(good, topics_output=("a/b",)),
+        "metadatas": replace(good, metadatas='{"concurrency": "many"}'),
+        "a topic that is missing": replace(good, topics_output=("c",)),
+    }
+    save(database, rows[broken])
+    set_paused(database, ["orders"], paused=True)
+    found = main._read_again(database, environment, watch, current)
+    assert found.problems
+    assert found.settings.paused
+    assert (found.row, found.limits) == (current.row, current.limits)
+    set_paused(database, ["orders"], paused=False)
+    assert not main._read_again(database, environment, watch, found).settings.paused
+    set_paused(database, ["orders"], paused=True)
+    save(database, replace(good, metadatas=""))  # mended as it was, and no longer paused
+    mended = main._read_again(database, environment, watch, found)
+    assert (mended.settings.paused, mended.problems) == (False, ())

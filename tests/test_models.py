@@ -234,6 +234,9 @@ def test_a_row_is_paused_and_resumed_and_all_else_in_it_stays(database: Engine) 
     assert set_paused(database, ["one", "two"], paused=False) == {"one": True, "two": True}
     assert json.loads(metadatas_of(database, "one") or "") == {"message_timeout": 5, "note": "für alle"}
     assert not Settings().overlaid(metadatas_of(database, "two")).paused
+    insert(database, "three", metadatas='\'{"note":"as it is"}\'')
+    assert set_paused(database, ["other", "three"], paused=False) == {"other": False, "three": False}
+    assert [metadatas_of(database, name) for name in ("other", "three")] == [None, '{"note":"as it is"}']
 
 
 @pytest.mark.parametrize("metadatas", ["'free text'", "'[1]'"])

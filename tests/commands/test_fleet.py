@@ -113,6 +113,15 @@ def test_pause_and_resume_write_the_row_and_nothing_else_of_it(database: Engine,
     assert run("resume", "paused").out == "paused was resumed already\n"
 
 
+def test_a_consumer_that_is_called_pause_is_looked_at_and_paused_as_any_other(database: Engine, run: Here) -> None:
+    assert "fleet pause NAME" in run("pause").problems[0]
+    columns = {"topics_input": "a", "topics_output": "", "kafka_bootstrap_server": f"127.0.0.1:{free_port()}"}
+    with database.begin() as connection:
+        connection.execute(insert(ConsumerConfig), [{"consumer_name": "pause", **columns}])
+    assert [each["name"] for each in json.loads(run("pause", "--json", *QUICK).out)["consumers"]] == ["pause"]
+    assert run("pause", "pause").out == "pause paused\n"
+
+
 @pytest.mark.parametrize("arguments", [["pause"], ["resume", "nobody"], ["--html", "/no/such/file"]])
 def test_a_wrong_command_line_is_bad_configuration(run: Here, arguments: Sequence[str]) -> None:
     code, _, problems = run(*QUICK, *arguments)

@@ -74,6 +74,16 @@ def test_a_worker_that_begins_paused_says_so(caplog: pytest.LogCaptureFixture) -
     assert [record.message for record in caplog.records] == ["paused by the row: nothing more is taken in"]
 
 
+def test_a_pause_is_in_force_though_the_rest_of_the_row_is_refused(bench: Bench) -> None:
+    no_good = replace(CONFIG, settings=replace(SETTINGS, paused=True), problems=("no such topic",))
+    seen = []
+    for found in (no_good, CONFIG):
+        bench.finds(found)
+        seen.append((bench.current.settings.paused, bench.health.refused, bench.current.problems))
+    assert seen == [(True, ("no such topic",), ()), (False, (), ())]
+    assert not bench.ending.is_set()
+
+
 def test_a_pause_that_comes_with_another_change_is_one_of_the_next_worker(bench: Bench) -> None:
     bench.finds(paused(OTHER))
     assert bench.ending.is_set()

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from config import ConfigError, Settings
-from models import engine, set_paused
+from models import engine, load_all, set_paused
 from utils.commands.command import Commands, Environ, add_command, settings_of
 from utils.commands.letters import shown
 from utils.fleet.pages import POLICY, page
@@ -74,13 +74,14 @@ def fleet(arguments: argparse.Namespace, environ: Environ) -> int:
     """
     environment = settings_of({"CONSUMER_NAME": "fleet", **environ})
     database = engine(environment.url())
-    action, names = arguments.names[:1], arguments.names[1:]
-    if action in (["pause"], ["resume"]):
-        if not names:
-            raise ConfigError([f"say which consumers are meant: fleet {action[0]} NAME"])
-        for name, changed in set_paused(database, names, paused=action == ["pause"]).items():
-            print(name, f"{action[0]}d" if changed else f"was {action[0]}d already")
-        return 0
+    action, names = "".join(arguments.names[:1]), arguments.names[1:]
+    if action in {"pause", "resume"}:
+        if names:
+            for name, changed in set_paused(database, names, paused=action == "pause").items():
+                print(name, f"{action}d" if changed else f"was {action}d already")
+            return 0
+        if action not in {each.consumer_name for each in load_all(database)}:  # else that row is looked at
+            raise ConfigError([f"say which consumers are meant: fleet {action} NAME"])
     with closing(Watcher(environment, database, arguments.names, arguments.timeout, arguments.apart)) as watcher:
         seen = watcher.see()
         show = _Shown(environment, arguments, seen)

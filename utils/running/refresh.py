@@ -7,8 +7,8 @@ Knows neither the database nor Kafka: `read` does. All of it runs in a thread of
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from config import ConfigError, Settings, UnavailableError, is_secret
@@ -32,11 +32,12 @@ class Config:
     row: Row
     stores_maps: bool = True
     limits: CommitLimits = field(default_factory=CommitLimits)
+    problems: tuple[str, ...] = ()  # why no worker could work by the row as it is now: then this is the one before it
 
 
 Read = Callable[[Config], Config]
-"""The row as it is now; as given where it is the same. UnavailableError: no database at the moment; ConfigError:
-nothing that a worker could work by."""
+"""The row as it is now; as given where it is the same. UnavailableError: no database at the moment; ConfigError: there
+is no such row. A row that is no good for another reason may pause the worker all the same."""
 
 
 class Refresh:
@@ -163,6 +164,11 @@ class Refresh:
         """False: no worker could work by it."""
         if found.row == self._withdrawn:
             return False
+        if found.problems:
+            self._refuse(found.problems)
+            self._note_pause(found.settings.paused)
+            self.current = replace(found, problems=())
+            return False
         if self._health.refused:
             logger.info("the row is good again")
         self._withdrawn, self._health.refused = None, ()
@@ -183,10 +189,10 @@ class Refresh:
         elif self.current.settings.paused and not paused:
             logger.info("no longer paused by the row: the worker goes on")
 
-    def _refuse(self, problems: list[str]) -> None:
+    def _refuse(self, problems: Sequence[str]) -> None:
         if tuple(problems) != self._health.refused:
             self._counters.refused_rows += 1
-            logger.error("the row has changed and is no good: the old one stays", extra={"problems": problems})
+            logger.error("the row has changed and is no good: the old one stays", extra={"problems": list(problems)})
         self._health.refused = tuple(problems)
 
     def _is_unavailable(self, why: str) -> None:
