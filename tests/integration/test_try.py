@@ -35,7 +35,7 @@ def everything(broker: KafkaBroker) -> dict[str, Any]:
     offsets = {}
     for name in groups:
         [answer] = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(name)]).values()
-        offsets[name] = [str(each) for each in answer.result().topic_partitions]
+        offsets[name] = [(str(each), each.metadata) for each in answer.result().topic_partitions]
     return {"topics": topics, "ends": ends, "groups": groups, "offsets": offsets}
 
 
