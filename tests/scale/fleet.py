@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -177,9 +178,7 @@ def say(text: str) -> None:
 
 def judge(platform: Platform, made: dict[str, tuple[Done, Worker | None]], directory: Path) -> bool:
     file = directory / "fleet.html"
-    began = time.monotonic()
-    answer = platform.fleet("--json", "--html", str(file), seconds=LONG)
-    took = time.monotonic() - began
+    answer, took = _timed(platform, "--json", "--html", str(file))
     seen = {each.name: each for each in msgspec.json.decode(answer.stdout, type=FleetSeen).consumers}
     colours = {name: level for level, name in re.findall(r'class="(\w+)" aria-label="([^:"]*):', file.read_text())}
     good = answer.returncode == 1
@@ -191,8 +190,17 @@ def judge(platform: Platform, made: dict[str, tuple[Done, Worker | None]], direc
         note = "" if right else "WRONG: "
         print(f"{name:10} {done.what:26} {each.state:16} {colours[name]:8} {note}{each.sentence[:150]}")
     verdict = "all right" if good else "NOT ALL RIGHT"
-    print(f"{len(made)} rows in {took:.1f} s, exit code {answer.returncode}: {verdict}")
+    print(f"{len(made)} rows in {took}, exit code {answer.returncode}: {verdict}")
     return good
+
+
+def _timed(platform: Platform, *arguments: str) -> "tuple[subprocess.CompletedProcess[str], str]":
+    """What `fleet` answers, and its seconds: by the clock, and of a processor."""
+    before, began = os.times(), time.monotonic()
+    answer = platform.fleet(*arguments, seconds=LONG)
+    took, after = time.monotonic() - began, os.times()
+    used = sum(after[2:4]) - sum(before[2:4])
+    return answer, f"{took:.1f} s ({used:.1f} s of a processor, load {os.getloadavg()[0]:.0f})"
 
 
 def _has_numbers(done: Done, each: ConsumerSeen) -> bool:
@@ -220,12 +228,10 @@ def many_rows(platform: Platform, broker: KafkaBroker, rows: int) -> None:
         consumer.commit(offsets=[TopicPartition(f"{base}-{number}", each, 0) for each in range(4)], asynchronous=False)
         consumer.close()
     say(f"{rows} rows are there")
-    began = time.monotonic()
-    answer = platform.fleet("--json", seconds=LONG)
-    took = time.monotonic() - began
+    answer, took = _timed(platform, "--json")
     seen = msgspec.json.decode(answer.stdout, type=FleetSeen).consumers
     unseen = sum(each.state == "not seen" for each in seen)
-    print(f"{len(seen)} rows in {took:.1f} s, of which {unseen} were not seen")
+    print(f"{len(seen)} rows in {took}, of which {unseen} were not seen")
     watcher = Watcher(Settings(), engine(make_url(platform.database_url)), (), 10.0, 0.0)
     sizes, times = [], []
     for _ in range(12):
