@@ -88,6 +88,8 @@ EXERCISED = (
     "restart after KafkaException",
     "restart after RowOutdated",
     "revoke",
+    "row that is no good",
+    "row withdrawn",
     "sent in a transaction",
     "stale records handed out",
     "stored map read",

@@ -242,7 +242,8 @@ class Group:
             order = sorted(self.members.values(), key=lambda member: member.id)
             for member in order:
                 member.generation, member.assignment, member.polled = self.generation, [], now
-            for topic in dict.fromkeys(topic for member in order for topic in member.topics):
+            named = dict.fromkeys(topic for member in order for topic in member.topics)
+            for topic in (each for each in named if each in self._broker.topics):
                 subscribed = [member for member in order if topic in member.topics]
                 _assign_range(subscribed, topic, len(self._broker.topics[topic].logs))
 

@@ -53,6 +53,9 @@ class Host(Protocol):
     def check_commit(self) -> None:
         """Offsets are about to be committed: complains where this worker must not do it any more."""
 
+    def check_resume(self) -> None:
+        """Of partitions that were all paused some go on."""
+
     def is_late(self) -> None:
         """A record was not taken in time."""
 
@@ -114,7 +117,7 @@ class FakeConsumer:
         self._answers: list[tuple[int, KafkaError | None, list[Part]]] = []
         self._polled = host.monotonic()
         self.closing = self._closed = False
-        self._assign_called = False
+        self._assign_called = self._in_callback = False
 
     # ------------------------------------------------------------------ records
 
@@ -260,10 +263,12 @@ class FakeConsumer:
         self._assigned, self._positions, self._off, self._fetched_at = {}, {}, set(), {}
 
     def _call(self, name: str, callback: Callable[[], None]) -> None:
+        self._in_callback = True
         try:
             callback()
         except Exception as error:
             self._host.broken("rule 12", f"{error!r} left {name}", error)
+        self._in_callback = False
 
     def assign(self, partitions: list[TopicPartition]) -> None:
         if self._host.fault("assign fails"):
@@ -359,6 +364,8 @@ class FakeConsumer:
         self._paused |= {(each.topic, each.partition) for each in partitions} & self._assigned.keys()
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        if self._paused.issuperset(self._assigned) and not self._in_callback:
+            self._host.check_resume()
         self._paused -= {(each.topic, each.partition) for each in partitions}
 
     def offsets_for_times(self, partitions: Iterable[TopicPartition], timeout: float = -1) -> list[Part]:

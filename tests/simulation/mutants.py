@@ -60,6 +60,7 @@ FAILURES = "utils/sending/failures.py"
 MAP_STORE = "utils/sending/map_store.py"
 OUTBOX = "utils/sending/outbox.py"
 PACE = "utils/sending/pace.py"
+REFRESH = "utils/running/refresh.py"
 SUPERVISION = "utils/running/supervision.py"
 LIMITS = "utils/kafka/limits.py"
 MEMBERSHIP = "utils/kafka/membership.py"
@@ -306,6 +307,8 @@ OFFSETS_AND_MAPS = (
         DELIVERY,
         "(error, *(partition.error for partition in partitions))",
         "(error,)",
+        faults=True,
+        exactly_once=False,
     ),
     _mutant(
         "4",
@@ -438,6 +441,7 @@ JOINING = (
         ARRIVALS,
         "at = bisect_right(steps, offset, key=_offset)\n        if not at:",
         "at = bisect_right(steps, offset + 1, key=_offset)\n        if not at:",
+        Patch(ARRIVALS, "if offset < self._end else (self._since", "if offset + 1 < self._end else (self._since"),
     ),
     _mutant(
         "6",
@@ -515,6 +519,15 @@ MEMORY = (
         "        self.position = self.states.lowest_shed()\n"
         "        self.shed.read_end, self.shed.count = self.position, 0\n"
         '        self.states = States.of(bytes(self.states).replace(b"\\x02", b"\\x00"), self.base)\n',
+    ),
+    _mutant(
+        "7",
+        "who is paused goes on because it is ahead no more",
+        INTAKE,
+        "if not self._paused and (resumed := self.ahead - ahead):",
+        "if resumed := self.ahead - ahead:",
+        tight=True,
+        pauses=True,
     ),
     _mutant("7", "who was paused stays paused", INTAKE, "ahead = set(ahead)", "ahead = set(ahead) | self.ahead"),
     _mutant(
@@ -1057,6 +1070,14 @@ ROWS = (
         LOCATOR,
         "start = end if start < 0 else start",
         "start = end",
+        rows=True,
+    ),
+    _mutant(
+        "8",
+        "a row by which no worker can even begin ends the process",
+        REFRESH,
+        "if not self._before or self._counters.commits > self._commits:",
+        "if True:",
         rows=True,
     ),
     _mutant(

@@ -67,6 +67,8 @@ class Oracle:
 
     rows: list[frozenset[str]] = field(init=False)
     """The input topics as the row has them, and as it had them before."""
+    is_withdrawn: bool = False
+    """A worker could not begin by the row, and goes on by the one before."""
     committed_by: dict[Partition, int] = field(default_factory=dict)
     """Of which of these rows the last commit was."""
     broker: Broker = field(init=False)
@@ -289,7 +291,7 @@ class Oracle:
             return
         if (found := _parse(self._stored_map(at, committed.metadata))) and found.trying is not None:
             self.ran_alone.add((at, found.trying))
-        if found and len(self.rows) > 1:
+        if found and len(self.rows) > 1 and not self.is_withdrawn:
             self._check_row(at, JoinedWith.parse(found.joined_with).tags)
         finished = self._finished(at, committed)
         if finished is None:

@@ -47,6 +47,7 @@ PLACES = 3  # calls that may run at once
 ATTEMPTS = 2  # PROCESS_ATTEMPTS
 OUTAGE = 4  # ids that fail in a row, where few are enough: then nothing but probes is called
 HANGS = 2.0  # seconds: PROCESS_TIMEOUT
+NOWHERE = "nowhere"  # a topic that does not exist
 REFRESH = 20.0  # seconds: CONFIG_REFRESH
 SETTLE = 2.0  # seconds beside it until all workers of the group have seen a change of the input topics
 EXPECTED = (KafkaException, DeliveryFailed)  # with these a worker may end; anything else is a defect
@@ -75,6 +76,8 @@ class World(Protocol):
     broker: Broker
     inputs: tuple[str, ...]
     """The input topics, as the row has them now."""
+    has_bad_row: bool
+    """It names a topic that is not there, too: this shows only when a worker runs by it."""
     is_ending: bool
     """Nothing more is done to the workers: each looks at the row at once."""
     planted: dict[str, int]
@@ -124,6 +127,8 @@ class Options(Protocol):
     def longest_map(self) -> int: ...
     @property
     def many_calls(self) -> bool: ...
+    @property
+    def faults(self) -> bool: ...
     @property
     def trips(self) -> bool: ...
     @property
@@ -313,7 +318,9 @@ class ModelProcess:
 
     @property
     def has_open_circuit(self) -> bool:
-        return not self.ended and self._executor.circuit_open_for is not None
+        """Who has no partitions any more has nothing to close it with."""
+        owns_some = not self.ended and self.worker is not None and bool(self.worker.intake.owned)
+        return owns_some and self._executor.circuit_open_for is not None
 
     def states(self) -> set[str]:
         """What holds of the worker now."""
@@ -363,6 +370,8 @@ class ModelProcess:
                 self._refresh.next()
         except BaseException as error:
             self.error = error.with_traceback(None)  # whose frames would keep all of this alive
+            if NOWHERE in str(error) and not self._options.faults:  # else the row after it was withdrawn for a fault
+                self.broken("rule 8", f"ends for good, though it has worked by the row before: {error}")
             is_alone = self._options.workers == 1
             if isinstance(error, ConfigError) and self._shares == self.restarts and is_alone:
                 self.broken("rule 8", f"ends for good, though the others are dead: {error}", error)
@@ -378,7 +387,12 @@ class ModelProcess:
             return
         ending = cast(threading.Event, self._worker_stop)
         self._refresh.begin(ending)
-        supervise(self._build, self.counters, ending, self._refresh.reread, self._around.survived)
+        try:
+            supervise(self._build, self.counters, ending, self._refresh.reread, self._around.survived)
+        except ConfigError as error:
+            if not self._refresh.withdraw(error.problems):
+                raise
+            self.note("row withdrawn")
 
     def _surroundings(self) -> Surroundings:
         """For the workers by one row."""
@@ -392,10 +406,11 @@ class ModelProcess:
         )
 
     def _read_row(self, current: Config) -> Config:
-        if current.row.topics_input == self.world.inputs:
+        inputs = (*self.world.inputs, NOWHERE) if self.world.has_bad_row else self.world.inputs
+        if current.row.topics_input == inputs:
             return current
         self.note("changed row seen")
-        return config_of(self._options, self.world.inputs)
+        return config_of(self._options, inputs)
 
     def _wait_for_the_row(self, seconds: float) -> None:
         """A worker that is behind the group waits for a look at the row."""
@@ -443,10 +458,10 @@ class ModelProcess:
             self.note(f"restart after {type(error).__name__}")
             raise
         except ConfigError as error:  # a member that is dead, and not missed yet, holds partitions
-            self._shares += 1
+            self._shares += "unequal" in str(error)
             self.restarts += 1
             self.note(f"restart after {type(error).__name__}")
-            if "unequal" not in str(error):
+            if "unequal" not in str(error) and NOWHERE not in str(error):
                 self.broken("unexpected error", repr(error), error)
             raise
         except Exception as error:
@@ -527,6 +542,10 @@ class ModelProcess:
             self.broken("rule 11", f"a commit after {self.worker.assignment.failure!r}")
         if self.consumer and self.consumer.closing and not self._worker_stop.is_requested:
             self.broken("rule 11", "a commit while closing after a failure")
+
+    def check_resume(self) -> None:
+        if self.world.paused:
+            self.broken("rule 7", "reads on, though the row says that nothing more is to be taken in")
 
     def broken(self, rule: str, what: str, cause: Exception | None = None) -> None:
         if not self.violation:

@@ -184,6 +184,7 @@ _KINDS: tuple[tuple[str, int, Callable[[Setup], bool]], ...] = (
     ("damage", 2, lambda s: s.destruction),
     ("recreate", 1, lambda s: s.destruction),
     ("row", 3, lambda s: s.rows),
+    ("bad row", 1, lambda s: s.rows),
     ("assignment", 2, lambda s: s.faults),  # the next ones fail
     ("outage", 2, lambda s: s.trips),  # some new ids in all topics for which process() fails
     ("clock", 3, lambda s: s.hours),

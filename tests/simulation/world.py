@@ -97,7 +97,7 @@ class World:
         self.oracle.many = setup.many
         self.oracle.repeats = (setup.calls or setup.odd) and setup.topics > 1
         self.inputs = setup.inputs
-        self.is_ending = False
+        self.has_bad_row = self.is_ending = False
         self.planted: dict[str, int] = {}
         self.clocks: dict[str, float] = {}
         self.paused = False  # by the row of all workers
@@ -129,6 +129,7 @@ class World:
 
     def note(self, what: str) -> None:
         self.notes[what] += 1
+        self.oracle.is_withdrawn |= what == "row withdrawn"
         if what.startswith("restart"):
             self._starts += 1
             self.oracle.disturbed = True
@@ -208,6 +209,9 @@ class World:
         for who in range(self._lasting, self.setup.workers):
             self._processes[who].stop()
         self._settle()
+        if self.oracle.is_withdrawn:  # where something else was wrong with the row, it is not tried again
+            self._restart_all()
+            self._settle()
         self.oracle.check_made_again()
         if self.setup.calls:
             if not self.setup.tight or self.setup.topics == 1:
@@ -252,7 +256,7 @@ class World:
         return 1 if self.setup.unequal else self.setup.workers
 
     def _heal(self) -> None:
-        self.paused = False
+        self.paused = self.has_bad_row = False
         for at in list(self._feeding):
             self._end_transaction(at, committed=True)
         for process in self._processes.values():
@@ -398,7 +402,13 @@ class World:
         if inputs and self.setup.rows:
             self.note("topic added to the row" if topic in inputs else "topic removed from the row")
             self.inputs = inputs
+            self.has_bad_row = False
             self.oracle.row_is(inputs)
+
+    def _bad_row(self, _who: int, _how: int) -> None:
+        """Until it is changed the next time."""
+        self.note("row that is no good")
+        self.oracle.disturbed = self.has_bad_row = True
 
     def _rebalance(self, _who: int, _how: int) -> None:
         self.broker.group.rebalance(self.broker.now)
@@ -682,6 +692,7 @@ _ACTIONS: dict[str, Callable[[World, int, int], object]] = {
     "damage": World._damage,
     "recreate": World._recreate,
     "row": World._row,
+    "bad row": World._bad_row,
     "assignment": World._assignment,
     "outage": World._outage,
     "clock": World._clock,
