@@ -113,6 +113,8 @@ def test_an_open_circuit_is_a_1() -> None:
     assert value(scrape(bench), "consumer_circuit_open") == 0
     bench.executor.circuit_open_for = 0.0
     assert value(scrape(bench), "consumer_circuit_open") == 1
+    bench.worker.assignment.forget()  # others have the partitions: nothing will succeed here and close it
+    assert value(scrape(bench), "consumer_circuit_open") == 0
 
 
 def test_an_unknown_end_is_no_lag_of_zero() -> None:

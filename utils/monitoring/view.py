@@ -80,7 +80,7 @@ class Snapshot:
     oldest_age: float  # seconds
     in_flight: int  # groups
     oldest_call: float  # seconds
-    circuit_open_for: float | None  # seconds; None: it is closed
+    circuit_open_for: float | None  # seconds; None: it is closed, or no partition is owned whose records may close it
     calls: tuple[CallView, ...]  # the longest ones
     uncommitted: int  # groups
     max_pending_bytes: int
@@ -112,7 +112,7 @@ class View:
             oldest_age=0.0 if first is None else max(now - first, 0.0),
             in_flight=worker.executor.in_flight,
             oldest_call=calls[0].seconds if calls else 0.0,
-            circuit_open_for=worker.executor.circuit_open_for,
+            circuit_open_for=worker.executor.circuit_open_for if worker.intake.owned else None,
             calls=tuple(CallView(call.id[:LONGEST_ID], len(call.id), call.seconds) for call in calls[:oldest]),
             uncommitted=worker.delivery.pending,
             max_pending_bytes=worker.max_pending_bytes,
