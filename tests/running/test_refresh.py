@@ -324,6 +324,21 @@ def test_a_row_by_which_no_worker_can_begin_gives_way_to_the_one_before(bench: B
     assert ending.is_set(), "another one is"
 
 
+def test_a_row_that_was_withdrawn_is_tried_once_more_where_others_have_committed_by_it(bench: Bench) -> None:
+    """By the old one this worker would find itself outdated again and again, and each time the group rebalances."""
+    bench.finds(OTHER)
+    bench.next()
+    assert bench.withdraw(["a right was missing"])
+    ending = threading.Event()
+    bench.begin(ending)
+    with asking(bench, seen=2):
+        bench.look()
+    assert ending.is_set()
+    assert bench.next()
+    assert bench.current == OTHER
+    assert not bench.withdraw(["it is still missing"]), "there is no row left to work by: the process ends"
+
+
 def test_there_is_no_way_back_once_it_has_worked(bench: Bench) -> None:
     bench.finds(OTHER)
     bench.next()

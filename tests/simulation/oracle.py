@@ -145,6 +145,7 @@ class Oracle:
         self.inputs = inputs
         self.rows.append(frozenset(inputs))
         self.disturbed = True
+        self.to_be_called.clear()  # joined with another topic now, they may wait
         for sent in self.sent.values():
             sent.by_former_row = True
 

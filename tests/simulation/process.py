@@ -47,6 +47,7 @@ PLACES = 3  # calls that may run at once
 ATTEMPTS = 2  # PROCESS_ATTEMPTS
 OUTAGE = 4  # ids that fail in a row, where few are enough: then nothing but probes is called
 HANGS = 2.0  # seconds: PROCESS_TIMEOUT
+RIGHT_OF = "right lacks for a moment: "  # and the name of a process
 NOWHERE = "nowhere"  # a topic that does not exist
 REFRESH = 20.0  # seconds: CONFIG_REFRESH
 SETTLE = 2.0  # seconds beside it until all workers of the group have seen a change of the input topics
@@ -208,6 +209,7 @@ class ModelProcess:
         self.producer: FakeProducer | None = None
         self.consumer: FakeConsumer | None = None
         self.restarts = 0
+        self.lacked_a_right = options.faults  # or may do so
         self._shares = 0  # restarts of this process because others had partitions that must all be ours
         self._options = options
         self._number = number
@@ -370,10 +372,10 @@ class ModelProcess:
                 self._refresh.next()
         except BaseException as error:
             self.error = error.with_traceback(None)  # whose frames would keep all of this alive
-            if NOWHERE in str(error) and not self._options.faults:  # else the row after it was withdrawn for a fault
+            if NOWHERE in str(error) and not self.lacked_a_right:  # for which the row after that one was withdrawn
                 self.broken("rule 8", f"ends for good, though it has worked by the row before: {error}")
-            is_alone = self._options.workers == 1
-            if isinstance(error, ConfigError) and self._shares == self.restarts and is_alone:
+            is_alone = self._options.workers == 1 and self._shares == self.restarts
+            if isinstance(error, ConfigError) and "unequal" in str(error) and is_alone:
                 self.broken("rule 8", f"ends for good, though the others are dead: {error}", error)
         finally:
             self.ended = True
@@ -425,6 +427,9 @@ class ModelProcess:
 
     def _build(self, opened: ExitStack) -> Worker:
         """As build_worker, and a check that a worker ends with no error but those that it is made for."""
+        if self._refresh.edition.number > 1 and self.fault(RIGHT_OF + self.name):
+            self.lacked_a_right = True
+            raise ConfigError(["a right is lacking"])
         try:
             self.here("build")
             ours, stopping = ModelClients(self, self._options), cast(threading.Event, self._worker_stop)

@@ -10,6 +10,18 @@ from tests.simulation.world import simulate
 Actions = list[tuple[str, int, int]]
 
 REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
+    "a row that one worker has withdrawn, and the others work by, is tried by that one, too": (
+        Setup(workers=2, rows=True),
+        [
+            ("step", 0, 0),
+            ("step", 0, 0),
+            ("row", 0, 0),
+            ("step", 0, 0),
+            ("calls", 0, 3),
+            ("fault", 0, 11),
+            ("fault", 0, 198),
+        ],
+    ),
     "groups run apart as long as something waits for its next attempt": (
         Setup(slow=True, deadly=True, calls=True),
         [
@@ -405,6 +417,9 @@ def test_promise_is_kept(setup: Setup, actions: Actions) -> None:
 
 
 BUGS = {
+    "a row that one worker has withdrawn, and the others work by, is tried by that one, too": (
+        "a row that others work by stays withdrawn"
+    ),
     "groups run apart as long as something waits for its next attempt": "the end of the others ends the running apart",
     "while only probes are called each of them is named": "in an outage none is waited for",
     "what is finished in each start is no progress where it came later than what ends the process": (

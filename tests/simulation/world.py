@@ -15,6 +15,7 @@ from tests.simulation.process import (
     ATTEMPTS,
     OUTAGE,
     REFRESH,
+    RIGHT_OF,
     SETTLE,
     SHUTDOWN,
     WALL,
@@ -395,8 +396,10 @@ class World:
     def _resume(self, _who: int, _how: int) -> None:
         self.paused = False
 
-    def _row(self, who: int, _how: int) -> None:
-        """An input topic comes, or goes."""
+    def _row(self, who: int, how: int) -> None:
+        """An input topic comes, or goes. Now and then a worker lacks a right for a moment, when it begins by that."""
+        if how % 4 == 3:
+            self.planted[RIGHT_OF + f"W{how // 4 % self.setup.workers}"] = 1
         topic = INPUTS[who % len(INPUTS)]
         inputs = tuple(each for each in INPUTS if (each in self.inputs) != (each == topic))
         if inputs and self.setup.rows:

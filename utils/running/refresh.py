@@ -63,6 +63,7 @@ class Refresh:
         self._before: Config | None = None  # the one that the current one took the place of
         self._commits = 0  # when it did
         self._withdrawn: Row | None = None  # it looked good, but no worker could work by it
+        self._shared: Row | None = None  # withdrawn, and then seen to be the one by which others work
         self._next: Config | None = None
         self._ending = threading.Event()
         self._next_look = clock() + current.settings.config_refresh
@@ -96,8 +97,11 @@ class Refresh:
         return True
 
     def withdraw(self, problems: list[str]) -> bool:
-        """A worker could not even begin by the current configuration: back to the one before, if there is one."""
-        if not self._before or self._counters.commits > self._commits:
+        """A worker could not even begin by the current configuration: back to the one before, if there is one.
+
+        Not where others of the group work by this one: by the one before, nobody can work beside them.
+        """
+        if not self._before or self._counters.commits > self._commits or self.current.row == self._shared:
             return False
         self._withdrawn = self.current.row
         self._refuse(problems)
@@ -116,8 +120,11 @@ class Refresh:
     def reread(self, stopping: threading.Event, seen: int = 0) -> None:
         """Wait for a look at the row: a commit of the group has that edition of it, with other topics than ours.
 
-        What the row says now is newer. Where no worker can work by it, the old one stays and is not.
+        What the row says now is newer. Where no worker can work by it, the old one stays and is not. That no worker of
+        this process could begin by a row counts no more: those who have committed by it can.
         """
+        if self._withdrawn:
+            self._shared, self._withdrawn = self._withdrawn, None
         self._is_told, self._wanted = False, True
         while self._wanted and not stopping.is_set():
             self._sleep(0.1)
