@@ -585,6 +585,8 @@ class Oracle:
         return any(each.entry.offset > sent.entry.offset and each.entry.visible for each in later)
 
     def _may_be_evicted(self, sent: Sent) -> bool:
+        if sent.at[0] in self.made_again:  # until that is noticed, it may pass for the record of before at its offset
+            return True
         ours = [each for each in self.by_id[sent.id or ""] if each.round == sent.round]
         others = ours if self._are_dated(ours) else self.sent.values()
         if self.broker.now - min(each.since for each in others) <= self.message_timeout - self._slack(ours):
