@@ -275,7 +275,7 @@ OFFSETS_AND_MAPS = (
         MAP_STORE,
         "while wanted and position < end.offset:",
         "for _ in range(1):",
-        Patch(MAP_STORE, "reader.consume(_READ, 1.0)", "reader.consume(1, 1.0)"),
+        Patch(MAP_STORE, "at_once(reader, _READ, _WAIT)", "at_once(reader, _READ, _WAIT)[:1]"),
         overflows=True,
     ),
     _mutant(
