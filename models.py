@@ -229,14 +229,12 @@ def init_db(engine: Engine) -> bool:
 def load(engine: Engine, consumer_name: str) -> Row:
     """The consumer's row. ConfigError: no table, no row, a bad row. UnavailableError: no database at the moment."""
     table = ConsumerConfig
-    columns = (table.topics_input, table.topics_output, table.kafka_bootstrap_server, cast(table.metadatas, Text))
     with _connected(engine) as connection:
-        rows = connection.execute(
-            select(table.consumer_name, *columns).where(table.consumer_name == consumer_name)
-        ).all()
+        rows = connection.execute(select(*_as_text()).where(table.consumer_name == consumer_name)).all()
         # MySQL takes `Orders` for `orders`; Kafka does not.
         rows = [row for row in rows if row[0] == consumer_name]
-        names = connection.scalars(select(table.consumer_name).order_by(table.consumer_name).limit(21)).all()
+        name, *_ = _as_text()
+        names = connection.scalars(select(name).order_by(table.consumer_name).limit(21)).all()
     if not rows:
         exist = ", ".join(names[:20]) + (", …" if len(names) > 20 else "") or "none"
         missing = f"table consumer_configs has no row {consumer_name!r} (CONSUMER_NAME), but: {exist}"
@@ -248,12 +246,25 @@ def load(engine: Engine, consumer_name: str) -> Row:
 
 def load_pause(engine: Engine, consumer_name: str) -> bool | None:
     """Whether the row says that its workers pause, whatever else is wrong with it; None: it does not tell."""
-    table = ConsumerConfig
+    named, *_, settings = _as_text()
     with _connected(engine) as connection:
-        asked = select(table.consumer_name, cast(table.metadatas, Text)).where(table.consumer_name == consumer_name)
+        asked = select(named, settings).where(ConsumerConfig.consumer_name == consumer_name)
         told = [_json_object(metadatas) for name, metadatas in connection.execute(asked) if name == consumer_name]
     paused = told[0].get("paused", False) if len(told) == 1 and told[0] is not None else None
     return paused if isinstance(paused, bool) else None
+
+
+def _as_text() -> list[Any]:
+    """What a row is made of. Tables made by hand have columns of other types, JSON or bytes, too."""
+    table = ConsumerConfig
+    columns = (
+        table.consumer_name,
+        table.topics_input,
+        table.topics_output,
+        table.kafka_bootstrap_server,
+        table.metadatas,
+    )
+    return [cast(column, Text) for column in columns]
 
 
 class ListedRow(NamedTuple):
@@ -266,10 +277,8 @@ class ListedRow(NamedTuple):
 
 def load_all(engine: Engine) -> list[ListedRow]:
     """Every row, by name, also those that are no good. ConfigError: no table. UnavailableError: no database."""
-    table = ConsumerConfig
-    columns = (table.topics_input, table.topics_output, table.kafka_bootstrap_server, cast(table.metadatas, Text))
     with _connected(engine) as connection:
-        rows = connection.execute(select(table.consumer_name, *columns).order_by(table.consumer_name)).all()
+        rows = connection.execute(select(*_as_text()).order_by(ConsumerConfig.consumer_name)).all()
     names = [row[0] for row in rows]
     return [_listed(names.count(row[0]), *row) for at, row in enumerate(rows) if row[0] not in names[:at]]
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from confluent_kafka import Consumer, TopicPartition
+from sqlalchemy import NullPool, create_engine, text
 
 from tests.integration.conftest import Scene, Scenes
 from tests.integration.workers import eventually, feed, feeder
@@ -107,6 +108,61 @@ def test_of_a_classic_worker_that_is_adopted_while_a_feed_runs_nothing_is_lost(
     assert worker.stop() == 0
     scene.judge()
     assert "just start it" in adopted(scene, code=78)
+
+
+# As people have made it by hand: columns with their types, and what stands in metadatas.
+SHORT = "consumer_name VARCHAR(64), topics_input VARCHAR(255), topics_output VARCHAR(255),"
+SHORT += " kafka_bootstrap_server VARCHAR(255)"
+TABLES = {
+    "JSON, NULL": (f"id BIGINT PRIMARY KEY AUTO_INCREMENT, {SHORT}, metadatas JSON", None),
+    "JSON, an object": (f"id CHAR(36), {SHORT}, metadatas JSON", '{"owner": "payments", "message_timeout": 61}'),
+    "JSON, a text": (f"{SHORT}, metadatas JSON", '"ask the team of payments"'),
+    "JSON, a list": (f"{SHORT}, metadatas JSON", '["payments", {"since": 2019}]'),
+    "JSON, null": (f"{SHORT}, metadatas JSON", "null"),
+    "a note": (f"{SHORT}, metadatas MEDIUMTEXT", "bitte Team Zahlungen fragen: 30 Sek. sind genug"),
+    "empty": (f"{SHORT} NOT NULL, metadatas VARCHAR(1000) NOT NULL, made TIMESTAMP DEFAULT NOW()", ""),
+    "old letters": (f"{SHORT}, metadatas TEXT CHARACTER SET latin1", "für Aufträge"),
+    "bytes": (
+        "consumer_name VARBINARY(64), topics_input BLOB, topics_output LONGTEXT,"
+        " kafka_bootstrap_server CHAR(200) CHARACTER SET ascii, metadatas LONGBLOB",
+        '{"message_timeout": 61}',
+    ),
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_is_adopted_as_somebody_has_made_it(
+    real_kafka: KafkaBroker, mariadb_url: str, scenes: Scenes, table: str
+) -> None:
+    columns, metadatas = TABLES[table]
+    scene = scenes(real_kafka, environment={"DATABASE_URL": mariadb_url}, partitions=1)
+    first, second = scene.job.topics_input
+    scene.feed(["waits"], first)
+    by_hand = Consumer({"bootstrap.servers": real_kafka.bootstrap, "group.id": scene.job.name})
+    by_hand.commit(offsets=[TopicPartition(first, 0, 1)], asynchronous=False)
+    by_hand.close()
+    row = {
+        "consumer_name": scene.job.name,
+        "topics_input": f"{first}, {second}",
+        "topics_output": scene.job.topics_output[0],
+        "kafka_bootstrap_server": real_kafka.bootstrap,
+        "metadatas": metadatas,
+    }
+    database = create_engine(mariadb_url, poolclass=NullPool)
+    with database.begin() as connection:
+        connection.execute(text(f"CREATE TABLE consumer_configs ({columns})"))
+        names = ", ".join(f":{name}" for name in row)
+        connection.execute(text(f"INSERT INTO consumer_configs ({', '.join(row)}) VALUES ({names})"), row)
+        before = connection.execute(text("SELECT * FROM consumer_configs")).all()
+    assert f"{first}:0  1 -> 0  (1 are read again)" in adopted(scene)
+    worker = scene.job.start().is_assigned()
+    scene.feed(["waits"], second)
+    scene.wait_for_all(worker)
+    assert bool(worker.said("taken for a note")) is (metadatas or "").startswith(("bitte", "für"))
+    assert worker.stop() == 0
+    scene.judge(once=True)
+    with database.begin() as connection:
+        assert connection.execute(text("SELECT * FROM consumer_configs")).all() == before
 
 
 def test_without_it_what_waited_would_be_lost(real_kafka: KafkaBroker, scenes: Scenes) -> None:
