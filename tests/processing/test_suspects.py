@@ -196,6 +196,17 @@ def test_while_the_circuit_is_open_batches_are_of_one_so_that_each_probe_is_name
     assert bench.suspects.in_flight == 0
 
 
+def test_what_a_probe_has_shown_says_nothing_of_a_larger_batch() -> None:
+    """Else one ends the process in each start in a batch of two, unnamed: what comes before it is not over."""
+    bench = Bench(starts=4)
+    bench.executor.circuit_open_for = 1.0
+    bench.submit(*range(4))
+    assert bench.batch() == ["0"]
+    bench.executor.circuit_open_for = None  # it has succeeded
+    assert bench.batch() == ["1"]
+    assert bench.batch() == ["2", "3"]
+
+
 def test_a_process_that_ends_again_and_again_ends_with_the_guilty_group_alone() -> None:
     """Each start goes on after what the one before has committed; the group 6 ends the process."""
     left, tried, deaths = list(range(9)), None, 0

@@ -945,6 +945,14 @@ SUSPECTED = (
     ),
     _mutant(
         "13",
+        "what a probe has shown is taken to hold for two",
+        SUSPECTS,
+        "self._size *= 2 if waits < len(self._batch) and not self._is_probe else 1",
+        "self._size *= 2 if waits < len(self._batch) else 1",
+        **_CALLS | {"deadly": True, "odd": True, "workers": 2},
+    ),
+    _mutant(
+        "13",
         "what was put aside has its turn never",
         SUSPECTS,
         "while self._aside.rest_some and len(self._batch) < size and not self._held:",

@@ -45,6 +45,18 @@ REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
             ("mate", 0, 2),
         ],
     ),
+    "what ends the process after an outage is run alone, though a probe has succeeded before it": (
+        Setup(topics=1, workers=2, odd=True, deadly=True, calls=True),
+        [
+            ("outage", 0, 0),
+            ("rounds", 0, 0),
+            ("same", 0, 1),
+            ("outage", 0, 3),
+            ("feed", 0, 88),
+            ("kill", 0, 0),
+            ("outage", 0, 0),
+        ],
+    ),
     "while only probes are called each of them is named": (
         Setup(topics=1, odd=True, deadly=True, calls=True),
         [
@@ -421,6 +433,9 @@ BUGS = {
         "a row that others work by stays withdrawn"
     ),
     "groups run apart as long as something waits for its next attempt": "the end of the others ends the running apart",
+    "what ends the process after an outage is run alone, though a probe has succeeded before it": (
+        "what a probe has shown is taken to hold for two"
+    ),
     "while only probes are called each of them is named": "in an outage none is waited for",
     "what is finished in each start is no progress where it came later than what ends the process": (
         "what comes later is progress"

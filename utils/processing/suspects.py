@@ -55,6 +55,7 @@ class Suspects:
         self._aside = Parking()  # what waits long for its next attempt, and what is behind it: it holds up nobody
         self._newest_next = False  # of the held ones, while only one at a time is tried
         self._batch: list[Group] = []  # to be run, or running
+        self._is_probe = False  # it is taken while only one at a time is tried
         self._is_running = False
         self._failed: list[Outcome] = []
 
@@ -181,7 +182,7 @@ class Suspects:
     def _take_batch(self) -> None:
         """From what has come, else from what was put aside."""
         now, fails = self._clock(), self._executor.circuit_open_for is not None
-        size = 1 if fails else self._size
+        size, self._is_probe = 1 if fails else self._size, fails
         while self._held and len(self._batch) < size:
             group = taken_in_turn(self._held, newest=self._newest_next) if fails else self._held.popleft()
             self._newest_next = fails and not self._newest_next
@@ -215,15 +216,16 @@ class Suspects:
         return rests_for is not None and (rests_for > LONG or self._executor.circuit_open_for is not None)
 
     def _end_batch(self) -> None:
-        """The next one is larger, unless all of this one waits:
+        """The next one is larger, unless all of this one waits, or it was a probe:
 
-        if then a batch ends the process, it is a smaller one after the next start, or something is done by then.
+        if then a batch ends the process, it is a smaller one after the next start, or something is done by then. But
+        what comes before a probe is mostly not done: after the next start it would be the same batch.
         """
         waits = self._executor.put_aside(self._aside)
         for id in {group.id for group in self._batch}:
             if not self._aside.rests(id):
                 self._held.extendleft(reversed(self._aside.release(id)))
-        self._size *= 2 if waits < len(self._batch) else 1
+        self._size *= 2 if waits < len(self._batch) and not self._is_probe else 1
         self._batch, self._is_running = [], False
         for offsets in self._owned():
             offsets.suspicion.trying = None  # also where it was put aside: it runs no more
