@@ -13,6 +13,8 @@ import ipaddress
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
@@ -45,6 +47,7 @@ from tests.services.kafka import (
 )
 from tests.services.processes import Unavailable, running
 from tests.services.shared import RemoteServices, Services
+from tests.services.starts import quick_starts
 
 SERVICES = {
     "embedded_kafka": "embedded Kafka",
@@ -71,6 +74,13 @@ class Topics(Protocol):
         self, broker: KafkaBroker, *names: str, partitions: int = 4, config: Mapping[str, str] | None = None
     ) -> list[str]:
         """Create a topic for each name, made unique; their full names, in this order."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quickly() -> Iterator[None]:
+    """The workers and commands of the tests need not import what all of them import."""
+    with quick_starts():
+        yield
 
 
 @pytest.fixture(scope="session", params=["embedded_kafka", "real_kafka"], ids=["embedded", "real"])
@@ -112,7 +122,7 @@ def guarded_kafka() -> Iterator[KafkaBroker]:
 def grant(broker: KafkaBroker, kind: ResourceType, name: str, operation: AclOperation) -> None:
     acl = AclBinding(kind, name, ResourcePatternType.LITERAL, "User:*", "*", operation, AclPermissionType.ALLOW)
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    admin.create_acls([acl])[acl].result(10)
+    admin.create_acls([acl])[acl].result(60)
 
 
 @pytest.fixture(scope="session")
@@ -247,6 +257,21 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         databases = {"mariadb": _mariadb, "postgresql": _postgresql}
         config.stash[SHARED] = Services({"real_kafka": _real_kafka, **databases, "chromium": headless_chromium})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """In a new clone the tests are compiled once, and not by each process at the same time: it takes longer than to
+    collect them.
+    """
+    if not sys.dont_write_bytecode and not all(map(_is_compiled, Path(__file__).parent.rglob("test_*.py"))):
+        command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", *config.args]
+        subprocess.run(command, cwd=config.invocation_params.dir, stdout=subprocess.DEVNULL)
+
+
+def _is_compiled(test: Path) -> bool:
+    compiled = (test.parent / "__pycache__").glob(f"{test.stem}.{sys.implementation.cache_tag}-pytest-*.pyc")
+    return any(each.stat().st_mtime >= test.stat().st_mtime for each in compiled)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -4,7 +4,6 @@ So no test of the frame runs the process() that somebody has written, or depends
 """
 
 import atexit
-import functools
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -32,20 +31,32 @@ def sources() -> Iterator[Path]:
         yield from sorted((ROOT / room).rglob("*.py"))
 
 
-@functools.cache
-def program() -> Path:
-    """The program with a process() that forwards what it is given: one copy for all tests of this process."""
-    directory = Path(tempfile.mkdtemp(prefix="consumer-skeleton-program-"))
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    return copied(directory, FORWARDING)
+_programs: dict[bytes, Path] = {}  # by their worker.py
+
+
+def program(worker: Path = FORWARDING) -> Path:
+    """The program with that worker.py: one copy for all tests of this process, none of which may change it.
+
+    By default process() forwards what it is given.
+    """
+    source = worker.read_bytes()
+    if source not in _programs:
+        directory = Path(tempfile.mkdtemp(prefix="consumer-skeleton-program-"))
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        _programs[source] = copied(directory, worker)
+    return _programs[source]
 
 
 def copied(directory: Path, worker: Path, defaults: str = "") -> Path:
     """The program in this directory, with that file as its worker.py, and this as its defaults.py."""
     directory.mkdir(parents=True, exist_ok=True)
+    # With what Python has compiled of it: compiling takes longer than all the rest of a start.
+    (directory / "__pycache__").mkdir()
     for name in MODULES:
         shutil.copy2(ROOT / name, directory)
-    for room in ROOMS:  # with what Python has compiled of it: compiling takes longer than all the rest of a start
+        for compiled in (ROOT / "__pycache__").glob(f"{name.removesuffix('.py')}.*.pyc"):
+            shutil.copy2(compiled, directory / "__pycache__")
+    for room in ROOMS:
         shutil.copytree(ROOT / room, directory / room, ignore=shutil.ignore_patterns("*.pyc.*"))
     shutil.copy(worker, directory / "worker.py")
     (directory / "defaults.py").write_text(defaults)

@@ -24,6 +24,7 @@ from tests.kafka.test_preflight import listening
 from tests.program import FORWARDING, copied, program
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
+from tests.services.starts import start_python
 from utils.kafka.limits import CommitLimits
 from utils.monitoring.watch import Watch
 from utils.running.refresh import Config
@@ -45,8 +46,8 @@ class Worker:
     def __init__(self, *arguments: str, **environ: str) -> None:
         names = ("PATH", "HOME", "LD_LIBRARY_PATH", "SYSTEMROOT")
         kept = {name: os.environ[name] for name in names if name in os.environ}
-        self.process = subprocess.Popen(
-            [sys.executable, "main.py", *arguments],
+        self.process: subprocess.Popen[str] = start_python(
+            ["main.py", *arguments],
             cwd=program(),
             env={**kept, "CONSUMER_NAME": "orders", **environ},
             stdout=subprocess.PIPE,
@@ -270,7 +271,7 @@ def relay(port: int, target: tuple[str, int]) -> Iterator[None]:
         thread.start()
         yield
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
+        thread.join(SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +342,7 @@ def test_the_second_signal_ends_it_at_once_also_where_another_thread_receives_it
             process.send_signal(signal.SIGTERM)
             process.send_signal(signal.SIGINT)
             try:
-                ends.append(process.wait(30))
+                ends.append(process.wait(SECONDS))
             finally:
                 process.kill()
     assert ends == [1] * 20
@@ -361,7 +362,9 @@ with lifetime.ending_in_time(process_stop, 0.0) as worker_stop:
     process_stop.set()
     time.sleep(60)
 """
-    done = subprocess.run([sys.executable, "-c", slow], cwd=program(), stdout=subprocess.PIPE, text=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", slow], cwd=program(), stdout=subprocess.PIPE, text=True, timeout=SECONDS
+    )
     assert (done.stdout, done.returncode) == ("still there\n", 1)
 
 
@@ -388,7 +391,7 @@ lock(mutex), lock(mutex)
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
         try:
-            assert process.wait(10) == 1
+            assert process.wait(SECONDS) == 1
         finally:
             process.kill()
 
@@ -566,7 +569,7 @@ def test_nobody_listening_to_the_output_is_no_reason_for_a_traceback(sqlite_url:
         assert worker.process.stderr
         worker.process.stdout.close()
         assert worker.process.stderr.read() == ""
-        assert worker.process.wait(30) == 1
+        assert worker.process.wait(SECONDS) == 1
 
 
 @pytest.mark.parametrize(

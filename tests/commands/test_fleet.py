@@ -3,10 +3,8 @@
 import json
 import signal
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -20,6 +18,7 @@ from models import ConsumerConfig, engine, init_db
 from tests.fleet.fleets import fleet as some_fleet
 from tests.program import program
 from tests.services.processes import free_port
+from tests.services.starts import piped_python
 from utils.commands.fleet import fleet, lines
 from utils.fleet.watcher import FleetSeen, Watcher
 
@@ -44,14 +43,7 @@ def url_of(database: Engine) -> str:
 
 
 def command(database: Engine, *arguments: str) -> "subprocess.Popen[str]":
-    environment = {"DATABASE_URL": url_of(database), "PYTHONIOENCODING": "utf-8"}
-    pipe = subprocess.PIPE
-    whole = [sys.executable, "main.py", "fleet", *arguments]
-    # Whoever runs the tests in the background of a shell has them ignore Ctrl-C, and what they start does, too.
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen(
-        whole, cwd=program(), env=environment, stdout=pipe, stderr=pipe, text=True, preexec_fn=heard
-    )
+    return piped_python(["main.py", "fleet", *arguments], program(), {"DATABASE_URL": url_of(database)})
 
 
 class Run(NamedTuple):
@@ -150,7 +142,7 @@ def test_the_page_is_served_until_ctrl_c(database: Engine) -> None:
         with urllib.request.urlopen(f"{address}fleet.json") as answer:
             assert len(json.load(answer)["consumers"]) == 3
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 1
+        assert process.wait(60) == 1
 
 
 def test_a_table_that_cannot_be_read_any_more_is_told_and_the_rows_stay(database: Engine) -> None:

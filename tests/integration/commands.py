@@ -3,11 +3,11 @@ would run it.
 """
 
 import subprocess
-import sys
 from pathlib import Path
 
 from tests.integration.workers import Job, TookTooLong
-from tests.program import copied
+from tests.program import program
+from tests.services.starts import piped_python
 
 EX_CONFIG = 78
 MENDED = Path(__file__).with_name("process_for_tests.py")
@@ -18,13 +18,11 @@ class Commands:
 
     def __init__(self, job: Job, directory: Path, *, command: str = "dlq", **environment: str) -> None:
         self._command = command
-        self._program = copied(directory / "mended", MENDED)
+        self._program = program(MENDED)
         self._environment = {**job.whole_environment(), "PROCESS_ODD": "", **environment}
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "main.py", self._command, *arguments]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=self._program, env=self._environment, stdout=pipe, stderr=pipe, text=True)
+        return piped_python(["main.py", self._command, *arguments], self._program, self._environment)
 
     def run(self, *arguments: str, seconds: float = 120, code: int = 0) -> str:
         return self.ends(self.start(*arguments), seconds, code)

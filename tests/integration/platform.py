@@ -8,7 +8,6 @@ with Platform(broker, directory) as platform:
 """
 
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +20,7 @@ from models import ConsumerConfig, engine, init_db
 from tests.integration.workers import Job
 from tests.program import program
 from tests.services.kafka import KafkaBroker
+from tests.services.starts import run_python
 from utils.fleet.verdicts import ConsumerSeen
 from utils.fleet.watcher import FleetSeen
 
@@ -80,11 +80,8 @@ class Platform(ExitStack):
 
     def fleet(self, *arguments: str, seconds: float = 60) -> "subprocess.CompletedProcess[str]":
         """`python main.py fleet …`, which need not be told which consumer it is."""
-        environment = {"DATABASE_URL": self.database_url, "PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "utf-8"}
-        command = [sys.executable, "main.py", "fleet", *arguments]
-        return subprocess.run(
-            command, cwd=program(), env=environment, capture_output=True, text=True, timeout=seconds, check=False
-        )
+        environment = {"DATABASE_URL": self.database_url, "PATH": "/usr/bin:/bin"}
+        return run_python(["main.py", "fleet", *arguments], program(), environment, seconds)
 
     def look(self, *arguments: str) -> Answer:
         done = self.fleet("--json", *arguments)

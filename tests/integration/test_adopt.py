@@ -16,6 +16,7 @@ from tests.integration.conftest import Scene, Scenes
 from tests.integration.workers import eventually, feed, feeder
 from tests.program import program
 from tests.services.kafka import KafkaBroker
+from tests.services.starts import run_python
 from utils.commands.adopt import start_of
 
 CLASSIC = Path(__file__).with_name("classic_skeleton.py")
@@ -24,8 +25,8 @@ WAIT = "60"  # seconds that the classic worker keeps a message
 
 def adopted(scene: Scene, *options: str, code: int = 0) -> str:
     """What the command prints, or logs where it is refused."""
-    command = [sys.executable, "main.py", "adopt", "--wait", WAIT, *options]
-    done = subprocess.run(command, cwd=program(), env=scene.job.whole_environment(), capture_output=True, text=True)
+    command = ["main.py", "adopt", "--wait", WAIT, *options]
+    done = run_python(command, program(), scene.job.whole_environment())
     assert done.returncode == code, done.stdout + done.stderr
     return done.stderr if code else done.stdout
 

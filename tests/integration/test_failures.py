@@ -6,7 +6,6 @@ docs/failures.md is held against these cases by tests/docs/test_failures_page.py
 import json
 import os
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -22,10 +21,11 @@ from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, Us
 from config import Settings
 from models import Row, engine, init_db, save
 from tests.conftest import Topics
-from tests.program import copied
+from tests.program import program
 from tests.services.certificates import Authority
 from tests.services.kafka import JavaBroker, Listener, unique_name
 from tests.services.processes import HOST, Unavailable, free_port, running
+from tests.services.starts import piped_python
 
 EX_CONFIG = 78
 SECRET = "topsecret"
@@ -336,7 +336,7 @@ def add_scram_user(broker: JavaBroker) -> None:
     [future] = admin.alter_user_scram_credentials(
         [UserScramCredentialUpsertion("worker", info, SECRET.encode())]
     ).values()
-    future.result(10)
+    future.result(60)
 
 
 def prepared(case: Case, site: Site, topics: Topics, directory: Path) -> tuple[Path, dict[str, str], dict[str, str]]:
@@ -355,10 +355,9 @@ def prepared(case: Case, site: Site, topics: Topics, directory: Path) -> tuple[P
     inputs, outputs = (each.format(**names) for each in case.topics)
     save(database, Row.validated(names["name"], inputs, outputs, servers))
     (directory / "its_worker.py").write_text(case.worker or GOOD)
-    program = copied(directory / "program", directory / "its_worker.py")
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
     environ = {**kept, "CONSUMER_NAME": names["name"], "DATABASE_URL": url, **case.environ}
-    return program, {name: value.format(**names) for name, value in environ.items()}, names
+    return program(directory / "its_worker.py"), {name: value.format(**names) for name, value in environ.items()}, names
 
 
 def grant_all(rights: list[tuple[ResourceType, str, AclOperation]], broker: JavaBroker) -> None:
@@ -372,25 +371,18 @@ def grant_all(rights: list[tuple[ResourceType, str, AclOperation]], broker: Java
         for kind, name, operation in rights
     ]  # fmt: skip
     for future in admin.create_acls(acls).values():
-        future.result(10)
-
-
-def started(program: Path, environ: dict[str, str], command: str) -> "subprocess.Popen[str]":
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [sys.executable, "main.py", command], cwd=program, env=environ, stdout=pipe, stderr=pipe, text=True
-    )
+        future.result(60)
 
 
 @pytest.mark.real_kafka
 @pytest.mark.parametrize("fault", CASES)
 def test_check_and_run_say_the_same(fault: str, site: Site, topics: Topics, tmp_path: Path) -> None:
     case = CASES[fault]
-    program, environ, names = prepared(case, site, topics, tmp_path)
+    its_program, environ, names = prepared(case, site, topics, tmp_path)
     says = case.says.format(**names)
-    with started(program, environ, "run") as run:
+    with piped_python(["main.py", "run"], its_program, environ) as run:
         try:
-            check = started(program, environ, "check")
+            check = piped_python(["main.py", "check"], its_program, environ)
             out, log = check.communicate(timeout=60)
             assert check.returncode == EX_CONFIG, out + log
             marked = [line for line in out.splitlines() if line.startswith("✗")]
@@ -421,13 +413,13 @@ def said_by(run: "subprocess.Popen[str]", case: Case, says: str) -> str:
 @pytest.mark.parametrize("fault", RUNS_BUT)
 def test_what_a_worker_does_without_is_said_by_both(fault: str, site: Site, topics: Topics, tmp_path: Path) -> None:
     case = RUNS_BUT[fault]
-    program, environ, names = prepared(case, site, topics, tmp_path)
+    its_program, environ, names = prepared(case, site, topics, tmp_path)
     says = case.says.format(**names)
-    check = started(program, environ, "check")
+    check = piped_python(["main.py", "check"], its_program, environ)
     out, log = check.communicate(timeout=60)
     assert check.returncode == 0, out + log
     assert [line for line in out.splitlines() if line.startswith(f"- {case.subject}") and says in line], out
-    with started(program, environ, "run") as run:
+    with piped_python(["main.py", "run"], its_program, environ) as run:
         try:
             assert run.stderr
             assert says in next(line for line in run.stderr if "the worker runs, but: " in line)
@@ -455,14 +447,15 @@ def test_with_the_rights_that_are_named_all_is_well(
     delivery: str, listener: str, login: Mapping[str, str], site: Site, topics: Topics, tmp_path: Path
 ) -> None:
     case = Case("", "", {**login, "DELIVERY": delivery}, listener)
-    program, environ, _ = prepared(case, site, topics, tmp_path)
-    check = started(program, environ, "check")
+    its_program, environ, _ = prepared(case, site, topics, tmp_path)
+    check = piped_python(["main.py", "check"], its_program, environ)
     out, log = check.communicate(timeout=60)
     assert check.returncode == 0, out + log
     untold = [line for line in out.splitlines() if not line.startswith("✓")]
     # How long a map may be is told to those who may DescribeConfigs.
     assert [line.split()[1] for line in untold] == ["commits"], out + log
-    with started(program, {**environ, "LOG_LEVEL": "DEBUG"}, "run") as run:
+    full = {"PYTHONUNBUFFERED": "1"}  # a start in full: its command line is looked at
+    with piped_python(["main.py", "run"], its_program, {**environ, **full, "LOG_LEVEL": "DEBUG"}) as run:
         try:
             told = shown_by(run)
         finally:

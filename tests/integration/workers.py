@@ -10,17 +10,15 @@ with Job(broker, "name", ("a", "b"), ("out",), directory) as job:
 oracle.judge(job.commits()).require()
 """
 
+import functools
 import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,8 +38,9 @@ from confluent_kafka.admin._resource import ResourceType
 from config import Settings
 from models import Row, engine, init_db, save
 from tests.integration.oracle import Commit, Oracle, Partition, fragment_value
-from tests.program import copied, program
+from tests.program import program
 from tests.services.kafka import KafkaBroker
+from tests.services.starts import start_python
 from utils.joining.references import Reference
 from utils.metrics import Counters
 from utils.sending.map_store import MapStore, MapTopic
@@ -56,7 +55,7 @@ class TookTooLong(AssertionError):
     """What a test waits for has not happened."""
 
 
-def eventually(condition: Callable[[], T | None], what: str, seconds: float = SECONDS, pause: float = 0.02) -> T:
+def eventually(condition: Callable[[], T | None], what: str, seconds: float = SECONDS, pause: float = 0.05) -> T:
     """The first true value of the condition; TookTooLong where there is none in time."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -73,10 +72,10 @@ class Worker:
         self, program: Path, environment: Mapping[str, str], log: Path, main: Sequence[str] = ("main.py",)
     ) -> None:
         self.log = log
-        tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         with log.open("wb") as file:
-            self.process = subprocess.Popen(
-                [*tied, sys.executable, *main],
+            self.process = start_python(
+                main,
+                tied=True,
                 cwd=program,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -92,14 +91,18 @@ class Worker:
 
     def lines(self) -> list[dict[str, Any]]:
         """The log so far; a line that is no JSON comes as `{"message": line}`."""
-        complete = self.log.read_bytes().decode(errors="replace").rpartition("\n")[0]
-        return [_parsed(line) for line in complete.splitlines()]
+        return [_parsed(line) for line in self._written()]
+
+    def _written(self) -> list[str]:
+        return self.log.read_bytes().decode(errors="replace").rpartition("\n")[0].splitlines()
 
     def said(self, text: str) -> list[dict[str, Any]]:
         """The lines whose message holds this text."""
-        return [line for line in self.lines() if text in str(line["message"])]
+        ways = {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}  # to write it
+        found = (_parsed(line) for line in self._written() if any(way in line for way in ways))
+        return [line for line in found if text in str(line["message"])]
 
-    def says(self, text: str, times: int = 1, seconds: float = SECONDS, pause: float = 0.02) -> dict[str, Any]:
+    def says(self, text: str, times: int = 1, seconds: float = SECONDS, pause: float = 0.05) -> dict[str, Any]:
         """Wait for the line; the `times`-th one with this text. Fails at once when the process ends without it."""
 
         def found() -> dict[str, Any] | None:
@@ -112,7 +115,7 @@ class Worker:
 
         return eventually(found, f"{text!r} in {self.log}\n{self.tail()}", seconds, pause)
 
-    def is_assigned(self, times: int = 1, pause: float = 0.02) -> "Worker":
+    def is_assigned(self, times: int = 1, pause: float = 0.05) -> "Worker":
         self.says(ASSIGNED, times, pause=pause)
         return self
 
@@ -123,7 +126,7 @@ class Worker:
 
     def scrape(self) -> str:
         """What /metrics tells."""
-        with urllib.request.urlopen(f"{self.address}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.address}/metrics", timeout=SECONDS) as answer:
             return bytes(answer.read()).decode()
 
     def cpu(self, thread: int = 0) -> float:
@@ -136,12 +139,12 @@ class Worker:
         if self.process.poll() is not None if ended is None else ended:
             raise AssertionError(f"the worker has ended with {self.process.returncode}\n{self.tail()}")
 
-    def stop(self, seconds: float = 30) -> int:
+    def stop(self, seconds: float = SECONDS) -> int:
         """SIGTERM; its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.ends(seconds)
 
-    def ends(self, seconds: float = 30) -> int:
+    def ends(self, seconds: float = SECONDS) -> int:
         """Wait for its end; its exit code."""
         try:
             return self.process.wait(seconds)
@@ -184,7 +187,7 @@ class Job(AbstractContextManager["Job"]):
         self._bootstrap_servers = bootstrap_servers or broker.bootstrap
         self._directory = directory
         self._database_url = database_url or f"sqlite:///{directory}/{name}.db"
-        self._program = copied(directory / f"{name}-program", process) if process else program()
+        self._program = program(process) if process else program()
         self._environment = {
             "CONSUMER_NAME": name,
             "DATABASE_URL": self._database_url,
@@ -253,7 +256,7 @@ class Job(AbstractContextManager["Job"]):
 
     def maps(self, committed: Mapping[Partition, TopicPartition]) -> dict[Partition, str]:
         """The stored maps to which these refer, all of which must be there."""
-        reader = partial(
+        reader = functools.partial(
             self._bare_consumer, **{"auto.offset.reset": "earliest", "isolation.level": "read_uncommitted"}
         )
         store = MapStore(MapTopic(self.map_topic), reader, lambda: "nobody", Counters())
@@ -298,14 +301,14 @@ class Outputs:
             "group.id": f"{job.name}-reader",
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
-            "fetch.wait.max.ms": 50,  # a question about the ends waits on the same connection for the fetch before it
+            "fetch.wait.max.ms": 100,  # a question about the ends waits on the same connection for the fetch before it
             "log_level": 0,
         }
         self._consumer = Consumer(settings)
         self._partitions = partitions_of(self._consumer, self._topics)
         self._consumer.assign([TopicPartition(*each, OFFSET_BEGINNING) for each in self._partitions])
 
-    def read(self, wait: float = 0.05) -> int:
+    def read(self, wait: float = 0.1) -> int:
         """Whatever has come; how many results that were."""
         messages = self._consumer.consume(10_000, wait)
         for message in messages:
@@ -464,11 +467,16 @@ def short_session(broker: KafkaBroker) -> dict[str, str]:
     """
     shortest = 1500
     if broker.kind != "embedded":
-        admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
-        node = str(next(iter(admin.list_topics(timeout=SECONDS).brokers)))
-        [future] = admin.describe_configs([ConfigResource(ResourceType.BROKER, node)]).values()
-        shortest = max(shortest, int(future.result()["group.min.session.timeout.ms"].value))
+        shortest = max(shortest, _shortest_session(broker.bootstrap))
     return {"KAFKA_SESSION_TIMEOUT_MS": str(shortest), "KAFKA_HEARTBEAT_INTERVAL_MS": str(shortest // 5)}
+
+
+@functools.cache
+def _shortest_session(bootstrap: str) -> int:
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    node = str(next(iter(admin.list_topics(timeout=SECONDS).brokers)))
+    [future] = admin.describe_configs([ConfigResource(ResourceType.BROKER, node)]).values()
+    return int(future.result()["group.min.session.timeout.ms"].value)
 
 
 def _parsed(line: str) -> dict[str, Any]:

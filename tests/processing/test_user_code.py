@@ -10,6 +10,7 @@ import pytest
 
 from config import ConfigError
 from tests.program import ROOT, copied
+from tests.services.starts import run_python
 from utils.processing import user_code
 
 GOOD = "def process(message, consumer_name):\n    return message\n"
@@ -94,7 +95,7 @@ def program(directory: Path, source: str) -> Path:
 def ended(program: Path, *command: str, **environ: str) -> "subprocess.CompletedProcess[str]":
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
     environ = {**kept, "CONSUMER_NAME": "orders", "DATABASE_URL": f"sqlite:///{program}/rows.db", **environ}
-    return subprocess.run([sys.executable, *command], cwd=program, env=environ, capture_output=True, text=True)
+    return run_python(command, program, environ)
 
 
 def test_run_and_check_say_it_and_other_commands_do_without_it(tmp_path: Path) -> None:

@@ -1,0 +1,233 @@
+"""Starts of Pythons for the tests: real ones, and those that take a third of the CPU.
+
+    with quick_starts(): ...                                          (for all that these lines call, in this process)
+    start_python(["main.py", "check"], cwd=…, env=…, stdout=PIPE)     (a subprocess.Popen)
+
+Most of the tests' CPU was that of a thousand Pythons that imported the same libraries. A quick start is a fork of one
+that has imported them. Nothing of the program is imported before: its files, its environment and what it is told are
+read as at any start. What differs is the command line that the kernel shows, and that one seed of hashes serves some.
+"""
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import inspect
+import json
+import os
+import runpy
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import wait as readable
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = (
+    "asyncio",
+    "confluent_kafka.admin",
+    "http.server",
+    "msgspec.inspect",
+    "msgspec.json",
+    "prometheus_client",
+    "psycopg",
+    "pymysql",
+    "pythonjsonlogger",
+    "sqlalchemy.dialects.mysql.pymysql",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.sqlite",
+    "sqlalchemy.orm",
+)
+PDEATHSIG = 1  # of prctl(2)
+
+_template: "Template | None" = None
+
+
+@contextlib.contextmanager
+def quick_starts() -> Iterator[None]:
+    global _template
+    _template = Template()
+    try:
+        yield
+    finally:
+        _template.close()
+        _template = None
+
+
+def start_python(arguments: Sequence[str], *, tied: bool = False, **options: Any) -> "subprocess.Popen[Any]":
+    """A Python with these arguments; `options` are those of subprocess.Popen. `tied`: it ends with who has started it.
+
+    Quick where the first argument is a file, and no variable for Python itself is in its environment.
+    """
+    told_python = any(name.startswith("PYTHON") for name in options.get("env") or ())
+    if _template and arguments[0].endswith(".py") and not told_python:
+        return Forked(_template, arguments, **options)
+    before = ["setpriv", "--pdeathsig", "KILL"] if tied and shutil.which("setpriv") else []
+    return subprocess.Popen([*before, sys.executable, *arguments], **options)
+
+
+def piped_python(arguments: Sequence[str], cwd: Path, env: Mapping[str, str]) -> "subprocess.Popen[str]":
+    """The same; what it prints and logs can be read, as text."""
+    pipe = subprocess.PIPE
+    return start_python(arguments, cwd=cwd, env=env, stdout=pipe, stderr=pipe, text=True)
+
+
+def run_python(
+    arguments: Sequence[str], cwd: Path, env: Mapping[str, str], seconds: float = 120
+) -> "subprocess.CompletedProcess[str]":
+    """The same, to its end."""
+    with piped_python(arguments, cwd, env) as process:
+        try:
+            out, log = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(arguments, process.returncode, out, log)
+
+
+class Template:
+    """The Python that forks, started when it is first asked to. With it end all that it has forked."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def fork(self, order: Mapping[str, Any], files: Sequence[int]) -> tuple[int, int]:
+        """The new process, and a pipe in which its exit code comes when it has ended."""
+        asking = self._socket or self._start()
+        told, tells = os.pipe()
+        socket.send_fds(asking, [json.dumps(order).encode()], [tells, *files])
+        os.close(tells)
+        if not (pid := os.read(told, 4)):
+            raise RuntimeError("the Python that forks has ended")
+        return int.from_bytes(pid, "big"), told
+
+    def _start(self) -> socket.socket:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(theirs.fileno())],
+                env=kept,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        return self._socket
+
+    def close(self) -> None:
+        if self._socket and self._process:
+            self._socket.close()
+            self._process.wait()
+
+
+class Forked(subprocess.Popen[Any]):
+    """Popen, with all that it does with pipes. The process is not our child: its end is told by a pipe."""
+
+    def __init__(self, template: Template, arguments: Sequence[str], **options: Any) -> None:
+        self._template = template
+        self._told = -1
+        super().__init__(arguments, **options)
+
+    def _execute_child(self, *given: Any) -> None:
+        # What Popen hands on is the same from Python 3.11 to 3.14; the names are looked up, not counted.
+        names = list(inspect.signature(subprocess.Popen._execute_child).parameters)[1:]  # type: ignore[attr-defined]
+        all_told = dict(zip(names, given, strict=True))
+        assert all_told["preexec_fn"] is None
+        env = dict(os.environ) if all_told["env"] is None else all_told["env"]
+        order = {"arguments": all_told["args"], "env": env, "cwd": os.path.abspath(all_told["cwd"] or ".")}  # noqa: PTH100
+        order["session"] = all_told["start_new_session"]
+        streams = [all_told[name] for name in ("p2cread", "c2pwrite", "errwrite")]
+        files = [number if given < 0 else given for number, given in enumerate(streams)]
+        self.pid, self._told = self._template.fork(order, files)
+        self._child_created = True
+        pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+        self._close_pipe_fds(*(all_told[name] for name in pipes))  # type: ignore[attr-defined]
+
+    def poll(self) -> int | None:
+        if self._told >= 0 and readable([self._told], 0):
+            self._note_the_end()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self._told >= 0:
+            if not readable([self._told], timeout):
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            self._note_the_end()
+        return int(self.returncode)
+
+    def _note_the_end(self) -> None:
+        code = os.read(self._told, 4)
+        os.close(self._told)
+        self._told = -1
+        self.returncode = int.from_bytes(code, "big", signed=True) if code else -signal.SIGKILL  # with the template
+
+
+# ---------------------------------------------------------------- in the Python that forks
+
+
+def serve(asked: socket.socket) -> dict[str, Any] | None:
+    """Fork for each order. What to run, in the new process; None when nobody is left to ask."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a keeper
+    while True:
+        told, files, _, _ = socket.recv_fds(asked, 1_000_000, 4)
+        if not told:
+            return None
+        if os.fork() == 0:
+            asked.close()
+            if keep(*files):
+                return dict(json.loads(told))
+            os._exit(0)
+        for file in files:
+            os.close(file)
+
+
+def keep(tells: int, *files: int) -> bool:
+    """Fork once more. True in the new process. Its parent stays only to tell its end; False then."""
+    end_with_the_parent()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if (pid := os.fork()) == 0:
+        end_with_the_parent()
+        os.close(tells)
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+        for file in files:
+            os.close(file)
+        return True
+    for file in (*files, 0, 1, 2):
+        os.close(file)
+    os.write(tells, pid.to_bytes(4, "big"))
+    _, status = os.waitpid(pid, 0)
+    os.write(tells, os.waitstatus_to_exitcode(status).to_bytes(4, "big", signed=True))
+    return False
+
+
+def end_with_the_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PDEATHSIG, signal.SIGKILL)
+
+
+def become(order: Mapping[str, Any]) -> None:
+    """Run the program, as `python FILE …` does."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if order["session"]:
+        os.setsid()
+    os.chdir(order["cwd"])
+    os.environ.clear()
+    os.environ.update(order["env"])
+    sys.argv = order["arguments"]
+    sys.path[0] = order["cwd"]
+    runpy.run_path(os.path.join(order["cwd"], sys.argv[0]), run_name="__main__")  # noqa: PTH118
+
+
+if __name__ == "__main__":
+    for library in LIBRARIES:
+        with contextlib.suppress(ImportError):  # then it is imported by whoever needs it, or missed there
+            importlib.import_module(library)
+    gc.freeze()  # what is there already is never looked at by the new processes, and so not copied
+    if ordered := serve(socket.socket(fileno=int(sys.argv[1]))):
+        become(ordered)

@@ -1,0 +1,112 @@
+"""Quick starts: what is started so is a Python as any other, with its own files, environment, streams and end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from typing import Any
+
+import pytest
+
+from tests.integration.workers import eventually
+from tests.services.starts import Forked, start_python
+
+TELLS = """\
+import json, os, sys
+told = dict(argv=sys.argv, path=sys.path, cwd=os.getcwd(), env=dict(os.environ), name=__name__, file=__file__)
+told.update(session=os.getsid(0) == os.getpid(), stdin=sys.stdin.read(), modules=sorted(sys.modules))
+print(json.dumps(told))
+print('on the other', file=sys.stderr)
+sys.exit(7)
+"""
+SETTINGS = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "CONSUMER_NAME": "orders"}
+
+
+@pytest.fixture
+def told_by(tmp_path: Path) -> Any:
+    (tmp_path / "main.py").write_text(TELLS)
+
+    def told(start: Any) -> tuple[dict[str, Any], str, int]:
+        options: dict[str, Any] = {"cwd": tmp_path, "env": SETTINGS, "stdin": PIPE, "stdout": PIPE, "stderr": PIPE}
+        with start(**options, text=True, start_new_session=True) as process:
+            out, log = process.communicate("given", timeout=60)
+        return json.loads(out), log, process.returncode
+
+    return told
+
+
+def test_it_has_what_a_python_has_that_was_started_in_full(told_by: Any, tmp_path: Path) -> None:
+    quick = told_by(lambda **options: start_python(["main.py", "--all", "é"], **options))
+    full = told_by(lambda **options: subprocess.Popen([sys.executable, "main.py", "--all", "é"], **options))
+    assert full[0].pop("argv") == ["main.py", "--all", "é"]
+    assert quick[0].pop("argv") == [str(tmp_path / "main.py"), "--all", "é"]
+    assert set(full[0].pop("modules")) < set(quick[0].pop("modules"))
+    assert quick == full
+
+
+def test_nothing_of_the_program_is_there_before_it_runs(told_by: Any) -> None:
+    told, _, _ = told_by(lambda **options: start_python(["main.py"], **options))
+    assert "sqlalchemy" in told["modules"]
+    ours = {"config", "models", "framework", "main", "worker", "defaults", "utils", "tests"}
+    assert not ours & {name.partition(".")[0] for name in told["modules"]}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, -15), (signal.SIGINT, 1)])
+def test_a_signal_reaches_it(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    waits = "import time\ntry:\n print('ready', flush=True)\n time.sleep(60)\nexcept KeyboardInterrupt:\n exit(1)"
+    (tmp_path / "main.py").write_text(waits)
+    with start_python(["main.py"], cwd=tmp_path, env=SETTINGS, stdout=PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        assert process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0)
+        process.send_signal(number)
+        assert process.wait(60) == code
+        process.kill()  # of one that has ended: nothing
+
+
+def test_what_fails_at_its_end_fails(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("import atexit\natexit.register(print, 'at its end')\nraise ValueError('mine')")
+    with start_python(["main.py"], cwd=tmp_path, env=SETTINGS, stdout=PIPE, stderr=PIPE, text=True) as process:
+        out, log = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "at its end\n")
+    assert log.endswith("ValueError: mine\n")
+
+
+def test_all_end_with_who_has_started_them(tmp_path: Path) -> None:
+    waits = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)"
+    (tmp_path / "main.py").write_text(waits)
+    starts = f"""
+import os, signal, subprocess, sys
+from tests.services.starts import quick_starts, start_python
+with quick_starts():
+    process = start_python(['main.py'], cwd={str(tmp_path)!r}, env={{}}, stdout=subprocess.PIPE, text=True)
+    print(process.stdout.readline(), end='', flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", starts], cwd=root, stdout=PIPE, text=True)
+    pid = int(done.stdout)
+
+    def is_gone() -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            return True
+
+    eventually(is_gone, "its end")
+
+
+def test_what_is_told_to_python_itself_and_what_is_no_file_takes_a_full_start(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("import sys\nprint(sys.flags.optimize)")
+    env = {**SETTINGS, "PYTHONOPTIMIZE": "1"}
+    with start_python(["main.py"], cwd=tmp_path, env=env, stdout=PIPE, text=True) as process:
+        assert process.communicate(timeout=60)[0] == "1\n"
+        assert not isinstance(process, Forked)
+    with start_python(["-c", "exit(3)"], stdin=DEVNULL) as process:
+        assert process.wait(60) == 3
+        assert not isinstance(process, Forked)
