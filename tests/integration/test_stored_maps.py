@@ -15,6 +15,7 @@ from tests.services.kafka import JavaBroker, KafkaBroker
 from tests.services.processes import running
 
 MANY = 40_000  # of which a random half waits: a map of 6,700 characters
+FEW, SHORT = 10_000, "1024"  # as many for a broker that takes only this as metadata: a quarter of the time
 COMPACTED_AT_ONCE = {
     "cleanup.policy": "compact",
     "segment.ms": "200",
@@ -27,23 +28,21 @@ MODES = pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 
 @pytest.fixture(scope="module")
 def eager_kafka(real_kafka: KafkaBroker) -> Iterator[KafkaBroker]:
-    """A broker that compacts as soon as it may."""
+    """A broker that compacts as soon as it may, and has little room for a map in a commit."""
     if shutil.which("java") is None:
         pytest.skip("only a broker started with Java can be told to compact at once")
-    with running(JavaBroker({"log.cleaner.backoff.ms": "200"}, heap="512m")) as broker:
+    with running(
+        JavaBroker({"log.cleaner.backoff.ms": "200", "offset.metadata.max.bytes": SHORT}, heap="512m")
+    ) as broker:
         yield broker
 
 
-def ids(prefix: str = "") -> list[str]:
-    return [f"{prefix}{number}" for number in range(MANY)]
-
-
-def half_fed(scene: Scene, chance: random.Random) -> list[str]:
+def half_fed(scene: Scene, chance: random.Random, many: int = MANY) -> list[str]:
     """Many ids on the first topic, a random half of them on the second; those whose mate is to come, in any order."""
     a, b = scene.job.topics_input
-    every = ids()
+    every = [str(number) for number in range(many)]
     scene.feed(every, a, partition=0)
-    met = set(chance.sample(every, MANY // 2))
+    met = set(chance.sample(every, many // 2))
     scene.feed(met, b, partition=0)
     waiting = [id for id in every if id not in met]
     chance.shuffle(waiting)
@@ -76,13 +75,13 @@ def test_kills_and_compaction_leave_the_map_of_the_commit(
     chance = random.Random(7)
     scene = scenes(eager_kafka, partitions=1, environment={"DELIVERY": delivery, "MESSAGE_TIMEOUT": "3600"})
     eager_kafka.create_topic(scene.job.map_topic, 1, COMPACTED_AT_ONCE)
-    waiting = half_fed(scene, chance)
+    waiting = half_fed(scene, chance, FEW)
     worker = scene.job.start()
     scene.wait_for_all(worker)
     eventually(lambda: waiting_in_commits(scene) == len(waiting), "the map of all that waits")
     worker.kill()
     for _ in range(3):  # each one takes over from a stored map, and dies with another one
-        some, waiting = waiting[:2_000], waiting[2_000:]
+        some, waiting = waiting[:500], waiting[500:]
         before = sum(scene.oracle.results.values())
         worker = scene.job.start()
         worker.is_assigned()
@@ -120,8 +119,8 @@ def test_a_topic_of_maps_that_somebody_deleted_loses_nothing_and_is_an_error_in_
     assert worker.stop() == 0
     assert waiting_in_commits(scene) == len(waiting)
     admin = AdminClient({"bootstrap.servers": real_kafka.bootstrap, "log_level": 0})
-    admin.delete_topics([scene.job.map_topic])[scene.job.map_topic].result(10)
-    eventually(lambda: scene.job.map_topic not in admin.list_topics(timeout=10).topics, "the end of the topic")
+    admin.delete_topics([scene.job.map_topic])[scene.job.map_topic].result(60)
+    eventually(lambda: scene.job.map_topic not in admin.list_topics(timeout=60).topics, "the end of the topic")
     worker = scene.job.start()
     worker.says("the stored map of a commit is missing")
     scene.feed(waiting, scene.job.topics_input[1], partition=0)

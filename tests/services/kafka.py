@@ -13,6 +13,7 @@ import base64
 import contextlib
 import ctypes
 import fcntl
+import functools
 import os
 import shutil
 import signal
@@ -24,7 +25,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -210,7 +210,7 @@ class JavaBroker:
             properties |= {**only_broker, "listeners": f"PLAINTEXT://{self.bootstrap}"}
         self._listen(properties)
         properties |= self._properties
-        ready = partial(is_answered, self.bootstrap)
+        ready = functools.partial(is_answered, self.bootstrap)
         self._process = java_server(home, properties, self._options, ready, self._cluster)
         self.restart()
         if self._beside:
@@ -425,7 +425,7 @@ def _prepare(home: Path) -> None:
         raise
     shutil.copy(home / "data" / FEATURES, home)
     noting = [*UNMEASURED, f"-XX:ArchiveClassesAtExit={home / CLASSES}"]
-    ready = partial(is_answered, f"{HOST}:{port}")
+    ready = functools.partial(is_answered, f"{HOST}:{port}")
     server = ServerProcess([*_command(), *noting, "kafka.Kafka", config], ready=ready, log=home / "broker.log")
     server.start()
     server.stop(120)  # where this takes longer, Java finds the archive cut and does without
@@ -468,20 +468,22 @@ def create_topic(
 def wait_for_leaders(bootstrap: str, name: str, partitions: int) -> None:
     """Until the broker that answers there knows the leaders of this topic's partitions."""
     admin = _admin(bootstrap)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not _is_led(admin, name, partitions):
         if time.monotonic() > deadline:
-            raise RuntimeError(f"topic {name} has no leaders after 10 s")
+            raise RuntimeError(f"topic {name} has no leaders after 60 s")
         time.sleep(0.05)
 
 
 def _is_led(admin: AdminClient, name: str, partitions: int) -> bool:
-    found = admin.list_topics(topic=name, timeout=10).topics[name].partitions
+    found = admin.list_topics(topic=name, timeout=60).topics[name].partitions
     return len(found) == partitions and all(partition.leader >= 0 for partition in found.values())
 
 
+@functools.lru_cache(maxsize=2)  # the shared broker, and one that a test has for itself
 def _admin(bootstrap: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    back_soon = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 100}  # of a broker that a test restarts
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **back_soon})
 
 
 _PRODUCER = 0  # rd_kafka_type_t
