@@ -141,7 +141,7 @@ def test_the_table_is_created_once(database_url: str) -> None:
 
 
 def test_two_inits_at_once_get_along(database_url: str) -> None:
-    together = threading.Barrier(4, timeout=30)
+    together = threading.Barrier(4, timeout=60)
 
     def initialise(number: int) -> bool:
         database = engine(make_url(database_url), create=True)

@@ -35,7 +35,7 @@ class Server(ThreadingHTTPServer):
         with self._lock:
             self._answering += 1
             self.at_once = max(self.at_once, self._answering)
-        self.together.wait(10)
+        self.together.wait(60)
         yield
         with self._lock:
             self._answering -= 1

@@ -12,7 +12,7 @@ from tests.builders import dispatcher, fragment, group
 from utils.processing.executor import Hooks, ThreadPool
 from utils.retry import Reject, Retry
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 class PriceService(ThreadingHTTPServer):

@@ -17,6 +17,7 @@ from tests.services.kafka import JavaBroker, KafkaBroker, unique_name
 from tests.services.processes import running
 
 PROCESS = Path(__file__).with_name("process_for_tests.py")
+UNHURRIED = {"SHUTDOWN_TIMEOUT": "15"}  # on a busy machine the last commit may take longer than the 4 s of the default
 
 
 @dataclass
@@ -111,7 +112,7 @@ def scenes(topics: Topics, tmp_path: Path) -> Iterator[Scenes]:
                 created[inputs:],
                 tmp_path,
                 process=PROCESS if slow_process else None,
-                environment={**short_session(broker), "RETRY_BACKOFF": "0.05", **(environment or {})},
+                environment={**short_session(broker), **UNHURRIED, "RETRY_BACKOFF": "0.05", **(environment or {})},
             )
             stack.enter_context(job)
             oracle = Oracle(job.topics_input)

@@ -49,7 +49,7 @@ def test_a_stop_leaves_what_has_not_been_called_to_the_next_owner(
 def test_a_call_that_hangs_fails_and_the_others_go_on(kafka: KafkaBroker, scenes: Scenes, tmp_path: Path) -> None:
     blocked = tmp_path / "blocked"
     blocked.write_text("hangs")
-    environment = {"CONCURRENCY": "4", "PROCESS_TIMEOUT": "1", "PROCESS_BLOCKED": str(blocked)}
+    environment = {"CONCURRENCY": "4", "PROCESS_TIMEOUT": "1", "PROCESS_BLOCKED": str(blocked), "SHUTDOWN_TIMEOUT": "1"}
     scene = scenes(kafka, slow_process=True, environment=environment)
     scene.feed(["hangs", *map(str, range(100))])
     worker = scene.job.start()

@@ -36,7 +36,7 @@ def test_without_progress_the_process_ends_with_1_and_the_next_ones_blame_no_mes
     scene.feed([str(number) for number in range(100)])
     for _ in range(4):  # as many as make it look for a message that ends the process
         worker = scene.job.start(main=("-c", ALWAYS))
-        assert worker.ends(60) == 1
+        assert worker.ends() == 1
         assert [line["failures"] for line in worker.said(AGAIN)] == [1, 2, 3, 4, 5]
     worker = scene.job.start()
     scene.wait_for_all(worker)

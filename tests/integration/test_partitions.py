@@ -27,7 +27,7 @@ def feed_hashed(scene: Scene, ids: Sequence[str], topic: str, partitioner: str) 
 def add_partitions(broker: KafkaBroker, topics: Sequence[str], number: int) -> None:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
     for future in admin.create_partitions([NewPartitions(topic, number) for topic in topics]).values():
-        future.result(30)
+        future.result(60)
 
 
 def partitions_of(worker: Worker) -> list[str]:
@@ -45,7 +45,7 @@ def test_a_topic_of_librdkafka_beside_one_of_java_is_named_and_joined_by_a_worke
     feed_hashed(scene, ids(5_000), java, "murmur2_random")
     feed_hashed(scene, ids(5_000), other, "consistent_random")
     scene.wait_for_all(worker)
-    line = worker.says(NO_FIT, seconds=30)
+    line = worker.says(NO_FIT)
     assert (line["topic"], line["level"].upper()) == (other, "ERROR")
     assert "CRC32" in line["mismatch"]
     feed_hashed(scene, ids(1_000, "later-"), other, "consistent_random")
@@ -65,7 +65,7 @@ def test_two_workers_name_it_too(real_kafka: KafkaBroker, scenes: Scenes) -> Non
     feed_hashed(scene, ids(2_000), java, "murmur2_random")
     feed_hashed(scene, ids(2_000), other, "consistent_random")
     for worker in workers:
-        assert worker.says(NO_FIT, seconds=30)["topic"] == other
+        assert worker.says(NO_FIT)["topic"] == other
 
 
 def test_topics_that_are_hashed_alike_are_no_news(real_kafka: KafkaBroker, scenes: Scenes) -> None:

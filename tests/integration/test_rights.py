@@ -22,7 +22,7 @@ def allow_all_again(broker: KafkaBroker, topic: str) -> None:
     )
     admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
     for removed in admin.delete_acls([every]).values():
-        assert removed.result(10)
+        assert removed.result(60)
 
 
 def failed(scene: Scene) -> int:
@@ -46,7 +46,7 @@ def test_a_worker_that_lacks_a_right_says_which_and_does_not_start(
     }[right]
     grant(guarded_kafka, kind, name, AclOperation.DESCRIBE)
     worker = scene.job.start()
-    assert worker.ends(60) == EX_CONFIG, worker.tail()
+    assert worker.ends() == EX_CONFIG, worker.tail()
     assert worker.said(AGAIN) == []
     problems = [str(line["message"]) for line in worker.lines() if "no right to" in str(line["message"])]
     assert any(f" {name}: kafka-acls.sh " in problem for problem in problems), worker.tail()
@@ -63,7 +63,7 @@ def test_at_least_once_does_without_the_right_to_store_maps(guarded_kafka: Kafka
     assert worker.said("commits pause when a map of waiting messages does not fit")
     assert worker.stop() == 0
     worker = scene.job.start(DELIVERY="exactly_once")
-    assert worker.ends(60) == EX_CONFIG, worker.tail()
+    assert worker.ends() == EX_CONFIG, worker.tail()
     assert scene.job.map_topic in str(worker.lines()[-1]["message"])
 
 
@@ -79,7 +79,7 @@ def test_a_right_that_is_taken_away_ends_the_worker_and_no_message_is_blamed_for
     scene.wait_for_all(worker)
     grant(guarded_kafka, ResourceType.TOPIC, out, AclOperation.READ)
     scene.feed(ids(10, "while-"))
-    assert worker.ends(60) == EX_CONFIG, worker.tail()
+    assert worker.ends() == EX_CONFIG, worker.tail()
     assert FORBIDDEN in str(worker.lines()[-1]["message"])
     allow_all_again(guarded_kafka, out)
     worker = scene.job.start()
@@ -99,7 +99,7 @@ def test_results_that_are_not_taken_for_long_are_nobodys_fault_and_leave_when_th
     scene.job.write_row(topics_output=[*scene.job.topics_output, gone])
     worker = scene.job.start().is_assigned()
     admin = AdminClient({"bootstrap.servers": real_kafka.bootstrap, "log_level": 0})
-    admin.delete_topics([gone])[gone].result(30)
+    admin.delete_topics([gone])[gone].result(60)
     scene.feed(ids(10))
     worker.says(AGAIN, 5)
     real_kafka.create_topic(gone, 4)

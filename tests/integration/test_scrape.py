@@ -17,7 +17,7 @@ from tests.services.kafka import KafkaBroker
 
 def get(worker: Worker, path: str) -> bytes:
     address = worker.says("row loaded")["status"]
-    with urllib.request.urlopen(f"{address.rstrip('/')}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"{address.rstrip('/')}{path}", timeout=60) as answer:
         body: bytes = answer.read()
     return body
 

@@ -24,7 +24,7 @@ KINDS = {"whole": 40, "none": 10, "reject": 5, "fail": 25, "wrong": 5, "many": 1
 def everything(broker: KafkaBroker) -> dict[str, Any]:
     """All that a broker can tell of its topics, groups and offsets."""
     admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
-    topics = {name: sorted(each.partitions) for name, each in admin.list_topics(timeout=10).topics.items()}
+    topics = {name: sorted(each.partitions) for name, each in admin.list_topics(timeout=60).topics.items()}
     ends: dict[str, Any] = {}
     for isolation in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED):
         for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]

@@ -50,7 +50,7 @@ def settings_with(**properties: str) -> Settings:
     return Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///rows.db", **variables})
 
 
-def eventually(look: Callable[[], T], found: Callable[[T], bool], seconds: float = 20) -> T:
+def eventually(look: Callable[[], T], found: Callable[[T], bool], seconds: float = 60) -> T:
     """What `look` gives as soon as it is what was to be found; after `seconds`, what it gives then."""
     deadline = time.monotonic() + seconds
     while not found(seen := look()) and time.monotonic() < deadline:
@@ -74,7 +74,7 @@ def listening(handle: Handler) -> Iterator[str]:
         thread.start()
         yield f"127.0.0.1:{listener.getsockname()[1]}"
         listener.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
+    thread.join(60)
 
 
 @pytest.fixture
@@ -457,11 +457,11 @@ def no_right_to_create(broker: KafkaBroker) -> Iterator[None]:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
     acls = [AclBinding(*cluster, operation, AclPermissionType.ALLOW) for operation in kept]
     for future in admin.create_acls(acls).values():
-        future.result(10)
+        future.result(60)
     yield
     every = AclBindingFilter(*cluster, AclOperation.ANY, AclPermissionType.ANY)
     for removed in admin.delete_acls([every]).values():
-        assert len(removed.result(10)) == len(kept)
+        assert len(removed.result(60)) == len(kept)
 
 
 # ---------------------------------------------------------------- what fits into a commit

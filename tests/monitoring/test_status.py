@@ -28,7 +28,7 @@ def serving(health: Health, pages: Mapping[str, Page] | None = None) -> Iterator
 def get(url: str, method: str = "GET", **headers: str) -> tuple[int, Message, bytes]:
     request = urllib.request.Request(url, method=method, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -125,7 +125,7 @@ def test_a_worker_that_must_have_the_row_is_answered_also_with_0() -> None:
     while not bench.is_due():
         pass
     bench.look()
-    waiting.join(30)
+    waiting.join(60)
     assert not waiting.is_alive()
 
 
@@ -140,7 +140,7 @@ def test_such_a_worker_waits_for_the_database(bench: Bench) -> None:
     bench.now += 1
     assert bench.is_due()
     bench.finds(CONFIG)
-    waiting.join(30)
+    waiting.join(60)
     assert not waiting.is_alive()
 
 
@@ -158,7 +158,7 @@ def asking(bench: Bench, seen: int) -> Iterator[threading.Thread]:
     while not bench.is_due():
         pass
     yield waiting
-    waiting.join(30)
+    waiting.join(60)
     assert not waiting.is_alive()
 
 
@@ -176,16 +176,16 @@ def test_a_look_that_had_begun_before_is_no_answer(bench: Bench) -> None:
 
     def slow(current: Config) -> Config:
         begun.set()
-        goes_on.wait(30)
+        goes_on.wait(60)
         return read(current)
 
     bench._read = slow
     before = threading.Thread(target=bench.look)
     before.start()
-    begun.wait(30)
+    begun.wait(60)
     with asking(bench, seen=41) as waiting:
         goes_on.set()
-        before.join(30)
+        before.join(60)
         assert waiting.is_alive()
         assert bench.edition.number == 1
         bench.look()

@@ -23,7 +23,7 @@ from typing import Any, cast
 from tests.services.processes import HOST, free_port
 
 ANYBODY = ""
-SECONDS = 30.0  # that opening a door may take
+SECONDS = 60.0  # that opening a door may take
 
 Rule = Callable[[str, str], float]
 """Seconds that bytes take from this sender to this receiver; infinite: they do not pass while the rule is in force."""

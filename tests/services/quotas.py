@@ -5,7 +5,7 @@ import struct
 from collections.abc import Mapping
 
 _ALTER_CLIENT_QUOTAS, _VERSION = 49, 0
-_TIMEOUT = 10.0  # seconds
+_TIMEOUT = 60.0  # seconds
 
 
 def slow_producers(bootstrap: str, client_id: str, bytes_a_second: float) -> None:

@@ -11,7 +11,7 @@ from tests.conftest import Topics
 from tests.services.kafka import JavaBroker, KafkaBroker, unique_name
 from tests.services.processes import running
 
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 def produce(broker: KafkaBroker, topic: str, values: list[bytes]) -> None:

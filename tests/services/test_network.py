@@ -12,7 +12,7 @@ import pytest
 from tests.services.network import ANYBODY, Network, one_way, slow, torn
 from tests.services.processes import HOST, running
 
-SECONDS = 30.0
+SECONDS = 60.0
 SHORT = 0.2  # seconds in which nothing must come
 
 

@@ -419,22 +419,25 @@ def _outcome(stage: Stage, step: Step) -> str | None:
         return " ".join([error.name(), *(name for name, holds in marks if holds)])
 
 
-def compare(bootstrap: str, schedule: Schedule, patience: float = PATIENCE, length: int = LENGTH) -> Counter[str]:
-    """Returns how many steps of each kind were compared. Raises Disagreement, with the steps until there."""
+def compare(bootstrap: str, schedule: Schedule, last: float = PATIENCE, length: int = LENGTH) -> Counter[str]:
+    """Returns how many steps of each kind were compared. Raises Disagreement, with the steps until there.
+
+    `last`: seconds in which the broker must agree after the last step.
+    """
     topics = [unique_name(name) for name, _ in zip("ab", schedule.partitions, strict=False)]
     partitions = dict(zip(topics, schedule.partitions, strict=True))
     model = Stage(ModelSide(partitions), topics, schedule)
     kafka = Stage(KafkaSide(bootstrap, unique_name("group"), partitions, SESSION), topics, schedule)
     try:
-        return _compare(model, kafka, patience, length)
+        return _compare(model, kafka, last, length)
     finally:
         kafka.side.close()
 
 
-def _compare(model: Stage, kafka: Stage, patience: float, length: int) -> Counter[str]:
+def _compare(model: Stage, kafka: Stage, last: float, length: int) -> Counter[str]:
     compared: Counter[str] = Counter()
     done: list[Step] = []
-    for step in model.schedule.steps:
+    for left, step in zip(reversed(range(len(model.schedule.steps))), model.schedule.steps, strict=True):
         if compared.total() == length:
             break
         if (expected := _outcome(model, step)) is None:
@@ -445,7 +448,7 @@ def _compare(model: Stage, kafka: Stage, patience: float, length: int) -> Counte
         if found != expected:
             raise Disagreement(short, len(done) - 1, "outcome", expected or "done", found or "done")
         looked = _settled(model)
-        if different := _difference(looked, kafka, patience):
+        if different := _difference(looked, kafka, PATIENCE if left else last):
             raise Disagreement(short, len(done) - 1, *different)
         changed = model.metadata_changed()
         for stage in (model, kafka):
