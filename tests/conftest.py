@@ -326,6 +326,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         for name in OWN_BROKERS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{name}"))
+        # pytest-xdist goes by the end of the id. Its 3.8 appends the group where pytest 9.2 does not look any more.
+        for group in item.iter_markers("xdist_group"):
+            item._id = type(item.id).parse(f"{item.nodeid}@{group.args[0]}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

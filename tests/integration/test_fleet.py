@@ -11,7 +11,7 @@ from tests.conftest import Topics, grant
 from tests.integration.oracle import Oracle
 from tests.integration.platform import Platform
 from tests.integration.workers import eventually, feed, feed_raw, short_session
-from tests.program import FORWARDING
+from tests.program import FORWARDING, copied
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
 from utils.fleet.verdicts import READS_AT_LEAST_EVERY
@@ -24,8 +24,10 @@ def test_each_consumer_is_told_as_it_is(real_kafka: KafkaBroker, topics: Topics,
     joins, frozen, killed, never = map(unique_name, ("joins", "frozen", "killed", "never"))
     with Platform(real_kafka, tmp_path) as platform:
         once = {"DELIVERY": "exactly_once"}
-        joining = platform.job(joins, [a, b], [c], once, process=FORWARDING)
-        (tmp_path / f"{joins}-program" / ".frame").write_text("version: 1.2.0\n")
+        joining = platform.job(joins, [a, b], [c], once)
+        other = copied(tmp_path / "other", FORWARDING)
+        (other / ".frame").write_text("version: 1.2.0\n")
+        joining.run_program(other)
         alive = joining.start()
         asleep = platform.job(frozen, [c], [d], {**PATIENT, **once}).start()
         dead = platform.job(killed, [c], [d], short_session(real_kafka)).start()

@@ -134,7 +134,7 @@ class Forked(subprocess.Popen[Any]):
         super().__init__(arguments, **options)
 
     def _execute_child(self, *given: Any) -> None:
-        # What Popen hands on is the same from Python 3.11 to 3.14; the names are looked up, not counted.
+        # What Popen hands on is the same from Python 3.11 to 3.13; the names are looked up, not counted.
         names = list(inspect.signature(subprocess.Popen._execute_child).parameters)[1:]  # type: ignore[attr-defined]
         all_told = dict(zip(names, given, strict=True))
         assert all_told["preexec_fn"] is None

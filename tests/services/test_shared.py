@@ -69,3 +69,10 @@ def test_why_a_service_cannot_be_had_is_told_to_all_who_ask() -> None:
         with pytest.raises(Unavailable, match="no such program"):
             services.get("none")
     services.close()
+
+
+@pytest.mark.xdist_group("told")
+def test_tests_of_a_group_are_told_as_such_to_whoever_shares_them_out(request: pytest.FixtureRequest) -> None:
+    """Else each process would start what the group shares."""
+    in_a_process_of_many = hasattr(request.config, "workerinput")
+    assert request.node.nodeid.endswith("@told") == in_a_process_of_many
