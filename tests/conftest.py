@@ -4,8 +4,8 @@ A test asks for `kafka` (it runs twice: on the embedded broker and on real Kafka
 for `topics` to create topics there; for `database_url` (it runs three times) or `mariadb_url`, `postgresql_url`,
 `sqlite_url`: an empty database of its own each; for `tab`: an empty page in a browser.
 
-With `-n 8` (pytest-xdist, as `make test` does it) eight processes share one broker, one server of each database and one
-browser. Most tests wait most of their time.
+With `-n auto` (pytest-xdist, as `make test` does it) some processes share one broker, one server of each database and
+one browser. Most tests wait most of their time.
 """
 
 import datetime
@@ -314,7 +314,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """What `-n auto` means."""
-    return min(8, 4 * (os.cpu_count() or 1))
+    return min(12, 5 * (os.cpu_count() or 1))
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups

@@ -2,8 +2,8 @@
 
 .PHONY: frame-check copy update-copy copies simulate mutants compare chaos recovery bench pictures pythons container
 
-# -n: eight processes share one server of each kind. What they import is kept compiled, also where PYTHONDONTWRITEBYTECODE
-# is set, as in many images: they and the workers that they start would compile it a thousand times.
+# -n: five processes for each core, twelve at most, share one server of each kind. What they import is kept compiled, also
+# where PYTHONDONTWRITEBYTECODE is set, as in many images: they and their workers would compile it a thousand times.
 IN_PARALLEL := -n auto --dist loadgroup
 test: export PYTHONDONTWRITEBYTECODE :=
 CHECKS := frame-check
