@@ -1,16 +1,21 @@
 #!/bin/sh
 # Installs from an unpacked archive of `make pack`; no network is used.
 #   sh install.sh DIRECTORY       the program with an environment of its own; $PYTHON is the Python of the wheels
-#   sh install.sh --image NAME    the image; $ENGINE is docker or podman
+#   sh install.sh --image NAME    the image; $ENGINE is docker or podman, with options where it needs some
 set -eu
 
 cd "$(dirname "$0")"
 sha256sum --quiet --check SHA256SUMS || { echo 'install: this is not what was packed' >&2; exit 1; }
 
 if [ "${1:-}" = --image ]; then
-    image=$(sed -n 's/^ARG PYTHON_IMAGE=//p' tree/Dockerfile)
-    ${ENGINE:-docker} load -i base-image.tar
-    ${ENGINE:-docker} build --network none --build-arg "PYTHON_IMAGE=${PYTHON_IMAGE:-$image}" -t "$2" tree
+    image=$(cat base-image.txt)
+    if [ -e base-image.tar ]; then
+        ${ENGINE:-docker} load -i base-image.tar
+    else
+        echo "install: no base image was packed; ${ENGINE:-docker} must have $image already" >&2
+    fi
+    export BUILDAH_FORMAT=docker  # of podman's two formats the one that has a HEALTHCHECK
+    ${ENGINE:-docker} build --network none --build-arg "PYTHON_IMAGE=$image" -t "${2:?a name for the image}" tree
     exit
 fi
 

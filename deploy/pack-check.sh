@@ -1,6 +1,7 @@
 #!/bin/sh
 # Packs, and installs what was packed where there is no network: in a namespace without one, if this machine lets us.
-# $PYTHON fetches the wheels, $CYCLONEDX is cyclonedx-py.
+# $PYTHON fetches the wheels, $CYCLONEDX is cyclonedx-py. With $PYTHON_IMAGE, a base image of $ENGINE (podman with its
+# options) that has the Python of this machine, the image is built there, too, by a podman that has no image, and run.
 set -eu
 
 work=$(mktemp -d)
@@ -31,6 +32,18 @@ cp consumer/tree/tests/forwarding.py app/worker.py && : > app/defaults.py
 cd app && timeout 60 .venv/bin/python main.py demo --results 3
 OFFLINE
 (cd "$work" && PYTHON=$target_python PIP_CONFIG_FILE=/dev/null $isolated sh -eu offline.sh)
+
+if [ -n "${PYTHON_IMAGE:-}" ]; then
+    there="${ENGINE:?of PYTHON_IMAGE} --root $work/there --runroot $work/there-run"
+    (cd "$work" && env -u PYTHON_IMAGE ENGINE="$there" PIP_CONFIG_FILE=/dev/null \
+        $isolated sh -eu consumer/install.sh --image localhost/packed)
+    # shellcheck disable=SC2086
+    $isolated $there image inspect --format '{{json .HealthCheck}}' localhost/packed | grep -q CMD
+    # shellcheck disable=SC2086
+    $isolated $there run --rm --network none --read-only --cap-drop ALL --ulimit nofile=20000:20000 \
+        --ulimit nproc=4096:4096 localhost/packed demo --results 3
+    echo 'pack-check: the image was built and run without a network'
+fi
 
 echo changed >> "$work/consumer/tree/main.py"
 if (cd "$work" && sh consumer/install.sh "$PWD/again") 2>/dev/null; then

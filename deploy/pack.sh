@@ -21,6 +21,7 @@ cp deploy/install.sh "$work/consumer/"
 
 "$CYCLONEDX" requirements requirements.lock --output-reproducible --output-file "$work/consumer/sbom.cdx.json"
 
+echo "$image" > "$work/consumer/base-image.txt"  # install.sh builds from this one
 if ${ENGINE:-docker} image inspect "$image" >/dev/null 2>&1; then
     ${ENGINE:-docker} save -o "$work/consumer/base-image.tar" "$image"
 else
