@@ -14,10 +14,11 @@ from pathlib import Path
 
 import msgspec
 
-from bench import calls, latency, partitions, shapes, starts, throughput, waiting
+from bench import calls, images, latency, partitions, shapes, starts, throughput, waiting
 from bench.plot import plot
 from bench.runs import pinned_broker
 from bench.tables import Options, Table, say
+from tests.services.processes import Unavailable
 
 TABLES: tuple[Table, ...] = (
     throughput.TABLE,
@@ -27,6 +28,7 @@ TABLES: tuple[Table, ...] = (
     shapes.TABLE,
     partitions.TABLE,
     starts.TABLE,
+    images.TABLE,
 )
 BEGIN, END = "<!-- bench.run --write: begin -->", "<!-- bench.run --write: end -->"
 
@@ -44,11 +46,15 @@ def main() -> None:
             for table in wanted:
                 say(f"--- {table.name}")
                 began = time.monotonic()
-                report[table.name] = msgspec.Raw(msgspec.json.encode(table.measured(broker, options)))
+                try:
+                    report[table.name] = msgspec.Raw(msgspec.json.encode(table.measured(broker, options)))
+                except Unavailable as lack:
+                    say(f"--- {table.name}: not measured, {lack}")
+                    continue
                 say(f"--- {table.name} took {time.monotonic() - began:.0f} s")
                 if file:
                     file.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
-        report = {table.name: report[table.name] for table in wanted} if not file else report
+        report = {table.name: report[table.name] for table in wanted if table.name in report} if not file else report
     shown = "\n\n".join(_shown(table, report[table.name]) for table in TABLES if table.name in report)
     print(f"\n{shown}")
     if arguments.write:

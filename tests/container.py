@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from tests.services.processes import HOST, free_port, running
 
 ROOT = Path(__file__).parents[1]
 BASE, IMAGE = "localhost/consumer-skeleton-base:bookworm", "localhost/consumer-skeleton-check"
+PACKAGES = "python3,python3-venv,ca-certificates"
 PYTHON = "3.11"  # of Debian bookworm
 PAIRS = 2_000
 STORAGE = ("--storage-driver", "vfs")  # overlayfs needs rights that a container around this one has not got
@@ -60,14 +62,16 @@ def main() -> int:
 # ---------------------------------------------------------------- The image.
 
 
-def base(directory: Path) -> None:
-    if subprocess.run([*PODMAN, "image", "exists", BASE]).returncode == 0:
+def base(directory: Path, image: str = BASE, packages: str = PACKAGES) -> None:
+    """Debian with these packages, as an image of this name, where it is not there already."""
+    if subprocess.run([*PODMAN, "image", "exists", image]).returncode == 0:
         return
     root = directory / "root"
-    ran("debootstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates", "bookworm", str(root))
+    ran("debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(root))
     skipped = ("./proc", "./sys", "./var/cache/apt", "./var/lib/apt/lists", "./usr/share/doc", "./usr/share/locale")
     ran("tar", "-C", str(root), *(f"--exclude={each}" for each in skipped), "-cf", f"{root}.tar", ".")
-    ran(*PODMAN, "import", f"{root}.tar", BASE)
+    ran(*PODMAN, "import", f"{root}.tar", image)
+    shutil.rmtree(root)
 
 
 def build(tree: Path, context: Path) -> None:
@@ -78,23 +82,21 @@ def build(tree: Path, context: Path) -> None:
         copy(path, context / path.name)
     shutil.copy(ROOT / "tests/forwarding.py", context / "worker.py")
     (context / "defaults.py").write_text("")
+    wheels(str(tree / "requirements.lock"), context / "deploy/wheels", "--require-hashes")
+    bud(context, IMAGE, f"PYTHON_IMAGE={BASE}")
+
+
+def wheels(requirements: str, directory: Path, *options: str) -> None:
+    """For the Python of the base."""
     platforms = [f"--platform=manylinux{each}_{platform.machine()}" for each in ("2014", "_2_17", "_2_28", "_2_34")]
-    options = ["--require-hashes", "--only-binary=:all:", "--no-deps", "--python-version", PYTHON, *platforms]
-    wheels = str(context / "deploy/wheels")
-    ran(
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        *options,
-        "-r",
-        str(tree / "requirements.lock"),
-        "-d",
-        wheels,
-    )
+    pinned = ["--only-binary=:all:", "--no-deps", "--python-version", PYTHON, *platforms, *options]
+    ran(sys.executable, "-m", "pip", "download", "--quiet", *pinned, "-r", requirements, "-d", str(directory))
+
+
+def bud(context: Path, image: str, argument: str, *options: str) -> None:
+    """What `docker build --build-arg` would make of this directory."""
     chroot = ("--isolation", "chroot", "--network", "host")  # without rights for namespaces of its own
-    arguments = ("--build-arg", f"PYTHON_IMAGE={BASE}", "-t", IMAGE)
+    arguments = ("--build-arg", argument, "-t", image, *options)
     # Of the two formats only Docker's has a HEALTHCHECK.
     ran("buildah", *STORAGE, "bud", *chroot, "--format", "docker", "--quiet", *arguments, str(context))
 
@@ -191,6 +193,7 @@ class Container:
         assert set(status["Uid"].split()) == {"10001"}, status["Uid"]
         assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0, status["CapEff"]
         assert status["NoNewPrivs"] == "1"
+        assert re.search(r"Max core file size +0 +0 ", self._process("limits")), "a crash would leave its secrets"
         by_root = [*PODMAN, "exec", "--user", "0", self.name, "touch", "/app/main.py"]
         written = subprocess.run(by_root, capture_output=True, text=True)
         assert written.returncode != 0

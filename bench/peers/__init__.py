@@ -20,7 +20,15 @@ STREAMS = HERE / "streams"
 
 @cache
 def java_streams() -> list[str]:
-    """The command of Kafka Streams, compiled by Maven the first time."""
+    """The command of Kafka Streams."""
+    built = streams_built()
+    quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+    return [str(shutil.which("java")), "-cp", f"{built}/classes:{built}/jars/*", quiet, "Join"]
+
+
+@cache
+def streams_built() -> Path:
+    """Its classes and jars, compiled and fetched by Maven the first time."""
     java, maven = shutil.which("java"), shutil.which("mvn")
     pom = STREAMS / "pom.xml"
     built = CACHE / f"streams-{VERSION}-{_digest(pom, STREAMS / 'src/main/java/Join.java')}"
@@ -37,8 +45,7 @@ def java_streams() -> list[str]:
             ]
             _made([str(maven), "-q", "-B", "-f", str(pom), *goals, *places])
             Path(partial, "built").rename(built)
-    quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
-    return [java, "-cp", f"{built}/classes:{built}/jars/*", quiet, "Join"]
+    return built
 
 
 def python(name: str) -> str:
