@@ -389,7 +389,8 @@ _TLS_CAUSES = (
     ),
     _Cause(
         heals=False,
-        cure="has a certificate that is no good here: it has expired, or DB_SSL_CA{ca} did not sign it",
+        cure="has a certificate that is no good here: it or that of who signed it has expired, or DB_SSL_CA{ca} did not"
+        " sign it",
         words=r"certificate verify failed|certificate_verify_failed",
     ),
     _Cause(

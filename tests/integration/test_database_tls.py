@@ -1,18 +1,23 @@
-"""TLS to real databases by DB_SSL_…: what is verified, and what is said of each file that is wrong."""
+"""Secrets and TLS to real databases, by DB_…: what is verified, and what is said of each setting that is wrong."""
 
 import contextlib
 import getpass
+import json
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import NullPool, create_engine, make_url, text
 
 from config import ConfigError, Settings, UnavailableError
-from models import engine, ping
+from models import engine, init_db, ping
+from tests.program import program
 from tests.services.certificates import Authority, Certificate
 from tests.services.databases import (
     PASSWORD,
@@ -20,6 +25,7 @@ from tests.services.databases import (
     DatabaseServer,
     mariadb_of_this_machine,
     postgresql_of_this_machine,
+    scratch_database,
 )
 from tests.services.processes import HOST, Unavailable, service_user
 
@@ -38,15 +44,17 @@ class Secured:
     server: DatabaseServer
     authority: Authority
     worker: Certificate
+    database: str
+    """It has the table, and no row."""
     show: Callable[[Certificate], None]
 
     def environ(self, **given: object) -> dict[str, str]:
         """Of a worker that reaches it in the DB_* way."""
         url = self.server.url
-        database = "postgres" if self.driver == "postgresql" else "information_schema"  # open to all
         environ = {
             "CONSUMER_NAME": "orders", "DB_DRIVER": self.driver, "DB_HOST": HOST, "DB_PORT": url.port,
-            "DB_NAME": database, "DB_USER": USER, "DB_PASSWORD": PASSWORD, "DB_SSL_CA": self.authority.file, **given,
+            "DB_NAME": self.database, "DB_USER": USER, "DB_PASSWORD": PASSWORD, "DB_SSL_CA": self.authority.file,
+            **given,
         }  # fmt: skip
         return {name: str(value) for name, value in environ.items() if value is not None}
 
@@ -95,13 +103,15 @@ def _secured(request: pytest.FixtureRequest, home: Path) -> Iterator[Secured]:
         tls = f"ssl_cert_file={shown.cert}", f"ssl_key_file={shown.key}", f"ssl_ca_file={home}/ca.pem"
         way = postgresql_of_this_machine("ssl=on", *tls, f"hba_file={home}/hba.conf")
         reload = "SELECT pg_reload_conf()"
-        users = [f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'" for name in ("with_cert", "only_tls")]
+        users = [f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'" for name in ("with_cert", "only_tls", "no_right")]
     else:
         files_ = f"--ssl-cert={shown.cert}", f"--ssl-key={shown.key}", f"--ssl-ca={authority.file}"
         way = mariadb_of_this_machine(*files_)
         reload = "FLUSH SSL"
         rules = {"with_cert": "X509", "only_tls": "SSL"}
         users = [f"CREATE USER {name}@'%' IDENTIFIED BY '{PASSWORD}' REQUIRE {rules[name]}" for name in rules]
+        users += [f"GRANT SELECT ON *.* TO {name}@'%'" for name in rules]
+        users += [f"CREATE USER no_right@'%' IDENTIFIED BY '{PASSWORD}'", "GRANT INSERT ON *.* TO no_right@'%'"]
     with contextlib.ExitStack() as stack:
         try:
             server = stack.enter_context(way)
@@ -119,7 +129,9 @@ def _secured(request: pytest.FixtureRequest, home: Path) -> Iterator[Secured]:
             execute(reload)
 
         execute(*users)
-        yield Secured(request.param, server, authority, worker, show)
+        url = stack.enter_context(scratch_database(server))
+        init_db(engine(make_url(url)))
+        yield Secured(request.param, server, authority, worker, url.rpartition("/")[2], show)
 
 
 @pytest.fixture
@@ -138,42 +150,109 @@ def test_a_worker_shows_its_certificate(secured: Secured) -> None:
     ping(engine(Settings.read(secured.environ(DB_USER="with_cert", **files)).url()))
 
 
-def test_without_a_certificate_of_its_own_a_worker_is_told_what_to_set(secured: Secured) -> None:
-    assert "DB_SSL_CERT" in secured.said(DB_USER="with_cert")
-
-
 def test_tls_without_a_ca_is_encrypted_and_no_more(secured: Secured) -> None:
     ping(engine(Settings.read(secured.environ(DB_SSL_CA=None, DB_USER="only_tls", DB_SSL_MODE="require")).url()))
 
 
-def test_a_ca_that_did_not_sign_is_named(secured: Secured, tmp_path: Path) -> None:
-    other = Authority(tmp_path, "other")
-    assert f"it has expired, or DB_SSL_CA ({other.file}) did not sign it" in secured.said(DB_SSL_CA=other.file)
-    assert "did not sign it" in secured.said(DB_SSL_CA="system")
-
-
-def test_a_certificate_that_has_expired_is_refused(secured: Secured, shows: Callable[[Certificate], None]) -> None:
-    shows(secured.authority.issue("server", HOST, expired=True))
-    assert "has a certificate that is no good here: it has expired, or" in secured.said()
-
-
-def test_a_certificate_of_another_name_is_refused_unless_names_are_not_compared(
+def test_a_certificate_of_another_name_is_taken_where_names_are_not_compared(
     secured: Secured, shows: Callable[[Certificate], None]
 ) -> None:
     shows(secured.authority.issue("server", "db.example"))
-    assert "has a certificate for another name: set DB_HOST (or DATABASE_URL) to a name that is in it" in secured.said()
     ping(engine(Settings.read(secured.environ(DB_SSL_MODE="verify-ca")).url()))
 
 
-def test_a_certificate_of_the_worker_s_own_that_is_not_known_there_is_named(secured: Secured, tmp_path: Path) -> None:
-    stranger = Authority(tmp_path, "other").issue("worker")
-    line = secured.said(DB_USER="with_cert", DB_SSL_CERT=stranger.cert, DB_SSL_KEY=stranger.key)
-    # MariaDB does not tell why it closes the connection, so that a worker waits.
-    assert f"check DB_SSL_CERT ({stranger.cert})" in line
+@dataclass(frozen=True)
+class Fault:
+    """A setting that is wrong, and what a worker says of it. `{name}` stands for a file of `files`."""
+
+    says: str
+    environ: Mapping[str, str | None] = field(default_factory=dict)
+    shown: str = ""
+    """The name of the certificate that the server shows in place of its good one."""
+    mysql_waits: bool = False
+    """It closes the connection without a word, as it does when it shuts down."""
 
 
-def test_a_wrong_password_is_no_matter_of_tls(secured: Secured) -> None:
-    assert "refuses the login: check DB_USER and DB_PASSWORD" in secured.said(DB_PASSWORD="other")
+NO_GOOD = "has a certificate that is no good here: it or that of who signed it has expired, or DB_SSL_CA ({}) did not"
+OF_THE_WORKER = {"DB_USER": "with_cert", "DB_SSL_CERT": "{worker}", "DB_SSL_KEY": "{worker_key}"}
+FAULTS = {
+    "a wrong password": Fault("refuses the login: check DB_USER and DB_PASSWORD", {"DB_PASSWORD": "other"}),
+    "no such user": Fault("refuses the login: check DB_USER and DB_PASSWORD", {"DB_USER": "nobody"}),
+    "a wrong password in a file": Fault(
+        "refuses the login: check DB_USER and DB_PASSWORD", {"DB_PASSWORD": None, "DB_PASSWORD_FILE": "{password}"}
+    ),
+    "a password in a file that is not there": Fault(
+        "DB_PASSWORD_FILE names '/no/password', which cannot be read: No such file or directory",
+        {"DB_PASSWORD": None, "DB_PASSWORD_FILE": "/no/password"},
+    ),
+    "no such database": Fault("is not there, or not for this user: check DB_NAME", {"DB_NAME": "nowhere"}),
+    "no right to read the table": Fault(
+        "forbids it: grant its user SELECT on consumer_configs", {"DB_USER": "no_right"}
+    ),
+    "a CA that did not sign": Fault(NO_GOOD.format("{other_ca}"), {"DB_SSL_CA": "{other_ca}"}),
+    "a CA that is not there": Fault(
+        "names /no/ca.pem, which cannot be read: No such file or directory", {"DB_SSL_CA": "/no/ca.pem"}
+    ),
+    "a CA that is no certificate": Fault("which holds no certificate in PEM", {"DB_SSL_CA": "{password}"}),
+    "a CA that has expired": Fault(NO_GOOD.format("{expired_ca}"), {"DB_SSL_CA": "{expired_ca}"}, "expired CA"),
+    "a certificate that has expired": Fault(NO_GOOD.format("{ca}"), shown="expired"),
+    "a certificate of another name": Fault(
+        "has a certificate for another name: set DB_HOST (or DATABASE_URL) to a name that is in it", shown="other name"
+    ),
+    "a certificate of the worker is wanted": Fault("DB_SSL_CERT", {"DB_USER": "with_cert"}),
+    "a certificate of the worker that is not known there": Fault(
+        "check DB_SSL_CERT ({stranger})",
+        {"DB_USER": "with_cert", "DB_SSL_CERT": "{stranger}", "DB_SSL_KEY": "{stranger_key}"},
+        mysql_waits=True,
+    ),
+    "a certificate of the worker that has expired": Fault(
+        "check DB_SSL_CERT ({stale})",
+        {"DB_USER": "with_cert", "DB_SSL_CERT": "{stale}", "DB_SSL_KEY": "{stale_key}"},
+        mysql_waits=True,
+    ),
+    "a key of another certificate": Fault(
+        "names {stranger_key}, which is not the key of {worker}", {**OF_THE_WORKER, "DB_SSL_KEY": "{stranger_key}"}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_wrong_setting_ends_a_worker_with_78_and_one_line_that_tells_the_cure(
+    secured: Secured, shows: Callable[[Certificate], None], tmp_path: Path, name: str
+) -> None:
+    fault = FAULTS[name]
+    other, expired = Authority(tmp_path / "other", "other"), Authority(tmp_path / "gone", "gone", expired=True)
+    stranger, stale = other.issue("worker"), secured.authority.issue("stale", expired=True)
+    password = tmp_path / "password"
+    password.write_text("other\n")
+    files = {
+        "ca": secured.authority.file, "other_ca": other.file, "expired_ca": expired.file, "password": password,
+        "worker": secured.worker.cert, "worker_key": secured.worker.key, "stranger": stranger.cert,
+        "stranger_key": stranger.key, "stale": stale.cert, "stale_key": stale.key,
+    }  # fmt: skip
+    certificates = {
+        "expired": lambda: secured.authority.issue("server", HOST, expired=True),
+        "other name": lambda: secured.authority.issue("server", "db.example"),
+        "expired CA": lambda: expired.issue("server", HOST),
+    }
+    if fault.shown:
+        shows(certificates[fault.shown]())
+    given = {key: value and value.format(**files) for key, value in fault.environ.items()}
+    says = fault.says.format(**files)
+    if fault.mysql_waits and secured.driver == "mysql":
+        assert says in secured.said(**given)
+        return
+    kept = {key: os.environ[key] for key in ("PATH", "HOME", "LD_LIBRARY_PATH") if key in os.environ}
+    done = subprocess.run(
+        [sys.executable, "main.py"], cwd=program(), env={**kept, **secured.environ(**given)},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    told = done.stdout + done.stderr
+    assert done.returncode == 78, told
+    [line] = [line for line in done.stderr.splitlines() if json.loads(line)["level"] == "CRITICAL"]
+    assert says in json.loads(line)["message"]
+    assert PASSWORD not in told
+    assert "Traceback" not in told
 
 
 @pytest.mark.postgresql

@@ -120,6 +120,12 @@ CASES = {
         {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_LOCATION": "/no/ca.pem"},
         "TLS",
     ),
+    "a CA that is no certificate": Case(
+        "KAFKA_SSL_CA_LOCATION: {password} holds no certificate in PEM",
+        "properties",
+        {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_LOCATION": "{password}"},
+        "TLS",
+    ),
     "a certificate of another name": Case(
         "TLS with the broker fails: its certificate is for another name than kafka_bootstrap_server of the row, or",
         "broker",
@@ -127,10 +133,22 @@ CASES = {
         "OTHER",
     ),
     "a certificate that has expired": Case(
-        "TLS with the broker fails: its certificate has expired, it needs another one",
+        "TLS with the broker fails: its certificate, or that of who signed it, has expired: it needs another one",
         "broker",
         {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_LOCATION": "{authority}"},
         "EXPIRED",
+    ),
+    "a CA that has expired": Case(
+        "TLS with the broker fails: its certificate, or that of who signed it, has expired: it needs another one",
+        "broker",
+        {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_LOCATION": "{expired_ca}"},
+        "EXPIRED_CA",
+    ),
+    "a certificate of the worker that has expired": Case(
+        "TLS with the broker fails: it wants a certificate of this worker, or refuses its own: check KAFKA_SSL",
+        "broker",
+        {**MUTUAL, "KAFKA_SSL_CERTIFICATE_LOCATION": "{stale}", "KAFKA_SSL_KEY_LOCATION": "{stale_key}"},
+        "MUTUAL",
     ),
     "a certificate of the worker is wanted": Case(
         "TLS with the broker fails: it wants a certificate of this worker, or refuses its own: check KAFKA_SSL",
@@ -138,7 +156,7 @@ CASES = {
         {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_LOCATION": "{authority}"},
         "MUTUAL",
     ),
-    "a certificate of the worker that the broker does not know": Case(
+    "a certificate of the worker that is not known there": Case(
         "TLS with the broker fails: it wants a certificate of this worker, or refuses its own: check KAFKA_SSL",
         "broker",
         {**MUTUAL, "KAFKA_SSL_CERTIFICATE_LOCATION": "{stranger}", "KAFKA_SSL_KEY_LOCATION": "{stranger_key}"},
@@ -160,6 +178,12 @@ CASES = {
         "Kafka refuses the login: check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
         "broker",
         {**SCRAM, "KAFKA_SASL_PASSWORD": f"{SECRET}x"},
+        "SCRAM",
+    ),
+    "no such user": Case(
+        "Kafka refuses the login: check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
+        "broker",
+        {**SCRAM, "KAFKA_SASL_USERNAME": "nobody"},
         "SCRAM",
     ),
     "a password in a file that is not there": Case(
@@ -289,13 +313,17 @@ def site(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "SCRAM": Listener("SASL_SSL"),
         "MUTUAL": Listener("SSL"),
         "EXPIRED": Listener("SSL"),
+        "EXPIRED_CA": Listener("SSL"),
     }
     directory = tmp_path_factory.mktemp("certificates")
     authority, other = Authority(directory), Authority(directory / "other", "other")
     good, expired = authority.issue("broker", HOST), authority.issue("expired", HOST, expired=True)
     worker, stranger = authority.issue("worker"), other.issue("worker")
+    stale = authority.issue("stale-worker", expired=True)
+    gone = Authority(directory / "gone", "gone", expired=True)
     files = {"ca": certificate, "authority": authority.file, "cert": worker.cert, "key": worker.key}
     files |= {"stranger": stranger.cert, "stranger_key": stranger.key, "locked_key": worker.locked(SECRET)}
+    files |= {"stale": stale.cert, "stale_key": stale.key, "expired_ca": gone.file}
     files["wrong_password"] = directory / "wrong-password"
     files["wrong_password"].write_text(f"{SECRET}x\n")
     files["password"] = directory / "password"
@@ -311,6 +339,7 @@ def site(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         ),
         "listener.name.scram.ssl.keystore.location": str(good.both),
         "listener.name.expired.ssl.keystore.location": str(expired.both),
+        "listener.name.expired_ca.ssl.keystore.location": str(gone.issue("broker", HOST).both),
         "listener.name.mutual.ssl.keystore.location": str(good.both),
         "listener.name.mutual.ssl.truststore.type": "PEM",
         "listener.name.mutual.ssl.truststore.location": str(authority.file),

@@ -35,16 +35,16 @@ class Certificate:
 
 
 class Authority:
-    """Who signs; `file` is its own certificate."""
+    """Who signs; `file` is its own certificate. `expired`: that one, not those that it signs."""
 
-    def __init__(self, directory: Path, name: str = "authority") -> None:
+    def __init__(self, directory: Path, name: str = "authority", *, expired: bool = False) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._name = _named(name)
         self._key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
         builder = x509.CertificateBuilder(self._name, self._name, self._key.public_key(), x509.random_serial_number())
-        builder = builder.not_valid_before(now - 3 * DAY).not_valid_after(now + DAY)
+        builder = builder.not_valid_before(now - 3 * DAY).not_valid_after(now - DAY if expired else now + DAY)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         self.file = directory / f"{name}.pem"
         self.file.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))

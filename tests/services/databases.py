@@ -103,7 +103,8 @@ def mariadb_of_this_machine(*options: str) -> Iterator[DatabaseServer]:
         data = [f"--datadir={home}/data", f"--user={getpass.getuser()}"]  # mariadbd wants to be told that it is root
         run_tool([installer, "--no-defaults", *data, "--auth-root-authentication-method=normal", "--skip-test-db"])
         users = home / "users.sql"
-        users.write_text(f"CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}';\nGRANT ALL ON *.* TO {USER}@'%';\n")
+        rights = f"GRANT ALL ON *.* TO {USER}@'%' WITH GRANT OPTION"
+        users.write_text(f"CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}';\n{rights};\n")
         listen = [f"--bind-address={HOST}", f"--port={port}", f"--socket={home}/socket", f"--pid-file={home}/pid"]
         url = URL.create(MYSQL, USER, PASSWORD, HOST, port)
         process = ServerProcess(

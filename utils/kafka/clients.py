@@ -91,7 +91,8 @@ def _wrong_properties(settings: Settings) -> list[str]:
                     Path(path).open("rb").close()
             except OSError as error:
                 problems.append(f"{_origin(name, settings)}: {path} cannot be read: {error.strerror}")
-    problems = [*(problems or _wrong_key(settings)), *_too_long_a_stop(settings)]
+    problems = problems or [*_wrong_authority(settings), *_wrong_key(settings)]
+    problems += _too_long_a_stop(settings)
     if given.get("security.protocol", "").lower().startswith("sasl"):
         mechanism = given.get("sasl.mechanism") or given.get("sasl.mechanisms") or "GSSAPI"
         if mechanism.upper() == "GSSAPI":
@@ -103,6 +104,16 @@ def _wrong_properties(settings: Settings) -> list[str]:
             lacking = [name for name in ("sasl.username", "sasl.password") if not given.get(name)]
             problems += [f"{_origin(name, settings)} must be set: sasl.mechanism is {mechanism}" for name in lacking]
     return problems
+
+
+def _wrong_authority(settings: Settings) -> Iterator[str]:
+    """The client says "no certificate or crl found", and no file."""
+    path = Path(settings.kafka.get("ssl.ca.location", ""))
+    if path.is_file() and settings.kafka.get("security.protocol", "").lower().endswith("ssl"):
+        try:
+            ssl.create_default_context().load_verify_locations(path)
+        except ssl.SSLError:
+            yield f"{_origin('ssl.ca.location', settings)}: {path} holds no certificate in PEM"
 
 
 def _too_long_a_stop(settings: Settings) -> Iterator[str]:
@@ -421,7 +432,7 @@ def _tls_cure(reason: str) -> str:
         own = "KAFKA_SSL_CERTIFICATE_LOCATION and KAFKA_SSL_KEY_LOCATION"
         return f"it wants a certificate of this worker, or refuses its own: check {own}"
     if "certificate has expired" in reason:
-        return "its certificate has expired, it needs another one"
+        return "its certificate, or that of who signed it, has expired: it needs another one"
     if "mismatch" in reason:
         return "its certificate is for another name than kafka_bootstrap_server of the row, or than it advertises"
     return "check KAFKA_SSL_CA_LOCATION"
