@@ -1037,8 +1037,12 @@ class Chaos:
         if self.random.random() < 0.5:
             self.executor.cancel()
         self.executor.drop()
+        again = sorted((number, id) for id, numbers in self.owed.items() for number in numbers)
         self.owed.clear()
         self.shed.clear()
+        for number, id in again if self.random.random() < 0.5 else ():  # the partitions come back, and are read again
+            self.owed[id].append(number)
+            self.executor.submit([Group(id, (fragment(offset=number),), 100)])
 
     def turn(self) -> None:
         self.down = self.random.random() < 0.6
