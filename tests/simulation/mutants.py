@@ -50,6 +50,8 @@ LOCATOR = "utils/reading/locator.py"
 OVERFLOW = "utils/reading/overflow.py"
 ATTEMPTS = "utils/processing/attempts.py"
 DISPATCHER = "utils/processing/dispatcher.py"
+ORDER = "utils/processing/order.py"
+OVERTIME = "utils/processing/overtime.py"
 EXECUTOR = "utils/processing/executor.py"
 PARKING = "utils/processing/parking.py"
 SUSPECTS = "utils/processing/suspects.py"
@@ -665,9 +667,9 @@ PROCESS_AND_DELIVER = (
     _mutant(
         "9",
         "an id is called while another message of it rests",
-        DISPATCHER,
-        "            self.parked.put_behind(group)\n            return False",
-        "            return True",
+        ORDER,
+        "        parked.put_behind(group)\n        return True",
+        "        return False",
         **_CALLS,
     ),
     _mutant(
@@ -852,8 +854,8 @@ REBALANCES = (
         "11",
         "outcomes of old assignments are taken",
         DISPATCHER,
-        "        self._attempts.clear(but=self._late)\n        if self._runner.one_by_one:",
-        "        self._cancelled = False\n        return\n        if self._runner.one_by_one:",
+        "        self._attempts.clear(but=self._overtime.late)",
+        "        self._is_cancelled = False\n        return",
     ),
     _mutant("11", "results of old assignments are sent", COMMITS, "self.delivery.drop()", "pass"),
     _mutant("11", "fragments of old assignments wait on", OVERFLOW, "self.groups.clear()", "pass"),
@@ -970,17 +972,17 @@ SUSPECTED = (
     _mutant(
         "13",
         "what hangs is given up at once",
-        DISPATCHER,
-        "        if due is None:\n            self._late.pop",
-        "        if True:\n            self._late.pop",
+        OVERTIME,
+        "        if due is None:",
+        "        if True:",
         **_CALLS | {"many_calls": False},
     ),
     _mutant(
         "13",
         "a call that hangs over a rebalance is waited for",
-        DISPATCHER,
-        "        known = set(sources(call))",
-        "        known: set[str] = set()",
+        ORDER,
+        "    return one.id == other.id and not",
+        "    return False and not",
         **_CALLS | {"many_calls": True, "workers": 2, "rebalances": True},
     ),
     _mutant(
