@@ -150,6 +150,16 @@ def test_without_show_no_value_and_no_text_of_an_error_is_told() -> None:
     assert "  … and 2 more" in lines(trial, timed)
 
 
+def test_with_show_each_message_is_told_as_process_gets_it_and_none_drives_the_terminal() -> None:
+    hostile = json.dumps({"id": "many-2", "content": {"was": "\x9b31m\u202e"}}, ensure_ascii=False).encode()
+    no_message = group("fail-3", fragment(value=b'{"id": "fail-3" \x1b[31m'))
+    given = [*groups("whole-1", "none-1", "fail-1"), group("many-2", fragment(value=hostile)), no_message]
+    told = lines(*tried(given), show=True)
+    starts = [f'    {{"id": "{id}"' for id in ("whole-1", "none-1", "fail-1", "many-2", "fail-3")]
+    assert [start for start in starts if not any(line.startswith(start) for line in told)] == []
+    assert all(line.isprintable() for line in told)
+
+
 def test_counts_come_last_with_the_slowest_calls_and_what_was_not_tried() -> None:
     trial, timed = tried(groups("whole-1", "none-1", "fail-1", "fail-2", "many-1"))
     timed.calls = [("whole-1", 0.5), ("none-1", 2.25), ("fail-1", 0.001)]

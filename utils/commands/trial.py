@@ -141,8 +141,8 @@ def _as_text(outcome: Outcome, show: bool) -> Iterator[str]:
     results, state = outcome.results, _state(outcome)
     more = f"{len(results)} results" if len(results) > 1 else _error(outcome.error, show) if outcome.error else ""
     yield f"{shown(outcome.group.id):20}  {state:9}  {more}".rstrip()
-    if show and (outcome.error or not results):
-        yield f"    {_text_of_input(outcome.group)}"
+    if show:
+        yield f"    {shown(_text_of_input(outcome.group))}"
     told = results if show else results[:EXAMPLES]
     for number, result in enumerate(told, 1):
         if len(results) > 1 or result.key.decode() != outcome.group.id:
