@@ -82,7 +82,8 @@ def test_a_row_that_is_no_good_is_a_line_and_the_others_are_looked_at() -> None:
     ]
     some, problems = subjects(rows, environment)
     assert [(each.row.consumer_name, each.settings.message_timeout) for each in some] == [("good", 7)]
-    assert [line.partition(" is not")[0] for line in problems] == ["row bad", "row odd"]
+    assert problems[0] == "row bad is not looked at: topics_input is empty"
+    assert problems[1].startswith("row odd is not looked at: metadatas.message_timeout")
 
 
 def test_a_cluster_that_does_not_answer_is_a_line(
@@ -98,6 +99,7 @@ def test_a_cluster_that_does_not_answer_is_a_line(
     out = json.loads(capsys.readouterr().out)
     [cluster] = out["clusters"]
     assert "of shop: Kafka cannot be reached" in cluster["not_seen"][0]
+    assert "Connection refused" in cluster["not_seen"][0]
 
 
 def test_without_consumers_nothing_is_asked() -> None:

@@ -204,4 +204,5 @@ def _member(each: MemberSeen) -> str:
 
 def _summary(consumers: Sequence[ConsumerSeen]) -> str:
     counts = {level: sum(each.level == level for each in consumers) for level in MARKS}
-    return f"{len(consumers)} consumers: {counts['bad']} bad, {counts['warning']} to be looked at, {counts['ok']} well"
+    number = f"{len(consumers)} consumer" + ("" if len(consumers) == 1 else "s")
+    return f"{number}: {counts['bad']} bad, {counts['warning']} to be looked at, {counts['ok']} well"

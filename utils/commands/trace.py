@@ -3,14 +3,14 @@
 import argparse
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from config import ConfigError, Settings
@@ -27,7 +27,7 @@ from utils.kafka.groups import Brokers
 
 SINCE = timedelta(hours=2)
 PATIENCE = 60.0  # seconds that reading may take
-_REQUEST = 5.0  # seconds after which a cluster that says nothing is taken to be away
+_REQUEST = 3.0  # seconds after which a cluster that says nothing is taken to be away
 
 
 def add(commands: Commands) -> None:
@@ -62,7 +62,8 @@ def subjects(rows: Sequence[ListedRow], environment: Settings) -> tuple[list[Sub
         try:
             some.append(subject_of(each, environment))
         except ConfigError as error:
-            problems.append(f"row {each.consumer_name} is not looked at: {'; '.join(error.problems)}")
+            why = "; ".join(problem.removeprefix(f"row {each.consumer_name}: ") for problem in error.problems)
+            problems.append(f"row {each.consumer_name} is not looked at: {why}")
     return some, problems
 
 
@@ -86,12 +87,17 @@ def all_traced(wanted: Wanted, some: Iterable[Subject]) -> dict[str, Journey]:
 
 def _cluster_id(some: Sequence[Subject]) -> str | Journey:
     """What a cluster calls itself, whichever of its brokers a row names; or why it does not tell."""
-    one = some[0]
+    one, heard = some[0], list[KafkaError]()
     try:
         with clients.named_properties(one.settings):
-            admin = AdminClient(_properties(one))
+            admin = AdminClient(_properties(one, heard.append))
         with admin:
-            return str(admin.describe_cluster(request_timeout=_REQUEST).result().cluster_id)
+            try:
+                return str(admin.describe_cluster(request_timeout=_REQUEST).result().cluster_id)
+            except KafkaException as error:  # that it took too long tells less than what was heard meanwhile
+                admin.poll(0)
+                told = (each for each in heard if each.code() != KafkaError._ALL_BROKERS_DOWN)
+                return _unseen(some, KafkaException(next(told, error.args[0])))
     except (KafkaException, ConfigError) as error:
         return _unseen(some, error)
 
@@ -118,9 +124,9 @@ def _unseen(some: Sequence[Subject], error: KafkaException | ConfigError) -> Jou
     return Journey(not_seen=[f"cluster {some[0].row.bootstrap_servers}, of {names}: {why}"])
 
 
-def _properties(one: Subject) -> dict[str, Any]:
+def _properties(one: Subject, on_error: Callable[[KafkaError], None] = clients.unheard) -> dict[str, Any]:
     """A cluster that is not there is told in a line of the answer, and not in the log."""
-    return {**clients.quiet_properties(one.settings, one.row, clients.unheard), "client.id": "trace"}
+    return {**clients.quiet_properties(one.settings, one.row, on_error), "client.id": "trace"}
 
 
 # ---------------------------------------------------------------- What is told of it.

@@ -80,7 +80,7 @@ def try_out(arguments: argparse.Namespace, environ: Environ) -> int:
         say(line)
     if arguments.save_tests:
         written = save(cases(trial), CASES)
-        print(f"{len(written)} cases in {CASES}", file=sys.stderr)
+        print(f"{len(written)} case{'' if len(written) == 1 else 's'} in {CASES}", file=sys.stderr)
     return 1 if failed(trial, samples, arguments.id) else 0
 
 

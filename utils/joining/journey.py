@@ -182,7 +182,7 @@ def _remark(visit: Visit) -> None:
     if visit.state == "done" and not consumer.results and consumer.topics_output:
         _remark_on_silence(visit)
     if visit.state == "not read" and consumer.results:
-        say("a result is there: it was processed since the last commit, or an earlier message of this id was")
+        say("a result is there: made since the last commit, or of an earlier message, or by another consumer")
 
 
 def _remark_on_silence(visit: Visit) -> None:
