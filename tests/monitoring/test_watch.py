@@ -1,9 +1,12 @@
 """The pages as a browser or a program gets them, of a worker with fakes around it."""
 
+import gc
 import html
 import json
+import logging
 import re
 import threading
+import weakref
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
@@ -20,7 +23,7 @@ from utils.monitoring.pages import POLICY, shown
 from utils.monitoring.status import Answer
 from utils.monitoring.watch import OLDEST, REMEMBERED, Watch
 from utils.processing.attempts import OUTAGE
-from utils.processing.executor import InFlight, Outcome, Process, attempt
+from utils.processing.executor import InFlight, Outcome, Process, SingleThread, attempt
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -242,7 +245,7 @@ class Inline(FakeRunner):
         return super().collect(timeout)
 
 
-def test_payloads_are_never_shown(watched: Watched) -> None:
+def test_payloads_are_never_shown(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
     def process(message: Message, _name: str) -> None:
         raise ValueError(f"cannot take {message}")
 
@@ -262,7 +265,7 @@ def test_payloads_are_never_shown(watched: Watched) -> None:
     assert sum(each.startswith("ValueError at test_watch.py:") for each in told) == len(told) - 1  # one is no JSON
     shown_somewhere = [watched.page(id=id) for id in ("0", "1", "2")]
     shown_somewhere += [watched.get(path).body.decode() for path in ("/status.json", "/waiting.json", "/metrics")]
-    shown_somewhere += map(_json("orders").format, watched.watch.memory.records)
+    shown_somewhere += map(_json("orders").format, caplog.records)
     for answer in shown_somewhere:
         assert "4711" not in answer
 
@@ -303,6 +306,48 @@ def test_only_so_many_failures_are_remembered(watched: Watched) -> None:
     assert len(watched.json("/status.json")["troubles"]) == REMEMBERED
     logger.info("no trouble at all")
     assert watched.json("/status.json")["troubles"][0]["message"] == "invalid message"
+
+
+class Rows(list[int]):
+    """What process() has read from a database, say."""
+
+
+def test_of_what_failed_only_text_stays_in_memory(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[weakref.ref[Rows]] = []
+
+    def process(_message: Message, _name: str) -> None:
+        rows = Rows()
+        held.append(weakref.ref(rows))
+        raise ValueError
+
+    monkeypatch.setattr(logger, "propagate", False)  # pytest keeps the lines of the log, too
+    watched.delivery.slow = True
+    runner = SingleThread(process, "name")  # not Inline: all frames of the loop would stand before that of process()
+    runner.open()
+    watched.worker.executor = dispatcher(runner, attempts=1, counters=watched.counters, clock=watched.clock)
+    watched.feed(A0, "1", "2")
+    watched.feed(B0, "1", "2")
+    for _ in range(1000):
+        watched.step()
+        if watched.counters.failed == 2:
+            break
+    runner.close(10)
+    gc.collect()
+    assert [each.facts["id"] for each in watched.watch.memory.troubles(0.0)] == ["2", "1"]
+    assert (len(watched.delivery.letters), watched.delivery.pending) == (2, 2)
+    assert [reference() for reference in held] == [None, None]
+
+
+def test_a_line_of_the_log_that_cannot_be_shown_harms_nobody(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unshowable:
+        def __str__(self) -> str:
+            raise ValueError
+
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # else logging prints that it could not be shown
+    monkeypatch.setattr(logger, "propagate", False)
+    logger.warning("of worker.py", extra={"order": Unshowable()})
+    logger.warning("partitions lost")
+    assert [each["message"] for each in watched.json("/status.json")["troubles"]] == ["partitions lost"]
 
 
 def test_settings_are_shown_with_their_source_and_without_secrets() -> None:

@@ -43,7 +43,7 @@ def test_the_reason_is_that_of_the_error(error: BaseException, expected: str, fa
     keeping, counters = failures()
     outcome = keeping.failed(Outcome(group("1", fragment(0), fragment(1)), [], error))
     assert reason(outcome) == expected
-    assert outcome.error is error
+    assert outcome.error is None  # whose frames hold what process() had
     assert (counters.failed, counters.invalid) == (failed, invalid)
     assert counters.dead_letters == {expected: 1}
 
@@ -86,7 +86,6 @@ def test_without_a_topic_nothing_is_kept_and_all_is_logged_with_its_coordinates(
         *keeping.incomplete([group("1")], lambda _: ["b"]),
     ]
     assert [outcome.letter for outcome in outcomes] == [None] * 4
-    assert all(outcome.error for outcome in outcomes)
     assert counters.dead_letters == {}
     sources = [vars(line).get("source") for line in caplog.records if line.levelno == logging.ERROR]
     assert sources == ["a:0:0", ["a:0:0"], ["a:0:0"]]

@@ -4,6 +4,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from platform import python_version
@@ -31,14 +32,24 @@ LONGEST_FACT = 1024  # characters
 
 
 class Memory(logging.Handler):
-    """Remembers the last warnings and errors of the log."""
+    """Remembers the last warnings and errors of the log.
+
+    As text, and not the lines themselves: the error of one holds all that process() had in its hands.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.records: deque[logging.LogRecord] = deque(maxlen=REMEMBERED)
+        self._lines: deque[tuple[float, Trouble]] = deque(maxlen=REMEMBERED)  # when (s since the epoch), and what
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
+        try:
+            self._lines.append((record.created, _trouble(record)))
+        except Exception:  # worker.py may log what cannot be shown
+            self.handleError(record)
+
+    def troubles(self, now: float) -> list[Trouble]:
+        """The newest first. `now`: seconds since the epoch."""
+        return [replace(trouble, age=max(now - at, 0.0)) for at, trouble in reversed(list(self._lines))]
 
 
 class Watch:
@@ -149,8 +160,7 @@ class Watch:
 
     def _troubles(self) -> list[Trouble]:
         """The newest first."""
-        now = self._wall_clock()
-        return [_trouble(record, now) for record in reversed(list(self.memory.records))]
+        return self.memory.troubles(self._wall_clock())
 
     def _settings(self) -> tuple[Setting, ...]:
         settings = self.settings
@@ -160,13 +170,14 @@ class Watch:
         )
 
 
-def _trouble(record: logging.LogRecord, now: float) -> Trouble:
+def _trouble(record: logging.LogRecord) -> Trouble:
+    """As it is now: its age is 0."""
     facts = facts_of(record)
     by_id = facts.get("missing_topics_by_id")
     error = record.exc_info[1] if record.exc_info else None
     return Trouble(
         time=_utc(record.created),
-        age=max(now - record.created, 0.0),
+        age=0.0,
         level=record.levelname,
         message=record.getMessage()[:LONGEST_FACT],
         facts={key: str(value)[:LONGEST_FACT] for key, value in facts.items()},

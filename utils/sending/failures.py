@@ -1,7 +1,8 @@
 """What becomes of what cannot be made a result: it is logged, counted and, with a topic of dead letters, kept there.
 
 No Kafka. Each comes back as the outcome of its group, and leaves as a result would: its offsets are finished when the
-dead letter is safe, and at once where there is none.
+dead letter is safe, and at once where there is none. Its error stays
+behind: it holds all that process() had in its hands.
 """
 
 import time
@@ -73,7 +74,7 @@ class Failures:
         where = {"id": group.id, "source": sources(group), "error": why}
         if letter:
             logger.error("dead letter too large: it keeps its sources only", extra=where)
-            return Outcome(group, [], outcome.error, dead_letters.without_contents(letter))
+            return Outcome(group, [], letter=dead_letters.without_contents(letter))
         self._counters.failed += 1
         self._counters.results -= len(outcome.results)
         logger.error("result too large", extra=where)
@@ -103,11 +104,7 @@ class Failures:
                 group, reason, consumer=self._consumer_name, time=now, error=error, missing=missing,
                 attempts=attempts, key=key,
             )  # fmt: skip
-        return Outcome(group, [], error or Incomplete(), letter)
-
-
-class Incomplete(Exception):
-    """A group was not completed in time."""
+        return Outcome(group, [], letter=letter)
 
 
 class TooLarge(Exception):
