@@ -12,7 +12,7 @@ from config import ConfigError, Settings, UnavailableError
 from models import Row
 from utils.metrics import Counters
 from utils.monitoring.status import Health
-from utils.running.refresh import Config, Refresh, changed
+from utils.running.refresh import WITHDRAWN, WITHDRAWN_AT_MOST, Config, Refresh, changed
 
 EVERY = 30.0
 SETTINGS = Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///file", "CONFIG_REFRESH": str(EVERY)})
@@ -313,11 +313,12 @@ def test_an_unknown_error_does_not_end_the_looking(bench: Bench) -> None:
 def test_a_row_by_which_no_worker_can_begin_gives_way_to_the_one_before(bench: Bench) -> None:
     bench.finds(OTHER)
     bench.next()
-    assert bench.withdraw(["refused by the client"])
+    assert bench.withdraw(ConfigError(["refused by the client"]))
     assert bench.current.row == ROW
     assert list(bench.health.refused) == ["refused by the client"]
     ending = threading.Event()
     bench.begin(ending)
+    bench.now = 2 * WITHDRAWN_AT_MOST
     bench.look()
     assert not ending.is_set(), "it is not tried again and again"
     bench.finds(replace(OTHER, row=replace(OTHER.row, topics_output=())))
@@ -328,7 +329,7 @@ def test_a_row_that_was_withdrawn_is_tried_once_more_where_others_have_committed
     """By the old one this worker would find itself outdated again and again, and each time the group rebalances."""
     bench.finds(OTHER)
     bench.next()
-    assert bench.withdraw(["a right was missing"])
+    assert bench.withdraw(ConfigError(["a right was missing"]))
     ending = threading.Event()
     bench.begin(ending)
     with asking(bench, seen=2):
@@ -336,19 +337,48 @@ def test_a_row_that_was_withdrawn_is_tried_once_more_where_others_have_committed
     assert ending.is_set()
     assert bench.next()
     assert bench.current == OTHER
-    assert not bench.withdraw(["it is still missing"]), "there is no row left to work by: the process ends"
+    assert not bench.withdraw(ConfigError(["it is still missing"])), "there is no row left to work by: the process ends"
+
+
+def test_a_row_by_which_no_worker_can_begin_while_kafka_fails_is_tried_again_and_later_each_time(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.finds(OTHER)
+    for pause in (WITHDRAWN, 2 * WITHDRAWN):
+        bench.next()
+        assert bench.withdraw(OSError("no answer"))
+        assert bench.current.row == ROW
+        [problem] = bench.health.refused
+        assert problem == f"no worker could begin by it, in {pause:.0f} s it is tried again: no answer"
+        ending = threading.Event()
+        bench.begin(ending)
+        bench.now += pause - 1
+        bench.look()
+        assert not ending.is_set()
+        caplog.set_level(logging.INFO, "consumer")
+        caplog.clear()
+        bench.now += 1
+        bench.look()
+        assert ending.is_set()
+        assert not bench.health.refused
+        assert caplog.messages == ["the row is tried again", "the row has changed: the worker starts again with it"]
+    bench.next()
+    bench.begin(ending := threading.Event())
+    bench.counters.commits += 1
+    bench.look()
+    assert (bench.current, ending.is_set()) == (OTHER, False)
 
 
 def test_there_is_no_way_back_once_it_has_worked(bench: Bench) -> None:
     bench.finds(OTHER)
     bench.next()
     bench.counters.commits += 1
-    assert not bench.withdraw(["too late"])
+    assert not bench.withdraw(OSError("too late"))
     assert bench.current == OTHER
 
 
 def test_there_is_none_at_the_first_start(bench: Bench) -> None:
-    assert not bench.withdraw(["no good"])
+    assert not bench.withdraw(ConfigError(["no good"]))
 
 
 def test_it_notes_when_the_input_topics_became_others(bench: Bench) -> None:
@@ -360,5 +390,5 @@ def test_it_notes_when_the_input_topics_became_others(bench: Bench) -> None:
     bench.next()
     assert bench.topics_changed_at == 100
     bench.now = 200
-    bench.withdraw(["no good"])
+    bench.withdraw(ConfigError(["no good"]))
     assert bench.topics_changed_at == 200

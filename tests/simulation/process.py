@@ -392,7 +392,7 @@ class ModelProcess:
         try:
             supervise(self._build, self.counters, ending, self._refresh.reread, self._around.survived)
         except ConfigError as error:
-            if not self._refresh.withdraw(error.problems):
+            if not self._refresh.withdraw(error):
                 raise
             self.note("row withdrawn")
 

@@ -5,6 +5,7 @@ Knows neither the database nor Kafka: `read` does. All of it runs in a thread of
 `withdraw()` and `reread()`, which are for the thread of the worker.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from utils.monitoring.status import Health
 
 TURN = 0.5  # seconds between two looks at the clock
 TRY_AGAIN = 1.0  # seconds, while a worker cannot go on without the row
+WITHDRAWN, WITHDRAWN_AT_MOST = 60.0, 3600.0  # seconds until a row is tried once more; twice as long each time
 _SHOWN = 200  # characters of a value
 
 
@@ -64,6 +66,8 @@ class Refresh:
         self._commits = 0  # when it did
         self._withdrawn: Row | None = None  # it looked good, but no worker could work by it
         self._shared: Row | None = None  # withdrawn, and then seen to be the one by which others work
+        self._withdrawn_until = 0.0
+        self._withdrawn_for = 0.0  # seconds, the last time
         self._next: Config | None = None
         self._ending = threading.Event()
         self._next_look = clock() + current.settings.config_refresh
@@ -96,13 +100,21 @@ class Refresh:
             self.edition.comes_after(self.edition.number)
         return True
 
-    def withdraw(self, problems: list[str]) -> bool:
+    def withdraw(self, error: Exception) -> bool:
         """A worker could not even begin by the current configuration: back to the one before, if there is one.
 
-        Not where others of the group work by this one: by the one before, nobody can work beside them.
+        Not where others of the group work by this one: by the one before, nobody can work beside them. Only a
+        ConfigError says that the row is to blame. After another one, of brokers perhaps, it is tried once more.
         """
         if not self._before or self._counters.commits > self._commits or self.current.row == self._shared:
             return False
+        if isinstance(error, ConfigError):
+            self._withdrawn_for, problems = math.inf, error.problems
+        else:
+            again = self.current.row == self._withdrawn
+            self._withdrawn_for = min(self._withdrawn_for * 2, WITHDRAWN_AT_MOST) if again else WITHDRAWN
+            problems = [f"no worker could begin by it, in {self._withdrawn_for:.0f} s it is tried again: {error}"]
+        self._withdrawn_until = self._clock() + self._withdrawn_for
         self._withdrawn = self.current.row
         self._refuse(problems)
         self.current, self._before, self._next = self._before, self.current, None
@@ -169,7 +181,9 @@ class Refresh:
 
     def _take(self, found: Config) -> bool:
         """False: no worker could work by it."""
-        if found.row == self._withdrawn:
+        if found.row != self._withdrawn:
+            self._withdrawn = None
+        elif self._clock() < self._withdrawn_until:
             return False
         if found.problems:
             self._refuse(found.problems)
@@ -177,8 +191,11 @@ class Refresh:
             self.current = replace(found, problems=())
             return False
         if self._health.refused:
-            logger.info("the row is good again")
-        self._withdrawn, self._health.refused = None, ()
+            if self._withdrawn:
+                logger.info("the row is tried again")
+            else:
+                logger.info("the row is good again")
+        self._health.refused = ()
         changes = changed(self.current, found)
         if not changes:
             self._note_pause(found.settings.paused)

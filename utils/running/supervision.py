@@ -97,8 +97,7 @@ def _work_by_row(refresh: Refresh, executor: Retrying, process_stop: Event, watc
         try:
             supervise(build, watch.counters, worker_stop, refresh.reread, around.survived)
         except Exception as error:
-            problems = error.problems if isinstance(error, ConfigError) else [str(error)]
-            if not refresh.withdraw(problems):
+            if not refresh.withdraw(error):
                 raise
 
 
