@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,6 @@ from tests.integration.workers import eventually, feed, feeder
 from tests.program import program
 from tests.services.kafka import KafkaBroker
 from tests.services.starts import run_python
-from utils.commands.adopt import start_of
 
 CLASSIC = Path(__file__).with_name("classic_skeleton.py")
 WAIT = "60"  # seconds that the classic worker keeps a message
@@ -185,17 +185,14 @@ def test_without_it_what_waited_would_be_lost(real_kafka: KafkaBroker, scenes: S
     assert scene.oracle.missing() == {"waits"}
 
 
-@pytest.mark.parametrize(
-    ("committed", "since", "end", "before", "expected"),
-    [
-        (100, 80, 100, 0, 80),  # read to its end: the longest wait before now
-        (100, -1, 100, 0, 100),  # nothing came since then
-        (100, 100, 100, 0, 100),
-        (100, 900, 1000, 60, 60),  # behind: the longest wait before the last that it had read
-        (100, -1, 1000, 60, 60),
-        (100, 80, 1000, 60, 80),
-        (0, 0, 0, 0, 0),
-    ],
-)
-def test_where_a_partition_is_read_again(committed: int, since: int, end: int, before: int, expected: int) -> None:
-    assert start_of(committed, since, end, lambda: before) == expected
+def test_for_a_worker_that_was_behind_the_wait_is_counted_from_the_last_record_that_it_had_committed(
+    real_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    scene = scenes(real_kafka)
+    producer, began = feeder(scene.broker), int(time.time() - 3600) * 1000
+    topic = scene.job.topics_input[0]
+    for each in range(40):  # one in 6 s
+        at = {"partition": 0, "timestamp": began + each * 6000}
+        feed(scene.broker, scene.oracle, [str(each)], [topic], **at, producer=producer)
+    scene.job.overwrite_commits({(topic, 0): (30, "")})
+    assert f"{topic}:0  30 -> 19  (11 are read again)" in adopted(scene)

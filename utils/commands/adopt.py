@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
-from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from config import ConfigError, Settings
@@ -20,11 +21,13 @@ from utils.commands.moments import FORMS, moment
 from utils.joining.offsets import OffsetMap
 from utils.joining.references import Reference
 from utils.kafka import clients, preflight
-from utils.kafka.lookups import LATEST, checked, metadata_of, offsets_at
+from utils.kafka.lookups import EARLIEST, LATEST, checked, metadata_of, offsets_at
+from utils.kafka.ranges import records_of
 
 ADOPTED = "adopted"  # in the commits, so that a second run does not go back once more
 EMPTY = {ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD}  # dead: there is no such group
 PATIENCE = 10.0  # seconds that one request may take
+FEW = 10  # offsets before a commit where its last record is looked for first, then ten times as many
 
 Partition = tuple[str, int]
 
@@ -152,10 +155,7 @@ def _places(former: Settings, row: Row, every: Sequence[TopicPartition], since: 
                 places.append(Place(*partition, None, None))
                 continue
             committed = commits[partition].offset
-
-            def before_it(each: TopicPartition = each, committed: int = committed) -> int:
-                return _before(consumer, each, committed, wait)
-
+            before_it = partial(_before, consumer, each, committed, wait)
             start = start_of(committed, at[partition], ends[partition], before_it)
             places.append(Place(*partition, committed, start))
     return places
@@ -175,16 +175,24 @@ def start_of(committed: int, since: int, end: int, before_it: Callable[[], int])
 
 def _before(consumer: Consumer, at: TopicPartition, committed: int, wait: float) -> int:
     """The first offset of the time `wait` before the last committed record."""
-    consumer.assign([TopicPartition(at.topic, at.partition, max(committed - 1, 0))])
-    try:
-        record = consumer.poll(PATIENCE)
-    finally:
-        consumer.unassign()
-    if record is None or record.error():
+    last = _last_before(consumer, at, committed)
+    if last is None:
         return committed
-    timestamp = max(int(record.timestamp()[1] - wait * 1000), 0)
-    found = offsets_at(consumer, [TopicPartition(at.topic, at.partition)], timestamp)[at.topic, at.partition]
+    timestamp = max(int(last.timestamp()[1] - wait * 1000), 0)
+    found = offsets_at(consumer, [at], timestamp)[at.topic, at.partition]
     return found if found >= 0 else committed
+
+
+def _last_before(consumer: Consumer, at: TopicPartition, end: int) -> Message | None:
+    """None: the log holds no record before `end`. Of some offsets it holds none: markers, and what was compacted."""
+    partition, last = (at.topic, at.partition), None
+    first, begin, back = offsets_at(consumer, [at], EARLIEST)[partition], end, FEW
+    while last is None and begin > first:
+        begin = max(end - back, first)
+        for records in records_of(consumer, {partition: (begin, end)}):
+            last = records[-1]
+        back *= 10
+    return last
 
 
 def _commit(settings: Settings, row: Row, places: Sequence[Place]) -> None:

@@ -1,0 +1,82 @@
+"""From where the partitions of a group that is adopted are read again."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import pytest
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from tests.fakes import FakeMessage, FakeReader
+from utils.commands.adopt import FEW, _before, start_of
+from utils.kafka.lookups import EARLIEST
+
+A = "a", 0
+
+
+class FakeBroker(FakeReader):
+    """Of one partition, whose records begin at `first`."""
+
+    def __init__(self, log: list[tuple[float, bytes | None]], first: int = 0) -> None:
+        super().__init__({A: log})
+        self.first = first
+
+    def offsets_for_times(self, partitions: Sequence[TopicPartition], timeout: float) -> list[TopicPartition]:
+        assert timeout > 0
+        return [TopicPartition(*A, self.first if each.offset == EARLIEST else self._at(each)) for each in partitions]
+
+    def _at(self, asked: TopicPartition) -> int:
+        later = (offset for offset, (time, value) in enumerate(self.logs[A]) if value and time * 1000 >= asked.offset)
+        return next((each for each in later if each >= self.first), -1)
+
+
+class Silent(FakeBroker):
+    """It tells offsets, and gives no records."""
+
+    def fetched(self) -> list[FakeMessage]:
+        return []
+
+
+def before(broker: FakeBroker, committed: int, wait: float) -> int:
+    return _before(cast(Consumer, broker), TopicPartition(*A), committed, wait)
+
+
+LOG: list[tuple[float, bytes | None]] = [(float(each), b"x") for each in range(500)]
+
+
+@pytest.mark.parametrize(
+    ("committed", "since", "end", "before", "expected"),
+    [
+        (100, 80, 100, 0, 80),  # read to its end: the longest wait before now
+        (100, -1, 100, 0, 100),  # nothing came since then
+        (100, 100, 100, 0, 100),
+        (100, 900, 1000, 60, 60),  # behind: the longest wait before the last that it had read
+        (100, -1, 1000, 60, 60),
+        (100, 80, 1000, 60, 80),
+        (0, 0, 0, 0, 0),
+    ],
+)
+def test_where_a_partition_is_read_again(committed: int, since: int, end: int, before: int, expected: int) -> None:
+    assert start_of(committed, since, end, lambda: before) == expected
+
+
+def test_a_worker_that_was_behind_goes_back_from_the_last_record_that_it_had_committed() -> None:
+    assert before(FakeBroker(LOG), 200, wait=20) == 179
+    assert before(FakeBroker(LOG), 10, wait=20) == 0
+    assert before(FakeBroker(LOG, first=190), 200, wait=20) == 190
+
+
+@pytest.mark.parametrize("lacking", [1, FEW, 3 * FEW, 15 * FEW])
+def test_offsets_without_a_record_before_the_commit_are_passed_over(lacking: int) -> None:
+    log = LOG[: 200 - lacking] + [(0.0, None)] * lacking + LOG[200:]
+    assert before(FakeBroker(log), 200, wait=20) == 200 - lacking - 1 - 20
+
+
+@pytest.mark.parametrize("first", [0, 100, 200, 250])
+def test_where_no_record_is_left_before_the_commit_there_is_no_way_back(first: int) -> None:
+    assert before(FakeBroker([(0.0, None)] * 200 + LOG[200:], first), 200, wait=20) == 200
+
+
+def test_a_broker_that_gives_no_records_is_no_reason_to_go_back_by_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("utils.kafka.ranges.QUIET", 0.01)
+    with pytest.raises(KafkaException):
+        before(Silent(LOG), 200, wait=20)
