@@ -1,17 +1,20 @@
-"""How `dlq replay` ends: where setup() of worker.py does not come to its end, and where all fails once more."""
+"""How `dlq` ends: where Kafka does not answer, setup() does not come to its end, or all fails once more."""
 
 import argparse
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
-from config import Settings
+from config import ConfigError, Settings, UnavailableError
+from models import Row
 from utils.commands import dlq
 from utils.processing.attempts import OUTAGE
 from utils.retry import Retry
 from utils.running.calls import SetupFailed
 from utils.running.lifetime import Stopped
+from utils.running.refresh import Config
 
 SETTINGS = Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///orders.db"})
 
@@ -44,3 +47,23 @@ def test_a_replay_ends_though_all_letters_fail_again(error: Exception) -> None:
         assert not attempts.circuit.is_open
     assert now < 5 * 60
     assert attempts.made("0") == (1 if getattr(error, "after", None) == 61 else SETTINGS.process_attempts)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (KafkaError._TRANSPORT, UnavailableError),
+        (KafkaError.NOT_COORDINATOR, UnavailableError),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, ConfigError),
+    ],
+)
+def test_what_kafka_refuses_while_dead_letters_are_looked_for_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, code: int, error: type[Exception]
+) -> None:
+    def raises(*_: object) -> None:
+        raise KafkaException(KafkaError(code, retriable=code == KafkaError.NOT_COORDINATOR))
+
+    monkeypatch.setattr(dlq, "letters", raises)
+    row = Row.validated("orders", "a", "out", "127.0.0.1:1")
+    with pytest.raises(error):
+        dlq.DeadLetterTopic(Config(SETTINGS, row), "orders-dlq").find()

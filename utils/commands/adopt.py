@@ -5,13 +5,12 @@ these commits loses that. So the commits go back by the longest time that a mess
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from config import ConfigError, Settings
@@ -89,7 +88,7 @@ def adopt(arguments: argparse.Namespace, environ: Environ) -> int:
     if problems := preflight.missing_topics(row, cluster):
         raise ConfigError(problems)
     former = replace(settings, consumer_name=arguments.group or settings.consumer_name, group_instance_id="")
-    with _explained():
+    with clients.explained():
         _refuse_members(
             AdminClient(clients.client_properties(settings, row)), {former.consumer_name, row.consumer_name}
         )
@@ -104,14 +103,6 @@ def adopt(arguments: argparse.Namespace, environ: Environ) -> int:
     what = "would be" if arguments.dry_run else "is"
     print(f"the group {row.consumer_name} {what} adopted: now start its workers by this frame, and no others")
     return 0
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except KafkaException as error:
-        raise clients.explain(error.args[0]).error() from error
 
 
 def _refuse_members(admin: AdminClient, groups: set[str]) -> None:

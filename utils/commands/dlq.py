@@ -64,9 +64,10 @@ class DeadLetterTopic(NamedTuple):
         return self.config.row.consumer_name
 
     def find(self) -> list[ListedLetter]:
+        """Raises ConfigError, UnavailableError."""
         settings, row = self.config.settings, self.config.row
         maps = map_store_of(self.config, KafkaClients(settings, row, Refusals()), Counters())
-        with clients.reader(settings, row) as consumer:
+        with clients.explained(), clients.reader(settings, row) as consumer:
             return list(letters(consumer, self.topic, maps.load))
 
 

@@ -5,11 +5,11 @@ import math
 import random
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from config import ConfigError, Settings
 from models import Row
@@ -117,12 +117,8 @@ def _samples(arguments: argparse.Namespace, environ: Environ) -> tuple[Settings,
     topics = {topic: cluster.partitions[topic] for topic in row.topics_input}
     with clients.named_properties(settings):
         consumer = clients.onlooker(clients.client_properties(settings, row), row.consumer_name)
-    try:
+    with closing(consumer), clients.explained():
         return settings, _from_topics(arguments, consumer, topics, settings.max_pending_bytes)
-    except KafkaException as error:
-        raise clients.explain(error.args[0]).error() from error
-    finally:
-        consumer.close()
 
 
 def _from_file(arguments: argparse.Namespace) -> Samples:

@@ -422,6 +422,15 @@ def explain(error: KafkaError) -> Trouble:
     return Trouble(heals=False, line=f"Kafka: {error.name()} ({reason})")
 
 
+@contextmanager
+def explained() -> Iterator[None]:
+    """For a command: what Kafka's client raises leaves as a ConfigError, or as UnavailableError where it may heal."""
+    try:
+        yield
+    except KafkaException as error:
+        raise explain(error.args[0]).error() from error
+
+
 def tls_fails(reason: str) -> Trouble:
     return Trouble(heals=False, line=f"TLS with the broker fails: {_tls_cure(reason)} ({reason})")
 
