@@ -80,7 +80,8 @@ def test_records_deleted_before_they_were_read_are_an_error_line_and_the_rest_go
     [line] = worker.said("deleted")
     assert (line["level"], line["topic"]) == ("ERROR", a)
     counted = worker.said("stopped")[0]
-    assert (counted["skipped_by_retention"], counted["gone"]) == (100, 50)
+    assert (counted["skipped_by_retention"], counted["gone"]) == (40, 50)
+    assert (line["from"], line["to"]) == (60, 100)
     given_up = [*ids(40, "deleted-"), *ids(50, "waiting-")]
     scene.judge(given_up=given_up)
     assert not scene.oracle.results.keys() & given_up

@@ -3,9 +3,11 @@
 import pytest
 from confluent_kafka import TopicPartition
 
+from tests.builders import admin, partition_offsets
 from utils.joining.offsets import Edition, JoinedWith, OffsetMap, short_name, topic_tags
 from utils.joining.states import FINISHED, UNFINISHED, States
-from utils.reading.locator import History, RowOutdated, was_brought
+from utils.metrics import Counters
+from utils.reading.locator import History, Locator, RowOutdated, was_brought
 
 AB, ABC = ("a", "b"), ("a", "b", "c")
 
@@ -99,6 +101,28 @@ def test_what_waited_for_a_topic_that_is_gone_is_gone() -> None:
     commits = [TopicPartition("a", 0, 5, waiting.encode()), TopicPartition("a", 1, 5, "of another tool")]
     assert [History(commits, {"a": "id"}, {}).gone("a", number) for number in range(3)] == [2, 0, 0]
     assert History(commits, {"a": "id of before"}, {}).gone("a", 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("earliest", "skipped", "gone"),
+    [
+        (0, [], 0),
+        (5, [], 0),
+        (7, [], 2),  # of what was deleted, these waited
+        (9, [], 3),
+        (20, [(9, 20)], 3),  # from 9 on nothing had been read
+    ],
+)
+def test_what_was_read_before_retention_deleted_it_is_not_counted_as_unread(
+    caplog: pytest.LogCaptureFixture, earliest: int, skipped: list[tuple[int, int]], gone: int
+) -> None:
+    loaded = OffsetMap("id", 5, 0, 0, States.of((UNFINISHED, UNFINISHED, FINISHED, UNFINISHED), 5))
+    counters = Counters()
+    locator = Locator(admin(), AB, 60.0, lambda _commits: {}, counters)
+    offsets = locator._within(partition_offsets(5, loaded), earliest, 30)
+    assert (offsets.position, offsets.gone) == (max(earliest, 5), gone)
+    assert [(vars(line)["from"], vars(line)["to"]) for line in caplog.records] == skipped
+    assert counters.skipped_by_retention == sum(to - begin for begin, to in skipped)
 
 
 class Foreign(TopicPartition):

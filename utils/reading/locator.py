@@ -169,18 +169,12 @@ class Locator:
                 },
             )
             return PartitionOffsets(offsets.topic, offsets.partition, offsets.layout, earliest)
-        if offsets.position < earliest:
-            logger.error(
-                "records were deleted before they were read",
-                extra={
-                    "topic": offsets.topic,
-                    "partition": offsets.partition,
-                    "from": offsets.position,
-                    "to": earliest,
-                },
-            )
-            self.counters.skipped_by_retention += earliest - offsets.position
-            offsets.skip_to(earliest)
+        unread = offsets.loaded_end  # what is below was read; of that the waiting records count as gone
+        if unread < earliest:
+            facts = {"topic": offsets.topic, "partition": offsets.partition, "from": unread, "to": earliest}
+            logger.error("records were deleted before they were read", extra=facts)
+            self.counters.skipped_by_retention += earliest - unread
+        offsets.skip_to(earliest)
         return offsets
 
 
