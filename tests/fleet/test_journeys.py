@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from confluent_kafka import KafkaError
 
 from config import Settings
@@ -14,8 +15,9 @@ from utils.fleet.looks import Subject
 from utils.fleet.search import Search, Unseen
 from utils.joining.dead_letters import write
 from utils.joining.journey import Sighting
-from utils.joining.offsets import OffsetMap
-from utils.joining.states import States
+from utils.joining.offsets import JoinedWith, OffsetMap, short_name
+from utils.joining.references import Lot, Reference
+from utils.joining.states import FINISHED, UNFINISHED, States
 from utils.kafka.groups import Brokers, Commit, Group, Member
 from utils.kafka.lookups import Topic
 
@@ -55,7 +57,7 @@ class FakeBrokers:
 
     def topics(self, names: Collection[str]) -> dict[str, Any]:
         lacking = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
-        return {name: lacking if name in self._lacking else Topic(f"id of {name}", 4) for name in names}
+        return {name: lacking if name in self._lacking else Topic(f"id of {name}", 4, "here") for name in names}
 
     def commits(self, names: Collection[str]) -> dict[str, Any]:
         self.asked.append(sorted(names))
@@ -122,6 +124,20 @@ def test_two_consumers_of_a_topic_are_told_each() -> None:
     both = [subject("one", "a", "x"), subject("other", "a", "y")]
     found = journey(both, FakeSearch({"a": [seen("a")]}), FakeBrokers({"one": done("a")}))
     assert states(found) == {"one": "done", "other": "not read"}
+
+
+@pytest.mark.parametrize(("offset", "state"), [(4, "done"), (6, "not read")])
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_a_commit_that_was_brought_from_another_cluster_counts_without_its_map(
+    offset: int, state: str, is_stored: bool
+) -> None:
+    of_there = JoinedWith("", 0, cluster=short_name("there")).encode()
+    brought = OffsetMap("id of a there", 5, 0, 0, States.of((UNFINISHED, FINISHED), 5), of_there)
+    elsewhere = Reference("id of a there", of_there, 5, Lot("writer", 1, 1), 0, None, 0, ("digest",))
+    metadata = elsewhere.encode() if is_stored else brought.encode()
+    brokers = FakeBrokers({"join": {("a", 0): Commit(5, metadata)}})
+    found = journey([subject("join", "a", "mid")], FakeSearch({"a": [seen("a", offset)]}), brokers)
+    assert states(found) == {"join": state}
 
 
 def test_a_dead_letter_is_the_consumers_own_and_known_to_be_replayed() -> None:

@@ -15,6 +15,8 @@ from tests.program import FORWARDING, copied
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
 from utils.fleet.verdicts import READS_AT_LEAST_EVERY
+from utils.joining.offsets import JoinedWith, OffsetMap, short_name, topic_tags
+from utils.joining.states import FINISHED, UNFINISHED, States
 
 PATIENT = {"KAFKA_SESSION_TIMEOUT_MS": "60000"}  # a frozen worker stays in its group
 
@@ -75,6 +77,22 @@ def test_each_consumer_is_told_as_it_is(real_kafka: KafkaBroker, topics: Topics,
         asleep.process.send_signal(signal.SIGCONT)
         eventually(lambda: platform.look("--apart", "0.5", frozen).seen[frozen].state == "idle", "awake again")
         assert platform.look(joins, frozen).code == 0
+
+
+def test_a_commit_that_a_tool_has_brought_from_another_cluster_is_read_on_from_its_offset(
+    real_kafka: KafkaBroker, topics: Topics, tmp_path: Path
+) -> None:
+    a, out = topics(real_kafka, "a", "out", partitions=1)
+    name = unique_name("brought")
+    of_there = JoinedWith(topic_tags([a]), 1, cluster=short_name("there"))
+    waited = OffsetMap("id of a there", 4, 0, 0, States.of((UNFINISHED, FINISHED), 4), of_there.encode())
+    with Platform(real_kafka, tmp_path) as platform:
+        job = platform.job(name, [a], [out])
+        feed(real_kafka, Oracle((a,)), [str(each) for each in range(10)])
+        job.overwrite_commits({(a, 0): (4, waited.encode())})
+        found = platform.look(name).seen[name]
+        assert (found.unread, found.unfinished) == (6, 0)
+        assert "was made again" not in found.sentence
 
 
 def test_to_look_needs_no_more_than_the_rights_that_the_documents_list(

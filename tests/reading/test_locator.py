@@ -5,9 +5,10 @@ from confluent_kafka import TopicPartition
 
 from tests.builders import admin, partition_offsets
 from utils.joining.offsets import Edition, JoinedWith, OffsetMap, short_name, topic_tags
+from utils.joining.references import was_brought
 from utils.joining.states import FINISHED, UNFINISHED, States
 from utils.metrics import Counters
-from utils.reading.locator import History, Locator, RowOutdated, was_brought
+from utils.reading.locator import History, Locator, RowOutdated
 
 AB, ABC = ("a", "b"), ("a", "b", "c")
 

@@ -83,7 +83,7 @@ class _Walk:
         if not any(self._search.found[topic] for topic in self._sources):
             self._look({topic for each in self._subjects for topic in each.topics})
         while new := [each for each in self._subjects if each not in self._met and self._is_met(each)]:
-            self._told |= _ask(new, self._brokers)
+            self._told |= _ask(new, self._brokers, self._topics)
             self._met += new
             self._look_around(new)
 
@@ -187,22 +187,24 @@ def _letters(consumer_name: str, found: Iterable[Sighting], replayed: GroupOffse
 # ---------------------------------------------------------------- What brokers say of a consumer.
 
 
-def _ask(some: Sequence[Subject], brokers: Brokers) -> dict[str, _Told]:
+def _ask(some: Sequence[Subject], brokers: Brokers, topics: Mapping[str, Topic]) -> dict[str, _Told]:
     names = [each.row.consumer_name for each in some]
     commits = brokers.commits([*names, *(replay_group(each.row) for each in some)])
     groups = brokers.groups(names)
     found = {}
     for name, each in zip(names, some, strict=True):
-        group, replayed = groups[name], _committed(each, commits[replay_group(each.row)])
+        group, replayed = groups[name], _committed(each, commits[replay_group(each.row)], topics)
         members = len(group.members) if isinstance(group, Group) else None
-        found[name] = _Told(_committed(each, commits[name]), replayed or {}, members)
+        found[name] = _Told(_committed(each, commits[name], topics), replayed or {}, members)
     return found
 
 
-def _committed(each: Subject, commits: Commits | KafkaError) -> dict[Partition, Committed] | None:
+def _committed(
+    each: Subject, commits: Commits | KafkaError, topics: Mapping[str, Topic]
+) -> dict[Partition, Committed] | None:
     if isinstance(commits, KafkaError):
         return None
-    return committed(each, clients.client_properties(each.settings, each.row), commits)
+    return committed(each, clients.client_properties(each.settings, each.row), commits, topics)
 
 
 def _not_seen(search: Search, problems: Mapping[str, str]) -> list[str]:

@@ -17,11 +17,11 @@ from confluent_kafka.admin import AdminClient
 from config import ConfigError, Settings, Trouble
 from models import ListedRow, Row, map_topic
 from utils.fleet.letters import Letters, Pile, letters
-from utils.joining.offsets import OffsetMap
+from utils.joining.offsets import OffsetMap, short_name
 from utils.joining.progress import Committed, Log, Progress, progress
-from utils.joining.references import Reference
+from utils.joining.references import Reference, was_brought
 from utils.kafka import clients as kafka
-from utils.kafka.groups import Brokers, Commit, Commits, Group
+from utils.kafka.groups import Brokers, Commits, Group
 from utils.kafka.lookups import Topic
 from utils.kafka.preflight import replay_group
 from utils.metrics import Counters
@@ -230,7 +230,8 @@ class _Site:
         return {each.row.consumer_name: Look(time.time(), trouble) for each in subjects}
 
     def _progress(self, one: Subject, commits: Commits, said: _Said) -> dict[Partition, Progress]:
-        known, found = committed(one, self._properties(one), commits), dict[Partition, Progress]()
+        topics = {name: each for name, each in said.topics.items() if isinstance(each, Topic)}
+        known, found = committed(one, self._properties(one), commits, topics), dict[Partition, Progress]()
         for topic in one.row.topics_input:
             for number, log in said.of(topic).items():
                 at = topic, number
@@ -286,11 +287,27 @@ def _asked(admin: AdminClient, subjects: Sequence[Subject], until: Deadline) -> 
     return _Said(now, topics, groups, commits, logs)
 
 
-def committed(one: Subject, properties: Mapping[str, Any], commits: Commits) -> dict[Partition, Committed]:
-    """With the maps, those too that were too long for their commits, as far as they may be read."""
-    texts = {at: each.metadata for at, each in commits.items() if Reference.parse(each.metadata)}
+def committed(
+    one: Subject, properties: Mapping[str, Any], commits: Commits, topics: Mapping[str, Topic]
+) -> dict[Partition, Committed]:
+    """With the maps, those too that were too long for their commits, as far as they may be read.
+
+    Without those of another cluster, from which a tool has brought the commits: here they count for nothing.
+    """
+    maps = {at: OffsetMap.parse(each.metadata) for at, each in commits.items()}
+    references = {at: Reference.parse(commits[at].metadata) for at, found in maps.items() if found is None}
+    brought = {at for at in commits if _was_brought(maps[at] or references[at], topics.get(at[0]))}
+    texts = {at: commits[at].metadata for at, each in references.items() if each and at not in brought}
     stored = _stored(one, properties, texts) if texts else {}
-    return {at: _committed(each, stored.get(at)) for at, each in commits.items()}
+    maps |= {at: OffsetMap.parse(text) for at, text in stored.items()} | dict.fromkeys(brought)
+    return {
+        at: Committed(each.offset, maps[at], is_elsewhere=at in texts and maps[at] is None)
+        for at, each in commits.items()
+    }
+
+
+def _was_brought(head: OffsetMap | Reference | None, topic: Topic | None) -> bool:
+    return topic is not None and bool(topic.cluster) and was_brought(head, topic.id, short_name(topic.cluster))
 
 
 def _stored(one: Subject, properties: Mapping[str, Any], texts: Mapping[Partition, str | None]) -> dict[Partition, str]:
@@ -300,12 +317,6 @@ def _stored(one: Subject, properties: Mapping[str, Any], texts: Mapping[Partitio
         return store.load(texts)
     except KafkaException:
         return {}
-
-
-def _committed(commit: Commit, stored: str | None) -> Committed:
-    text = commit.metadata if stored is None else stored
-    found = OffsetMap.parse(text)
-    return Committed(commit.offset, found, is_elsewhere=found is None and Reference.parse(text) is not None)
 
 
 def _is_away(error: KafkaError) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
 
-from utils.joining.offsets import CommitPoint, checksum
+from utils.joining.offsets import CommitPoint, JoinedWith, OffsetMap, checksum
 
 MAX_RECORD = 500_000
 """Characters of a map that go into one record: clients and brokers take 1,000,000 bytes unless told otherwise."""
@@ -93,6 +93,16 @@ class Reference:
         return [
             (key(topic, partition, self.lot.writer, self.slot, part), each) for part, each in enumerate(self.digests)
         ]
+
+
+def was_brought(head: OffsetMap | Reference | None, topic_id: str, cluster: str) -> bool:
+    """Whether this is of a commit that was made on another cluster, for a topic there: a tool has brought it here.
+
+    Such a tool translates the offset, and copies the map as it is.
+    """
+    if head is None or head.topic_id == topic_id or not cluster:
+        return False
+    return JoinedWith.parse(head.joined_with).cluster not in {"", cluster}
 
 
 def digest(value: bytes) -> str:

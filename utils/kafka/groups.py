@@ -67,8 +67,10 @@ class Brokers:
         asked = TopicCollection(sorted(set(names)))
         if not asked.topic_names:
             return {}
-        found = self._answers(self._admin.describe_topics(asked, **self._in_time()))
-        return {name: _topic(each) for name, each in found.items()}
+        options = self._in_time()
+        described, cluster = self._admin.describe_topics(asked, **options), self._admin.describe_cluster(**options)
+        id = _cluster_id(_answer(cluster))
+        return {name: _topic(each, id) for name, each in self._answers(described).items()}
 
     def groups(self, names: Iterable[str]) -> dict[str, Group | KafkaError]:
         asked = sorted(set(names))
@@ -117,10 +119,15 @@ def _answer(future: "Future[Any]") -> Any:
         return error.args[0]
 
 
-def _topic(described: Any) -> Topic | KafkaError:
+def _cluster_id(described: Any) -> str:
+    """Empty where it is not told."""
+    return "" if isinstance(described, KafkaError) else str(described.cluster_id or "")
+
+
+def _topic(described: Any, cluster: str) -> Topic | KafkaError:
     if isinstance(described, KafkaError):
         return described
-    return Topic(str(described.topic_id), len(described.partitions))
+    return Topic(str(described.topic_id), len(described.partitions), cluster)
 
 
 def _group(described: Any) -> Group:

@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 from config import ConfigError
 from utils.joining.layout import Layout
 from utils.joining.offsets import Edition, JoinedWith, OffsetMap, PartitionOffsets, short_name, topic_tags
-from utils.joining.references import Reference
+from utils.joining.references import Reference, was_brought
 from utils.joining.suspicion import CrashRecord
 from utils.kafka.lookups import (
     EARLIEST,
@@ -176,16 +176,6 @@ class Locator:
             self.counters.skipped_by_retention += earliest - unread
         offsets.skip_to(earliest)
         return offsets
-
-
-def was_brought(head: OffsetMap | Reference | None, topic_id: str, cluster: str) -> bool:
-    """Whether this is of a commit that was made on another cluster, for a topic there: a tool has brought it here.
-
-    Such a tool translates the offset, and copies the map as it is.
-    """
-    if head is None or head.topic_id == topic_id or not cluster:
-        return False
-    return JoinedWith.parse(head.joined_with).cluster not in {"", cluster}
 
 
 class History:
