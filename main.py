@@ -164,6 +164,8 @@ def _wanted(database: Engine, environment: Settings, watch: Watch, current: Conf
     try:
         stores_maps, limits = _tried_row(settings, row, watch, current.row)
         return Config(settings, row, stores_maps, limits)
+    except _Unanswered:
+        raise
     except UnavailableError as error:  # the brokers of the new row, not the database
         raise ConfigError([str(error)]) from error
 
@@ -177,9 +179,15 @@ def _tried_row(settings: Settings, row: Row, watch: Watch, current: Row) -> tupl
     return start.stores_maps, start.limits
 
 
+class _Unanswered(UnavailableError):
+    """The loop of the worker is busy, or it has none just now."""
+
+
 def _owns_all(watch: Watch, row: Row, cluster: preflight.Cluster) -> bool:
     """Whether this worker has all partitions of the input topics: then they need not have equal numbers of them."""
     owned = watch.health.ask(lambda view: len(view.worker.intake.owned), 1.0)
+    if owned is None:
+        raise _Unanswered("the worker does not say whether it has all partitions")
     return owned == sum(cluster.partitions.get(topic, 0) for topic in row.topics_input)
 
 

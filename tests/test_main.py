@@ -11,7 +11,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, make_url
@@ -26,6 +29,7 @@ from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
 from tests.services.starts import start_python
 from utils.kafka.limits import CommitLimits
+from utils.monitoring.status import Health
 from utils.monitoring.watch import Watch
 from utils.running.refresh import Config
 
@@ -635,6 +639,25 @@ def test_at_least_once_starts_without_it_and_says_what_it_cannot_do(
     assert "commits pause when a map of waiting messages does not fit" in check.out
     with working("run", **environment) as worker:
         assert "kafka-configs.sh" in worker.waits_for("commits pause")
+
+
+def test_a_row_is_no_good_for_its_unequal_topics_only_where_the_worker_has_said_what_it_owns(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = engine(make_url(sqlite_url), create=True)
+    init_db(database)
+    row = Row.validated("orders", "a,b", "c", "127.0.0.1:1")
+    save(database, row)
+    environment = Settings(consumer_name="orders", database_url=sqlite_url)
+    watch = Watch(environment)
+    unequal: Any = SimpleNamespace(partitions={"a": 1, "b": 2})
+    owns_all = partial(main._owns_all, watch, row, unequal)
+    monkeypatch.setattr(main, "_tried_row", lambda *_: owns_all())
+    with pytest.raises(UnavailableError):  # of a worker that does not run, as of one that is busy for a second
+        main._read_again(database, environment, watch, Config(environment, replace(row, topics_output=())))
+    for owned in (2, 3):
+        monkeypatch.setattr(Health, "ask", lambda *_, owned=owned: owned)
+        assert owns_all() == (owned == 3)
 
 
 def test_a_pause_is_taken_without_a_look_at_the_brokers_and_another_change_is_not(sqlite_url: str) -> None:
