@@ -93,7 +93,7 @@ class Worker:
             failure = self.assignment.failure = self.assignment.failure or error
             if isinstance(failure, AssignmentOutdated):
                 self.leave(self.consumer)
-            raise
+            raise failure  # noqa: B904 (the first, which has a cause of its own)
         finally:
             self.assignment.forget()
             self.health.turned_at = None

@@ -1448,6 +1448,14 @@ def test_who_has_partitions_of_other_topics_leaves_the_group_before_the_consumer
     assert (left, bench.consumer.closed) == ([False], True)
 
 
+def test_of_two_errors_of_one_read_the_first_is_raised_which_the_callback_has_kept() -> None:
+    bench = Bench(locate_error=AssignmentOutdated("c is not in the row"))
+    bench.assign(A0, B0)
+    bench.consumer.errors = [FakeMessage(A0, -1, b"no", KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))]
+    with pytest.raises(AssignmentOutdated):
+        bench.worker.run()
+
+
 def test_who_fails_otherwise_keeps_its_place() -> None:
     bench, left = Bench(locate_error=KeyError("x")), list[bool]()
     bench.worker.leave = lambda _consumer: left.append(True)
