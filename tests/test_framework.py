@@ -31,7 +31,7 @@ from utils.reading.locator import AssignmentOutdated
 from utils.running import assembly
 from utils.running.assembly import Parts, Surroundings, worker_of
 from utils.running.refresh import Config
-from utils.sending.delivery import Backlog
+from utils.sending.delivery import Backlog, _size
 from utils.sending.failures import Failures
 from utils.sending.outbox import DeliveryFailed
 
@@ -80,7 +80,8 @@ class FakeDelivery:
 
     @property
     def backlog(self) -> Backlog:
-        return Backlog().plus(self._sent + self._settled)
+        outcomes = self._sent + self._settled
+        return Backlog().plus(outcomes, _size(outcomes, copies=1))
 
     @property
     def holds_back(self) -> bool:

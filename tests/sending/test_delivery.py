@@ -982,6 +982,22 @@ def test_at_least_once_no_more_is_on_the_way_than_the_output_takes() -> None:
     assert (delivery.pending, delivery.backlog) == (0, Backlog())
 
 
+@pytest.mark.parametrize("mode", [AtLeastOnce, ExactlyOnce])
+def test_what_is_held_weighs_as_much_after_a_commit_as_before_one_also_with_several_output_topics(
+    mode: type[AtLeastOnce] | type[ExactlyOnce],
+) -> None:
+    of_each = 3 * (1_000 + RESULT_OVERHEAD)
+    producer = FakeTransactions()
+    delivery = mode(outbox(producer, "x", "y", "z", refusals=slow(of_each)), store())
+    delivery.assigned(cast(Consumer, FakeMember()))
+    delivery.send([Outcome(group(id), [Result(b"1", b"x" * 1_000)]) for id in ("1", "2")])
+    assert delivery.backlog.bytes == 2 * of_each
+    assert delivery.settle()
+    if isinstance(delivery, ExactlyOnce):
+        commit(delivery)
+    assert (delivery.holds_back, delivery.backlog) == (True, Backlog(1, of_each))
+
+
 def test_at_least_once_of_a_group_that_is_more_than_that_part_after_part_and_it_is_safe_with_the_last() -> None:
     producer = FakeProducer()
     delivery = AtLeastOnce(outbox(producer, "out", refusals=slow(2 * SIZE)), store())

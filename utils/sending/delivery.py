@@ -104,11 +104,10 @@ class Backlog(NamedTuple):
     groups: int = 0
     bytes: int = 0  # of the results or, where that is more, of their fragments
 
-    def plus(self, outcomes: list[Outcome], size: int | None = None) -> "Backlog":
-        """`size`: that of their results, where it is known."""
+    def plus(self, outcomes: list[Outcome], size: int) -> "Backlog":
+        """`size`: bytes of their results, in all output topics."""
         fragments = sum([outcome.group.bytes for outcome in outcomes])
-        results = _size(outcomes) if size is None else size
-        return Backlog(self.groups + len(outcomes), self.bytes + max(fragments, results))
+        return Backlog(self.groups + len(outcomes), self.bytes + max(fragments, size))
 
 
 class AtLeastOnce:
@@ -185,7 +184,7 @@ class AtLeastOnce:
         self._latency.delivered()
         self._sent = []
         self._on_the_way = 0
-        self.backlog = Backlog().plus(self._held)
+        self.backlog = Backlog().plus(self._held, self._held_size)
         self._settling = False
         return True
 
@@ -469,7 +468,7 @@ class ExactlyOnce:
         if not self._outbox.muted_for or took > WITHIN:
             self._pace.passed(sent, took)
         self._settled, self._size = [], self._size - sent
-        self.backlog = left.plus(self._held)
+        self.backlog = left.plus(self._held, _size(self._held, self._copies))
 
     def _is_ready_for_another(self, error: KafkaException | DeliveryFailed) -> bool:
         """Whether the transaction had a map too long for the brokers, and is aborted now."""
@@ -540,7 +539,7 @@ def _mark_sent(outcomes: list[Outcome]) -> None:
     mark(chain.from_iterable([outcome.group.fragments for outcome in outcomes]), SENT)
 
 
-def _size(outcomes: list[Outcome], copies: int = 1) -> int:
+def _size(outcomes: list[Outcome], copies: int) -> int:
     """Bytes of what is to be sent of them; `copies`: output topics."""
     values = [len(result.value) for outcome in outcomes for result in outcome.results]
     letters = [len(outcome.letter.value or b"") for outcome in outcomes if outcome.letter]
