@@ -16,6 +16,7 @@ from utils.commands.letters import Choice, ListedLetter
 from utils.commands.replay import (
     INCOMPLETE,
     MAX_IN_FLIGHT,
+    REPLACED,
     CannotReplay,
     Discarding,
     Joining,
@@ -25,6 +26,7 @@ from utils.commands.replay import (
     progress_bar,
     rehearse,
 )
+from utils.joining.aggregator import Group
 from utils.joining.dead_letters import Contents, Part, write
 from utils.joining.messages import Fragment, join
 from utils.joining.offsets import mark
@@ -33,6 +35,7 @@ from utils.logger import _json
 from utils.metrics import Counters
 from utils.processing.executor import Outcome, attempt
 from utils.reading.intake import Record
+from utils.sending.outbox import Refusals
 
 LETTERS = partition_offsets(topic="orders-dlq")
 
@@ -62,7 +65,7 @@ def test_a_whole_letter_is_a_group_at_once_and_stands_for_the_letter() -> None:
     assert group
     assert join(group.fragments)["content"] == {"a": 0, "b": 0}
     assert {(each.offsets, each.offset) for each in group.fragments} == {(LETTERS, 7)}
-    assert letters_of(group) == 1
+    assert letters_of(group.fragments) == {(LETTERS.partition, 7)}
     assert group.fragments[0].headers == [("h", b"1")]
 
 
@@ -74,7 +77,7 @@ def test_late_mates_meet() -> None:
     group = meeting.add(letter(part("c")), LETTERS, 3)
     assert group
     assert sorted(each.offset for each in group.fragments) == [1, 1, 3]
-    assert letters_of(group) == 2
+    assert letters_of(group.fragments) == {(LETTERS.partition, 1), (LETTERS.partition, 3)}
     assert meeting.waiting == 1
 
 
@@ -86,6 +89,7 @@ def test_of_two_letters_of_a_topic_the_later_one_is_joined_and_the_earlier_one_s
     assert group
     assert join(group.fragments)["content"] == {"a": 2, "b": 0}
     assert sorted(each.offset for each in group.fragments) == [2, 3]
+    assert (meeting.waiting, meeting.replaced) == (0, 1)
 
 
 def test_a_message_that_was_invalid_and_is_valid_now_is_joined_by_its_id() -> None:
@@ -122,6 +126,42 @@ def test_a_rehearsal_counts_what_would_be_replayed_and_what_would_stay() -> None
     assert result.done == 1
     assert result.stay == {"its messages were too large for it": 1, INCOMPLETE: 1}
     assert next(iter(result.lines("would be replayed"))) == "       1  would be replayed"
+
+
+def test_a_letter_whose_message_a_later_one_holds_is_told_as_one_that_stays() -> None:
+    whole = letter(part("a", "2"), part("b", "2"), part("c", "2"), id="2")
+    letters = [
+        letter(part("a"), part("b")),
+        letter(part("a")),
+        letter(part("b")),
+        letter(part("a", "2"), id="2"),
+        whole,
+    ]
+    found = [ListedLetter(each, TopicPartition("dlq", 0, offset), False) for offset, each in enumerate(letters)]
+    result = ReplayResult()
+    rehearse(found, Choice("orders"), joining("a", "b", "c"), result)
+    assert (result.done, result.stay) == (1, {INCOMPLETE: 2, REPLACED: 2}), (
+        "the first one, and that before the whole one"
+    )
+
+
+def test_after_a_failure_of_kafka_no_letter_counts_twice() -> None:
+    run = replay(
+        delivery=SimpleNamespace(send=lambda _outcomes: None),
+        refusals=Refusals(),
+        largest=1_000,
+        use=joining(),
+        consumer=SimpleNamespace(offsets_for_times=lambda asked, timeout: asked),
+    )
+    fragments = [Fragment(0, partition_offsets(topic="dlq"), offset, b"{}") for offset in (0, 63, 64)]
+    once, again = [
+        [Outcome(Group(str(each.offset), (each,)), [], error) for each, error in zip(fragments, errors, strict=True)]
+        for errors in ((None, ValueError(), None), (None, ValueError(), ValueError()))
+    ]
+    for outcomes in (once, again):
+        run.assigned([])
+        run.deliver(outcomes)
+    assert (run.result.done, run.result.stay) == (1, {"failed again: ValueError": 2})
 
 
 def test_what_is_discarded_is_done_with_at_once_also_where_it_makes_no_message() -> None:

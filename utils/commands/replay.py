@@ -39,6 +39,7 @@ COMMIT_EVERY = 0.2  # seconds
 MAX_IN_FLIGHT = 2_000  # groups in process() or on their way out, before no more is read
 ROOM = 512  # bytes of a record beside key and value that count for the client's limit
 INCOMPLETE = "still incomplete"
+REPLACED = "a later one holds the message of its topic"
 
 
 class CannotReplay(Exception):
@@ -51,6 +52,10 @@ class Use(Protocol):
     @property
     def waiting(self) -> int:
         """How many dead letters are kept for others that are yet to come."""
+
+    @property
+    def replaced(self) -> int:
+        """How many are of no use, for later ones hold the same messages."""
 
     def add(self, contents: Contents, offsets: PartitionOffsets, offset: int) -> Group | None:
         """What is to be processed now. Raises CannotReplay."""
@@ -66,6 +71,15 @@ class ReplayResult:
     done: int = 0  # replayed, or discarded
     stay: Counter[str] = field(default_factory=Counter)  # by why
     error: str = ""  # why it has ended before its end
+    _known: dict[tuple[int, int], int] = field(default_factory=dict)  # those that are done: a bit each, 64 together
+
+    def note(self, letters: Iterable[tuple[int, int]], *, done: bool) -> None:
+        """Partition and offset of each. After a failure of Kafka it may be replayed again: what came of that counts."""
+        for partition, offset in letters:
+            word, bit = (partition, offset // 64), 1 << offset % 64
+            known = self._known.get(word, 0)
+            self.done += done - bool(known & bit)
+            self._known[word] = known | bit if done else known & ~bit
 
     def lines(self, what: str) -> Iterator[str]:
         if self.error:
@@ -88,14 +102,18 @@ def rehearse(found: Iterable[ListedLetter], choice: Choice, use: Use, result: Re
         except CannotReplay as error:
             result.stay[str(error)] += 1
         else:
-            result.done += letters_of(group) if group else 0
-    if use.waiting:
-        result.stay[INCOMPLETE] += use.waiting
+            result.note(letters_of(group.fragments) if group else (), done=True)
+    _count_left_over(use, result)
 
 
-def letters_of(group: Group) -> int:
-    """How many dead letters a group is made of."""
-    return len({(each.offsets.partition, each.offset) for each in group.fragments})
+def _count_left_over(use: Use, result: ReplayResult) -> None:
+    """At the end: what was chosen and is in no group."""
+    result.stay += Counter({INCOMPLETE: use.waiting, REPLACED: use.replaced})
+
+
+def letters_of(fragments: Iterable[Fragment]) -> set[tuple[int, int]]:
+    """The dead letters that these are of: partition and offset."""
+    return {(each.offsets.partition, each.offset) for each in fragments}
 
 
 @contextmanager
@@ -125,25 +143,26 @@ class Joining:
     def __init__(self, topics_input: tuple[str, ...]) -> None:
         self._index = {topic: index for index, topic in enumerate(topics_input)}
         self._waiting: dict[str, dict[int, Fragment]] = {}
+        self.replaced = 0
 
     def add(self, contents: Contents, offsets: PartitionOffsets, offset: int) -> Group | None:
         """The group that this dead letter is, or completes. Raises CannotReplay."""
         fragments = {each.topic: each for each in self._fragments(contents, offsets, offset)}
         id = self._id(contents)
+        before = self._waiting.pop(id, {})
         if len(fragments) < len(self._index):
-            fragments = self._waiting.setdefault(id, {}) | fragments
+            fragments = before | fragments
+        self.replaced += len(letters_of(before.values()) - letters_of(fragments.values()))
+        if len(fragments) < len(self._index):
             self._waiting[id] = fragments
-        if len(fragments) < len(self._index):
             return None
-        self._waiting.pop(id, None)
         parts = tuple(fragments[topic] for topic in sorted(fragments))
         return Group(id, parts, sum(len(each.value) for each in parts))
 
     @property
     def waiting(self) -> int:
         """How many dead letters have not met their mates."""
-        fragments = [each for group in self._waiting.values() for each in group.values()]
-        return len({(each.offsets.partition, each.offset) for each in fragments})
+        return len(letters_of(each for group in self._waiting.values() for each in group.values()))
 
     def incomplete(self) -> dict[str, tuple[str, ...]]:
         """The ids that have not met all their mates, each with the topics that lack."""
@@ -154,6 +173,7 @@ class Joining:
 
     def clear(self) -> None:
         self._waiting.clear()
+        self.replaced = 0
 
     def _fragments(self, contents: Contents, offsets: PartitionOffsets, offset: int) -> list[Fragment]:
         if not contents.parts:
@@ -176,14 +196,14 @@ class Joining:
 class Discarding:
     """Each dead letter is done with at once, also one that makes no message; nothing is processed."""
 
-    waiting = 0
+    waiting = replaced = 0
 
     def __init__(self, result: ReplayResult) -> None:
-        self._tally = result
+        self._result = result
 
     def add(self, _contents: Contents, offsets: PartitionOffsets, offset: int) -> Group | None:
         offsets.finish(offset)
-        self._tally.done += 1
+        self._result.note([(offsets.partition, offset)], done=True)
         return None
 
     def clear(self) -> None:
@@ -233,8 +253,7 @@ class Replay:
             self.assignment.subscribe([self.topic])
             while not self.stopping.is_set() and not self._is_done():
                 self.step()
-            if self.use.waiting:
-                self.result.stay[INCOMPLETE] += self.use.waiting
+            _count_left_over(self.use, self.result)
             self.assignment.end()
             self.stopping.set()
         except BaseException as error:
@@ -284,7 +303,8 @@ class Replay:
     def deliver(self, outcomes: list[Outcome]) -> None:
         """What has failed again stays as it is, with its old reason."""
         done = [outcome for outcome in outcomes if self._may_leave(outcome)]
-        self.result.done += sum(letters_of(outcome.group) for outcome in done)
+        for outcome in done:
+            self.result.note(letters_of(outcome.group.fragments), done=True)
         if done:
             self.delivery.send(done)
             self.commits.has_news = True
@@ -301,6 +321,7 @@ class Replay:
         elif sources(group)[0] in self.refusals.groups:
             why = "the result is too large for its topic"
         if why:
+            self.result.note(letters_of(group.fragments), done=False)
             self._stays(why, group.id, sources(group)[0], error)
         return not why
 
@@ -328,7 +349,11 @@ class Replay:
     # ------------------------------------------------------------------ rebalances
 
     def assigned(self, located: Sequence[PartitionOffsets]) -> None:
-        """Told by the assignment: these partitions are ours now, to be read up to the end that they have now."""
+        """Told by the assignment: these partitions are ours now, to be read up to the end that they have now.
+
+        What stays is read again, so that it is counted anew.
+        """
+        self.result.stay.clear()
         partitions = [TopicPartition(each.topic, each.partition) for each in located]
         self._ends = offsets_at(self.consumer, partitions, LATEST)
         self._begin = {(each.topic, each.partition): each.position for each in located}
