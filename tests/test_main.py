@@ -334,8 +334,8 @@ def test_a_signal_ends_it_also_while_a_server_keeps_it_hanging() -> None:
 
 
 def test_the_second_signal_ends_it_at_once_also_where_another_thread_receives_it() -> None:
-    waiting = "print('ready', flush=True)\nlifetime.time.sleep(60)"
-    code = f"from utils.running import lifetime\nlifetime.stop_on_signals(); {waiting}"
+    waiting = "print('ready', flush=True)\ntime.sleep(60)"
+    code = f"import time\nfrom utils.running import lifetime\nlifetime.stop_on_signals(); {waiting}"
     ends = []
     for _ in range(20):  # of two signals at once the kernel gives the second to another thread now and then
         with subprocess.Popen(

@@ -15,8 +15,8 @@ from confluent_kafka.admin import AdminClient
 
 from config import ConfigError, Settings
 from models import Row, engine, load
-from utils.commands.command import Commands, Environ, add_command, settings_of
-from utils.commands.moments import FORMS, moment
+from utils.commands.command import Commands, Environ, add_command, settings_of, time_of
+from utils.commands.moments import FORMS
 from utils.joining.offsets import OffsetMap
 from utils.joining.references import Reference
 from utils.kafka import clients, preflight
@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
         "--wait", type=_seconds, metavar="SECONDS", help="the longest that a message waited in its dict"
     )
     parser.add_argument(
-        "--stopped", type=_moment, metavar="TIME", help=f"when its last process ended, else now: {FORMS}"
+        "--stopped", type=time_of, metavar="TIME", help=f"when its last process ended, else now: {FORMS}"
     )
 
 
@@ -51,13 +51,6 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds < 1e9:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
     return seconds
-
-
-def _moment(text: str) -> datetime:
-    try:
-        return moment(text, datetime.now(UTC))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)

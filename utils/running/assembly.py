@@ -165,7 +165,7 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
     settings, row, counters, clock = config.settings, config.row, around.counters, around.clock
     failures = Failures(row.consumer_name, settings.dead_letters, counters, clock.wall)
     maps = map_store_of(config, ours, counters, clock.monotonic)
-    mute = Mute()
+    mute = Mute(clock.monotonic)
     producer = partial(ours.producer, on_throttle=mute.on_throttle)
     outbox = Outbox(producer, row.topics_output, failures, around.refusals, counters, mute)
     opened.callback(outbox.close)

@@ -89,6 +89,4 @@ def dispatcher_of(
     attempts: Attempts | None = None,
 ) -> Dispatcher:
     attempts = attempts or Attempts(settings.process_attempts, settings.retry_backoff, random.random)
-    # In a thread, for a signal handler on this one would wait for ever if it came in the middle of set().
-    on_stuck = threading.Thread(target=stopping.set, daemon=True).start
-    return Dispatcher(runner, attempts, counters, settings.process_timeout, on_stuck)
+    return Dispatcher(runner, attempts, counters, settings.process_timeout, stopping.set)

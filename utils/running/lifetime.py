@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -60,8 +59,7 @@ def ending_in_time(process_stop: threading.Event, timeout: float) -> Iterator[th
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set; the second signal ends the process at once. The main thread must only ask
-    `is_set()`.
+    """An event that SIGTERM and SIGINT set; the second signal ends the process at once.
 
     A thread listens for the signals. A handler would not run while the main thread is stuck in a call of a library; it
     may wait for a lock of the event that the very code holds which it interrupts; and of two signals that come
@@ -105,9 +103,7 @@ def patiently(step: Callable[[], T], stopping: threading.Event) -> T:
 
 def sleep(seconds: float, stopping: threading.Event) -> None:
     """Returns early when `stopping` is set."""
-    until = time.monotonic() + seconds
-    while not stopping.is_set() and time.monotonic() < until:
-        time.sleep(0.1)
+    stopping.wait(seconds)
 
 
 def interruptibly(step: Callable[[], T], stopping: threading.Event) -> T:

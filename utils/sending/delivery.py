@@ -142,7 +142,7 @@ class AtLeastOnce:
         self._last: tuple[Consumer, list[CommitPoint]] | None = None  # what is committed, until it is dropped
         self._does_not_fit = False  # the answer was that it has maps too long for the brokers
         self._commit_time = commit_time or Histogram()
-        self._latency = Latency(latency)
+        self._latency = Latency(latency, clock)
         self._clock = clock
         self._commit_began = 0.0
 
@@ -361,7 +361,7 @@ class ExactlyOnce:
         self._group: object = None
         self._initialised = False
         self._commit_time = commit_time or Histogram()
-        self._latency = Latency(latency)
+        self._latency = Latency(latency, clock)
         self._clock = clock
 
     @property
