@@ -369,6 +369,16 @@ def test_a_row_by_which_no_worker_can_begin_while_kafka_fails_is_tried_again_and
     assert (bench.current, ending.is_set()) == (OTHER, False)
 
 
+def test_a_row_that_was_withdrawn_stays_so_while_it_cannot_even_be_tried(bench: Bench) -> None:
+    bench.finds(OTHER)
+    bench.next()
+    assert bench.withdraw(ConfigError(["refused by the client"]))
+    bench.begin(ending := threading.Event())
+    bench.finds(replace(CONFIG, problems=("a broker does not answer",)))
+    bench.finds(OTHER)
+    assert not ending.is_set()
+
+
 def test_there_is_no_way_back_once_it_has_worked(bench: Bench) -> None:
     bench.finds(OTHER)
     bench.next()

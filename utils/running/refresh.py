@@ -181,14 +181,14 @@ class Refresh:
 
     def _take(self, found: Config) -> bool:
         """False: no worker could work by it."""
-        if found.row != self._withdrawn:
-            self._withdrawn = None
-        elif self._clock() < self._withdrawn_until:
-            return False
         if found.problems:
             self._refuse(found.problems)
             self._note_pause(found.settings.paused)
             self.current = replace(found, problems=())
+            return False
+        if found.row != self._withdrawn:
+            self._withdrawn = None
+        elif self._clock() < self._withdrawn_until:
             return False
         if self._health.refused:
             if self._withdrawn:
