@@ -43,13 +43,9 @@ class Choice:
     since: datetime | None = None
     until: datetime | None = None
 
-    def is_ours(self, contents: Contents) -> bool:
-        """Whether this consumer has failed to process it; without a name another tool wrote it, for us."""
-        return contents.about.get("consumer", self.consumer) == self.consumer
-
     def takes(self, contents: Contents) -> bool:
         return (
-            self.is_ours(contents)
+            contents.is_of(self.consumer)
             and self.reason in {"", contents.reason}
             and self.id in {"", contents.id}
             and self._is_in_time(contents.about.get("time", ""))

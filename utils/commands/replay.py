@@ -287,7 +287,7 @@ class Replay:
 
     def _take(self, record: Record, headers: Headers | None, offsets: PartitionOffsets) -> Group | None:
         contents = read(record.key(), record.value(), headers)
-        if contents is not None and not self.choice.is_ours(contents):
+        if contents is not None and not contents.is_of(self.choice.consumer):
             offsets.finish(record.offset())  # never looked at again, so that it takes no room in our map
             self.commits.has_news = True
             return None

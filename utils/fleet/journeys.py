@@ -180,7 +180,7 @@ def _letters(consumer_name: str, found: Iterable[Sighting], replayed: GroupOffse
     """Those of this consumer; others may keep theirs in the same topic."""
     for seen in found:
         contents = read(seen.key, seen.value, seen.headers)
-        if contents and contents.about.get("consumer", consumer_name) == consumer_name:
+        if contents and contents.is_of(consumer_name):
             yield LetterAt(seen.at, contents, replayed.standing(seen) == "done")
 
 

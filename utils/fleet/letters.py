@@ -109,7 +109,7 @@ class _Count:
         return end - first - done
 
     def add(self, number: int, offset: int, found: Contents) -> None:
-        if offset < self.first.get(number, offset + 1) or not self._is_ours(found):
+        if offset < self.first.get(number, offset + 1) or not found.is_of(self.pile.consumer):
             return
         known = self._maps[number]
         if known and offset < known.states.end and known.states.get(offset) == FINISHED:
@@ -118,10 +118,6 @@ class _Count:
         written = found.about.get("time", "")
         if self._newest is None or written >= self._newest[0]:
             self._newest = written, found
-
-    def _is_ours(self, found: Contents) -> bool:
-        """As in `dlq`: without a name another tool wrote it, for us."""
-        return found.about.get("consumer", self.pile.consumer) == self.pile.consumer
 
     def result(self) -> Letters:
         known = sum(self._from_there[at] if at in self.rest else self._read.get(at, 0) for at in self.first)

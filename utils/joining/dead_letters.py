@@ -50,6 +50,10 @@ class Contents(msgspec.Struct, frozen=True, gc=False):
     parts: tuple[Part, ...]
     about: dict[str, str]  # the headers of its own, without their prefix: reason, error.class, source, …
 
+    def is_of(self, consumer_name: str) -> bool:
+        """Whether this consumer has failed to process it. Without a name another tool wrote it, for whoever asks."""
+        return self.about.get("consumer", consumer_name) == consumer_name
+
 
 def write(
     group: Group,
