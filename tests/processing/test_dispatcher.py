@@ -557,16 +557,22 @@ def test_one_whose_call_from_before_a_rebalance_ends_at_last_is_tried_again_in_i
     assert executor.in_flight == 0
 
 
-def test_another_message_of_the_id_is_not_taken_for_the_one_that_hangs(many: FakeRunner, clock: Clock) -> None:
-    executor = dispatcher(many, attempts=1, timeout=10, clock=clock)
+def test_another_message_of_the_id_is_not_taken_for_the_one_that_hangs_and_left_to_the_next_process(
+    many: FakeRunner, clock: Clock
+) -> None:
+    asked: list[float] = []
+    executor = dispatcher(many, attempts=1, timeout=10, on_stuck=lambda: asked.append(clock.now), clock=clock)
     executor.submit([group("a", fragment(offset=0))])
     many.begin()
     many.hanging = "a"
-    executor.drop()
-    executor.submit([group("a", fragment(offset=1))])
+    executor.collect(0)  # it is given up
+    executor.submit([group("b")])
     for clock.now in (11, 22, 33):
         assert executor.collect(0) == []
-    assert executor.in_flight == 1
+    executor.submit([group("a", fragment(offset=1))])
+    for clock.now in (34, 38, 43, 45):
+        assert executor.collect(0) == []
+    assert asked == [45], "it has waited for as long as a call may take"
 
 
 @pytest.mark.parametrize("made", [0, 1, 2])

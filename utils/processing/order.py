@@ -74,6 +74,9 @@ class Order(Protocol):
         Not another message of its id, which has not been called.
         """
 
+    def has_behind(self, id: str) -> bool:
+        """Whether a group waits for the end of a call of this id, beside which others are called."""
+
 
 class OneByOne:
     """Each call begins when the one before has ended, so the order of submission is enough, until a call fails.
@@ -128,6 +131,9 @@ class OneByOne:
         self._submitted.add([group for group in waiting if group is not same])
         return same
 
+    def has_behind(self, id: str) -> bool:
+        return False
+
 
 class OneOfEachId:
     """Many calls run at once. An id is busy from its first call until its last one has ended."""
@@ -176,6 +182,9 @@ class OneOfEachId:
     def take_same(self, call: Group) -> Group | None:
         first = self._parked.first_behind(call.id)
         return self._parked.next_of(call.id) if first and _are_same(first, call) else None
+
+    def has_behind(self, id: str) -> bool:
+        return self._parked.first_behind(id) is not None
 
 
 def _is_parked(group: Group, parked: Parking, now: float) -> bool:

@@ -33,7 +33,8 @@ class Overtime:
     """Looks after the calls of a runner. `timeout`: seconds that one may take; 0: for ever.
 
     A late call is abandoned. It keeps its id busy, over a rebalance, too: the message that is read again waits behind
-    it, and its attempts go on.
+    it, and its attempts go on. Another message of the id is not to blame. Where it has waited for `timeout`, only
+    another process can call it.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Overtime:
         self._on_stuck = on_stuck
         self._next_watch = 0.0
         self._late: dict[str, Late] = {}  # by id, those whose message is not given up
+        self._blocked: dict[str, float] = {}  # by id: since when another message waits behind its late call
         self.is_stuck = False
         self.hung: list[tuple[Group, int]] = []
 
@@ -71,7 +73,7 @@ class Overtime:
         groups, too_many = self._runner.overdue(self._timeout)
         looks = [self._look_at(group, now, judge, is_cancelled=is_cancelled) for group in groups]
         given_up = [outcome for outcome in looks if outcome]
-        if too_many:
+        if too_many or self._is_one_blocked(groups, now):
             self.is_stuck = True
             facts = {"timeout": self._timeout, "ids": [group.id for group in groups[:EXAMPLES]], "count": len(groups)}
             logger.error("process() hangs: the worker commits what is finished and ends", extra=facts)
@@ -100,6 +102,11 @@ class Overtime:
             return Outcome(group, [], self.error, attempts=self._attempts.forget(call.id))
         self._late[call.id] = Late(None if is_cancelled else group, now, due)
         return None
+
+    def _is_one_blocked(self, calls: list[Group], now: float) -> bool:
+        blocked = [call.id for call in calls if call.id not in self._late and self._order.has_behind(call.id)]
+        self._blocked = {id: self._blocked.get(id, now) for id in blocked}
+        return any(now - since > self._timeout for since in self._blocked.values())
 
     def _hanging(self, calls: list[Group], given_up: set[str]) -> list[tuple[Group, int]]:
         """Of an assignment before, too: its message may be ours again, though it is not here yet."""
