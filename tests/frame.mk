@@ -1,6 +1,6 @@
 # Commands of those who work on the frame: included by the Makefile where the frame's own tests are.
 
-.PHONY: frame-check copy update-copy copies simulate mutants compare chaos recovery bench pictures pythons container
+.PHONY: frame-check copy update-copy copies simulate mutants compare chaos recovery bench pictures pythons container machine
 
 # -n: five processes for each core, twelve at most, share one server of each kind. What they import is kept compiled, also
 # where PYTHONDONTWRITEBYTECODE is set, as in many images: they and their workers would compile it a thousand times.
@@ -45,6 +45,9 @@ pictures: setup  ## takes the documents' pictures of the status page; needs Chro
 
 pythons: setup  ## runs the tests that need no service on each other Python from 3.11 on that this machine has
 	sh tests/pythons.sh $(PYTHON) $(ARGS)
+
+machine: setup  ## boots a Debian with systemd in a container, and runs the unit there; needs root, systemd-nspawn, debootstrap
+	$(PYTHON) -m tests.machine
 
 container: setup  ## builds the image without Docker, and runs it on real Kafka and MariaDB; needs root, buildah, podman
 	$(PYTHON) -m tests.container
