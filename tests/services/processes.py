@@ -9,12 +9,15 @@ import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 HOST = "127.0.0.1"
+PROCESSES = 16  # that may need ports at the same time
+_given: deque[int] = deque(maxlen=200)  # the last ones: what has had them listens by now, or has ended
 
 
 class Unavailable(Exception):
@@ -57,15 +60,20 @@ def first_available(*ways: AbstractContextManager[T]) -> Iterator[T]:
 
 
 def free_port() -> int:
-    """A free loopback port below the ephemeral range.
+    """A free loopback port below the ephemeral range, which no other call of late has given.
 
     Inside that range a client that keeps calling a broker which is down would in the end be given the broker's own
     port as its source, connect to itself, and keep the broker from coming back.
+
+    Each process of pytest-xdist has ports of its own: a server needs some seconds before it takes what it was given.
     """
-    for port in random.sample(range(15_000, 30_000), k=100):
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw-1").removeprefix("gw")) + 1  # 0: no such process
+    for port in random.sample(range(15_000 + number % PROCESSES, 30_000, PROCESSES), k=100):
         with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((HOST, port))
-            return port
+            if port not in _given:
+                probe.bind((HOST, port))
+                _given.append(port)
+                return port
     raise RuntimeError("100 ports tried, none free")
 
 

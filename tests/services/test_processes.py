@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.processes import ServerProcess, running
+from tests.services.processes import ServerProcess, free_port, running
 
 
 def test_a_server_that_ends_at_its_start_is_an_error_that_shows_its_log(tmp_path: Path) -> None:
@@ -52,3 +52,14 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_no_port_is_given_twice_nor_by_two_processes_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[set[int]] = []
+    for name in ("gw0", "gw1", "gw11"):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", name)
+        given.append({free_port() for _ in range(100)})
+    monkeypatch.delenv("PYTEST_XDIST_WORKER")
+    given.append({free_port() for _ in range(100)})
+    assert len(set.union(*given)) == 400
+    assert len({port % 16 for port in set.union(*given)}) == 4
