@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections import deque
@@ -243,6 +244,10 @@ def check(port: str) -> int:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=3) as answer:
             return 0 if answer.status == 200 else 1
+    except urllib.error.HTTPError as error:
+        with error:  # Python 3.14 warns of one that is left open
+            print(error, file=sys.stderr)
+        return 1
     except OSError as error:
         print(error, file=sys.stderr)
         return 1

@@ -283,7 +283,8 @@ def is_worker(settings: Settings) -> bool:
         with urllib.request.urlopen(f"http://{host}:{settings.http_port}/health/live", timeout=3) as answer:
             headers = answer.headers
     except urllib.error.HTTPError as error:  # it does not live
-        headers = error.headers
+        with error:
+            headers = error.headers
     except (OSError, ValueError):
         return False
     return str(headers.get("Server")) == "consumer"
