@@ -1,6 +1,8 @@
 #!/bin/sh
 # The tests that need no service, on each Python from 3.11 on that this machine has beside the one of .venv: make pythons
 # $1: the Python of .venv. Further arguments go to pytest. Environments are kept outside of the repository.
+# $VERSIONS: some of them only. One that is not here is said, and is no failure. $QUICK: without what takes long, and
+# would hardly find another Python.
 set -eu
 
 ours=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -8,6 +10,10 @@ shift
 cache=${CONSUMER_SKELETON_CACHE:-$HOME/.cache/consumer-skeleton}
 services='not real_kafka and not embedded_kafka and not mariadb and not postgresql and not chromium'
 failed=
+slow='simulation joining deploy copies docs integration test_image.py test_alerts.py test_main.py processing/test_user_code.py'
+[ -z "${QUICK:-}" ] || for each in $slow; do
+    set -- "$@" "--ignore=tests/$each"
+done
 
 # Each is run and not only looked up: a pyenv shim exists also where its version is not selected.
 find_python() {
@@ -17,7 +23,7 @@ find_python() {
     return 1
 }
 
-for version in 3.11 3.12 3.13 3.14; do
+for version in ${VERSIONS:-3.11 3.12 3.13 3.14}; do
     [ "$version" != "$ours" ] || continue
     if ! python=$(find_python "$version"); then
         echo "=== Python $version: not here"
