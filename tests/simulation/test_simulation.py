@@ -34,7 +34,6 @@ QUICK = {
     "the map is left out",
     "the map is of a moment before the offset",
     "the key in use is written over",
-    "all workers write under the same keys",
     "a predecessor's maps are deleted too early",
     "the map is stored after the commit",
     "stored maps are not read",
