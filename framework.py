@@ -36,7 +36,7 @@ from utils.sending.failures import Failures
 IDLE = 0.2  # seconds that a step waits for a record; also how long a signal may go unnoticed
 BUSY = 0.02  # seconds that a step waits for process() before it polls again
 MAX_IN_FLIGHT = 8_000  # groups in process() or on their way out; with more, reading waits
-EVICT_EVERY, EVICT_AT_LEAST_EVERY = 0.5, 10.0  # seconds: if it takes long, four times as long between
+EVICT_EVERY, EVICT_AT_LEAST_EVERY = 0.5, 10.0  # seconds between two; in these bounds four times as long as one takes
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
@@ -63,7 +63,7 @@ class Worker:
     wall_clock: Callable[[], float] = time.time
 
     _bytes_in_flight: int = 0  # of the groups in process()
-    _bytes_of_results: float = 0.0  # of one group, lately: as much each group in process() will take
+    _bytes_of_results: float = 0.0  # of one group, lately; the guess for each group that is in process()
     _next_eviction: float = 0.0
 
     commits: Commits = field(init=False)
@@ -193,7 +193,7 @@ class Worker:
         return max((in_flight + backlog.groups) / MAX_IN_FLIGHT, in_bytes / self._waiting.room)
 
     def _is_full(self) -> bool:
-        """True: only what becomes safe can make room now. Asked before and after some has: see Commits.turn."""
+        """Whether only results that become safe can make room now. Commits.turn asks before and after some have."""
         is_stopped = self.delivery.holds_back or self.delivery.backlog.bytes >= self._waiting.room
         return is_stopped or self._load() >= 1 > self._load(Backlog())
 

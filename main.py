@@ -26,7 +26,7 @@ from utils.running.steps import ROW_STEPS, STEPS, Seen, Start, answer_http, take
 from utils.running.supervision import work
 from utils.version import frame_version
 
-INTERRUPTED = Path(__file__).with_name("update-in-progress") / "finish.sh"  # some files are older than others
+INTERRUPTED = Path(__file__).with_name("update-in-progress") / "finish.sh"  # while there, two versions are mixed
 COMMANDS = (check, init, dlq, try_out, trace, fleet, adopt, demo)
 """Beside run, in the order in which the help lists them."""
 
@@ -113,7 +113,7 @@ def run(_arguments: argparse.Namespace, environ: Environ) -> int:
         watch, address = answer_http(settings)
         return address
 
-    # alone: it may be the only worker. What Kafka then assigns tells, and unequal partition counts are judged by that.
+    # alone: it may be the only worker, for which unequal partition counts are no error. What Kafka assigns will show.
     start = Start(environ=environ, listen=listen, alone=lambda _cluster: True)
     try:
         for step, seen in take(start, STEPS, partial(patiently, stopping=stopping)):
@@ -180,7 +180,7 @@ def _tried_row(settings: Settings, row: Row, watch: Watch, current: Row) -> tupl
 
 
 class _Unanswered(UnavailableError):
-    """The loop of the worker is busy, or it has none just now."""
+    """The loop is busy, or there is no worker just now."""
 
 
 def _owns_all(watch: Watch, row: Row, cluster: preflight.Cluster) -> bool:

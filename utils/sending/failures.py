@@ -1,8 +1,8 @@
 """What becomes of what cannot be made a result: it is logged, counted and, with a topic of dead letters, kept there.
 
 No Kafka. Each comes back as the outcome of its group, and leaves as a result would: its offsets are finished when the
-dead letter is safe, and at once where there is none. Its error stays
-behind: it holds all that process() had in its hands.
+dead letter is safe; where there is none, when all that was sent before is. Its error stays behind: it holds all that
+process() had in its hands.
 """
 
 import time
