@@ -3,9 +3,10 @@
 import os
 import signal
 from collections import Counter
+from contextlib import suppress
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.conftest import Topics
@@ -167,9 +168,7 @@ def test_a_topic_made_again_under_the_same_name_is_read_from_its_beginning(
     scene.feed(ids(400, "done-"))
     run_once(scene)
     old = {partition: commit for partition, commit in scene.job.commits().items() if partition[0] == a}
-    old_id = identities(real_kafka, [a])[a]
     make_again(real_kafka, a)
-    eventually(lambda: identities(real_kafka, [a])[a] != old_id, "another topic of this name")
     if commits != "forgotten by the broker":  # by a worker that commits once more after the topic was made again
         scene.job.overwrite_commits({partition: (commit.offset, commit.metadata) for partition, commit in old.items()})
     scene.oracle.forget(a)
@@ -207,7 +206,8 @@ def test_a_topic_made_again_while_the_worker_runs_is_read_from_its_beginning(
 
 
 def make_again(broker: KafkaBroker, topic: str) -> None:
-    client = admin(broker)
+    """Returns when the broker, which hears of it after the controller, tells of the new topic."""
+    client, former = admin(broker), identities(broker, [topic])
     client.delete_topics([topic])[topic].result(SECONDS)
 
     def created() -> bool:
@@ -217,7 +217,13 @@ def make_again(broker: KafkaBroker, topic: str) -> None:
             return False
         return True
 
+    def is_another() -> bool:
+        with suppress(KafkaException):  # between the two it knows of none
+            return identities(broker, [topic]) != former
+        return False
+
     eventually(created, f"{topic} made again", pause=0.2)
+    eventually(is_another, f"another topic {topic}")
 
 
 def test_unequal_partition_counts_are_an_error_where_a_worker_does_not_own_all_partitions(
