@@ -4,6 +4,7 @@ So no test of the frame runs the process() that somebody has written, or depends
 """
 
 import atexit
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,11 @@ FRAME = set(DIRECTORIES)
 MODULES = ("main.py", "framework.py", "config.py", "models.py")  # of the frame, beside worker.py and defaults.py
 ROOMS = ("utils", "examples")
 FORWARDING = Path(__file__).with_name("forwarding.py")
+
+
+def outside_of_make() -> dict[str, str]:
+    """The environment, without what a `make` around the tests hands down: its flags, and ARGS of its command line."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ARGS"))}
 
 
 def is_the_users(path: Path) -> bool:

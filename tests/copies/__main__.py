@@ -9,7 +9,6 @@ that has the other edits together: the rest of the frame is equal in all of them
 """
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.copies.edits import Edit, classic, coroutine, defaults, example, package, requirement, tell_calls
-from tests.program import ROOT
+from tests.program import ROOT, outside_of_make
 
 COPIES: Mapping[str, Sequence[Edit]] = {
     "classic": [classic, requirement],  # first: what `make lock` may change in .venv is there for all
@@ -100,9 +99,8 @@ def is_well(copy: Copy) -> bool:
 def passes(name: str, command: Sequence[str], copy: Path) -> bool:
     began = time.monotonic()
     # A `make copies ARGS=…` around this would hand its ARGS on to each make below it.
-    outside = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ARGS"))}
     done = subprocess.run(
-        ["make", *command], cwd=copy, env=outside, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ["make", *command], cwd=copy, env=outside_of_make(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     verdict = f"failed with {done.returncode}" if done.returncode else "passed"
     lines = [line for line in done.stdout.splitlines() if " passed" in line or " failed" in line]

@@ -6,11 +6,11 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.program import FORWARDING, ROOT, is_the_users
+from tests.program import FORWARDING, ROOT, is_the_users, outside_of_make
 
 IGNORED = {".git", ".venv", ".venv-deploy", "venv", ".hypothesis", "__pycache__", "wheels"}
 GIT = {
-    **os.environ,
+    **outside_of_make(),
     **{f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
     "GIT_CONFIG_GLOBAL": os.devnull,
 }

@@ -1,6 +1,5 @@
 """`make copy`: what it makes, and what works there."""
 
-import os
 import re
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.frames import GIT, committed, git, of_the_frame
+from tests.program import outside_of_make
 from utils.version import frame_version
 
 
@@ -51,14 +51,13 @@ def test_what_is_there_is_left_alone(frame: Path, tmp_path: Path) -> None:
 
 def test_make_lists_what_works_there_and_each_of_it_has_what_it_needs(frame: Path, tmp_path: Path) -> None:
     assert copied(frame, tmp_path / "copy").returncode == 0
-    outside = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     to = tmp_path / "copy"
-    listed = subprocess.run(["make"], cwd=to, env=outside, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["make"], cwd=to, env=outside_of_make(), capture_output=True, text=True, check=True).stdout
     commands = [line.split()[0] for line in listed.splitlines()]
     assert {"demo", "test", "check", "update", "lock"} <= set(commands)
     assert not {"copy", "simulate", "bench", "chaos", "copies", "pictures"} & set(commands)
     for command in commands:
-        dry = subprocess.run(["make", "-n", command], cwd=to, env=outside, capture_output=True, text=True)
+        dry = subprocess.run(["make", "-n", command], cwd=to, env=outside_of_make(), capture_output=True, text=True)
         assert dry.returncode == 0, dry.stderr
         assert not {"tests.", "bench.", "tests/frame.mk"} & set(dry.stdout.split())
 

@@ -165,6 +165,15 @@ def test_a_box_says_as_much_as_fits_and_cuts_no_number(tab: Tab, server: Server)
     assert tab.evaluate("document.querySelector('svg a.bad .facts').textContent") == "behind · 999 unread · 1 wait"
 
 
+def test_the_head_counts_also_what_should_be_looked_at_and_what_is_well(tab: Tab, server: Server) -> None:
+    made = [consumer(name, ["a"], ["b"], STATES[each]) for name, each in (("still", 0), ("nobody", 1), ("letters", 6))]
+    opened(tab, server, FleetSeen("2026-01-02T03:05:00Z", (*made, consumer("well", ["a"], ["b"]))))
+    assert tab.evaluate("document.title") == ("Fleet: 2 of 4 consumers are bad, 1 should be looked at, 1 is well.")
+    assert tab.evaluate("document.querySelector('svg a.warning .facts').textContent") == "idle · 3 dead letters"
+    workers = "[...document.querySelectorAll('#consumers tbody tr')].map(each => each.cells[6].innerText.trim())"
+    assert tab.evaluate(workers)[1] == "none"
+
+
 @pytest.mark.parametrize("width", [1000, 1400])
 def test_no_word_of_a_title_a_state_or_the_partitions_is_broken(tab: Tab, server: Server, width: int) -> None:
     tab.looks("light", width)

@@ -107,7 +107,7 @@ def test_one_that_has_not_committed_for_long_although_there_was_something_to_rea
     still = part("a", 0, 10, 5000)
     found = seen(still, before=[still])
     assert state(found) == ("bad", "standing still")
-    assert "1 (10.0.0.5), with 4,990 unread; the last commit was 1 min ago" in found.sentence
+    assert "1 worker (10.0.0.5), with 4,990 unread; the last commit was 1 min ago" in found.sentence
     assert found.members[0].still_for == 60.0
 
 
@@ -130,7 +130,7 @@ def test_of_two_workers_the_one_that_stands_still_is_named() -> None:
     still, moving = part("a", 0, 10, 5000), part("a", 1, 10, 5000)
     found = seen(still, replace(moving, read=2000, committed_at=NOW), before=[still, moving], group=TWO)
     assert state(found) == ("bad", "standing still")
-    assert "on 1 of 2 (10.0.0.5), with 4,990 unread" in found.sentence
+    assert "on 1 of 2 workers (10.0.0.5), with 4,990 unread" in found.sentence
     assert [each.still_for for each in found.members] == [60.0, None]
 
 

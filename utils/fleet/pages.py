@@ -92,7 +92,10 @@ def _verdict(seen: FleetSeen) -> tuple[Level, str]:
     counts = {level: levels.count(level) for level in LEVELS}
     total = f"{len(levels)} consumer" + ("" if len(levels) == 1 else "s")
     if counts["bad"]:
-        return "bad", f"{counts['bad']} of {total} {'is' if counts['bad'] == 1 else 'are'} bad."
+        others = [f"{counts['warning']} should be looked at"] if counts["warning"] else []
+        others += [f"{counts['ok']} {'is' if counts['ok'] == 1 else 'are'} well"] if counts["ok"] else []
+        is_bad = f"{counts['bad']} of {total} {'is' if counts['bad'] == 1 else 'are'} bad"
+        return "bad", f"{', '.join([is_bad, *others])}."
     if seen.problem:
         return "bad", "The table cannot be read."
     if counts["warning"]:
@@ -221,7 +224,8 @@ def _consumer(each: ConsumerSeen, place: Point, number: int) -> str:
     facts = [each.state] if each.level != "ok" or not each.unread else []
     facts += [f"{_short(each.unread)} unread"] if each.unread else []
     facts += [f"{_short(each.unfinished or 0)} wait"] if each.waits else []
-    facts += [f"{_short(each.letters.count)} dead"] if each.letters and each.letters.count else []
+    letters = each.letters.count if each.letters else 0
+    facts += [f"{_short(letters)} dead letter{'' if letters == 1 else 's'}"] if letters else []
     text = _fitting(facts)
     whole = _plain(f"{each.name}: {each.state}. {each.sentence}", 500)
     x, y = place
@@ -284,7 +288,7 @@ def _consumers(consumers: Sequence[ConsumerSeen], names: Mapping[str, int]) -> s
             "?" if each.unfinished is None else f"{each.unfinished:,}",
             "" if each.age is None else duration(each.age),
             _letters(each),
-            "<br>".join(map(_member, each.members)),
+            "<br>".join(map(_member, each.members)) or ("" if each.unread is None else "none"),
             shown(" ".join(each.frames)),
             shown(each.sentence, 500),
         ]

@@ -245,12 +245,13 @@ class _Judge:
         return self._of_work()
 
     def _standing_still(self, still: Mapping[Member, float]) -> str:
-        of = "" if len(still) == len(self.group.members) else f" of {len(self.group.members)}"
+        members = len(self.group.members)
+        workers = f"{len(still)}{'' if len(still) == members else f' of {members}'} worker{'' if members == 1 else 's'}"
         hosts = ", ".join(sorted({each.host for each in still}))
         since = duration(max(still.values()))
         unread = sum(each.unread for each in self.parts if self._owner(each) in still)
         return (
-            f"nothing moves on {len(still)}{of} ({hosts}), with {unread:,} unread; the last commit was {since} ago:"
+            f"nothing moves on {workers} ({hosts}), with {unread:,} unread; the last commit was {since} ago:"
             " the process hangs, or process() does not return or fails for all; look at its status page"
         )
 
