@@ -17,7 +17,7 @@ from config import Settings
 from tests.monitoring.test_watch import HOSTILE
 from tests.services.chromium import Scheme, Tab
 from utils.monitoring.history import Sample
-from utils.monitoring.pages import POLICY, REFRESH
+from utils.monitoring.pages import POLICY
 from utils.monitoring.status import Address, Answer, Health, Server, serve
 from utils.monitoring.view import CallView, PartitionView, Snapshot, View, WaitingView
 from utils.monitoring.watch import Watch
@@ -406,9 +406,7 @@ def test_without_scripts_it_is_loaded_anew(tab: Tab, worker: Worker, url: str) -
     tab.scripts(allowed=False)
     tab.open(f"{url}/?id=order-7")
     worker.loop.snapshot_now = replace(BUSY, calls=(CallView("order-7", 7, 100.0),))
-    with tab.loading():
-        tab.hurry(REFRESH + 1)
-    assert "in process() for 1 min 40 s" in tab.evaluate("document.body.innerText")
+    tab.until("document.body.innerText.includes('in process() for 1 min 40 s')")
 
 
 # ---------------------------------------------------------------- it refreshes itself

@@ -11,7 +11,7 @@ from tests.fleet.fleets import STATES, consumer, fleet
 from tests.monitoring.test_watch import HOSTILE
 from tests.services.chromium import Scheme, Tab
 from tests.test_browser import ATTACKS, LONG, STICKING_OUT, address, complaints, faint, serving, tab_stops
-from utils.fleet.pages import POLICY, REFRESH, page
+from utils.fleet.pages import POLICY, page
 from utils.fleet.watcher import FleetSeen
 from utils.monitoring.status import Answer, Server
 
@@ -262,9 +262,7 @@ def test_served_it_renews_itself_without_scripts_too(tab: Tab, server: Server) -
     tab.scripts(allowed=False)
     opened(tab, server, fleet(3, bad=0), served=True)
     server.pages = {"/": lambda _: answer(fleet(3, bad=1), served=True)}
-    with tab.loading():
-        tab.hurry(REFRESH + 1)
-    assert "1 of 3 consumers is bad" in tab.evaluate("document.title")
+    tab.until("document.title.includes('1 of 3 consumers is bad')")
 
 
 @pytest.mark.parametrize("text", [*ATTACKS, *HOSTILE], ids=lambda text: f"{ascii(text)[:20]}")
