@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from sqlalchemy import NullPool, create_engine, text
 
 from tests.integration.conftest import Scene, Scenes
@@ -131,6 +131,15 @@ TABLES = {
 }
 
 
+def _has_committed(consumer: Consumer, offset: TopicPartition) -> bool:
+    """False while the coordinator of a new group is not ready."""
+    try:
+        consumer.commit(offsets=[offset], asynchronous=False)
+    except KafkaException:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_a_table_is_adopted_as_somebody_has_made_it(
     real_kafka: KafkaBroker, mariadb_url: str, scenes: Scenes, table: str
@@ -140,7 +149,7 @@ def test_a_table_is_adopted_as_somebody_has_made_it(
     first, second = scene.job.topics_input
     scene.feed(["waits"], first)
     by_hand = Consumer({"bootstrap.servers": real_kafka.bootstrap, "group.id": scene.job.name})
-    by_hand.commit(offsets=[TopicPartition(first, 0, 1)], asynchronous=False)
+    eventually(lambda: _has_committed(by_hand, TopicPartition(first, 0, 1)), "the offset of the worker by hand")
     by_hand.close()
     row = {
         "consumer_name": scene.job.name,

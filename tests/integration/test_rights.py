@@ -60,7 +60,7 @@ def test_at_least_once_does_without_the_right_to_store_maps(guarded_kafka: Kafka
     scene.feed(ids(10))
     worker = scene.job.start()
     scene.wait_for_all(worker)
-    assert worker.said("commits pause when a map of waiting messages does not fit")
+    assert worker.says("commits pause when a map of waiting messages does not fit")
     assert worker.stop() == 0
     worker = scene.job.start(DELIVERY="exactly_once")
     assert worker.ends() == EX_CONFIG, worker.tail()

@@ -100,7 +100,8 @@ def mariadb_of_this_machine(*options: str) -> Iterator[DatabaseServer]:
     server, installer = _binary("mariadbd"), _binary("mariadb-install-db")
     with tempfile.TemporaryDirectory(prefix="consumer-skeleton-mariadb-") as directory:
         home, port = Path(directory), free_port()
-        data = [f"--datadir={home}/data", f"--user={getpass.getuser()}"]  # mariadbd wants to be told that it is root
+        # It wants to be told that it is root. A server removes the temporary tables of others where it starts.
+        data = [f"--datadir={home}/data", f"--tmpdir={home}", f"--user={getpass.getuser()}"]
         run_tool([installer, "--no-defaults", *data, "--auth-root-authentication-method=normal", "--skip-test-db"])
         users = home / "users.sql"
         rights = f"GRANT ALL ON *.* TO {USER}@'%' WITH GRANT OPTION"
