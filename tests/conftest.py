@@ -15,6 +15,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import warnings
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
@@ -26,7 +27,7 @@ from typing import Any, Protocol
 import hypothesis
 import pytest
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -123,6 +124,9 @@ def grant(broker: KafkaBroker, kind: ResourceType, name: str, operation: AclOper
     acl = AclBinding(kind, name, ResourcePatternType.LITERAL, "User:*", "*", operation, AclPermissionType.ALLOW)
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
     admin.create_acls([acl])[acl].result(60)
+    same = AclBindingFilter(kind, name, ResourcePatternType.LITERAL, None, None, operation, AclPermissionType.ALLOW)
+    while not admin.describe_acls(same).result(60):  # the broker learns of it a little later than the controller
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")
