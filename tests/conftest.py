@@ -124,7 +124,7 @@ def grant(broker: KafkaBroker, kind: ResourceType, name: str, operation: AclOper
     acl = AclBinding(kind, name, ResourcePatternType.LITERAL, "User:*", "*", operation, AclPermissionType.ALLOW)
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
     admin.create_acls([acl])[acl].result(60)
-    same = AclBindingFilter(kind, name, ResourcePatternType.LITERAL, None, None, operation, AclPermissionType.ALLOW)
+    same = AclBindingFilter(kind, name, ResourcePatternType.LITERAL, "User:*", "*", operation, AclPermissionType.ALLOW)
     while not admin.describe_acls(same).result(60):  # the broker learns of it a little later than the controller
         time.sleep(0.02)
 
