@@ -54,3 +54,9 @@ def test_a_crash_leaves_no_core_and_no_secret_but_says_where_it_was(tmp_path: Pa
     assert "Fatal Python error: Segmentation fault" in said
     assert "main.py" in said
     assert SECRET not in said
+
+
+def test_a_process_to_whose_errors_nobody_listens_runs_all_the_same() -> None:
+    command = ["sh", "-c", 'exec "$0" main.py --version 2>&-', sys.executable]
+    done = subprocess.run(command, cwd=program(), stdout=subprocess.PIPE, text=True, timeout=TIMEOUT)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "frame")
