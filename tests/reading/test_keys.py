@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import cast
 
 import pytest
 from confluent_kafka import Consumer
 
 from tests.builders import admin, partition_offsets
+from tests.fakes import FakeMessage
 from utils.joining.partitions import WINDOW, crc32, murmur2
 from utils.metrics import Counters
 from utils.monitoring.status import Health
@@ -18,31 +18,17 @@ from utils.reading.keys import EARLY, EVERY, FIRST, SELDOM
 PARTITIONS = 4
 
 
-@dataclass
-class FakeRecord:
-    at: tuple[str, int]
-    number: int
-    id: str
-    keys_read: list[str]
+class Noticed(FakeMessage):
+    """Notes whose key is read."""
 
-    def topic(self) -> str:
-        return self.at[0]
-
-    def partition(self) -> int:
-        return self.at[1]
-
-    def offset(self) -> int:
-        return self.number
+    def __init__(self, at: tuple[str, int], number: int, id: str, keys_read: list[str]) -> None:
+        super().__init__(at, number, b'{"id":"%s"}' % id.encode(), timestamp_ms=0, its_key=id.encode())
+        self._noted = id, keys_read
 
     def key(self) -> bytes | None:
-        self.keys_read.append(self.id)
-        return self.id.encode()
-
-    def value(self) -> bytes | None:
-        return b'{"id":"%s"}' % self.id.encode()
-
-    def timestamp(self) -> tuple[int, int]:
-        return 1, 0
+        id, keys_read = self._noted
+        keys_read.append(id)
+        return super().key()
 
 
 class Bench:
@@ -67,12 +53,12 @@ class Bench:
 
     def bring(self, ids: Iterable[int], **hashes: object) -> None:
         """A batch with a record of each id from each topic."""
-        records: list[FakeRecord] = []
+        records: list[Noticed] = []
         for id in map(str, ids):
             for topic, hash in hashes.items():
                 at = topic, hash(id.encode(), PARTITIONS)  # type: ignore[operator]
                 position = self.intake.owned[at].position + sum(each.at == at for each in records)
-                records.append(FakeRecord(at, position, id, self.keys_read))
+                records.append(Noticed(at, position, id, self.keys_read))
         records.sort(key=lambda record: record.at)
         self.intake.unfinished(cast(list[Record], records))
 
