@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from config import ConfigError, Settings, UnavailableError, is_secret
 from models import Row
@@ -42,6 +42,14 @@ Read = Callable[[Config], Config]
 is no such row. A row that is no good for another reason may pause the worker all the same."""
 
 
+class _Withdrawn(NamedTuple):
+    """A row that looked good, but no worker could begin by it."""
+
+    row: Row
+    pause: float  # seconds; infinite: the row itself is to blame
+    until: float  # when it is tried once more
+
+
 class Refresh:
     """The configuration in force, and the way to the next one."""
 
@@ -64,10 +72,8 @@ class Refresh:
         self.topics_changed_at = float("-inf")  # when the input topics became others
         self._before: Config | None = None  # the one that the current one took the place of
         self._commits = 0  # when it did
-        self._withdrawn: Row | None = None  # it looked good, but no worker could work by it
+        self._withdrawn: _Withdrawn | None = None
         self._shared: Row | None = None  # withdrawn, and then seen to be the one by which others work
-        self._withdrawn_until = 0.0
-        self._withdrawn_for = 0.0  # seconds, the last time
         self._next: Config | None = None
         self._ending = threading.Event()
         self._next_look = clock() + current.settings.config_refresh
@@ -109,13 +115,12 @@ class Refresh:
         if not self._before or self._counters.commits > self._commits or self.current.row == self._shared:
             return False
         if isinstance(error, ConfigError):
-            self._withdrawn_for, problems = math.inf, error.problems
+            pause, problems = math.inf, error.problems
         else:
-            again = self.current.row == self._withdrawn
-            self._withdrawn_for = min(self._withdrawn_for * 2, WITHDRAWN_AT_MOST) if again else WITHDRAWN
-            problems = [f"no worker could begin by it, in {self._withdrawn_for:.0f} s it is tried again: {error}"]
-        self._withdrawn_until = self._clock() + self._withdrawn_for
-        self._withdrawn = self.current.row
+            last = self._withdrawn
+            pause = min(last.pause * 2, WITHDRAWN_AT_MOST) if last and last.row == self.current.row else WITHDRAWN
+            problems = [f"no worker could begin by it, in {pause:.0f} s it is tried again: {error}"]
+        self._withdrawn = _Withdrawn(self.current.row, pause, self._clock() + pause)
         self._refuse(problems)
         self.current, self._before, self._next = self._before, self.current, None
         self._note_topics()
@@ -136,7 +141,7 @@ class Refresh:
         this process could begin by a row counts no more: those who have committed by it can.
         """
         if self._withdrawn:
-            self._shared, self._withdrawn = self._withdrawn, None
+            self._shared, self._withdrawn = self._withdrawn.row, None
         self._is_told, self._wanted = False, True
         while self._wanted and not stopping.is_set():
             self._sleep(0.1)
@@ -186,9 +191,9 @@ class Refresh:
             self._note_pause(found.settings.paused)
             self.current = replace(found, problems=())
             return False
-        if found.row != self._withdrawn:
+        if not self._withdrawn or found.row != self._withdrawn.row:
             self._withdrawn = None
-        elif self._clock() < self._withdrawn_until:
+        elif self._clock() < self._withdrawn.until:
             return False
         if self._health.refused:
             if self._withdrawn:
