@@ -15,7 +15,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 import warnings
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
@@ -34,6 +33,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.integration.workers import eventually
 from tests.program import is_the_users
 from tests.services.chromium import Chromium, Tab, headless_chromium
 from tests.services.databases import DatabaseServer, mysql_server, postgresql_server, scratch_database
@@ -125,8 +125,8 @@ def grant(broker: KafkaBroker, kind: ResourceType, name: str, operation: AclOper
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
     admin.create_acls([acl])[acl].result(60)
     same = AclBindingFilter(kind, name, ResourcePatternType.LITERAL, "User:*", "*", operation, AclPermissionType.ALLOW)
-    while not admin.describe_acls(same).result(60):  # the broker learns of it a little later than the controller
-        time.sleep(0.02)
+    # It learns of it a little later than the controller.
+    eventually(lambda: admin.describe_acls(same).result(60), "a right that the broker knows", pause=0.02)
 
 
 @pytest.fixture(scope="session")
