@@ -25,7 +25,8 @@ from utils.metrics import Counters
 from utils.monitoring.status import Health
 from utils.monitoring.view import View
 from utils.processing.executor import Executor, Outcome
-from utils.reading.intake import Batch, Contents, Intake, Record
+from utils.reading.batches import Batch, Contents, Record
+from utils.reading.intake import Intake
 from utils.reading.locator import AssignmentOutdated
 from utils.reading.overflow import Overflow
 from utils.sending.assignment import Assignment, Locate
@@ -223,7 +224,7 @@ class Worker:
         now, now_ms = self.clock(), int(self.wall_clock() * 1000)
         oldest = self._waiting.groups.oldest_arrival()
         oldest_ms = now_ms if oldest is None else now_ms - int((now - oldest) * 1000)
-        return [offsets.commit_point(oldest_ms, now_ms, now) for offsets in self.intake.owned.values()]
+        return [offsets.commit_point(oldest_ms, now_ms, now) for offsets in self.intake.owned.partitions.values()]
 
     # ------------------------------------------------------------------ rebalances
 

@@ -185,7 +185,7 @@ class _Unanswered(UnavailableError):
 
 def _owns_all(watch: Watch, row: Row, cluster: preflight.Cluster) -> bool:
     """Whether this worker has all partitions of the input topics: then they need not have equal numbers of them."""
-    owned = watch.health.ask(lambda view: len(view.worker.intake.owned), 1.0)
+    owned = watch.health.ask(lambda view: len(view.worker.intake.owned.partitions), 1.0)
     if owned is None:
         raise _Unanswered("the worker does not say whether it has all partitions")
     return owned == sum(cluster.partitions.get(topic, 0) for topic in row.topics_input)

@@ -414,7 +414,7 @@ def test_progress_is_known_when_the_partitions_are_gone() -> None:
         assert len(bench.delivery.commits) > 1
         bench.lose()
         bench.step()
-        assert bench.worker.intake.has_progressed == progressed
+        assert bench.worker.intake.owned.has_progressed == progressed
 
 
 def test_a_record_whose_headers_cannot_be_read_is_one_dead_letter_with_its_bytes(

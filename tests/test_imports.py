@@ -194,7 +194,6 @@ LARGE = {
     "utils/running/steps.py Start": "what each step before a start has found, for those after it",
     "utils/running/refresh.py Refresh": "shared by two threads: what each may write stands in one place",
     "utils/joining/offsets.py PartitionOffsets": "touched for each record: one look-up less is a percent of the CPU",
-    "utils/reading/intake.py Intake": "touched for each read; what is known of the ends of the log is a fifth of it",
     "utils/processing/executor.py SingleThread": "queues between two threads, for which order of access is all",
     "utils/processing/executor.py ThreadPool": "queues between threads, for which order of access is all",
     "utils/processing/executor.py Coroutines": "queues between two threads, for which order of access is all",

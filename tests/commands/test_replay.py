@@ -34,7 +34,7 @@ from utils.joining.states import SENT
 from utils.logger import _json
 from utils.metrics import Counters
 from utils.processing.executor import Outcome, attempt
-from utils.reading.intake import Record
+from utils.reading.batches import Record
 from utils.sending.outbox import Refusals
 
 LETTERS = partition_offsets(topic="orders-dlq")
@@ -54,7 +54,7 @@ def joining(*topics: str) -> Joining:
 
 def replay(**given: Any) -> Replay:
     """Without what a test ignores."""
-    given = {"locate": None, "shutdown_timeout": 0.0, **given}
+    given = {"locate": None, "shutdown_timeout": 0.0, "intake": SimpleNamespace(owned=None), **given}
     needed = [each for each in fields(Replay) if each.init and each.default is each.default_factory is MISSING]
     ignored = {each.name: None for each in needed}
     return Replay(**{**ignored, "result": ReplayResult(), **given})
@@ -217,7 +217,7 @@ def test_what_is_safe_makes_room_while_a_commit_is_unanswered() -> None:
     offsets = partition_offsets(topic="orders-dlq")
     offsets.read(0)
     delivery = Unanswered()
-    intake = SimpleNamespace(owned={("orders-dlq", 0): offsets})
+    intake = SimpleNamespace(owned=SimpleNamespace(partitions={("orders-dlq", 0): offsets}))
     busy = SimpleNamespace(in_flight=MAX_IN_FLIGHT)
     run = replay(delivery=delivery, intake=intake, counters=Counters(), executor=busy)
     run.commits._unanswered = True

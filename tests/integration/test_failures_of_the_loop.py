@@ -13,7 +13,7 @@ from tests.services.kafka import KafkaBroker
 FAILING = """
 import sys, main
 from utils.running import supervision
-from utils.reading.intake import Batch
+from utils.reading.batches import Batch
 contents = Batch.contents
 def failing(batch):
     if {when}:

@@ -130,7 +130,7 @@ def test_a_replaced_worker_does_not_start_again() -> None:
     built: list[None] = []
 
     class Replaced:
-        intake = SimpleNamespace(former={}, has_progressed=False)
+        intake = SimpleNamespace(owned=SimpleNamespace(former={}, has_progressed=False))
 
         def run(self) -> None:
             raise aborted(FENCED)

@@ -51,7 +51,7 @@ def test_the_end_of_a_paused_partition_is_asked_for_since_it_is_not_fetched() ->
     bench = started()
     bench.feed(A0, "1")
     bench.step()
-    bench.worker.intake.pause_only([A0])
+    bench.worker.intake.pausing.pause_only([A0])
     bench.feed(A0, "2", "3")
     shown = partition(bench, A0)
     assert (shown.paused, shown.lag) == (True, 2)

@@ -12,7 +12,8 @@ from tests.fakes import FakeMessage
 from utils.joining.partitions import WINDOW, crc32, murmur2
 from utils.metrics import Counters
 from utils.monitoring.status import Health
-from utils.reading.intake import Intake, Record
+from utils.reading.batches import Record
+from utils.reading.intake import Intake
 from utils.reading.keys import EARLY, EVERY, FIRST, SELDOM
 
 PARTITIONS = 4
@@ -57,7 +58,7 @@ class Bench:
         for id in map(str, ids):
             for topic, hash in hashes.items():
                 at = topic, hash(id.encode(), PARTITIONS)  # type: ignore[operator]
-                position = self.intake.owned[at].position + sum(each.at == at for each in records)
+                position = self.intake.owned.partitions[at].position + sum(each.at == at for each in records)
                 records.append(Noticed(at, position, id, self.keys_read))
         records.sort(key=lambda record: record.at)
         self.intake.unfinished(cast(list[Record], records))
@@ -159,9 +160,9 @@ def test_a_sample_of_a_large_batch_holds_records_of_all_its_topics() -> None:
 def test_a_mate_is_awaited_in_its_own_partition_only_where_that_is_known_to_be_right() -> None:
     def of_partition_1(bench: Bench) -> float:
         """For which groups of partition 1 all of topic b was read, though its partition 0 is behind."""
-        bench.intake._ends = {("b", 0): (bench.now, 10**9)}
-        bench.intake.waited_enough(bench.now, 0)  # asks for the other ends
-        return bench.intake.waited_enough(bench.now, 0)["b", 1].arrived_by
+        bench.intake.evidence._ends = {("b", 0): (bench.now, 10**9)}
+        bench.intake.evidence.waited_enough(bench.now, 0)  # asks for the other ends
+        return bench.intake.evidence.waited_enough(bench.now, 0)["b", 1].arrived_by
 
     bench = Bench()
     assert of_partition_1(bench) == float("-inf"), "nothing is known yet"

@@ -149,13 +149,13 @@ def test_what_the_oldest_waits_for_is_read_on_after_a_vain_pass_also_where_hardl
     for topic in "ab":
         bench.offsets[topic].skip_to(20)
     assert bench.balance() == []
-    assert bench.intake.ahead == {("c", 0)}
+    assert bench.intake.pausing.ahead == {("c", 0)}
     bench.balance()  # the pass has ended
     assert bench.balance(100.0) == [("c", 0)]
     assert bench.aggregator.waits("o")
     bench.read("c", "123456789klm")
     assert bench.balance() == []
-    assert bench.intake.ahead == set()
+    assert bench.intake.pausing.ahead == set()
 
 
 def test_those_that_wait_are_counted_less_often_the_more_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,12 +164,12 @@ def test_those_that_wait_are_counted_less_often_the_more_they_are(monkeypatch: p
     assert bench.balance() == []
     bench.read("a", "12")
     assert bench.balance() == []
-    assert bench.intake.ahead == {A}
+    assert bench.intake.pausing.ahead == {A}
     assert bench.read("b", "12") == "12"
     assert bench.balance(9 * BALANCE_EVERY) == []
-    assert bench.intake.ahead == {A}
+    assert bench.intake.pausing.ahead == {A}
     assert bench.balance() == []
-    assert bench.intake.ahead == set()
+    assert bench.intake.pausing.ahead == set()
 
 
 def test_after_a_pass_that_completed_something_the_next_begins_at_once() -> None:

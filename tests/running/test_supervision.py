@@ -34,7 +34,7 @@ class FailingWorker:
         self.stopping = stopping
         self.failures = list(failures)
         self.runs = 0
-        self.intake = SimpleNamespace(former={}, has_progressed=False)
+        self.intake = SimpleNamespace(owned=SimpleNamespace(former={}, has_progressed=False))
         self.myself: object = None
 
     def run(self) -> None:
@@ -92,7 +92,7 @@ def test_how_partitions_stood_survives_a_failure_that_no_message_is_to_blame_for
     monkeypatch.setattr("utils.running.supervision.sleep", lambda _seconds, _stopping: None)
     stopping, survived = threading.Event(), dict[tuple[str, int], CrashRecord]()
     worker = FailingWorker(stopping, error)
-    worker.intake.former = {("a", 0): PartitionOffsets("a", 0, Layout("id"), 0)}
+    worker.intake.owned.former = {("a", 0): PartitionOffsets("a", 0, Layout("id"), 0)}
     supervise(lambda _clients: cast(framework.Worker, worker), Counters(), stopping, survived=survived)
     assert survived == told
 
@@ -104,7 +104,7 @@ def test_a_commit_alone_is_no_progress_and_a_finished_record_is(monkeypatch: pyt
     class CommittingWorker(FailingWorker):
         def run(self) -> None:
             counters.commits += 1
-            self.intake.has_progressed = self.runs in {2, 5}
+            self.intake.owned.has_progressed = self.runs in {2, 5}
             super().run()
 
     worker = CommittingWorker(stopping, *[ArithmeticError()] * 100)
@@ -179,7 +179,7 @@ def test_the_last_worker_before_the_process_gives_up_counts_no_start(monkeypatch
 
     worker = SeeingWorker(threading.Event(), *[ArithmeticError()] * 100)
     loaded = OffsetMap("id", 0, 0, 0, States.of(bytes(1)), starts=2, trying=0)
-    worker.intake.former = {("a", 0): PartitionOffsets("a", 0, Layout("id"), 0, loaded)}
+    worker.intake.owned.former = {("a", 0): PartitionOffsets("a", 0, Layout("id"), 0, loaded)}
     with pytest.raises(ArithmeticError):
         supervise(lambda _clients: cast(framework.Worker, worker), Counters(), worker.stopping, survived=survived)
     told = {("a", 0): (3, 0)}

@@ -45,9 +45,13 @@ PACKING = "utils/joining/packing.py"
 REFERENCES = "utils/joining/references.py"
 STATES = "utils/joining/states.py"
 SUSPICION = "utils/joining/suspicion.py"
+BATCHES = "utils/reading/batches.py"
+EVIDENCE = "utils/reading/evidence.py"
 INTAKE = "utils/reading/intake.py"
 LOCATOR = "utils/reading/locator.py"
 OVERFLOW = "utils/reading/overflow.py"
+OWNED = "utils/reading/owned.py"
+PAUSING = "utils/reading/pausing.py"
 ATTEMPTS = "utils/processing/attempts.py"
 DISPATCHER = "utils/processing/dispatcher.py"
 ORDER = "utils/processing/order.py"
@@ -97,7 +101,7 @@ OFFSETS_AND_MAPS = (
         "return state == UNFINISHED and offset >= self.loaded_end",
     ),
     _mutant("1", "gaps stay unfinished", OFFSETS, "extend(FINISHED, position -", "extend(UNFINISHED, position -"),
-    _mutant("1", "markers at the end are not noticed", INTAKE, "if at.offset > offsets.position:", "if not at:"),
+    _mutant("1", "markers at the end are not noticed", OWNED, "if at.offset > offsets.position:", "if not at:"),
     _mutant(
         "1",
         "the map is not loaded",
@@ -152,8 +156,8 @@ OFFSETS_AND_MAPS = (
         "3",
         "one partition is committed",
         LOOP,
-        "for offsets in self.intake.owned.values()]",
-        "for offsets in self.intake.owned.values()][:1]",
+        "for offsets in self.intake.owned.partitions.values()]",
+        "for offsets in self.intake.owned.partitions.values()][:1]",
     ),
     _mutant(
         "3",
@@ -361,25 +365,25 @@ JOINING = (
     _mutant(
         "6",
         "a plain timer evicts",
-        INTAKE,
+        EVIDENCE,
         "        enough = {}\n",
-        "        return dict.fromkeys(self.owned, Enough(now - timeout, FOREVER))\n",
+        "        return dict.fromkeys(self._owned.partitions, Enough(now - timeout, FOREVER))\n",
     ),
     _mutant(
         "6",
         "a mate is awaited in one partition only",
-        INTAKE,
-        "return enough if self.are_siblings_together() else _of_all_partitions(enough)",
+        EVIDENCE,
+        "return enough if self._siblings.are_together() else _of_all_partitions(enough)",
         "return enough",
     ),
     _mutant(
         "6",
         "a mate is awaited in the first partition only",
-        INTAKE,
-        "return enough if self.are_siblings_together() else _of_all_partitions(enough)",
+        EVIDENCE,
+        "return enough if self._siblings.are_together() else _of_all_partitions(enough)",
         "first = min((number for _, number in enough), default=0)\n"
         "        together = {(topic, number): enough[topic, first] for topic, number in enough}\n"
-        "        return together if self.are_siblings_together() else _of_all_partitions(enough)",
+        "        return together if self._siblings.are_together() else _of_all_partitions(enough)",
         evictions=True,
         unequal=False,
         alike=True,
@@ -387,10 +391,10 @@ JOINING = (
     _mutant(
         "6",
         "a mate is not awaited where it can only be",
-        INTAKE,
-        "return enough if self.are_siblings_together() else _of_all_partitions(enough)",
+        EVIDENCE,
+        "return enough if self._siblings.are_together() else _of_all_partitions(enough)",
         "plain = dict.fromkeys(enough, Enough(now - timeout, FOREVER))\n"
-        "        return plain if self.are_siblings_together() else _of_all_partitions(enough)",
+        "        return plain if self._siblings.are_together() else _of_all_partitions(enough)",
         evictions=True,
         unequal=False,
         alike=True,
@@ -448,17 +452,17 @@ JOINING = (
     _mutant(
         "6",
         "an end counts wherever reading is",
-        INTAKE,
-        "if self.owned[at].position >= end:",
+        EVIDENCE,
+        "if owned[at].position >= end:",
         "if at:",
         evictions=True,
     ),
     _mutant(
         "6",
         "an end is of when the answer came",
-        INTAKE,
+        EVIDENCE,
         "answers = self._ask.answers()",
-        "answers = {at: (self._clock(), end) for at, (_, end) in self._ask.answers().items()}",
+        "answers = {at: (self._owned._clock(), end) for at, (_, end) in self._ask.answers().items()}",
         evictions=True,
         quirks=True,
     ),
@@ -484,7 +488,7 @@ MEMORY = (
     _mutant(
         "7",
         "what was shed does not delay an eviction",
-        INTAKE,
+        EVIDENCE,
         "Enough(moment - timeout, FOREVER if shed_since is None else shed_since)",
         "Enough(moment - timeout, FOREVER)",
     ),
@@ -495,7 +499,7 @@ MEMORY = (
         "self.states.set(offset, SHED)\n        self.shed.add(number)",
         "self.states.set(offset, FINISHED)",
     ),
-    _mutant("7", "what was shed is not read again", INTAKE, "if offsets.shed.since is not None:", "if not offsets:"),
+    _mutant("7", "what was shed is not read again", OWNED, "if offsets.shed.since is not None}", "if not offsets}"),
     _mutant(
         "7",
         "what came last drops what waits",
@@ -525,13 +529,13 @@ MEMORY = (
     _mutant(
         "7",
         "who is paused goes on because it is ahead no more",
-        INTAKE,
-        "if not self._paused and (resumed := self.ahead - ahead):",
+        PAUSING,
+        "if not self._all_paused and (resumed := self.ahead - ahead):",
         "if resumed := self.ahead - ahead:",
         tight=True,
         pauses=True,
     ),
-    _mutant("7", "who was paused stays paused", INTAKE, "ahead = set(ahead)", "ahead = set(ahead) | self.ahead"),
+    _mutant("7", "who was paused stays paused", PAUSING, "ahead = set(ahead)", "ahead = set(ahead) | self.ahead"),
     _mutant(
         "7",
         "who was paused near the bound stays so below it",
@@ -543,7 +547,7 @@ MEMORY = (
         "7",
         "who is needed elsewhere is paused",
         OVERFLOW,
-        "waited_for = over_all_partitions(waited_for, {number for _, number in self._intake.owned})",
+        "waited_for = over_all_partitions(waited_for, {number for _, number in self._intake.owned.partitions})",
         "pass",
         topics=2,
         partitions=1,
@@ -865,7 +869,7 @@ REBALANCES = (
         "11",
         "a revoke does not commit",
         ASSIGNMENT,
-        "if self.reading.owned and not self.failure:",
+        "if self.owned.partitions and not self.failure:",
         "if False:",
         rebalances=True,
         workers=2,
@@ -881,7 +885,7 @@ REBALANCES = (
         "11",
         "a stop does not commit",
         ASSIGNMENT,
-        "if self.reading.owned:",
+        "if self.owned.partitions:",
         "if False:",
         rebalances=True,
         crashes=False,
@@ -922,13 +926,13 @@ REBALANCES = (
         calls=False,
         deadly=False,
     ),
-    _mutant("11", "no rewind after a rebalance within a read", INTAKE, "            self._rewind(records)\n", ""),
+    _mutant("11", "no rewind after a rebalance within a read", INTAKE, "            self.owned.rewind(records)\n", ""),
     _mutant(
         "11",
         "a rebalance within a read is not noticed",
         INTAKE,
-        "            self._rewind(records)\n            return []",
-        "            return [each for each in records if (each.topic(), each.partition()) in self.owned]",
+        "            self.owned.rewind(records)\n            return []",
+        "            return [each for each in records if (each.topic(), each.partition()) in self.owned.partitions]",
     ),
     _mutant(
         "12",
@@ -1091,7 +1095,7 @@ BEGINNINGS = (
         "14",
         "a topic made again is read on",
         INTAKE,
-        "return bool(self._identities.made_again(self.owned.values(), now))",
+        "return bool(self._identities.made_again(self.owned.partitions.values(), now))",
         "return False",
         destruction=True,
     ),
@@ -1189,7 +1193,7 @@ SURROUNDINGS = (
     _mutant(
         "13",
         "what the client cannot read is joined without it",
-        INTAKE,
+        BATCHES,
         "return Contents(values, headers, timestamps, without_time | without_headers | without_value)",
         "return Contents(values, headers, timestamps, without_value)",
         foreign=True,
@@ -1199,7 +1203,7 @@ SURROUNDINGS = (
         "an assignment that fails at last is taken for one",
         ASSIGNMENT,
         "                consumer.assign([])\n            raise",
-        "                consumer.assign([])\n            if not self.reading.owned:\n                raise",
+        "                consumer.assign([])\n            if not self.owned.partitions:\n                raise",
         faults=True,
     ),
     _mutant(

@@ -321,14 +321,14 @@ class ModelProcess:
     @property
     def has_open_circuit(self) -> bool:
         """Who has no partitions any more has nothing to close it with."""
-        owns_some = not self.ended and self.worker is not None and bool(self.worker.intake.owned)
+        owns_some = not self.ended and self.worker is not None and bool(self.worker.intake.owned.partitions)
         return owns_some and self._executor.circuit_open_for is not None
 
     def states(self) -> set[str]:
         """What holds of the worker now."""
         if not self.worker or self.ended:
             return set()
-        owned = self.worker.intake.owned.values()
+        owned = self.worker.intake.owned.partitions.values()
         holds = {
             "without partitions": not owned,
             "behind the row": self._refresh.current.row.topics_input != self.world.inputs,
@@ -337,7 +337,7 @@ class ModelProcess:
             "runs apart": cast(Suspects, self.worker.executor)._size > 0,
             "results wait": self.worker.delivery.pending > 0,
             "calls rest": self._executor.parked.groups > 0,
-            "paused": bool(self.worker.intake.ahead),
+            "paused": bool(self.worker.intake.pausing.ahead),
         }
         return {name for name, is_so in holds.items() if is_so}
 
@@ -356,7 +356,7 @@ class ModelProcess:
         ]
         owned = [
             (at, offsets.base, offsets.position, bytes(offsets.states).hex(" "))
-            for at, offsets in self.worker.intake.owned.items()
+            for at, offsets in self.worker.intake.owned.partitions.items()
         ]
         counted = {name: number for name, number in self.counters.as_dict().items() if number}
         failure = self.worker.assignment.failure

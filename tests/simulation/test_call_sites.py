@@ -135,7 +135,7 @@ def until_it_gives_up(world: World, plan: Plan) -> None:
             world.advance(0.5)
             turns += 1
         if not failing.ended:  # it does not make that call, or goes on in spite of it
-            assert not failing.restarts or (failing.worker and failing.worker.intake.has_progressed), "on and on"
+            assert not failing.restarts or (failing.worker and failing.worker.intake.owned.has_progressed), "on and on"
             failing.kill()
             break
         assert failing.error is plan.error

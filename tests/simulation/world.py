@@ -278,7 +278,7 @@ class World:
             for who in range(self._lasting):
                 self._start(who, 0)
                 self._step(who, 1 + self._uids + turn)
-            if any(process.worker and process.worker.intake.owned for process in self._processes.values()):
+            if any(process.worker and process.worker.intake.owned.partitions for process in self._processes.values()):
                 break
             self.advance(0.5)
         self._restart_all()
@@ -723,7 +723,7 @@ def model_time(setup: Setup) -> Iterator[None]:
             patch("framework.MAX_IN_FLIGHT", in_flight),
             patch("utils.sending.delivery._BATCH", batch),
             patch("utils.sending.pace.FIRST", 3 * RESULT_OVERHEAD if setup.narrow else FIRST),
-            patch("utils.reading.intake.RUNS_FROM", 3),
+            patch("utils.reading.batches.RUNS_FROM", 3),
             patch("utils.joining.offsets.MAX_METADATA", setup.longest_map),
             patch("utils.kafka.limits.LEAST_METADATA", SHORT),
             patch("utils.kafka.limits._REQUEST", setup.most_in_commit if setup.crowded else limits._REQUEST),

@@ -27,7 +27,8 @@ from utils.kafka.lookups import LATEST, offsets_at
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.processing.executor import Executor, Outcome
-from utils.reading.intake import Intake, Record
+from utils.reading.batches import Record
+from utils.reading.intake import Intake
 from utils.sending.assignment import Assignment, Locate
 from utils.sending.commits import Commits
 from utils.sending.delivery import Delivery
@@ -331,19 +332,19 @@ class Replay:
 
     def commit_points(self) -> list[CommitPoint]:
         now_ms = int(self.wall_clock() * 1000)
-        points = [offsets.commit_point(now_ms, now_ms) for offsets in self.intake.owned.values()]
+        points = [offsets.commit_point(now_ms, now_ms) for offsets in self.intake.owned.partitions.values()]
         if self.longest_map and any(len(point.metadata) > self.longest_map for point in points):
             raise TooScattered("what is not chosen lies too scattered to be noted: choose more, or --all")
         return points
 
     def _read_so_far(self) -> tuple[int, int]:
-        read = [self.intake.owned[at].position - begin for at, begin in self._begin.items() if at in self.intake.owned]
+        owned = self.intake.owned.partitions
+        read = [owned[at].position - begin for at, begin in self._begin.items() if at in owned]
         return sum(read), sum(end - self._begin[at] for at, end in self._ends.items())
 
     def _is_done(self) -> bool:
-        is_read = all(
-            self.intake.owned[at].position >= end for at, end in self._ends.items() if at in self.intake.owned
-        )
+        owned = self.intake.owned.partitions
+        is_read = all(owned[at].position >= end for at, end in self._ends.items() if at in owned)
         return self._assigned and is_read and not self.executor.in_flight and self.commits.is_idle
 
     # ------------------------------------------------------------------ rebalances

@@ -70,7 +70,7 @@ class _Sample(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Evidence:
+class _Samples:
     """The samples of one topic: the newest of each of the last WINDOW ids."""
 
     partitions: int
@@ -107,19 +107,19 @@ class Keys:
     """
 
     def __init__(self) -> None:
-        self._topics: dict[str, _Evidence] = {}
+        self._topics: dict[str, _Samples] = {}
 
     def sample(self, topic: str, partition: int, partitions: int, key: bytes | None, id: str) -> None:
         """One record of a topic that has so many partitions."""
         if partitions < 2:
             return
-        evidence = self._topics.get(topic)
-        if evidence is None or evidence.partitions != partitions:
-            evidence = self._topics[topic] = _Evidence(partitions)
+        known = self._topics.get(topic)
+        if known is None or known.partitions != partitions:
+            known = self._topics[topic] = _Samples(partitions)
         fits = set()
         if key is not None:
             fits = {name for name, of in ((MURMUR2, murmur2), (CRC32, crc32)) if of(key, partitions) == partition}
-        evidence.add(id, _Sample(form_of(key, id), frozenset(fits)))
+        known.add(id, _Sample(form_of(key, id), frozenset(fits)))
 
     def is_judged(self, topic: str) -> bool:
         return topic in self._topics and self._topics[topic].trait is not None
@@ -134,7 +134,7 @@ class Keys:
 
     def judge(self) -> dict[str, str]:
         """Take the samples into account; for each topic that does not fit, why not."""
-        judged = {topic: trait for topic, evidence in self._topics.items() if (trait := evidence.judge())}
+        judged = {topic: trait for topic, known in self._topics.items() if (trait := known.judge())}
         found = {}
         for topic, trait in judged.items():
             equals = [each for each in judged if self._topics[each].partitions == self._topics[topic].partitions]

@@ -112,7 +112,7 @@ class View:
             oldest_age=0.0 if first is None else max(now - first, 0.0),
             in_flight=worker.executor.in_flight,
             oldest_call=calls[0].seconds if calls else 0.0,
-            circuit_open_for=worker.executor.circuit_open_for if worker.intake.owned else None,
+            circuit_open_for=worker.executor.circuit_open_for if worker.intake.owned.partitions else None,
             calls=tuple(CallView(call.id[:LONGEST_ID], len(call.id), call.seconds) for call in calls[:oldest]),
             uncommitted=worker.delivery.pending,
             max_pending_bytes=worker.max_pending_bytes,
@@ -120,7 +120,7 @@ class View:
             partitions=self._partitions(now),
             oldest=tuple(self._waiting(group, now) for group in self.aggregator.oldest(oldest)),
             parked=worker.executor.parked.groups,
-            paused=worker.intake.is_stopped,
+            paused=worker.intake.pausing.is_stopped,
         )
 
     def waiting(self, id: str) -> WaitingView | None:
@@ -134,7 +134,7 @@ class View:
 
     def _partitions(self, now: float) -> tuple[PartitionView, ...]:
         intake = self.worker.intake
-        ends = intake.ends(now)
+        ends = intake.shown_ends.look(now)
         return tuple(
             PartitionView(
                 topic=topic,
@@ -144,9 +144,9 @@ class View:
                 lag=max(ends[topic, number] - offsets.position, 0) if (topic, number) in ends else None,
                 unfinished=offsets.unfinished(),
                 map_characters=offsets.map_characters,
-                paused=intake.is_paused((topic, number)),
+                paused=intake.pausing.is_paused((topic, number)),
             )
-            for (topic, number), offsets in sorted(intake.owned.items())
+            for (topic, number), offsets in sorted(intake.owned.partitions.items())
         )
 
     def _waiting(self, group: Group, now: float) -> WaitingView:

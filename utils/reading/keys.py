@@ -4,13 +4,13 @@ No Kafka. What `utils/joining/partitions.py` finds goes to the log, to the count
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
 
 from utils.joining.messages import read_each, read_ids
 from utils.joining.offsets import PartitionOffsets
 from utils.joining.partitions import Keys
 from utils.logger import logger
 from utils.metrics import Counters
+from utils.reading.batches import Record
 
 FIRST = 1000  # records whose keys are looked at without delay, of topics of which too little is known
 EARLY = 64  # of them in one batch
@@ -18,15 +18,6 @@ SAMPLE = 16  # records of a batch that are looked at afterwards:
 EVERY = 0.1  # once in so many seconds while there is such a topic,
 SELDOM = 1.0  # as seldom as this when there is none
 CURE = "let the producers use the id as the key and partitioner=murmur2_random (Java: the default partitioner)"
-
-
-class Record(Protocol):
-    """What is looked at of the client's Message."""
-
-    def topic(self) -> str: ...
-    def partition(self) -> int: ...
-    def key(self) -> bytes | None: ...
-    def value(self) -> bytes | None: ...
 
 
 class KeyWatch:

@@ -115,7 +115,7 @@ class Overflow:
         """Give up the groups that have waited for `timeout` seconds, and could not have got a mate since."""
         if not self.groups.has_waited_since(now - timeout):
             return []
-        enough = self._intake.waited_enough(now, timeout)
+        enough = self._intake.evidence.waited_enough(now, timeout)
         return self.groups.evict({(self._topics[at[0]], at[1]): by for at, by in enough.items()})
 
     def missing(self, group: Group) -> list[str]:
@@ -159,7 +159,7 @@ class Overflow:
         if now < self._next_balance:
             return
         self._next_balance = now + BALANCE_EVERY
-        owned = self._intake.owned.values()
+        owned = self._intake.owned.partitions.values()
         if sum([offsets.shed.count for offsets in owned]) <= self._put_off_records:
             self._pass = None
             if self._put_off and self._has_room_to_park(parked):
@@ -168,21 +168,22 @@ class Overflow:
         over = self._pass is not None and self._has_ended(self._pass, now) and self._pass.is_over(now, waiting)
         passed_some = any((offsets.shed.since or NOT_COUNTED) < NOT_COUNTED for offsets in owned)
         if over or (self._pass and passed_some and self._has_room_again(self._pass)):
-            self._intake.pause_only(())
+            self._intake.pausing.pause_only(())
             vain = self._pass.vain + 1 if self._pass and over and self._pass.is_vain(waiting) else 0
             if over:
                 self.shed(self.room // 8, now)
             self._pass = Pass(now, self._read_again(), vain)
-        elif self.groups.bytes > self.room // 2 or self._intake.ahead:
+        elif self.groups.bytes > self.room // 2 or self._intake.pausing.ahead:
             self._next_balance = now + max(BALANCE_EVERY, len(self.groups) * COUNT_PAUSE)
             waited_for = self.groups.waited_for()
-            together = self._intake.are_siblings_together()
+            together = self._intake.siblings.are_together()
             if not together:
-                waited_for = over_all_partitions(waited_for, {number for _, number in self._intake.owned})
+                waited_for = over_all_partitions(waited_for, {number for _, number in self._intake.owned.partitions})
             ahead = ahead_of_siblings(waited_for)
             if self._pass and self._pass.vain:
                 ahead -= self._needed(together)
-            self._intake.pause_only(at for at in self._intake.owned if (self._topics[at[0]], at[1]) in ahead)
+            partitions = self._intake.owned.partitions
+            self._intake.pausing.pause_only(at for at in partitions if (self._topics[at[0]], at[1]) in ahead)
 
     def _read_again(self) -> dict[tuple[str, int], int]:
         """Go back to what was dropped; all of it is ahead then, each id in its order."""
@@ -200,7 +201,7 @@ class Overflow:
             (topic, number)
             for group in self.groups.oldest(1)
             for topic in self.groups.missing(group)
-            for _, number in self._intake.owned
+            for _, number in self._intake.owned.partitions
             if number == group.partition or not together
         }
 
@@ -211,12 +212,12 @@ class Overflow:
 
     def _has_ended(self, current: Pass, now: float) -> bool:
         """Whether all was read again, but for partitions that are paused because they are ahead."""
-        through = self._intake.read_through(now)
+        through = self._intake.evidence.read_through(now)
         if current.ended is None and all(
-            at in self._intake.ahead
+            at in self._intake.pausing.ahead
             or offsets.position >= current.targets.get(at, FOREVER)
             or through[at] >= current.began
-            for at, offsets in self._intake.owned.items()
+            for at, offsets in self._intake.owned.partitions.items()
         ):
             current.ended = now
         return current.ended is not None

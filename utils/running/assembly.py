@@ -214,7 +214,7 @@ def worker_of(config: Config, parts: Parts, around: Surroundings, stop: Event) -
         intake=intake,
         delivery=parts.delivery,
         failures=parts.failures,
-        executor=Suspects(around.executor, lambda: intake.owned.values(), clock.sleep, clock.monotonic),
+        executor=Suspects(around.executor, lambda: intake.owned.partitions.values(), clock.sleep, clock.monotonic),
         locate=parts.locate,
         counters=around.counters,
         health=around.health,

@@ -187,9 +187,9 @@ def _run_one(build: Callable[[ExitStack], Runs]) -> Ended:
             error = None
         except Exception as raised:
             error = raised
-    intake = worker.intake
-    records = {at: offsets.suspicion.crash_record for at, offsets in intake.former.items()}
-    return Ended(error, records, intake.has_progressed)
+    owned = worker.intake.owned
+    records = {at: offsets.suspicion.crash_record for at, offsets in owned.former.items()}
+    return Ended(error, records, owned.has_progressed)
 
 
 def _free_memory(error: Exception | None) -> None:

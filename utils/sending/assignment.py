@@ -15,7 +15,7 @@ from utils.joining.offsets import CommitPoint, PartitionOffsets
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.processing.executor import Executor, Outcome
-from utils.sending.commits import Commits, Reading
+from utils.sending.commits import Commits, Partitions
 from utils.sending.delivery import Delivery
 from utils.sending.drain import drain
 
@@ -25,8 +25,11 @@ Locate = Callable[[Consumer, Sequence[TopicPartition]], list[PartitionOffsets]]
 """Where to read on in these partitions. Raises KafkaException, ConfigError."""
 
 
-class Rereading(Reading, Protocol):
+class Input(Protocol):
     """What is read: told which partitions that is."""
+
+    @property
+    def owned(self) -> Partitions: ...
 
     def rebalanced(self, owned: Iterable[PartitionOffsets]) -> None: ...
 
@@ -37,7 +40,7 @@ class Loop(Protocol):
     @property
     def consumer(self) -> Consumer: ...
     @property
-    def intake(self) -> Rereading: ...
+    def intake(self) -> Input: ...
     @property
     def delivery(self) -> Delivery: ...
     @property
@@ -71,6 +74,7 @@ class Assignment:
     def __init__(self, loop: Loop, locate: Locate, commit_interval: float, shutdown_timeout: float) -> None:
         self.consumer = loop.consumer
         self.reading = loop.intake
+        self.owned = loop.intake.owned
         self.executor = loop.executor
         self.delivery = loop.delivery
         self.clock = loop.clock
@@ -81,7 +85,7 @@ class Assignment:
         self._ends_by: float | None = None  # the end of the assignment that is under way
         self.commits = Commits(
             consumer=loop.consumer,
-            reading=loop.intake,
+            owned=loop.intake.owned,
             delivery=loop.delivery,
             points=loop.commit_points,
             counters=loop.counters,
@@ -102,7 +106,7 @@ class Assignment:
 
     def end(self) -> None:
         """As a revoke, but with polling, so that a broker that does not answer cannot hold it up."""
-        if self.reading.owned:
+        if self.owned.partitions:
             self._drain(lambda deadline: self.commits.last_by(deadline, self._last_points()))
 
     def forget(self) -> None:
@@ -131,7 +135,7 @@ class Assignment:
     def _on_revoke(self, consumer: Consumer, _revoked: list[TopicPartition]) -> None:
         """Finish what is done, commit, forget."""
         try:
-            if self.reading.owned and not self.failure:
+            if self.owned.partitions and not self.failure:
                 self._drain(lambda _deadline: self.commits.last_now(consumer, self._last_points()))
         except KafkaException as error:
             logger.warning("commit before a revoke failed: the next owner repeats", extra={"error": str(error)})
@@ -146,7 +150,7 @@ class Assignment:
     def _drain(self, commit: Callable[[float], float]) -> None:
         """A rebalance that comes while the last commit of `end()` is waited for gets no time of its own."""
         before, now = self._ends_by, self.clock()
-        for offsets in self.reading.owned.values() if before is None else ():
+        for offsets in self.owned.partitions.values() if before is None else ():
             offsets.suspicion.begin_to_end()
         self._ends_by = now + self.shutdown_timeout if before is None else before
         self._loop.may_take(self._ends_by - now)
@@ -156,8 +160,8 @@ class Assignment:
             self._ends_by = before
 
     def _last_points(self) -> list[CommitPoint]:
-        self.reading.note_epochs()
+        self.owned.note_epochs()
         is_idle = not (self.executor.in_flight or self.executor.calls() or self.delivery.pending)
-        for offsets in self.reading.owned.values():
+        for offsets in self.owned.partitions.values():
             offsets.end_in_order(is_idle=is_idle)
         return self.commits.points()

@@ -17,11 +17,11 @@ from utils.sending.delivery import Delivery
 BUSY = 0.02  # seconds that a look for an answer waits
 
 
-class Reading(Protocol):
-    """What is read: by which partitions it is committed."""
+class Partitions(Protocol):
+    """Those that are owned: what is committed is what they say."""
 
     @property
-    def owned(self) -> Mapping[tuple[str, int], PartitionOffsets]: ...
+    def partitions(self) -> Mapping[tuple[str, int], PartitionOffsets]: ...
 
     def note_positions(self) -> int:
         """Finish what reading has passed without a record; how much news there is."""
@@ -35,7 +35,7 @@ class Commits:
     """Of one worker: at most one is on its way."""
 
     consumer: Consumer
-    reading: Reading
+    owned: Partitions
     delivery: Delivery
     points: Callable[[], list[CommitPoint]]
     """Of every partition that is owned, now."""
@@ -62,7 +62,7 @@ class Commits:
         full = is_full()
         is_due = not self._unanswered and self.clock() >= (self._earliest if full else self._next)
         if is_due:
-            self.has_news = self.reading.note_positions() > 0 or self.has_news
+            self.has_news = self.owned.note_positions() > 0 or self.has_news
         has_news = self.has_news or self.delivery.pending > 0
         if not (full or self._settling or (is_due and has_news)) or not self.finish_safe():
             return
@@ -77,7 +77,7 @@ class Commits:
     def finish_safe(self) -> bool:
         """Whether what was sent is safe; then its offsets are finished."""
         self._settling = not self.delivery.settle()
-        for offsets in () if self._settling else self.reading.owned.values():
+        for offsets in () if self._settling else self.owned.partitions.values():
             offsets.finish_sent()
         return not self._settling
 
@@ -112,7 +112,7 @@ class Commits:
         self._settling = self._unanswered = False
 
     def _count(self, confirmed: bool) -> None:
-        for offsets in self.reading.owned.values() if confirmed else ():
+        for offsets in self.owned.partitions.values() if confirmed else ():
             offsets.confirm()
         self.counters.commits += confirmed
         self.counters.failed_commits += not confirmed

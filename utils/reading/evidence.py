@@ -1,0 +1,78 @@
+"""Evidence that no mate of a group can come any more: how far the log is known to have been read, and when it ended.
+
+No clock, no logging; `now` is a parameter.
+"""
+
+from confluent_kafka.admin import AdminClient
+
+from utils.joining.aggregator import FOREVER, NEVER, Enough
+from utils.kafka.ends import EndOffsets, Partition
+from utils.reading.owned import OwnedPartitions
+from utils.reading.siblings import Siblings
+
+
+class Evidence:
+    """Asks the brokers where partitions end, and notes when reading has come there."""
+
+    def __init__(self, admin: AdminClient, owned: OwnedPartitions, siblings: Siblings) -> None:
+        self._ask = EndOffsets(admin)
+        self._owned = owned
+        self._siblings = siblings
+        self._ends: dict[Partition, tuple[float, int]] = {}  # when asked for, and the answer not yet read up to
+        self._through: dict[Partition, float] = {}
+        self.last_ends: dict[Partition, int] = {}  # as last answered
+
+    def rebalanced(self) -> None:
+        """What is known is of partitions that may be ours no more."""
+        self._ask.forget()
+        self._ends, self._through, self.last_ends = {}, {}, {}
+
+    def read_through(self, now: float) -> dict[Partition, float]:
+        """For each partition the last moment for which it is known that all records there were then have been read.
+
+        The ends are asked for anew, never taken from the client's cache, and compared with the position, which counts
+        transaction markers too. A broker that does not answer only delays the answer.
+        """
+        owned = self._owned.partitions
+        self._note_answers()
+        for at, (asked, end) in list(self._ends.items()):
+            if owned[at].position >= end:
+                self._through[at] = asked
+                del self._ends[at]
+        self._ask.ask((at for at in owned if at not in self._ends), now)
+        self._note_answers()
+        return {at: self._through.get(at, NEVER) for at in owned}
+
+    def set_back(self, at: Partition) -> None:
+        """Reading goes back there: it has to come to the end once more."""
+        self._through.pop(at, None)
+
+    def waited_enough(self, now: float, timeout: float) -> dict[Partition, Enough]:
+        """By partition: which groups need not wait for it any longer.
+
+        `timeout` has passed for them, and reading has come to the end that the partition had after that, with every
+        record of it offered to the group: none was shed before the group was opened. None at all as long as workers of
+        the group may read other topics than this one: a mate may be with them.
+        """
+        if self._siblings.may_be_elsewhere(now):
+            return {}
+        enough = {}
+        for at, moment in self.read_through(now).items():
+            shed_since = self._owned.partitions[at].shed.since
+            enough[at] = Enough(moment - timeout, FOREVER if shed_since is None else shed_since)
+        return enough if self._siblings.are_together() else _of_all_partitions(enough)
+
+    def _note_answers(self) -> None:
+        answers = self._ask.answers()
+        self._ends |= answers
+        self.last_ends |= {at: end for at, (_, end) in answers.items()}
+
+
+def _of_all_partitions(enough: dict[Partition, Enough]) -> dict[Partition, Enough]:
+    """For any partition number: what holds for all partitions of the topic, for a mate may be in each of them."""
+    numbers = {number for _, number in enough}
+    least: dict[str, Enough] = {}
+    for (topic, _), each in enough.items():
+        known = least.get(topic, each)
+        least[topic] = Enough(min(known.arrived_by, each.arrived_by), min(known.first_drop, each.first_drop))
+    return {(topic, number): each for topic, each in least.items() for number in numbers}

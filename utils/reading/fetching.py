@@ -1,0 +1,75 @@
+"""Records out of Kafka's client, by the batch. Knows no offsets: what becomes of a batch is not its concern."""
+
+import time
+from collections.abc import Callable
+from typing import cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+
+from utils.logger import logger
+from utils.reading.batches import Record
+
+BATCH = 1000  # records that one read takes at most; larger ones leave the processor's caches (measured)
+FEW = 100  # records: a read of fewer has left none behind, and what comes soon after it may stay for more
+
+_MENDED_BY_THE_CLIENT = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError._TIMED_OUT,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_COORDINATOR,
+}
+
+
+class Fetching:
+    """Takes what has come, and stays a moment for more where records come a few at a time."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        gather: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`gather`: see Waits."""
+        self._consumer = consumer
+        self._gather = gather
+        self._clock = clock
+        self._sleep = sleep
+        self._soon = 0.0  # until when a record comes soon after a read of a few
+
+    def next(self, wait: float) -> list[Record]:
+        """The next records, as soon as there are any; waits up to `wait` seconds for the first.
+
+        Unless `wait` is 0, what comes soon after a read of a few stays for `gather` seconds, for more to come.
+        Raises KafkaException for what the client does not mend by itself.
+        """
+        first = self._first(wait)
+        messages = [first, *self._consumer.consume(BATCH, 0)] if first is not None else []
+        self._soon = self._clock() + self._gather if 0 < len(messages) < FEW else 0.0
+        if [message for message in messages if message.error()]:
+            messages = [each for each in messages if not _is_event(each)]
+        return cast("list[Record]", messages)
+
+    def _first(self, wait: float) -> Message | None:
+        """The next message, after it has stayed for others where it shall."""
+        first, stays_until = self._consumer.poll(0), self._soon  # at the earliest it came right after the last read
+        if first is None and wait:
+            first, came = self._consumer.poll(wait), self._clock()
+            stays_until = came + self._gather if came < self._soon else came
+        if wait and first is not None and (early := stays_until - self._clock()) > 0:
+            self._sleep(early)
+        return first
+
+
+def _is_event(message: Message) -> bool:
+    """Whether this is an error in place of a record. Raised unless the client mends it by itself."""
+    error = message.error()
+    if error is None:
+        return False
+    if error.code() not in _MENDED_BY_THE_CLIENT:
+        raise KafkaException(error)
+    logger.warning("waiting for Kafka", extra={"error": error.str()})
+    return True

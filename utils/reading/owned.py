@@ -1,0 +1,142 @@
+"""The partitions that this worker owns: how far each has been read, and which of its records are still to be done.
+
+No decoding, and no pausing. What a commit says of a partition is in `utils/joining/offsets.py`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, compress, starmap
+
+from confluent_kafka import Consumer, TopicPartition
+
+from utils.joining.aggregator import NEVER
+from utils.joining.arrivals import STEP
+from utils.joining.offsets import PartitionOffsets
+from utils.kafka.ends import Partition
+from utils.logger import logger
+from utils.metrics import Counters
+from utils.reading.batches import Batch, Record, are_of_one, is_large, runs
+
+
+class OwnedPartitions:
+    """From one rebalance to the next. `partitions`: the state of each, by topic and number."""
+
+    def __init__(self, consumer: Consumer, counters: Counters, clock: Callable[[], float]) -> None:
+        self._consumer = consumer
+        self._counters = counters
+        self._clock = clock
+        self.partitions: dict[Partition, PartitionOffsets] = {}
+        self.former: dict[Partition, PartitionOffsets] = {}  # what was owned last, before
+        self.has_progressed = False  # in what was owned before, a record has been finished for good
+        self._may_replay = False  # what comes may have been read before, by this worker or the one before it
+        self._next_step = NEVER
+
+    def rebalanced(self, owned: Iterable[PartitionOffsets]) -> None:
+        """These are ours now, and what was read before is not."""
+        before = self.partitions
+        self.former = before or self.former
+        self.has_progressed = self.has_progressed or any(each.suspicion.has_progressed for each in before.values())
+        self.partitions = {(offsets.topic, offsets.partition): offsets for offsets in owned}
+        self._may_replay = True
+        self._next_step = NEVER
+
+    # ------------------------------------------------------------------ what was read
+
+    def unfinished(self, records: Sequence[Record]) -> Batch:
+        """The records that no earlier commit says are done. Nothing is decoded."""
+        self._counters.read += len(records)
+        self._note_arrivals()
+        # Asked before reading moves on: these may be the last that are read again.
+        self._may_replay = self._may_replay and any(map(PartitionOffsets.may_replay, self.partitions.values()))
+        partitions, offsets = self._partitions_of(records), [record.offset() for record in records]
+        wanted = self._unfinished(partitions, offsets)
+        if not all(wanted):
+            self._counters.skipped += wanted.count(False)
+            records, partitions = list(compress(records, wanted)), list(compress(partitions, wanted))
+            offsets = list(compress(offsets, wanted))
+        is_new = not self._may_replay or all(map(PartitionOffsets.is_new, partitions, offsets))
+        return Batch(records, partitions, offsets, is_new)
+
+    def _note_arrivals(self) -> None:
+        """Once a second: what has been read of each partition before this arrived earlier."""
+        if (now := self._clock()) >= self._next_step:
+            self._next_step = now + STEP
+            for offsets in self.partitions.values():
+                offsets.note_arrivals(now)
+
+    def _partitions_of(self, records: Sequence[Record]) -> list[PartitionOffsets]:
+        """Of each of these records. A large read is mostly of a single one: then one look-up is enough."""
+        if not is_large(records):
+            return [self.partitions[record.topic(), record.partition()] for record in records]
+        topics, numbers = [record.topic() for record in records], [record.partition() for record in records]
+        if topics.count(topics[0]) == numbers.count(numbers[0]) == len(records):
+            return [self.partitions[topics[0], numbers[0]]] * len(records)
+        return [self.partitions[at] for at in zip(topics, numbers, strict=True)]
+
+    def _unfinished(self, partitions: Sequence[PartitionOffsets], offsets: Sequence[int]) -> Sequence[bool]:
+        """Of each of these records whether it is."""
+        if are_of_one(partitions):
+            return self._unfinished_run(partitions[0], offsets)
+        if is_large(offsets):
+            return list(chain.from_iterable(starmap(self._unfinished_run, runs(partitions, offsets))))
+        for of in partitions:
+            self._counters.read_from[of.topic] += 1
+        return list(map(PartitionOffsets.read, partitions, offsets))
+
+    def _unfinished_run(self, of: PartitionOffsets, run: Sequence[int]) -> Sequence[bool]:
+        """Of each of these offsets of a partition whether it is."""
+        self._counters.read_from[of.topic] += len(run)
+        if of.read_run(run):
+            return [True] * len(run)
+        if of.skip_run(run):
+            return [False] * len(run)
+        return [of.read(offset) for offset in run]
+
+    # ------------------------------------------------------------------ for a commit
+
+    def note_positions(self) -> int:
+        """Finish what reading has passed without a record, transaction markers for example; how much news there is."""
+        moved = 0
+        if self.partitions:
+            for at in self._positions():
+                offsets = self.partitions[at.topic, at.partition]
+                if at.offset > offsets.position:
+                    moved += at.offset - offsets.position
+                    offsets.skip_to(at.offset)
+                offsets.note_epoch(at.offset, at.leader_epoch)
+                moved += offsets.suspicion.has_news
+        self._count_gone()
+        return moved
+
+    def note_epochs(self) -> None:
+        """Of the last records that were read. Those of later ones, which a rebalance has made stale, do no harm."""
+        for at in self._positions() if self.partitions else ():
+            self.partitions[at.topic, at.partition].note_epoch(at.offset, at.leader_epoch)
+
+    def _positions(self) -> list[TopicPartition]:
+        return self._consumer.position([TopicPartition(*at) for at in self.partitions])
+
+    def _count_gone(self) -> None:
+        for (topic, partition), offsets in self.partitions.items():
+            if gone := offsets.take_gone():
+                self._counters.gone += gone
+                facts = {"topic": topic, "partition": partition, "count": gone}
+                logger.error("records that were waiting are no longer in the log", extra=facts)
+
+    # ------------------------------------------------------------------ back in the log
+
+    def rewind(self, records: Iterable[Record]) -> None:
+        """Have these records fetched once more, as far as their partitions are ours."""
+        for at in {(record.topic(), record.partition()) for record in records}:
+            if offsets := self.partitions.get(at):
+                self._consumer.seek(TopicPartition(*at, offsets.position))
+
+    def read_shed_again(self) -> list[Partition]:
+        """Go back to the lowest offset for which there was no room, where reading has passed one since it last did.
+
+        Returns the partitions in which that is so.
+        """
+        self._may_replay = True
+        set_back = {at: offsets for at, offsets in self.partitions.items() if offsets.shed.since is not None}
+        for at, offsets in set_back.items():
+            self._consumer.seek(TopicPartition(*at, offsets.set_back()))
+        return [*set_back]

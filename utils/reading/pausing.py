@@ -1,0 +1,74 @@
+"""Which partitions are paused: all while there is no room for records, and some that are ahead of the others.
+
+No logging. How full memory is, is a parameter.
+"""
+
+from collections.abc import Callable, Iterable
+
+from confluent_kafka import Consumer, TopicPartition
+
+from utils.kafka.ends import Partition
+from utils.reading.owned import OwnedPartitions
+
+PAUSE_AFTER = 1.0  # seconds without room for more records before the partitions are paused, to poll on
+
+
+class Pausing:
+    """Without room for long all partitions are paused, so that polling, and with it the membership, goes on."""
+
+    def __init__(
+        self, consumer: Consumer, owned: OwnedPartitions, stopped: Callable[[], bool], clock: Callable[[], float]
+    ) -> None:
+        """`stopped`: see Waits."""
+        self._consumer = consumer
+        self._owned = owned
+        self._stopped = stopped
+        self._clock = clock
+        self.ahead: set[Partition] = set()  # paused because their siblings must catch up
+        self._full_since: float | None = None
+        self._all_paused = False
+
+    def rebalanced(self) -> None:
+        """None is paused any more."""
+        self.ahead = set()
+        self._all_paused, self._full_since = False, None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the row says so. What is in memory goes its way; polling, and with it the membership, goes on."""
+        return self._stopped()
+
+    def is_paused(self, at: Partition) -> bool:
+        return self._all_paused or at in self.ahead
+
+    def may_poll(self, load: float) -> bool:
+        """Whether there is room for what a poll brings, or all partitions are paused, so that it brings no records.
+
+        `load`: 1 and more is no room; with paused partitions they go on below a half.
+        """
+        is_stopped = self.is_stopped
+        if not is_stopped and load < (0.5 if self._all_paused else 1):
+            self._resume()
+            return True
+        now = self._clock()
+        if self._full_since is None:
+            self._full_since = now
+        if not self._all_paused and (is_stopped or now - self._full_since > PAUSE_AFTER):
+            self._consumer.pause([TopicPartition(*at) for at in self._owned.partitions])
+            self._all_paused = True
+        return self._all_paused
+
+    def _resume(self) -> None:
+        """There is room: all go on but those that are ahead."""
+        if self._all_paused:
+            self._consumer.resume([TopicPartition(*at) for at in self._owned.partitions if at not in self.ahead])
+        self._all_paused, self._full_since = False, None
+
+    def pause_only(self, ahead: Iterable[Partition]) -> None:
+        """Pause these partitions, and no others; while there is no room, all stay paused, and these go on to be."""
+        ahead = set(ahead)
+        if not self._all_paused and (resumed := self.ahead - ahead):
+            self._consumer.resume([TopicPartition(*at) for at in resumed])
+        if paused := ahead - self.ahead:
+            self._consumer.pause([TopicPartition(*at) for at in paused])
+        self.ahead = ahead

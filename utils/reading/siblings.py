@@ -1,0 +1,74 @@
+"""Where the mates of a message are: siblings are the partitions with the same number in the other input topics.
+
+No Kafka. What the keys of the records tell is in `keys.py`.
+"""
+
+from collections.abc import Callable, Sequence
+
+from utils.joining.aggregator import NEVER
+from utils.reading.batches import Record
+from utils.reading.keys import KeyWatch
+from utils.reading.owned import OwnedPartitions
+
+
+class Siblings:
+    """Whether the input topics are co-partitioned, and whether the siblings of our partitions are ours, too."""
+
+    def __init__(
+        self,
+        owned: OwnedPartitions,
+        keys: KeyWatch,
+        clock: Callable[[], float],
+        settle: float = 0.0,
+        topics_changed_at: float = NEVER,
+    ) -> None:
+        """`settle`, `topics_changed_at`: see Waits."""
+        self._owned = owned
+        self._keys = keys
+        self._clock = clock
+        self._settle = settle
+        self._settled_at = topics_changed_at + settle
+        self._grown = False  # partitions were added to a topic
+
+    def rebalanced(self) -> None:
+        """After `owned` was."""
+        layouts = [offsets.layout for offsets in self._owned.partitions.values()]
+        if any(layout.differs for layout in layouts):
+            self._settled_at = self._clock() + self._settle
+        self._grown = self._grown or any(layout.grown for layout in layouts)
+
+    def look(self, records: Sequence[Record]) -> None:
+        """Look at the keys of a few of these records, which have just been read."""
+        self._keys.look(records, self._owned.partitions)
+
+    def are_together(self) -> bool:
+        """Whether it is known that fragments of an id have the same partition number in all topics.
+
+        Not where partitions were added: the keys may be alike again, but what came before lies where it lay.
+        """
+        numbers = self._numbers()
+        return not self._grown and _are_equal(numbers) and self._keys.are_alike(numbers)
+
+    def may_be_elsewhere(self, now: float) -> bool:
+        """Whether a mate may be with another worker of the group: one that may read other topics than this one."""
+        return now < self._settled_at or self._are_apart()
+
+    def _are_apart(self) -> bool:
+        """Whether partitions are here whose siblings are with another worker.
+
+        `range` does that only while workers of a group read other topics than each other.
+        """
+        numbers = self._numbers()
+        partitions = {topic: offsets.layout.partitions for (topic, _), offsets in self._owned.partitions.items()}
+        return not _are_equal(numbers) and any(len(each) < partitions[topic] for topic, each in numbers.items())
+
+    def _numbers(self) -> dict[str, set[int]]:
+        """The partition numbers that are ours, by topic."""
+        numbers: dict[str, set[int]] = {}
+        for topic, number in self._owned.partitions:
+            numbers.setdefault(topic, set()).add(number)
+        return numbers
+
+
+def _are_equal(numbers: dict[str, set[int]]) -> bool:
+    return len({frozenset(each) for each in numbers.values()}) <= 1
