@@ -47,7 +47,7 @@ class SmallTopics:
     def produce(
         self, topic: str, value: bytes | None, key: bytes | None, _partition: int = -1, headers: Headers | None = None
     ) -> None:
-        if len(value or b"") > self.client:
+        if len(key or b"") + len(value or b"") > self.client:
             raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
         if self.full:
             self.full = False
@@ -188,6 +188,18 @@ def test_a_dead_letter_that_the_client_finds_too_large_keeps_its_sources_only() 
     [left] = box.put([result("1", 101, value=b"y" * 101)])
     box.flush(0)
     assert producer.letters() == [(b"1", None)]
+    assert left.letter
+    assert dict(left.letter.headers)["dlq.source"] == b"a:0:1"
+
+
+@pytest.mark.parametrize("value", [b"", b"y" * 2000], ids=["alone", "with its value"])
+def test_a_dead_letter_whose_key_is_too_large_has_none(value: bytes) -> None:
+    producer = SmallTopics(client=2000)
+    box = outbox(producer)
+    letter = Letter(b"k" * 2001, value, [("dlq.source", b"a:0:1")], "invalid_message")
+    [left] = box.put([Outcome(a_group("1"), [], letter=letter)])
+    box.flush(0)
+    assert producer.letters() == [(None, None)]
     assert left.letter
     assert dict(left.letter.headers)["dlq.source"] == b"a:0:1"
 

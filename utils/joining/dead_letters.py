@@ -21,6 +21,7 @@ REASONS = (INVALID_MESSAGE, INCOMPLETE, PROCESS_FAILED, RESULT_INVALID, TOO_LARG
 
 _PREFIX = "dlq."
 _LONGEST_TEXT = 1000  # characters of an error's message that are kept
+_LONGEST_KEY = 1000  # bytes of a key that is kept where the contents are not
 
 
 class Letter(msgspec.Struct, frozen=True, gc=False):
@@ -87,9 +88,13 @@ def write(
 
 
 def without_contents(letter: Letter) -> Letter:
-    """The same, small: its sources tell where the records stand as long as their topics keep them."""
+    """The same, small: its sources tell where the records stand as long as their topics keep them.
+
+    Without its key, too, where that alone may be too large: part of it would be another id.
+    """
     ours = [(name, value) for name, value in letter.headers if name.startswith(_PREFIX)]
-    return Letter(letter.key, None, [*ours, (_PREFIX + "contents", b"left out")], letter.reason)
+    key = letter.key if len(letter.key or b"") <= _LONGEST_KEY else None
+    return Letter(key, None, [*ours, (_PREFIX + "contents", b"left out")], letter.reason)
 
 
 def read(key: bytes | None, value: bytes | None, headers: Headers | None) -> Contents | None:
