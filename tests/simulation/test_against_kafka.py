@@ -58,7 +58,8 @@ SEND, ABORT = Step("send"), Step("end")
         pytest.param(Group, "refusal", refuses_whoever_is_no_member, [Step("commit", who=3)], id="unfenced"),
         pytest.param(Log, "mark", writes_no_marker, [INIT, BEGIN, SEND, ABORT], id="marker"),
         pytest.param(Group, "forget", keeps_offsets, [Step("commit", who=3), Step("again")], id="topic made again"),
-        pytest.param(broker, "METADATA_LIMIT", lambda limit: limit + 1, [JOIN, Step("commit", how=5)], id="limit"),
+        pytest.param(broker, "METADATA_LIMIT", lambda limit: limit - 1, [JOIN, Step("commit", how=4)], id="4,095 do"),
+        pytest.param(broker, "METADATA_LIMIT", lambda limit: limit + 1, [JOIN, Step("commit", how=5)], id="4,096 not"),
     ],
 )
 def test_a_model_that_is_wrong_is_found(
