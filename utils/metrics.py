@@ -52,6 +52,7 @@ class Counters:
     superseded: int = 0
     with_headers: int = 0
     shed: int = 0  # for want of memory: read again later
+    read_again: int = 0  # offsets to which reading has gone back, for what was shed
     mismatches: int = 0  # input topics found to have other keys than their siblings
     gone: int = 0  # waiting according to the commit, but no longer in the log
     skipped_by_retention: int = 0

@@ -14,8 +14,6 @@ from utils.joining.aggregator import (
     Aggregator,
     Enough,
     Group,
-    ahead_of_siblings,
-    over_all_partitions,
     size_of,
 )
 from utils.joining.messages import Fragment
@@ -132,8 +130,17 @@ def test_it_counts_by_partition_number_which_topics_groups_wait_for() -> None:
     for id, topics, number in (("1", [0], 0), ("2", [0], 0), ("3", [2, 0], 0), ("4", [1], 1), ("5", [1, 2], 1)):
         for topic in topics:
             add(aggregator, id, Fragment(topic, partition_offsets(partition=number), 0, b""), 0.0)
-    assert aggregator.waited_for() == {0: [0, 3, 2], 1: [2, 0, 1]}
-    assert Aggregator(3).waited_for() == {}
+    assert aggregator.waited_for() == ({0: [0, 3, 2], 1: [2, 0, 1]}, 7 / 10)
+    assert Aggregator(3).waited_for() == ({}, 1.0)
+
+
+def test_of_many_groups_a_few_are_counted_evenly_over_all() -> None:
+    aggregator = Aggregator(2)
+    for number in range(100):
+        of = partition_offsets(partition=number // 25)
+        add(aggregator, str(number), Fragment(number % 2, of, number, b""), 0.0)
+    assert aggregator.waited_for(most=34).counts == {0: [4, 5], 1: [4, 4], 2: [4, 4], 3: [5, 4]}
+    assert aggregator.waited_for(most=101).counts == {0: [12, 13], 1: [13, 12], 2: [12, 13], 3: [13, 12]}
 
 
 def test_with_three_topics_two_fragments_still_wait() -> None:
@@ -256,18 +263,6 @@ def test_headers_count_too_and_no_longer_when_they_are_superseded() -> None:
     complete, _ = add(Aggregator(1), "1", headed, 0.0)
     assert complete is not None
     assert complete.bytes == size_of([headed])
-
-
-def test_a_partition_is_ahead_when_hardly_any_group_of_its_number_waits_for_it() -> None:
-    assert ahead_of_siblings({0: [2, 20], 1: [3, 20]}) == {(0, 0)}
-
-
-def test_where_a_mate_may_be_in_any_partition_all_groups_count_for_all_of_them() -> None:
-    waited_for = {0: [0, 6], 1: [1, 0]}
-    assert ahead_of_siblings(waited_for) == {(0, 0), (1, 1)}
-    assert ahead_of_siblings(over_all_partitions(waited_for, {0, 1, 2})) == set()
-    assert ahead_of_siblings(over_all_partitions({0: [0, 6], 1: [0, 4]}, {0, 1, 2})) == {(0, 0), (0, 1), (0, 2)}
-    assert over_all_partitions({}, {0}) == {0: []}
 
 
 @dataclass

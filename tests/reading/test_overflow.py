@@ -2,11 +2,11 @@
 
 from typing import Any, cast
 
-import pytest
 from confluent_kafka import Consumer
 
 from tests.builders import admin, partition_offsets
 from tests.fakes import FakeConsumer
+from tests.reading.feeds import know_to_be_together
 from utils.joining.aggregator import Aggregator, Group, size_of
 from utils.joining.messages import Fragment
 from utils.metrics import Counters
@@ -26,17 +26,20 @@ def of(fragments: float) -> bytes:
 class Bench:
     """Room for `room` fragments; `end` records in each topic."""
 
-    def __init__(self, room: int, end: int, topics: str = "ab") -> None:
+    def __init__(self, room: int, end: int, topics: str = "ab", partitions: int = 1) -> None:
         self.consumer = FakeConsumer()
         self.now = 0.0
         self.topics = topics
         self.aggregator = Aggregator(len(topics))
         ends = admin(lambda _at: end)
-        self.intake = Intake(cast(Consumer, self.consumer), Counters(), ends, lambda: self.now)
-        self.offsets = {topic: partition_offsets(0, None, topic) for topic in topics}
-        self.intake.rebalanced(self.offsets.values())
+        self.counters = Counters()
+        self.intake = Intake(cast(Consumer, self.consumer), self.counters, ends, lambda: self.now)
+        owned = [partition_offsets(0, None, topic, number) for number in range(partitions) for topic in topics]
+        self.offsets = {offsets.topic: offsets for offsets in owned[: len(topics)]}
+        self.intake.rebalanced(owned)
+        know_to_be_together(self.intake)
         index = {topic: at for at, topic in enumerate(topics)}
-        self.overflow = Overflow(self.aggregator, self.intake, index, room * ONE, Counters())
+        self.overflow = Overflow(self.aggregator, self.intake, index, room * ONE, self.counters)
 
     def read(self, topic: str, ids: str, first: int = 0, value: bytes = VALUE) -> str:
         """Records of these ids, a letter each, from that offset on; the ids that were completed."""
@@ -77,6 +80,7 @@ def test_with_room_again_only_what_was_dropped_and_passed_is_read_again() -> Non
     bench.read("a", "1234")
     assert bench.read("b", "21") == "21"
     assert bench.balance() == [("a", 2)]
+    assert bench.counters.read_again == 2
     assert bench.balance() == []  # nothing was dropped since
 
 
@@ -158,18 +162,45 @@ def test_what_the_oldest_waits_for_is_read_on_after_a_vain_pass_also_where_hardl
     assert bench.intake.pausing.ahead == set()
 
 
-def test_those_that_wait_are_counted_less_often_the_more_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("utils.reading.overflow.COUNT_PAUSE", 5 * BALANCE_EVERY)
-    bench = Bench(room=3, end=9)
+def test_who_is_ahead_is_paused_as_soon_as_what_waits_has_grown_and_goes_on_as_soon_as_that_is_gone() -> None:
+    bench = Bench(room=32, end=99)
     assert bench.balance() == []
-    bench.read("a", "12")
-    assert bench.balance() == []
+    bench.read("a", "abcdefghijklmnopq")
+    bench.balance(seconds=0.0)
     assert bench.intake.pausing.ahead == {A}
-    assert bench.read("b", "12") == "12"
-    assert bench.balance(9 * BALANCE_EVERY) == []
-    assert bench.intake.pausing.ahead == {A}
-    assert bench.balance() == []
+    assert bench.read("b", "abcdefgh") == "abcdefgh"
+    bench.balance(seconds=0.0)
+    assert bench.intake.pausing.ahead == {A}  # until a quarter is left
+    assert bench.read("b", "i", first=8) == "i"
+    bench.balance(seconds=0.0)
+    assert bench.intake.pausing.ahead == {A}  # this was no sixteenth of the room
+    assert bench.read("b", "j", first=9) == "j"
+    bench.balance(seconds=0.0)
     assert bench.intake.pausing.ahead == set()
+
+
+def test_what_nobody_waits_for_is_paused_too_but_only_while_what_waits_grows_or_falls() -> None:
+    bench = Bench(room=32, end=99, partitions=2)
+    bench.read("a", "abcdefghijklmnopq")
+    bench.balance()
+    assert bench.intake.pausing.ahead == {A, ("a", 1), ("b", 1)}
+    bench.balance(0.9 * BALANCE_EVERY)
+    assert bench.intake.pausing.ahead == {A, ("a", 1), ("b", 1)}
+    bench.balance(0.2 * BALANCE_EVERY)
+    assert bench.intake.pausing.ahead == {A}  # what is waited for does not come
+
+
+def test_of_three_topics_the_first_is_held_back_while_there_is_room_for_the_second() -> None:
+    bench = Bench(room=32, end=99, topics="abc")
+    bench.read("a", "abcdefgh")
+    bench.balance()
+    assert bench.intake.pausing.ahead == set()
+    bench.read("a", "ijk", first=8)
+    bench.balance(seconds=0.0)
+    assert bench.intake.pausing.ahead == {A}
+    bench.read("b", "abcdefghijk")
+    bench.balance(seconds=0.0)
+    assert bench.intake.pausing.ahead == {A, B}
 
 
 def test_after_a_pass_that_completed_something_the_next_begins_at_once() -> None:

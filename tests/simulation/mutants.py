@@ -49,6 +49,7 @@ BATCHES = "utils/reading/batches.py"
 EVIDENCE = "utils/reading/evidence.py"
 INTAKE = "utils/reading/intake.py"
 LOCATOR = "utils/reading/locator.py"
+HOLDING = "utils/reading/holding.py"
 OVERFLOW = "utils/reading/overflow.py"
 OWNED = "utils/reading/owned.py"
 PAUSING = "utils/reading/pausing.py"
@@ -539,15 +540,15 @@ MEMORY = (
     _mutant(
         "7",
         "who was paused near the bound stays so below it",
-        OVERFLOW,
-        "if now < self._next_balance:",
-        "if now < self._next_balance or self.room // 4 <= self.groups.bytes <= self.room // 2:",
+        HOLDING,
+        "self._room // 2 else ahead & pausing.ahead)",
+        "self._room // 2 else pausing.ahead)",
     ),
     _mutant(
         "7",
         "who is needed elsewhere is paused",
-        OVERFLOW,
-        "waited_for = over_all_partitions(waited_for, {number for _, number in self._intake.owned.partitions})",
+        HOLDING,
+        "counts = over_all_partitions(counts, {number for _, number in partitions})",
         "pass",
         topics=2,
         partitions=1,
@@ -560,9 +561,9 @@ MEMORY = (
     _mutant(
         "7",
         "a partition of another number is paused",
-        OVERFLOW,
-        "ahead = ahead_of_siblings(waited_for)",
-        "ahead = {(topic, 1 - number) for topic, number in ahead_of_siblings(waited_for)}",
+        HOLDING,
+        "ahead = ahead_of_siblings(counts)",
+        "ahead = {(topic, 1 - number) for topic, number in ahead_of_siblings(counts)}",
         topics=2,
         partitions=2,
         workers=1,

@@ -37,6 +37,7 @@ COUNTERS = (
     Exported("messages_superseded", "Messages replaced by a later one of the same topic and id", "superseded"),
     Exported("messages_with_headers", "Messages with headers; of a trace they go on to the result", "with_headers"),
     Exported("messages_shed", "Messages for which memory had no room: they are read again", "shed"),
+    Exported("messages_read_again", "Messages read once more for those that memory had no room for", "read_again"),
     Exported("messages_gone", "Messages that waited and are no longer in the log", "gone"),
     Exported("messages_skipped_by_retention", "Messages deleted before they were read", "skipped_by_retention"),
     Exported("messages_cut_off", "Messages that were read and that the brokers have lost since", "cut_off"),

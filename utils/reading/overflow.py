@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 
-from utils.joining.aggregator import FOREVER, Aggregator, Group, ahead_of_siblings, over_all_partitions, size_of
+from utils.joining.aggregator import FOREVER, Aggregator, Group, size_of
 from utils.joining.messages import Fragment
 from utils.joining.offsets import PartitionOffsets
 from utils.metrics import Counters
+from utils.reading.holding import HoldingBack
 from utils.reading.intake import Intake
 
 BALANCE_EVERY = 1.0  # seconds
-COUNT_PAUSE = 2.5e-6  # seconds between two counts of all that wait, for each: it takes 0.5e-6 and more (measured)
 LONGEST_PAUSE = 60.0  # seconds between passes that make no room, unless a pass itself takes longer
 NOT_COUNTED = 1 << 62  # as the number of a drop: no other group waits for what was complete
 
@@ -60,14 +60,19 @@ class Overflow:
         self._intake = intake
         self._topics = topics
         self.room = room
-        self.room_to_park = room // 2  # of the other half of memory: what waits for its own id, and is complete
         self._counters = counters
+        self._holding_back = HoldingBack(aggregator, intake, topics, room)
         self._next_balance = 0.0
         self.drops = 0  # so far: tells what came before which drop
         self._pass: Pass | None = None  # there is something to be read again
         self._put_off: set[str] = set()  # ids of which a complete group was dropped, since reading was last set back
         self._put_off_records = 0
         self._put_off_largest = 0  # bytes of such a group
+
+    @property
+    def room_to_park(self) -> int:
+        """Bytes, of the other half of memory: for what waits for its own id, and is complete."""
+        return self.room // 2
 
     def add(self, ids: Sequence[str], fragments: Sequence[Fragment], now: float) -> tuple[list[Group], list[Fragment]]:
         """`Aggregator.add` of what there is room for. A mate of a group that waits has room; the newest groups make it.
@@ -156,9 +161,17 @@ class Overflow:
 
         `parked`: bytes of what waits for its own id.
         """
-        if now < self._next_balance:
+        if now >= self._next_balance:
+            self._next_balance = now + BALANCE_EVERY
+            if self._goes_back(now, parked):
+                return
+        elif not self._holding_back.has_moved():
             return
-        self._next_balance = now + BALANCE_EVERY
+        in_vain = self._pass is not None and self._pass.vain > 0
+        self._holding_back.look(now, in_pass=self._pass is not None, in_vain=in_vain)
+
+    def _goes_back(self, now: float, parked: int) -> bool:
+        """Whether a pass over what was shed begins."""
         owned = self._intake.owned.partitions.values()
         if sum([offsets.shed.count for offsets in owned]) <= self._put_off_records:
             self._pass = None
@@ -167,23 +180,14 @@ class Overflow:
         waiting = len(self.groups)
         over = self._pass is not None and self._has_ended(self._pass, now) and self._pass.is_over(now, waiting)
         passed_some = any((offsets.shed.since or NOT_COUNTED) < NOT_COUNTED for offsets in owned)
-        if over or (self._pass and passed_some and self._has_room_again(self._pass)):
-            self._intake.pausing.pause_only(())
-            vain = self._pass.vain + 1 if self._pass and over and self._pass.is_vain(waiting) else 0
-            if over:
-                self.shed(self.room // 8, now)
-            self._pass = Pass(now, self._read_again(), vain)
-        elif self.groups.bytes > self.room // 2 or self._intake.pausing.ahead:
-            self._next_balance = now + max(BALANCE_EVERY, len(self.groups) * COUNT_PAUSE)
-            waited_for = self.groups.waited_for()
-            together = self._intake.siblings.are_together()
-            if not together:
-                waited_for = over_all_partitions(waited_for, {number for _, number in self._intake.owned.partitions})
-            ahead = ahead_of_siblings(waited_for)
-            if self._pass and self._pass.vain:
-                ahead -= self._needed(together)
-            partitions = self._intake.owned.partitions
-            self._intake.pausing.pause_only(at for at in partitions if (self._topics[at[0]], at[1]) in ahead)
+        if not (over or (self._pass and passed_some and self._has_room_again(self._pass))):
+            return False
+        self._intake.pausing.pause_only(())
+        vain = self._pass.vain + 1 if self._pass and over and self._pass.is_vain(waiting) else 0
+        if over:
+            self.shed(self.room // 8, now)
+        self._pass = Pass(now, self._read_again(), vain)
+        return True
 
     def _read_again(self) -> dict[tuple[str, int], int]:
         """Go back to what was dropped; all of it is ahead then, each id in its order."""
@@ -194,16 +198,6 @@ class Overflow:
         """Not as long as most of what was put off would be so again."""
         half = self.room_to_park // 2
         return parked <= half and (not parked or parked + self._put_off_largest <= half + half // 2)
-
-    def _needed(self, together: bool) -> set[tuple[int, int]]:
-        """What the oldest group waits for: it is given up only when that was read to its end."""
-        return {
-            (topic, number)
-            for group in self.groups.oldest(1)
-            for topic in self.groups.missing(group)
-            for _, number in self._intake.owned.partitions
-            if number == group.partition or not together
-        }
 
     def _has_room_again(self, current: Pass) -> bool:
         """Not as long as one of those that were dropped would be dropped again: reading would not get on."""

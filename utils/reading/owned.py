@@ -138,5 +138,7 @@ class OwnedPartitions:
         self._may_replay = True
         set_back = {at: offsets for at, offsets in self.partitions.items() if offsets.shed.since is not None}
         for at, offsets in set_back.items():
+            before = offsets.position
             self._consumer.seek(TopicPartition(*at, offsets.set_back()))
+            self._counters.read_again += before - offsets.position
         return [*set_back]
