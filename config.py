@@ -183,7 +183,7 @@ class Settings:
     concurrency: int = setting(1, whole("number of calls", least=1, most=10_000))
     # Seconds after which a call of process() has failed; 0: it may take for ever.
     process_timeout: float = setting(300.0, seconds(zero=True))
-    # Calls of process() with a message before it is given up: dead-lettered.
+    # Calls of process() with a message before that becomes a dead letter.
     process_attempts: int = setting(5, whole("number of calls", least=1))
     # Seconds before the second attempt; each further wait is twice as long, up to a minute.
     retry_backoff: float = setting(1.0, seconds())

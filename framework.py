@@ -133,7 +133,8 @@ class Worker:
         fragments = self._fragments(batch, contents, now)
         if invalid:
             keys, _ = read_each("key", [batch.records[at] for at in invalid])
-            self._give_up(list(map(self.failures.invalid, [fragments[at] for at in invalid], keys, invalid.values())))
+            theirs = [fragments[at] for at in invalid]
+            self._send_failed(list(map(self.failures.invalid, theirs, keys, invalid.values())))
             fragments, ids = list(compress(fragments, ids)), list(filter(None, ids))
         complete, superseded = self._waiting.add(ids, fragments, now)
         self.counters.completed += len(complete)
@@ -161,7 +162,7 @@ class Worker:
         self._bytes_of_results = max((self.delivery.backlog.bytes - before) / len(outcomes), self._bytes_of_results / 2)
         self.commits.has_news = True
 
-    def _give_up(self, outcomes: list[Outcome]) -> None:
+    def _send_failed(self, outcomes: list[Outcome]) -> None:
         """What never gets to process() leaves as a result does: it is finished when its dead letter is safe."""
         self.delivery.send(outcomes)
         self.commits.has_news = True
@@ -172,7 +173,7 @@ class Worker:
         if began < self._next_eviction:
             return
         if evicted := self._waiting.evict(began, self.message_timeout):
-            self._give_up(self.failures.incomplete(evicted, self._waiting.missing))
+            self._send_failed(self.failures.incomplete(evicted, self._waiting.missing))
         now = self.clock()
         self._next_eviction = now + min(max(EVICT_EVERY, 4 * (now - began)), EVICT_AT_LEAST_EVERY)
 

@@ -2,6 +2,7 @@
 
 Pure: no Kafka, no clock, no logging. Records are read in the order of their offsets. So a few steps `(offset, time)`
 tell it of all of them: those from that offset on, up to the next step, arrived at that time or at most a second later.
+Of many steps those that are old become longer: then some of them arrived earlier, by a part of their age.
 """
 
 from bisect import bisect_right

@@ -73,7 +73,7 @@ class GroupOffsets(NamedTuple):
         return "done" if commit.map.states.get(record.offset) == FINISHED else "unfinished"
 
     def arrival(self, record: Sighting) -> float:
-        """When a record that is unfinished in a map was read the first time, to about a second."""
+        """When a record that is unfinished in a map was read the first time, as exactly as the map tells."""
         commit = (self.committed or {})[record.topic, record.partition]
         offsets = PartitionOffsets(record.topic, record.partition, Layout(""), commit.offset, commit.map)
         return offsets.first_arrival(record.offset, record.time or 0.0, 0.0)

@@ -14,7 +14,7 @@ LONGEST_BACKOFF = 60.0  # seconds
 LONGEST_PROBE = 10.0  # seconds between two probes, and so about how long the end of an outage goes unnoticed
 
 FREE_PROBES_FOR = 12 * 3600.0  # seconds, longer than most outages: attempts of probes do not count for so long
-HOPELESS = (InvalidMessage, Reject)  # errors with which a message is given up at once
+HOPELESS = (InvalidMessage, Reject)  # errors with which a message fails for good at once
 
 Jitter = Callable[[], float]
 
@@ -124,9 +124,9 @@ class Attempts:
     def __init__(
         self, limit: int, backoff: float, jitter: Jitter, outage: float = OUTAGE, patience: float = math.inf
     ) -> None:
-        """`limit`: attempts before a message is given up; `backoff`: seconds before the second one.
+        """`limit`: attempts after which a message has failed for good; `backoff`: seconds before the second one.
 
-        `outage`: as of the circuit. `patience`: seconds; a message that asks to be tried later than that is given up.
+        `outage`: as of the circuit. `patience`: seconds; what asks to be tried later than that has failed for good.
         """
         self._limit = limit
         self._patience = patience
@@ -144,7 +144,7 @@ class Attempts:
         return id in self._failed
 
     def failed(self, id: str, error: BaseException, now: float) -> float | None:
-        """When this message shall be tried again. None: it is given up."""
+        """When this message shall be tried again. None: it has failed for good."""
         self._failed[id] = self.made(id) + 1
         if isinstance(error, HOPELESS):
             return None
@@ -177,7 +177,7 @@ class Attempts:
         return self.forget(id) + 1
 
     def forget(self, id: str) -> int:
-        """The message is given up; how many attempts have failed."""
+        """It is not tried again; how many attempts have failed."""
         self._failed_before.discard(id)
         return self._failed.pop(id, 0)
 

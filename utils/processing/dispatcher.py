@@ -229,7 +229,7 @@ class Dispatcher:
         return due
 
     def _abandoned_has_ended(self, id: str) -> None:
-        """Its message is tried again, unless it was given up or is not ours."""
+        """Its message is tried again, unless it has failed for good or is not ours."""
         late = self._overtime.ended(id)
         if late and late.group:
             self.parked.rest(late.group, late.due)

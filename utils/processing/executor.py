@@ -39,7 +39,7 @@ _GRACE = 5.0  # seconds in which a coroutine that was cancelled, or another one 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of a group: its results (none: filtered), or the error that process() or its data raised.
 
-    `letter`: what is kept of a group that is given up (utils/sending/failures.py).
+    `letter`: what is kept of a group that cannot become a result (utils/sending/failures.py).
     """
 
     group: Group

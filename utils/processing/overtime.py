@@ -16,7 +16,7 @@ WATCH_EVERY = 1.0  # seconds
 EXAMPLES = 10  # ids that a log line names at most
 
 Judge = Callable[[str, BaseException, float], float | None]
-"""Told of a failed attempt: the id, its error, `now`. When the next one may be; None: the message is given up."""
+"""Told of a failed attempt: the id, its error, `now`. When the next may be; None: the message has failed for good."""
 
 
 class Late(NamedTuple):
@@ -46,14 +46,14 @@ class Overtime:
         self._timeout = timeout
         self._on_stuck = on_stuck
         self._next_watch = 0.0
-        self._late: dict[str, Late] = {}  # by id, those whose message is not given up
+        self._late: dict[str, Late] = {}  # by id, those whose message is tried again
         self._blocked: dict[str, float] = {}  # by id: since when another message waits behind its late call
         self.is_stuck = False
         self.hung: list[tuple[Group, int]] = []
 
     @property
     def late(self) -> Collection[str]:
-        """The ids of late calls whose message is not given up."""
+        """The ids of late calls whose message is tried again."""
         return self._late
 
     @property
@@ -65,9 +65,9 @@ class Overtime:
         return self._timeout > 0 and now >= self._next_watch and not self.is_stuck
 
     def look(self, now: float, judge: Judge, *, is_cancelled: bool) -> list[Outcome]:
-        """The messages that are given up because their calls last too long.
+        """The messages that have failed for good because their calls last too long.
 
-        `is_cancelled`: what `judge` does not give up is left unfinished, and nobody waits for it.
+        `is_cancelled`: what is to be tried again is left unfinished, and nobody waits for it.
         """
         self._next_watch = now + min(WATCH_EVERY, self._timeout / 2)
         groups, too_many = self._runner.overdue(self._timeout)
@@ -85,7 +85,7 @@ class Overtime:
         self._late = {id: late._replace(group=None) for id, late in self._late.items()}
 
     def ended(self, id: str) -> Late | None:
-        """An abandoned call has ended. None: its message was given up, or the call was not late."""
+        """An abandoned call has ended. None: its message has failed for good, or the call was not late."""
         return self._late.pop(id, None)
 
     def _look_at(self, call: Group, now: float, judge: Judge, *, is_cancelled: bool) -> Outcome | None:

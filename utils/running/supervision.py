@@ -4,7 +4,8 @@
       calls      the way to process(), with setup() and teardown(): another one when the row changes a setting of theirs
         row        when it changes, `worker_stop` is set: the worker ends in order, and the next one begins by the new
                    row. Where no worker can even begin by that, the row before it is in force again
-          worker     when it fails, its memory is thrown away, and the next one goes on from the last commit
+          worker     when it fails, or an input topic was made again, its memory is thrown away, and the next one goes
+                     on from the last commit
 
 A worker that fails is started again, RESTARTS times. The next failure without progress in between, the sixth, ends the
 process: whoever has started it (a container, systemd) starts the next one, on another machine perhaps. The exit code of

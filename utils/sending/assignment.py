@@ -133,7 +133,7 @@ class Assignment:
             raise
 
     def _on_revoke(self, consumer: Consumer, _revoked: list[TopicPartition]) -> None:
-        """Finish what is done, commit, forget."""
+        """Finish what is done, commit, forget. The loop raises DeliveryFailed: with exactly once, any failure."""
         try:
             if self.owned.partitions and not self.failure:
                 self._drain(lambda _deadline: self.commits.last_now(consumer, self._last_points()))

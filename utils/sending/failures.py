@@ -38,7 +38,7 @@ class Failures:
         self._counters.invalid += 1
         group = Group("", (fragment,), len(fragment.value))
         logger.error("invalid message", extra={"source": sources(group)[0], "error": str(error)})
-        return self._given_up(group, dead_letters.INVALID_MESSAGE, error, key=key)
+        return self._without_result(group, dead_letters.INVALID_MESSAGE, error, key=key)
 
     def incomplete(self, groups: Sequence[Group], missing: Callable[[Group], Sequence[str]]) -> list[Outcome]:
         """Groups that have waited long enough. `missing`: the topics that have given no fragment."""
@@ -51,7 +51,7 @@ class Failures:
                 some = groups[first : first + EXAMPLES]
                 self._log_incomplete(some, lacking[first:], of=len(some))
         return [
-            self._given_up(group, dead_letters.INCOMPLETE, missing=topics)
+            self._without_result(group, dead_letters.INCOMPLETE, missing=topics)
             for group, topics in zip(groups, lacking, strict=True)
         ]
 
@@ -62,11 +62,11 @@ class Failures:
         if isinstance(error, InvalidMessage):
             self._counters.invalid += len(group.fragments)
             logger.error("invalid message", extra={**where, "error": str(error)})
-            return self._given_up(group, dead_letters.INVALID_MESSAGE, error)
+            return self._without_result(group, dead_letters.INVALID_MESSAGE, error)
         self._counters.failed += 1
         logger.error("process() failed", extra=where, exc_info=unquoted(error))
         reason = dead_letters.RESULT_INVALID if isinstance(error, InvalidResult) else dead_letters.PROCESS_FAILED
-        return self._given_up(group, reason, error, attempts=outcome.attempts)
+        return self._without_result(group, reason, error, attempts=outcome.attempts)
 
     def refused(self, outcome: Outcome, why: str) -> Outcome:
         """An outcome with a record that is too large for its topic, according to the client or the broker."""
@@ -78,7 +78,7 @@ class Failures:
         self._counters.failed += 1
         self._counters.results -= len(outcome.results)
         logger.error("result too large", extra=where)
-        return self._given_up(group, dead_letters.TOO_LARGE, TooLarge(why), attempts=outcome.attempts)
+        return self._without_result(group, dead_letters.TOO_LARGE, TooLarge(why), attempts=outcome.attempts)
 
     def _log_incomplete(self, groups: Sequence[Group], lacking: Sequence[Sequence[str]], *, of: int) -> None:
         """`of`: how many the line stands for."""
@@ -86,7 +86,7 @@ class Failures:
         extra = {"count": of, "missing_topics_by_id": by_id, "sources": [sources(group) for group in groups]}
         logger.warning("incomplete messages given up", extra=extra)
 
-    def _given_up(
+    def _without_result(
         self,
         group: Group,
         reason: str,

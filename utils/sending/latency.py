@@ -22,7 +22,7 @@ class Latency:
         self._on_the_way: list[tuple[float, int]] = []  # arrival, and how many ids it stands for
 
     def sent(self, outcomes: Sequence[Outcome]) -> None:
-        """These are on their way. What has no result (filtered, given up) is not timed."""
+        """These are on their way. What has no result (filtered, failed) is not timed."""
         step = len(outcomes) // SAMPLE + 1
         self._on_the_way += [(each.group.arrival, step) for each in outcomes[::step] if each.results]
 
