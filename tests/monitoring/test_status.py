@@ -12,7 +12,7 @@ from email.message import Message
 import pytest
 
 from tests.test_framework import A0, started
-from utils.monitoring.status import STALLED, Address, Answer, Health, Page, check, is_allowed_host, serve
+from utils.monitoring.status import STALLED, Address, Answer, Health, Page, ask, check, is_allowed_host, serve
 
 
 @contextmanager
@@ -60,6 +60,40 @@ def test_the_check_of_the_container_asks_whether_it_lives() -> None:
     with serving(Health(turned_at=0.0)) as url:
         assert check(url.rpartition(":")[2]) == 1
     assert check(url.rpartition(":")[2]) == 1
+
+
+def test_the_check_asks_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker may put http_proxy into every container: a worker that is well was said to be dead there."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with serving(Health()) as url:
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        assert ask(host, port) == (200, "consumer")
+        assert check(port) == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [("foo bar", "1"), ("127.0.0.1", "1"), ("no.such.invalid", "1"), ("::1", "x")]
+)
+def test_what_cannot_be_asked_is_one_kind_of_error(host: str, port: str) -> None:
+    with pytest.raises(OSError, match=r"."):  # of any kind
+        ask(host, port)
+
+
+def test_what_answers_there_may_not_speak_http() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"\x16\x03\x01 hello\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(OSError, match="no answer of HTTP"):
+            ask("127.0.0.1", server.getsockname()[1])
+        thread.join()
 
 
 def test_a_probe_may_ask_by_head_and_what_may_be_asked_is_told() -> None:

@@ -12,13 +12,12 @@ import socket
 import sys
 import threading
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -28,7 +27,9 @@ if TYPE_CHECKING:
 
 STALLED = 60.0  # seconds without a turn of the loop after which the worker counts as dead
 SLOW_CLIENT = 10.0  # seconds that a request may take to arrive
+SERVER = "consumer"  # how a worker calls itself in its answers
 TICK = 5.0  # seconds
+ASK = 3.0  # seconds that an answer to `ask` may take
 METHODS = ("GET", "HEAD", "OPTIONS")
 LOCAL_NAMES = (".localhost", ".local", ".internal", ".svc", ".svc.cluster.local")
 """Ends of names that no public DNS server answers for, so that no foreign page can have one."""
@@ -183,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
 
     def version_string(self) -> str:
-        return "consumer"
+        return SERVER
 
     def log_message(self, format: str, *arguments: object) -> None:
         """A probe every few seconds is no news."""
@@ -239,18 +240,33 @@ def _json(status: int, content: object) -> Answer:
     return Answer("application/json", json.dumps(content).encode() + b"\n", status=status)
 
 
+def ask(host: str, port: int | str) -> tuple[int, str]:
+    """What `/health/live` answers there: the status, and who answers. Raises OSError, also where that is no HTTP.
+
+    Not by urllib, which would ask the proxy of `http_proxy`, also of this machine.
+    """
+    try:
+        connection = HTTPConnection(host, int(port), timeout=ASK)
+        try:
+            connection.request("GET", "/health/live")
+            answer = connection.getresponse()
+            return answer.status, answer.getheader("Server", "")
+        finally:
+            connection.close()
+    except (HTTPException, ValueError) as error:
+        raise OSError(f"no answer of HTTP: {error!r}") from error
+
+
 def check(port: str) -> int:
     """0 when the worker on this machine says that it lives, else 1."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=3) as answer:
-            return 0 if answer.status == 200 else 1
-    except urllib.error.HTTPError as error:
-        with error:  # Python 3.14 warns of one that is left open
-            print(error, file=sys.stderr)
-        return 1
+        status, _ = ask("127.0.0.1", port)
     except OSError as error:
         print(error, file=sys.stderr)
         return 1
+    if status != HTTPStatus.OK:
+        print(f"/health/live answers {status}", file=sys.stderr)
+    return 0 if status == HTTPStatus.OK else 1
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 So nothing that `run` needs can be missing in `check`, and both say the same of it.
 """
 
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +15,7 @@ from models import Row, engine, load, map_topic, ping
 from utils.kafka import clients, preflight
 from utils.kafka.limits import CommitLimits
 from utils.logger import logger
-from utils.monitoring.status import Address, serve
+from utils.monitoring.status import SERVER, Address, ask, serve
 from utils.monitoring.watch import Watch
 from utils.processing import user_code
 
@@ -280,14 +278,9 @@ def is_worker(settings: Settings) -> bool:
     """Whether what listens there is a worker: `check` may run beside one, in its container."""
     host = "127.0.0.1" if settings.http_host in {"", "0.0.0.0"} else settings.http_host
     try:
-        with urllib.request.urlopen(f"http://{host}:{settings.http_port}/health/live", timeout=3) as answer:
-            headers = answer.headers
-    except urllib.error.HTTPError as error:  # it does not live
-        with error:
-            headers = error.headers
-    except (OSError, ValueError):
+        return ask(host, settings.http_port)[1] == SERVER
+    except OSError:
         return False
-    return str(headers.get("Server")) == "consumer"
 
 
 def answer_http(settings: Settings) -> tuple[Watch, str]:
