@@ -50,6 +50,8 @@ def process(message: dict[str, Any], consumer_name: str) -> Any:
         time.sleep(SECONDS)
     while _blocks(str(message["id"])):
         time.sleep(0.01)
+    if ODD and str(message["id"]).startswith("kill-"):
+        os._exit(139)  # as a crash in a library would
     if DOWN and Path(DOWN).exists():
         raise ConnectionError("the service is down")
     if BAD and str(message["id"]).startswith(("bad", "later")) and Path(BAD).exists():
@@ -71,8 +73,6 @@ def _odd(message: dict[str, Any]) -> Any:
             raise Reject("a failure that the test asked for, without further attempts")
         case "wrong":
             return {"id": message["id"], "content": {"what": object()}}
-        case "kill":
-            os._exit(139)  # as a crash in a library would
         case "huge":
             return {"id": message["id"], "pad": "x" * SIZE}
         case "many":

@@ -1,6 +1,7 @@
 """I7: every record of the inputs is in a result, in a dead letter with its own bytes, or was filtered. With kill -9."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,12 @@ def has_ended(worker: Worker, scene: Scene) -> bool:
     """Wait until it has, or until all is committed."""
     eventually(lambda: worker.process.poll() is not None or scene.job.lag() == 0, f"an end\n{worker.tail()}")
     return worker.process.poll() is not None
+
+
+def meets_an_outage(worker: Worker) -> None:
+    """Wait until it holds all back, or has ended before."""
+    sign = "fails for one id after the other"
+    eventually(lambda: worker.process.poll() is not None or worker.said(sign), f"an outage\n{worker.tail()}")
 
 
 def with_kills(scene: Scene) -> None:
@@ -129,6 +136,32 @@ def test_a_message_that_ends_the_process_is_found_out_over_its_restarts_and_no_o
     assert set(scene.oracle.results) == {*before, *behind}
     if delivery == "exactly_once":
         assert scene.oracle.results == Counter([*before, *behind])
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_message_that_ends_the_process_is_found_out_in_an_outage_too(
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path, delivery: str
+) -> None:
+    """Each start meets the outage first, then its end: a probe that has succeeded hides nobody."""
+    down = tmp_path / "down"
+    environment = {**ODD, "DELIVERY": delivery, "PROCESS_DOWN": str(down), "MESSAGE_TIMEOUT": "600"}
+    scene = scenes(real_kafka, partitions=1, slow_process=True, environment=environment)
+    before, behind = [[f"whole-{place}-{number}" for number in range(25)] for place in ("before", "behind")]
+    scene.feed([*before, "kill-1", *behind])
+
+    for _ in range(12):
+        down.touch()
+        worker = scene.job.start()
+        meets_an_outage(worker)
+        down.unlink()
+        if not has_ended(worker, scene):
+            break
+    assert worker.stop() == 0
+    assert [(letter.id, letter.about["error.class"]) for letter in letters(scene.job)] == [
+        ("kill-1", "EndedTheProcess")
+    ]
+    scene.outputs.read_to_the_end()
+    assert set(scene.oracle.results) == {*before, *behind}
 
 
 def test_switched_off_what_fails_is_discarded_and_the_worker_goes_on(kafka: KafkaBroker, scenes: Scenes) -> None:

@@ -1001,9 +1001,8 @@ SUSPECTED = (
         "13",
         "in an outage none is waited for",
         SUSPECTS,
-        "        if not self._executor.in_flight:\n            return True",
-        "        if not self._executor.in_flight or self._executor.circuit_open_for is not None:\n"
-        "            return True",
+        "return not self._executor.in_flight or self._executor.rests_for is not None",
+        "return not self._executor.in_flight or self._executor.circuit_open_for is not None",
         **_CALLS | {"deadly": True, "odd": True},
     ),
     _mutant(

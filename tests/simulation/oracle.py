@@ -68,7 +68,7 @@ class Oracle:
     rows: list[frozenset[str]] = field(init=False)
     """The input topics as the row has them, and as it had them before."""
     is_withdrawn: bool = False
-    """A worker could not begin by the row, and goes on by the one before."""
+    """A worker could not begin by the row, and goes on by the one before, by which a part may be missing."""
     committed_by: dict[Partition, int] = field(default_factory=dict)
     """Of which of these rows the last commit was."""
     broker: Broker = field(init=False)
@@ -508,7 +508,8 @@ class Oracle:
         fragments = self.by_id[id]
         for number in range(max(sent.round for sent in fragments) + 1):
             ours = [sent for sent in fragments if sent.round == number]
-            if self._must_be_joined(ours) and not any(self.is_done(sent) for sent in ours):
+            by_row_before = self.is_withdrawn and any(sent.uid in self.letters for sent in ours)
+            if self._must_be_joined(ours) and not by_row_before and not any(self.is_done(sent) for sent in ours):
                 self._broken("I1", f"lost: {[self._text(sent) for sent in ours]}")
 
     def _must_be_joined(self, fragments: list[Sent]) -> bool:
@@ -593,7 +594,7 @@ class Oracle:
             return False
         rest = [each for each in ours if each is not sent]  # of the same topic: the mates may be with that one
         may_be_single = any(self.is_done(each) or each.at == sent.at for each in rest)
-        return may_be_single or not self._must_be_joined(ours)
+        return may_be_single or self.is_withdrawn or not self._must_be_joined(ours)
 
     # ------------------------------------------------------------------ results
 

@@ -372,7 +372,8 @@ class ModelProcess:
                 self._refresh.next()
         except BaseException as error:
             self.error = error.with_traceback(None)  # whose frames would keep all of this alive
-            if NOWHERE in str(error) and not self.lacked_a_right:  # for which the row after that one was withdrawn
+            has_worked = self.counters.commits and not self.lacked_a_right  # for which the row before was withdrawn
+            if NOWHERE in str(error) and has_worked:
                 self.broken("rule 8", f"ends for good, though it has worked by the row before: {error}")
             is_alone = self._options.workers == 1 and self._shares == self.restarts
             if isinstance(error, ConfigError) and "unequal" in str(error) and is_alone:

@@ -3,11 +3,12 @@
 A call of process() may end the whole process (out of memory, a crash in a library), and so would every restart. After
 such starts one group is run alone, then two, then four and so on, each time after a commit that holds what was finished
 before. Where the process ends in such a batch, the next one begins with its first group, alone: the guilty one comes
-closer each time, and soon is alone. What waits long for its next attempt is put aside, and has its turn when that is
-due. While process() fails for one id after the other, batches are of one group: only that one is tried, and named.
-Where Kafka has failed, a worker that starts again in a process that lives on is no such start. The count of starts, and
-which group is run alone, travel in the map of each commit. A group that was named
-there when the process ended is not run again: it has failed.
+closer each time, and soon is alone. What has failed is put aside until nothing else is left to be run and its next
+attempt is due: many ids that fail are what tells an outage from a message that always fails, and while a batch waited
+for one of them no other could fail. While process() fails for one id after the other, batches are of one group: only
+that one is tried, and named. Where Kafka has failed, a worker that starts again in a process that lives on is no such
+start. The count of starts, and which group is run alone, travel in the map of each commit. A group that was named there
+when the process ended is not run again: it has failed.
 
 A call that hangs for good ends the process too, but in order: how many of its attempts have failed travels in the map,
 and the next process goes on with them.
@@ -20,14 +21,12 @@ from collections.abc import Callable, Collection
 from utils.joining.aggregator import Group
 from utils.joining.offsets import PartitionOffsets
 from utils.logger import logger
-from utils.processing.attempts import LONGEST_BACKOFF
 from utils.processing.executor import Call, InFlight, Outcome, Retrying
 from utils.processing.parking import Parked, Parking, taken_in_turn
 
 STARTS = 3  # without progress, after which groups run apart
 FEW = 20  # groups of a batch among which the first ones are looked for
 LARGEST = 1 << 14  # groups of the last batch: all of them are more than a worker has in process() at once
-LONG = LONGEST_BACKOFF * 1.5  # seconds: what rests for longer was told to
 PAUSE = 0.005  # seconds between two looks for the commit that a batch waits for
 
 
@@ -52,7 +51,7 @@ class Suspects:
         self._clock = clock
         self._size = 0  # how many groups the next batch may have; 0: they pass as they come
         self._held: deque[Group] = deque()
-        self._aside = Parking()  # what waits long for its next attempt, and what is behind it: it holds up nobody
+        self._aside = Parking()  # what waits for its next attempt, and what is behind it: it holds up nobody
         self._newest_next = False  # of the held ones, while only one at a time is tried
         self._batch: list[Group] = []  # to be run, or running
         self._is_probe = False  # it is taken while only one at a time is tried
@@ -209,11 +208,8 @@ class Suspects:
         return True
 
     def _is_over(self) -> bool:
-        """Whether all of the batch has ended, or waits long for its next attempt."""
-        if not self._executor.in_flight:
-            return True
-        rests_for = self._executor.rests_for
-        return rests_for is not None and (rests_for > LONG or self._executor.circuit_open_for is not None)
+        """Whether all of the batch has ended, or waits for its next attempt."""
+        return not self._executor.in_flight or self._executor.rests_for is not None
 
     def _end_batch(self) -> None:
         """The next one is larger, unless all of this one waits, or it was a probe:
