@@ -1,5 +1,8 @@
 """The command line: which command runs, how it ends, and what `run` builds. `python main.py --help`."""
 
+import utils.running.first_process  # noqa: F401 (before all that takes time)
+
+# isort: split
 import argparse
 import os
 import sys

@@ -149,6 +149,12 @@ def engine(url: URL, *, create: bool = False) -> Engine:
         raise ConfigError([f"the driver for {url.drivername} is not installed{cure}"]) from error
 
 
+_LOCKS = {
+    "mysql": "SET SESSION lock_wait_timeout = 5, innodb_lock_wait_timeout = 5",
+    "postgresql": "SET lock_timeout = 5000; SET statement_timeout = 10000",
+}
+"""By dialect: how long a statement may wait for other sessions. Else it waits for as long as they keep their locks."""
+
 # Option of a URL, in the words of either driver -> the setting that sets it.
 _TLS_FILES = {"ssl_ca": "DB_SSL_CA", "ssl_cert": "DB_SSL_CERT", "ssl_key": "DB_SSL_KEY"}
 _TLS_FILES |= {"sslrootcert": "DB_SSL_CA", "sslcert": "DB_SSL_CERT", "sslkey": "DB_SSL_KEY"}
@@ -472,11 +478,15 @@ _CAUSES = (
     ),
     _Cause(
         heals=True,
+        cure="has a lock on consumer_configs that another session holds: if this stays, end its transaction",
+        codes=frozenset({1205, "55P03"}),
+        words="database is locked",
+    ),
+    _Cause(
+        heals=True,
         cure="is not ready",
-        codes=frozenset(
-            {1040, 1053, 1203, 1205, 1213, 1226, "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03"}
-        ),
-        words="starting up|shutting down|too many|connection slots|recovery|database is locked",
+        codes=frozenset({1040, 1053, 1203, 1213, 1226, "40001", "40P01", "53300", "57014", "57P01", "57P02", "57P03"}),
+        words="starting up|shutting down|too many|connection slots|recovery",
     ),
     _Cause(
         heals=True,
@@ -539,6 +549,9 @@ def _connected(engine: Engine) -> Iterator[Connection]:
         raise explain(error, engine.url).error() from error
     with connection:
         try:
+            if limits := _LOCKS.get(engine.dialect.name):
+                connection.exec_driver_sql(limits)
+                connection.commit()  # else they are taken back with a transaction that fails
             yield connection
         except IntegrityError as error:
             if _code(error.orig) in {1062, "23505"} or str(error.orig).startswith("UNIQUE constraint failed"):

@@ -5,14 +5,16 @@ import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pymysql  # type: ignore[import-untyped]
 import pytest
-from sqlalchemy import URL, Engine, make_url, text
+from sqlalchemy import URL, Engine, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
+import models
 from config import ConfigError, Settings, UnavailableError
 from models import ConsumerConfig, Row, engine, explain, init_db, load, load_all, ping, save, set_paused
 from tests.services.certificates import Authority
@@ -322,6 +324,24 @@ def test_an_unknown_user_does_not_heal(server_url: URL) -> None:
 def test_a_database_that_does_not_exist_does_not_heal(server_url: URL) -> None:
     with pytest.raises(ConfigError, match=r"database nowhere at .* is not there.*: check DB_NAME"):
         ping(engine(server_url.set(database="nowhere")))
+
+
+@both_servers
+def test_a_lock_of_another_session_is_waited_for_and_named(server_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A migration that hangs: `check` said nothing for as long, or blamed host and port."""
+    short = {dialect: limits.replace("= 5", "= 1") for dialect, limits in models._LOCKS.items()}
+    monkeypatch.setattr(models, "_LOCKS", short)
+    init_db(database := engine(server_url))
+    save(database, row())
+    is_mysql = server_url.get_backend_name() == "mysql"
+    lock = "LOCK TABLES {} WRITE" if is_mysql else "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE"
+    with create_engine(server_url).connect() as other:
+        other.exec_driver_sql(lock.format("consumer_configs"))
+        for ask in (partial(load, database, "orders"), partial(set_paused, database, ["orders"], paused=True)):
+            with pytest.raises(UnavailableError, match="has a lock on consumer_configs that another session holds"):
+                ask()
+        other.invalidate()  # ends the session, and so its locks
+    assert load(database, "orders") == row()
 
 
 @both_servers

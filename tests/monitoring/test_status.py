@@ -12,7 +12,18 @@ from email.message import Message
 import pytest
 
 from tests.test_framework import A0, started
-from utils.monitoring.status import STALLED, Address, Answer, Health, Page, ask, check, is_allowed_host, serve
+from utils.monitoring.status import (
+    CONNECTIONS,
+    STALLED,
+    Address,
+    Answer,
+    Health,
+    Page,
+    ask,
+    check,
+    is_allowed_host,
+    serve,
+)
 
 
 @contextmanager
@@ -60,6 +71,21 @@ def test_the_check_of_the_container_asks_whether_it_lives() -> None:
     with serving(Health(turned_at=0.0)) as url:
         assert check(url.rpartition(":")[2]) == 1
     assert check(url.rpartition(":")[2]) == 1
+
+
+def test_of_too_many_connections_the_oldest_is_ended_and_a_probe_is_answered() -> None:
+    """Each is a thread, and a container may have 200: slow clients took all, and the probes none."""
+    with serving(Health()) as url:
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        slow = [socket.create_connection((host, int(port)), timeout=60) for _ in range(3 * CONNECTIONS)]
+        for each in slow[:-CONNECTIONS]:
+            assert each.recv(1) == b""
+        assert len([each for each in threading.enumerate() if "process_request" in each.name]) <= 2 * CONNECTIONS
+        assert ask(host, port)[0] == 200
+        slow[-1].sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert slow[-1].recv(15) == b"HTTP/1.0 200 OK"
+        for each in slow:
+            each.close()
 
 
 def test_the_check_asks_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

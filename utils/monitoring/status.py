@@ -15,18 +15,20 @@ import time
 import urllib.parse
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from utils.monitoring.view import View
 
 STALLED = 60.0  # seconds without a turn of the loop after which the worker counts as dead
 SLOW_CLIENT = 10.0  # seconds that a request may take to arrive
+CONNECTIONS = 32  # at once; each takes a thread, of which a container may have few
 SERVER = "consumer"  # how a worker calls itself in its answers
 TICK = 5.0  # seconds
 ASK = 3.0  # seconds that an answer to `ask` may take
@@ -125,6 +127,24 @@ class Server(ThreadingHTTPServer):
         self.allowed_hosts = {socket.gethostname().lower(), *(name.lower() for name in address.allowed_hosts)}
         self._tick = tick
         self._next_tick = 0.0
+        self._open: dict[socket.socket, None] = {}  # connections, the oldest first
+        self._lock = threading.Lock()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread of its own. Of too many connections the oldest is ended: a slow client keeps no probe out."""
+        with self._lock:
+            self._open[request] = None
+            oldest = next(iter(self._open)) if len(self._open) > CONNECTIONS else None
+            if oldest:
+                del self._open[oldest]
+                with suppress(OSError):  # the client has gone
+                    oldest.shutdown(socket.SHUT_RDWR)  # its thread wakes up, and closes it
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
 
     def service_actions(self) -> None:
         """Called by serve_forever() twice a second."""
