@@ -1,7 +1,9 @@
 """`fleet` as people meet it, with brokers that do not answer: what it prints, writes and serves."""
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import urllib.request
 from collections.abc import Sequence
@@ -131,6 +133,41 @@ def test_the_page_is_written_in_one_piece(run: Here, tmp_path: Path) -> None:
     assert run(*QUICK, "--html", str(file))[0] == 1
     assert "3 of 3 consumers are bad" in file.read_text()
     assert [each.name for each in tmp_path.iterdir() if "fleet" in each.name] == ["fleet.html"]
+
+
+def test_the_page_goes_into_what_is_no_file_and_does_not_replace_it(run: Here, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        run(*QUICK, "--html", str(pipe))
+        assert b"3 of 3 consumers are bad" in os.read(reading, 65_536)
+    finally:
+        os.close(reading)
+    assert pipe.is_fifo()
+    assert not Path(f"{pipe}.new").exists()
+
+
+def test_what_nobody_can_write_into_is_named_and_not_replaced(
+    run: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind("taken")
+        code, _, problems = run(*QUICK, "--html", "taken")
+    assert (code, problems) == (78, ["--html: taken cannot be written (No such device or address)"])
+    assert Path("taken").is_socket()
+
+
+def test_a_link_at_the_place_of_the_page_stays_and_what_it_names_is_written(run: Here, tmp_path: Path) -> None:
+    (tmp_path / "www").mkdir()
+    file, link = tmp_path / "www" / "fleet.html", tmp_path / "link"
+    link.symlink_to("www/fleet.html")
+    for there in (False, True):
+        assert file.exists() is there
+        run(*QUICK, "--html", str(link))
+        assert link.is_symlink()
+        assert "3 of 3 consumers are bad" in file.read_text()
 
 
 def test_the_page_is_served_until_ctrl_c(database: Engine) -> None:

@@ -1,6 +1,7 @@
 """`python main.py fleet`: how all consumers of the table are, seen from the table and the brokers alone."""
 
 import argparse
+import os
 import sys
 import threading
 import time
@@ -129,11 +130,17 @@ class _Shown:
 
 
 def _write(path: str, text: str) -> None:
-    """In one piece: who opens the file meanwhile sees the one before. ConfigError: it cannot be written."""
-    beside = Path(f"{path}.new")
+    """A file in one piece: who opens it meanwhile sees the one before. ConfigError: it cannot be written.
+
+    What is there and is no file, a pipe or a device, is written into: a machine whose /dev/null was replaced is broken.
+    """
     try:
-        beside.write_text(text, encoding="utf-8", errors="replace")
-        beside.replace(path)
+        is_file = Path(path).is_file() or not Path(path).exists()
+        place = Path(os.path.realpath(path) if is_file else path)  # a link to a file stays
+        written = place.with_name(f"{place.name}.new") if is_file else place
+        written.write_text(text, encoding="utf-8", errors="replace")
+        if is_file:
+            written.replace(place)
     except OSError as error:
         raise ConfigError([f"--html: {path} cannot be written ({error.strerror})"]) from None
 
