@@ -10,7 +10,7 @@ import math
 import os
 import re
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -235,7 +235,7 @@ class Settings:
             values["db_port"] = 5432
         own_kafka = _kafka_of_defaults(own, problems)
         kafka, warnings = _kafka_of_environment(environ, problems)
-        warnings += tuple(_near_misses(own, tuple(sources), "defaults.py: "))
+        warnings += (*_near_misses(own, tuple(sources), "defaults.py: "), *_replaced(values, sources))
         sources |= {**dict.fromkeys(own_kafka, "defaults.py"), **dict.fromkeys(kafka, "environment")}
         settings = cls(**values, kafka={**own_kafka, **kafka}, sources=sources, warnings=warnings)
         problems += [*settings._missing(problems), *settings._tls_problems()]
@@ -263,7 +263,7 @@ class Settings:
             raise ConfigError(problems)
         sources = {**self.sources, **dict.fromkeys([key.upper() for key in values] + list(kafka), "row")}
         near = _near_misses(content, [*names, "kafka", "paused"], "metadatas.")
-        warnings = (*self.warnings, *notes, *near, *_shared(values))
+        warnings = (*self.warnings, *notes, *near, *_barred(content, names), *_shared(values))
         kafka = {**self.kafka, **kafka}
         return replace(self, **values, paused=paused, kafka=kafka, sources=sources, warnings=warnings)
 
@@ -376,6 +376,19 @@ def _near_misses(given: Iterable[str], names: Sequence[str], place: str) -> Iter
         close = difflib.get_close_matches(key.lower(), by_lower, n=1, cutoff=0.85)
         if close and key not in names:
             yield f"{place}{key} is not a setting and is ignored: did you mean {by_lower[close[0]]}?"
+
+
+def _barred(content: Collection[str], names: Collection[str]) -> Iterator[str]:
+    for each in _declared():
+        if each.name in content and each.name not in names:
+            yield f"metadatas.{each.name} is ignored: a row cannot set {each.name.upper()}"
+
+
+def _replaced(values: Mapping[str, object], sources: Mapping[str, str]) -> Iterator[str]:
+    parts = [name for name in sources if name.startswith("DB_") and not name.startswith("DB_SSL_")]
+    given = [name for name in parts if sources[name] == "environment"]
+    if values["database_url"] and given:
+        yield f"{', '.join(given)} {'is' if len(given) == 1 else 'are'} ignored: DATABASE_URL is set"
 
 
 def _shared(values: Mapping[str, object]) -> Iterator[str]:

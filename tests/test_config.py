@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,7 @@ def test_metadatas_without_settings_change_nothing(metadatas: str | None) -> Non
 def test_keys_of_the_users_own_are_left_alone() -> None:
     settings = Settings.read(MINIMAL).overlaid('{"db_host": "elsewhere", "owner": "team a", "limits": {"eur": 5}}')
 
-    assert settings == Settings.read(MINIMAL)
+    assert replace(settings, warnings=()) == Settings.read(MINIMAL)
 
 
 def test_only_the_row_pauses_its_workers() -> None:
@@ -137,6 +138,21 @@ def test_a_key_that_is_nearly_a_setting_is_a_warning(key: str) -> None:
 
     assert f"metadatas.{key} " in warning
     assert "did you mean" in warning
+
+
+def test_a_setting_that_a_row_cannot_have_is_a_warning() -> None:
+    (warning,) = Settings.read(MINIMAL).overlaid('{"http_port": 1, "owner": "Zoe"}').warnings
+    assert warning == "metadatas.http_port is ignored: a row cannot set HTTP_PORT"
+
+
+def test_what_the_url_of_the_database_replaces_is_a_warning() -> None:
+    """Most of all a password, which is missed by the server only."""
+    given = {"CONSUMER_NAME": "x", "DATABASE_URL": "sqlite:////tmp/x.db"}
+    assert not Settings.read({**given, "DB_SSL_CA": "", "DB_USER": ""}, {"DB_HOST": "h"}).warnings
+    (warning,) = Settings.read({**given, "DB_PASSWORD": "secret"}).warnings
+    assert warning == "DB_PASSWORD is ignored: DATABASE_URL is set"
+    (warning,) = Settings.read({**given, "DB_PASSWORD": "secret", "DB_USER": "u"}).warnings
+    assert warning == "DB_USER, DB_PASSWORD are ignored: DATABASE_URL is set"
 
 
 def test_an_instance_id_in_the_row_is_a_warning_for_all_workers_would_have_the_same_one() -> None:

@@ -20,6 +20,7 @@ from utils.kafka.clients import (
     client_properties,
     concerns_all,
     cure_of,
+    explain,
     is_place_taken,
     is_replaced,
     named_properties,
@@ -59,6 +60,15 @@ def test_a_worker_is_replaced_when_a_client_says_so_in_whatever_way(error: Excep
 )
 def test_what_does_not_heal_has_a_cure(error: Exception, cure: str) -> None:
     assert cure in cure_of(error)
+
+
+def test_what_answers_in_another_protocol_is_no_kafka() -> None:
+    """An HTTP port, say: the client reads "HTTP" as a size, and advises to take larger answers."""
+    reason = "h:8080/bootstrap: Receive failed: Invalid response size 1213486160 (0..100000000): increase receive.mes"
+    trouble = explain(KafkaError(KafkaError._BAD_MSG, reason))
+    assert not trouble.heals
+    assert trouble.line.startswith("what answers is no Kafka: check kafka_bootstrap_server of the row (")
+    assert "increase" not in trouble.line
 
 
 @pytest.mark.parametrize(

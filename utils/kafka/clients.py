@@ -409,6 +409,9 @@ def explain(error: KafkaError) -> Trouble:
         return Trouble(heals=False, line=f"Kafka forbids it: grant the right; main.py check names it ({reason})")
     if code in _REFUSED_SETTINGS:
         return Trouble(heals=False, line=f"Kafka refuses a setting: {_REFUSED_SETTINGS[code]} ({reason})")
+    if "Invalid response size" in reason:  # the client advises to take larger ones: it has read text as a number
+        told = reason.partition("): increase")[0]
+        return Trouble(False, f"what answers is no Kafka: check kafka_bootstrap_server of the row ({told}))")
     if "PLAINTEXT broker listener" in reason:
         return Trouble(heals=False, line=f"the broker does not speak TLS: set {PROTOCOL} without SSL ({reason})")
     if code == KafkaError._SSL or "certificate verify failed" in reason or "SSL alert number" in reason:
