@@ -160,7 +160,7 @@ def test_a_commit_before_anything_is_re_read_is_the_commit_that_was_loaded() -> 
         offsets.finish(finished)
     before = committed(offsets)
     again = restarted(*before)
-    again.suspicion.starts -= 1  # that it is one start more is the only difference
+    again.suspicion.starts_without_progress -= 1  # that it is one start more is the only difference
     assert committed(again) == before
 
 
@@ -298,29 +298,30 @@ def test_in_the_middle_of_a_replay_the_oldest_may_be_yet_to_come() -> None:
 def test_starts_are_counted_until_there_is_progress_or_an_orderly_end() -> None:
     offsets = partition_offsets(0)
     for start in range(1, 5):
-        assert offsets.suspicion.starts == start
+        assert offsets.suspicion.starts_without_progress == start
         offsets = restarted(*committed(offsets))
     read_all(offsets, 3)
     offsets.finish_sent()
-    assert offsets.suspicion.starts == 5  # nothing was sent
+    assert offsets.suspicion.starts_without_progress == 5  # nothing was sent
     mark([Record(offsets, 1)], SENT)
     offsets.finish_sent()
-    assert restarted(*committed(offsets)).suspicion.starts == 1
+    assert restarted(*committed(offsets)).suspicion.starts_without_progress == 1
     again = restarted(*committed(restarted(*committed(offsets))))
-    assert again.suspicion.starts == 2
+    assert again.suspicion.starts_without_progress == 2
     again.suspicion.begin_to_end()
     for is_idle in (False, True):  # as many commits as it takes
         again.end_in_order(is_idle=is_idle)
-        assert restarted(*committed(again)).suspicion.starts == 2  # not counted: nothing was read again
+        after = restarted(*committed(again))
+        assert after.suspicion.starts_without_progress == 2  # not counted: nothing was read again
     read_all(again, 3)
     again.end_in_order(is_idle=True)
-    assert restarted(*committed(again)).suspicion.starts == 1
+    assert restarted(*committed(again)).suspicion.starts_without_progress == 1
 
 
 def test_orderly_ends_in_the_middle_of_a_slow_call_count_as_no_starts_nor_forget_those_before() -> None:
     offsets = restarted(*committed(restarted(*committed(partition_offsets(0)))))
     for _ in range(5):
-        assert offsets.suspicion.starts == 3
+        assert offsets.suspicion.starts_without_progress == 3
         read_all(offsets, 3)
         offsets.suspicion.begin_to_end()
         offsets.end_in_order(is_idle=False)
@@ -331,9 +332,9 @@ def test_an_orderly_end_takes_back_the_start_of_a_process_in_which_the_worker_ha
     before = restarted(*committed(restarted(*committed(partition_offsets(0)))))
     again = restarted(*committed(before))
     again.suspicion.go_on_as(before.suspicion.crash_record)
-    assert again.suspicion.starts == 3
+    assert again.suspicion.starts_without_progress == 3
     again.suspicion.begin_to_end()
-    assert again.suspicion.starts == 2
+    assert again.suspicion.starts_without_progress == 2
 
 
 def test_an_orderly_end_with_groups_held_back_neither_counts_as_a_start_nor_forgets_the_others() -> None:
@@ -341,53 +342,54 @@ def test_an_orderly_end_with_groups_held_back_neither_counts_as_a_start_nor_forg
     for _ in range(3):
         offsets = restarted(*committed(offsets))
     read_all(offsets, 3)
-    offsets.suspicion.holds_back = True
+    offsets.suspicion.note_held_back()
     offsets.suspicion.begin_to_end()
     offsets.end_in_order(is_idle=False)
     mark([Record(offsets, 1)], SENT)  # its result was not safe before that commit
     offsets.finish_sent()
     offsets.end_in_order(is_idle=True)
-    assert restarted(*committed(offsets)).suspicion.starts == 4
+    assert restarted(*committed(offsets)).suspicion.starts_without_progress == 4
 
 
 def test_the_record_that_is_tried_is_known_after_a_restart_until_it_is_finished() -> None:
     offsets = partition_offsets(0)
     read_all(offsets, 5)
-    offsets.suspicion.trying, offsets.suspicion.apart = 3, 1
+    offsets.suspicion.begin_batch(1, 3)
     news = [offsets.suspicion.has_news]
     before = committed(offsets)
     news.append(offsets.suspicion.has_news)
     offsets.confirm()
     news.append(offsets.suspicion.has_news)
     assert news == [True, True, False]
-    assert offsets.suspicion.noted == 3
+    assert offsets.suspicion.may_run(3)
     again = restarted(*before)
-    assert (again.suspicion.tried, again.suspicion.trying, again.suspicion.noted) == (3, None, None)
+    assert again.suspicion.ended_the_process(3)
+    assert (again.suspicion.first_of_batch, again.suspicion.first_in_commit) == (None, None)
     again = restarted(*committed(again))
-    tried = [again.suspicion.tried]
+    tried = [again.suspicion.ran_alone_at_the_end]
     read_all(again, 5)
     again.finish(3)
     committed(again)
-    assert [*tried, again.suspicion.tried] == [3, None]
-    assert restarted(*committed(again)).suspicion.tried is None
+    assert [*tried, again.suspicion.ran_alone_at_the_end] == [3, None]
+    assert restarted(*committed(again)).suspicion.ran_alone_at_the_end is None
 
 
 def test_what_was_tried_and_is_finished_is_named_no_more_and_an_orderly_end_names_nothing() -> None:
     offsets = partition_offsets(0)
     read_all(offsets, 5)
-    offsets.suspicion.trying, offsets.suspicion.apart = 3, 1
+    offsets.suspicion.begin_batch(1, 3)
     offsets.finish(3)
-    assert restarted(*committed(offsets)).suspicion.tried is None
-    offsets.suspicion.trying = 4
-    assert restarted(*committed(offsets)).suspicion.tried == 4
+    assert restarted(*committed(offsets)).suspicion.ran_alone_at_the_end is None
+    offsets.suspicion.begin_batch(1, 4)
+    assert restarted(*committed(offsets)).suspicion.ran_alone_at_the_end == 4
     offsets.end_in_order(is_idle=False)
-    assert restarted(*committed(offsets)).suspicion.tried is None
+    assert restarted(*committed(offsets)).suspicion.ran_alone_at_the_end is None
 
 
 def test_a_batch_that_is_run_apart_is_no_progress_and_none_of_it_is_named() -> None:
     offsets = restarted(*committed(partition_offsets(0)))
     read_all(offsets, 5)
-    offsets.suspicion.trying, offsets.suspicion.apart = 3, 2
+    offsets.suspicion.begin_batch(2, 3)
     mark([Record(offsets, 1)], SENT)
     offsets.finish_sent()
     before = committed(offsets)
@@ -395,14 +397,14 @@ def test_a_batch_that_is_run_apart_is_no_progress_and_none_of_it_is_named() -> N
     offsets.confirm()
     assert [*news, offsets.suspicion.has_news] == [True, False]
     again = restarted(*before)
-    assert (again.suspicion.starts, again.suspicion.tried) == (3, None)
+    assert (again.suspicion.starts_without_progress, again.suspicion.ran_alone_at_the_end) == (3, None)
 
 
 @pytest.mark.parametrize("apart", [0, 1])
 def test_progress_is_a_record_finished_by_a_commit_that_was_confirmed(apart: int) -> None:
     offsets = partition_offsets(0)
     read_all(offsets, 5)
-    offsets.suspicion.apart = apart
+    offsets.suspicion.begin_batch(apart, None)
     committed(offsets)
     offsets.confirm()
     seen = [offsets.suspicion.has_progressed]  # a commit of what waits
@@ -421,7 +423,8 @@ def test_progress_is_a_record_finished_by_a_commit_that_was_confirmed(apart: int
 def test_a_map_says_of_the_first_records_whose_calls_hung_how_many_attempts_have_failed() -> None:
     offsets = partition_offsets(0)
     read_all(offsets, 2 * MOST_HUNG)
-    offsets.suspicion.hung = {offset: offset % 3 for offset in range(2 * MOST_HUNG)}
+    for offset in range(2 * MOST_HUNG):
+        offsets.suspicion.note_hung(offset, offset % 3)
     offsets.finish(0)
     again = restarted(*committed(offsets))
     assert again.suspicion.hung == {offset: offset % 3 for offset in range(1, MOST_HUNG + 1)}
@@ -435,7 +438,7 @@ def test_what_is_before_many_finished_ones_in_a_map_was_left_behind() -> None:
         OffsetMap(TOPIC_ID, 5, 0, 0, States.of(states, 5))
         for states in (b"", waits * 9, waits + done[1:], waits * 3 + done + waits, done + waits * 9)
     ]
-    left = [partition_offsets(5, each).suspicion.left_behind for each in maps]
+    left = [partition_offsets(5, each).suspicion.left_behind_below for each in maps]
     assert left == [0, 0, 0, 8, 0]
 
 
@@ -897,7 +900,7 @@ def test_a_process_that_has_not_ended_goes_on_as_it_was() -> None:
     committed = OffsetMap(TOPIC_ID, 5, 0, 0, States.of(bytes(2), 5), starts=4, trying=6)
     after = PartitionOffsets("a", 0, Layout(TOPIC_ID), 5, committed)
     after.suspicion.go_on_as(record)
-    assert (after.suspicion.starts, after.suspicion.tried) == (4, 5), "6 was run alone, and has not ended the process"
+    assert after.suspicion.crash_record == (4, 5), "6 was run alone, and has not ended the process"
 
 
 def test_a_map_up_to_an_offset_says_nothing_of_those_behind_it() -> None:

@@ -122,7 +122,7 @@ def test_after_few_starts_groups_pass_as_they_come() -> None:
     assert bench.collect() == ["0", "1", "2"]
     assert bench.suspects.in_flight == 0
     bench.suspects.cancel()
-    assert not bench.owned[0].suspicion.holds_back
+    assert not bench.owned[0].suspicion.held_some_back
     assert not bench.owned[0].suspicion.has_news
 
 
@@ -131,14 +131,14 @@ def test_after_three_starts_without_progress_each_group_runs_alone_and_after_a_c
     bench.submit(0, 1)
     assert bench.collect() == []
     assert bench.executor.ran == []
-    assert [offsets.suspicion.trying for offsets in bench.owned] == [0, 0]
+    assert [offsets.suspicion.first_of_batch for offsets in bench.owned] == [0, 0]
     assert bench.slept > 0  # the loop does not turn in vain
     bench.commit()
     assert bench.collect() == ["0"]
     assert bench.executor.ran == ["0"]
     assert bench.suspects.in_flight == 1
     assert bench.collect() == []
-    assert [offsets.suspicion.trying for offsets in bench.owned] == [1, 1]
+    assert [offsets.suspicion.first_of_batch for offsets in bench.owned] == [1, 1]
     bench.commit()
     assert bench.collect() == ["1"]
     assert bench.suspects.in_flight == 0
@@ -160,7 +160,7 @@ def test_batches_grow_and_each_waits_for_a_commit_that_holds_the_one_before() ->
     batches = [bench.batch() for _ in range(4)]
     assert batches == [["0"], ["1", "2"], ["3", "4", "5", "6"], ["7"]]
     assert bench.suspects.in_flight == 0
-    assert bench.owned[0].suspicion.starts == 4  # it is no progress before the last batch was through
+    assert bench.owned[0].suspicion.starts_without_progress == 4  # it is no progress before the last batch was through
 
 
 def test_when_the_largest_batch_has_passed_the_others_follow_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ def test_when_the_largest_batch_has_passed_the_others_follow_as_they_come(monkey
     assert bench.executor.ran == ["0", "1", "2", "3", "4", "5", "6"]
     assert bench.collect() == ["3", "4", "5", "6"]
     assert bench.suspects.in_flight == 0
-    assert [offsets.suspicion.starts for offsets in bench.owned] == [0, 0]
+    assert [offsets.suspicion.starts_without_progress for offsets in bench.owned] == [0, 0]
     bench.submit(7)
     assert bench.collect() == ["7"]
 
@@ -267,7 +267,7 @@ def test_cancelled_groups_are_not_in_flight_but_the_running_one_is() -> None:
     bench.collect()
     bench.suspects.cancel()
     assert bench.suspects.in_flight == 0
-    assert [offsets.suspicion.holds_back for offsets in bench.owned] == [True, True]
+    assert [offsets.suspicion.held_some_back for offsets in bench.owned] == [True, True]
     bench.submit(0, 1)
     bench.executor.hangs = True
     bench.collect()
@@ -352,16 +352,14 @@ def test_what_was_put_aside_has_its_turn_when_it_is_due_and_those_behind_it_afte
     bench.executor.hangs = False
     slept = bench.slept
     assert bench.batch() == []
-    assert [offsets.suspicion.trying for offsets in bench.owned] == [
-        None,
-        None,
-    ]  # whatever ends the process now: it was not that
+    named = [offsets.suspicion.first_of_batch for offsets in bench.owned]
+    assert named == [None, None]  # whatever ends the process now: it was not that
     assert bench.slept > slept
     bench.now = 3600.0
     assert bench.batch() == ["0"]
-    assert bench.owned[0].suspicion.noted == 0
+    assert bench.owned[0].suspicion.first_in_commit == 0
     assert bench.batch() == ["0"]
-    assert bench.owned[0].suspicion.noted == 2
+    assert bench.owned[0].suspicion.first_in_commit == 2
     assert (bench.suspects.in_flight, bench.suspects.parked.groups) == (0, 0)
 
 
@@ -444,7 +442,7 @@ def test_what_an_assignment_before_has_called_is_named_where_its_partition_is_ou
 def test_what_others_have_left_behind_before_the_restart_is_told_so() -> None:
     bench = Bench()
     for offsets in bench.owned:
-        offsets.suspicion.left_behind = 2
+        offsets.suspicion.left_behind_below = 2
     bench.submit(1, 2)
     assert bench.executor.left_behind == ["1"]
     bench.submit(0)  # read again after all that is so was read

@@ -946,13 +946,22 @@ REBALANCES = (
 )
 
 SUSPECTED = (
-    _mutant("13", "groups never run apart", SUSPECTS, "each.suspicion.starts > STARTS", "False", **_DEADLY),
-    _mutant("13", "starts are not counted", SUSPICION, "self.starts = starts + 1", "self.starts = 1", **_DEADLY),
+    _mutant(
+        "13", "groups never run apart", SUSPECTS, "each.suspicion.starts_without_progress > STARTS", "False", **_DEADLY
+    ),
+    _mutant(
+        "13",
+        "starts are not counted",
+        SUSPICION,
+        "self.starts_without_progress = starts + 1",
+        "self.starts_without_progress = 1",
+        **_DEADLY,
+    ),
     _mutant(
         "13",
         "who was run alone is run again",
         SUSPECTS,
-        "groups = self._without_tried(groups)",
+        "groups = self._without_guilty(groups)",
         "pass",
         **_DEADLY,
     ),
@@ -960,15 +969,15 @@ SUSPECTED = (
         "13",
         "who runs among others is named",
         SUSPICION,
-        "self.trying if self.apart == 1 else None",
-        "self.trying if self.apart else None",
+        "self.first_of_batch if self.batch_size == 1 else None",
+        "self.first_of_batch if self.batch_size else None",
         **_DEADLY,
     ),
     _mutant(
         "13",
         "who runs alone is not named",
         SUSPICION,
-        "self.trying if self.apart == 1 else None",
+        "self.first_of_batch if self.batch_size == 1 else None",
         "None",
         **_DEADLY,
     ),
@@ -976,7 +985,7 @@ SUSPECTED = (
         "13",
         "who runs alone does not wait for the commit",
         SUSPECTS,
-        "self._is_running = all(each.offsets.suspicion.noted == each.offset for each in self._batch[0].fragments)",
+        "self._is_running = all(each.offsets.suspicion.may_run(each.offset) for each in self._batch[0].fragments)",
         "self._is_running = True",
         **_DEADLY,
     ),
@@ -992,9 +1001,9 @@ SUSPECTED = (
         "13",
         "the end of the others ends the running apart",
         SUSPECTS,
-        "        if self._batch:\n            for offsets",
+        "        if self._batch:\n            first =",
         "        if not self._batch and self._aside.groups:\n            self._end()\n"
-        "        if self._batch:\n            for offsets",
+        "        if self._batch:\n            first =",
         **_CALLS | {"deadly": True, "slow": True},
     ),
     _mutant(
@@ -1025,8 +1034,8 @@ SUSPECTED = (
         "13",
         "what comes later is progress",
         SUSPICION,
-        " and (self.first is None or is_finished(self.first)):",
-        ":",
+        "if self.first_called is None or is_finished(self.first_called):",
+        "if True:",
         **_CALLS | {"deadly": True, "odd": True},
     ),
     _mutant(
@@ -1068,7 +1077,7 @@ SUSPECTED = (
         "13",
         "an end in order forgets the starts of who did not run",
         SUSPICION,
-        "has_read_all and not self.holds_back",
+        "has_read_all and not self.held_some_back",
         "has_read_all",
         **_DEADLY | {"workers": 3, "partitions": 2},
     ),

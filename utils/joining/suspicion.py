@@ -1,6 +1,7 @@
 """Who is suspected of ending the process, as far as a partition tells: rule 13. Pure.
 
-Written by processing/suspects.py, which runs groups apart, and by the commits that say how that stands.
+Told by processing/suspects.py, which runs groups apart, by the commits that say how that stands, and by the end of the
+assignment.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,19 +27,33 @@ class InCommit(NamedTuple):
 
 
 class Suspicion:
+    """How one partition stands in one assignment.
+
+    | state   | told by                   | its groups            | goes over to                                       |
+    |---------|---------------------------|-----------------------|----------------------------------------------------|
+    | watched | `starts_without_progress` | run as they come      | over: `note_finished`; waits: after several starts |
+    | waits   | not `may_run`             | wait for a commit     | apart: when that is confirmed                      |
+    | apart   | `may_run`                 | run, those of a batch | waits: with the next batch; over: after the last   |
+    | over    | `is_over`                 | run as they come      | watched: in the next assignment                    |
+
+    If the process ends in one of the first three, the next start counts as one more. If a group ran alone then, commits
+    have named it, and it `ended_the_process`. A batch is of all partitions of the worker. What the map tells of earlier
+    calls is kept here, too: as long as there is any of it, the partition is watched.
+    """
+
     __slots__ = (
         "_has_finished",
         "_in_commit",
-        "apart",
-        "first",
+        "batch_size",
+        "first_called",
+        "first_in_commit",
+        "first_of_batch",
         "has_progressed",
-        "holds_back",
+        "held_some_back",
         "hung",
-        "left_behind",
-        "noted",
-        "starts",
-        "tried",
-        "trying",
+        "left_behind_below",
+        "ran_alone_at_the_end",
+        "starts_without_progress",
     )
 
     def __init__(
@@ -48,42 +63,95 @@ class Suspicion:
         hung: Iterable[tuple[int, int]] = (),
         left_behind: int = 0,
     ) -> None:
-        """What the map that was loaded says; nothing where there is none."""
-        self.starts = starts + 1  # in a row, this one too, without an orderly end or progress
-        self.tried = tried  # the record of the group that was run alone when all ended
-        self.first: int | None = None  # a record of one of the groups that were given to process() first
-        self.trying: int | None = None  # of the first group of those that are run apart from the others
-        self.apart = 0  # how many they are: commits name the one that is run alone
-        self.holds_back = False  # groups that were to run apart have not run
-        self.hung = dict(hung)  # records whose calls hung, and how many attempts had failed
-        self.left_behind = left_behind
-        """Below it, what was unfinished when the commit was made had been left behind by many others. 0: nothing is."""
-        self.noted: int | None = None  # what `trying` was in the last commit that was confirmed
+        """What the map that was loaded says; nothing where there is none.
+
+        `left_behind`: below it, what was unfinished when the commit was made had been left behind by many others.
+        """
+        self.starts_without_progress = starts + 1  # in a row, this one too; an orderly end is none
+        self.ran_alone_at_the_end = tried  # a record of that group, when the process before ended
+        self.first_called: int | None = None  # a record of one of the groups that were given to process() first
+        self.first_of_batch: int | None = None  # a record of the first group of those that are run apart
+        self.first_in_commit: int | None = None  # what that was in the last commit that was confirmed
+        self.batch_size = 0  # groups of the batch that was begun last; 0: none is run apart
+        self.held_some_back = False  # groups that were to run apart have not run
         self.has_progressed = False  # a record that was read has been finished by a commit that was confirmed
         self._has_finished = False  # one has been, and the next commit says so
-        self._in_commit: tuple[int | None, bool] = None, False  # `trying` and `_has_finished`
+        self._in_commit: tuple[int | None, bool] = None, False  # `first_of_batch` and `_has_finished`
+        self.hung = dict(hung)  # records whose calls hung, and how many attempts had failed
+        self.left_behind_below = left_behind  # 0: nothing is
 
     def go_on_as(self, before: CrashRecord) -> None:
         """The process that reads this partition has not ended since: its start is counted once."""
-        self.starts, self.tried = before
+        self.starts_without_progress, self.ran_alone_at_the_end = before
 
     @property
     def crash_record(self) -> CrashRecord:
-        return CrashRecord(self.starts, self.tried)
+        return CrashRecord(self.starts_without_progress, self.ran_alone_at_the_end)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether groups need not be looked at before they run."""
+        return not (self.starts_without_progress or self.ran_alone_at_the_end is not None or self.remembers)
+
+    # ------------------------------------------------------------------ calls before, and first calls
 
     @property
     def remembers(self) -> bool:
         """Whether the map that was loaded tells of calls that failed."""
-        return bool(self.hung or self.left_behind)
+        return bool(self.hung or self.left_behind_below)
+
+    def ended_the_process(self, offset: int) -> bool:
+        """Whether the group with this record was the one that ran alone when the process ended."""
+        return self.ran_alone_at_the_end == offset
+
+    def attempts_that_hung(self, offset: int) -> int | None:
+        """How many attempts of this record had failed; None: its calls did not hang."""
+        return self.hung.get(offset)
+
+    def note_hung(self, offset: int, attempts: int) -> None:
+        """A call with this record hangs, so that the process ends; by now so many attempts have failed."""
+        self.hung[offset] = attempts
+
+    def was_left_behind(self, offset: int) -> bool:
+        """Of a record that is read again: many that came later were finished before."""
+        return offset < self.left_behind_below
+
+    def forget_left_behind(self, position: int) -> None:
+        """Once reading has come there: what is read from there on has been left behind by nobody."""
+        if position >= self.left_behind_below:
+            self.left_behind_below = 0
+
+    def note_called(self, offset: int) -> None:
+        """A group with this record is given to process(). Only the first counts."""
+        self.first_called = offset if self.first_called is None else self.first_called
+
+    # ------------------------------------------------------------------ batches that run apart
+
+    def begin_batch(self, size: int, first: int | None) -> None:
+        """So many groups are to run apart; `first`: the record of this partition in the first of them, if it has one.
+
+        The next commits name that one if it is to run alone.
+        """
+        self.batch_size, self.first_of_batch = size, first
+
+    def may_run(self, first: int) -> bool:
+        """Whether a commit that was made since this batch was begun is confirmed."""
+        return self.first_in_commit == first
+
+    def end_batch(self) -> None:
+        """All of it has ended, or was put aside: the next commits name none of it."""
+        self.first_of_batch = None
+
+    def note_held_back(self) -> None:
+        """Groups that were to run apart will not run in this assignment."""
+        self.held_some_back = True
+
+    # ------------------------------------------------------------------ progress, and what commits say
 
     @property
     def has_news(self) -> bool:
         """Whether groups are to be run apart, after the next commit."""
-        return self.trying != self.noted
-
-    def note_called(self, offset: int) -> None:
-        """A group with this record is given to process(). Only the first counts."""
-        self.first = offset if self.first is None else self.first
+        return self.first_of_batch != self.first_in_commit
 
     def note_finished(self, is_finished: Callable[[int], bool]) -> None:
         """A record is finished: this is progress. `is_finished`: of an offset.
@@ -92,26 +160,30 @@ class Suspicion:
         came after it may be finished in each start, though it ends the process each time.
         """
         self._has_finished = True
-        if self.starts and not (self.apart or self.holds_back) and (self.first is None or is_finished(self.first)):
-            self.starts = 0
+        if not self.starts_without_progress or self.batch_size or self.held_some_back:
+            return
+        if self.first_called is None or is_finished(self.first_called):
+            self.starts_without_progress = 0
 
     def in_commit(self, is_finished: Callable[[int], bool]) -> InCommit:
         """What the next commit says. `is_finished`: of an offset."""
-        if self.tried is not None and is_finished(self.tried):
-            self.tried = None
-        self._in_commit = self.trying, self._has_finished
-        alone = self.trying if self.apart == 1 else None
-        trying = self.tried if alone is None or is_finished(alone) else alone
+        if self.ran_alone_at_the_end is not None and is_finished(self.ran_alone_at_the_end):
+            self.ran_alone_at_the_end = None
+        self._in_commit = self.first_of_batch, self._has_finished
+        alone = self.first_of_batch if self.batch_size == 1 else None
+        named = self.ran_alone_at_the_end if alone is None or is_finished(alone) else alone
         self.hung = {offset: number for offset, number in self.hung.items() if not is_finished(offset)}
-        return InCommit(self.starts, trying, tuple(islice(self.hung.items(), MOST_HUNG)))
+        return InCommit(self.starts_without_progress, named, tuple(islice(self.hung.items(), MOST_HUNG)))
 
     def confirm(self) -> None:
         """The last commit has been confirmed."""
-        self.noted, self.has_progressed = self._in_commit
+        self.first_in_commit, self.has_progressed = self._in_commit
+
+    # ------------------------------------------------------------------ the end of the assignment
 
     def begin_to_end(self) -> None:
         """In order: the process has not ended by what this assignment has called, and its start counts no more."""
-        self.starts = max(self.starts - 1, 0)
+        self.starts_without_progress = max(self.starts_without_progress - 1, 0)
 
     def end_in_order(self, *, is_idle: bool, has_read_all: bool) -> None:
         """None is run apart any more.
@@ -119,6 +191,6 @@ class Suspicion:
         The starts before are forgotten where nothing can end the process now: process() `is_idle`, all that was to be
         read again was (`has_read_all`), and no groups were held back.
         """
-        self.apart, self.trying = 0, None
-        if is_idle and has_read_all and not self.holds_back:
-            self.starts = 0
+        self.batch_size, self.first_of_batch = 0, None
+        if is_idle and has_read_all and not self.held_some_back:
+            self.starts_without_progress = 0

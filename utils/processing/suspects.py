@@ -8,7 +8,7 @@ attempt is due: many ids that fail are what tells an outage from a message that 
 for one of them no other could fail. While process() fails for one id after the other, batches are of one group: only
 that one is tried, and named. Where Kafka has failed, a worker that starts again in a process that lives on is no such
 start. The count of starts, and which group is run alone, travel in the map of each commit. A group that was named there
-when the process ended is not run again: it has failed.
+when the process ended is not run again: it has failed. How a partition stands meanwhile: utils/joining/suspicion.py.
 
 A call that hangs for good ends the process too, but in order: how many of its attempts have failed travels in the map,
 and the next process goes on with them.
@@ -17,6 +17,7 @@ and the next process goes on with them.
 import time
 from collections import deque
 from collections.abc import Callable, Collection
+from itertools import compress
 
 from utils.joining.aggregator import Group
 from utils.joining.offsets import PartitionOffsets
@@ -65,8 +66,7 @@ class Suspects:
         return self._executor.in_flight + len(self._failed) + len(self._held) + batch + self._aside.groups
 
     def submit(self, groups: list[Group]) -> None:
-        known = [each.suspicion for each in self._owned()]
-        if [each for each in known if each.starts or each.tried is not None or each.remembers]:
+        if [each for each in self._owned() if not each.suspicion.is_over]:
             groups = self._guarded(groups)  # not for long
         if self._size:
             self._held.extend(groups)
@@ -89,7 +89,7 @@ class Suspects:
     def cancel(self) -> None:
         self._executor.cancel()
         for offsets in self._owned() if self._held or self._batch or self._aside.groups else ():
-            offsets.suspicion.holds_back = True
+            offsets.suspicion.note_held_back()
         self._forget()
         if not self._is_running:
             self._batch = []
@@ -133,9 +133,9 @@ class Suspects:
                 each.offsets.suspicion.note_called(each.offset)
         if any(each.suspicion.remembers for each in owned):
             self._recall(groups)
-        if any(each.suspicion.tried is not None for each in owned):
-            groups = self._without_tried(groups)
-        if not self._size and any(each.suspicion.starts > STARTS for each in owned):
+        if any(each.suspicion.ran_alone_at_the_end is not None for each in owned):
+            groups = self._without_guilty(groups)
+        if not self._size and any(each.suspicion.starts_without_progress > STARTS for each in owned):
             self._size = 1
             logger.error("no progress in several starts: messages are processed one by one, then in growing batches")
         return groups
@@ -147,34 +147,30 @@ class Suspects:
             for each in group.fragments:
                 of = each.offsets
                 if suspicion := owned.get((of.topic, of.partition, of.topic_id)):
-                    suspicion.hung[each.offset] = attempts
+                    suspicion.note_hung(each.offset, attempts)
 
     def _recall(self, groups: list[Group]) -> None:
         for group in groups:
-            attempts = [each.offsets.suspicion.hung.get(each.offset) for each in group.fragments]
+            attempts = [each.offsets.suspicion.attempts_that_hung(each.offset) for each in group.fragments]
             if known := [each for each in attempts if each is not None]:
                 self._executor.recall(group.id, max(known))
-            elif all(each.offset < each.offsets.suspicion.left_behind for each in group.fragments):
+            elif all(each.offsets.suspicion.was_left_behind(each.offset) for each in group.fragments):
                 self._executor.failed_before(group.id)
         for offsets in self._owned():
-            if offsets.position >= offsets.suspicion.left_behind:
-                offsets.suspicion.left_behind = 0
+            offsets.suspicion.forget_left_behind(offsets.position)
 
-    def _without_tried(self, groups: list[Group]) -> list[Group]:
-        tried = [any(each.offsets.suspicion.tried == each.offset for each in group.fragments) for group in groups]
-        self._failed += [
-            Outcome(group, [], EndedTheProcess("the process ended while it was run alone"))
-            for group, was_tried in zip(groups, tried, strict=True)
-            if was_tried
-        ]
-        return [group for group, was_tried in zip(groups, tried, strict=True) if not was_tried]
+    def _without_guilty(self, groups: list[Group]) -> list[Group]:
+        guilty = [any(each.offsets.suspicion.ended_the_process(each.offset) for each in of.fragments) for of in groups]
+        error = "the process ended while it was run alone"
+        self._failed += [Outcome(group, [], EndedTheProcess(error)) for group in compress(groups, guilty)]
+        return [group for group, is_guilty in zip(groups, guilty, strict=True) if not is_guilty]
 
     def _go_on(self) -> None:
         """Take the next batch, or run the one whose commit has come."""
         if not self._batch:
             self._take_batch()
         if self._batch and not self._is_running:
-            self._is_running = all(each.offsets.suspicion.noted == each.offset for each in self._batch[0].fragments)
+            self._is_running = all(each.offsets.suspicion.may_run(each.offset) for each in self._batch[0].fragments)
             if self._is_running:
                 self._executor.submit(self._batch)
 
@@ -192,10 +188,9 @@ class Suspects:
                 break
             self._batch.append(self._aside.rested())
         if self._batch:
+            first = {each.offsets: each.offset for each in self._batch[0].fragments}
             for offsets in self._owned():
-                offsets.suspicion.apart = len(self._batch)
-            for each in self._batch[0].fragments:
-                each.offsets.suspicion.trying = each.offset
+                offsets.suspicion.begin_batch(len(self._batch), first.get(offsets))
 
     def _may_run(self, group: Group, now: float) -> bool:
         """False: it waits for one of its id that was put aside, or was so itself before it was read again."""
@@ -212,10 +207,11 @@ class Suspects:
         return not self._executor.in_flight or self._executor.rests_for is not None
 
     def _end_batch(self) -> None:
-        """The next one is larger, unless all of this one waits, or it was a probe:
+        """The next batch is twice as large, unless all of this one waits, or this one was a probe.
 
-        if then a batch ends the process, it is a smaller one after the next start, or something is done by then. But
-        what comes before a probe is mostly not done: after the next start it would be the same batch.
+        If the larger one ends the process, the next start comes to a smaller batch, or something is done by then. But
+        what ran before a probe is mostly not done: if batches grew there, too, the next start would come to the same
+        batch again.
         """
         waits = self._executor.put_aside(self._aside)
         for id in {group.id for group in self._batch}:
@@ -224,7 +220,7 @@ class Suspects:
         self._size *= 2 if waits < len(self._batch) and not self._is_probe else 1
         self._batch, self._is_running = [], False
         for offsets in self._owned():
-            offsets.suspicion.trying = None  # also where it was put aside: it runs no more
+            offsets.suspicion.end_batch()  # also of what was put aside: it runs no more
         if self._size > LARGEST:
             self._end()
 
