@@ -24,7 +24,8 @@ from utils.logger import logger
 from utils.metrics import Counters
 from utils.monitoring.status import Health
 from utils.monitoring.view import View
-from utils.processing.executor import Executor, Outcome
+from utils.processing.executor import Executor
+from utils.processing.outcome import Outcome
 from utils.reading.batches import Batch, Contents, Record
 from utils.reading.intake import Intake
 from utils.reading.locator import AssignmentOutdated

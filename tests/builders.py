@@ -13,7 +13,7 @@ from utils.joining.offsets import OffsetMap, PartitionOffsets
 from utils.metrics import Counters
 from utils.processing.attempts import Attempts
 from utils.processing.dispatcher import Dispatcher
-from utils.processing.executor import Runner
+from utils.processing.runner import Runner
 
 
 def partition_offsets(

@@ -21,7 +21,7 @@ from utils.monitoring.pages import POLICY
 from utils.monitoring.status import Address, Answer, Health, Server, serve
 from utils.monitoring.view import CallView, PartitionView, Snapshot, View, WaitingView
 from utils.monitoring.watch import Watch
-from utils.processing.executor import InFlight
+from utils.processing.outcome import InFlight
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import pytest
 from tests.builders import group
 from utils.errors import named, unquoted, way_to
 from utils.joining.messages import InvalidResult, Message, results
-from utils.processing.executor import attempt, took_too_long
+from utils.processing.outcome import attempt, took_too_long
 
 SECRET = "4711-0815"
 

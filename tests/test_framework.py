@@ -24,7 +24,7 @@ from utils.joining.states import SENT, UNFINISHED
 from utils.joining.suspicion import Suspicion
 from utils.metrics import Counters
 from utils.monitoring.status import STALLED, Health
-from utils.processing.executor import Call, InFlight, Outcome, attempt
+from utils.processing.outcome import Call, InFlight, Outcome, attempt
 from utils.processing.parking import Parking
 from utils.reading.intake import Waits
 from utils.reading.locator import AssignmentOutdated

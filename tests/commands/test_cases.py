@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from utils.commands.cases import Anonymous, Case, case_of, group_of, save, saved, tried
-from utils.processing.executor import attempt
+from utils.processing.outcome import attempt
 
 
 def process(message: dict[str, Any], consumer_name: str) -> Any:

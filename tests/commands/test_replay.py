@@ -33,7 +33,7 @@ from utils.joining.offsets import mark
 from utils.joining.states import SENT
 from utils.logger import _json
 from utils.metrics import Counters
-from utils.processing.executor import Outcome, attempt
+from utils.processing.outcome import Outcome, attempt
 from utils.reading.batches import Record
 from utils.sending.outbox import Refusals
 

@@ -17,7 +17,10 @@ from utils.commands.samples import Samples
 from utils.commands.trial import RECORD_OVERHEAD, Timed, TooLarge, Trial, cases, failed, made_anonymous, report, run
 from utils.joining.aggregator import Group
 from utils.joining.messages import join
-from utils.processing.executor import Coroutines, Hooks, Runner, SingleThread, ThreadPool
+from utils.processing.coroutines import Coroutines
+from utils.processing.runner import Hooks, Runner
+from utils.processing.single_thread import SingleThread
+from utils.processing.thread_pool import ThreadPool
 from utils.processing.user_code import UserCode
 from utils.retry import Reject
 

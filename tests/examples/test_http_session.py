@@ -9,7 +9,8 @@ import pytest
 
 from examples import http_session
 from tests.builders import dispatcher, fragment, group
-from utils.processing.executor import Hooks, ThreadPool
+from utils.processing.runner import Hooks
+from utils.processing.thread_pool import ThreadPool
 from utils.retry import Reject, Retry
 
 SECONDS = 60.0

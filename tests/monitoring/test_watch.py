@@ -23,7 +23,8 @@ from utils.monitoring.pages import POLICY, shown
 from utils.monitoring.status import Answer
 from utils.monitoring.watch import OLDEST, REMEMBERED, Watch
 from utils.processing.attempts import OUTAGE
-from utils.processing.executor import InFlight, Outcome, Process, SingleThread, attempt
+from utils.processing.outcome import InFlight, Outcome, Process, attempt
+from utils.processing.single_thread import SingleThread
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -13,7 +13,8 @@ from tests.builders import dispatcher, fragment, group
 from utils.joining.aggregator import Group
 from utils.processing.attempts import FREE_PROBES_FOR, LONGEST_PROBE, OUTAGE
 from utils.processing.dispatcher import Dispatcher
-from utils.processing.executor import Call, InFlight, Outcome, Overdue
+from utils.processing.outcome import Call, InFlight, Outcome
+from utils.processing.runner import Overdue
 from utils.retry import Reject, Retry
 
 

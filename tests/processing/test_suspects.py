@@ -10,7 +10,7 @@ from utils.joining.layout import Layout
 from utils.joining.messages import Fragment
 from utils.joining.offsets import OffsetMap, PartitionOffsets
 from utils.joining.states import SENT, States
-from utils.processing.executor import InFlight, Outcome
+from utils.processing.outcome import InFlight, Outcome
 from utils.processing.parking import Parking
 from utils.processing.suspects import EndedTheProcess, Suspects
 

@@ -8,7 +8,7 @@ import pytest
 
 from config import Settings
 from utils.processing.dispatcher import Dispatcher
-from utils.processing.executor import Hooks, Runner
+from utils.processing.runner import Hooks, Runner
 from utils.processing.user_code import UserCode
 from utils.running.calls import Calls
 

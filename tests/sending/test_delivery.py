@@ -23,7 +23,7 @@ from utils.joining.references import Reference
 from utils.joining.states import States
 from utils.kafka import clients
 from utils.metrics import Counters, Histogram
-from utils.processing.executor import Outcome
+from utils.processing.outcome import Outcome
 from utils.sending.delivery import AtLeastOnce, Backlog, ExactlyOnce
 from utils.sending.failures import Failures
 from utils.sending.map_store import HELD_BACK, MapStore, MapTopic

@@ -6,7 +6,8 @@ from typing import cast
 import pytest
 
 from tests.builders import group
-from utils.processing.executor import Executor, Outcome
+from utils.processing.executor import Executor
+from utils.processing.outcome import Outcome
 from utils.sending.delivery import Delivery
 from utils.sending.drain import drain
 

@@ -7,7 +7,7 @@ import pytest
 from tests.builders import fragment, group, partition_offsets
 from utils.joining.messages import Fragment, InvalidMessage, InvalidResult, Result
 from utils.metrics import Counters
-from utils.processing.executor import Outcome
+from utils.processing.outcome import Outcome
 from utils.sending.failures import Failures
 
 

@@ -6,7 +6,7 @@ from tests.builders import fragment
 from utils.joining.aggregator import Group
 from utils.joining.messages import Fragment, Result
 from utils.metrics import Histogram
-from utils.processing.executor import Outcome
+from utils.processing.outcome import Outcome
 from utils.sending.latency import SAMPLE, Latency
 
 

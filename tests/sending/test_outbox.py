@@ -16,7 +16,7 @@ from utils.joining.dead_letters import Letter
 from utils.joining.messages import Headers, Result
 from utils.kafka import clients
 from utils.metrics import Counters
-from utils.processing.executor import Outcome
+from utils.processing.outcome import Outcome
 from utils.sending.failures import Failures
 from utils.sending.outbox import NARROW, DeliveryFailed, Outbox, RecordRefused, Refusals
 

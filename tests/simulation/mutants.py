@@ -57,7 +57,8 @@ ATTEMPTS = "utils/processing/attempts.py"
 DISPATCHER = "utils/processing/dispatcher.py"
 ORDER = "utils/processing/order.py"
 OVERTIME = "utils/processing/overtime.py"
-EXECUTOR = "utils/processing/executor.py"
+DONE = "utils/processing/done.py"
+OUTCOME = "utils/processing/outcome.py"
 PARKING = "utils/processing/parking.py"
 SUSPECTS = "utils/processing/suspects.py"
 ASSIGNMENT = "utils/sending/assignment.py"
@@ -619,13 +620,13 @@ MEMORY = (
         " + RESULT_OVERHEAD * overheads",
         "",
         Patch(DELIVERY, "len(result.value) + RESULT_OVERHEAD for", "len(result.value) for"),
-        Patch(EXECUTOR, " + RESULT_OVERHEAD * len(outcome.results)", ""),
+        Patch(OUTCOME, " + RESULT_OVERHEAD * len(self.results)", ""),
         **_MANY,
     ),
     _mutant(
         "7",
         "calls begin however many results wait",
-        EXECUTOR,
+        DONE,
         "return self._made - self._collected > self._most",
         "return False",
         **_MANY,

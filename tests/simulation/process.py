@@ -5,7 +5,7 @@ It runs in a thread, but only while the schedule lets it: each call of a client 
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from typing import Any, Protocol, cast
 
@@ -24,10 +24,12 @@ from utils.kafka.limits import CommitLimits
 from utils.kafka.membership import Membership
 from utils.metrics import Counters
 from utils.monitoring.status import Health
-from utils.processing import attempts, executor
+from utils.processing import attempts
 from utils.processing.attempts import Attempts
 from utils.processing.dispatcher import Dispatcher
-from utils.processing.executor import Call, Outcome, Overdue, Process, attempt
+from utils.processing.done import Done
+from utils.processing.outcome import Call, Outcome, Process, attempt
+from utils.processing.runner import Overdue
 from utils.processing.suspects import Suspects
 from utils.reading.intake import Intake, Waits
 from utils.reading.locator import AssignmentOutdated, RowOutdated
@@ -602,13 +604,12 @@ class ScheduledRunner:
     def __init__(self, host: ModelProcess, process: Process, *, one_by_one: bool, most: float) -> None:
         self.one_by_one = one_by_one
         self.largest = 0  # bytes of the results of one call, so far
-        self._uncollected = executor._Uncollected(most)
+        self._done = Done(most)
         self._host = host
         self._process = process
         self._waiting: deque[Group] = deque()
         self._running: list[tuple[Group, float]] = []  # and since when
         self._hanging: list[tuple[Group, float]] = []
-        self.done: list[Outcome] = []
         self._halted = False
 
     def open(self) -> None: ...
@@ -623,11 +624,12 @@ class ScheduledRunner:
         self._host.here("collect")
         if not self._work():
             self._host.wait(timeout)
-        return self._uncollected.collect(self._collected)
+        return self._done.collect(0)
 
-    def _collected(self) -> list[Outcome]:
-        collected, self.done = self.done, []
-        return collected
+    @property
+    def done(self) -> Collection[Outcome]:
+        """What was not collected yet."""
+        return self._done._outcomes
 
     def _work(self) -> bool:
         """Start calls and end some, oldest first or not; whether any outcome is there."""
@@ -642,7 +644,7 @@ class ScheduledRunner:
     def _begin(self) -> bool:
         """As many calls as may run; whether one does."""
         places = 1 if self.one_by_one else PLACES
-        places = 0 if self._uncollected.is_full else places
+        places = 0 if self._done.is_full else places
         while self._waiting and not self._halted and len(self._running) + len(self._hanging) < places:
             self._running.append((self._waiting.popleft(), self._host.monotonic()))
         return bool(self._running)
@@ -657,8 +659,8 @@ class ScheduledRunner:
         if outcome.error:  # whose traceback knows the frames of the loop, and those the outcomes: a ring
             outcome.error.with_traceback(None)
         self._halted = self.one_by_one and outcome.error is not None
-        self.done.append(outcome)
-        self._uncollected.add(executor._size(outcome))
+        self._done.put(outcome)
+        self._done.note_size(outcome.size)
         self.largest = max(self.largest, sum(len(result.value) + OVERHEAD for result in outcome.results))
 
     def cancel(self) -> list[Group]:

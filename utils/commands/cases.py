@@ -21,7 +21,7 @@ from utils.joining.aggregator import Group
 from utils.joining.layout import Layout
 from utils.joining.messages import Fragment, Message
 from utils.joining.offsets import PartitionOffsets
-from utils.processing.executor import Outcome, attempt, attempt_async
+from utils.processing.outcome import Outcome, attempt, attempt_async
 
 DIRECTORY = Path(__file__).parents[2] / "tests" / "cases"
 

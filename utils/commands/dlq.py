@@ -21,7 +21,7 @@ from utils.kafka import clients, preflight
 from utils.logger import configure, logger
 from utils.metrics import Counters
 from utils.processing.attempts import LONGEST_BACKOFF, Attempts
-from utils.processing.executor import SingleThread
+from utils.processing.single_thread import SingleThread
 from utils.running.assembly import KafkaClients, Surroundings, intake_of, map_store_of, parts_of
 from utils.running.calls import SetupFailed, dispatcher_of, opened_calls
 from utils.running.lifetime import Stopped, stop_on_signals

@@ -26,7 +26,8 @@ from utils.joining.offsets import CommitPoint, PartitionOffsets
 from utils.kafka.lookups import LATEST, offsets_at
 from utils.logger import logger
 from utils.metrics import Counters
-from utils.processing.executor import Executor, Outcome
+from utils.processing.executor import Executor
+from utils.processing.outcome import Outcome
 from utils.reading.batches import Record
 from utils.reading.intake import Intake
 from utils.sending.assignment import Assignment, Locate

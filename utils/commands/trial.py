@@ -21,7 +21,8 @@ from utils.errors import named
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import text_of
 from utils.joining.messages import InvalidMessage, Message, Result, join
-from utils.processing.executor import Executor, Outcome
+from utils.processing.executor import Executor
+from utils.processing.outcome import Outcome
 
 SLOWEST = 5  # calls that are told
 EXAMPLES = 5  # ids, or results of one message, that a line or a message tells at most

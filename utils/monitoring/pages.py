@@ -13,7 +13,7 @@ from html import escape
 from utils.monitoring.history import Series
 from utils.monitoring.report import Report, Search, Setting, Trouble, duration, lagging
 from utils.monitoring.view import PartitionView, Snapshot, WaitingView
-from utils.processing.executor import InFlight
+from utils.processing.outcome import InFlight
 
 LONGEST = 64  # characters of an id that the page shows
 NEWEST = 20  # failures that the page shows

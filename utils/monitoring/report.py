@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from utils.monitoring.history import Series
 from utils.monitoring.view import PartitionView, Snapshot, WaitingView
-from utils.processing.executor import InFlight
+from utils.processing.outcome import InFlight
 
 FULL = 0.9  # of MAX_PENDING_BYTES
 NEWS = 2.0  # seconds that a message may be in Kafka before the worker counts as behind

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from utils.joining.aggregator import Aggregator, Group
-from utils.processing.executor import Executor, InFlight
+from utils.processing.executor import Executor
+from utils.processing.outcome import InFlight
 from utils.reading.intake import Intake
 from utils.sending.delivery import Delivery
 

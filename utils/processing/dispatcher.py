@@ -13,11 +13,12 @@ from utils.joining.aggregator import Group
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.processing.attempts import Attempts
-from utils.processing.executor import Call, InFlight, Outcome, Runner
 from utils.processing.order import OneByOne, OneOfEachId, Order, Submitted
+from utils.processing.outcome import Call, InFlight, Outcome
 from utils.processing.overtime import Overtime
 from utils.processing.parking import Parking
 from utils.processing.probing import Probing
+from utils.processing.runner import Runner
 
 
 class Dispatcher:

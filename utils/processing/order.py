@@ -9,8 +9,9 @@ from typing import Protocol
 
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import sources
-from utils.processing.executor import Outcome, Runner
+from utils.processing.outcome import Outcome
 from utils.processing.parking import Parking
+from utils.processing.runner import Runner
 
 
 class Submitted:

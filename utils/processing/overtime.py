@@ -9,8 +9,9 @@ from typing import NamedTuple
 from utils.joining.aggregator import Group
 from utils.logger import logger
 from utils.processing.attempts import Attempts
-from utils.processing.executor import Outcome, Runner, took_too_long
 from utils.processing.order import Order
+from utils.processing.outcome import Outcome, took_too_long
+from utils.processing.runner import Runner
 
 WATCH_EVERY = 1.0  # seconds
 EXAMPLES = 10  # ids that a log line names at most

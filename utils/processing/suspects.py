@@ -22,7 +22,8 @@ from itertools import compress
 from utils.joining.aggregator import Group
 from utils.joining.offsets import PartitionOffsets
 from utils.logger import logger
-from utils.processing.executor import Call, InFlight, Outcome, Retrying
+from utils.processing.executor import Retrying
+from utils.processing.outcome import Call, InFlight, Outcome
 from utils.processing.parking import Parked, Parking, taken_in_turn
 
 STARTS = 3  # without progress, after which groups run apart

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from config import ConfigError
 from utils.errors import named
-from utils.processing.executor import Hooks, nothing
+from utils.processing.runner import Hooks, nothing
 
 _LACKS = (ImportError, SyntaxError, NameError)  # wherever it runs; anything else may be of the environment
 

@@ -10,8 +10,11 @@ from utils.logger import logger
 from utils.metrics import Counters, Histogram
 from utils.processing import user_code
 from utils.processing.attempts import Attempts
+from utils.processing.coroutines import Coroutines
 from utils.processing.dispatcher import Dispatcher
-from utils.processing.executor import CallTerms, Coroutines, Runner, SingleThread, ThreadPool, nothing
+from utils.processing.runner import CallTerms, Runner, nothing
+from utils.processing.single_thread import SingleThread
+from utils.processing.thread_pool import ThreadPool
 from utils.running.lifetime import Stopped, interruptibly
 
 GC_THRESHOLDS = 50_000, 20, 50  # what travels holds no cycles: with the defaults a tenth of the CPU goes into looking

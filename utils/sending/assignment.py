@@ -14,7 +14,8 @@ from utils.errors import guarded
 from utils.joining.offsets import CommitPoint, PartitionOffsets
 from utils.logger import logger
 from utils.metrics import Counters
-from utils.processing.executor import Executor, Outcome
+from utils.processing.executor import Executor
+from utils.processing.outcome import Outcome
 from utils.sending.commits import Commits, Partitions
 from utils.sending.delivery import Delivery
 from utils.sending.drain import drain

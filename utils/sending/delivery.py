@@ -16,7 +16,7 @@ from utils.joining.offsets import CommitPoint, mark
 from utils.joining.states import SENT
 from utils.logger import logger
 from utils.metrics import Histogram
-from utils.processing.executor import Outcome
+from utils.processing.outcome import Outcome
 from utils.sending.latency import Latency
 from utils.sending.map_store import MapStore
 from utils.sending.outbox import DeliveryFailed, Outbox, RecordRefused, bounded, unmasked

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from utils.logger import logger
-from utils.processing.executor import Executor, Outcome
+from utils.processing.executor import Executor
+from utils.processing.outcome import Outcome
 from utils.sending.delivery import Delivery
 
 BUSY = 0.02  # seconds that one look for outcomes waits

@@ -16,7 +16,7 @@ from utils.joining.dead_letters import Letter, sources
 from utils.joining.messages import Fragment, InvalidMessage, InvalidResult
 from utils.logger import logger
 from utils.metrics import Counters
-from utils.processing.executor import Outcome
+from utils.processing.outcome import Outcome
 
 EXAMPLES = 10  # groups that a log line names at most
 

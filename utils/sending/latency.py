@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from utils.metrics import Histogram
-from utils.processing.executor import Outcome
+from utils.processing.outcome import Outcome
 
 SAMPLE = 4  # ids of a batch that are timed
 

@@ -15,7 +15,7 @@ from utils.joining.messages import Headers, Result
 from utils.joining.trace_context import trace_of
 from utils.logger import logger
 from utils.metrics import Counters
-from utils.processing.executor import Outcome
+from utils.processing.outcome import Outcome
 from utils.sending.failures import Failures
 from utils.sending.pace import Pace
 

@@ -16,20 +16,13 @@ from tests.builders import dispatcher, fragment, group
 from utils.joining.aggregator import Group
 from utils.joining.messages import InvalidResult, Message
 from utils.metrics import BOUNDS, Histogram
+from utils.processing.coroutines import Coroutines
 from utils.processing.dispatcher import Dispatcher
-from utils.processing.executor import (
-    LARGE,
-    MANY,
-    Call,
-    CallTerms,
-    Coroutines,
-    Hooks,
-    Outcome,
-    Process,
-    Runner,
-    SingleThread,
-    ThreadPool,
-)
+from utils.processing.done import MANY
+from utils.processing.outcome import Call, Outcome, Process
+from utils.processing.runner import CallTerms, Hooks, Runner
+from utils.processing.single_thread import LARGE, SingleThread
+from utils.processing.thread_pool import ThreadPool
 
 SECONDS = 60.0  # how long a test waits for another thread before it fails
 NAME = "orders"
@@ -500,7 +493,7 @@ def test_where_many_calls_run_what_ends_soon_after_another_is_collected_with_it(
         until_running(calls - 2)
 
     executor = start(process, calls, coroutines=coroutines)
-    monkeypatch.setattr("utils.processing.executor.time.sleep", gathering)
+    monkeypatch.setattr("utils.processing.done.time.sleep", gathering)
     executor.submit(groups("".join(letters)))
     until_running(calls)
     may_end["a"].set()
@@ -983,13 +976,13 @@ def test_a_thread_that_was_waiting_for_a_group_when_the_room_went_begins_none() 
         def get(self, block: bool = True, timeout: float | None = None) -> Group | None:
             seen.append("taken")
             if len(seen) == 1:
-                pool._uncollected.add(2)  # of a call in another thread, which has ended meanwhile
+                pool._done.note_size(2)  # of a call in another thread, which has ended meanwhile
             return super().get(block, timeout)
 
         def put(self, item: Group | None, block: bool = True, timeout: float | None = None) -> None:
             if seen:
                 seen.append("put back")
-                pool._uncollected.collect(list)  # else the thread would wait for room now
+                pool._done.collect(0)  # else the thread would wait for room now
             super().put(item, block, timeout)
 
     pool._waiting = Queue()

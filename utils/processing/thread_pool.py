@@ -1,0 +1,102 @@
+"""process() in as many threads as calls may run at once."""
+
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+
+from utils.joining.aggregator import Group
+from utils.processing.done import Done
+from utils.processing.outcome import Call, Outcome, Process, attempt
+from utils.processing.runner import NO_HOOKS, CallTerms, Hooks, Overdue, call_hook, overdue, running_calls
+
+
+class ThreadPool:
+    """process() in as many threads as calls may run at once."""
+
+    one_by_one = False
+
+    def __init__(
+        self,
+        process: Process,
+        consumer_name: str,
+        concurrency: int,
+        hooks: Hooks = NO_HOOKS,
+        terms: CallTerms | None = None,
+    ) -> None:
+        self._process = process
+        self._consumer_name = consumer_name
+        self._concurrency = concurrency
+        self._hooks = hooks
+        self._terms = terms or CallTerms()
+        self._done = Done(self._terms.most)
+        self._closed: Future[None] = Future()
+        self._threads: list[threading.Thread] = []
+        self._calls: dict[int, tuple[Group, float]] = {}  # by thread: what it is at, and since when
+        self._waiting: SimpleQueue[Group | None] = SimpleQueue()
+
+    def open(self) -> None:
+        self._hooks.setup()
+        for number in range(self._concurrency):
+            thread = threading.Thread(target=self._work, args=[number], name=f"process {number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def submit(self, groups: Iterable[Group]) -> None:
+        for group in groups:
+            self._waiting.put(group)
+
+    def collect(self, timeout: float) -> list[Outcome]:
+        return self._done.collect(timeout, len(self._calls))
+
+    def cancel(self) -> list[Group]:
+        return list(iter(self._take, None))
+
+    def queued(self, id: str) -> bool:
+        return False
+
+    def go_on(self) -> None:
+        pass
+
+    def overdue(self, limit: float) -> Overdue:
+        return overdue(self._calls.values(), self._terms.clock() - limit, self._concurrency)
+
+    def calls(self) -> list[Call]:
+        return running_calls(self._calls.values(), self._terms.clock())
+
+    def close(self, timeout: float) -> None:
+        self.cancel()
+        self._done.close()
+        threading.Thread(target=self._end, name="teardown", daemon=True).start()
+        self._closed.result(timeout)
+
+    def _end(self) -> None:
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
+        call_hook(self._hooks.teardown, self._closed)
+
+    def _work(self, thread: int) -> None:
+        while group := self._next():
+            self._calls[thread] = group, (began := self._terms.clock())
+            outcome = attempt(self._process, group, self._consumer_name)
+            self._terms.times.add(self._terms.clock() - began)
+            self._done.put(outcome)
+            self._done.note_size(outcome.size)
+            del self._calls[thread]
+            self._done.tell()
+
+    def _next(self) -> Group | None:
+        while True:
+            self._done.wait_for_room()
+            group = self._waiting.get()
+            if not (group and self._done.is_full):
+                return group
+            self._waiting.put(group)  # the room went while this thread waited for a group
+
+    def _take(self) -> Group | None:
+        try:
+            return self._waiting.get_nowait()
+        except Empty:
+            return None
