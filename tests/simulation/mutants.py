@@ -992,10 +992,10 @@ SUSPECTED = (
     ),
     _mutant(
         "13",
-        "what waits long holds up those that run apart",
+        "what waits for its next attempt holds up those that run apart",
         SUSPECTS,
-        "(rests_for > LONG or",
-        "(rests_for > 1e18 or",
+        "return not self._executor.in_flight or self._executor.rests_for is not None",
+        "return not self._executor.in_flight",
         **_CALLS | {"deadly": True},
     ),
     _mutant(
