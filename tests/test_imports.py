@@ -88,7 +88,7 @@ def known(path: str) -> set[str]:
 def test_the_files_of_the_worker_are_found() -> None:
     assert {"main.py", "framework.py", "config.py", "models.py", "utils/joining/offsets.py"} <= set(SHIPPED)
     assert "utils.joining.offsets" in imports("framework.py")
-    assert "utils.commands.check" in imports("main.py")
+    assert "utils.commands.command" in imports("main.py")
     assert known("framework.py") >= {"monitoring", "sending", "reading", "processing", "joining"}
 
 
@@ -152,6 +152,13 @@ def test_main_imports_neither_worker_py_nor_defaults_py_before_a_command_needs_t
     code = "import sys, main; print(sorted({'worker', 'defaults'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_worker_imports_no_other_command() -> None:
+    commands = "sorted(name for name in sys.modules if name.startswith('utils.commands.'))"
+    code = f"import sys, main; main.main(['run', '--help']); print({commands})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['utils.commands.command', 'utils.commands.moments']"
 
 
 @pytest.mark.parametrize("path", sorted({path.relative_to(ROOT).as_posix() for path in sources()}))

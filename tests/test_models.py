@@ -484,6 +484,6 @@ def test_only_what_heals_by_itself_is_worth_waiting_for(error: Exception, heals:
 
 
 def test_the_model_has_the_columns_that_exist_out_there() -> None:
-    assert list(ConsumerConfig.__table__.columns.keys()) == [
+    assert list(ConsumerConfig.columns.keys()) == [
         "id", "consumer_name", "topics_input", "topics_output", "kafka_bootstrap_server", "metadatas",
     ]  # fmt: skip

@@ -39,7 +39,6 @@ LIBRARIES = (
     "sqlalchemy.dialects.mysql.pymysql",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite",
-    "sqlalchemy.orm",
 )
 PDEATHSIG = 1  # of prctl(2)
 
