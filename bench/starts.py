@@ -25,6 +25,7 @@ from tests.services.kafka import JavaBroker
 from utils.joining.partitions import murmur2
 
 IDS, ROUNDS, SECONDS = 200_000, 3, 15.0
+MANY = 500  # partitions of a topic
 SETTLED = 5.0  # seconds
 STARTED = 60.0  # seconds within which partitions must be assigned
 LONG = 300.0  # seconds
@@ -65,6 +66,11 @@ def measured(broker: JavaBroker, options: Options) -> Report:
                     idle(broker, Contender(name, launch), options.seconds or SECONDS)
                 )
                 say(f"round {number + 1}: {name} idle: {report.idle[name][-1]}")
+                many = f"{name}, {2 * MANY:,} partitions"
+                report.idle.setdefault(many, []).append(
+                    idle(broker, Contender(name, launch), options.seconds or SECONDS, MANY)
+                )
+                say(f"round {number + 1}: {many} idle: {report.idle[many][-1]}")
                 report.first.setdefault(name, []).append(first(broker, Contender(name, launch)))
                 say(f"round {number + 1}: {name}: first result after {report.first[name][-1]:.2f} s")
         for mode in MODES:
@@ -76,16 +82,16 @@ def measured(broker: JavaBroker, options: Options) -> Report:
     return report
 
 
-def _topics(broker: JavaBroker) -> tuple[tuple[str, str], str]:
+def _topics(broker: JavaBroker, partitions: int = PARTITIONS) -> tuple[tuple[str, str], str]:
     name = f"starts-{time.time_ns()}"
     inputs = (f"{name}-a", f"{name}-b")
     for topic in inputs:
-        broker.create_topic(topic, PARTITIONS)
+        broker.create_topic(topic, partitions)
     return inputs, output_topic(broker, f"{name}-out")
 
 
-def idle(broker: JavaBroker, contender: Contender, seconds: float) -> Idle:
-    inputs, output = _topics(broker)
+def idle(broker: JavaBroker, contender: Contender, seconds: float, partitions: int = PARTITIONS) -> Idle:
+    inputs, output = _topics(broker, partitions)
     with tempfile.TemporaryDirectory() as directory:
         target = Target(broker.bootstrap, inputs, output, 1, Path(directory))
         with running(contender, target) as process:
@@ -169,7 +175,7 @@ def shown(report: Report) -> str:
                 name,
                 median([each.cpu for each in samples]),
                 median([each.memory / 1e6 for each in samples], 0),
-                median(report.first[name]),
+                median(report.first[name]) if name in report.first else "",
             )
             for name, samples in report.idle.items()
         ),

@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from tests.builders import partition_offsets
-from utils.kafka.identities import LOOK_EVERY, Identities
+from utils.kafka.identities import LOOK_EVERY, LOOK_PAUSE, Identities
 
 OWNED = [partition_offsets(0, None, topic, number, f"id of {topic}") for topic in "ab" for number in (0, 1)]
 
@@ -57,6 +57,18 @@ def test_topics_that_stay_are_looked_at_every_few_seconds_one_look_at_a_time() -
     assert len(looked.open) == 2
     looked.answer()
     assert [looked.made_again(LOOK_EVERY / 4) for _ in range(2)] == [set(), set()]
+    assert len(looked.open) == 2
+
+
+def test_the_more_partitions_there_are_the_longer_it_takes_to_the_next_look() -> None:
+    looked = Looked()
+    many = OWNED * 400
+    looked.identities.made_again(many, looked.now)
+    looked.answer()
+    pause = LOOK_EVERY + LOOK_PAUSE * len(many)
+    looked.identities.made_again(many, looked.now + 0.99 * pause)
+    assert len(looked.open) == 1
+    looked.identities.made_again(many, looked.now + 1.01 * pause)
     assert len(looked.open) == 2
 
 

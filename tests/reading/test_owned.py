@@ -3,7 +3,7 @@
 from typing import NamedTuple, cast
 
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import OFFSET_INVALID, Consumer, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +12,7 @@ from utils.joining.offsets import OffsetMap
 from utils.joining.states import FINISHED, UNFINISHED, States
 from utils.metrics import Counters
 from utils.reading.batches import Batch, Record
-from utils.reading.owned import OwnedPartitions
+from utils.reading.owned import LOOK_AT_LEAST_EVERY, OwnedPartitions
 
 
 class At(NamedTuple):
@@ -120,3 +120,39 @@ def test_what_is_read_again_for_want_of_room_is_not_new(monkeypatch: pytest.Monk
     again = reading.read(one, two, At(("a", 0), 3))
     assert (again.is_new, [*again.offsets]) == (False, [1, 3])
     assert reading.read(At(("a", 0), 4)).is_new
+
+
+class Positions:
+    """A consumer that takes 10 ms to tell positions."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.at: dict[tuple[str, int], int] = {}
+        self.asked: list[tuple[str, int]] = []
+
+    def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        self.now += 0.01
+        self.asked = [(each.topic, each.partition) for each in partitions]
+        return [TopicPartition(*at, self.at.get(at, OFFSET_INVALID), leader_epoch=7) for at in self.asked]
+
+
+def test_positions_of_what_was_not_read_are_looked_at_the_more_seldom_the_longer_that_takes() -> None:
+    consumer = Positions()
+    owned = OwnedPartitions(cast(Consumer, consumer), Counters(), lambda: consumer.now)
+    partitions = {at: partition_offsets(0, None, *at) for at in PARTITIONS}
+    owned.rebalanced(partitions.values())
+    assert owned.note_positions() == 0
+    assert consumer.asked == PARTITIONS
+    consumer.at = {("a", 1): 1, ("b", 0): 5}  # a marker in b
+    owned.unfinished(cast("list[Record]", [At(("a", 1), 0)]))
+    assert owned.note_positions() == 0
+    assert consumer.asked == [("a", 1)]
+    assert partitions["a", 1].epoch == 7
+    consumer.now += LOOK_AT_LEAST_EVERY
+    assert owned.note_positions() == 5
+    assert consumer.asked == PARTITIONS
+    assert partitions["b", 0].position == 5
+    consumer.at = {}
+    owned.rebalanced([partition_offsets(0, None, "c")])
+    owned.note_positions()
+    assert consumer.asked == [("c", 0)]

@@ -3,7 +3,7 @@
 No decoding, and no pausing. What a commit says of a partition is in `utils/joining/offsets.py`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain, compress, starmap
 
 from confluent_kafka import Consumer, TopicPartition
@@ -16,6 +16,9 @@ from utils.logger import logger
 from utils.metrics import Counters
 from utils.reading.batches import Batch, Record, are_of_one, is_large, runs
 
+LOOK_PAUSE = 1000  # times as long as a look at all positions takes pass until the next: it takes 0.1 % of a core
+LOOK_AT_LEAST_EVERY = 5.0  # seconds
+
 
 class OwnedPartitions:
     """From one rebalance to the next. `partitions`: the state of each, by topic and number."""
@@ -27,6 +30,8 @@ class OwnedPartitions:
         self.partitions: dict[Partition, PartitionOffsets] = {}
         self.former: dict[Partition, PartitionOffsets] = {}  # what was owned last, before
         self.has_progressed = False  # in what was owned before, a record has been finished for good
+        self._next_look = NEVER  # at all positions
+        self._looked_at: dict[Partition, int] = {}  # where reading stood then
         self._may_replay = False  # what comes may have been read before, by this worker or the one before it
         self._next_step = NEVER
 
@@ -37,7 +42,8 @@ class OwnedPartitions:
         self.has_progressed = self.has_progressed or any(each.suspicion.has_progressed for each in before.values())
         self.partitions = {(offsets.topic, offsets.partition): offsets for offsets in owned}
         self._may_replay = True
-        self._next_step = NEVER
+        self._next_step = self._next_look = NEVER
+        self._looked_at = {}
 
     # ------------------------------------------------------------------ what was read
 
@@ -70,7 +76,7 @@ class OwnedPartitions:
         topics, numbers = [record.topic() for record in records], [record.partition() for record in records]
         if topics.count(topics[0]) == numbers.count(numbers[0]) == len(records):
             return [self.partitions[topics[0], numbers[0]]] * len(records)
-        return [self.partitions[at] for at in zip(topics, numbers, strict=True)]
+        return list(map(self.partitions.__getitem__, zip(topics, numbers, strict=True)))
 
     def _unfinished(self, partitions: Sequence[PartitionOffsets], offsets: Sequence[int]) -> Sequence[bool]:
         """Of each of these records whether it is."""
@@ -95,25 +101,33 @@ class OwnedPartitions:
 
     def note_positions(self) -> int:
         """Finish what reading has passed without a record, transaction markers for example; how much news there is."""
-        moved = 0
-        if self.partitions:
-            for at in self._positions():
-                offsets = self.partitions[at.topic, at.partition]
-                if at.offset > offsets.position:
-                    moved += at.offset - offsets.position
-                    offsets.skip_to(at.offset)
-                offsets.note_epoch(at.offset, at.leader_epoch)
-                moved += offsets.suspicion.has_news
-        self._count_gone()
-        return moved
+        began, news = self._clock(), sum([offsets.suspicion.has_news for offsets in self.partitions.values()])
+        is_due = began >= self._next_look
+        looked_at = self.partitions if is_due else self._read_since()
+        for at in self._positions(looked_at):
+            offsets = self.partitions[at.topic, at.partition]
+            if at.offset > offsets.position:
+                news += at.offset - offsets.position
+                offsets.skip_to(at.offset)
+            offsets.note_epoch(at.offset, at.leader_epoch)
+            self._looked_at[at.topic, at.partition] = offsets.position
+        if is_due:
+            self._next_look = began + min(LOOK_PAUSE * (self._clock() - began), LOOK_AT_LEAST_EVERY)
+        if looked_at:
+            self._count_gone()
+        return news
+
+    def _read_since(self) -> list[Partition]:
+        """Those of which records were read since they were looked at."""
+        return [at for at, offsets in self.partitions.items() if offsets.position != self._looked_at.get(at)]
 
     def note_epochs(self) -> None:
         """Of the last records that were read. Those of later ones, which a rebalance has made stale, do no harm."""
-        for at in self._positions() if self.partitions else ():
+        for at in self._positions(self.partitions):
             self.partitions[at.topic, at.partition].note_epoch(at.offset, at.leader_epoch)
 
-    def _positions(self) -> list[TopicPartition]:
-        return self._consumer.position([TopicPartition(*at) for at in self.partitions])
+    def _positions(self, partitions: Collection[Partition]) -> list[TopicPartition]:
+        return self._consumer.position([TopicPartition(*at) for at in partitions]) if partitions else []
 
     def _count_gone(self) -> None:
         for (topic, partition), offsets in self.partitions.items():
