@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deploy.frame.ownership import DIRECTORIES, is_yours
+from tests.services.starts import stays
 
 ROOT = Path(__file__).parents[1]
 FRAME = set(DIRECTORIES)
@@ -50,6 +51,7 @@ def program(worker: Path = FORWARDING) -> Path:
         directory = Path(tempfile.mkdtemp(prefix="consumer-skeleton-program-"))
         atexit.register(shutil.rmtree, directory, ignore_errors=True)
         _programs[source] = copied(directory, worker)
+        stays(directory)
     return _programs[source]
 
 

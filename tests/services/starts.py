@@ -6,6 +6,9 @@
 Most of the tests' CPU was that of a thousand Pythons that imported the same libraries. A quick start is a fork of one
 that has imported them. Nothing of the program is imported before: its files, its environment and what it is told are
 read as at any start. What differs is the command line that the kernel shows, and that one seed of hashes serves some.
+
+Of a directory in which nothing changes any more (`stays`) the modules of the program are imported before, too, and
+forked from then on. What its users write, and main.py itself, is read at each start.
 """
 
 import contextlib
@@ -43,6 +46,12 @@ LIBRARIES = (
 PDEATHSIG = 1  # of prctl(2)
 
 _template: "Template | None" = None
+_staying: set[str] = set()
+
+
+def stays(program: Path) -> None:
+    """No file in this directory will change."""
+    _staying.add(str(program))
 
 
 @contextlib.contextmanager
@@ -140,6 +149,7 @@ class Forked(subprocess.Popen[Any]):
         env = dict(os.environ) if all_told["env"] is None else all_told["env"]
         order = {"arguments": all_told["args"], "env": env, "cwd": os.path.abspath(all_told["cwd"] or ".")}  # noqa: PTH100
         order["session"] = all_told["start_new_session"]
+        order["stays"] = order["cwd"] in _staying
         streams = [all_told[name] for name in ("p2cread", "c2pwrite", "errwrite")]
         files = [number if given < 0 else given for number, given in enumerate(streams)]
         self.pid, self._told = self._template.fork(order, files)
@@ -169,20 +179,58 @@ class Forked(subprocess.Popen[Any]):
 # ---------------------------------------------------------------- in the Python that forks
 
 
-def serve(asked: socket.socket) -> dict[str, Any] | None:
-    """Fork for each order. What to run, in the new process; None when nobody is left to ask."""
+def serve(asked: socket.socket, directory: str = "") -> dict[str, Any] | None:
+    """Fork for each order. What to run, in the new process; None when nobody is left to ask.
+
+    Orders for a directory that stays go on to a fork of its own, which has imported what is in that `directory`.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a keeper
+    programs: dict[str, socket.socket] = {}
     while True:
         told, files, _, _ = socket.recv_fds(asked, 1_000_000, 4)
         if not told:
             return None
-        if os.fork() == 0:
-            asked.close()
+        order: dict[str, Any] = json.loads(told)
+        goes_on = order["stays"] and order["cwd"] != directory
+        if goes_on and order["cwd"] not in programs:
+            programs[order["cwd"]], theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            if os.fork() == 0:
+                end_with_the_parent()
+                close(asked, *programs.values())
+                close_files(files)
+                with contextlib.suppress(Exception):  # then each start says what is wrong with it
+                    import_program(order["cwd"])
+                return serve(theirs, order["cwd"])
+            theirs.close()
+        if goes_on:
+            socket.send_fds(programs[order["cwd"]], [told], files)
+        elif os.fork() == 0:
+            close(asked, *programs.values())
             if keep(*files):
-                return dict(json.loads(told))
+                return order
             os._exit(0)
-        for file in files:
-            os.close(file)
+        close_files(files)
+
+
+def close(*sockets: socket.socket) -> None:
+    for each in sockets:
+        each.close()
+
+
+def close_files(files: Sequence[int]) -> None:
+    for file in files:
+        os.close(file)
+
+
+def import_program(directory: str) -> None:
+    """All that main.py may import, and not what the users write: that differs."""
+    sys.path[0] = directory
+    os.chdir(directory)
+    importlib.import_module("main")
+    for command in Path(directory, "utils", "commands").glob("[a-z]*.py"):
+        importlib.import_module(f"utils.commands.{command.stem}")
+    del sys.modules["main"]  # it is run, and not imported
+    gc.freeze()
 
 
 def keep(tells: int, *files: int) -> bool:
@@ -194,11 +242,9 @@ def keep(tells: int, *files: int) -> bool:
         os.close(tells)
         for number, file in enumerate(files):
             os.dup2(file, number)
-        for file in files:
-            os.close(file)
+        close_files(files)
         return True
-    for file in (*files, 0, 1, 2):
-        os.close(file)
+    close_files([*files, 0, 1, 2])
     os.write(tells, pid.to_bytes(4, "big"))
     _, status = os.waitpid(pid, 0)
     os.write(tells, os.waitstatus_to_exitcode(status).to_bytes(4, "big", signed=True))

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.integration.workers import eventually
-from tests.services.starts import Forked, start_python
+from tests.program import program
+from tests.services.starts import Forked, run_python, start_python, stays
 
 TELLS = """\
 import json, os, sys
@@ -21,6 +22,13 @@ told.update(session=os.getsid(0) == os.getpid(), stdin=sys.stdin.read(), modules
 print(json.dumps(told))
 print('on the other', file=sys.stderr)
 sys.exit(7)
+"""
+TELLS_OF_THE_PROGRAM = """\
+import json, sys
+ours = ("config", "defaults", "framework", "main", "models", "utils", "worker")
+told = {name: module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] in ours}
+print(json.dumps(told), file=sys.stderr)
+def process(message, consumer_name): return message
 """
 SETTINGS = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "CONSUMER_NAME": "orders"}
 
@@ -52,6 +60,53 @@ def test_nothing_of_the_program_is_there_before_it_runs(told_by: Any) -> None:
     assert "sqlalchemy" in told["modules"]
     ours = {"config", "models", "framework", "main", "worker", "defaults", "utils", "tests"}
     assert not ours & {name.partition(".")[0] for name in told["modules"]}
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_program_that_stays_has_the_same(told_by: Any, tmp_path: Path, times: int) -> None:
+    tells = "".join(f"    {line}\n" for line in TELLS.splitlines())
+    (tmp_path / "main.py").write_text(f"import helper\nif __name__ == '__main__':\n    import worker\n{tells}")
+    (tmp_path / "helper.py").write_text("")
+    (tmp_path / "worker.py").write_text("")
+    stays(tmp_path)
+    for _ in range(times):
+        quick = told_by(lambda **options: start_python(["main.py", "a"], **options))
+    full = told_by(lambda **options: subprocess.Popen([sys.executable, "main.py", "a"], **options))
+    assert full[0].pop("argv")[1:] == quick[0].pop("argv")[1:]
+    modules = set(full[0].pop("modules"))
+    assert {"helper", "worker"} < modules < set(quick[0].pop("modules"))
+    assert quick == full
+
+
+def test_what_the_users_of_a_program_that_stays_write_is_read_at_each_start(tmp_path: Path) -> None:
+    main = "import helper\nif __name__ == '__main__':\n    import worker\n    print(worker.x)"
+    (tmp_path / "main.py").write_text(main)
+    (tmp_path / "helper.py").write_text("")
+    stays(tmp_path)
+    for x in (1, 22):
+        (tmp_path / "worker.py").write_text(f"x = {x}")
+        assert run_python(["main.py"], tmp_path, SETTINGS).stdout == f"{x}\n"
+
+
+def test_a_program_that_stays_and_cannot_be_imported_says_so(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("import no_such_module")
+    stays(tmp_path)
+    done = run_python(["main.py"], tmp_path, SETTINGS)
+    assert done.returncode == 1
+    assert "No module named 'no_such_module'" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_command_does_the_same_as_one_that_was_started_in_full(tmp_path: Path, command: str) -> None:
+    (tmp_path / "its_worker.py").write_text(TELLS_OF_THE_PROGRAM)
+    its_program = program(tmp_path / "its_worker.py")
+    env = {**SETTINGS, "DATABASE_URL": f"sqlite:///{tmp_path}/none.db"}
+    quick = run_python(["main.py", command], its_program, env)
+    in_full = [sys.executable, "main.py", command]
+    full = subprocess.run(in_full, cwd=its_program, env=env, capture_output=True, text=True)
+    assert (quick.stdout, quick.returncode) == (full.stdout, full.returncode)
+    told, told_in_full = (json.loads(done.stderr.splitlines()[0]) for done in (quick, full))
+    assert told.items() >= told_in_full.items(), "its own files, and no others"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, -15), (signal.SIGINT, 1)])
