@@ -9,6 +9,7 @@ one browser. Most tests wait most of their time.
 """
 
 import datetime
+import gc
 import ipaddress
 import os
 import signal
@@ -25,7 +26,6 @@ from typing import Any, Protocol
 
 import hypothesis
 import pytest
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from cryptography import x509
@@ -43,6 +43,7 @@ from tests.services.kafka import (
     JavaBroker,
     KafkaBroker,
     SharedBroker,
+    kept_admin,
     real_broker,
     unique_name,
 )
@@ -64,8 +65,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("unhurried")
 
-# Fixtures that start a broker for the tests of a file.
+# Fixtures that start a broker for the tests of a file, and those that start something else.
 OWN_BROKERS = {"guarded_kafka", "eager_kafka", "advertised", "narrow_kafka", "site"}
+OWN_SERVICES = {*OWN_BROKERS, "secured"}
 SHARED = pytest.StashKey[Services | RemoteServices]()
 STARTED = pytest.StashKey[dict[str, str]]()  # by service: what it is, for the summary
 
@@ -122,7 +124,7 @@ def guarded_kafka() -> Iterator[KafkaBroker]:
 
 def grant(broker: KafkaBroker, kind: ResourceType, name: str, operation: AclOperation) -> None:
     acl = AclBinding(kind, name, ResourcePatternType.LITERAL, "User:*", "*", operation, AclPermissionType.ALLOW)
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin = kept_admin(broker.bootstrap)
     admin.create_acls([acl])[acl].result(60)
     same = AclBindingFilter(kind, name, ResourcePatternType.LITERAL, "User:*", "*", operation, AclPermissionType.ALLOW)
     # It learns of it a little later than the controller.
@@ -196,7 +198,14 @@ def postgresql(pytestconfig: pytest.Config) -> DatabaseServer:
 
 
 @pytest.fixture
-def tab(chromium: Chromium) -> Iterator[Tab]:
+def tab(one_tab: Tab) -> Tab:
+    one_tab.begin_anew()
+    return one_tab
+
+
+@pytest.fixture(scope="session")
+def one_tab(chromium: Chromium) -> Iterator[Tab]:
+    """The one of this process: to open another takes longer than most tests with it."""
     with chromium.tab() as tab:
         yield tab
 
@@ -273,6 +282,17 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
         subprocess.run(command, cwd=config.invocation_params.dir, stdout=subprocess.DEVNULL)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is collected stays to the end: nothing in it need be looked at again and again as garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def _is_compiled(test: Path) -> bool:
     compiled = (test.parent / "__pycache__").glob(f"{test.stem}.{sys.implementation.cache_tag}-pytest-*.pyc")
     return any(each.stat().st_mtime >= test.stat().st_mtime for each in compiled)
@@ -323,13 +343,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where processes share the tests: the long ones first, and those together that share a broker of their own."""
+    """Where processes share the tests: the long ones first, and those together that share a service of their own."""
     if not hasattr(config, "workerinput"):
         return
     items.sort(key=lambda item: item.get_closest_marker("real_kafka") is None)
     for item in items:
-        for name in OWN_BROKERS & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{name}"))
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        for name in OWN_SERVICES & set(getattr(item, "fixturenames", ())):
+            which = "-".join([item.path.stem, name, *([parameters[name]] if name in parameters else [])])
+            item.add_marker(pytest.mark.xdist_group(which))
         # pytest-xdist goes by the end of the id. Its 3.8 appends the group where pytest 9.2 does not look any more.
         for group in item.iter_markers("xdist_group"):
             item._id = type(item.id).parse(f"{item.nodeid}@{group.args[0]}")

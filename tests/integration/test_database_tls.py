@@ -5,8 +5,6 @@ import getpass
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +26,7 @@ from tests.services.databases import (
     scratch_database,
 )
 from tests.services.processes import HOST, Unavailable, service_user
+from tests.services.starts import run_python
 
 HBA = f"""
 hostssl  all  with_cert  {HOST}/32  scram-sha-256 clientcert=verify-ca
@@ -243,10 +242,7 @@ def test_a_wrong_setting_ends_a_worker_with_78_and_one_line_that_tells_the_cure(
         assert says in secured.said(**given)
         return
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LD_LIBRARY_PATH") if key in os.environ}
-    done = subprocess.run(
-        [sys.executable, "main.py"], cwd=program(), env={**kept, **secured.environ(**given)},
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    done = run_python(["main.py"], program(), {**kept, **secured.environ(**given)})
     told = done.stdout + done.stderr
     assert done.returncode == 78, told
     [line] = [line for line in done.stderr.splitlines() if json.loads(line)["level"] == "CRITICAL"]

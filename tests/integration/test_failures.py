@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
@@ -23,7 +22,7 @@ from models import Row, engine, init_db, save
 from tests.conftest import Topics
 from tests.program import program
 from tests.services.certificates import Authority
-from tests.services.kafka import JavaBroker, Listener, unique_name
+from tests.services.kafka import JavaBroker, Listener, kept_admin, unique_name
 from tests.services.processes import HOST, Unavailable, free_port, running
 from tests.services.starts import piped_python
 
@@ -360,7 +359,7 @@ def site(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def add_scram_user(broker: JavaBroker) -> None:
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
+    admin = kept_admin(broker.bootstrap)
     info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
     [future] = admin.alter_user_scram_credentials(
         [UserScramCredentialUpsertion("worker", info, SECRET.encode())]
@@ -390,7 +389,7 @@ def prepared(case: Case, site: Site, topics: Topics, directory: Path) -> tuple[P
 
 
 def grant_all(rights: list[tuple[ResourceType, str, AclOperation]], broker: JavaBroker) -> None:
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
+    admin = kept_admin(broker.bootstrap)
     prefixed, literal = ResourcePatternType.PREFIXED, ResourcePatternType.LITERAL
     acls = [
         AclBinding(

@@ -31,7 +31,6 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
@@ -39,7 +38,7 @@ from config import Settings
 from models import Row, engine, init_db, save
 from tests.integration.oracle import Commit, Oracle, Partition, fragment_value
 from tests.program import program
-from tests.services.kafka import KafkaBroker
+from tests.services.kafka import KafkaBroker, kept_admin
 from tests.services.starts import start_python
 from utils.joining.references import Reference
 from utils.metrics import Counters
@@ -277,14 +276,17 @@ class Job(AbstractContextManager["Job"]):
 
     def lag(self) -> int:
         """Records between what is committed and the ends of the input topics (read_committed). Unknown commits: all."""
-        committed = {partition: commit.offset for partition, commit in self.commits().items()}
         consumer = self._bare_consumer()
         try:
-            first = ends_of(consumer, self.topics_input, OFFSET_BEGINNING)
-            ends = ends_of(consumer, self.topics_input, OFFSET_END)
+            partitions = partitions_of(consumer, self.topics_input)
+            answers = consumer.committed([TopicPartition(*each) for each in partitions], timeout=SECONDS)
+            committed = {(each.topic, each.partition): each.offset for each in answers if each.offset >= 0}
+            unknown = [each for each in partitions if each not in committed]
+            committed |= _offsets(consumer, unknown, OFFSET_BEGINNING)
+            ends = _offsets(consumer, partitions, OFFSET_END)
         finally:
             consumer.close()
-        return sum(end - committed.get(each, first[each]) for each, end in ends.items())
+        return sum(end - committed[each] for each, end in ends.items())
 
 
 class Outputs:
@@ -436,8 +438,13 @@ def partitions_of(client: Consumer, topics: Iterable[str]) -> list[Partition]:
 
 def ends_of(client: Consumer, topics: Iterable[str], which: int) -> dict[Partition, int]:
     """Where these topics begin (OFFSET_BEGINNING) or end (OFFSET_END), as the client's isolation level sees it."""
-    asked = [TopicPartition(*each, which) for each in partitions_of(client, topics)]
-    return {(at.topic, at.partition): at.offset for at in client.offsets_for_times(asked, timeout=SECONDS)}
+    return _offsets(client, partitions_of(client, topics), which)
+
+
+def _offsets(client: Consumer, partitions: Iterable[Partition], which: int) -> dict[Partition, int]:
+    asked = [TopicPartition(*each, which) for each in partitions]
+    answers = client.offsets_for_times(asked, timeout=SECONDS) if asked else []
+    return {(at.topic, at.partition): at.offset for at in answers}
 
 
 def open_transactions(broker: KafkaBroker, topics: Iterable[str]) -> int:
@@ -455,8 +462,7 @@ def identities(broker: KafkaBroker, topics: Iterable[str]) -> dict[str, str]:
     """The ids of these topics; the embedded broker has none."""
     if broker.kind == "embedded":
         return dict.fromkeys(topics, "")
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
-    described = admin.describe_topics(TopicCollection(list(topics)), request_timeout=SECONDS)
+    described = kept_admin(broker.bootstrap).describe_topics(TopicCollection(list(topics)), request_timeout=SECONDS)
     return {topic: str(future.result().topic_id) for topic, future in described.items()}
 
 
@@ -473,7 +479,7 @@ def short_session(broker: KafkaBroker) -> dict[str, str]:
 
 @functools.cache
 def _shortest_session(bootstrap: str) -> int:
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    admin = kept_admin(bootstrap)
     node = str(next(iter(admin.list_topics(timeout=SECONDS).brokers)))
     [future] = admin.describe_configs([ConfigResource(ResourceType.BROKER, node)]).values()
     return int(future.result()["group.min.session.timeout.ms"].value)

@@ -43,6 +43,7 @@ OPTIONS = (
 )
 # What a key does beside being pressed: its code in Windows, and the text that it enters.
 KEYS = {"Tab": (9, ""), "Enter": (13, "\r")}
+FORGET = "try { localStorage.clear(); sessionStorage.clear() } catch {}"  # not every page has them
 PASSED = "Emulation.virtualTimeBudgetExpired"
 
 
@@ -100,25 +101,50 @@ class Chromium:
 
 
 class Tab:
-    """A page, and in `events` all that was told of it since it was opened."""
+    """A page, and in `events` all that was told of it since it was opened, or begun anew."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
         self._numbers = itertools.count(1)
         self._session: dict[str, str] = {}
-        self._context = ""
+        self._context = self._target = ""
+        self._is_hurried = False
         self.events: list[Event] = []
 
     def attach(self) -> None:
         self._context = self.call("Target.createBrowserContext", disposeOnDetach=True)["browserContextId"]
-        target = self.call("Target.createTarget", url="about:blank", browserContextId=self._context)["targetId"]
-        self._session = {"sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
+        self._target = self.call("Target.createTarget", url="about:blank", browserContextId=self._context)["targetId"]
+        self._is_hurried = False
+        self._listen()
+
+    def _listen(self) -> None:
+        target = {"targetId": self._target, "flatten": True}
+        self._session = {"sessionId": self.call("Target.attachToTarget", **target)["sessionId"]}
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)  # one window has the focus, and there may be many
 
     def close(self) -> None:
         self._session = {}
         self.call("Target.disposeBrowserContext", browserContextId=self._context)
+
+    def begin_anew(self) -> None:
+        """Make it what a new one is, without the new process that each new one takes."""
+        if self._is_hurried:  # a page's clock cannot be given back
+            self.close()
+            self.events.clear()
+            self.attach()
+            return
+        self.evaluate(FORGET)
+        self.call("Network.clearBrowserCookies")
+        self.call("Network.clearBrowserCache")
+        with self.loading():
+            self.evaluate("location.replace('about:blank')")  # by the page itself: stays in its process
+        self.call("Page.resetNavigationHistory")
+        session, self._session = self._session, {}
+        self.call("Target.detachFromTarget", **session)  # which ends all that the session has had it look like
+        self.events.clear()
+        self._listen()
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """One command of the protocol; its result. Raises Refused."""
@@ -172,6 +198,7 @@ class Tab:
 
     def hurry(self, seconds: float) -> None:
         """Have that time pass for the page at once, except while it waits for the network; then its clock stands."""
+        self._is_hurried = True
         budget = {"policy": "pauseIfNetworkFetchesPending", "budget": seconds * 1000}
         self.call("Emulation.setVirtualTimePolicy", **budget)
 

@@ -112,7 +112,7 @@ class EnvBroker:
 
     def stop(self) -> None:
         if self._topics:
-            admin = _admin(self.bootstrap)
+            admin = kept_admin(self.bootstrap)
             wait(admin.delete_topics(self._topics).values())
 
     def create_topic(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
@@ -254,7 +254,7 @@ class JavaBroker:
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.stop()
+            self._process.kill()  # in order it would first write down what then goes
         if self._directory is not None:
             self._directory.cleanup()
 
@@ -443,7 +443,7 @@ def _format(prepared: Path, data: Path, node: str, cluster: str) -> None:
 
 def _has_broker(bootstrap: str, timeout: float = 1) -> bool:
     try:
-        return bool(_admin(bootstrap).list_topics(timeout=timeout).brokers)
+        return bool(kept_admin(bootstrap).list_topics(timeout=timeout).brokers)
     except KafkaException:
         return False
 
@@ -459,7 +459,7 @@ def create_topic(
     bootstrap: str, name: str, partitions: int, config: Mapping[str, str] | None, replicas: int = 1
 ) -> None:
     """Create a topic and return when all its partitions have leaders."""
-    admin = _admin(bootstrap)
+    admin = kept_admin(bootstrap)
     topic = NewTopic(name, partitions, replicas, config=dict(config or {}))
     admin.create_topics([topic])[name].result()
     wait_for_leaders(bootstrap, name, partitions)
@@ -467,7 +467,7 @@ def create_topic(
 
 def wait_for_leaders(bootstrap: str, name: str, partitions: int) -> None:
     """Until the broker that answers there knows the leaders of this topic's partitions."""
-    admin = _admin(bootstrap)
+    admin = kept_admin(bootstrap)
     deadline = time.monotonic() + 60
     while not _is_led(admin, name, partitions):
         if time.monotonic() > deadline:
@@ -481,7 +481,8 @@ def _is_led(admin: AdminClient, name: str, partitions: int) -> bool:
 
 
 @functools.lru_cache(maxsize=2)  # the shared broker, and one that a test has for itself
-def _admin(bootstrap: str) -> AdminClient:
+def kept_admin(bootstrap: str) -> AdminClient:
+    """One for many questions: a client takes longer to begin than a question."""
     back_soon = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 100}  # of a broker that a test restarts
     return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **back_soon})
 

@@ -1,8 +1,13 @@
 """The browser of the tests: it does what a user does, and tells what a page does that it should not."""
 
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import ClassVar
+
 import pytest
 
-from tests.services.chromium import Refused, Tab
+from tests.services.chromium import Chromium, Refused, Tab
 
 FORM = "<title>Form</title><form><input id=first><button id=second>Go</button></form>"
 
@@ -56,3 +61,59 @@ def test_an_hour_of_a_page_passes_at_once(tab: Tab) -> None:
     tab.passes(60)
     assert tab.evaluate("turns") == 61
     tab.until("turns === 65")
+
+
+class Noting(BaseHTTPRequestHandler):
+    """Gives a page that may be kept, and a cookie; notes what is asked for."""
+
+    asked: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers.get("Cookie")))
+        self.send_response(200)
+        for name, value in (("Content-Type", "text/html"), ("Set-Cookie", "a=b"), ("Cache-Control", "max-age=600")):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(b"<title>Kept</title><link rel=icon href=data:,><p style=height:9000px><a href=/>x</a>")
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def noting() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Noting)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+EMPTY = """
+(() => [innerWidth, devicePixelRatio, matchMedia("(prefers-color-scheme: dark)").matches, matchMedia("print").matches,
+  document.title, history.length, location.href, document.hasFocus(), document.visibilityState, typeof left])()
+"""
+TOLD = {"Page.loadEventFired", "Runtime.consoleAPICalled", "Log.entryAdded", "Network.requestWillBeSent"}
+OPENED = "[localStorage.length, sessionStorage.length, history.length, scrollY, document.activeElement.tagName]"
+
+
+def test_a_tab_that_begins_anew_is_as_a_new_one(chromium: Chromium, noting: str) -> None:
+    seen = []
+    with chromium.tab() as tab:
+        for is_hurried in (False, True, False):
+            told = [each.method for each in tab.events if each.method in TOLD], tab.evaluate(EMPTY)
+            tab.open(f"{noting}/")
+            seen.append((*told, tab.evaluate(OPENED), tab.evaluate("Date.now() / 1e9 | 0")))
+            tab.evaluate("localStorage.a = sessionStorage.a = window.left = 1; scrollTo(0, 99); console.log('left')")
+            tab.press("Tab")
+            tab.looks("dark", 360, 400, 2)
+            tab.call("Emulation.setEmulatedMedia", media="print")
+            tab.open(f"{noting}/other")
+            tab.scripts(allowed=False)
+            if is_hurried:
+                tab.passes(1e7)
+            assert tab.evaluate(EMPTY) != told[1]
+            tab.begin_anew()
+    assert seen[1:] == seen[:1] * 2
+    assert Noting.asked == [("/", None), ("/other", "a=b")] * 3
