@@ -124,6 +124,18 @@ def test_a_signal_reaches_it(tmp_path: Path, number: signal.Signals, code: int) 
         process.kill()  # of one that has ended: nothing
 
 
+def test_what_a_program_holds_ends_with_it(tmp_path: Path) -> None:
+    held = "class Held:\n    def __del__(self): print('ends in', self.__module__, flush=True)\nheld = Held()\n"
+    (tmp_path / "helper.py").write_text(held)
+    (tmp_path / "main.py").write_text(f"import helper, sqlalchemy\nif __name__ == '__main__': exec({held!r})")
+    full = subprocess.run([sys.executable, "main.py"], cwd=tmp_path, env=SETTINGS, stdout=PIPE, text=True)
+    quick = run_python(["main.py"], tmp_path, SETTINGS)
+    stays(tmp_path)
+    kept = run_python(["main.py"], tmp_path, SETTINGS)
+    both = ["ends in __main__", "ends in helper"]
+    assert [sorted(done.stdout.splitlines()) for done in (full, quick, kept)] == [both, both, both[:1]]
+
+
 def test_what_fails_at_its_end_fails(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text("import atexit\natexit.register(print, 'at its end')\nraise ValueError('mine')")
     with start_python(["main.py"], cwd=tmp_path, env=SETTINGS, stdout=PIPE, stderr=PIPE, text=True) as process:
