@@ -51,6 +51,7 @@ VERSION = "4.3.1"
 CLUSTER = "consumer-skeleton-test"
 POM = Path(__file__).with_name("pom.xml")
 UNMEASURED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+SILENT = {"metadata.max.idle.interval.ms": "0"}  # no record twice a second that says that nothing has changed
 FEATURES, CLASSES = "bootstrap.checkpoint", "classes.jsa"
 CACHE = Path(os.environ.get("CONSUMER_SKELETON_CACHE", "~/.cache/consumer-skeleton")).expanduser()
 
@@ -185,7 +186,7 @@ class JavaBroker:
         self.addresses: dict[str, str] = {}  # of `listeners`
         self.quorum = ""
         self.description = f"Apache Kafka {VERSION} (Java)"
-        self._properties = dict(properties or {})
+        self._properties = {**({} if measured else SILENT), **(properties or {})}
         self._options = [f"-Xmx{heap}", *([] if measured else UNMEASURED)]
         self._listeners = dict(listeners or {})
         self._beside = beside
