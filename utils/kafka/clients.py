@@ -111,7 +111,7 @@ def _wrong_authority(settings: Settings) -> Iterator[str]:
     path = Path(settings.kafka.get("ssl.ca.location", ""))
     if path.is_file() and settings.kafka.get("security.protocol", "").lower().endswith("ssl"):
         try:
-            ssl.create_default_context().load_verify_locations(path)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
         except ssl.SSLError:
             yield f"{_origin('ssl.ca.location', settings)}: {path} holds no certificate in PEM"
 
@@ -137,7 +137,7 @@ def _wrong_key(settings: Settings) -> Iterator[str]:
         return
     named = f"{_origin('ssl.key.location', settings)}: {key}"
     try:
-        ssl.create_default_context().load_cert_chain(cert, key, password=password)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert, key, password=password)
     except (ssl.SSLError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         if reason == "KEY_VALUES_MISMATCH":
