@@ -110,25 +110,27 @@ class Coroutines:
         may_begin = self._concurrency if not self._done.is_full else 0
         while len(self._calls) < may_begin and (group := self._take()):
             self._calls[self._loop.create_task(self._call(group))] = group, NOT_BEGUN
-        if self._terms.timeout and not self._timed:
+        timeout = self._terms.timeout
+        if timeout and not self._timed:
             self._timed = True
-            self._loop.call_later(self._terms.timeout, self._cancel_overdue, self._terms.timeout)
+            self._loop.call_later(timeout, self._cancel_overdue, timeout)
 
     async def _call(self, group: Group) -> None:
         task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]
-        began = self._turned_at = self._terms.clock()
+        done, terms = self._done, self._terms
+        began = self._turned_at = terms.clock()
         self._calls[task] = group, began
         outcome = await attempt_async(self._process, group, self._consumer_name)
         del self._calls[task]
-        self._turned_at = self._terms.clock()
-        self._terms.times.add(self._turned_at - began)
+        self._turned_at = terms.clock()
+        terms.times.add(self._turned_at - began)
         if task in self._cancelled:
             self._cancelled.remove(task)
-            if self._terms.timeout:  # also where it has caught that, and returned something: it came too late
-                outcome = Outcome(group, [], took_too_long(self._terms.timeout))
-        self._done.put(outcome)
-        self._done.note_size(outcome.size)
-        self._done.tell()
+            if terms.timeout:  # also where it has caught that, and returned something: it came too late
+                outcome = Outcome(group, [], took_too_long(terms.timeout))
+        done.put(outcome)
+        done.note_size(outcome.size)
+        done.tell()
         self._begin()
 
     def _cancel_overdue(self, timeout: float) -> None:

@@ -78,14 +78,15 @@ class ThreadPool:
         call_hook(self._hooks.teardown, self._closed)
 
     def _work(self, thread: int) -> None:
+        done, terms = self._done, self._terms
         while group := self._next():
-            self._calls[thread] = group, (began := self._terms.clock())
+            self._calls[thread] = group, (began := terms.clock())
             outcome = attempt(self._process, group, self._consumer_name)
-            self._terms.times.add(self._terms.clock() - began)
-            self._done.put(outcome)
-            self._done.note_size(outcome.size)
+            terms.times.add(terms.clock() - began)
+            done.put(outcome)
+            done.note_size(outcome.size)
             del self._calls[thread]
-            self._done.tell()
+            done.tell()
 
     def _next(self) -> Group | None:
         while True:
