@@ -212,6 +212,7 @@ class ModelProcess:
         self.consumer: FakeConsumer | None = None
         self.restarts = 0
         self.lacked_a_right = options.faults  # or may do so
+        self.has_reread = False  # others of the group work by another row: beside them nobody can by the old one
         self._shares = 0  # restarts of this process because others had partitions that must all be ours
         self._options = options
         self._number = number
@@ -375,7 +376,7 @@ class ModelProcess:
         except BaseException as error:
             self.error = error.with_traceback(None)  # whose frames would keep all of this alive
             has_worked = self.counters.commits and not self.lacked_a_right  # for which the row before was withdrawn
-            if NOWHERE in str(error) and has_worked:
+            if NOWHERE in str(error) and has_worked and not self.has_reread:
                 self.broken("rule 8", f"ends for good, though it has worked by the row before: {error}")
             is_alone = self._options.workers == 1 and self._shares == self.restarts
             if isinstance(error, ConfigError) and "unequal" in str(error) and is_alone:
@@ -393,11 +394,15 @@ class ModelProcess:
         ending = cast(threading.Event, self._worker_stop)
         self._refresh.begin(ending)
         try:
-            supervise(self._build, self.counters, ending, self._refresh.reread, self._around.survived)
+            supervise(self._build, self.counters, ending, self._reread, self._around.survived)
         except ConfigError as error:
             if not self._refresh.withdraw(error):
                 raise
             self.note("row withdrawn")
+
+    def _reread(self, stopping: threading.Event, seen: int = 0) -> None:
+        self.has_reread = True
+        self._refresh.reread(stopping, seen)
 
     def _surroundings(self) -> Surroundings:
         """For the workers by one row."""
