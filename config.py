@@ -225,6 +225,7 @@ class Settings:
         sources: dict[str, str] = {}
         environ = _with_secrets_of_files(environ, problems)
         own = _with_secrets_of_files(own or {}, problems, environ)
+        problems += _no_texts(environ)
         for each in _declared():
             name = each.name.upper()
             given = name in environ and (environ[name] != "" or each.metadata["empty"])
@@ -473,6 +474,17 @@ OWNED_PROPERTIES = frozenset(
 )
 # Kubernetes puts these into every container beside a service named kafka or kafka-…: addresses, no properties.
 _INJECTED = re.compile(r"KAFKA_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT|PORT_\d+_(TCP|UDP)(_.+)?)")
+
+
+def _no_texts(environ: Mapping[str, str]) -> Iterator[str]:
+    """What no server takes, and what an error would quote: bytes that are no UTF-8 come as surrogates."""
+    ours = {each.name.upper() for each in _declared()}
+    for name, value in environ.items():
+        if name in ours or name.startswith("KAFKA_"):
+            if "\0" in value:
+                yield f"{name} holds a NUL character"
+            elif not value.isascii() and re.search("[\ud800-\udfff]", value):
+                yield f"{name} is no text in UTF-8"
 
 
 def _kafka_of_environment(environ: Mapping[str, str], problems: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:

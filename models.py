@@ -138,6 +138,8 @@ def engine(url: URL, *, create: bool = False) -> Engine:
     }
     backend = url.get_backend_name()
     _try_options(url)
+    if url.drivername == "mysql+pymysql" and url.password:  # text would be sent in Latin-1: no server has it so
+        options["mysql"]["password"] = str(url.password).encode(errors="surrogateescape")
     if backend == "sqlite" and url.database and not url.database.startswith("file:"):
         mode = {"mode": "rwc" if create else "rw", "uri": "true"}
         url = url.set(database=f"file:{quote(url.database)}", query={**url.query, **mode})
@@ -504,7 +506,9 @@ def explain(error: Exception, url: URL) -> Trouble:
     """What an error of SQLAlchemy, or of a driver below it, means for the person who set up the database `url`."""
     reported: Any = error.orig if isinstance(error, DBAPIError) else error
     code = _code(reported)
-    message = " ".join(str(part) for part in reported.args if part != code)
+    # The arguments of a UnicodeEncodeError hold all of the text that could not be sent: the password, or with it.
+    parts = (reported.reason,) if isinstance(reported, UnicodeEncodeError) else reported.args
+    message = " ".join(str(part) for part in parts if part != code)
     told = (each for each in _TLS_CAUSES if re.search(each.words, message, re.IGNORECASE))
     fitting = (
         each

@@ -140,6 +140,14 @@ def test_a_key_that_is_nearly_a_setting_is_a_warning(key: str) -> None:
     assert "did you mean" in warning
 
 
+@pytest.mark.parametrize("name", ["DB_PASSWORD", "DB_NAME", "KAFKA_SASL_PASSWORD", "CONSUMER_NAME"])
+def test_what_is_no_text_is_refused_by_its_name_and_not_quoted(name: str) -> None:
+    for value, wrong in (("s3cret\udcff", "is no text in UTF-8"), ("s3cret\0", "holds a NUL character")):
+        problems = problems_of({**MINIMAL, name: value})
+        assert f"{name} {wrong}" in problems
+        assert "s3cret" not in str(problems) or "PASSWORD" not in name
+
+
 def test_a_setting_that_a_row_cannot_have_is_a_warning() -> None:
     (warning,) = Settings.read(MINIMAL).overlaid('{"http_port": 1, "owner": "Zoe"}').warnings
     assert warning == "metadatas.http_port is ignored: a row cannot set HTTP_PORT"

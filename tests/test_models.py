@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pymysql  # type: ignore[import-untyped]
 import pytest
-from sqlalchemy import URL, Engine, create_engine, make_url, text
+from sqlalchemy import URL, Engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
 import models
@@ -327,6 +328,37 @@ def test_a_database_that_does_not_exist_does_not_heal(server_url: URL) -> None:
 
 
 @both_servers
+def test_a_password_may_be_any_text(server_url: URL) -> None:
+    with engine(server_url).connect() as root:
+        name = f"u{uuid.uuid4().hex[:10]}"
+        kind = "USER" if server_url.get_backend_name() == "mysql" else "ROLE"
+        login = "IDENTIFIED BY" if kind == "USER" else "LOGIN PASSWORD"
+        root.exec_driver_sql(f"CREATE {kind} {name} {login} 'пароль ö'")
+        if kind == "USER":
+            root.exec_driver_sql(f"GRANT ALL ON {server_url.database}.* TO {name}")
+        root.commit()
+    try:
+        ping(engine(server_url.set(username=name, password="пароль ö")))
+        with pytest.raises(ConfigError, match="refuses the login") as caught:
+            ping(engine(server_url.set(username=name, password="другой")))
+        assert "другой" not in str(caught.value)
+    finally:
+        with engine(server_url).connect() as root:
+            root.exec_driver_sql(f"DROP {kind} {name}")
+            root.commit()
+
+
+@both_servers
+def test_what_cannot_be_sent_is_not_quoted(server_url: URL) -> None:
+    """The error of Python holds all of the text: PostgreSQL's the whole address with its password."""
+    url, no_text = server_url.set(password="topsecret"), "topsecret\udcff"
+    for bad in (url.set(username=no_text), url.set(password=no_text), url.set(database=no_text)):
+        with pytest.raises(ConfigError, match=r"surrogates not allowed|refuses the login") as caught:
+            ping(engine(bad))
+        assert "topsecret" not in str(caught.value).replace(f"database {no_text}", "")
+
+
+@both_servers
 def test_a_lock_of_another_session_is_waited_for_and_named(server_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
     """A migration that hangs: `check` said nothing for as long, or blamed host and port."""
     short = {dialect: limits.replace("= 5", "= 1") for dialect, limits in models._LOCKS.items()}
@@ -335,7 +367,7 @@ def test_a_lock_of_another_session_is_waited_for_and_named(server_url: URL, monk
     save(database, row())
     is_mysql = server_url.get_backend_name() == "mysql"
     lock = "LOCK TABLES {} WRITE" if is_mysql else "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE"
-    with create_engine(server_url).connect() as other:
+    with engine(server_url).connect() as other:
         other.exec_driver_sql(lock.format("consumer_configs"))
         for ask in (partial(load, database, "orders"), partial(set_paused, database, ["orders"], paused=True)):
             with pytest.raises(UnavailableError, match="has a lock on consumer_configs that another session holds"):
