@@ -477,14 +477,16 @@ _INJECTED = re.compile(r"KAFKA_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT|PORT_
 
 
 def _no_texts(environ: Mapping[str, str]) -> Iterator[str]:
-    """What no server takes, and what an error would quote: bytes that are no UTF-8 come as surrogates."""
+    """What no server takes, and what an error would quote."""
     ours = {each.name.upper() for each in _declared()}
-    for name, value in environ.items():
-        if name in ours or name.startswith("KAFKA_"):
-            if "\0" in value:
-                yield f"{name} holds a NUL character"
-            elif not value.isascii() and re.search("[\ud800-\udfff]", value):
-                yield f"{name} is no text in UTF-8"
+    return (f"{name} {wrong}" for name, value in environ.items() if name in ours and (wrong := _no_text(value)))
+
+
+def _no_text(value: str) -> str:
+    """What is wrong with it, if something is. Bytes that are no UTF-8 come as surrogates, and JSON may hold any."""
+    if "\0" in value:
+        return "holds a NUL character"
+    return "is no text in UTF-8" if not value.isascii() and re.search("[\ud800-\udfff]", value) else ""
 
 
 def _kafka_of_environment(environ: Mapping[str, str], problems: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -514,7 +516,9 @@ def _properties(named: Mapping[str, tuple[str, object]], problems: list[str]) ->
     properties = {}
     for label, (name, value) in named.items():
         name = name.replace("_", ".").lower()
-        if name in OWNED_PROPERTIES or name.endswith(".cb"):
+        if wrong := _no_text(name) or _no_text(value if isinstance(value, str) else ""):
+            problems.append(f"{ascii(label)[1:-1]} {wrong}")  # the client ends the process by some of it
+        elif name in OWNED_PROPERTIES or name.endswith(".cb"):
             problems.append(f"{label} must not be set: the worker sets {name} itself{_instead(name)}")
         elif isinstance(value, bool):
             properties[name] = str(value).lower()

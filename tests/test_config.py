@@ -1,6 +1,7 @@
 """Settings: three layers, every problem named at once, secrets never shown."""
 
 import dataclasses
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +147,15 @@ def test_what_is_no_text_is_refused_by_its_name_and_not_quoted(name: str) -> Non
         problems = problems_of({**MINIMAL, name: value})
         assert f"{name} {wrong}" in problems
         assert "s3cret" not in str(problems) or "PASSWORD" not in name
+
+
+@pytest.mark.parametrize("content", [{"\ud800": "x"}, {"linger.ms": "5\udfff"}, {"client.id": "a\0b"}, {"a\0": 1}])
+def test_a_property_that_is_no_text_is_refused(content: dict[str, object]) -> None:
+    """The client ends the process by such a name: all workers of the row, again and again."""
+    [problem] = problems_of_row(json.dumps({"kafka": content}))
+    assert problem.startswith("metadatas.kafka.")
+    assert problem.endswith(("is no text in UTF-8", "holds a NUL character"))
+    assert problem.isascii()
 
 
 def test_a_setting_that_a_row_cannot_have_is_a_warning() -> None:

@@ -209,6 +209,18 @@ def test_a_few_odd_records_are_no_mismatch(odd: int) -> None:
     look_at(keys, "b", lambda key, partitions: 1 - murmur2(key, partitions), range(WINDOW, WINDOW + odd))
     assert keys.judge() == {}
     assert keys.are_alike("ab")
+    assert not keys.are_all_alike("ab"), "a group that one of them completes is not given up"
+
+
+def test_one_odd_record_among_the_later_ones_is_remembered() -> None:
+    keys = Keys()
+    look_at(keys, "a", murmur2)
+    look_at(keys, "b", murmur2)
+    assert keys.are_all_alike("ab")
+    keys.sample("b", 0, 2, None, "without a key")
+    look_at(keys, "b", murmur2, range(WINDOW, 3 * WINDOW))
+    assert keys.are_alike("ab")
+    assert not keys.are_all_alike("ab")
 
 
 def test_more_of_them_are_none_once_the_topic_was_found_to_fit() -> None:

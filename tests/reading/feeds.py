@@ -118,3 +118,4 @@ class FetchingConsumer:
 def know_to_be_together(intake: Intake) -> None:
     """As if enough keys had been seen."""
     intake.siblings.are_together = lambda: True  # type: ignore[method-assign]
+    intake.siblings.are_mostly_together = lambda: True  # type: ignore[method-assign]

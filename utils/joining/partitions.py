@@ -5,7 +5,7 @@ Pure: no Kafka, no clock, no logging.
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -68,6 +68,9 @@ class _Sample(NamedTuple):
     form: str
     fits: frozenset[str]  # the hashes by which the key belongs to the partition where the record is
 
+    def has(self, trait: Trait) -> bool:
+        return self.form == trait.key and trait.hash in self.fits
+
 
 @dataclass(slots=True)
 class _Samples:
@@ -76,12 +79,14 @@ class _Samples:
     partitions: int
     samples: dict[str, _Sample] = field(default_factory=dict)
     trait: Trait | None = None
+    has_odd: bool = False  # ever: one that does not have the trait
 
     def add(self, id: str, sample: _Sample) -> None:
         self.samples.pop(id, None)
         self.samples[id] = sample
         if len(self.samples) > WINDOW:
             del self.samples[next(iter(self.samples))]
+        self.has_odd = self.has_odd or (self.trait is not None and not sample.has(self.trait))
 
     def judge(self) -> Trait | None:
         if len(self.samples) < WINDOW:
@@ -90,6 +95,7 @@ class _Samples:
         forms = Counter(sample.form for sample in self.samples.values())
         hashes = Counter(hash for sample in self.samples.values() for hash in sample.fits)
         self.trait = Trait(_agreed(forms, before.key) or MIXED_KEYS, _agreed(hashes, before.hash) or NEITHER)
+        self.has_odd = self.has_odd or not all(sample.has(self.trait) for sample in self.samples.values())
         return self.trait
 
 
@@ -124,8 +130,12 @@ class Keys:
     def is_judged(self, topic: str) -> bool:
         return topic in self._topics and self._topics[topic].trait is not None
 
+    def are_all_alike(self, topics: Sequence[str]) -> bool:
+        """`are_alike`, and no record was ever seen that lies elsewhere. A few are no mismatch, but they are there."""
+        return self.are_alike(topics) and not any(self._topics[topic].has_odd for topic in topics)
+
     def are_alike(self, topics: Iterable[str]) -> bool:
-        """Whether it is known that these topics have each id in the same partition number."""
+        """Whether it is known that these topics have nearly each id in the same partition number."""
         found = [self._topics.get(topic) for topic in topics]
         if len({(each.partitions, each.trait) if each else None for each in found}) != 1:
             return False

@@ -51,7 +51,7 @@ class HoldingBack:
         While what waits moves, these are all that hardly any group waits for: what comes next would soon be ahead, too.
         Not in a pass, which is to read all.
         """
-        together, partitions = self._intake.siblings.are_together(), self._intake.owned.partitions
+        together, partitions = self._intake.siblings.are_mostly_together(), self._intake.owned.partitions
         if not together:
             counts = over_all_partitions(counts, {number for _, number in partitions})
         ahead = ahead_of_siblings(counts)

@@ -3,7 +3,7 @@
 No Kafka. What `utils/joining/partitions.py` finds goes to the log, to the counters and to `tell`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from utils.joining.messages import read_each, read_ids
 from utils.joining.offsets import PartitionOffsets
@@ -52,9 +52,9 @@ class KeyWatch:
         self._take(sample, owned)
         self._note(self._keys.judge())
 
-    def are_alike(self, topics: Iterable[str]) -> bool:
-        """Whether it is known that these topics have each id in the same partition number."""
-        return self._keys.are_alike(topics)
+    def are_alike(self, topics: Sequence[str], *, all_records: bool) -> bool:
+        """Whether it is known that these topics have nearly each id in the same partition number, or each."""
+        return self._keys.are_all_alike(topics) if all_records else self._keys.are_alike(topics)
 
     def _take(self, sample: Sequence[Record], owned: Mapping[tuple[str, int], PartitionOffsets]) -> None:
         ids, _ = read_ids(read_each("value", sample)[0])

@@ -44,10 +44,18 @@ class Siblings:
     def are_together(self) -> bool:
         """Whether it is known that fragments of an id have the same partition number in all topics.
 
-        Not where partitions were added: the keys may be alike again, but what came before lies where it lay.
+        Not where partitions were added: the keys may be alike again, but what came before lies where it lay. Nor where
+        one record was seen that lies elsewhere: there may be more, and what one of them completes must not be given up.
         """
+        return self._are_together(all_records=True)
+
+    def are_mostly_together(self) -> bool:
+        """The same of nearly all ids."""
+        return self._are_together(all_records=False)
+
+    def _are_together(self, *, all_records: bool) -> bool:
         numbers = self._numbers()
-        return not self._grown and _are_equal(numbers) and self._keys.are_alike(numbers)
+        return not self._grown and _are_equal(numbers) and self._keys.are_alike([*numbers], all_records=all_records)
 
     def may_be_elsewhere(self, now: float) -> bool:
         """Whether a mate may be with another worker of the group: one that may read other topics than this one."""
