@@ -1,4 +1,4 @@
-"""SIGTERM to the first process of a container, in a PID namespace as a container has one."""
+"""Signals to a process: to the first one of a container, in a PID namespace, and when its terminal closes."""
 
 import shutil
 import signal
@@ -31,3 +31,41 @@ def test_it_ends_by_sigterm_before_anything_else_listens() -> None:
 def test_main_imports_it_before_all_that_takes_time() -> None:
     code = [line for line in (ROOT / "main.py").read_text().splitlines() if line.startswith(("import ", "from "))]
     assert code[0].startswith("import utils.running.first_process")
+
+
+STOPS = """\
+from utils.running.lifetime import stop_on_signals
+stopping = stop_on_signals()
+print("runs", flush=True)
+stopping.wait()
+print("stops", flush=True)
+input()
+"""
+
+
+def test_a_terminal_that_closes_stops_it_in_order() -> None:
+    """The shell and the kernel may tell of it both: that is no second signal."""
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", STOPS], cwd=ROOT, **streams) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == b"runs\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == b"stops\n"
+        process.send_signal(signal.SIGHUP)
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
+def test_under_nohup_it_goes_on() -> None:
+    nohup = [shutil.which("nohup") or "nohup", sys.executable, "-c", STOPS]
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(nohup, cwd=ROOT, **streams) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == b"runs\n"
+        ignored = next(
+            line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if "SigIgn" in line
+        )
+        assert int(ignored.split()[1], 16) & 1 << signal.SIGHUP - 1
+        process.terminate()
+        assert process.stdout.readline() == b"stops\n"
+        process.stdin.close()
+        process.wait(60)

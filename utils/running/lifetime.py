@@ -59,7 +59,9 @@ def ending_in_time(process_stop: threading.Event, timeout: float) -> Iterator[th
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set; the second signal ends the process at once.
+    """An event that SIGTERM, SIGINT and SIGHUP set; the second SIGTERM or SIGINT ends the process at once.
+
+    SIGHUP comes when a terminal closes, often twice. Where it is ignored, as under nohup, it stays so.
 
     A thread listens for the signals. A handler would not run while the main thread is stuck in a call of a library; it
     may wait for a lock of the event that the very code holds which it interrupts; and of two signals that come
@@ -73,8 +75,9 @@ def stop_on_signals() -> threading.Event:
     def listen() -> None:
         left = 2
         while left > 0:
-            left -= sum(number in (signal.SIGTERM, signal.SIGINT) for number in os.read(heard, 16))
-            if left < 2:
+            numbers = os.read(heard, 16)
+            left -= sum(number in (signal.SIGTERM, signal.SIGINT) for number in numbers)
+            if left < 2 or signal.SIGHUP in numbers:
                 stopping.set()
         os._exit(1)
 
@@ -82,8 +85,9 @@ def stop_on_signals() -> threading.Event:
         """Python tells the listening thread of a signal only where a handler is set."""
 
     threading.Thread(target=listen, name="signals", daemon=True).start()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, wake_up)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, wake_up)
     return stopping
 
 
