@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from unittest.mock import patch
@@ -704,7 +704,7 @@ _ACTIONS: dict[str, Callable[[World, int, int], object]] = {
 }
 
 
-def _are_alike(_self: KeyWatch, _topics: Iterable[str]) -> bool:
+def _are_alike(_self: KeyWatch, _topics: Sequence[str], *, all_records: bool) -> bool:
     """In place of KeyWatch.are_alike, which needs some fifty ids of each topic."""
     return True
 
