@@ -19,7 +19,6 @@ from config import EX_CONFIG, ConfigError, Settings, UnavailableError
 from models import Row, load, load_pause
 from utils.commands.command import Environ, add_command
 from utils.kafka import preflight
-from utils.kafka.limits import CommitLimits
 from utils.logger import configure, logger
 from utils.monitoring.watch import Watch
 from utils.running.crashes import leave_no_core
@@ -129,8 +128,7 @@ def run(_arguments: argparse.Namespace, environ: Environ) -> int:
     except Stopped:
         return 0
     read = partial(_read_again, start.database, start.environment, watch)
-    current = Config(start.settings, start.row, start.stores_maps, start.limits)
-    refresh = Refresh(current, read, watch.counters, watch.health)
+    refresh = Refresh(_config(start), read, watch.counters, watch.health)
     threading.Thread(target=refresh.watch, args=(stopping,), name="row", daemon=True).start()
     return work(refresh, stopping, watch)
 
@@ -165,23 +163,26 @@ def _wanted(database: Engine, environment: Settings, watch: Watch, current: Conf
         return current
     if replace(row, metadatas=current.row.metadatas) == current.row and settings.differs_in_pause(current.settings):
         # Also while something else does not work: that is when somebody pauses it.
-        return Config(settings, row, current.stores_maps, current.limits)
+        return replace(current, settings=settings, row=row, problems=())
     try:
-        stores_maps, limits = _tried_row(settings, row, watch, current.row)
-        return Config(settings, row, stores_maps, limits)
+        return _tried_row(settings, row, watch, current.row)
     except _Unanswered:
         raise
     except UnavailableError as error:  # the brokers of the new row, not the database
         raise ConfigError([str(error)]) from error
 
 
-def _tried_row(settings: Settings, row: Row, watch: Watch, current: Row) -> tuple[bool, CommitLimits]:
-    """All that a worker needs of Kafka, and its own topics created. Which maps can be stored, and must be."""
+def _tried_row(settings: Settings, row: Row, watch: Watch, current: Row) -> Config:
+    """All that a worker needs of Kafka, and its own topics created."""
     start = Start(environ={}, listen=lambda _settings: "", alone=partial(_owns_all, watch, current))
     start.settings, start.row = settings, row
     for _, seen in list(take(start, ROW_STEPS, lambda step: step())):
         _tell(seen)
-    return start.stores_maps, start.limits
+    return _config(start)
+
+
+def _config(start: Start) -> Config:
+    return Config(start.settings, start.row, start.stores_maps, start.limits, start.partitions)
 
 
 class _Unanswered(UnavailableError):

@@ -16,18 +16,12 @@ from bench.contenders import Contender, bare, worker
 from bench.runs import Run, feed, measure, output_topic
 from bench.tables import Options, Table, counted, line, load, median, say, table
 from tests.services.kafka import JavaBroker
-from utils.kafka.clients import FETCHES
+from utils.kafka.clients import fetches
 
 IDS, ROUNDS = 500_000, 5
 BARE = "bare loop (msgspec)"
 BARE_DEFAULTS = "bare loop, the client's defaults"
 WORKERS = ("worker at_least_once", "worker exactly_once")
-CONTENDERS = (
-    Contender(BARE, bare(f"--consumer={json.dumps(FETCHES)}")),
-    Contender(BARE_DEFAULTS, bare("--consumer={}")),
-    Contender(WORKERS[0], worker("at_least_once"), commits=True),
-    Contender(WORKERS[1], worker("exactly_once"), commits=True),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +41,14 @@ class Setup:
     def topics(self) -> tuple[str, str]:
         name = f"p{self.partitions}-{self.size}-{self.compression}"
         return f"{name}-a", f"{name}-b"
+
+    @property
+    def contenders(self) -> tuple[Contender, ...]:
+        modes = (Contender(f"worker {mode}", worker(mode), commits=True) for mode in ("at_least_once", "exactly_once"))
+        if self.workers > 1:
+            return tuple(modes)
+        ours = json.dumps(fetches(self.partitions * len(self.topics)))
+        return Contender(BARE, bare(f"--consumer={ours}")), Contender(BARE_DEFAULTS, bare("--consumer={}")), *modes
 
     def ids(self, most: int) -> int:
         """Fewer of the large ones: at most 1 kB on average."""
@@ -79,9 +81,7 @@ def measured(broker: JavaBroker, options: Options) -> Report:
     for number in range(options.rounds or ROUNDS):
         report.load.append(os.getloadavg()[0])
         for setup in setups:
-            for who in CONTENDERS:
-                if setup.workers > 1 and who.name not in WORKERS:
-                    continue
+            for who in setup.contenders:
                 run = _run(broker, setup, who, ids[setup.name], number)
                 report.runs[setup.name].setdefault(who.name, []).append(run)
                 say(f"round {number + 1}: {setup.name}: {who.name}: {run.cpu:.2f} s, {run.memory:.0f} MB, {run.read:,}")
@@ -130,4 +130,4 @@ def _cpu(runs: list[Run], messages: int) -> str:
     return f"{statistics.median(run.cpu for run in runs) / messages * 1e6:.2f}" if runs else ""
 
 
-TABLE = Table("partitions", "Other numbers of partitions and workers, compression", Report, measured, shown)
+TABLE = Table("partitions", "Partitions, sizes, compression, workers", Report, measured, shown)

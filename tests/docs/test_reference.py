@@ -100,6 +100,7 @@ def test_the_defaults_of_properties_are_those_of_the_code() -> None:
         "session.timeout.ms": clients.SESSION_TIMEOUT_MS,
         "transaction.timeout.ms": clients.TRANSACTION_TIMEOUT_MS,
         "topic.metadata.refresh.interval.ms": clients.METADATA_REFRESH_MS,
+        "queued.max.messages.kbytes": clients.FETCHES["queued.max.messages.kbytes"],
         "batch.size": 1_000_000,  # librdkafka's
     }
     for name, variable, *_ in rows:

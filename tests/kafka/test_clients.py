@@ -19,8 +19,10 @@ from utils.kafka.clients import (
     TRANSACTION_TIMEOUT_MS,
     client_properties,
     concerns_all,
+    consumer,
     cure_of,
     explain,
+    fetches,
     is_place_taken,
     is_replaced,
     named_properties,
@@ -307,3 +309,19 @@ def test_a_time_out_that_is_no_number_is_refused_by_its_name(name: str) -> None:
     properties = client_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
     with pytest.raises(ConfigError, match=f"KAFKA_{name.replace('.', '_').upper()}"), named_properties(settings):
         producer(properties, lambda *_: None, "orders-1")
+
+
+@pytest.mark.parametrize(
+    ("partitions", "kilobytes"), [(0, 1024), (2, 2048), (8, 512), (32, 128), (256, 128), (512, 64), (5000, 32)]
+)
+def test_the_more_partitions_there_are_the_less_is_fetched_of_each(
+    partitions: int, kilobytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("utils.kafka.clients.Consumer", lambda properties: properties)
+
+    def of_one(properties: dict[str, str]) -> object:
+        made = cast("dict[str, object]", consumer(properties, Settings(), lambda *_: None, partitions))
+        return made["max.partition.fetch.bytes"]
+
+    assert of_one({}) == fetches(partitions)["max.partition.fetch.bytes"] == kilobytes * 1024
+    assert of_one({"max.partition.fetch.bytes": "7"}) == "7"

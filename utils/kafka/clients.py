@@ -208,20 +208,38 @@ FETCHES: Properties = {
     "queued.min.messages": 1_000_000,
     "queued.max.messages.kbytes": 32_768,  # 64 MB: no less CPU, and 110 MB more of memory (measured, 200 B)
     "fetch.queue.backoff.ms": 50,  # after a full queue; with the client's 1,000 reading stood still (measured)
-    # Larger ones let a topic run ahead of its siblings, which costs memory, and CPU for what is read again: with 4 MB a
-    # third of it at 8 and 16 partitions (measured: bench/README.md, "Partitions").
     "max.partition.fetch.bytes": 1_048_576,
 }
+ANSWER, ANSWER_AT_MOST = 4_194_304, 33_554_432  # bytes of all partitions in one answer
+FETCH, LEAST_FETCH = 131_072, 32_768  # bytes of one partition; less than FETCH only where there are too many of them
 
 
-def consumer(properties: Properties, settings: Settings, on_commit: Callable[..., None]) -> Consumer:
-    """The one consumer of a worker. Its fetch settings keep a core busy; the user's properties win."""
+def fetches(partitions: int) -> Properties:
+    """How the consumer of so many partitions fetches; 0: it is not known of how many.
+
+    An answer brings something of all of them. Else it brings much of the first topic and nothing of the last one, which
+    must wait in memory; and it is inflated as a whole. But small pieces cost CPU: with 32 kB an eighth more than with
+    1 MB, with 128 kB about nothing (measured: bench/README.md, "Partitions").
+    """
+    if not partitions:
+        return FETCHES
+    wanted, possible = max(ANSWER // partitions, FETCH), max(ANSWER_AT_MOST // partitions, LEAST_FETCH)
+    return {**FETCHES, "max.partition.fetch.bytes": min(wanted, possible)}
+
+
+def consumer(
+    properties: Properties, settings: Settings, on_commit: Callable[..., None], partitions: int = 0
+) -> Consumer:
+    """The one consumer of a worker, for topics of so many partitions together.
+
+    Its fetch settings keep a core busy; the user's properties win.
+    """
     return Consumer(
         {
             "session.timeout.ms": SESSION_TIMEOUT_MS,
             "heartbeat.interval.ms": 2_000,
             "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,
-            **FETCHES,
+            **fetches(partitions),
             "isolation.level": "read_committed",
             "reconnect.backoff.max.ms": 2_000,
             **properties,

@@ -109,19 +109,20 @@ def build_worker(config: Config, around: Surroundings, stop: Event, opened: Exit
     `opened` closes what is open then. The consumer is closed by the worker itself: others wait for its partitions.
     """
     with clients.named_properties(config.settings):
-        ours = KafkaClients(config.settings, config.row, around.refusals)
+        ours = KafkaClients(config.settings, config.row, around.refusals, config.partitions)
         opened.enter_context(ours.admin)
         parts = parts_of(config, config.row.topics_input, ours, around, opened)
     return worker_of(config, parts, around, stop)
 
 
 class KafkaClients:
-    """Those of production, by these settings and that row."""
+    """Those of production, by these settings and that row, whose input topics have so many partitions together."""
 
-    def __init__(self, settings: Settings, row: Row, refusals: Refusals) -> None:
+    def __init__(self, settings: Settings, row: Row, refusals: Refusals, partitions: int = 0) -> None:
         self._settings = settings
         self._row = row
         self._refusals = refusals
+        self._partitions = partitions
         self._properties = clients.client_properties(settings, row)
 
     @cached_property
@@ -129,7 +130,7 @@ class KafkaClients:
         return AdminClient(dict(self._properties))
 
     def consumer(self, on_commit: Callable[..., None]) -> Consumer:
-        return clients.consumer(self._properties, self._settings, on_commit)
+        return clients.consumer(self._properties, self._settings, on_commit, self._partitions)
 
     def producer(self, report: Report, on_throttle: Callable[[ThrottleEvent], None]) -> Producer:
         records, size = clients.queue_room(self._properties)

@@ -34,6 +34,7 @@ class Config:
     row: Row
     stores_maps: bool = True
     limits: CommitLimits = field(default_factory=CommitLimits)
+    partitions: int = 0  # of all input topics together; 0: not known
     problems: tuple[str, ...] = ()  # why no worker could work by the row as it is now: then this is the one before it
 
 

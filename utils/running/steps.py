@@ -51,6 +51,11 @@ class Start:
     stores_maps: bool = False
     limits: CommitLimits = field(default_factory=CommitLimits)
 
+    @property
+    def partitions(self) -> int:
+        """Of all input topics together."""
+        return sum(self.cluster.partitions.get(topic, 0) for topic in self.row.topics_input)
+
 
 class Step(NamedTuple):
     """`take` gives what it has found, and raises ConfigError or, where waiting may help, UnavailableError."""
