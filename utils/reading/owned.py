@@ -16,7 +16,7 @@ from utils.logger import logger
 from utils.metrics import Counters
 from utils.reading.batches import Batch, Record, are_of_one, is_large, runs
 
-LOOK_PAUSE = 1000  # times as long as a look at all positions takes pass until the next: it takes 0.1 % of a core
+LOOK_PAUSE = 2000  # times as long as a look at all positions takes pass until the next: it takes 0.05 % of a core
 LOOK_AT_LEAST_EVERY = 5.0  # seconds
 
 
@@ -32,6 +32,7 @@ class OwnedPartitions:
         self.has_progressed = False  # in what was owned before, a record has been finished for good
         self._next_look = NEVER  # at all positions
         self._looked_at: dict[Partition, int] = {}  # where reading stood then
+        self._has_read = False  # since then, or since the last look at what was read
         self._may_replay = False  # what comes may have been read before, by this worker or the one before it
         self._next_step = NEVER
 
@@ -50,6 +51,7 @@ class OwnedPartitions:
     def unfinished(self, records: Sequence[Record]) -> Batch:
         """The records that no earlier commit says are done. Nothing is decoded."""
         self._counters.read += len(records)
+        self._has_read = True
         self._note_arrivals()
         # Asked before reading moves on: these may be the last that are read again.
         self._may_replay = self._may_replay and any(map(PartitionOffsets.may_replay, self.partitions.values()))
@@ -101,10 +103,12 @@ class OwnedPartitions:
 
     def note_positions(self) -> int:
         """Finish what reading has passed without a record, transaction markers for example; how much news there is."""
-        began, news = self._clock(), sum([offsets.suspicion.has_news for offsets in self.partitions.values()])
+        began = self._clock()
         is_due = began >= self._next_look
-        looked_at = self.partitions if is_due else self._read_since()
-        for at in self._positions(looked_at):
+        if not (is_due or self._has_read):
+            return 0
+        news, self._has_read = sum([offsets.suspicion.has_news for offsets in self.partitions.values()]), False
+        for at in self._positions(self.partitions if is_due else self._read_since()):
             offsets = self.partitions[at.topic, at.partition]
             if at.offset > offsets.position:
                 news += at.offset - offsets.position
@@ -113,8 +117,7 @@ class OwnedPartitions:
             self._looked_at[at.topic, at.partition] = offsets.position
         if is_due:
             self._next_look = began + min(LOOK_PAUSE * (self._clock() - began), LOOK_AT_LEAST_EVERY)
-        if looked_at:
-            self._count_gone()
+        self._count_gone()
         return news
 
     def _read_since(self) -> list[Partition]:
