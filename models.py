@@ -32,7 +32,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import NULLTYPE
 
@@ -149,6 +149,8 @@ def engine(url: URL, *, create: bool = False) -> Engine:
         package = {"postgresql+psycopg": "psycopg[binary]", "mysql+pymysql": "PyMySQL[rsa]"}.get(url.drivername)
         cure = f": pip install '{package}'" if package else ": install it, or leave '+driver' out of DATABASE_URL"
         raise ConfigError([f"the driver for {url.drivername} is not installed{cure}"]) from error
+    except (ArgumentError, ValueError) as error:  # an option that should be a number
+        raise explain(error, url).error() from error
 
 
 _LOCKS = {
@@ -242,7 +244,8 @@ def load(engine: Engine, consumer_name: str) -> Row:
         # MySQL takes `Orders` for `orders`; Kafka does not.
         rows = [row for row in rows if row[0] == consumer_name]
         name, *_ = _as_text()
-        names = connection.scalars(select(name).order_by(table.c.consumer_name).limit(21)).all()
+        named = select(name).where(table.c.consumer_name != "").order_by(table.c.consumer_name)
+        names = connection.scalars(named.limit(21)).all()
     if not rows:
         exist = ", ".join(names[:20]) + (", …" if len(names) > 20 else "") or "none"
         missing = f"table consumer_configs has no row {consumer_name!r} (CONSUMER_NAME), but: {exist}"
@@ -275,6 +278,10 @@ def _as_text() -> list[Any]:
     return [cast(column, Text) for column in columns]
 
 
+NAMELESS = "(no name)"
+"""What a row without one is listed by: no consumer can be called so."""
+
+
 class ListedRow(NamedTuple):
     """A row of the table; `problems` say why it is no good, and then `row` is None."""
 
@@ -287,11 +294,19 @@ def load_all(engine: Engine) -> list[ListedRow]:
     """Every row, by name, also those that are no good. ConfigError: no table. UnavailableError: no database."""
     with _connected(engine) as connection:
         rows = connection.execute(select(*_as_text()).order_by(ConsumerConfig.c.consumer_name)).all()
-    names = [row[0] for row in rows]
-    return [_listed(names.count(row[0]), *row) for at, row in enumerate(rows) if row[0] not in names[:at]]
+    names = [row[0] or NAMELESS for row in rows]
+    return [
+        _listed(names.count(name), name, *row[1:])
+        for at, (name, row) in enumerate(zip(names, rows, strict=True))
+        if name not in names[:at]
+    ]
 
 
 def _listed(number: int, name: str, *columns: str | None) -> ListedRow:
+    if name == NAMELESS:
+        return ListedRow(
+            name, None, ("a row of table consumer_configs has no consumer_name: give it one, or delete it",)
+        )
     try:
         row = Row.validated(name, *columns)
     except ConfigError as error:
@@ -324,10 +339,9 @@ def _save(engine: Engine, row: Row) -> bool:
     if row.metadatas is not None:
         # Without a type of its own the text also fits where the column was made as JSON.
         values["metadatas"] = text(":given").bindparams(bindparam("given", row.metadatas or None, NULLTYPE))
+    column, *_ = _as_text()
     with _connected(engine) as connection:
-        found = connection.execute(
-            select(table.c.id, table.c.consumer_name).where(table.c.consumer_name == row.consumer_name)
-        )
+        found = connection.execute(select(table.c.id, column).where(table.c.consumer_name == row.consumer_name))
         ids = [number for number, name in found if name == row.consumer_name]
         if ids:
             connection.execute(update(table).where(table.c.id.in_(ids)).values(values))
@@ -343,10 +357,9 @@ def set_paused(engine: Engine, names: Sequence[str], *, paused: bool) -> dict[st
     ConfigError: no such row, or metadatas that hold no settings. What else is in them stays.
     """
     table, problems, changed = ConsumerConfig, list[str](), dict[str, bool]()
+    column, *_, settings = _as_text()
     with _connected(engine) as connection:
-        asked = select(table.c.id, table.c.consumer_name, cast(table.c.metadatas, Text)).where(
-            table.c.consumer_name.in_(names)
-        )
+        asked = select(table.c.id, column, settings).where(table.c.consumer_name.in_(names))
         rows = [row for row in connection.execute(asked.with_for_update()) if row[1] in names]
         problems += [
             f"table consumer_configs has no row {name!r}" for name in names if name not in {row[1] for row in rows}
@@ -451,7 +464,8 @@ _CAUSES = (
     ),
     _Cause(
         heals=False,
-        cure="is not there or is no database: check DATABASE_URL, or create it with python main.py init",
+        cure="is not there, cannot be opened or is no database: check DATABASE_URL and the rights of its directory;"
+        " python main.py init creates it",
         words="unable to open database file|file is not a database",
     ),
     _Cause(
@@ -468,10 +482,21 @@ _CAUSES = (
     ),
     _Cause(
         heals=False,
+        cure="cannot be written: check who may write the file and its directory",
+        words="readonly database",
+    ),
+    _Cause(
+        heals=True,
+        cure="has no room: its disk is full",
+        codes=frozenset({1021, 1114, "53100"}),
+        words="disk is full",
+    ),
+    _Cause(
+        heals=False,
         cure="forbids it: grant its user SELECT on consumer_configs (for init also CREATE, INSERT, UPDATE; to pause and"
         " resume UPDATE)",
         codes=frozenset({1142, 1143, 1290, 1836, "25006", "42501"}),
-        words="readonly database",
+        words="read-only transaction",
     ),
     _Cause(
         heals=False,
@@ -550,8 +575,9 @@ def _connected(engine: Engine) -> Iterator[Connection]:
     """A connection; what goes wrong on the way and on it leaves as UnavailableError or ConfigError."""
     try:
         connection = engine.connect()
-    # Drivers pass what they were given badly through: TypeError for an unknown option, OSError for a missing ssl_ca.
-    except (SQLAlchemyError, OSError, RuntimeError, TypeError, ValueError) as error:
+    # Drivers pass what they were given badly through: TypeError for an unknown option, OSError for a missing ssl_ca,
+    # AttributeError for a charset that there is not.
+    except (SQLAlchemyError, OSError, RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
         raise explain(error, engine.url).error() from error
     with connection:
         try:

@@ -225,6 +225,37 @@ def test_all_rows_are_listed_by_name_and_a_bad_one_with_what_is_wrong(database: 
     assert second.row == load(database, "second")
 
 
+def test_a_row_without_a_name_is_in_nobodys_way(sqlite_url: str) -> None:
+    database = made_by_hand(sqlite_url, "VARCHAR(200)")
+    execute(database, "INSERT INTO consumer_configs (topics_input) VALUES ('a')")
+    with pytest.raises(ConfigError, match=r"no row 'orders' .*, but: none"):
+        load(database, "orders")
+    save(database, row())
+    execute(database, "INSERT INTO consumer_configs (consumer_name, topics_input) VALUES ('', 'b')")
+    assert load(database, "orders") == row()
+    nameless, named = load_all(database)
+    assert (nameless.row, named.row) == (None, row())
+    assert nameless.problems == ("a row of table consumer_configs has no consumer_name: give it one, or delete it",)
+
+
+@pytest.mark.parametrize(
+    ("server", "kind"),
+    [
+        pytest.param("mariadb_url", "VARBINARY(200)", marks=pytest.mark.mariadb),
+        pytest.param("mariadb_url", "CHAR(200)", marks=pytest.mark.mariadb),
+        pytest.param("postgresql_url", "CHAR(200)", marks=pytest.mark.postgresql),
+    ],
+)
+def test_a_name_in_a_column_of_another_type_is_the_same_name(
+    server: str, kind: str, request: pytest.FixtureRequest
+) -> None:
+    database = made_by_hand(request.getfixturevalue(server), kind)
+    assert save(database, row(topics_input="a"))
+    assert not save(database, row(topics_input="x"))
+    assert load(database, "orders") == row(topics_input="x")
+    assert set_paused(database, ["orders"], paused=True) == {"orders": True}
+
+
 def test_a_row_is_paused_and_resumed_and_all_else_in_it_stays(database: Engine) -> None:
     insert(database, "one", metadatas='\'{"message_timeout": 5, "note": "für alle"}\'')
     insert(database, "two")
@@ -255,16 +286,21 @@ def test_a_row_whose_metadatas_hold_no_settings_is_not_paused_and_nor_are_the_ot
     assert metadatas_of(database, "one") is None
 
 
-def test_a_table_whose_metadatas_are_of_a_json_type_will_do(database_url: str) -> None:
-    database = engine(make_url(database_url), create=True)
-    kind = "JSONB" if database.dialect.name == "postgresql" else "JSON"
-    number = "SERIAL" if database.dialect.name == "postgresql" else "INTEGER AUTO_INCREMENT"
+def made_by_hand(url: str, name: str, metadatas: str = "TEXT") -> Engine:
+    """A table with columns of these types; no name is UNIQUE."""
+    database = engine(make_url(url), create=True)
+    number = {"sqlite": "INTEGER", "postgresql": "SERIAL"}.get(database.dialect.name, "INTEGER AUTO_INCREMENT")
     execute(
         database,
-        f"CREATE TABLE consumer_configs (id {'INTEGER' if database.dialect.name == 'sqlite' else number} PRIMARY KEY,"
-        " consumer_name VARCHAR(200) UNIQUE, topics_input TEXT, topics_output TEXT, kafka_bootstrap_server TEXT,"
-        f" metadatas {kind})",
+        f"CREATE TABLE consumer_configs (id {number} PRIMARY KEY, consumer_name {name}, topics_input TEXT,"
+        f" topics_output TEXT, kafka_bootstrap_server TEXT, metadatas {metadatas})",
     )
+    return database
+
+
+def test_a_table_whose_metadatas_are_of_a_json_type_will_do(database_url: str) -> None:
+    kind = "JSONB" if make_url(database_url).get_backend_name() == "postgresql" else "JSON"
+    database = made_by_hand(database_url, "VARCHAR(200)", kind)
     save(database, row(metadatas='{"message_timeout": 5}'))
     save(database, row(metadatas='{"message_timeout": 6}'))
 
@@ -477,6 +513,16 @@ def test_a_file_that_is_no_database_does_not_heal(tmp_path: Path) -> None:
         load(engine(make_url(f"sqlite:///{file}")), "orders")
 
 
+@pytest.mark.parametrize("option", ["charset=nosuch", "conv=x", "read_timeout=abc", "no_such_option=1"])
+def test_an_option_with_which_the_driver_cannot_even_begin_does_not_heal(option: str) -> None:
+    url = Settings.read(
+        {"CONSUMER_NAME": "orders", "DATABASE_URL": f"mysql://u:topsecret@127.0.0.1:1/d?{option}"}
+    ).url()
+    with pytest.raises(ConfigError, match=r"database d at 127.0.0.1:1 cannot be used: check DATABASE_URL") as caught:
+        ping(engine(url))
+    assert "topsecret" not in str(caught.value)
+
+
 def test_a_driver_that_is_not_installed_names_what_to_install() -> None:
     with pytest.raises(ConfigError, match=r"the driver for mysql\+mysqldb is not installed: install it"):
         engine(make_url("mysql+mysqldb://u:p@h/d"))
@@ -503,6 +549,9 @@ def test_a_driver_that_is_not_installed_names_what_to_install() -> None:
         (psycopg.OperationalError("connection failed: server does not support SSL, but SSL was required"), False),
         (sqlite3.OperationalError("database is locked"), True),
         (sqlite3.OperationalError("attempt to write a readonly database"), False),
+        (sqlite3.OperationalError("database or disk is full"), True),
+        (pymysql.OperationalError(1021, "Disk full"), True),
+        (psycopg.errors.DiskFull("could not extend file: No space left on device"), True),
         (sqlite3.OperationalError("something new"), False),
     ],
 )
@@ -513,6 +562,19 @@ def test_only_what_heals_by_itself_is_worth_waiting_for(error: Exception, heals:
     assert str(error.args[-1]).removeprefix("connection failed: ") in trouble.line
     assert "\n" not in trouble.line
     assert "topsecret" not in trouble.line
+
+
+@pytest.mark.parametrize(
+    ("message", "cure"),
+    [
+        ("attempt to write a readonly database", "cannot be written: check who may write the file and its directory"),
+        ("unable to open database file", "is not there, cannot be opened or is no database: check DATABASE_URL and"),
+        ("database or disk is full", "has no room: its disk is full"),
+    ],
+)
+def test_what_sqlite_says_has_a_cure_for_files(message: str, cure: str) -> None:
+    error = OperationalError("SELECT 1", None, sqlite3.OperationalError(message))
+    assert f"SQLite file /f {cure}" in explain(error, make_url("sqlite:////f")).line
 
 
 def test_the_model_has_the_columns_that_exist_out_there() -> None:

@@ -85,7 +85,9 @@ CASES = {
         waits=True,
     ),
     "no file": Case(
-        "is not there or is no database: check DATABASE_URL", "database", {"DATABASE_URL": "sqlite:////no/f"}
+        "is not there, cannot be opened or is no database: check DATABASE_URL",
+        "database",
+        {"DATABASE_URL": "sqlite:////no/f"},
     ),
     "no row": Case("table consumer_configs has no row ", "row", {"CONSUMER_NAME": "nobody"}),
     "no broker": Case(
