@@ -45,6 +45,9 @@ class Trouble(NamedTuple):
         return UnavailableError(self.line) if self.heals else ConfigError([self.line])
 
 
+LONGEST = 1e9  # seconds: locks and dates overflow some time above that
+
+
 def seconds(*, zero: bool = False) -> Callable[[object], float]:
     """Above 0, or with `zero` from 0 on."""
 
@@ -53,6 +56,8 @@ def seconds(*, zero: bool = False) -> Callable[[object], float]:
             number = math.nan if isinstance(raw, bool) else float(raw)  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError):
             number = math.nan
+        if LONGEST <= number < math.inf:
+            raise ValueError("a number of seconds below 1e9, which are 31 years")
         if math.isfinite(number) and (number > 0 or (zero and number == 0)):
             return number
         raise ValueError("a number of seconds, 0 or more" if zero else "a number of seconds above 0")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,6 +215,14 @@ def test_all_problems_of_the_row_are_named_at_once_by_their_key() -> None:
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e999", "60s", "1,5"])
 def test_seconds_are_a_finite_number_above_0(name: str, value: str) -> None:
     assert problems_of({**MINIMAL, name: value}) == [f"{name} must be a number of seconds above 0, not '{value}'"]
+
+
+@pytest.mark.parametrize("name", ["MESSAGE_TIMEOUT", "CONFIG_REFRESH"])
+def test_no_clock_and_no_lock_need_to_take_more_seconds_than_they_can(name: str) -> None:
+    (problem,) = problems_of({**MINIMAL, name: "1e10"})
+    assert problem == f"{name} must be a number of seconds below 1e9, which are 31 years, not '1e10'"
+    longest = Settings.read({**MINIMAL, name: "999999999"})
+    threading.Lock().acquire(timeout=max(longest.message_timeout, longest.config_refresh))
 
 
 @pytest.mark.parametrize(

@@ -123,9 +123,11 @@ def test_a_wrong_command_line_is_bad_configuration(run: Here, arguments: Sequenc
     assert problems
 
 
-def test_a_port_is_a_number(run: Here) -> None:
+@pytest.mark.parametrize("option", ["--apart", "--timeout", "--serve"])
+@pytest.mark.parametrize("value", ["x", "nan", "inf", "-1", "1e300"])
+def test_a_number_that_can_be_none_is_a_wrong_command_line(run: Here, option: str, value: str) -> None:
     with pytest.raises(SystemExit):
-        run("--serve", "x")
+        run(*QUICK, option, value)
 
 
 def test_the_page_is_written_in_one_piece(run: Here, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from config import ConfigError, Settings
 from models import Row, engine, load
-from utils.commands.command import Commands, Environ, add_command, settings_of, time_of
+from utils.commands.command import Commands, Environ, add_command, seconds_of, settings_of, time_of
 from utils.commands.moments import FORMS
 from utils.joining.offsets import OffsetMap
 from utils.joining.references import Reference
@@ -36,21 +36,11 @@ def add(commands: Commands) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
     parser.add_argument("--group", default="", help="its group.id, where that was not CONSUMER_NAME")
     parser.add_argument(
-        "--wait", type=_seconds, metavar="SECONDS", help="the longest that a message waited in its dict"
+        "--wait", type=seconds_of, metavar="SECONDS", help="the longest that a message waited in its dict"
     )
     parser.add_argument(
         "--stopped", type=time_of, metavar="TIME", help=f"when its last process ended, else now: {FORMS}"
     )
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from config import Settings
+from config import Settings, seconds
 from utils.commands.moments import moment
 from utils.processing import user_code
 
@@ -37,6 +37,14 @@ def time_of(text: str) -> datetime:
         return moment(text, datetime.now(UTC))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def seconds_of(text: str) -> float:
+    """The `type` of an argument that is a number of seconds."""
+    try:
+        return seconds(zero=True)(text)
+    except ValueError as expected:
+        raise argparse.ArgumentTypeError(f"must be {expected}, not {text!r}") from None
 
 
 def say(line: str) -> None:

@@ -13,7 +13,7 @@ import msgspec
 
 from config import ConfigError, Settings
 from models import engine, load_all, set_paused
-from utils.commands.command import Commands, Environ, add_command, settings_of
+from utils.commands.command import Commands, Environ, add_command, seconds_of, settings_of
 from utils.commands.letters import shown
 from utils.fleet.pages import POLICY, page
 from utils.fleet.verdicts import ConsumerSeen, Level, MemberSeen, runs
@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="all that is known, for programs")
     parser.add_argument(
         "--apart",
-        type=float,
+        type=seconds_of,
         default=APART,
         metavar="S",
         help=f"seconds between the two looks that tell slow from stuck ({APART:g})",
@@ -55,7 +55,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--watch", action="store_true", help=f"look every {EVERY:g} s, until Ctrl-C")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=seconds_of,
         default=TIMEOUT,
         metavar="S",
         help=f"seconds that a cluster may take to answer ({TIMEOUT:g})",
