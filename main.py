@@ -25,6 +25,7 @@ from utils.running.crashes import leave_no_core
 from utils.running.lifetime import Stopped, patiently, stop_on_signals
 from utils.running.refresh import Config, Refresh
 from utils.running.steps import ROW_STEPS, STEPS, Seen, Start, answer_http, take
+from utils.running.streams import open_missing_streams, printing
 from utils.running.supervision import work
 from utils.version import frame_version
 
@@ -74,17 +75,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EX_CONFIG
     try:
         code: int = arguments.command(arguments, os.environ)
-        sys.stdout.flush()
+        with printing():
+            sys.stdout.flush()
     except ConfigError as error:
         for problem in error.problems:
             logger.critical(problem)  # it ends the process: no LOG_LEVEL hides why
         return EX_CONFIG
     except UnavailableError as error:
         logger.error(error)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):  # `main.py check | head`: there is nobody to print to
         pass
-    except BrokenPipeError:  # `main.py check | head`: there is nobody to print to, also not at the interpreter's end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (Exception, SystemExit):  # sys.exit() in worker.py would look like a stop in order
         logger.exception("unexpected error")
     else:
@@ -198,5 +198,6 @@ def _owns_all(watch: Watch, row: Row, cluster: preflight.Cluster) -> bool:
 
 
 if __name__ == "__main__":
+    open_missing_streams()
     leave_no_core()
     sys.exit(main())

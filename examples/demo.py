@@ -23,6 +23,7 @@ from examples.demo_feed import ORDERS, PAYMENTS, Sample, samples
 from examples.demo_view import View
 from models import Row, engine, init_db, load, save
 from utils.logger import logger
+from utils.running.streams import printing
 
 NAME = "demo"
 RESULTS = "results"
@@ -147,8 +148,9 @@ def _log_shown(view: View, assigned: threading.Event) -> Iterator[dict[str, int]
 
 def _show(lines: Iterable[str]) -> None:
     text = "".join(f"{line}\n" for line in lines)
-    sys.stdout.write(text)  # in one piece: two threads show something
-    sys.stdout.flush()
+    with printing():
+        sys.stdout.write(text)  # in one piece: two threads show something
+        sys.stdout.flush()
 
 
 def _silent() -> logging.Logger:

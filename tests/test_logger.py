@@ -114,6 +114,14 @@ def test_no_field_breaks_the_line_or_drives_the_terminal(hostile: str) -> None:
     assert text.removesuffix("\n").isprintable()
 
 
+def test_no_message_breaks_the_line_or_drives_the_terminal_either() -> None:
+    stream = Terminal()
+    configure("INFO", stream=stream)
+    logger.critical("no row 'a', but: b\x1b[31m\nc")
+
+    assert stream.getvalue().endswith("but: b\\x1b[31m\\nc\n")
+
+
 def test_the_level_holds_for_the_worker_and_libraries_are_heard_from_warnings_on() -> None:
     stream = io.StringIO()
     configure("ERROR", stream=stream)

@@ -17,14 +17,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine, make_url, text
 
 import main
 from config import ConfigError, Settings, UnavailableError
 from models import Row, engine, init_db, load, ping, save, set_paused
 from tests.conftest import Topics
 from tests.kafka.test_preflight import listening
-from tests.program import FORWARDING, copied, program
+from tests.program import FORWARDING, ROOT, copied, program
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
 from tests.services.starts import start_python
@@ -574,6 +574,41 @@ def test_nobody_listening_to_the_output_is_no_reason_for_a_traceback(sqlite_url:
         worker.process.stdout.close()
         assert worker.process.stderr.read() == ""
         assert worker.process.wait(SECONDS) == 1
+
+
+def test_output_that_cannot_be_written_is_one_clear_line(sqlite_url: str, tmp_path: Path) -> None:
+    (tmp_path / "output").touch()
+    for arguments in (("check",), INIT):
+        with (tmp_path / "output").open() as only_to_be_read:
+            done = subprocess.run(
+                [sys.executable, "main.py", *arguments],
+                cwd=program(),
+                env={"PATH": os.environ["PATH"], "CONSUMER_NAME": "orders", "DATABASE_URL": sqlite_url},
+                stdout=only_to_be_read,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=SECONDS,
+            )
+        (line,) = done.stderr.splitlines()
+        assert json.loads(line)["message"] == "standard output cannot be written: Bad file descriptor"
+        assert done.returncode == 1
+    written = load(engine(make_url(sqlite_url)), "orders")
+    assert written.topics_output == ("c",), "what cannot be told is done all the same"
+
+
+def test_a_command_prints_by_one_function_which_knows_what_may_be_wrong_with_the_output() -> None:
+    texts = {path.name: path.read_text() for path in (ROOT / "utils/commands").glob("*.py")}
+    others = [line for name, text in texts.items() if name != "command.py" for line in re.findall(r"\bprint\(.*", text)]
+    assert [line for line in others if "file=sys.stderr" not in line] == []
+
+
+def test_what_the_database_names_drives_no_terminal(sqlite_url: str) -> None:
+    columns = "consumer_name, topics_input, topics_output, kafka_bootstrap_server"
+    inserted = f"INSERT INTO consumer_configs ({columns}) VALUES ('b\x1b[31m\n✓ row', 'a', '', 'h')"
+    with with_table(sqlite_url).begin() as connection:
+        connection.execute(text(inserted))
+    [line] = [line for line in run("check", DATABASE_URL=sqlite_url).out.splitlines() if "✗" in line]
+    assert "but: b\\x1b[31m\\n✓ row" in line
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,12 @@ class _Text(_Discreet):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s%(extras)s", "%H:%M:%S")
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the name of logging)
+        record.message = shown(record.message)  # it may name what stands in the database
+        return super().formatMessage(record)
+
     def format(self, record: logging.LogRecord) -> str:
-        record.extras = "".join(f"  {key}={_shown(value)}" for key, value in facts_of(record).items())
+        record.extras = "".join(f"  {key}={_quoted(value)}" for key, value in facts_of(record).items())
         record.exc_text = None  # what another handler has made of the error: with its text
         return super().format(record)
 
@@ -66,7 +70,12 @@ def facts_of(record: logging.LogRecord) -> dict[str, Any]:
     return facts
 
 
-def _shown(value: object) -> str:
+def shown(text: str) -> str:
+    """One line that no content can break, and that drives no terminal."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def _quoted(value: object) -> str:
     """Plain where it is one printable word, else quoted: no id can break the line or drive the terminal."""
     text = str(value)
     return text if text and text.isprintable() and not any(c in text for c in ' "=') else repr(text)

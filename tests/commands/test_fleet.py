@@ -1,5 +1,6 @@
 """`fleet` as people meet it, with brokers that do not answer: what it prints, writes and serves."""
 
+import errno
 import json
 import os
 import signal
@@ -159,6 +160,22 @@ def test_what_nobody_can_write_into_is_named_and_not_replaced(
         code, _, problems = run(*QUICK, "--html", "taken")
     assert (code, problems) == (78, ["--html: taken cannot be written (No such device or address)"])
     assert Path("taken").is_socket()
+
+
+def test_a_page_that_cannot_be_finished_leaves_the_one_before_and_nothing_beside_it(
+    run: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "fleet.html"
+    file.write_text("the one before")
+
+    def full(self: Path, *_: object, **__: object) -> None:
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert run(*QUICK, "--html", str(file)).problems == [f"--html: {file} cannot be written (No space left on device)"]
+    assert file.read_text() == "the one before"
+    assert not Path(f"{file}.new").exists()
 
 
 def test_a_link_at_the_place_of_the_page_stays_and_what_it_names_is_written(run: Here, tmp_path: Path) -> None:

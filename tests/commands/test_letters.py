@@ -9,10 +9,11 @@ from confluent_kafka import OFFSET_INVALID, Consumer, TopicPartition
 
 from tests.builders import fragment, group
 from tests.fakes import FakeConsumer, FakeMessage
-from utils.commands.letters import Choice, ListedLetter, details, letters, shown, table
+from utils.commands.letters import Choice, ListedLetter, details, letters, table
 from utils.joining.dead_letters import Contents, Letter, read, without_contents, write
 from utils.joining.messages import Fragment
 from utils.kafka.lookups import EARLIEST, LATEST
+from utils.logger import shown
 
 
 def letter(id: str = "1", reason: str = "process_failed", *fragments: Fragment, **more: Any) -> Letter:

@@ -33,6 +33,8 @@ def process(message: dict[str, Any], _consumer_name: str) -> Any:
             return None
         case "fail":
             raise ValueError(f"a secret: {message['content']}")
+        case "raw":
+            raise ValueError("\x1b[31m red\nand more")
         case "reject":
             raise Reject("no use")
         case "wrong":
@@ -156,11 +158,12 @@ def test_without_show_no_value_and_no_text_of_an_error_is_told() -> None:
 def test_with_show_each_message_is_told_as_process_gets_it_and_none_drives_the_terminal() -> None:
     hostile = json.dumps({"id": "many-2", "content": {"was": "\x9b31m\u202e"}}, ensure_ascii=False).encode()
     no_message = group("fail-3", fragment(value=b'{"id": "fail-3" \x1b[31m'))
-    given = [*groups("whole-1", "none-1", "fail-1"), group("many-2", fragment(value=hostile)), no_message]
+    given = [*groups("whole-1", "none-1", "fail-1", "raw-1"), group("many-2", fragment(value=hostile)), no_message]
     told = lines(*tried(given), show=True)
-    starts = [f'    {{"id": "{id}"' for id in ("whole-1", "none-1", "fail-1", "many-2", "fail-3")]
+    starts = [f'    {{"id": "{id}"' for id in ("whole-1", "none-1", "fail-1", "raw-1", "many-2", "fail-3")]
     assert [start for start in starts if not any(line.startswith(start) for line in told)] == []
     assert all(line.isprintable() for line in told)
+    assert any("\\x1b[31m red" in line for line in told)
 
 
 def test_counts_come_last_with_the_slowest_calls_and_what_was_not_tried() -> None:
@@ -222,3 +225,6 @@ def test_messages_of_a_file_are_tried_without_kafka_and_without_a_database(
     assert main.main(["try", "--file", str(tmp_path / "not there")]) == 78
     assert main.main(["try", "--file", str(file), "--dlq"]) == 78
     assert main.main(["try", "--last", "0"]) == 78
+    monkeypatch.setattr("utils.commands.try_out.CASES", file / "no directory")
+    assert main.main(["try", "--file", str(file), "--save-tests"]) == 78
+    assert f"--save-tests: {file}/no directory cannot be written (Not a directory)" in capsys.readouterr().err

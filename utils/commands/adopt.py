@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from config import ConfigError, Settings
 from models import Row, engine, load
-from utils.commands.command import Commands, Environ, add_command, seconds_of, settings_of, time_of
+from utils.commands.command import Commands, Environ, add_command, say, seconds_of, settings_of, time_of
 from utils.commands.moments import FORMS
 from utils.joining.offsets import OffsetMap
 from utils.joining.references import Reference
@@ -80,11 +80,11 @@ def adopt(arguments: argparse.Namespace, environ: Environ) -> int:
         wait = settings.message_timeout if arguments.wait is None else arguments.wait
         stopped = arguments.stopped or datetime.now(UTC)
         places = _places(former, row, every, stopped - timedelta(seconds=wait), wait)
-        print("\n".join(map(str, places)))
+        say("\n".join(map(str, places)))
         if not arguments.dry_run:
             _commit(settings, row, places)
     what = "would be" if arguments.dry_run else "is"
-    print(f"the group {row.consumer_name} {what} adopted: now start its workers by this frame, and no others")
+    say(f"the group {row.consumer_name} {what} adopted: now start its workers by this frame, and no others")
     return 0
 
 

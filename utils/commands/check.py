@@ -8,7 +8,8 @@ from functools import partial
 from typing import NamedTuple
 
 from config import EX_CONFIG, Settings
-from utils.commands.command import Commands, Environ, add_command
+from utils.commands.command import Commands, Environ, add_command, say
+from utils.logger import shown
 from utils.running.steps import STEPS, Start, cannot_listen, once, tried
 
 ASK_AGAIN_FOR = 5.0  # seconds: a broker that has never had a group first makes room for them
@@ -64,9 +65,8 @@ def could_listen(settings: Settings) -> str:
 
 
 def _print_line(mark: str, subject: str, text: str) -> None:
-    encoding = sys.stdout.encoding
     try:
-        mark.encode(encoding)
+        mark.encode(sys.stdout.encoding)
     except UnicodeEncodeError:
         mark = {"✓": "ok  ", "✗": "FAIL"}[mark]
-    print(f"{mark} {subject:12} {text}".encode(encoding, "replace").decode(encoding))
+    say(f"{mark} {subject:12} {shown(text)}")

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from config import Settings, seconds
 from utils.commands.moments import moment
 from utils.processing import user_code
+from utils.running.streams import printing
 
 Environ = Mapping[str, str]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -48,6 +49,7 @@ def seconds_of(text: str) -> float:
 
 
 def say(line: str) -> None:
-    """Print it, also where the terminal has not all of its characters."""
+    """Print it at once, also where the terminal has not all of its characters. Errors: see `printing`."""
     encoding = sys.stdout.encoding or "utf-8"
-    print(line.encode(encoding, "replace").decode(encoding))
+    with printing():
+        print(line.encode(encoding, "replace").decode(encoding), flush=True)

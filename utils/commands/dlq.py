@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 from config import ConfigError, Settings
 from models import Row, engine, load, map_topic
-from utils.commands.command import Commands, Environ, add_command, settings_of, time_of
-from utils.commands.letters import Choice, ListedLetter, details, letters, shown, table
+from utils.commands.command import Commands, Environ, add_command, say, settings_of, time_of
+from utils.commands.letters import Choice, ListedLetter, details, letters, table
 from utils.commands.moments import FORMS
 from utils.commands.replay import Discarding, Joining, Replay, ReplayResult, Use, progress_bar, rehearse
 from utils.joining.dead_letters import REASONS
 from utils.kafka import clients, preflight
-from utils.logger import configure, logger
+from utils.logger import configure, logger, shown
 from utils.metrics import Counters
 from utils.processing.attempts import LONGEST_BACKOFF, Attempts
 from utils.processing.single_thread import SingleThread
@@ -115,7 +115,7 @@ def dlq_list(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
     choice = _choice(arguments, dead)
     found = [each for each in dead.find() if choice.takes(each.contents)]
     for line in table(each for each in found if arguments.replayed or not each.done):
-        print(line)
+        say(line)
     return 0
 
 
@@ -123,9 +123,9 @@ def dlq_show(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
     choice = Choice(dead.consumer_name, id=arguments.id)
     found = [each for each in dead.find() if choice.takes(each.contents)]
     for each in found:
-        print("\n".join(details(each)))
+        say("\n".join(details(each)))
     if not found:
-        print(f"no dead letter of {shown(arguments.id)}")
+        say(f"no dead letter of {shown(arguments.id)}")
     return 0 if found else 1
 
 
@@ -147,7 +147,7 @@ def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
         _go_through(dead, task, Surroundings(executor=executor, counters=counters), stopping)
     finally:
         calls.close()
-    print("\n".join(result.lines("replayed")))
+    say("\n".join(result.lines("replayed")))
     return 1 if result.error or executor.is_stuck else 0
 
 
@@ -172,13 +172,13 @@ def dlq_discard(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
     never_opened = SingleThread(lambda message, _name: message, dead.consumer_name)
     executor = dispatcher_of(never_opened, settings, counters, stopping)
     _go_through(dead, task, Surroundings(executor=executor, counters=counters), stopping)
-    print("\n".join(result.lines("discarded")))
+    say("\n".join(result.lines("discarded")))
     return 1 if result.error else 0
 
 
 def _rehearse(dead: DeadLetterTopic, task: Task, what: str) -> int:
     rehearse(dead.find(), *task)
-    print("\n".join(task.result.lines(what)))
+    say("\n".join(task.result.lines(what)))
     return 0
 
 

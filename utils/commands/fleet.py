@@ -13,11 +13,11 @@ import msgspec
 
 from config import ConfigError, Settings
 from models import engine, load_all, set_paused
-from utils.commands.command import Commands, Environ, add_command, seconds_of, settings_of
-from utils.commands.letters import shown
+from utils.commands.command import Commands, Environ, add_command, say, seconds_of, settings_of
 from utils.fleet.pages import POLICY, page
 from utils.fleet.verdicts import ConsumerSeen, Level, MemberSeen, runs
 from utils.fleet.watcher import FleetSeen, Watcher
+from utils.logger import shown
 from utils.monitoring.report import duration
 from utils.monitoring.status import Address, Answer, Server
 
@@ -79,7 +79,7 @@ def fleet(arguments: argparse.Namespace, environ: Environ) -> int:
     if action in {"pause", "resume"}:
         if names:
             for name, changed in set_paused(database, names, paused=action == "pause").items():
-                print(name, f"{action}d" if changed else f"was {action}d already")
+                say(f"{name} {f'{action}d' if changed else f'was {action}d already'}")
             return 0
         if action not in {each.consumer_name for each in load_all(database)}:  # else that row is looked at
             raise ConfigError([f"say which consumers are meant: fleet {action} NAME"])
@@ -102,7 +102,7 @@ class _Shown:
         self._seen = seen
         self(seen)
         if arguments.serve is not None:
-            print(f"the page: {self._serve(environment)}", flush=True)
+            say(f"the page: {self._serve(environment)}")
 
     def __call__(self, seen: FleetSeen) -> None:
         self._seen = seen
@@ -130,36 +130,44 @@ class _Shown:
 
 
 def _write(path: str, text: str) -> None:
-    """A file in one piece: who opens it meanwhile sees the one before. ConfigError: it cannot be written.
+    """ConfigError: it cannot be written.
 
     What is there and is no file, a pipe or a device, is written into: a machine whose /dev/null was replaced is broken.
     """
     try:
-        is_file = Path(path).is_file() or not Path(path).exists()
-        place = Path(os.path.realpath(path) if is_file else path)  # a link to a file stays
-        written = place.with_name(f"{place.name}.new") if is_file else place
-        written.write_text(text, encoding="utf-8", errors="replace")
-        if is_file:
-            written.replace(place)
+        if Path(path).is_file() or not Path(path).exists():
+            _replace(Path(os.path.realpath(path)), text)  # a link to a file stays
+        else:
+            Path(path).write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise ConfigError([f"--html: {path} cannot be written ({error.strerror})"]) from None
 
 
+def _replace(file: Path, text: str) -> None:
+    """In one piece: who opens it meanwhile sees the one before."""
+    beside = file.with_name(f"{file.name}.new")
+    try:
+        beside.write_text(text, encoding="utf-8", errors="replace")
+        beside.replace(file)
+    except OSError:  # such as a full disk
+        with suppress(OSError):
+            beside.unlink()
+        raise
+
+
 def _print(seen: FleetSeen, *, as_json: bool, anew: bool) -> None:
     if as_json:
-        print(msgspec.json.encode(seen).decode(), flush=True)
+        say(msgspec.json.encode(seen).decode())
         return
-    print((_CLEAR if anew else "") + "\n".join(map(_printable, lines(seen))), flush=True)
+    say((_CLEAR if anew else "") + "\n".join(map(_printable, lines(seen))))
 
 
 def _printable(line: str) -> str:
-    encoding = sys.stdout.encoding
     try:
-        line.encode(encoding)
+        line.encode(sys.stdout.encoding)
     except UnicodeEncodeError:
         for mark, plain in _PLAIN.items():
             line = line.replace(mark, plain)
-        return line.encode(encoding, "replace").decode(encoding)
     return line
 
 

@@ -4,7 +4,7 @@ import argparse
 
 from config import ConfigError, Settings
 from models import Row, engine, init_db, save
-from utils.commands.command import Commands, Environ, add_command, settings_of
+from utils.commands.command import Commands, Environ, add_command, say, settings_of
 from utils.logger import logger
 from utils.processing import user_code
 from utils.running.steps import outputs, tried
@@ -32,7 +32,8 @@ def init(arguments: argparse.Namespace, environ: Environ) -> int:
     for warning in overlaid.warnings:
         logger.warning(warning)
     database = engine(settings.url(), create=True)
-    print("table consumer_configs", "created" if init_db(database) else "is there")
+    created = init_db(database)
     inserted = save(database, row)
-    print(f"row {name}", "inserted:" if inserted else "updated:", f"{', '.join(row.topics_input)} -> {outputs(row)}")
+    say(f"table consumer_configs {'created' if created else 'is there'}")
+    say(f"row {name} {'inserted' if inserted else 'updated'}: {', '.join(row.topics_input)} -> {outputs(row)}")
     return 0

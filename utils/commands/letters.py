@@ -15,6 +15,7 @@ from utils.joining.offsets import OffsetMap
 from utils.joining.states import FINISHED, States
 from utils.kafka.lookups import EARLIEST, LATEST, checked, metadata_of, offsets_at
 from utils.kafka.ranges import records_of
+from utils.logger import shown
 from utils.reading.locator import LoadMaps
 
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -125,8 +126,3 @@ def details(each: ListedLetter) -> Iterator[str]:
 
 def _text(value: str | bytes | None) -> str:
     return value if isinstance(value, str) else (value or b"").decode(errors="backslashreplace")
-
-
-def shown(text: str) -> str:
-    """One line that no content can break, and that drives no terminal."""
-    return text if text.isprintable() else repr(text)[1:-1]

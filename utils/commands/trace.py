@@ -16,7 +16,6 @@ from confluent_kafka.admin import AdminClient
 from config import ConfigError, Settings
 from models import ListedRow, engine, load_all
 from utils.commands.command import Commands, Environ, add_command, say, settings_of, time_of
-from utils.commands.letters import shown
 from utils.commands.moments import FORMS
 from utils.fleet.journeys import Journey, follow
 from utils.fleet.looks import Subject, subject_of
@@ -24,6 +23,7 @@ from utils.fleet.search import Search, Wanted
 from utils.joining.journey import Sighting, Visit
 from utils.kafka import clients
 from utils.kafka.groups import Brokers
+from utils.logger import shown
 
 SINCE = timedelta(hours=2)
 PATIENCE = 60.0  # seconds that reading may take
@@ -48,7 +48,7 @@ def trace(arguments: argparse.Namespace, environ: Environ) -> int:
     some, problems = subjects(load_all(engine(environment.url())), environment)
     journeys = all_traced(Wanted(arguments.id, since.timestamp(), arguments.everywhere), some)
     if arguments.json:
-        print(json.dumps(_as_json(arguments.id, since, journeys, problems, arguments.show)))
+        say(json.dumps(_as_json(arguments.id, since, journeys, problems, arguments.show)))
     else:
         for line in lines(arguments.id, since, journeys, problems, show=arguments.show):
             say(line)

@@ -15,12 +15,12 @@ import msgspec
 from config import ConfigError
 from utils.commands.cases import Anonymous, Case, case_of, group_of
 from utils.commands.difference import changes
-from utils.commands.letters import shown
 from utils.commands.samples import Samples, lacking_by_topic
 from utils.errors import named
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import text_of
 from utils.joining.messages import InvalidMessage, Message, Result, join
+from utils.logger import shown
 from utils.processing.executor import Executor
 from utils.processing.outcome import Outcome
 
@@ -141,7 +141,7 @@ def _state(outcome: Outcome) -> str:
 def _as_text(outcome: Outcome, show: bool) -> Iterator[str]:
     results, state = outcome.results, _state(outcome)
     more = f"{len(results)} results" if len(results) > 1 else _error(outcome.error, show) if outcome.error else ""
-    yield f"{shown(outcome.group.id):20}  {state:9}  {more}".rstrip()
+    yield f"{shown(outcome.group.id):20}  {state:9}  {shown(more)}".rstrip()
     if show:
         yield f"    {shown(_text_of_input(outcome.group))}"
     told = results if show else results[:EXAMPLES]

@@ -79,7 +79,10 @@ def try_out(arguments: argparse.Namespace, environ: Environ) -> int:
     for line in report(trial, samples, timed, show=arguments.show, as_json=arguments.json):
         say(line)
     if arguments.save_tests:
-        written = save(cases(trial), CASES)
+        try:
+            written = save(cases(trial), CASES)
+        except OSError as error:
+            raise ConfigError([f"--save-tests: {CASES} cannot be written ({error.strerror})"]) from None
         print(f"{len(written)} case{'' if len(written) == 1 else 's'} in {CASES}", file=sys.stderr)
     return 1 if failed(trial, samples, arguments.id) else 0
 

@@ -15,8 +15,7 @@ def leave_no_core() -> None:
     of the same user can read the memory and the environment of this one then. root can, and so can a debugger with
     CAP_SYS_PTRACE.
     """
-    with contextlib.suppress(RuntimeError, OSError):  # nobody listens: standard error is closed
-        faulthandler.enable()  # names of functions and lines of files, and no values
+    faulthandler.enable()  # names of functions and lines of files, and no values
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError, AttributeError):  # there is no prctl elsewhere
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
