@@ -415,6 +415,16 @@ def test_init_inserts_and_then_updates(database_url: str) -> None:
     )
 
 
+def test_init_says_so_where_a_worker_could_not_read_what_it_has_written(sqlite_url: str) -> None:
+    with with_table(sqlite_url).begin() as connection:
+        connection.execute(text("ALTER TABLE consumer_configs DROP COLUMN metadatas"))
+
+    ended = run(*INIT, DATABASE_URL=sqlite_url)
+
+    assert ended.code == 78
+    assert "without some column of models.py: add it" in ended.log[-1]
+
+
 def test_init_names_all_problems_at_once_and_writes_nothing(sqlite_url: str) -> None:
     bad = ("init", "--topics-input", "a,a", "--topics-output", "a", "--kafka-bootstrap-server", "h:x")
 

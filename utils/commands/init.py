@@ -3,7 +3,7 @@
 import argparse
 
 from config import ConfigError, Settings
-from models import Row, engine, init_db, save
+from models import Row, engine, init_db, load, save
 from utils.commands.command import Commands, Environ, add_command, say, settings_of
 from utils.logger import logger
 from utils.processing import user_code
@@ -36,4 +36,5 @@ def init(arguments: argparse.Namespace, environ: Environ) -> int:
     inserted = save(database, row)
     say(f"table consumer_configs {'created' if created else 'is there'}")
     say(f"row {name} {'inserted' if inserted else 'updated'}: {', '.join(row.topics_input)} -> {outputs(row)}")
+    load(database, name)  # as a worker will: a table made by hand may lack a column that is not written here
     return 0
