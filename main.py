@@ -105,10 +105,7 @@ def _parser(*, only_run: bool = False) -> argparse.ArgumentParser:
 
 
 def run(_arguments: argparse.Namespace, environ: Environ) -> int:
-    """Join messages until SIGTERM or Ctrl-C; a second one ends at once. What can heal by itself is waited for.
-
-    Then `work` (utils/running/supervision.py) runs workers until the end.
-    """
+    """Join messages until SIGTERM or Ctrl-C; a second one ends at once. What can heal by itself is waited for."""
     stopping = stop_on_signals()
     watch: Watch
 

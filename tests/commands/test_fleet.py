@@ -168,14 +168,23 @@ def test_a_page_that_cannot_be_finished_leaves_the_one_before_and_nothing_beside
     file = tmp_path / "fleet.html"
     file.write_text("the one before")
 
-    def full(self: Path, *_: object, **__: object) -> None:
-        self.touch()
+    def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "replace", full)
     assert run(*QUICK, "--html", str(file)).problems == [f"--html: {file} cannot be written (No space left on device)"]
     assert file.read_text() == "the one before"
     assert not Path(f"{file}.new").exists()
+
+
+def test_a_link_beside_the_page_is_not_followed(run: Here, tmp_path: Path) -> None:
+    others, file = tmp_path / "others", tmp_path / "fleet.html"
+    others.write_text("not to be touched")
+    Path(f"{file}.new").symlink_to(others)
+    run(*QUICK, "--html", str(file))
+    assert "3 of 3 consumers are bad" in file.read_text()
+    assert others.read_text() == "not to be touched"
+    assert not file.is_symlink()
 
 
 def test_a_link_at_the_place_of_the_page_stays_and_what_it_names_is_written(run: Here, tmp_path: Path) -> None:

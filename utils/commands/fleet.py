@@ -147,7 +147,9 @@ def _replace(file: Path, text: str) -> None:
     """In one piece: who opens it meanwhile sees the one before."""
     beside = file.with_name(f"{file.name}.new")
     try:
-        beside.write_text(text, encoding="utf-8", errors="replace")
+        beside.unlink(missing_ok=True)  # somebody's link of that name, say, which would be followed
+        with beside.open("x", encoding="utf-8", errors="replace") as new:
+            new.write(text)
         beside.replace(file)
     except OSError:  # such as a full disk
         with suppress(OSError):
