@@ -521,7 +521,8 @@ _CAUSES = (
         heals=True,
         cure="cannot be reached: if this stays, check DB_HOST and DB_PORT (or DATABASE_URL)",
         codes=frozenset({2002, 2003, 2005, 2006, 2013, "08000", "08001", "08003", "08006"}),
-        words="refused|timed? ?out|(resolve|translate) host|closed the connection|no route|unreachable|reset by peer",
+        words="refused|timed? ?out|(resolve|translate) host|closed the connection|no route|unreachable|reset by peer"
+        "|on socket .*no such file",
     ),
     _Cause(heals=False, cure="cannot be used: check DATABASE_URL, or DB_HOST and the others", words=""),
 )
@@ -562,7 +563,8 @@ def _code(reported: Any) -> int | str | None:
 def _place(url: URL) -> str:
     if url.get_backend_name() == "sqlite":
         return f"SQLite file {unquote((url.database or '').removeprefix('file:'))}"
-    return f"database {url.database} at {url.host}" + (f":{url.port}" if url.port else "")
+    host = url.host or url.query.get("unix_socket") or url.query.get("host") or "localhost"
+    return f"database {url.database} at {host}" + (f":{url.port}" if url.port else "")
 
 
 def _first_line(message: str) -> str:

@@ -565,6 +565,27 @@ def test_only_what_heals_by_itself_is_worth_waiting_for(error: Exception, heals:
 
 
 @pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        (
+            "mysql+pymysql://u@/d?unix_socket=/no/socket",
+            pymysql.OperationalError(2003, "Can't connect to MySQL server on 'localhost' ([Errno 2] No such file)"),
+        ),
+        (
+            "postgresql+psycopg://u@/d?host=/no/socket",
+            psycopg.OperationalError(
+                'connection is bad: connection to server on socket "/no/socket/.s" failed: No such file or directory'
+            ),
+        ),
+    ],
+)
+def test_a_socket_is_named_as_the_place_of_the_database_and_may_come_yet(url: str, error: Exception) -> None:
+    trouble = explain(OperationalError("SELECT 1", None, error), make_url(url))
+    assert trouble.heals
+    assert trouble.line.startswith("database d at /no/socket cannot be reached")
+
+
+@pytest.mark.parametrize(
     ("message", "cure"),
     [
         ("attempt to write a readonly database", "cannot be written: check who may write the file and its directory"),
