@@ -542,8 +542,8 @@ MEMORY = (
         "7",
         "who was paused near the bound stays so below it",
         HOLDING,
-        "self._room // 2 else ahead & pausing.ahead)",
-        "self._room // 2 else pausing.ahead)",
+        "        if to_come <= self._room // 4:\n            pausing.pause_only(())\n",
+        "        if to_come <= self._room // 4:\n",
     ),
     _mutant(
         "7",
