@@ -198,9 +198,9 @@ def postgresql(pytestconfig: pytest.Config) -> DatabaseServer:
 
 
 @pytest.fixture
-def tab(one_tab: Tab) -> Tab:
-    one_tab.begin_anew()
-    return one_tab
+def tab(one_tab: Tab) -> Iterator[Tab]:
+    yield one_tab
+    one_tab.begin_anew()  # also after the last one: a page that is left open would go on renewing itself
 
 
 @pytest.fixture(scope="session")

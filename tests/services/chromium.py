@@ -108,13 +108,13 @@ class Tab:
         self._numbers = itertools.count(1)
         self._session: dict[str, str] = {}
         self._context = self._target = ""
-        self._is_hurried = False
+        self._is_spent = False
         self.events: list[Event] = []
 
     def attach(self) -> None:
         self._context = self.call("Target.createBrowserContext", disposeOnDetach=True)["browserContextId"]
         self._target = self.call("Target.createTarget", url="about:blank", browserContextId=self._context)["targetId"]
-        self._is_hurried = False
+        self._is_spent = False
         self._listen()
 
     def _listen(self) -> None:
@@ -130,21 +130,26 @@ class Tab:
 
     def begin_anew(self) -> None:
         """Make it what a new one is, without the new process that each new one takes."""
-        if self._is_hurried:  # a page's clock cannot be given back
+        # A page's clock cannot be given back, and one of an error is still on its way.
+        if self._is_spent or not self._is_emptied():
             self.close()
             self.events.clear()
             self.attach()
             return
-        self.evaluate(FORGET)
-        self.call("Network.clearBrowserCookies")
-        self.call("Network.clearBrowserCache")
-        with self.loading():
-            self.evaluate("location.replace('about:blank')")  # by the page itself: stays in its process
         self.call("Page.resetNavigationHistory")
         session, self._session = self._session, {}
         self.call("Target.detachFromTarget", **session)  # which ends all that the session has had it look like
         self.events.clear()
         self._listen()
+
+    def _is_emptied(self) -> bool:
+        """False where the page went somewhere else by itself meanwhile."""
+        self.evaluate(FORGET)
+        self.call("Network.clearBrowserCookies")
+        self.call("Network.clearBrowserCache")
+        with self.loading():
+            self.evaluate("location.replace('about:blank')")  # by the page itself: stays in its process
+        return bool(self.evaluate("location.href") == "about:blank")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """One command of the protocol; its result. Raises Refused."""
@@ -180,6 +185,7 @@ class Tab:
         with self.loading():
             error = self.call("Page.navigate", url=url).get("errorText")
             if error:
+                self._is_spent = True
                 raise Refused(f"{url}: {error}")
 
     @contextmanager
@@ -198,7 +204,7 @@ class Tab:
 
     def hurry(self, seconds: float) -> None:
         """Have that time pass for the page at once, except while it waits for the network; then its clock stands."""
-        self._is_hurried = True
+        self._is_spent = True
         budget = {"policy": "pauseIfNetworkFetchesPending", "budget": seconds * 1000}
         self.call("Emulation.setVirtualTimePolicy", **budget)
 
