@@ -15,13 +15,9 @@ from urllib.parse import quote, unquote
 
 from sqlalchemy import (
     URL,
-    Column,
     Connection,
     Engine,
-    Integer,
-    MetaData,
     String,
-    Table,
     Text,
     bindparam,
     cast,
@@ -33,23 +29,27 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import NULLTYPE
 
 from config import ConfigError, Trouble
 
-ConsumerConfig = Table(
-    "consumer_configs",
-    MetaData(),
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("consumer_name", String(200), unique=True, nullable=False),
-    Column("topics_input", Text, nullable=False),  # comma separated, as the three below
-    Column("topics_output", Text, nullable=False),
-    Column("kafka_bootstrap_server", Text, nullable=False),
+
+class Base(DeclarativeBase):
+    pass
+
+
+class ConsumerConfig(Base):
+    __tablename__ = "consumer_configs"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    consumer_name: Mapped[str] = mapped_column(String(200), unique=True)
+    topics_input: Mapped[str] = mapped_column(Text)  # comma separated, as the three below
+    topics_output: Mapped[str] = mapped_column(Text)
+    kafka_bootstrap_server: Mapped[str] = mapped_column(Text)
     # Text and not JSON: tables that exist already hold free text here, and some databases have no JSON type.
-    Column("metadatas", Text),
-)
-"""A table, and no class of SQLAlchemy's ORM: that would take 6 MB more of each worker (measured)."""
+    metadatas: Mapped[str | None] = mapped_column(Text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,14 +223,14 @@ def ping(engine: Engine) -> None:
 def init_db(engine: Engine) -> bool:
     """Create the table where it is missing; whether this call did."""
     with _connected(engine) as connection:
-        if inspect(connection).has_table(ConsumerConfig.name):
+        if inspect(connection).has_table(ConsumerConfig.__tablename__):
             return False
         try:
-            ConsumerConfig.metadata.create_all(connection)
+            Base.metadata.create_all(connection)
             connection.commit()
         except SQLAlchemyError:
             connection.rollback()
-            if not inspect(connection).has_table(ConsumerConfig.name):
+            if not inspect(connection).has_table(ConsumerConfig.__tablename__):
                 raise
             return False  # another init was faster
         return True
@@ -240,11 +240,11 @@ def load(engine: Engine, consumer_name: str) -> Row:
     """The consumer's row. ConfigError: no table, no row, a bad row. UnavailableError: no database at the moment."""
     table = ConsumerConfig
     with _connected(engine) as connection:
-        rows = connection.execute(select(*_as_text()).where(table.c.consumer_name == consumer_name)).all()
+        rows = connection.execute(select(*_as_text()).where(table.consumer_name == consumer_name)).all()
         # MySQL takes `Orders` for `orders`; Kafka does not.
         rows = [row for row in rows if row[0] == consumer_name]
         name, *_ = _as_text()
-        named = select(name).where(table.c.consumer_name != "").order_by(table.c.consumer_name)
+        named = select(name).where(table.consumer_name != "").order_by(table.consumer_name)
         names = connection.scalars(named.limit(21)).all()
     if not rows:
         exist = ", ".join(names[:20]) + (", …" if len(names) > 20 else "") or "none"
@@ -259,7 +259,7 @@ def load_pause(engine: Engine, consumer_name: str) -> bool | None:
     """Whether the row says that its workers pause, whatever else is wrong with it; None: it does not tell."""
     named, *_, settings = _as_text()
     with _connected(engine) as connection:
-        asked = select(named, settings).where(ConsumerConfig.c.consumer_name == consumer_name)
+        asked = select(named, settings).where(ConsumerConfig.consumer_name == consumer_name)
         told = [_json_object(metadatas) for name, metadatas in connection.execute(asked) if name == consumer_name]
     paused = told[0].get("paused", False) if len(told) == 1 and told[0] is not None else None
     return paused if isinstance(paused, bool) else None
@@ -269,11 +269,11 @@ def _as_text() -> list[Any]:
     """What a row is made of. Tables made by hand have columns of other types, JSON or bytes, too."""
     table = ConsumerConfig
     columns = (
-        table.c.consumer_name,
-        table.c.topics_input,
-        table.c.topics_output,
-        table.c.kafka_bootstrap_server,
-        table.c.metadatas,
+        table.consumer_name,
+        table.topics_input,
+        table.topics_output,
+        table.kafka_bootstrap_server,
+        table.metadatas,
     )
     return [cast(column, Text) for column in columns]
 
@@ -293,7 +293,7 @@ class ListedRow(NamedTuple):
 def load_all(engine: Engine) -> list[ListedRow]:
     """Every row, by name, also those that are no good. ConfigError: no table. UnavailableError: no database."""
     with _connected(engine) as connection:
-        rows = connection.execute(select(*_as_text()).order_by(ConsumerConfig.c.consumer_name)).all()
+        rows = connection.execute(select(*_as_text()).order_by(ConsumerConfig.consumer_name)).all()
     names = [row[0] or NAMELESS for row in rows]
     return [
         _listed(names.count(name), name, *row[1:])
@@ -341,10 +341,10 @@ def _save(engine: Engine, row: Row) -> bool:
         values["metadatas"] = text(":given").bindparams(bindparam("given", row.metadatas or None, NULLTYPE))
     column, *_ = _as_text()
     with _connected(engine) as connection:
-        found = connection.execute(select(table.c.id, column).where(table.c.consumer_name == row.consumer_name))
+        found = connection.execute(select(table.id, column).where(table.consumer_name == row.consumer_name))
         ids = [number for number, name in found if name == row.consumer_name]
         if ids:
-            connection.execute(update(table).where(table.c.id.in_(ids)).values(values))
+            connection.execute(update(table).where(table.id.in_(ids)).values(values))
         else:
             connection.execute(insert(table).values(consumer_name=row.consumer_name, **values))
         connection.commit()
@@ -359,7 +359,7 @@ def set_paused(engine: Engine, names: Sequence[str], *, paused: bool) -> dict[st
     table, problems, changed = ConsumerConfig, list[str](), dict[str, bool]()
     column, *_, settings = _as_text()
     with _connected(engine) as connection:
-        asked = select(table.c.id, column, settings).where(table.c.consumer_name.in_(names))
+        asked = select(table.id, column, settings).where(table.consumer_name.in_(names))
         rows = [row for row in connection.execute(asked.with_for_update()) if row[1] in names]
         problems += [
             f"table consumer_configs has no row {name!r}" for name in names if name not in {row[1] for row in rows}
@@ -376,7 +376,7 @@ def set_paused(engine: Engine, names: Sequence[str], *, paused: bool) -> dict[st
             if paused:
                 content["paused"] = True
             given = text(":given").bindparams(bindparam("given", json.dumps(content, ensure_ascii=False), NULLTYPE))
-            connection.execute(update(table).where(table.c.id == id).values(metadatas=given))
+            connection.execute(update(table).where(table.id == id).values(metadatas=given))
         if problems:
             raise ConfigError(problems)
         connection.commit()

@@ -599,6 +599,6 @@ def test_what_sqlite_says_has_a_cure_for_files(message: str, cure: str) -> None:
 
 
 def test_the_model_has_the_columns_that_exist_out_there() -> None:
-    assert list(ConsumerConfig.columns.keys()) == [
+    assert list(ConsumerConfig.__table__.columns.keys()) == [
         "id", "consumer_name", "topics_input", "topics_output", "kafka_bootstrap_server", "metadatas",
     ]  # fmt: skip

@@ -103,7 +103,7 @@ def test_pause_and_resume_write_the_row_and_nothing_else_of_it(database: Engine,
     for action, metadatas in (("pause", '{"x": 1, "paused": true}'), ("resume", '{"x": 1}')):
         assert run(action, "paused") == (0, f"paused {action}d\n", [])
         with database.connect() as connection:
-            rows = connection.execute(select(ConsumerConfig.c.consumer_name, ConsumerConfig.c.metadatas)).all()
+            rows = connection.execute(select(ConsumerConfig.consumer_name, ConsumerConfig.metadatas)).all()
         assert {row[0]: row[1] for row in rows} == {"away": None, "bad": None, "paused": metadatas}
     assert run("resume", "paused").out == "paused was resumed already\n"
 

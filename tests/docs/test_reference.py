@@ -119,7 +119,7 @@ def test_kafka_properties_of_the_examples_are_taken_by_their_names() -> None:
 
 
 def test_the_columns_are_those_of_the_model() -> None:
-    columns = [column.name for column in models.ConsumerConfig.columns]
+    columns = [column.name for column in models.ConsumerConfig.__table__.columns]
     assert [bare(row[0]) for row in DOCS["row"].table("column")] == columns
 
 

@@ -42,6 +42,7 @@ LIBRARIES = (
     "psycopg",
     "pymysql",
     "pythonjsonlogger",
+    "sqlalchemy.orm",
     "sqlalchemy.dialects.mysql.pymysql",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite",
