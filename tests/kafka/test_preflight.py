@@ -263,6 +263,17 @@ def test_looking_for_a_topic_does_not_create_it(kafka: KafkaBroker, topics: Topi
         assert f" there are: {a}" in problem
 
 
+def test_of_a_topic_that_was_created_just_now_the_rights_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker does not know it at once, and a worker that may not write it took itself for one that may."""
+    answers: Iterator[bool | None] = iter([None, None, False, True])
+    monkeypatch.setattr(preflight, "_granted", lambda _admin, _operation, _topics: {"topic t": next(answers)})
+    monkeypatch.setattr(preflight, "_admin", lambda *_: None)
+    monkeypatch.setattr(preflight.time, "sleep", lambda _seconds: None)
+    cluster: Any = SimpleNamespace(embedded=False)
+    [line] = preflight.missing_map_rights(settings_with(), row_at("h:1"), cluster, patience=60)
+    assert line.startswith("no right to READ topic t: ")
+
+
 def test_a_broker_without_authorizer_grants_everything(real_kafka: KafkaBroker, topics: Topics) -> None:
     a, b, c = topics(real_kafka, "a", "b", "c")
     row = row_at(real_kafka.bootstrap, f"{a},{b}", c)

@@ -266,13 +266,16 @@ def unequal_partitions(row: Row, cluster: Cluster) -> list[str]:
     ]
 
 
-def missing_map_rights(settings: Settings, row: Row, cluster: Cluster) -> list[str]:
-    """One line for each right to the topic of maps that is missing, as far as the broker tells at once."""
+def missing_map_rights(settings: Settings, row: Row, cluster: Cluster, patience: float = 0) -> list[str]:
+    """One line for each right to the topic of maps that is missing, as far as the broker tells.
+
+    `patience`: seconds; a broker does not tell of a topic at once that was created just now.
+    """
     operations = () if cluster.embedded else ("READ", "WRITE")
     return [
         line
         for each in operations
-        for line in _missing(settings, row, each, [f"topic {map_topic(row.consumer_name)}"]) or ()
+        for line in _missing(settings, row, each, [f"topic {map_topic(row.consumer_name)}"], patience) or ()
     ]
 
 
