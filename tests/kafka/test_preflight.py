@@ -268,7 +268,7 @@ def test_of_a_topic_that_was_created_just_now_the_rights_are_asked_for_again(mon
     answers: Iterator[bool | None] = iter([None, None, False, True])
     monkeypatch.setattr(preflight, "_granted", lambda _admin, _operation, _topics: {"topic t": next(answers)})
     monkeypatch.setattr(preflight, "_admin", lambda *_: None)
-    monkeypatch.setattr(preflight.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr("utils.kafka.preflight.time.sleep", lambda _seconds: None)
     cluster: Any = SimpleNamespace(embedded=False)
     [line] = preflight.missing_map_rights(settings_with(), row_at("h:1"), cluster, patience=60)
     assert line.startswith("no right to READ topic t: ")
