@@ -119,8 +119,8 @@ def _line(name: str, ids: int, runs: Mapping[str, list[Run]]) -> str:
     messages = ids * 2
     cells = [_cpu(runs.get(each, []), messages) for each in (BARE, BARE_DEFAULTS)]
     for who in WORKERS:
-        pairs = zip(runs[who], runs.get(BARE, []), strict=False)
-        cells += [_cpu(runs[who], messages), median([ours.cpu / bare.cpu for ours, bare in pairs] or [0.0])]
+        ratios = [ours.cpu / bare.cpu for ours, bare in zip(runs[who], runs.get(BARE, []), strict=False)]
+        cells += [_cpu(runs[who], messages), median(ratios) if ratios else ""]
     memory = ", ".join(f"{max(run.memory for run in runs[each]):.0f}" for each in (BARE, *WORKERS) if each in runs)
     again = ", ".join(f"{max(run.read / messages - 1 for run in runs[who]):.1%}" for who in WORKERS)
     return line(name, f"{messages:,}", *cells, memory, again)
