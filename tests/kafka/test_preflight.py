@@ -265,9 +265,20 @@ def test_looking_for_a_topic_does_not_create_it(kafka: KafkaBroker, topics: Topi
 
 def test_of_a_topic_that_was_created_just_now_the_rights_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broker does not know it at once, and a worker that may not write it took itself for one that may."""
-    answers: Iterator[bool | None] = iter([None, None, False, True])
-    monkeypatch.setattr(preflight, "_granted", lambda _admin, _operation, _topics: {"topic t": next(answers)})
-    monkeypatch.setattr(preflight, "_admin", lambda *_: None)
+    unknown = KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+    answers: Iterator[KafkaException | list[str]] = iter([unknown, unknown, [], ["WRITE"]])
+
+    class Admin:
+        def describe_topics(self, topics: Any, **_: Any) -> dict[str, "Future[Any]"]:
+            future: Future[Any] = Future()
+            if isinstance(answer := next(answers), KafkaException):
+                future.set_exception(answer)
+            else:
+                operations = [SimpleNamespace(name=name) for name in ["DESCRIBE", *answer]]
+                future.set_result(SimpleNamespace(authorized_operations=operations))
+            return {"t": future}
+
+    monkeypatch.setattr(preflight, "_admin", lambda *_: Admin())
     monkeypatch.setattr("utils.kafka.preflight.time.sleep", lambda _seconds: None)
     cluster: Any = SimpleNamespace(embedded=False)
     [line] = preflight.missing_map_rights(settings_with(), row_at("h:1"), cluster, patience=60)

@@ -275,7 +275,10 @@ def missing_map_rights(settings: Settings, row: Row, cluster: Cluster, patience:
     return [
         line
         for each in operations
-        for line in _missing(settings, row, each, [f"topic {map_topic(row.consumer_name)}"], patience) or ()
+        for line in _missing(
+            settings, row, each, [f"topic {map_topic(row.consumer_name)}"], patience, unknown=None if patience else True
+        )
+        or ()
     ]
 
 
@@ -338,12 +341,19 @@ def _needed(settings: Settings, row: Row, operation: str) -> list[str]:
 
 
 def _missing(
-    settings: Settings, row: Row, operation: str, resources: Sequence[str], patience: float = 0
+    settings: Settings,
+    row: Row,
+    operation: str,
+    resources: Sequence[str],
+    patience: float = 0,
+    unknown: bool | None = True,
 ) -> list[str] | None:
-    """`patience`: seconds for which a broker that does not tell is asked again."""
+    """`patience`: seconds for which a broker that does not tell is asked again. `unknown`: what it means that a broker
+    does not know a topic: another check names it, or (None) it does not tell yet.
+    """
     admin = _admin(settings, row, lambda _error: None)
     deadline = time.monotonic() + patience
-    while None in (granted := _granted(admin, operation, resources)).values():
+    while None in (granted := _granted(admin, operation, resources, unknown)).values():
         if time.monotonic() > deadline:
             return None
         time.sleep(0.5)  # a broker that has never had a group first makes room for them
@@ -358,7 +368,9 @@ def _grant(settings: Settings, row: Row, operation: str) -> str:
     return f"{acls} --operation {operation.capitalize()}"
 
 
-def _granted(admin: AdminClient, operation: str, resources: Sequence[str]) -> dict[str, bool | None]:
+def _granted(
+    admin: AdminClient, operation: str, resources: Sequence[str], unknown: bool | None = True
+) -> dict[str, bool | None]:
     """Whether the user may, for each of these resources. None: no answer."""
     options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": _REQUEST}
     topics, groups = (
@@ -369,7 +381,7 @@ def _granted(admin: AdminClient, operation: str, resources: Sequence[str]) -> di
     asked = {f"topic {name}": future for name, future in described.items()}
     if groups:
         asked |= {f"group {name}": each for name, each in admin.describe_consumer_groups(groups, **options).items()}
-    return {resource: _may(future, operation) for resource, future in asked.items()}
+    return {resource: _may(future, operation, unknown) for resource, future in asked.items()}
 
 
 def _admin(settings: Settings, row: Row, on_error: Callable[[KafkaError], None]) -> AdminClient:
@@ -385,14 +397,14 @@ def _names(topic: str, cluster: Cluster) -> str:
     return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "") or "none"
 
 
-def _may(described: "Future[Any]", operation: str) -> bool | None:
+def _may(described: "Future[Any]", operation: str, unknown: bool | None) -> bool | None:
     try:
         operations = described.result(_REQUEST + 1).authorized_operations
     except KafkaException as error:
         code = error.args[0].code()
         if code in RIGHTS_ERRORS:
             return False
-        return True if code == KafkaError.UNKNOWN_TOPIC_OR_PART else None  # it is missing_topics that names it
+        return unknown if code == KafkaError.UNKNOWN_TOPIC_OR_PART else None  # where True: missing_topics names it
     except TimeoutError:
         return None
     return operation in {each.name for each in operations} if operations else None
