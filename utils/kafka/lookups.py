@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 from config import ConfigError
 
 _REQUEST = 10.0  # seconds that one request may take
+_ELECTED = 5.0  # seconds until a broker has heard of an election that the cluster tells of already
 EARLIEST, LATEST = -2, -1  # timestamps of the ListOffsets request that stand for the two ends of the log
 
 
@@ -48,7 +49,15 @@ def offsets_at(consumer: Consumer, partitions: Sequence[TopicPartition], timesta
 def places_at(consumer: Consumer, partitions: Sequence[TopicPartition], timestamp: int) -> list[TopicPartition]:
     """As `offsets_at`, with leader epochs: for LATEST those of now."""
     asked = [TopicPartition(each.topic, each.partition, timestamp) for each in partitions]
-    return checked(consumer.offsets_for_times(asked, timeout=_REQUEST)) if asked else []
+    deadline = time.monotonic() + _ELECTED
+    while asked:
+        try:
+            return checked(consumer.offsets_for_times(asked, timeout=_REQUEST))
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_LEADER_EPOCH or time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
+    return []
 
 
 def divergence(

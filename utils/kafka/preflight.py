@@ -89,6 +89,9 @@ def look(settings: Settings, row: Row) -> Cluster:
             if all_failed or time.monotonic() > deadline:
                 raise _why([*heard, error.args[0]], settings, row).error() from error
         else:
+            if not metadata.brokers and time.monotonic() < deadline:  # told by one that starts
+                time.sleep(0.1)
+                continue
             addresses = {number: f"{each.host}:{each.port}" for number, each in metadata.brokers.items()}
             embedded = str(metadata.cluster_id).startswith("mockCluster")
             told = [] if embedded else _reach(admin, addresses, heard, settings)
