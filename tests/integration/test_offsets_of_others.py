@@ -102,15 +102,16 @@ def test_records_deleted_under_a_worker_that_was_frozen_let_it_go_on_with_an_err
     worker = scene.job.start().is_assigned()
     scene.wait_for_all(worker)
     os.kill(worker.pid, signal.SIGSTOP)
+    scene.feed(["deleted-at-once"])  # the answer to the fetch that waits at the broker: it may hold no more than this
     scene.feed(ids(40, "deleted-"))
     scene.feed(ids(40, "kept-"))
     for topic in scene.job.topics_input:
-        delete_records(real_kafka, topic, before=50)
+        delete_records(real_kafka, topic, before=51)
     os.kill(worker.pid, signal.SIGCONT)
     scene.wait_for_kept(worker)
     assert worker.stop() == 0
     assert {line["level"] for line in worker.said("deleted")} == {"ERROR"}
-    scene.judge(given_up=ids(40, "deleted-"))
+    scene.judge(given_up=["deleted-at-once", *ids(40, "deleted-")])
 
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
