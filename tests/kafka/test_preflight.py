@@ -263,26 +263,55 @@ def test_looking_for_a_topic_does_not_create_it(kafka: KafkaBroker, topics: Topi
         assert f" there are: {a}" in problem
 
 
-def test_of_a_topic_that_was_created_just_now_the_rights_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker does not know it at once, and a worker that may not write it took itself for one that may."""
-    unknown = KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
-    answers: Iterator[KafkaException | list[str]] = iter([unknown, unknown, [], ["WRITE"]])
+class SlowAdmin:
+    """Of a cluster that has just started, or has just made a topic."""
 
-    class Admin:
-        def describe_topics(self, topics: Any, **_: Any) -> dict[str, "Future[Any]"]:
-            future: Future[Any] = Future()
-            if isinstance(answer := next(answers), KafkaException):
-                future.set_exception(answer)
-            else:
-                operations = [SimpleNamespace(name=name) for name in ["DESCRIBE", *answer]]
-                future.set_result(SimpleNamespace(authorized_operations=operations))
-            return {"t": future}
+    def __init__(self) -> None:
+        self.knows_after = 2  # questions
+        self.asked = 0
 
-    monkeypatch.setattr(preflight, "_admin", lambda *_: Admin())
+    def create_topics(self, topics: Sequence[Any], **_: Any) -> dict[str, "Future[None]"]:
+        return {each.topic: done(None) for each in topics}
+
+    def describe_topics(self, topics: Any, **_: Any) -> dict[str, "Future[Any]"]:
+        self.asked += 1
+        if self.asked > self.knows_after:
+            return {"orders-offsets": done(SimpleNamespace())}
+        future: Future[Any] = Future()
+        future.set_exception(KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)))
+        return {"orders-offsets": future}
+
+    def list_topics(self, **_: Any) -> Any:
+        self.asked += 1
+        brokers = {1: SimpleNamespace(host="h", port=9092)} if self.asked > self.knows_after else {}
+        return SimpleNamespace(brokers=brokers, topics={}, cluster_id="mockCluster")  # which has no more to tell
+
+
+def done(result: Any) -> "Future[Any]":
+    future: Future[Any] = Future()
+    future.set_result(result)
+    return future
+
+
+@pytest.fixture
+def slow_admin(monkeypatch: pytest.MonkeyPatch) -> SlowAdmin:
+    admin = SlowAdmin()
+    monkeypatch.setattr(preflight, "_admin", lambda *_: admin)
     monkeypatch.setattr("utils.kafka.preflight.time.sleep", lambda _seconds: None)
-    cluster: Any = SimpleNamespace(embedded=False)
-    [line] = preflight.missing_map_rights(settings_with(), row_at("h:1"), cluster, patience=60)
-    assert line.startswith("no right to READ topic t: ")
+    return admin
+
+
+@pytest.mark.parametrize(("only_try", "asked"), [(False, 3), (True, 0)])
+def test_a_topic_is_created_when_the_broker_knows_it(slow_admin: SlowAdmin, only_try: bool, asked: int) -> None:
+    """Until then it tells no rights to it, and a worker that may not write it took itself for one that may."""
+    cluster: Any = SimpleNamespace(embedded=False, partitions={})
+    assert preflight.provide_map_topic(settings_with(), row_at("h:1"), cluster, only_try=only_try) == []
+    assert slow_admin.asked == asked
+
+
+def test_a_broker_that_starts_and_knows_no_brokers_yet_is_asked_again(slow_admin: SlowAdmin) -> None:
+    assert look(settings_with(), row_at("h:1")).brokers == ("h:9092",)
+    assert slow_admin.asked == 3
 
 
 def test_a_broker_without_authorizer_grants_everything(real_kafka: KafkaBroker, topics: Topics) -> None:

@@ -40,6 +40,7 @@ from utils.kafka.limits import DEFAULT_METADATA, LEAST_METADATA, CommitLimits
 
 _REQUEST = 5.0  # seconds that one request may take
 METADATA_SETTING = "offset.metadata.max.bytes"
+_CREATED = 5.0  # seconds until brokers know of a topic that was made
 _TRANSACTION = 10.0  # seconds: a broker that has never had a transaction first makes room for them
 _BY_ANOTHER_CHECK = {
     KafkaError._FENCED,
@@ -236,6 +237,7 @@ def _create(settings: Settings, row: Row, topic: NewTopic, *, only_try: bool) ->
     except KafkaException as error:
         reason = error.args[0]
         if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another worker has just done it
+            _wait_until_known(admin, topic.topic)
             return ""
         if (trouble := explain(reason)).heals:
             raise trouble.error() from error
@@ -243,7 +245,20 @@ def _create(settings: Settings, row: Row, topic: NewTopic, *, only_try: bool) ->
         tool = f"kafka-topics.sh --bootstrap-server {row.bootstrap_servers}"
         create = f"{tool} --create --topic {topic.topic} --partitions {topic.num_partitions} {configs}"
         return f"is missing and cannot be created ({plain(reason.str())}): {create}"
+    if not only_try:
+        _wait_until_known(admin, topic.topic)
     return ""
+
+
+def _wait_until_known(admin: AdminClient, topic: str) -> None:
+    """The brokers hear of a topic after the controller has made it, and tell no rights to it until then."""
+    deadline = time.monotonic() + _CREATED
+    while time.monotonic() < deadline:
+        described = admin.describe_topics(TopicCollection([topic]), request_timeout=_REQUEST)[topic]
+        error = described.exception()
+        if not (isinstance(error, KafkaException) and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART):
+            return
+        time.sleep(0.1)
 
 
 def _cleanup_policy(settings: Settings, row: Row, topic: str) -> str:
@@ -269,19 +284,13 @@ def unequal_partitions(row: Row, cluster: Cluster) -> list[str]:
     ]
 
 
-def missing_map_rights(settings: Settings, row: Row, cluster: Cluster, patience: float = 0) -> list[str]:
-    """One line for each right to the topic of maps that is missing, as far as the broker tells.
-
-    `patience`: seconds; a broker does not tell of a topic at once that was created just now.
-    """
+def missing_map_rights(settings: Settings, row: Row, cluster: Cluster) -> list[str]:
+    """One line for each right to the topic of maps that is missing, as far as the broker tells at once."""
     operations = () if cluster.embedded else ("READ", "WRITE")
     return [
         line
         for each in operations
-        for line in _missing(
-            settings, row, each, [f"topic {map_topic(row.consumer_name)}"], patience, unknown=None if patience else True
-        )
-        or ()
+        for line in _missing(settings, row, each, [f"topic {map_topic(row.consumer_name)}"]) or ()
     ]
 
 
@@ -344,19 +353,12 @@ def _needed(settings: Settings, row: Row, operation: str) -> list[str]:
 
 
 def _missing(
-    settings: Settings,
-    row: Row,
-    operation: str,
-    resources: Sequence[str],
-    patience: float = 0,
-    unknown: bool | None = True,
+    settings: Settings, row: Row, operation: str, resources: Sequence[str], patience: float = 0
 ) -> list[str] | None:
-    """`patience`: seconds for which a broker that does not tell is asked again. `unknown`: what it means that a broker
-    does not know a topic: another check names it, or (None) it does not tell yet.
-    """
+    """`patience`: seconds for which a broker that does not tell is asked again."""
     admin = _admin(settings, row, lambda _error: None)
     deadline = time.monotonic() + patience
-    while None in (granted := _granted(admin, operation, resources, unknown)).values():
+    while None in (granted := _granted(admin, operation, resources)).values():
         if time.monotonic() > deadline:
             return None
         time.sleep(0.5)  # a broker that has never had a group first makes room for them
@@ -371,9 +373,7 @@ def _grant(settings: Settings, row: Row, operation: str) -> str:
     return f"{acls} --operation {operation.capitalize()}"
 
 
-def _granted(
-    admin: AdminClient, operation: str, resources: Sequence[str], unknown: bool | None = True
-) -> dict[str, bool | None]:
+def _granted(admin: AdminClient, operation: str, resources: Sequence[str]) -> dict[str, bool | None]:
     """Whether the user may, for each of these resources. None: no answer."""
     options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": _REQUEST}
     topics, groups = (
@@ -384,7 +384,7 @@ def _granted(
     asked = {f"topic {name}": future for name, future in described.items()}
     if groups:
         asked |= {f"group {name}": each for name, each in admin.describe_consumer_groups(groups, **options).items()}
-    return {resource: _may(future, operation, unknown) for resource, future in asked.items()}
+    return {resource: _may(future, operation) for resource, future in asked.items()}
 
 
 def _admin(settings: Settings, row: Row, on_error: Callable[[KafkaError], None]) -> AdminClient:
@@ -400,14 +400,14 @@ def _names(topic: str, cluster: Cluster) -> str:
     return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "") or "none"
 
 
-def _may(described: "Future[Any]", operation: str, unknown: bool | None) -> bool | None:
+def _may(described: "Future[Any]", operation: str) -> bool | None:
     try:
         operations = described.result(_REQUEST + 1).authorized_operations
     except KafkaException as error:
         code = error.args[0].code()
         if code in RIGHTS_ERRORS:
             return False
-        return unknown if code == KafkaError.UNKNOWN_TOPIC_OR_PART else None  # where True: missing_topics names it
+        return True if code == KafkaError.UNKNOWN_TOPIC_OR_PART else None  # it is missing_topics that names it
     except TimeoutError:
         return None
     return operation in {each.name for each in operations} if operations else None

@@ -19,8 +19,6 @@ from utils.monitoring.status import SERVER, Address, ask, serve
 from utils.monitoring.watch import Watch
 from utils.processing import user_code
 
-CREATED = 5.0  # seconds in which a broker that has created a topic tells who may do what with it
-
 T = TypeVar("T")
 
 
@@ -206,7 +204,7 @@ def _maps(start: Start) -> Iterator[Seen]:
     """At least once can do without them."""
     settings, row, cluster = start.settings, start.row, start.cluster
     problems = preflight.provide_map_topic(settings, row, cluster, only_try=start.only_try)
-    problems = problems or preflight.missing_map_rights(settings, row, cluster, 0 if start.only_try else CREATED)
+    problems = problems or preflight.missing_map_rights(settings, row, cluster)
     start.stores_maps = not problems
     if settings.delivery == "exactly_once":
         _must_not(problems)

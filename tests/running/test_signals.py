@@ -4,12 +4,26 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 SAYS_WHEN_IT_RUNS = "import utils.running.first_process, time; print('runs', flush=True); time.sleep(600)"
+
+
+@contextmanager
+def at_most_a_minute(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """One that does not do what it should ends, and with it the wait for its output."""
+    timer = threading.Timer(60, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def test_it_ends_by_sigterm_before_anything_else_listens() -> None:
@@ -47,7 +61,7 @@ def test_a_terminal_that_closes_stops_it_in_order() -> None:
     """The shell and the kernel may tell of it both: that is no second signal."""
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     heard = f"import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n{STOPS}"  # these tests may run under nohup
-    with subprocess.Popen([sys.executable, "-c", heard], cwd=ROOT, **streams) as process:  # type: ignore[call-overload]
+    with subprocess.Popen([sys.executable, "-c", heard], cwd=ROOT, **streams) as process, at_most_a_minute(process):  # type: ignore[call-overload]
         assert process.stdout.readline() == b"runs\n"
         process.send_signal(signal.SIGHUP)
         assert process.stdout.readline() == b"stops\n"
@@ -60,7 +74,7 @@ def test_a_terminal_that_closes_stops_it_in_order() -> None:
 def test_under_nohup_it_goes_on() -> None:
     nohup = [shutil.which("nohup") or "nohup", sys.executable, "-c", STOPS]
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(nohup, cwd=ROOT, **streams) as process:  # type: ignore[call-overload]
+    with subprocess.Popen(nohup, cwd=ROOT, **streams) as process, at_most_a_minute(process):  # type: ignore[call-overload]
         assert process.stdout.readline() == b"runs\n"
         ignored = next(
             line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if "SigIgn" in line
