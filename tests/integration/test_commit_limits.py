@@ -66,7 +66,7 @@ def join_and_restart(scene: Scene, tells: bool) -> None:
     scene.wait_for_all(worker)
     eventually(lambda: waiting_in_commits(scene) == len(waiting), f"the map of all that waits\n{worker.tail()}")
     assert worker.stop() == 0
-    assert not worker.said("starting again")
+    assert not worker.said("starting again"), worker.tail()
     assert len(worker.said("the brokers take shorter maps only")) == (0 if tells else 1)
     worker = scene.job.start()
     scene.feed(waiting, b, partition=0)

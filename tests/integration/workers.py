@@ -41,6 +41,7 @@ from tests.program import program
 from tests.services.kafka import KafkaBroker, kept_admin
 from tests.services.starts import start_python
 from utils.joining.references import Reference
+from utils.kafka.lookups import offsets_at
 from utils.metrics import Counters
 from utils.sending.map_store import MapStore, MapTopic
 
@@ -442,9 +443,7 @@ def ends_of(client: Consumer, topics: Iterable[str], which: int) -> dict[Partiti
 
 
 def _offsets(client: Consumer, partitions: Iterable[Partition], which: int) -> dict[Partition, int]:
-    asked = [TopicPartition(*each, which) for each in partitions]
-    answers = client.offsets_for_times(asked, timeout=SECONDS) if asked else []
-    return {(at.topic, at.partition): at.offset for at in answers}
+    return offsets_at(client, [TopicPartition(*each) for each in partitions], which)  # asks again after an election
 
 
 def open_transactions(broker: KafkaBroker, topics: Iterable[str]) -> int:
