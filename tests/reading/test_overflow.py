@@ -268,6 +268,25 @@ def test_what_would_be_put_off_again_is_not_read_again() -> None:
     assert bench.balance(parked=0) == [("a", 1)]
 
 
+def test_what_rests_for_hours_keeps_nothing_else_back() -> None:
+    bench = Bench(room=40, end=3, topics="a")
+    bench.read("a", "xyx")
+    bench.overflow.put_off([Group("x", (Fragment(0, bench.offsets["a"], 0, VALUE),), 12 * ONE)])
+    put_off(bench, "a", "y", 1)
+    back = [bool(bench.balance(parked=11 * ONE)), bool(bench.balance(parked=11 * ONE))]
+    assert back == [False, True]
+    assert bench.read("a", "xyx") == "xy"
+    put_off(bench, "a", "x", 0)  # now it is in vain
+    waits = []
+    for _ in range(3):
+        waits.append(0)
+        while not bench.balance(parked=11 * ONE):
+            waits[-1] += 1
+        bench.read("a", "x")
+        put_off(bench, "a", "x", 0)
+    assert waits[0] < waits[1] < waits[2]
+
+
 def test_while_it_is_read_again_reading_is_not_set_back_once_more() -> None:
     bench = Bench(room=40, end=6, topics="a")
     bench.read("a", "xxxxxx")

@@ -367,7 +367,7 @@ class Oracle:
         if not self.dead_letters and (sent.id is None or self._may_be_accused(sent.id)):
             return self._is_finished(sent)
         if not self.dead_letters and behaviour(sent.id or "") in GIVEN_UP:
-            return sent.uid in self.called
+            return self._was_called(sent)
         if sent.id is None or behaviour(sent.id) in {*GIVEN_UP, DEADLY}:
             return sent.uid in self.letters
         if PROCESS_FAILED in self.letters.get(sent.uid, ()):  # it ran alone when the process was killed
@@ -375,6 +375,11 @@ class Oracle:
         if not self.outputs or behaviour(sent.id) == FILTERED:
             return sent.uid in self.called
         return any(self._is_complete(parts) for parts in self.made.get(sent.uid, ()))
+
+    def _was_called(self, sent: Sent) -> bool:
+        """Of an id that hangs one call is enough: given up with a topic that was added since, it needs no other."""
+        hangs = behaviour(sent.id or "") == HANGING and len(self.rows) > 1
+        return any(each.uid in self.called for each in (self.by_id[sent.id or ""] if hangs else [sent]))
 
     def is_over(self, id: str) -> bool:
         """Whether all fragments of an id are done and durably so: it may be used again."""
@@ -478,7 +483,7 @@ class Oracle:
         if sent.uid in self.made or sent.uid in self.letters:
             return True
         if behaviour(sent.id or "") in GIVEN_UP:
-            return sent.uid in self.called and not self.dead_letters
+            return self._was_called(sent) and not self.dead_letters
         return sent.uid in self.called and (not self.outputs or behaviour(sent.id or "") == FILTERED)
 
     def _check_end_of(self, at: Partition, end: int, evicted: bool) -> None:

@@ -215,7 +215,7 @@ class World:
             self._settle()
         self.oracle.check_made_again()
         if self.setup.calls:
-            if not self.setup.tight or self.setup.topics == 1:
+            if not self.setup.tight or (self.setup.topics == 1 and not self.setup.rows):
                 self.oracle.check_others()
                 self._check()
             self.oracle.mended = True

@@ -47,6 +47,38 @@ class Pass:
         return self.completed * 8 < waiting
 
 
+@dataclass(slots=True)
+class PutOff:
+    """Complete groups that were dropped since reading was last set back, for there was no room to park them.
+
+    They wait for such room, but not for long: what is parked may rest for hours, and they may be done at once.
+    """
+
+    ids: set[str] = field(default_factory=set)
+    records: int = 0
+    largest: int = 0  # bytes of a group
+    until: float | None = None  # when they are read again in any case
+    pause: float = BALANCE_EVERY
+    before: int = NOT_COUNTED  # records that were put off when they were last read again; at first: more than any
+
+    def add(self, group: Group) -> None:
+        self.ids.add(group.id)
+        self.largest = max(self.largest, group.bytes)
+
+    def have_waited(self, now: float) -> bool:
+        if self.until is None:
+            self.until = now + self.pause
+        return now >= self.until
+
+    def wait_again(self, now: float, took: float) -> None:
+        """They were read again in so many seconds. If not fewer are put off than before, the wait is twice as long."""
+        self.pause = BALANCE_EVERY if self.records < self.before else min(2 * self.pause, LONGEST_PAUSE)
+        self.until, self.before = (now + max(self.pause, took) if self.records else None), self.records
+
+    def clear(self) -> None:
+        self.ids, self.records, self.largest = set(), 0, 0
+
+
 class Overflow:
     """Keeps the groups that wait within `room` bytes.
 
@@ -65,9 +97,7 @@ class Overflow:
         self._next_balance = 0.0
         self.drops = 0  # so far: tells what came before which drop
         self._pass: Pass | None = None  # there is something to be read again
-        self._put_off: set[str] = set()  # ids of which a complete group was dropped, since reading was last set back
-        self._put_off_records = 0
-        self._put_off_largest = 0  # bytes of such a group
+        self._put_off = PutOff()
 
     @property
     def room_to_park(self) -> int:
@@ -82,14 +112,14 @@ class Overflow:
 
         Of an id that was put off none is kept alone: reading may have passed its mate, which comes in the next pass.
         """
-        if self._put_off:
-            stays = [id not in self._put_off or self.groups.waits(id) for id in ids]
+        if away := self._put_off.ids:
+            stays = [id not in away or self.groups.waits(id) for id in ids]
             self._drop_for_later([each for each, kept in zip(fragments, stays, strict=True) if not kept])
             ids, fragments = list(compress(ids, stays)), list(compress(fragments, stays))
         complete, superseded = self._add(ids, fragments, now)
-        if self._put_off:
-            self.put_off([group for group in complete if group.id in self._put_off])
-            complete = [group for group in complete if group.id not in self._put_off]
+        if away:
+            self.put_off([group for group in complete if group.id in away])
+            complete = [group for group in complete if group.id not in away]
         if self._pass:
             self._pass.completed += len(complete)
         return complete, superseded
@@ -138,12 +168,11 @@ class Overflow:
     def put_off(self, groups: Sequence[Group]) -> None:
         """There is no room for these complete groups, nor for later ones of their ids before they were read again."""
         for group in groups:
-            self._put_off.add(group.id)
-            self._put_off_largest = max(self._put_off_largest, group.bytes)
+            self._put_off.add(group)
             self._drop_for_later(group.fragments)
 
     def _drop_for_later(self, fragments: Sequence[Fragment]) -> None:
-        self._put_off_records += len(fragments)
+        self._put_off.records += len(fragments)
         self._counters.shed += len(fragments)
         for fragment in fragments:
             fragment.offsets.drop(fragment.offset, NOT_COUNTED)
@@ -173,9 +202,11 @@ class Overflow:
     def _goes_back(self, now: float, parked: int) -> bool:
         """Whether a pass over what was shed begins."""
         owned = self._intake.owned.partitions.values()
-        if sum([offsets.shed.count for offsets in owned]) <= self._put_off_records:
-            self._pass = None
-            if self._put_off and self._has_room_to_park(parked):
+        if sum([offsets.shed.count for offsets in owned]) <= self._put_off.records:
+            if self._pass:
+                self._put_off.wait_again(now, now - self._pass.began)
+                self._pass = None
+            if self._put_off.ids and (self._has_room_to_park(parked) or self._put_off.have_waited(now)):
                 self._pass = Pass(now, self._read_again())
         waiting = len(self.groups)
         over = self._pass is not None and self._has_ended(self._pass, now) and self._pass.is_over(now, waiting)
@@ -191,13 +222,13 @@ class Overflow:
 
     def _read_again(self) -> dict[tuple[str, int], int]:
         """Go back to what was dropped; all of it is ahead then, each id in its order."""
-        self._put_off, self._put_off_records, self._put_off_largest = set(), 0, 0
+        self._put_off.clear()
         return self._intake.read_shed_again()
 
     def _has_room_to_park(self, parked: int) -> bool:
-        """Not as long as most of what was put off would be so again."""
+        """Else most of what was put off may be so again."""
         half = self.room_to_park // 2
-        return parked <= half and (not parked or parked + self._put_off_largest <= half + half // 2)
+        return parked <= half and (not parked or parked + self._put_off.largest <= half + half // 2)
 
     def _has_room_again(self, current: Pass) -> bool:
         """Not as long as one of those that were dropped would be dropped again: reading would not get on."""
@@ -220,4 +251,4 @@ class Overflow:
         """The partitions are ours no more."""
         self.groups.clear()
         self._pass = None
-        self._put_off, self._put_off_records, self._put_off_largest = set(), 0, 0
+        self._put_off = PutOff()
