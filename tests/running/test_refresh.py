@@ -325,6 +325,17 @@ def test_a_row_by_which_no_worker_can_begin_gives_way_to_the_one_before(bench: B
     assert ending.is_set(), "another one is"
 
 
+def test_after_two_such_rows_the_one_by_which_a_worker_has_worked_is_in_force_again(bench: Bench) -> None:
+    bench.counters.commits = 1
+    bench.finds(OTHER)
+    bench.next()
+    bench.finds(replace(OTHER, row=replace(OTHER.row, topics_output=())))
+    bench.next()
+    assert bench.withdraw(ConfigError(["refused by the client"]))
+    assert bench.current.row == ROW
+    assert not bench.withdraw(ConfigError(["refused by the client"])), "there is none before it"
+
+
 def test_a_row_that_was_withdrawn_is_tried_once_more_where_others_have_committed_by_it(bench: Bench) -> None:
     """By the old one this worker would find itself outdated again and again, and each time the group rebalances."""
     bench.finds(OTHER)

@@ -71,7 +71,7 @@ class Refresh:
         self._sleep = sleep
         self.edition = Edition(1)  # of the current row; for the worker's thread only
         self.topics_changed_at = float("-inf")  # when the input topics became others
-        self._before: Config | None = None  # the one that the current one took the place of
+        self._before: Config | None = None  # the last one by which a worker has worked
         self._commits = 0  # when it did
         self._withdrawn: _Withdrawn | None = None
         self._shared: Row | None = None  # withdrawn, and then seen to be the one by which others work
@@ -100,10 +100,11 @@ class Refresh:
         if not self._next:
             return False
         self._counters.reloads += 1
+        former, self.current, self._next = self.current, self._next, None
+        if not self._before or self._counters.commits > self._commits:  # else no worker has worked by the former
+            self._before = former
         self._commits = self._counters.commits
-        self._before, self.current = self.current, self._next
-        self._next = None
-        if self._note_topics():
+        if self._note_topics(former):
             self.edition.comes_after(self.edition.number)
         return True
 
@@ -123,14 +124,13 @@ class Refresh:
             problems = [f"no worker could begin by it, in {pause:.0f} s it is tried again: {error}"]
         self._withdrawn = _Withdrawn(self.current.row, pause, self._clock() + pause)
         self._refuse(problems)
-        self.current, self._before, self._next = self._before, self.current, None
-        self._note_topics()
-        self._before = None
+        former, self.current, self._before, self._next = self.current, self._before, None, None
+        self._note_topics(former)
         return True
 
-    def _note_topics(self) -> bool:
+    def _note_topics(self, former: Config) -> bool:
         """Whether the input topics have become others."""
-        if not self._before or self.current.row.topics_input == self._before.row.topics_input:
+        if self.current.row.topics_input == former.row.topics_input:
             return False
         self.topics_changed_at = self._clock()
         return True
