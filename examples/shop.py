@@ -38,7 +38,7 @@ def send(servers: str, topic: str, id: str, content: dict[str, Any]) -> None:
 
 
 def print_results(servers: str, number: int) -> None:
-    """All that was ever sent, from the beginning. It joins no group and commits nothing."""
+    """All that was ever sent, from the beginning. It joins no consumer group and commits nothing."""
     reader = Consumer({"bootstrap.servers": servers, "group.id": "none", "isolation.level": "read_committed"})
     reader.assign([TopicPartition(PAID_ORDERS, each, 0) for each in range(PARTITIONS)])
     while number:

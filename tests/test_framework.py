@@ -816,10 +816,10 @@ def _with_partitions(offsets: PartitionOffsets, number: int) -> PartitionOffsets
     return offsets
 
 
-@pytest.mark.parametrize("seen", ["in the commits of the group", "in this process"])
+@pytest.mark.parametrize("seen", ["in the commits of the consumer group", "in this process"])
 def test_nothing_is_given_up_before_all_workers_can_have_seen_a_change_of_the_topics(seen: str) -> None:
     bench = Changing()
-    bench.differs = seen == "in the commits of the group"
+    bench.differs = seen == "in the commits of the consumer group"
     settle = 10 * TIMEOUT
     changed_at = bench.clock.now if not bench.differs else NEVER
     bench.put_together(Waits(settle, changed_at))

@@ -13,7 +13,7 @@ STATES: Sequence[tuple[Level, str, str]] = (
         "standing still",
         "Nothing moves on 1 worker (10.0.3.7): 48,210 unread; the last commit was 3 min 20 s ago.",
     ),
-    ("bad", "nobody there", "No worker is in the group: 1,204 unread; the last commit was 2 h 5 min ago."),
+    ("bad", "nobody there", "No worker is in the consumer group: 1,204 unread; the last commit was 2 h 5 min ago."),
     ("bad", "row no good", "Topic does not exist: {out} of topics_output."),
     ("bad", "not seen", "Kafka cannot be reached: if this stays, check kafka_bootstrap_server of the row."),
     ("warning", "behind", "48,210 unread, 210 a second read, 190 a second come: about 40 min behind."),

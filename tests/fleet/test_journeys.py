@@ -18,7 +18,7 @@ from utils.joining.journey import Sighting
 from utils.joining.offsets import JoinedWith, OffsetMap, short_name
 from utils.joining.references import Lot, Reference
 from utils.joining.states import FINISHED, UNFINISHED, States
-from utils.kafka.groups import Brokers, Commit, Group, Member
+from utils.kafka.groups import Brokers, Commit, ConsumerGroup, Member
 from utils.kafka.lookups import Topic
 
 
@@ -64,7 +64,7 @@ class FakeBrokers:
         return {name: self._commits.get(name, {}) for name in names}
 
     def groups(self, names: Collection[str]) -> dict[str, Any]:
-        return {name: Group("STABLE", (Member("h", "c", "", ()),)) for name in names}
+        return {name: ConsumerGroup("STABLE", (Member("h", "c", "", ()),)) for name in names}
 
 
 CHAIN = [subject("join", "a,b", "mid"), subject("enrich", "mid", "out"), subject("bill", "out,c", "end")]

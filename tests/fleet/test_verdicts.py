@@ -13,7 +13,7 @@ from utils.fleet.letters import Letters
 from utils.fleet.looks import Look, Pair, Subject
 from utils.fleet.verdicts import ConsumerSeen, judged, numbers, worst_first
 from utils.joining.progress import Progress
-from utils.kafka.groups import Group, Member
+from utils.kafka.groups import ConsumerGroup, Member
 from utils.kafka.lookups import Topic
 
 ROW = Row("orders", ("a", "b"), ("out",), "h:9092")
@@ -21,12 +21,12 @@ NOW = 1_700_000_000.0
 APART = 2.0
 TOPICS = {"a": Topic("1", 2), "b": Topic("2", 2), "out": Topic("3", 1)}
 ALL = (("a", 0), ("a", 1), ("b", 0), ("b", 1))
-ALONE = Group("STABLE", (Member("10.0.0.5", "orders", "", ALL),))
-TWO = Group(
+ALONE = ConsumerGroup("STABLE", (Member("10.0.0.5", "orders", "", ALL),))
+TWO = ConsumerGroup(
     "STABLE",
     (Member("10.0.0.5", "orders", "", (("a", 0), ("b", 0))), Member("10.0.0.6", "orders", "", (("a", 1), ("b", 1)))),
 )
-NOBODY = Group("EMPTY", ())
+NOBODY = ConsumerGroup("EMPTY", ())
 
 
 def part(topic: str, number: int, read: int, end: int, **more: object) -> Progress:
@@ -34,7 +34,7 @@ def part(topic: str, number: int, read: int, end: int, **more: object) -> Progre
     return Progress(topic, number, end, read, **known)  # type: ignore[arg-type]
 
 
-def look(*parts: Progress, at: float = NOW, group: Group | KafkaError = ALONE, **more: object) -> Look:
+def look(*parts: Progress, at: float = NOW, group: ConsumerGroup | KafkaError = ALONE, **more: object) -> Look:
     """Of all partitions; those that are not given have been read to their end."""
     known = {at: part(*at, 10, 10) for at in ALL} | {(each.topic, each.partition): each for each in parts}
     return Look(at, None, TOPICS, {("out", 0): 5}, group, known, **more)  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def look(*parts: Progress, at: float = NOW, group: Group | KafkaError = ALONE, *
 def seen(
     *parts: Progress,
     before: Sequence[Progress] = (),
-    group: Group | KafkaError = ALONE,
+    group: ConsumerGroup | KafkaError = ALONE,
     metadatas: str | None = None,
     seconds: float = APART,
     **more: Any,
@@ -174,7 +174,7 @@ def test_nobody_there_is_bad_with_all_that_is_left_behind() -> None:
 @pytest.mark.parametrize(("end", "level"), [(10, "bad"), (0, "warning")])
 def test_one_that_has_never_committed_and_is_not_there_was_never_started(end: int, level: str) -> None:
     never = [part(*at, 0, end, committed=None, committed_at=None) for at in ALL]
-    assert state(seen(*never, group=Group("DEAD", ()))) == (level, "never started")
+    assert state(seen(*never, group=ConsumerGroup("DEAD", ()))) == (level, "never started")
 
 
 def test_a_paused_one_is_paused_and_does_not_stand_still() -> None:
@@ -189,7 +189,7 @@ def test_a_paused_one_is_paused_and_does_not_stand_still() -> None:
 
 
 def test_workers_that_share_out_the_partitions_are_told_so() -> None:
-    joining = Group("PREPARING_REBALANCING", (Member("10.0.0.5", "orders", "", ()),))
+    joining = ConsumerGroup("PREPARING_REBALANCING", (Member("10.0.0.5", "orders", "", ()),))
     assert state(seen(group=joining)) == ("warning", "rebalancing")
 
 
@@ -240,7 +240,7 @@ def test_dead_letters_make_a_good_line_one_to_be_looked_at() -> None:
 
 
 def test_partitions_that_nobody_reads_are_named() -> None:
-    found = seen(group=Group("STABLE", (Member("10.0.0.5", "orders", "", ALL[:2]),)))
+    found = seen(group=ConsumerGroup("STABLE", (Member("10.0.0.5", "orders", "", ALL[:2]),)))
     assert "Nobody reads b 0-1" in found.sentence
 
 

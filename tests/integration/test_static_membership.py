@@ -136,7 +136,7 @@ def test_topics_that_are_added_and_removed_reach_workers_that_keep_their_places(
         for id, values in Records.of(real_kafka, out).values.items():
             assert [json.loads(value)["content"].keys() for value in values] == [{a, c, *([b] if id[0] == "3" else [])}]
         assert all(not worker.said("starting again") for worker in job.workers)
-        assert any(worker.said("joining the group anew") for worker in job.workers)
+        assert any(worker.said("joining the consumer group anew") for worker in job.workers)
 
 
 def has_all(broker: KafkaBroker, out: str, ids: Iterable[str]) -> bool:

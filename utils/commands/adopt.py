@@ -24,7 +24,7 @@ from utils.kafka.lookups import EARLIEST, LATEST, checked, metadata_of, offsets_
 from utils.kafka.ranges import records_of
 
 ADOPTED = "adopted"  # in the commits, so that a second run does not go back once more
-EMPTY = {ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD}  # dead: there is no such group
+EMPTY = {ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD}  # dead: there is no such one
 PATIENCE = 10.0  # seconds that one request may take
 FEW = 10  # offsets before a commit where its last record is looked for first, then ten times as many
 
@@ -32,7 +32,7 @@ Partition = tuple[str, int]
 
 
 def add(commands: Commands) -> None:
-    parser = add_command(commands, "adopt", adopt, "take over the group of a hand-written worker with a dict")
+    parser = add_command(commands, "adopt", adopt, "take over the consumer group of a hand-written worker with a dict")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
     parser.add_argument("--group", default="", help="its group.id, where that was not CONSUMER_NAME")
     parser.add_argument(
@@ -84,7 +84,7 @@ def adopt(arguments: argparse.Namespace, environ: Environ) -> int:
         if not arguments.dry_run:
             _commit(settings, row, places)
     what = "would be" if arguments.dry_run else "is"
-    say(f"the group {row.consumer_name} {what} adopted: now start its workers by this frame, and no others")
+    say(f"the consumer group {row.consumer_name} {what} adopted: now start its workers by this frame, and no others")
     return 0
 
 
@@ -95,8 +95,8 @@ def _refuse_members(admin: AdminClient, groups: set[str]) -> None:
         if group.state not in EMPTY:
             hosts = ", ".join(sorted({f"{each.client_id} on {each.host}" for each in group.members})) or "just leaving"
             problems.append(
-                f"group {name} has members ({hosts}): stop all of the former worker first. The two assign partitions in"
-                " different ways, and what is in its memory is read again only after its end"
+                f"consumer group {name} has members ({hosts}): stop all of the former worker first. The two assign"
+                " partitions in different ways, and what is in its memory is read again only after its end"
             )
     if problems:
         raise ConfigError(problems)
@@ -106,9 +106,9 @@ def _refuse_what_is_ours(settings: Settings, row: Row, every: Sequence[TopicPart
     for each in _commits(settings, row, every).values():
         metadata = metadata_of(each)
         if OffsetMap.parse(metadata) or Reference.parse(metadata):
-            raise ConfigError([f"group {row.consumer_name} was committed to by this frame already: just start it"])
+            raise ConfigError([f"consumer group {row.consumer_name} has commits of this frame already: just start it"])
         if metadata == ADOPTED:
-            raise ConfigError([f"group {row.consumer_name} is adopted already: just start it"])
+            raise ConfigError([f"consumer group {row.consumer_name} is adopted already: just start it"])
 
 
 def _commits(settings: Settings, row: Row, every: Sequence[TopicPartition]) -> Mapping[Partition, TopicPartition]:
@@ -170,7 +170,7 @@ def _last_before(consumer: Consumer, at: TopicPartition, end: int) -> Message | 
 
 
 def _commit(settings: Settings, row: Row, places: Sequence[Place]) -> None:
-    """The brokers refuse it where the group has got a member meanwhile."""
+    """The brokers refuse it where the consumer group has got a member meanwhile."""
     new = [
         TopicPartition(each.topic, each.partition, each.start, metadata=ADOPTED)
         for each in places

@@ -12,7 +12,7 @@ from utils.commands.command import Commands, Environ, add_command, say
 from utils.logger import shown
 from utils.running.steps import STEPS, Start, cannot_listen, once, tried
 
-ASK_AGAIN_FOR = 5.0  # seconds: a broker that has never had a group first makes room for them
+ASK_AGAIN_FOR = 5.0  # seconds: a broker that has never had a consumer group first makes room for them
 
 
 def add(commands: Commands) -> None:

@@ -54,7 +54,7 @@ def add(commands: Commands) -> None:
 
 
 class DeadLetterTopic(NamedTuple):
-    """Where dead letters lie, and by what they are replayed: settings with the name of the replaying group."""
+    """Where dead letters lie, and by what they are replayed: settings with the name of the replaying consumer group."""
 
     config: Config
     topic: str
@@ -103,7 +103,7 @@ def dead_letter_topic(settings: Settings, row: Row, written: Sequence[str] | Non
     if topic not in cluster.partitions:
         missing = f"topic {topic} (DLQ_TOPIC) does not exist" if topic else "DLQ_TOPIC is empty"
         raise ConfigError([f"there are no dead letters: {missing}"])
-    # A group of its own, whose members are no workers: nothing of theirs may be fenced.
+    # A consumer group of its own, whose members are no workers: nothing of theirs may be fenced.
     group = replace(settings, consumer_name=preflight.replay_group(row), group_instance_id="", dlq_topic="")
     if problems := preflight.missing_dead_letter_rights(settings, row, cluster, group.consumer_name, written):
         raise ConfigError(problems)

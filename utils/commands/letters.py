@@ -63,7 +63,7 @@ class Choice:
 
 
 def letters(consumer: Consumer, topic: str, load_maps: LoadMaps) -> Iterator[ListedLetter]:
-    """The dead letters that are there now. `consumer` is named like the group that replays them, and never joins it."""
+    """The dead letters that are there now. `consumer` never joins the consumer group that replays, but has its name."""
     partitions = consumer.list_topics(topic, timeout=_REQUEST).topics[topic].partitions
     asked = [TopicPartition(topic, number) for number in sorted(partitions)]
     commits = [each for each in checked(consumer.committed(asked, timeout=_REQUEST)) if each.offset >= 0]
@@ -81,7 +81,7 @@ def letters(consumer: Consumer, topic: str, load_maps: LoadMaps) -> Iterator[Lis
 
 
 class _Finished(NamedTuple):
-    """What the replaying group has committed of a partition."""
+    """What the replaying consumer group has committed of a partition."""
 
     offset: int
     states: States | None

@@ -1,5 +1,5 @@
 """Messages that were sent, joined as a worker joins them, for `main.py try`: the last ones, those of some ids, dead
-letters, or the lines of a file. Reads only, and joins no group.
+letters, or the lines of a file. Reads only, and joins no consumer group.
 """
 
 from collections import Counter

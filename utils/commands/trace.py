@@ -199,7 +199,7 @@ def summary(visit: Visit) -> str:
         case "dead-lettered":
             return "dead-lettered" + (", and replayed or discarded since" if visit.letter and visit.letter.done else "")
         case "cannot tell":
-            return "cannot tell: what the group has committed cannot be read"
+            return "cannot tell: what the consumer group has committed cannot be read"
     return "done"
 
 

@@ -1,8 +1,8 @@
 """Follows one id through the consumers of a cluster: from topic to topic, as far as it is found. Reads only.
 
 What consumers have committed is always asked before the ends of the topics that they write. So what a commit calls done
-has its results, dead letters included, in what is read after that. Rights: DESCRIBE of the groups, DESCRIBE and READ of
-the topics, of dead letters and of stored maps too.
+has its results, dead letters included, in what is read after that. Rights: DESCRIBE of the consumer groups, DESCRIBE
+and READ of the topics, of dead letters and of stored maps too.
 """
 
 import time
@@ -18,7 +18,7 @@ from utils.joining.dead_letters import read
 from utils.joining.journey import Consumer, GroupOffsets, LetterAt, Sighting, Visit, judged
 from utils.joining.progress import Committed
 from utils.kafka import clients
-from utils.kafka.groups import Brokers, Commits, Group
+from utils.kafka.groups import Brokers, Commits, ConsumerGroup
 from utils.kafka.lookups import Topic
 from utils.kafka.preflight import replay_group
 
@@ -194,7 +194,7 @@ def _ask(some: Sequence[Subject], brokers: Brokers, topics: Mapping[str, Topic])
     found = {}
     for name, each in zip(names, some, strict=True):
         group, replayed = groups[name], _committed(each, commits[replay_group(each.row)], topics)
-        members = len(group.members) if isinstance(group, Group) else None
+        members = len(group.members) if isinstance(group, ConsumerGroup) else None
         found[name] = _Told(_committed(each, commits[name], topics), replayed or {}, members)
     return found
 

@@ -1,7 +1,7 @@
 """The dead letters of many consumers: how many are neither replayed nor discarded, and what the newest one says.
 
-Reads only, and joins no group. Of a topic with very many of them only the last ones are read; the others are counted by
-their offsets, with markers of transactions among them. Rights: READ of these topics.
+Reads only, and joins no consumer group. Of a topic with very many of them only the last ones are read; the others are
+counted by their offsets, with markers of transactions among them. Rights: READ of these topics.
 """
 
 import time
@@ -37,7 +37,7 @@ class Letters:
 
 
 class Pile(NamedTuple):
-    """The dead letters of a consumer, where they lie, and what the group that replays them has committed."""
+    """The dead letters of a consumer, where they lie, and what the consumer group that replays them has committed."""
 
     consumer: str
     topic: str

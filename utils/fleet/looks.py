@@ -21,7 +21,7 @@ from utils.joining.offsets import OffsetMap, short_name
 from utils.joining.progress import Committed, Log, Progress, progress
 from utils.joining.references import Reference, was_brought
 from utils.kafka import clients as kafka
-from utils.kafka.groups import Brokers, Commits, Group
+from utils.kafka.groups import Brokers, Commits, ConsumerGroup
 from utils.kafka.lookups import Topic
 from utils.kafka.preflight import replay_group
 from utils.metrics import Counters
@@ -30,7 +30,7 @@ from utils.sending.map_store import MapStore, MapTopic
 Partition = tuple[str, int]
 Properties = tuple[tuple[str, str], ...]
 
-NOBODY = Group("DEAD", ())
+NOBODY = ConsumerGroup("DEAD", ())
 PER_ROW = 0.02  # seconds more, for each consumer, of a cluster that has answered: there is so much to ask
 GRACE = 1.0  # seconds beyond its deadline that a cluster is waited for
 
@@ -68,7 +68,7 @@ class Look:
     trouble: Trouble | None = None
     topics: Mapping[str, Topic | KafkaError] = field(default_factory=dict)  # of the row
     ends: Mapping[Partition, int] = field(default_factory=dict)  # of the topics that it writes
-    group: Group | KafkaError = NOBODY
+    group: ConsumerGroup | KafkaError = NOBODY
     progress: Mapping[Partition, Progress] = field(default_factory=dict)  # of the topics that it reads
     letters: Letters | None = None  # None: it keeps none, or they may not be read
     commits_problem: KafkaError | None = None
@@ -165,7 +165,7 @@ class _Said:
 
     at: float  # seconds since the epoch
     topics: Mapping[str, Topic | KafkaError]
-    groups: Mapping[str, Group | KafkaError]
+    groups: Mapping[str, ConsumerGroup | KafkaError]
     commits: Mapping[str, Commits | KafkaError]  # by group
     logs: Mapping[str, Mapping[int, Log]]  # by topic and number: the partitions that have answered
 

@@ -1,7 +1,7 @@
 """Looks for the records of one id in the topics of one cluster, from a time on.
 
-A record lies where the hash of its key says, so one partition of each topic is read, and not all. Joins no group,
-commits nothing. Rights: DESCRIBE and READ of the topics.
+A record lies where the hash of its key says, so one partition of each topic is read, and not all. Joins no consumer
+group, commits nothing. Rights: DESCRIBE and READ of the topics.
 """
 
 import time

@@ -14,7 +14,7 @@ from models import ListedRow
 from utils.fleet.letters import Letters
 from utils.fleet.looks import Pair, Subject
 from utils.joining.progress import Progress
-from utils.kafka.groups import Group, Member
+from utils.kafka.groups import ConsumerGroup, Member
 from utils.kafka.lookups import Topic
 from utils.monitoring.report import duration
 
@@ -126,7 +126,7 @@ class _Judge:
         self.before, self.now = before, now = looks
         self.seconds = max(now.at - before.at, 0.001)
         group = now.group
-        self.group = group if isinstance(group, Group) else Group("DEAD", ())
+        self.group = group if isinstance(group, ConsumerGroup) else ConsumerGroup("DEAD", ())
         self.parts = list(now.progress.values())
         self.unread = sum(each.unread for each in self.parts)
         self.unfinished = sum(each.unfinished for each in self.parts)
@@ -190,7 +190,7 @@ class _Judge:
             return "bad", NOT_SEEN, f"topic {name}: {problem.str()}"
         for answer in (self.now.group, self.now.commits_problem):
             if isinstance(answer, KafkaError):
-                return "bad", NOT_SEEN, f"group {self.row.consumer_name}: {answer.str()}"
+                return "bad", NOT_SEEN, f"consumer group {self.row.consumer_name}: {answer.str()}"
         expected = sum(each.partitions for name, each in self._input_topics().items())
         if len(self.parts) < expected:
             lacking = expected - len(self.parts)
@@ -223,7 +223,7 @@ class _Judge:
         if all(each.committed is None for each in self.parts):
             level: Level = "bad" if self.unread else "warning"
             return level, NEVER, f"no worker has ever committed anything{left}"
-        return "bad", NOBODY, f"no worker is in the group{left}{self._last_commit()}"
+        return "bad", NOBODY, f"no worker is in the consumer group{left}{self._last_commit()}"
 
     def _left(self) -> str:
         parts = [f"{self.unread:,} unread"] if self.unread else []
@@ -343,7 +343,7 @@ class _Judge:
         if before is None or key != (before.committed, before.read, before.unfinished, before.committed_at):
             return True
         group = self.before.group
-        owners = group.members if isinstance(group, Group) else ()
+        owners = group.members if isinstance(group, ConsumerGroup) else ()
         return not any((now.topic, now.partition) in each.partitions for each in owners)
 
     # ------------------------------------------------------------------ what else an operator should know

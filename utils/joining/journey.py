@@ -102,7 +102,7 @@ class Consumer:
     results: Sequence[Sighting]  # of this id, in its output topics
     letters: Sequence[LetterAt]  # its own
     offsets: GroupOffsets
-    members: int | None = None  # processes that are in the group; None: that could not be asked
+    members: int | None = None  # processes that are in the consumer group; None: that could not be asked
     unseen: Collection[str] = ()  # input topics of which not all was looked at that may hold the id
     hidden: Collection[str] = ()  # output topics whose newest records an open transaction hides
 
@@ -173,7 +173,7 @@ def _remark(visit: Visit) -> None:
     if len(numbers) > 1:
         say("its messages lie in different partition numbers: they meet only where one worker has all partitions")
     if visit.state in {"waiting", "in process", "not read"} and consumer.members == 0:
-        say("nobody is in the group: no worker runs")
+        say("nobody is in the consumer group: no worker runs")
     for each, how in visit.standings:
         if how == "unfinished" and (hung := consumer.offsets.hung(each)):
             say(f"its call of process() hung {hung} times")

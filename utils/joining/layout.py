@@ -11,6 +11,6 @@ class Layout(NamedTuple):
     partitions: int = 0
     """How many the topic has; 0: not known."""
     differs: bool = False
-    """Commits of the group name other input topics: its workers may not have the same ones."""
+    """Commits of the consumer group name other input topics: its workers may not have the same ones."""
     grown: bool = False
-    """The topic has more partitions than when the group last committed."""
+    """The topic has more partitions than at the last commit."""

@@ -124,7 +124,7 @@ def _too_long_a_stop(settings: Settings) -> Iterator[str]:
         name = "metadatas.shutdown_timeout" if is_of_row else "SHUTDOWN_TIMEOUT"
         yield (
             f"{name} must be less than max.poll.interval.ms ({most:g} s), not {settings.shutdown_timeout:g}:"
-            " the group drives out a worker whose rebalance takes longer"
+            " the consumer group drives out a worker whose rebalance takes longer"
         )
 
 
@@ -255,20 +255,20 @@ def consumer(
 
 
 def map_reader(properties: Properties, settings: Settings) -> Consumer:
-    """A consumer that joins no group, for the topic of maps: all records, also those of open transactions."""
+    """A consumer that joins no consumer group, for the topic of maps: all records, also those of open transactions."""
     own = {"group.id": settings.consumer_name, "isolation.level": "read_uncommitted", "auto.offset.reset": "earliest"}
     return Consumer({**properties, **own, "enable.auto.commit": False, "enable.auto.offset.store": False})
 
 
 def onlooker(properties: Properties, group: str) -> Consumer:
-    """A consumer that reads what it is assigned, as far as it is committed. `group` is only a name: it joins none."""
+    """A consumer that reads what it is assigned, read_committed. It joins no consumer group: `group` is only a name."""
     own: dict[str, Any] = {"group.id": group, "isolation.level": "read_committed", "fetch.wait.max.ms": 50}
     own |= {"auto.offset.reset": "earliest", "enable.auto.commit": False, "enable.auto.offset.store": False}
     return Consumer({**FETCHES, **properties, **own})
 
 
 def prober(properties: Properties, settings: Settings) -> Consumer:
-    """A consumer that joins no group, for `lookups.divergence`. Where the brokers cannot tell, it claims nothing."""
+    """For `lookups.divergence`; it joins no consumer group. Where the brokers cannot tell, it claims nothing."""
     own = {"group.id": settings.consumer_name, "auto.offset.reset": "latest", "isolation.level": "read_uncommitted"}
     few = {"fetch.message.max.bytes": 1_000, "fetch.wait.max.ms": 50, "enable.partition.eof": True}
     return Consumer({**properties, **few, **own, "enable.auto.commit": False, "enable.auto.offset.store": False})
@@ -286,7 +286,7 @@ def try_properties(settings: Settings, row: Row) -> None:
 
 @contextmanager
 def reader(settings: Settings, row: Row) -> Iterator[Consumer]:
-    """A consumer that may ask what the group has committed, and that never joins it."""
+    """A consumer that may ask what its consumer group has committed, and that never joins it."""
     with named_properties(settings):
         created = consumer(client_properties(settings, row), settings, unheard)
     try:
@@ -486,7 +486,7 @@ def not_reached(addresses: Sequence[str], reason: str) -> Trouble:
 
 
 REPLACED = (
-    "GROUP_INSTANCE_ID: another worker of this group has the same one and has taken this one's place;"
+    "GROUP_INSTANCE_ID: another worker of this consumer has the same one and has taken this one's place;"
     " give each worker its own in its environment, such as the name of its pod, not all of them one in the row"
 )
 _FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
@@ -522,18 +522,18 @@ def _reasons(error: BaseException | None) -> Iterator[KafkaError]:
 
 
 def is_place_taken(admin: AdminClient, settings: Settings, member_id: str) -> bool:
-    """Whether the group has our GROUP_INSTANCE_ID under another member id than ours. False where nobody can tell."""
+    """Whether the consumer group has another member with our GROUP_INSTANCE_ID. False where nobody can tell."""
     ours = _member_ids(admin, settings) if member_id else None
     return any(each != member_id for each in ours or ())
 
 
 def is_member(admin: AdminClient, settings: Settings) -> bool:
-    """Whether the group has a member with our GROUP_INSTANCE_ID. True where nobody can tell."""
+    """Whether the consumer group has a member with our GROUP_INSTANCE_ID. True where nobody can tell."""
     return _member_ids(admin, settings) != []
 
 
 def _member_ids(admin: AdminClient, settings: Settings) -> list[str] | None:
-    """Of members of the group with our GROUP_INSTANCE_ID. None: nobody can tell."""
+    """Of members of the consumer group with our GROUP_INSTANCE_ID. None: nobody can tell."""
     ours = settings.group_instance_id
     if not ours:
         return []
@@ -541,7 +541,7 @@ def _member_ids(admin: AdminClient, settings: Settings) -> list[str] | None:
         [asked] = admin.describe_consumer_groups([settings.consumer_name], request_timeout=_ASK_GROUP).values()
         members = asked.result().members
     except KafkaException as error:
-        logger.warning("the group cannot be asked who has our GROUP_INSTANCE_ID", extra={"error": str(error)})
+        logger.warning("the consumer group cannot be asked who has our GROUP_INSTANCE_ID", extra={"error": str(error)})
         return None
     return [each.member_id for each in members if each.group_instance_id == ours]
 

@@ -1,7 +1,7 @@
-"""What a group of consumers has committed, who its members are, and where its topics end: asked of the brokers alone.
+"""What a consumer group has committed, who its members are, and where its topics end: asked of the brokers alone.
 
 Many things at once, by an admin client that joins nothing, with one deadline for all. What is not answered is a value,
-a KafkaError in its place, and no exception. Rights: DESCRIBE of the topics and groups that are asked for.
+a KafkaError in its place, and no exception. Rights: DESCRIBE of the topics and consumer groups that are asked for.
 """
 
 import time
@@ -31,7 +31,7 @@ _LEAST = 0.2  # seconds that a request may take, also when the deadline is near
 
 
 class Member(NamedTuple):
-    """A process that is in the group now."""
+    """A process that is in the consumer group now."""
 
     host: str
     client_id: str
@@ -39,7 +39,7 @@ class Member(NamedTuple):
     partitions: tuple[Partition, ...]
 
 
-class Group(NamedTuple):
+class ConsumerGroup(NamedTuple):
     """`state`: as Kafka calls it, in capitals. One that nobody has ever joined is DEAD, without members."""
 
     state: str
@@ -72,7 +72,7 @@ class Brokers:
         id = _cluster_id(_answer(cluster))
         return {name: _topic(each, id) for name, each in self._answers(described).items()}
 
-    def groups(self, names: Iterable[str]) -> dict[str, Group | KafkaError]:
+    def groups(self, names: Iterable[str]) -> dict[str, ConsumerGroup | KafkaError]:
         asked = sorted(set(names))
         if not asked:
             return {}
@@ -80,10 +80,10 @@ class Brokers:
         return {name: each if isinstance(each, KafkaError) else _group(each) for name, each in found.items()}
 
     def commits(self, names: Iterable[str]) -> dict[str, Commits | KafkaError]:
-        """All that each of these groups has committed."""
+        """All that each of these consumer groups has committed."""
         options = self._in_time()
         futures: dict[str, Future[Any]] = {}
-        for name in sorted(set(names)):  # the client takes one group a call; the requests are on their way together
+        for name in sorted(set(names)):  # the client takes one name a call; the requests are on their way together
             futures |= self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(name)], **options)
         found = self._answers(futures)
         return {name: each if isinstance(each, KafkaError) else _commits(each) for name, each in found.items()}
@@ -130,8 +130,8 @@ def _topic(described: Any, cluster: str) -> Topic | KafkaError:
     return Topic(str(described.topic_id), len(described.partitions), cluster)
 
 
-def _group(described: Any) -> Group:
-    return Group(described.state.name, tuple(_member(each) for each in described.members))
+def _group(described: Any) -> ConsumerGroup:
+    return ConsumerGroup(described.state.name, tuple(_member(each) for each in described.members))
 
 
 def _member(described: Any) -> Member:

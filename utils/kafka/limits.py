@@ -13,10 +13,10 @@ LEAST_METADATA = 511
 """Characters without which commits are not possible: a map of nothing takes some 150, a reference up to 300."""
 
 _REQUEST = 500_000
-"""Bytes of one commit. The coordinator of a group writes all of it as one batch, for which its topic takes 1,048,588;
-a larger one is refused as UNKNOWN, in a transaction too (measured)."""
+"""Bytes of one commit. The coordinator of a consumer group writes all of it as one batch, for which its topic takes
+1,048,588; a larger one is refused as UNKNOWN, in a transaction too (measured)."""
 _REFERENCE = 300  # characters that a reference takes at most, for a map of one record
-_BESIDE = 100  # bytes of a partition in that batch beside its metadata and the names of group and topic, rounded up
+_BESIDE = 100  # bytes of a partition in that batch beside its metadata and the names of consumer and topic, rounded up
 
 
 class Commit(Protocol):

@@ -1,4 +1,4 @@
-"""Static membership: whether what is assigned can be of the row's topics, and how to leave the group for good.
+"""Static membership: whether what is assigned can be of the row's topics, and how to leave the consumer group for good.
 
 A worker with a GROUP_INSTANCE_ID that comes back within the session time-out gets what it had, without a rebalance,
 also where it subscribes other topics than before (measured: Kafka 4.3.1). A topic that was added would be assigned to
@@ -33,19 +33,19 @@ def misfit(owned: Iterable[tuple[str, int]], partitions: Mapping[str, int]) -> s
 
 
 class Membership:
-    """Of a worker in its group, for as long as its topics stay the same."""
+    """Of a worker in its consumer group, for as long as its topics stay the same."""
 
     def __init__(self, *, is_static: bool = False) -> None:
         self._may_be_former = is_static
 
     def misfit(self, owned: Iterable[tuple[str, int]], partitions: Mapping[str, int]) -> str:
-        """As above. Nothing once the group has been left: what it assigns then is for the topics of today."""
+        """As above. Nothing once the consumer group has been left: what it assigns then is for the topics of today."""
         return misfit(owned, partitions) if self._may_be_former else ""
 
     def leave(self, is_member: Callable[[], bool], consumer: Consumer) -> None:
         """For good, which close() does not do for a static member. What the consumer reads meanwhile is dropped.
 
-        `is_member`: whether the group has a member with our GROUP_INSTANCE_ID, or nobody can tell.
+        `is_member`: whether the consumer group has a member with our GROUP_INSTANCE_ID, or nobody can tell.
         """
         deadline = time.monotonic() + _LEAVE
         consumer.unsubscribe()

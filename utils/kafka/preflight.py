@@ -129,7 +129,7 @@ def _reach(
 
 
 def _session_timeouts(configurations: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
-    """Of all brokers, for any of them may be the group's coordinator."""
+    """Of all brokers, for any of them may be the consumer group's coordinator."""
     least, most = (_told(configurations, f"group.{end}.session.timeout.ms") for end in ("min", "max"))
     return (max(least), min(most)) if least and most else None
 
@@ -320,14 +320,14 @@ def missing_transactions(settings: Settings, row: Row) -> list[str]:
 
 
 def replay_group(row: Row) -> str:
-    """Who replays dead letters: a group of its own, whose members are no workers."""
+    """Who replays dead letters: a consumer group of its own, whose members are no workers."""
     return f"{row.consumer_name}-dlq-replay"
 
 
 def missing_dead_letter_rights(
     settings: Settings, row: Row, cluster: Cluster, group: str, topics_output: Sequence[str] | None = None
 ) -> list[str]:
-    """The same of a look at the dead letters or, with the outputs that it writes, of a run over them as `group`."""
+    """Of a consumer group that looks at dead letters or, with the outputs that it writes, replays or discards them."""
     topic, group = f"topic {settings.dead_letters}", f"group {group}"
     needed = {"READ": [topic], "DESCRIBE": [group]}
     if topics_output is not None:
@@ -361,7 +361,7 @@ def _missing(
     while None in (granted := _granted(admin, operation, resources)).values():
         if time.monotonic() > deadline:
             return None
-        time.sleep(0.5)  # a broker that has never had a group first makes room for them
+        time.sleep(0.5)  # a broker that has never had a consumer group first makes room for them
     grant = _grant(settings, row, operation)
     return [f"no right to {operation} {resource}: {grant} --{resource}" for resource, may in granted.items() if not may]
 

@@ -1,4 +1,4 @@
-"""Records of given ranges of partitions, read once each, by a consumer that joins no group. Knows no message."""
+"""Records of given ranges of partitions, read once each, without joining a consumer group. Knows no message."""
 
 import math
 import time

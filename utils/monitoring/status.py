@@ -45,7 +45,7 @@ class Health:
 
     turned_at: float | None = None  # when the loop last turned; None: it has not begun, or begins again after a failure
     busy_until: float = 0.0  # it does not turn until then, and that is no fault: it waits for process(), or for Kafka
-    joined: bool = False  # the group has told which partitions are ours
+    joined: bool = False  # Kafka has told which partitions are ours
     mismatches: dict[str, str] = field(default_factory=dict)  # input topics whose keys do not fit, and why
     refused: tuple[str, ...] = ()  # what is wrong with the row, which has been changed: the old one is still in force
     view: "View | None" = None  # of the latest worker; for its thread only, but for how many groups wait

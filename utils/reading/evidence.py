@@ -51,8 +51,8 @@ class Evidence:
         """By partition: which groups need not wait for it any longer.
 
         `timeout` has passed for them, and reading has come to the end that the partition had after that, with every
-        record of it offered to the group: none was shed before the group was opened. None at all as long as workers of
-        the group may read other topics than this one: a mate may be with them.
+        record of it offered to the group: none was shed before the group was opened. None at all as long as other
+        workers of the consumer may read other topics than this one: a mate may be with them.
         """
         if self._siblings.may_be_elsewhere(now):
             return {}

@@ -31,7 +31,7 @@ class Waits:
     """What reading waits for."""
 
     settle: float = 0.0
-    """Seconds until other workers of the group have seen a change of the input topics, too."""
+    """Seconds until other workers of the consumer have seen a change of the input topics, too."""
     topics_changed_at: float = NEVER
     gather: float = 0.0
     """Seconds that a record stays for others, if it comes within so long of a read of a few. Without it, at a low rate

@@ -40,23 +40,23 @@ LoadMaps = Callable[[Mapping[Partition, str | None]], Mapping[Partition, str]]
 
 
 class RowOutdated(Exception):
-    """Commits of the group name other topics, by a row that may be newer: this worker must read the row once more.
+    """Commits of the consumer group name other topics, by a row that may be newer: this worker must read the row again.
 
     Else it would take for complete what waits, in a map of another one, for a topic that it does not know.
     """
 
     def __init__(self, edition: int = 0) -> None:
-        super().__init__("commits of the group name other topics, by a row that may be newer")
+        super().__init__("commits of the consumer group name other topics, by a row that may be newer")
         self.edition = edition
 
 
 class AssignmentOutdated(Exception):
-    """The partitions are those of other topics than the row's: leave the group, and join it anew."""
+    """The partitions are those of other topics than the row's: leave the consumer group, and join it anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class Locator:
-    """Where to read on: the commits of the group, the maps in them, and the ends of the log."""
+    """Where to read on: the commits of the consumer group, the maps in them, and the ends of the log."""
 
     admin: AdminClient
     topics: tuple[str, ...]
@@ -140,7 +140,7 @@ class Locator:
         return cut
 
     def _grown(self, history: "History", topics: Mapping[str, Topic]) -> set[str]:
-        """The topics that have more partitions than when the group last committed: ids lie elsewhere from then on."""
+        """The topics that have more partitions than at the last commit: ids lie elsewhere from then on."""
         known = {name: history.known(name) for name in topics if len(topics) > 1}
         grown = {name for name, before in known.items() if 0 < before < topics[name].partitions}
         for name in sorted(grown):
@@ -179,7 +179,7 @@ class Locator:
 
 
 class History:
-    """What the commits of the group, and the maps in them or stored for them, tell of its input topics."""
+    """What the commits of the consumer group, and the maps in them or stored for them, tell of its input topics."""
 
     def __init__(
         self,
@@ -249,12 +249,12 @@ class History:
         return min(filter(None, counts), default=0)
 
     def is_new(self, topic: str) -> bool:
-        """Whether the group has read other topics so far, but not this one. Where no map tells: no, to lose nothing."""
+        """Whether commits tell of other topics, but not of this one. Where no map tells: no, to lose nothing."""
         joined = self._joined_with()
         return bool(joined) and not any(each.names(topic) for each in joined)
 
     def edition(self, tags: str, known: int) -> int:
-        """The number of the edition with these topics: `known`, or a higher one that the group gave it. 0: no row.
+        """The number of the edition with these topics: `known`, or a higher one of a commit. 0: no row.
 
         RowOutdated: other topics have a number as high. Only the row itself tells which of the two is the newer one.
         """
@@ -266,7 +266,7 @@ class History:
         return ours
 
     def differs(self, tags: str) -> bool:
-        """Whether others of the group read, or have read, other topics than these."""
+        """Whether others of the consumer read, or have read, other topics than these."""
         return any(each.tags != tags for each in self._joined_with())
 
     def _joined_with(self) -> set[JoinedWith]:

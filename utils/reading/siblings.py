@@ -58,13 +58,13 @@ class Siblings:
         return not self._grown and _are_equal(numbers) and self._keys.are_alike([*numbers], all_records=all_records)
 
     def may_be_elsewhere(self, now: float) -> bool:
-        """Whether a mate may be with another worker of the group: one that may read other topics than this one."""
+        """Whether a mate may be with another worker of the consumer: one that may read other topics than this one."""
         return now < self._settled_at or self._are_apart()
 
     def _are_apart(self) -> bool:
         """Whether partitions are here whose siblings are with another worker.
 
-        `range` does that only while workers of a group read other topics than each other.
+        `range` does that only while workers of a consumer read other topics than each other.
         """
         numbers = self._numbers()
         partitions = {topic: offsets.layout.partitions for (topic, _), offsets in self._owned.partitions.items()}

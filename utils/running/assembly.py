@@ -38,7 +38,7 @@ from utils.sending.map_store import MapStore, MapTopic
 from utils.sending.outbox import Mute, Outbox, Refusals, Report
 
 GATHER, GATHER_STAGED = 0.004, 0.01  # seconds that a record stays for others (see Intake); where results wait anyway
-SETTLE = 15.0  # seconds beside CONFIG_REFRESH until all workers of a group have applied a change of the input topics
+SETTLE = 15.0  # seconds beside CONFIG_REFRESH until all workers of a consumer have applied a change of the input topics
 
 
 class Clock(NamedTuple):
@@ -86,10 +86,10 @@ class Clients(Protocol):
         """A name of no other that writes maps."""
 
     def is_place_taken(self, member_id: str) -> bool:
-        """Whether another member of the group has our GROUP_INSTANCE_ID."""
+        """Whether another member of the consumer group has our GROUP_INSTANCE_ID."""
 
     def is_member(self) -> bool:
-        """Whether the group has a member with our GROUP_INSTANCE_ID, or nobody can tell."""
+        """Whether the consumer group has a member with our GROUP_INSTANCE_ID, or nobody can tell."""
 
 
 class Parts(NamedTuple):

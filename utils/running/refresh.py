@@ -111,7 +111,7 @@ class Refresh:
     def withdraw(self, error: Exception) -> bool:
         """A worker could not even begin by the current configuration: back to the one before, if there is one.
 
-        Not where others of the group work by this one: by the one before, nobody can work beside them. Only a
+        Not where others of the consumer work by this one: by the one before, nobody can work beside them. Only a
         ConfigError says that the row is to blame. After another one, of brokers perhaps, it is tried once more.
         """
         if not self._before or self._counters.commits > self._commits or self.current.row == self._shared:
@@ -136,7 +136,7 @@ class Refresh:
         return True
 
     def reread(self, stopping: threading.Event, seen: int = 0) -> None:
-        """Wait for a look at the row: a commit of the group has that edition of it, with other topics than ours.
+        """Wait for a look at the row: a commit of the consumer has that edition of it, with other topics than ours.
 
         What the row says now is newer. Where no worker can work by it, the old one stays and is not. That no worker of
         this process could begin by a row counts no more: those who have committed by it can.

@@ -135,7 +135,7 @@ def _broker(start: Start) -> Iterator[Seen]:
 
 
 def _session(start: Start) -> Iterator[Seen]:
-    """Else only who joins the group hears of it."""
+    """Else only who joins the consumer group hears of it."""
     timeout = clients.session_timeout(start.settings.kafka)
     if bounds := start.cluster.session_timeouts:
         _must_not([] if bounds[0] <= timeout <= bounds[1] else [clients.wrong_session_timeout(timeout)])
@@ -158,7 +158,7 @@ def _partitions(start: Start) -> Iterator[Seen]:
 
 
 def _reading(start: Start) -> Iterator[Seen]:
-    yield _rights(start, "READ", start.row.topics_input, "inputs and group")
+    yield _rights(start, "READ", start.row.topics_input, "inputs and consumer group")
 
 
 def _dead_letters(start: Start) -> Iterator[Seen]:

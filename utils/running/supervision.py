@@ -125,10 +125,10 @@ def supervise(
 
     A ConfigError of build() is raised at once, and one for what does not heal: another worker with the same
     GROUP_INSTANCE_ID has taken this one's place, and would be driven out in turn; Kafka forbids something, or does not
-    take a setting. Any other one of a worker that runs may heal: a process that was killed holds partitions until the
-    group misses it, a topic is being made again.
+    take a setting. Any other one of a worker that runs may heal: a process that was killed holds partitions until
+    Kafka misses it, a topic is being made again.
     RowOutdated is no failure: `reread_row` waits until the row has been read again. Nor is AssignmentOutdated, after
-    which the worker has left the group.
+    which the worker has left the consumer group.
 
     `survived` is told how the partitions of a worker stood that has failed: the process has not ended, so that no
     message is to blame, unless Kafka has refused one. The last worker counts no start: the process ends by itself then.
@@ -146,7 +146,7 @@ def supervise(
             sleep(1.0, worker_stop)
             continue
         if isinstance(error, AssignmentOutdated):
-            logger.warning("joining the group anew", extra={"why": str(error)})
+            logger.warning("joining the consumer group anew", extra={"why": str(error)})
             continue
         if isinstance(error, RecordRefused):  # no failure of the worker: it knows now what to do with that record
             counters.restarts += 1

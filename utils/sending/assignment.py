@@ -144,7 +144,7 @@ class Assignment:
             self.forget()
 
     def _on_lost(self, _consumer: Consumer, _lost: list[TopicPartition]) -> None:
-        """The group has given our partitions to others: nothing of them may be committed."""
+        """Kafka has given our partitions to others: nothing of them may be committed."""
         logger.warning("partitions lost")
         self.forget()
 

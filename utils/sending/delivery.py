@@ -341,7 +341,7 @@ class ExactlyOnce:
         is_place_taken: Callable[[str], bool] = lambda _member_id: False,
         clock: Clock = time.monotonic,
     ) -> None:
-        """`is_place_taken`: given our member id, whether another member of the group has our GROUP_INSTANCE_ID now.
+        """`is_place_taken`: given our member id, whether another member has our GROUP_INSTANCE_ID now.
 
         The transactional id is made of it, too.
         """
@@ -369,11 +369,11 @@ class ExactlyOnce:
         return bool(self._held)
 
     def assigned(self, consumer: Consumer) -> None:
-        # Only here, and first of all, it is sure to carry the generation of this assignment. Without one, when the
-        # group has expelled us, the broker fences nothing (measured); the member id is empty then.
+        # Only here, and first of all, it is sure to carry the generation of this assignment. Without one, when
+        # Kafka has expelled us, the broker fences nothing (measured); the member id is empty then.
         self._group = consumer.consumer_group_metadata()
         if not consumer.memberid():
-            raise DeliveryFailed("expelled from the group before the assignment was taken in")
+            raise DeliveryFailed("expelled from the consumer group before the assignment was taken in")
         if not self._initialised:
             self._producer.init_transactions(_TRANSACTION)
             self._initialised = True
@@ -447,7 +447,7 @@ class ExactlyOnce:
                 self._transact(consumer, points)
                 return
             # Fenced by our own time-out, or by a worker that shares our GROUP_INSTANCE_ID? Its producer is often faster
-            # than the group's news that our place is taken. Starting again would drive it out, and so on for ever.
+            # than Kafka's news that our place is taken. Starting again would drive it out, and so on for ever.
             if self._abort() == KafkaError._FENCED and self._is_place_taken(consumer.memberid()):
                 raise DeliveryFailed("replaced") from KafkaException(KafkaError(KafkaError.FENCED_INSTANCE_ID))
             if self._outbox.accuse(self._kept()):
@@ -500,10 +500,10 @@ class ExactlyOnce:
         return (outcome for staged in self._settled for outcome in staged.outcomes)
 
     def _send_offsets(self, points: list[CommitPoint]) -> None:
-        """The client forgets its own time-out here: it may block for ever after the group's coordinator was away.
+        """The client forgets its own time-out here: it may block for ever after the coordinator was away.
 
         (github.com/confluentinc/librdkafka/issues/5456.) What it may still send later comes from a transaction that is
-        over, and from a member that is not in the group any more.
+        over, and from a member that is not in the consumer group any more.
         """
         offsets = _as_offsets(points)
         try:

@@ -45,7 +45,7 @@ class MapStore:
         clock: Callable[[], float] = time.monotonic,
         limits: CommitLimits | None = None,
     ) -> None:
-        """`reader` makes a consumer of no group that reads all records, also those of open transactions.
+        """`reader` makes a consumer of no consumer group that reads all records, also those of open transactions.
 
         `new_writer` returns another name at each call, of all workers.
         """
@@ -147,7 +147,7 @@ class MapStore:
         if not references:
             return {}
         if not self._is_there:
-            raise ConfigError([f"commits of the group refer to maps in topic {self._topic}, which does not exist"])
+            raise ConfigError([f"commits of this consumer refer to maps in topic {self._topic}, which does not exist"])
         values = self._read(references)
         maps = {}
         for at, reference in references.items():
