@@ -1,6 +1,6 @@
 """The seam between main.py and its commands: how each adds itself to the command line.
 
-A command is a file of this room with a function `add(commands)`, and a line in COMMANDS of main.py.
+A command is a file of this package with a function `add(commands)`, and a line in COMMANDS of main.py.
 """
 
 import argparse

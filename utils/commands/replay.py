@@ -137,7 +137,7 @@ def progress_bar(width: int = 30) -> Iterator[Callable[[int, int, ReplayResult],
 
 
 class Joining:
-    """Dead letters into groups of one message of each input topic; incomplete ones meet their mates here.
+    """Dead letters into groups of one message of each input topic; incomplete ones meet their missing parts here.
 
     The fragments stand for the dead letter: when the group is done, so is it.
     """
@@ -163,11 +163,11 @@ class Joining:
 
     @property
     def waiting(self) -> int:
-        """How many dead letters have not met their mates."""
+        """How many dead letters have not met their missing parts."""
         return len(letters_of(each for group in self._waiting.values() for each in group.values()))
 
     def incomplete(self) -> dict[str, tuple[str, ...]]:
-        """The ids that have not met all their mates, each with the topics that lack."""
+        """The ids that still lack parts, each with the topics that lack."""
         return {
             id: tuple(topic for topic, at in self._index.items() if at not in fragments)
             for id, fragments in self._waiting.items()

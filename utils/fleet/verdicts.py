@@ -87,8 +87,8 @@ class ConsumerSeen:
     topics_output: tuple[str, ...] = ()
     paused: bool = False
     unread: int | None = None
-    unfinished: int | None = None  # read and not done: waiting for their mates, or in process()
-    waits: bool = False  # some of them wait for their mates
+    unfinished: int | None = None  # read and not done: waiting for other parts, or in process()
+    waits: bool = False  # some of them wait for other parts
     since: str | None = None  # when the oldest of them came: UTC, ISO 8601
     age: float | None = None  # of it, in seconds
     letters: Letters | None = None
@@ -256,7 +256,7 @@ class _Judge:
         )
 
     def _in_process_too_long(self) -> str:
-        """Where nothing is unread, and nothing waits for mates, what is not done is in process()."""
+        """Where nothing is unread, and nothing waits for other parts, what is not done is in process()."""
         if self.waits or not self.unfinished or self.since is None or self.unread:
             return ""
         age = self.now.at - self.since

@@ -1,4 +1,4 @@
 """What a message is, what waits, and what a commit says.
 
-Pure: no Kafka, no clock, no logging, no environment, no threads. Knows no other room.
+Pure: no Kafka, no clock, no logging, no environment, no threads. Knows no other package.
 """

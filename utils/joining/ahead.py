@@ -21,7 +21,7 @@ class WaitedFor(NamedTuple):
 
 
 def over_all_partitions(counts: Counts, numbers: Iterable[int]) -> Counts:
-    """The sums, for each of these partition numbers: where a mate may be in any of them."""
+    """The sums, for each of these partition numbers: where a missing part may be in any of them."""
     sums = [sum(each) for each in zip(*counts.values(), strict=True)]
     return dict.fromkeys(numbers, sums)
 

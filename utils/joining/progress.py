@@ -34,9 +34,9 @@ class Progress:
     partition: int
     end: int
     read: int  # the next offset to be read, as far as is known
-    unfinished: int  # read and not done: they wait for their mates, or are in process()
+    unfinished: int  # read and not done: they wait for other parts, or are in process()
     since: float | None  # since when the oldest of them has been there
-    waits: bool  # some wait for their mates; else what is not done is in process()
+    waits: bool  # some wait for other parts; else what is not done is in process()
     committed: int | None  # None: never
     committed_at: float | None  # by the clock of who did; None: the commit has no map of ours
     deleted: int = 0  # records that were deleted before they were read

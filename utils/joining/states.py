@@ -13,7 +13,7 @@ UNFINISHED, FINISHED, SHED, SENT = 0, 1, 2, 3
 
 BITS = 16  # a segment holds 2**BITS offsets, which an array("H") can name
 WINDOW = 2 << BITS  # offsets that have a byte each, and a few more between two commits
-BUSY = 8  # more have one where one of so many waits in memory: that takes far more, and its mate will soon come
+BUSY = 8  # more have one where one of so many waits in memory: that takes far more, and its missing part will soon come
 _MOST = 1 << 24  # that have one, whatever a map claims
 _LOOK = 256  # offsets that are looked at first, and then twice as many: mostly the one searched for is near
 _AS_DIGITS = bytes(48 if state == FINISHED else 49 for state in range(256))  # in a bitmap 1 means unfinished

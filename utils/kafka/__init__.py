@@ -1,1 +1,1 @@
-"""Kafka's clients, their errors, and what is looked at of brokers. Knows no message, and no other room."""
+"""Kafka's clients, their errors, and what is looked at of brokers. Knows no message, and no other package."""

@@ -21,7 +21,7 @@ Properties = Mapping[str, Any]
 
 QUIET = 10.0  # seconds until the same kind of trouble with a broker is logged again
 _said: dict[str, float] = {}
-METADATA_REFRESH_MS = 10_000  # until added partitions are noticed: before MESSAGE_TIMEOUT gives up mates that are there
+METADATA_REFRESH_MS = 10_000  # until added partitions are noticed: before groups are given up whose parts are there
 MAX_POLL_INTERVAL_MS = 300_000  # the client's default
 SESSION_TIMEOUT_MS = 10_000  # after this time the partitions of a dead worker go to others
 TRANSACTION_TIMEOUT_MS = 5_000  # and its open transaction, which hides what comes behind it, is aborted

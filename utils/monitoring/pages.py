@@ -276,7 +276,7 @@ def _curve(values: Sequence[float]) -> str:
 
 def _waiting(snapshot: Snapshot) -> str:
     if not snapshot.waiting:
-        return "<section><h2>Waiting</h2><p>No message waits for its mates.</p></section>"
+        return "<section><h2>Waiting</h2><p>No message waits for its other parts.</p></section>"
     heading = f"Waiting, oldest first: {snapshot.waiting:,} ids, {_bytes(snapshot.waiting_bytes)}"
     more = snapshot.waiting > len(snapshot.oldest)
     rest = f"<p>The first {len(snapshot.oldest)}. {_MORE}</p>" if more else ""

@@ -24,9 +24,8 @@ from utils.processing.runner import Runner
 class Dispatcher:
     """The loop's Executor, over one way to call process(). Outlives a worker, for calls outlive an assignment.
 
-    What failed is tried again as `attempts` says, at the end of the queue, and handed back as failed when it is given
-    up. While the circuit is open, only probes are called: what is submitted waits, so that the loop soon takes in no
-    more.
+    What failed is tried again as `attempts` says, at the end of the queue, and handed back when it has failed for good.
+    While the circuit is open, only probes are called: what is submitted waits, so that the loop soon takes in no more.
 
     A call that lasts longer than `timeout` seconds (0: none does) is a failed attempt, whatever comes of it later. When
     too many hang, `is_stuck` is set and `on_stuck` called: the worker shall commit what is finished, and the process

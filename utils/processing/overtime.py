@@ -73,14 +73,14 @@ class Overtime:
         self._next_watch = now + min(WATCH_EVERY, self._timeout / 2)
         groups, too_many = self._runner.overdue(self._timeout)
         looks = [self._look_at(group, now, judge, is_cancelled=is_cancelled) for group in groups]
-        given_up = [outcome for outcome in looks if outcome]
+        failed = [outcome for outcome in looks if outcome]
         if too_many or self._is_one_blocked(groups, now):
             self.is_stuck = True
             facts = {"timeout": self._timeout, "ids": [group.id for group in groups[:EXAMPLES]], "count": len(groups)}
             logger.error("process() hangs: the worker commits what is finished and ends", extra=facts)
-            self.hung = self._hanging(groups, {outcome.group.id for outcome in given_up})
+            self.hung = self._hanging(groups, {outcome.group.id for outcome in failed})
             self._on_stuck()
-        return given_up
+        return failed
 
     def cancel(self) -> None:
         self._late = {id: late._replace(group=None) for id, late in self._late.items()}
@@ -109,7 +109,7 @@ class Overtime:
         self._blocked = {id: self._blocked.get(id, now) for id in blocked}
         return any(now - since > self._timeout for since in self._blocked.values())
 
-    def _hanging(self, calls: list[Group], given_up: set[str]) -> list[tuple[Group, int]]:
+    def _hanging(self, calls: list[Group], failed: set[str]) -> list[tuple[Group, int]]:
         """Of an assignment before, too: its message may be ours again, though it is not here yet."""
-        open_ones = [group for group in calls if group.id not in given_up]
+        open_ones = [group for group in calls if group.id not in failed]
         return [(group, self._attempts.made(group.id) + (group.id not in self._late)) for group in open_ones]

@@ -1,4 +1,4 @@
-"""Evidence that no mate of a group can come any more: how far the log is known to have been read, and when it ended.
+"""Evidence that no part of a group can come any more: how far the log is known to have been read, and when it ended.
 
 No clock, no logging; `now` is a parameter.
 """
@@ -52,7 +52,7 @@ class Evidence:
 
         `timeout` has passed for them, and reading has come to the end that the partition had after that, with every
         record of it offered to the group: none was shed before the group was opened. None at all as long as other
-        workers of the consumer may read other topics than this one: a mate may be with them.
+        workers of the consumer may read other topics than this one: a missing part may be with them.
         """
         if self._siblings.may_be_elsewhere(now):
             return {}
@@ -69,7 +69,7 @@ class Evidence:
 
 
 def _of_all_partitions(enough: dict[Partition, Enough]) -> dict[Partition, Enough]:
-    """For any partition number: what holds for all partitions of the topic, for a mate may be in each of them."""
+    """For any partition number: what holds for all partitions of the topic, for a missing part may be in each."""
     numbers = {number for _, number in enough}
     least: dict[str, Enough] = {}
     for (topic, _), each in enough.items():

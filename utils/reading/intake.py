@@ -44,8 +44,8 @@ class Waits:
 class Intake:
     """Reads, and says what of it is to be done.
 
-    `owned`: the partitions that are ours. `pausing`: which of them are paused. `siblings`: where the mates of their
-    records are. `evidence`: that none can come any more. `shown_ends`: for the status page.
+    `owned`: the partitions that are ours. `pausing`: which of them are paused. `siblings`: where the other
+    parts of their ids are. `evidence`: that none can come any more. `shown_ends`: for the status page.
     """
 
     def __init__(

@@ -34,7 +34,7 @@ class Pass:
     def is_over(self, now: float, waiting: int) -> bool:
         """Whether it has ended and the next one is due: at once, or without progress after a while.
 
-        That is twice as long after each vain one. What waits then may lack mates that were dropped before it came: it
+        That is twice as long after each vain one. What waits then may lack parts that were dropped before it came: it
         must make room and be read again after them.
         """
         if self.ended is None:
@@ -105,12 +105,12 @@ class Overflow:
         return self.room // 2
 
     def add(self, ids: Sequence[str], fragments: Sequence[Fragment], now: float) -> tuple[list[Group], list[Fragment]]:
-        """`Aggregator.add` of what there is room for. A mate of a group that waits has room; the newest groups make it.
+        """`Aggregator.add` of what there is room for. A part of a group that waits has room; the newest groups make it.
 
         That may be the group that has just grown: else two that have no room together could drop each other for ever,
         and neither be given up.
 
-        Of an id that was put off none is kept alone: reading may have passed its mate, which comes in the next pass.
+        Of an id that was put off none is kept alone: reading may have passed another part: it comes in the next pass.
         """
         if away := self._put_off.ids:
             stays = [id not in away or self.groups.waits(id) for id in ids]
@@ -147,7 +147,7 @@ class Overflow:
         self.groups.disorder(arrival)
 
     def evict(self, now: float, timeout: float) -> list[Group]:
-        """Give up the groups that have waited for `timeout` seconds, and could not have got a mate since."""
+        """Give up the groups that have waited for `timeout` seconds, and could not have got a missing part since."""
         if not self.groups.has_waited_since(now - timeout):
             return []
         enough = self._intake.evidence.waited_enough(now, timeout)

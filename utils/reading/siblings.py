@@ -1,4 +1,4 @@
-"""Where the mates of a message are: siblings are the partitions with the same number in the other input topics.
+"""Where the other parts of an id are: siblings are the partitions with the same number in the other input topics.
 
 No Kafka. What the keys of the records tell is in `keys.py`.
 """
@@ -58,7 +58,7 @@ class Siblings:
         return not self._grown and _are_equal(numbers) and self._keys.are_alike([*numbers], all_records=all_records)
 
     def may_be_elsewhere(self, now: float) -> bool:
-        """Whether a mate may be with another worker of the consumer: one that may read other topics than this one."""
+        """Whether a missing part may be with another worker of the consumer, which may read other topics than ours."""
         return now < self._settled_at or self._are_apart()
 
     def _are_apart(self) -> bool:

@@ -122,7 +122,7 @@ class Outbox:
         self.is_stuck = False  # a call of the producer has not returned: closing it now would end the process
 
     def close(self, seconds: float = CLOSE) -> None:
-        """Let go of the producer, at once: what is not acknowledged is given up, and nothing is put any more.
+        """Let go of the producer, at once: what is not acknowledged is forgotten, and nothing is put any more.
 
         The client first aborts an open transaction, and waits for that without an end (confluent-kafka-python, pull
         request 2329), also for a coordinator that it does not look for any more (measured: a broker was restarted). A
