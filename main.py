@@ -1,13 +1,16 @@
 """The command line: which command runs, how it ends, and what `run` builds. `python main.py --help`."""
 
-import utils.running.first_process  # noqa: F401 (before all that takes time)
+from utils.running import first_moment
+
+if __name__ == "__main__":  # before all that takes time
+    first_moment.begin()
 
 # isort: split
 import argparse
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -21,11 +24,10 @@ from utils.commands.command import Environ, add_command
 from utils.kafka import preflight
 from utils.logger import configure, logger
 from utils.monitoring.watch import Watch
-from utils.running.crashes import leave_no_core
 from utils.running.lifetime import Stopped, patiently, stop_on_signals
 from utils.running.refresh import Config, Refresh
 from utils.running.steps import ROW_STEPS, STEPS, Seen, Start, answer_http, take
-from utils.running.streams import open_missing_streams, printing
+from utils.running.streams import printing
 from utils.running.supervision import work
 from utils.version import frame_version
 
@@ -64,17 +66,11 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
-    try:
-        words = sys.argv[1:] if argv is None else argv
-        arguments = _parser(only_run=not words or words[0] == "run").parse_args(words)
-    except SystemExit as end:  # argparse has printed the help, or what is wrong with the command line
-        return EX_CONFIG if end.code else 0
     configure("INFO")
-    if INTERRUPTED.exists():
-        logger.critical("an update of the frame was interrupted: sh update-in-progress/finish.sh ends it")
-        return EX_CONFIG
     try:
-        code: int = arguments.command(arguments, os.environ)
+        command = _command(sys.argv[1:] if argv is None else argv)
+        first_moment.over()
+        code = command()
         with printing():
             sys.stdout.flush()
     except ConfigError as error:
@@ -90,6 +86,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         return code
     return 1
+
+
+def _command(words: Sequence[str]) -> Callable[[], int]:
+    """What the command line asks for."""
+    parser = _parser(only_run=not words or words[0] == "run")
+    try:
+        with printing():
+            arguments = parser.parse_args(words)
+    except SystemExit as end:  # argparse has printed the help, or what is wrong with the command line
+        code = EX_CONFIG if end.code else 0
+        return lambda: code
+    if INTERRUPTED.exists():
+        logger.critical("an update of the frame was interrupted: sh update-in-progress/finish.sh ends it")
+        return lambda: EX_CONFIG
+    return partial(arguments.command, arguments, os.environ)
 
 
 def _parser(*, only_run: bool = False) -> argparse.ArgumentParser:
@@ -195,6 +206,4 @@ def _owns_all(watch: Watch, row: Row, cluster: preflight.Cluster) -> bool:
 
 
 if __name__ == "__main__":
-    open_missing_streams()
-    leave_no_core()
     sys.exit(main())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.program import program
+from tests.program import FORWARDING, copied, program
 from tests.services.processes import HOST, free_port
 
 SECRET = "top-secret-of-the-core"
@@ -54,6 +54,19 @@ def test_a_crash_leaves_no_core_and_no_secret_but_says_where_it_was(tmp_path: Pa
     assert "Fatal Python error: Segmentation fault" in said
     assert "main.py" in said
     assert SECRET not in said
+
+
+def test_nor_does_one_while_python_imports(tmp_path: Path) -> None:
+    its_program = copied(tmp_path / "program", FORWARDING)
+    (its_program / "config.py").write_text("import time; print('here', flush=True); time.sleep(60)\n")
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
+    try:
+        dumped, said = crash([sys.executable, "main.py"], its_program, kept, "here")
+    except FileNotFoundError:
+        pytest.skip("no prlimit")
+    assert not dumped
+    assert "Fatal Python error: Segmentation fault" in said
+    assert "main.py" in said
 
 
 def test_a_process_to_whose_errors_nobody_listens_runs_all_the_same() -> None:

@@ -5,14 +5,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SAYS_WHEN_IT_RUNS = "import utils.running.first_process, time; print('runs', flush=True); time.sleep(600)"
+from tests.program import FORWARDING, ROOT, copied
+
+SAYS_WHEN_IT_RUNS = "import time; print('runs', flush=True); time.sleep(600)"
+IN_THE_FIRST_MOMENT = f"from utils.running import first_moment; first_moment.begin(); {SAYS_WHEN_IT_RUNS}"
 
 
 @contextmanager
@@ -31,7 +33,9 @@ def test_it_ends_by_sigterm_before_anything_else_listens() -> None:
     alone = ["unshare", "--pid", "--fork", "--kill-child"]
     if not shutil.which("unshare") or subprocess.run([*alone, "true"], capture_output=True).returncode:
         pytest.skip("no PID namespace can be made here")
-    with subprocess.Popen([*alone, sys.executable, "-c", SAYS_WHEN_IT_RUNS], cwd=ROOT, stdout=subprocess.PIPE) as outer:
+    with subprocess.Popen(
+        [*alone, sys.executable, "-c", IN_THE_FIRST_MOMENT], cwd=ROOT, stdout=subprocess.PIPE
+    ) as outer:
         try:
             assert outer.stdout
             assert outer.stdout.readline() == b"runs\n"
@@ -42,9 +46,42 @@ def test_it_ends_by_sigterm_before_anything_else_listens() -> None:
             outer.kill()
 
 
-def test_main_imports_it_before_all_that_takes_time() -> None:
-    code = [line for line in (ROOT / "main.py").read_text().splitlines() if line.startswith(("import ", "from "))]
-    assert code[0].startswith("import utils.running.first_process")
+@pytest.mark.parametrize("arguments", [[], ["run"], ["check"], ["--help"]])
+def test_ctrl_c_while_python_imports_ends_it_without_a_word(arguments: list[str], tmp_path: Path) -> None:
+    with importing(tmp_path, *arguments) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60) == (b"", b"")
+        assert process.returncode == 1
+
+
+def test_where_ctrl_c_is_ignored_it_is_so_while_python_imports(tmp_path: Path) -> None:
+    """A shell starts so what is to run in the background."""
+    with importing(tmp_path, before=("sh", "-c", 'trap "" INT; exec "$0" "$@"')) as process:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    [ignored] = [line.split()[1] for line in status.splitlines() if line.startswith("SigIgn")]
+    assert int(ignored, 16) & 1 << signal.SIGINT - 1
+
+
+def test_a_command_may_be_interrupted_as_any_other() -> None:
+    """By KeyboardInterrupt, so that it can put away what it has begun."""
+    code = "import signal; from utils.running import first_moment; first_moment.begin(); first_moment.over();"
+    code += "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@contextmanager
+def importing(directory: Path, *arguments: str, before: Sequence[str] = ()) -> "Iterator[subprocess.Popen[bytes]]":
+    """main.py, which is importing one of its files for a long time."""
+    its_program = copied(directory / "program", FORWARDING)
+    (its_program / "config.py").write_text(SAYS_WHEN_IT_RUNS)
+    command, pipe = [*before, sys.executable, "main.py", *arguments], subprocess.PIPE
+    with subprocess.Popen(command, cwd=its_program, stdout=pipe, stderr=pipe) as process, at_most_a_minute(process):
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == b"runs\n"
+            yield process
+        finally:
+            process.kill()
 
 
 STOPS = """\

@@ -1,4 +1,4 @@
-"""utils/running/streams.py: a process whose standard streams were closed before its start."""
+"""utils/running/first_moment.py: a process whose standard streams were closed before its start."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tests.services.processes import HOST, free_port
 TIMEOUT = 60
 OPENED = """
 import json, os, sys
-from utils.running.streams import open_missing_streams
+from utils.running.first_moment import open_missing_streams
 open_missing_streams()
 print(sys.stdin.read(), "to", "nobody")
 print("nor these", file=sys.stderr)

@@ -40,6 +40,13 @@ def time_of(text: str) -> datetime:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def id_of(text: str) -> str:
+    """The `type` of an argument that is the id of a message. None is empty; a variable of a shell may be."""
+    if text:
+        return text
+    raise argparse.ArgumentTypeError("must not be empty")
+
+
 def seconds_of(text: str) -> float:
     """The `type` of an argument that is a number of seconds."""
     try:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from config import ConfigError, Settings
 from models import Row, engine, load, map_topic
-from utils.commands.command import Commands, Environ, add_command, say, settings_of, time_of
+from utils.commands.command import Commands, Environ, add_command, id_of, say, settings_of, time_of
 from utils.commands.letters import Choice, ListedLetter, details, letters, table
 from utils.commands.moments import FORMS
 from utils.commands.replay import Discarding, Joining, Replay, ReplayResult, Use, progress_bar, rehearse
@@ -38,7 +38,7 @@ def add(commands: Commands) -> None:
     of_list.add_argument("--replayed", action="store_true", help="also those that were replayed or discarded")
     of_show = commands.add_parser("show", help="all that a dead letter holds")
     of_show.set_defaults(dlq_command=dlq_show)
-    of_show.add_argument("id", metavar="ID")
+    of_show.add_argument("id", type=id_of, metavar="ID")
     of_replay = commands.add_parser("replay", help="process them once more and send the results")
     of_replay.set_defaults(dlq_command=dlq_replay)
     of_discard = commands.add_parser("discard", help="leave them out from now on: they are of no more use")
@@ -48,7 +48,7 @@ def add(commands: Commands) -> None:
         each.add_argument("--dry-run", action="store_true", help="only say what would be done")
     for each in (of_list, of_replay, of_discard):
         each.add_argument("--reason", default="", choices=REASONS, help="only those of this reason")
-        each.add_argument("--id", default="", help="only those of this id")
+        each.add_argument("--id", type=id_of, help="only those of this id")
         each.add_argument("--since", type=time_of, metavar="TIME", help=f"not older than: {FORMS}")
         each.add_argument("--until", type=time_of, metavar="TIME", help="older than")
 
@@ -233,4 +233,4 @@ def _chosen(arguments: argparse.Namespace, dead: DeadLetterTopic) -> Choice:
 def _choice(arguments: argparse.Namespace, dead: DeadLetterTopic) -> Choice:
     if arguments.since and arguments.until and arguments.since >= arguments.until:
         raise ConfigError(["--since must be earlier than --until"])
-    return Choice(dead.consumer_name, arguments.reason, arguments.id, arguments.since, arguments.until)
+    return Choice(dead.consumer_name, arguments.reason, arguments.id or "", arguments.since, arguments.until)

@@ -15,7 +15,7 @@ from config import ConfigError, Settings
 from models import Row
 from utils.commands.cases import DIRECTORY as CASES
 from utils.commands.cases import save
-from utils.commands.command import Commands, Environ, add_command, say
+from utils.commands.command import Commands, Environ, add_command, id_of, say
 from utils.commands.dlq import configured, dead_letter_topic
 from utils.commands.letters import Choice, ListedLetter
 from utils.commands.samples import FIRST, Backwards, Samples, dead, last, of_file, of_ids
@@ -39,7 +39,9 @@ def add(commands: Commands) -> None:
     parser = add_command(commands, "try", try_out, "call process() of these files with real messages, and send nothing")
     source = parser.add_mutually_exclusive_group()
     parser.add_argument("--last", type=_number, metavar="N", help=f"the last N messages that are whole ({DEFAULT})")
-    parser.add_argument("--id", action="append", default=[], metavar="ID", help="only this id; more than once for more")
+    parser.add_argument(
+        "--id", type=id_of, action="append", default=[], metavar="ID", help="only this id; more than once for more"
+    )
     source.add_argument("--dlq", action="store_true", help="dead letters that were neither replayed nor discarded")
     source.add_argument("--file", type=Path, metavar="FILE", help="messages as process() gets them, JSON, one a line")
     parser.add_argument("--show", action="store_true", help="show what is in messages and results, and texts of errors")

@@ -1,0 +1,42 @@
+"""What holds from the first moment of a process on, before all that takes time is imported. Standard library only."""
+
+import os
+import signal
+import sys
+
+from utils.running.crashes import leave_no_core
+
+
+def begin() -> None:
+    """Call it before the other imports, and `over` when a command begins. Until then a signal ends the process."""
+    open_missing_streams()
+    leave_no_core()
+    # The kernel drops a signal for which process 1 of a container has no handler: one that came meanwhile left the
+    # worker running until it was killed. Any other process ends by SIGTERM anyway.
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # ignored it stays, as under nohup
+        signal.signal(signal.SIGINT, _interrupted)
+
+
+def over() -> None:
+    """Ctrl-C raises KeyboardInterrupt from now on."""
+    if signal.getsignal(signal.SIGINT) is _interrupted:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _interrupted(*_: object) -> None:
+    """A KeyboardInterrupt would come out of whatever is just being imported, as a page of traceback."""
+    os._exit(1)
+
+
+def open_missing_streams() -> None:
+    """A stream that was closed before the start is /dev/null.
+
+    Python has None in its place. And the next file or connection that is opened gets its number, and with it what a
+    library of C prints.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False))  # noqa: SIM115
