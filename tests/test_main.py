@@ -24,6 +24,7 @@ from config import ConfigError, Settings, UnavailableError
 from models import Row, engine, init_db, load, ping, save, set_paused
 from tests.conftest import Topics
 from tests.kafka.test_preflight import listening
+from tests.monitoring.test_status import has_ipv6
 from tests.program import FORWARDING, ROOT, copied, program
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
@@ -115,6 +116,18 @@ def test_help_tells_the_commands_the_environment_and_the_exit_codes() -> None:
     assert ended.code == 0
     for word in ("run", "check", "init", "demo", "CONSUMER_NAME", "DATABASE_URL", "KAFKA_<PROPERTY>", "78"):
         assert word in ended.out
+
+
+IDS = [("trace", ""), ("try", "--id", ""), ("dlq", "show", ""), ("dlq", "discard", "--id", "", "--reason", "too_large")]
+
+
+@pytest.mark.parametrize("arguments", IDS)
+def test_an_id_is_never_empty_though_a_variable_of_a_shell_may_be(arguments: tuple[str, ...]) -> None:
+    """`dlq discard --id "$id" --reason …` would discard all of that reason."""
+    with working(*arguments, DATABASE_URL="sqlite:////no/f") as worker:
+        out, log = worker.process.communicate(timeout=SECONDS)
+    assert (out, worker.process.returncode) == ("", 78)
+    assert re.fullmatch("main.py .*: error: argument (ID|--id): must not be empty", log.splitlines()[-1])
 
 
 @pytest.mark.parametrize("arguments", [("no-such-command",), ("init",), ("check", "--no-such-option")])
@@ -532,12 +545,23 @@ def test_check_beside_a_worker_takes_its_port_for_that_of_a_worker(sqlite_url: s
         worker.waits_for("row loaded")
         assert "- http" in checked(run("check", **environ))
     with closing(socket.create_server(("127.0.0.1", int(environ["HTTP_PORT"])))):
-        for command in ("check", "run"):
-            ended = run(command, **environ)
-            assert (
-                f"HTTP_PORT, HTTP_HOST: cannot listen on 127.0.0.1:{environ['HTTP_PORT']}" in f"{ended.out}{ended.log}"
-            )
-            assert ended.code == 78
+        tried, ended = run("check", **environ), run("run", **environ)
+    [line] = ended.log
+    assert line.startswith(f"HTTP_PORT, HTTP_HOST: cannot listen on 127.0.0.1:{environ['HTTP_PORT']} (")
+    assert f"✗ http         {line}" in tried.out.splitlines(), "both say the same, to the letter"
+    assert (tried.code, ended.code) == (78, 78)
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+def test_a_worker_and_the_check_beside_it_listen_over_ipv6(sqlite_url: str) -> None:
+    environ = {"DATABASE_URL": with_row(sqlite_url, servers=f"127.0.0.1:{free_port()}"), "HTTP_HOST": "::"}
+    assert "✓ http         ::, any free port" in run("check", HTTP_PORT="0", **environ).out
+    with working(HTTP_PORT="0", **environ) as worker:
+        status = json.loads(worker.waits_for("row loaded"))["status"]
+        port = status.removeprefix("http://[::]:").removesuffix("/")
+        assert "- http" in checked(run("check", HTTP_PORT=port, **environ))
+        environ["HTTP_HOST"] = "::1"
+        assert "- http" in checked(run("check", HTTP_PORT=port, **environ))
 
 
 def test_no_log_level_hides_why_a_worker_does_not_start(sqlite_url: str) -> None:
@@ -588,7 +612,7 @@ def test_nobody_listening_to_the_output_is_no_reason_for_a_traceback(sqlite_url:
 
 def test_output_that_cannot_be_written_is_one_clear_line(sqlite_url: str, tmp_path: Path) -> None:
     (tmp_path / "output").touch()
-    for arguments in (("check",), INIT):
+    for arguments in (("check",), INIT, ("--help",), ("trace", "--help"), ("--version",)):
         with (tmp_path / "output").open() as only_to_be_read:
             done = subprocess.run(
                 [sys.executable, "main.py", *arguments],

@@ -304,7 +304,7 @@ def slow_admin(monkeypatch: pytest.MonkeyPatch) -> SlowAdmin:
 @pytest.mark.parametrize(("only_try", "asked"), [(False, 3), (True, 0)])
 def test_a_topic_is_created_when_the_broker_knows_it(slow_admin: SlowAdmin, only_try: bool, asked: int) -> None:
     """Until then it tells no rights to it, and a worker that may not write it took itself for one that may."""
-    cluster: Any = SimpleNamespace(embedded=False, partitions={})
+    cluster: Any = SimpleNamespace(embedded=False, partitions={}, admin=None)
     assert preflight.provide_map_topic(settings_with(), row_at("h:1"), cluster, only_try=only_try) == []
     assert slow_admin.asked == asked
 
@@ -318,8 +318,9 @@ def test_a_broker_without_authorizer_grants_everything(real_kafka: KafkaBroker, 
     a, b, c = topics(real_kafka, "a", "b", "c")
     row = row_at(real_kafka.bootstrap, f"{a},{b}", c)
 
-    assert missing_rights(settings_with(), row, "READ") == []
-    assert missing_rights(settings_with(), row, "WRITE") == []
+    cluster = look(settings_with(), row)
+    assert missing_rights(settings_with(), row, cluster, "READ") == []
+    assert missing_rights(settings_with(), row, cluster, "WRITE") == []
 
 
 @pytest.mark.real_kafka
@@ -331,8 +332,11 @@ def test_missing_rights_are_named_with_the_command_that_grants_them(guarded_kafk
     grant(guarded_kafka, ResourceType.GROUP, "orders", AclOperation.DESCRIBE)
     row = row_at(guarded_kafka.bootstrap, f"{a},{b},{hidden}", c)
 
+    cluster = look(settings_with(), row)
+
     def seen() -> tuple[list[str] | None, list[str] | None]:
-        return missing_rights(settings_with(), row, "READ"), missing_rights(settings_with(), row, "WRITE")
+        reading = missing_rights(settings_with(), row, cluster, "READ")
+        return reading, missing_rights(settings_with(), row, cluster, "WRITE")
 
     reading, writing = eventually(seen, lambda both: both[0] is not None and len(both[0]) == 3 and both[1] != [])
 
@@ -435,7 +439,7 @@ def test_a_compacted_topic_of_dead_letters_is_a_problem_with_its_cure(
 def test_a_broker_that_does_not_tell_rights_leaves_them_open(embedded_kafka: KafkaBroker, topics: Topics) -> None:
     (a,) = topics(embedded_kafka, "a")
 
-    assert missing_rights(settings_with(), row_at(embedded_kafka.bootstrap, a, ""), "READ") is None
+    assert missing_rights(settings_with(), row_at(embedded_kafka.bootstrap, a, ""), Cluster((), {}), "READ") is None
 
 
 # ---------------------------------------------------------------- the topic of maps

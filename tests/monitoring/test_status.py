@@ -21,16 +21,18 @@ from utils.monitoring.status import (
     Page,
     ask,
     check,
+    from_here,
     is_allowed_host,
+    place,
     serve,
 )
 
 
 @contextmanager
-def serving(health: Health, pages: Mapping[str, Page] | None = None) -> Iterator[str]:
-    server = serve(health, Address("127.0.0.1", 0), pages, clock=lambda: 100.0)
+def serving(health: Health, pages: Mapping[str, Page] | None = None, host: str = "127.0.0.1") -> Iterator[str]:
+    server = serve(health, Address(host, 0), pages, clock=lambda: 100.0)
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://{place(from_here(host), server.server_port)}"
     finally:
         server.shutdown()
         server.server_close()
@@ -67,10 +69,42 @@ def test_live_and_ready(health: Health, live: int, ready: int) -> None:
 
 def test_the_check_of_the_container_asks_whether_it_lives() -> None:
     with serving(Health()) as url:
-        assert check(url.rpartition(":")[2]) == 0
+        assert check("0.0.0.0", url.rpartition(":")[2]) == 0
     with serving(Health(turned_at=0.0)) as url:
-        assert check(url.rpartition(":")[2]) == 1
-    assert check(url.rpartition(":")[2]) == 1
+        assert check("", url.rpartition(":")[2]) == 1
+    assert check("", url.rpartition(":")[2]) == 1
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+@pytest.mark.parametrize(("host", "reached"), [("::1", ["::1"]), ("::", ["::1", "127.0.0.1"])])
+def test_over_ipv6_probes_and_pages_are_answered_and_names_are_checked_as_over_ipv4(
+    host: str, reached: list[str]
+) -> None:
+    with serving(Health(), {"/page": lambda _: Answer("text/plain", b"ids")}, host) as url:
+        port = url.rpartition(":")[2]
+        assert check(host, port) == 0
+        for each in reached:
+            page = f"http://{place(each, port)}/page"
+            assert get(page)[0] == 200
+            assert get(page, Host=f"[fd00::5]:{port}")[0] == 200
+            assert get(page, Host="evil.example")[0] == 421
+
+
+def test_the_check_asks_by_a_name_that_is_always_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the worker listens on the address of a name that somebody has to allow."""
+    monkeypatch.setattr("utils.monitoring.status.from_here", lambda _host: "127.0.0.1")
+    monkeypatch.setattr("utils.monitoring.status._is_address", lambda _name: False)
+    with serving(Health()) as url:
+        assert get(f"{url}/health/live")[0] == 421
+        assert check("worker.example", url.rpartition(":")[2]) == 0
 
 
 def test_of_too_many_connections_the_oldest_is_ended_and_a_probe_is_answered() -> None:
@@ -95,7 +129,7 @@ def test_the_check_asks_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(Health()) as url:
         host, _, port = url.removeprefix("http://").rpartition(":")
         assert ask(host, port) == (200, "consumer")
-        assert check(port) == 0
+        assert check(host, port) == 0
 
 
 @pytest.mark.parametrize(

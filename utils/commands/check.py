@@ -1,7 +1,6 @@
 """`python main.py check`: tries everything that run needs, and changes nothing."""
 
 import argparse
-import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -10,6 +9,7 @@ from typing import NamedTuple
 from config import EX_CONFIG, Settings
 from utils.commands.command import Commands, Environ, add_command, say
 from utils.logger import shown
+from utils.monitoring.status import Address, Server, place
 from utils.running.steps import STEPS, Start, cannot_listen, once, tried
 
 ASK_AGAIN_FOR = 5.0  # seconds: a broker that has never had a consumer group first makes room for them
@@ -46,22 +46,23 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         if step.needs and not hasattr(start, step.needs):
             needed = "broker" if step.needs == "cluster" else step.needs
             yield Finding("the rest", None, f"not tried: it needs the {needed}")
-            return
+            break
         seen, problems = tried(partial(once, step, start))
         if problems:
             yield Finding(step.subject, problems)
         for each in seen or ():
             yield Finding(step.subject, [] if each.how == "well" else None, each.text)
+    start.let_go()
 
 
 def could_listen(settings: Settings) -> str:
     """Whether a worker could: the address. ConfigError: it could not, for another reason than one that does so now."""
     host, port = settings.http_host, settings.http_port
     try:
-        socket.create_server((host, port)).close()
+        Server(Address(host, port), {}, lambda: None).server_close()  # that of a worker, so that both say the same
     except OSError as error:
         raise cannot_listen(settings, error) from None
-    return f"{host}:{port}" if port else f"{host}, any free port"
+    return place(host, port) if port else f"{host}, any free port"
 
 
 def _print_line(mark: str, subject: str, text: str) -> None:

@@ -19,7 +19,7 @@ from utils.fleet.verdicts import ConsumerSeen, Level, MemberSeen, runs
 from utils.fleet.watcher import FleetSeen, Watcher
 from utils.logger import shown
 from utils.monitoring.report import duration
-from utils.monitoring.status import Address, Answer, Server
+from utils.monitoring.status import Address, Answer, Server, place
 
 EVERY = 5.0  # seconds between two looks of --watch
 TIMEOUT = 3.0  # seconds that a cluster may take to answer
@@ -118,9 +118,10 @@ class _Shown:
         try:
             server = Server(Address(host, self._arguments.serve, allowed), pages, lambda: None)
         except OSError as error:
-            raise ConfigError([f"--serve: cannot listen on {host}:{self._arguments.serve} ({error})"]) from None
+            where = place(host, self._arguments.serve)
+            raise ConfigError([f"--serve: cannot listen on {where} ({error})"]) from None
         threading.Thread(target=server.serve_forever, name="page", daemon=True).start()
-        return f"http://{host}:{server.server_port}/"
+        return f"http://{place(host, server.server_port)}/"
 
     def _page(self, _query: Mapping[str, str]) -> Answer:
         return Answer("text/html; charset=utf-8", page(self._seen, served=True).encode(errors="replace"), POLICY)

@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -73,6 +73,8 @@ class Cluster:
     embedded: bool = False  # the broker in Kafka's client, which answers no admin requests
     session_timeouts: tuple[int, int] | None = None  # ms that a session may last, at least and at most; None: not told
     metadata_limit: int | None = None  # the least METADATA_SETTING of the brokers; None: not told
+    admin: AdminClient | None = field(default=None, compare=False, repr=False)
+    """Which has asked, for more questions: each new client connects twice, and asks for all topics."""
 
 
 def look(settings: Settings, row: Row) -> Cluster:
@@ -98,7 +100,7 @@ def look(settings: Settings, row: Row) -> Cluster:
             told = [] if embedded else _reach(admin, addresses, heard, settings)
             counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
             limits = _session_timeouts(told), min(_told(told, METADATA_SETTING), default=None)
-            return Cluster(tuple(sorted(addresses.values())), counts, embedded, *limits)
+            return Cluster(tuple(sorted(addresses.values())), counts, embedded, *limits, admin)
 
 
 def _reach(
@@ -144,7 +146,7 @@ def hidden_topics(settings: Settings, row: Row, cluster: Cluster) -> set[str]:
     absent = [f"topic {topic}" for topic in (*row.topics_input, *row.topics_output) if topic not in cluster.partitions]
     if not absent or cluster.embedded:
         return set()
-    granted = _granted(_admin(settings, row, lambda _error: None), "DESCRIBE", absent)
+    granted = _granted(_asking(settings, row, cluster), "DESCRIBE", absent)
     return {resource.removeprefix("topic ") for resource, may in granted.items() if may is False}
 
 
@@ -180,9 +182,9 @@ def provide_dead_letter_topic(settings: Settings, row: Row, cluster: Cluster, *,
     if not name or cluster.embedded:
         return []
     if name in cluster.partitions:
-        return _compacted(settings, row, name)
+        return _compacted(settings, row, cluster, name)
     partitions = max(cluster.partitions.get(topic, 1) for topic in row.topics_input)
-    problem = _create(settings, row, NewTopic(name, partitions, config=DEAD_LETTER_TOPIC), only_try=only_try)
+    problem = _create(settings, row, cluster, NewTopic(name, partitions, config=DEAD_LETTER_TOPIC), only_try=only_try)
     without = "; or do without, with an empty DLQ_TOPIC: what fails is then logged and discarded"
     return [f"topic {name} for dead letters {problem}{without}"] if problem else []
 
@@ -196,9 +198,9 @@ def provide_map_topic(settings: Settings, row: Row, cluster: Cluster, *, only_tr
     if cluster.embedded:
         return []
     if name not in cluster.partitions:
-        problem = _create(settings, row, NewTopic(name, 1, config=MAP_TOPIC), only_try=only_try)
+        problem = _create(settings, row, cluster, NewTopic(name, 1, config=MAP_TOPIC), only_try=only_try)
         return [f"topic {name} for maps of waiting messages {problem}"] if problem else []
-    if _cleanup_policy(settings, row, name) in {"compact", ""}:
+    if _cleanup_policy(_asking(settings, row, cluster), name) in {"compact", ""}:
         return []
     cure = _alter(row, name, "cleanup.policy=compact")
     return [f"topic {name} for maps of waiting messages must be compacted, and nothing else: {cure}"]
@@ -215,9 +217,9 @@ def commit_limits(cluster: Cluster) -> CommitLimits:
     return limits
 
 
-def _compacted(settings: Settings, row: Row, name: str) -> list[str]:
+def _compacted(settings: Settings, row: Row, cluster: Cluster, name: str) -> list[str]:
     """One line where the topic of dead letters is compacted."""
-    if "compact" not in _cleanup_policy(settings, row, name):
+    if "compact" not in _cleanup_policy(_asking(settings, row, cluster), name):
         return []
     why = "it would keep one letter of each id, and take none that has no id"
     cure = _alter(row, name, "cleanup.policy=delete,retention.ms=-1")
@@ -229,9 +231,9 @@ def _alter(row: Row, topic: str, config: str) -> str:
     return f"{tool} --alter --entity-type topics --entity-name {topic} --add-config {config}"
 
 
-def _create(settings: Settings, row: Row, topic: NewTopic, *, only_try: bool) -> str:
+def _create(settings: Settings, row: Row, cluster: Cluster, topic: NewTopic, *, only_try: bool) -> str:
     """Why a topic that is missing cannot be created, with the command that does it; nothing where it was."""
-    admin = _admin(settings, row, lambda _error: None)
+    admin = _asking(settings, row, cluster)
     try:
         admin.create_topics([topic], request_timeout=_REQUEST, validate_only=only_try)[topic.topic].result()
     except KafkaException as error:
@@ -261,9 +263,8 @@ def _wait_until_known(admin: AdminClient, topic: str) -> None:
         time.sleep(0.1)
 
 
-def _cleanup_policy(settings: Settings, row: Row, topic: str) -> str:
+def _cleanup_policy(admin: AdminClient, topic: str) -> str:
     """As the broker writes it, such as `compact,delete`; nothing where it does not tell, for want of the right."""
-    admin = _admin(settings, row, lambda _error: None)
     [described] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)], request_timeout=_REQUEST).values()
     try:
         return str(described.result()["cleanup.policy"].value)
@@ -290,7 +291,7 @@ def missing_map_rights(settings: Settings, row: Row, cluster: Cluster) -> list[s
     return [
         line
         for each in operations
-        for line in _missing(settings, row, each, [f"topic {map_topic(row.consumer_name)}"]) or ()
+        for line in _missing(settings, row, cluster, each, [f"topic {map_topic(row.consumer_name)}"]) or ()
     ]
 
 
@@ -333,16 +334,22 @@ def missing_dead_letter_rights(
     if topics_output is not None:
         needed = {"READ": [topic, group], "WRITE": [f"topic {name}" for name in topics_output]}
     operations = {} if cluster.embedded else needed
-    return [line for each, resources in operations.items() for line in _missing(settings, row, each, resources) or ()]
+    return [
+        line
+        for each, resources in operations.items()
+        for line in _missing(settings, row, cluster, each, resources) or ()
+    ]
 
 
-def missing_rights(settings: Settings, row: Row, operation: str, patience: float = _REQUEST) -> list[str] | None:
+def missing_rights(
+    settings: Settings, row: Row, cluster: Cluster, operation: str, patience: float = _REQUEST
+) -> list[str] | None:
     """One line for each right that READ of the inputs, or WRITE of the outputs, lacks. None: the broker does not tell.
 
     Reads only: brokers tell a user's own rights since 2.3 (KIP-430), without an authorizer all of them. `patience`:
     seconds for which a broker that does not tell is asked again.
     """
-    return _missing(settings, row, operation, _needed(settings, row, operation), patience)
+    return _missing(settings, row, cluster, operation, _needed(settings, row, operation), patience)
 
 
 def _needed(settings: Settings, row: Row, operation: str) -> list[str]:
@@ -353,10 +360,10 @@ def _needed(settings: Settings, row: Row, operation: str) -> list[str]:
 
 
 def _missing(
-    settings: Settings, row: Row, operation: str, resources: Sequence[str], patience: float = 0
+    settings: Settings, row: Row, cluster: Cluster, operation: str, resources: Sequence[str], patience: float = 0
 ) -> list[str] | None:
     """`patience`: seconds for which a broker that does not tell is asked again."""
-    admin = _admin(settings, row, lambda _error: None)
+    admin = _asking(settings, row, cluster)
     deadline = time.monotonic() + patience
     while None in (granted := _granted(admin, operation, resources)).values():
         if time.monotonic() > deadline:
@@ -385,6 +392,10 @@ def _granted(admin: AdminClient, operation: str, resources: Sequence[str]) -> di
     if groups:
         asked |= {f"group {name}": each for name, each in admin.describe_consumer_groups(groups, **options).items()}
     return {resource: _may(future, operation) for resource, future in asked.items()}
+
+
+def _asking(settings: Settings, row: Row, cluster: Cluster) -> AdminClient:
+    return cluster.admin or _admin(settings, row, lambda _error: None)
 
 
 def _admin(settings: Settings, row: Row, on_error: Callable[[KafkaError], None]) -> AdminClient:
@@ -466,7 +477,7 @@ def _wrong_protocol(settings: Settings, row: Row) -> Trouble | None:
             return Trouble(heals=False, line=f"{host}:{port} wants TLS: set {PROTOCOL} to SSL or SASL_SSL")
         if answer == "open":
             silent = f"{host}:{port} accepts connections but does not answer: if this stays, check {PROTOCOL}:"
-            return Trouble(heals=True, line=f"{silent} it may want a login, SASL_PLAINTEXT")
+            return Trouble(heals=True, line=f"{silent} it may want a login, SASL_PLAINTEXT, or be no Kafka")
     return None
 
 

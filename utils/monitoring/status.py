@@ -112,6 +112,16 @@ class Address(NamedTuple):
     allowed_hosts: Collection[str] = ()
 
 
+def place(host: str, port: int | str) -> str:
+    """As it stands in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def from_here(host: str) -> str:
+    """Where this machine reaches what listens on `host`: all addresses are none to connect to."""
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128  # with 5, the default, a probe of a busy machine waits a second for its connection
@@ -122,6 +132,7 @@ class Server(ThreadingHTTPServer):
         pages: Mapping[str, Page],
         tick: Callable[[], None],
     ) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         super().__init__((address.host, address.port), _Handler)
         self.pages = pages
         self.allowed_hosts = {socket.gethostname().lower(), *(name.lower() for name in address.allowed_hosts)}
@@ -129,6 +140,12 @@ class Server(ThreadingHTTPServer):
         self._next_tick = 0.0
         self._open: dict[socket.socket, None] = {}  # connections, the oldest first
         self._lock = threading.Lock()
+
+    def server_bind(self) -> None:
+        """`::` is all addresses, those of IPv4 too, whatever this machine takes it for by itself."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """In a thread of its own. Of too many connections the oldest is ended: a slow client keeps no probe out."""
@@ -268,7 +285,7 @@ def ask(host: str, port: int | str) -> tuple[int, str]:
     try:
         connection = HTTPConnection(host, int(port), timeout=ASK)
         try:
-            connection.request("GET", "/health/live")
+            connection.request("GET", "/health/live", headers={"Host": "localhost"})  # by a name that is always allowed
             answer = connection.getresponse()
             return answer.status, answer.getheader("Server", "")
         finally:
@@ -277,10 +294,10 @@ def ask(host: str, port: int | str) -> tuple[int, str]:
         raise OSError(f"no answer of HTTP: {error!r}") from error
 
 
-def check(port: str) -> int:
-    """0 when the worker on this machine says that it lives, else 1."""
+def check(host: str, port: str) -> int:
+    """0 when the worker that listens there, on this machine, says that it lives, else 1."""
     try:
-        status, _ = ask("127.0.0.1", port)
+        status, _ = ask(from_here(host), port)
     except OSError as error:
         print(error, file=sys.stderr)
         return 1
@@ -290,4 +307,4 @@ def check(port: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(check(os.environ.get("HTTP_PORT", "8080")))
+    sys.exit(check(os.environ.get("HTTP_HOST", ""), os.environ.get("HTTP_PORT", "8080")))

@@ -4,7 +4,7 @@ So nothing that `run` needs can be missing in `check`, and both say the same of 
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
@@ -15,7 +15,7 @@ from models import Row, engine, load, map_topic, ping
 from utils.kafka import clients, preflight
 from utils.kafka.limits import CommitLimits
 from utils.logger import logger
-from utils.monitoring.status import SERVER, Address, ask, serve
+from utils.monitoring.status import SERVER, Address, ask, from_here, place, serve
 from utils.monitoring.watch import Watch
 from utils.processing import user_code
 
@@ -55,6 +55,11 @@ class Start:
     def partitions(self) -> int:
         """Of all input topics together."""
         return sum(self.cluster.partitions.get(topic, 0) for topic in self.row.topics_input)
+
+    def let_go(self) -> None:
+        """Of the client that has asked the brokers: a worker keeps no connection for questions that it has no more."""
+        if hasattr(self, "cluster"):
+            self.cluster = replace(self.cluster, admin=None)
 
 
 class Step(NamedTuple):
@@ -176,7 +181,7 @@ def _writing(start: Start) -> Iterator[Seen]:
 def _rights(start: Start, operation: str, topics: Sequence[str], seen: str) -> Seen:
     if start.cluster.embedded:
         return Seen("not checked: this broker does not tell", "untold")
-    lacking = preflight.missing_rights(start.settings, start.row, operation, start.patience)
+    lacking = preflight.missing_rights(start.settings, start.row, start.cluster, operation, start.patience)
     if lacking is None:
         return Seen("not checked: no answer", "untold")
     _must_not(lacking)
@@ -255,19 +260,22 @@ def take(
     """For `run`: what each step has seen. `patiently` waits for what may heal. ConfigError names all problems."""
     problems: list[str] = []
     needs = ""
-    for step in steps:
-        if problems and step.needs != needs:
-            break
-        needs = step.needs
-        try:
-            found = once(step, start) if problems else patiently(partial(once, step, start))
-            yield from ((step, seen) for seen in found if not problems)
-        except ConfigError as error:
-            problems += error.problems
-            start.only_try = True
-        except UnavailableError:  # it need not be waited for any more
-            if not problems:
-                raise
+    try:
+        for step in steps:
+            if problems and step.needs != needs:
+                break
+            needs = step.needs
+            try:
+                found = once(step, start) if problems else patiently(partial(once, step, start))
+                yield from ((step, seen) for seen in found if not problems)
+            except ConfigError as error:
+                problems += error.problems
+                start.only_try = True
+            except UnavailableError:  # it need not be waited for any more
+                if not problems:
+                    raise
+    finally:
+        start.let_go()
     if problems:
         raise ConfigError(problems)
 
@@ -281,9 +289,8 @@ def once(step: Step, start: Start) -> list[Seen]:
 
 def is_worker(settings: Settings) -> bool:
     """Whether what listens there is a worker: `check` may run beside one, in its container."""
-    host = "127.0.0.1" if settings.http_host in {"", "0.0.0.0"} else settings.http_host
     try:
-        return ask(host, settings.http_port)[1] == SERVER
+        return ask(from_here(settings.http_host), settings.http_port)[1] == SERVER
     except OSError:
         return False
 
@@ -298,12 +305,12 @@ def answer_http(settings: Settings) -> tuple[Watch, str]:
     except OSError as error:
         raise cannot_listen(settings, error) from None
     logger.addHandler(watch.memory)
-    return watch, f"http://{address.host}:{server.server_port}/"
+    return watch, f"http://{place(address.host, server.server_port)}/"
 
 
 def cannot_listen(settings: Settings, error: OSError) -> ConfigError:
-    place = f"{settings.http_host}:{settings.http_port}"
-    return ConfigError([f"HTTP_PORT, HTTP_HOST: cannot listen on {place} ({error}); 0 is any free port"])
+    where = place(settings.http_host, settings.http_port)
+    return ConfigError([f"HTTP_PORT, HTTP_HOST: cannot listen on {where} ({error}); 0 is any free port"])
 
 
 def tried(step: Callable[[], T]) -> tuple[T | None, list[str]]:
