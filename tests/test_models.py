@@ -4,8 +4,9 @@ import json
 import sqlite3
 import threading
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -410,6 +411,41 @@ def test_a_lock_of_another_session_is_waited_for_and_named(server_url: URL, monk
                 ask()
         other.invalidate()  # ends the session, and so its locks
     assert load(database, "orders") == row()
+
+
+def test_the_table_holds_all_of_unicode_also_where_the_server_makes_its_tables_for_less(mariadb_url: str) -> None:
+    database = engine(make_url(mariadb_url))
+    execute(database, f"ALTER DATABASE {database.url.database} CHARACTER SET latin1")
+    init_db(database)
+    saved = row(metadatas='{"note": "Zoë 😀 пароль"}')
+    save(database, saved)
+    assert load(database, "orders") == saved
+
+
+@both_servers
+def test_a_character_for_which_a_table_has_no_room_is_named(server_url: URL) -> None:
+    """It was blamed on DATABASE_URL, or on DB_HOST."""
+    with ExitStack() as stack:
+        database = engine(server_url)
+        if server_url.get_backend_name() == "mysql":
+            init_db(database)
+            execute(database, "ALTER TABLE consumer_configs MODIFY metadatas TEXT CHARACTER SET latin1")
+        else:
+            database = engine(server_url.set(database=stack.enter_context(latin_database(server_url))))
+            init_db(database)
+        with pytest.raises(ConfigError, match=r"cannot hold a character of it: .*MODIFY metadatas TEXT CHARACTER SET"):
+            save(database, row(metadatas='{"note": "😀"}'))
+
+
+@contextmanager
+def latin_database(server_url: URL) -> Iterator[str]:
+    name = f"latin_{uuid.uuid4().hex[:10]}"
+    made = engine(server_url).execution_options(isolation_level="AUTOCOMMIT")
+    execute(made, f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        yield name
+    finally:
+        execute(made, f"DROP DATABASE {name}")
 
 
 @both_servers
