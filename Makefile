@@ -92,6 +92,7 @@ lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; A
 	$(PYTHON) -m pip install --quiet --require-hashes -r requirements-dev.lock
 	@PIP_FIND_LINKS= $(PYTHON) -m pip install --quiet --no-index --dry-run -r requirements-dev.txt || \
 	    { echo 'requirements*.txt and the locks differ: run `make lock`' >&2; exit 1; }
+	@$(PYTHON) deploy/locked.py
 	@$(PYTHON) deploy/interpreter.py
 	@touch $@
 

@@ -54,13 +54,15 @@ def compose() -> Iterator[str]:
 
 def kubernetes() -> Iterator[str]:
     """as the schemas of Kubernetes want it"""
-    for overlay in sorted((HERE / "kubernetes/overlays").iterdir()):
-        for each in rendered(overlay):
-            if not str(each["apiVersion"]).startswith(CUSTOM):
-                try:
-                    kubernetes_validate.validate(each, KUBERNETES, strict=True)
-                except kubernetes_validate.ValidationError as error:
-                    yield f"{overlay.name}, {each['kind']}: {error.message}"
+    overlays = sorted((HERE / "kubernetes/overlays").iterdir())
+    objects = [(overlay.name, each) for overlay in overlays for each in rendered(overlay)]
+    objects.append(("init.yaml", yaml.safe_load((HERE / "kubernetes/init.yaml").read_text())))
+    for where, each in objects:
+        if not str(each["apiVersion"]).startswith(CUSTOM):
+            try:
+                kubernetes_validate.validate(each, KUBERNETES, strict=True)
+            except kubernetes_validate.ValidationError as error:
+                yield f"{where}, {each['kind']}: {error.message}"
 
 
 def custom_resources() -> Iterator[str]:

@@ -157,7 +157,8 @@ def try_out(machine: Machine, broker: JavaBroker, host: str, database: str) -> N
     began = time.monotonic()
     # What the page says in other words: the row is written before, from anywhere.
     before, start = commands.rstrip().rsplit("\n", 1)
-    machine.does(f"cp -r /mnt/tree /root/copy; cd /root/copy; {offline}; {before}", PASSWORD)
+    strict = "umask 077"  # the user of the unit must be able to read it all the same
+    machine.does(f"{strict}; cp -r /mnt/tree /root/copy; cd /root/copy; {offline}; {before}", PASSWORD)
     arguments = f"--topics-input {a},{b} --topics-output {out} --kafka-bootstrap-server {broker.bootstrap}"
     of_unit = "set -a; . /etc/consumers/paid-orders.env; DB_PASSWORD_FILE=/etc/consumers/paid-orders.db-password"
     machine.does(f"cd /opt/consumers/paid-orders; {of_unit}; .venv/bin/python main.py init {arguments}")

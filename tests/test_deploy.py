@@ -178,6 +178,26 @@ def test_a_pod_has_no_rights_that_it_does_not_need(overlay: str) -> None:
     assert spec["automountServiceAccountToken"] is False
 
 
+def test_the_job_that_writes_the_row_has_the_settings_and_the_secret_of_the_worker() -> None:
+    spec = yaml.safe_load((DEPLOY / "kubernetes/init.yaml").read_text())["spec"]["template"]["spec"]
+    of_worker = pods(rendered("deployment"))["template"]["spec"]
+    [container], [worker] = spec["containers"], of_worker["containers"]
+    environ = {each["name"]: each["value"] for each in container["env"]}
+    assert environ == rendered("deployment")["ConfigMap"]["data"]
+    assert main._parser().parse_args(container["args"]).topics_input == "orders,payments"
+    assert spec["volumes"] == [each for each in of_worker["volumes"] if each["name"] == "secrets"]
+    assert container["volumeMounts"] == [each for each in worker["volumeMounts"] if each["name"] == "secrets"]
+    assert container["securityContext"] == worker["securityContext"]
+    assert spec["securityContext"] == of_worker["securityContext"]
+
+
+def test_no_command_of_the_page_shows_a_password() -> None:
+    """In the description of a pod, or in the history of a shell."""
+    page = (ROOT / "docs/deploy.md").read_text()
+    commands = re.findall(r"^```sh\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert [each for each in commands if re.search(r"--env|://\S*:|password'|PASSWORD=", each)] == []
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_everything_means_the_same_pods(overlay: str) -> None:
     objects = rendered(overlay)
@@ -235,6 +255,16 @@ def test_a_unit_leaves_no_core() -> None:
 def test_systemd_restarts_no_wrong_configuration_and_waits_for_a_stop_in_order() -> None:
     assert f"\nRestartPreventExitStatus={EX_CONFIG}\n" in UNIT
     assert int(re.findall(r"^TimeoutStopSec=(\d+)$", UNIT, re.MULTILINE)[0]) > STOP
+
+
+def test_systemd_runs_what_the_steps_of_the_image_have_made() -> None:
+    """A plain copy was not readable by the unit's user under a strict umask, and lacked what was not locked."""
+    section = (ROOT / "docs/deploy.md").read_text().partition("\n## systemd\n")[2].partition("\n## ")[0]
+    directory = re.findall(r"^WorkingDirectory=(\S+)%i$", UNIT, re.MULTILINE)[0] + "paid-orders"
+    steps = re.findall(r"^sh deploy/image\.sh (\w+) (\S+)", section, re.MULTILINE)
+    assert steps == [("packages", directory), ("program", directory)]
+    assert re.search(rf"^install -d -m 755 .*{directory} ", section, re.MULTILINE)
+    assert "cp -r" not in section
 
 
 def test_secrets_of_systemd_are_files_of_settings() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,14 @@ def outputs() -> Iterator[list[str]]:
 def log(copy: Path) -> str:
     file = copy / "worker.log"
     return file.read_text() if file.exists() else ""
+
+
+def test_what_it_leaves_does_not_get_into_the_repository() -> None:
+    files = set(re.findall(r"2> (\S+)|sqlite:///(\S+)", "".join(TUTORIAL.texts("sh"))))
+    left = sorted(name for each in files for name in each if name)
+    assert left == ["consumers.db", "worker.log"]
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert [name for name in left if not any(fnmatch(name, each) for each in ignored)] == []
 
 
 def test_the_files_that_it_edits_are_the_users() -> None:
