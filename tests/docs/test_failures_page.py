@@ -7,6 +7,7 @@ import pytest
 
 from tests.integration.test_database_tls import FAULTS
 from tests.integration.test_failures import CASES, CLOSED, RUNS_BUT, Case
+from utils.running.steps import STEPS
 
 ROOT = Path(__file__).parents[2]
 WHOLE = (ROOT / "docs/failures.md").read_text()
@@ -38,6 +39,11 @@ def tells(line: str, case: Case) -> bool:
 @pytest.mark.parametrize("case", ALL.values(), ids=ALL)
 def test_every_case_that_is_brought_about_has_its_line(case: Case) -> None:
     assert any(tells(line, case) for line in said())
+
+
+def test_of_all_that_run_does_before_it_reads_each_step_was_seen_to_fail() -> None:
+    """`check` takes the same steps. That of the commits needs a broker of its own: tests/kafka/test_preflight.py."""
+    assert {step.subject for step in STEPS} - {case.subject for case in ALL.values()} == {"commits"}
 
 
 def test_what_is_not_brought_about_there_is_said_somewhere_in_the_code() -> None:

@@ -242,11 +242,14 @@ def test_a_wrong_setting_ends_a_worker_with_78_and_one_line_that_tells_the_cure(
         assert says in secured.said(**given)
         return
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LD_LIBRARY_PATH") if key in os.environ}
-    done = run_python(["main.py"], program(), {**kept, **secured.environ(**given)})
-    told = done.stdout + done.stderr
-    assert done.returncode == 78, told
+    environ = {**kept, **secured.environ(**given)}
+    done, tried = run_python(["main.py"], program(), environ), run_python(["main.py", "check"], program(), environ)
+    told = done.stdout + done.stderr + tried.stdout + tried.stderr
+    assert (done.returncode, tried.returncode) == (78, 78), told
     [line] = [line for line in done.stderr.splitlines() if json.loads(line)["level"] == "CRITICAL"]
-    assert says in json.loads(line)["message"]
+    message = json.loads(line)["message"]
+    assert says in message
+    assert [each[2:].split(maxsplit=1)[1] for each in tried.stdout.splitlines() if each[0] == "✗"] == [message]
     assert PASSWORD not in told
     assert "Traceback" not in told
 

@@ -5,12 +5,15 @@ docs/failures.md is held against these cases by tests/docs/test_failures_page.py
 
 import json
 import os
+import sqlite3
 import subprocess
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from threading import Thread
 
 import pytest
 from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
@@ -52,6 +55,9 @@ class Case:
     worker: str = ""  # its worker.py
     waits: bool = False  # `run` waits for it to heal, else it ends with 78
     servers: str = ""
+    sql: str = ""  # what somebody has done to the table; `{name}` as above
+    makes: tuple[str, str] = ("", "")  # a topic that is there, and its cleanup.policy
+    locked: bool = False  # another session has the table for itself
 
 
 RIGHTS = {
@@ -77,7 +83,32 @@ CASES = {
     "an import": Case(
         "worker.py cannot be imported: ModuleNotFoundError at worker.py:1", "worker.py", worker="import x7\n"
     ),
+    "a secret that is given twice": Case(
+        "DB_PASSWORD and DB_PASSWORD_FILE are both set: keep one",
+        "settings",
+        {"DB_PASSWORD": SECRET, "DB_PASSWORD_FILE": "{password}"},
+    ),
+    "other arguments": Case(
+        "worker.py: process(message) must take two arguments: message, consumer_name",
+        "worker.py",
+        worker="def process(message):\n    return message\n",
+    ),
+    "no Python": Case("worker.py cannot be imported: SyntaxError in ", "worker.py", worker="def process(:\n"),
+    "a worker.py that ends the process": Case(
+        "worker.py cannot be imported: SystemExit at worker.py:2", "worker.py", worker="import sys\nsys.exit()\n"
+    ),
+    "a generator": Case(
+        "worker.py: process() must return its results, as a list where they are several, and not yield them",
+        "worker.py",
+        worker="def process(message, consumer_name):\n    yield message\n",
+    ),
+    "a setup() with arguments": Case(
+        "worker.py: setup must be a function that takes no arguments",
+        "worker.py",
+        worker=f"def setup(pool):\n    pass\n\n\n{GOOD}",
+    ),
     "a port": Case("HTTP_PORT, HTTP_HOST: cannot listen on ", "http", {"HTTP_HOST": "192.0.2.1"}),
+    "a port that is taken": Case("HTTP_PORT, HTTP_HOST: cannot listen on ", "http", {"HTTP_PORT": "{port}"}),
     "no database": Case(
         "cannot be reached: if this stays, check DB_HOST and DB_PORT",
         "database",
@@ -89,12 +120,63 @@ CASES = {
         "database",
         {"DATABASE_URL": "sqlite:////no/f"},
     ),
+    "no database in the file": Case(
+        "is not there, cannot be opened or is no database: check DATABASE_URL",
+        "row",
+        {"DATABASE_URL": "sqlite:///{password}"},
+    ),
+    "no table": Case(
+        "has no table consumer_configs: create it with python main.py init", "row", sql="DROP TABLE consumer_configs"
+    ),
+    "a column that is missing": Case(
+        "has a table consumer_configs without some column of models.py: add it",
+        "row",
+        sql="ALTER TABLE consumer_configs DROP COLUMN metadatas",
+    ),
+    "a lock of another session": Case(
+        "has a lock on consumer_configs that another session holds: if this stays, end its transaction",
+        "row",
+        waits=True,
+        locked=True,
+    ),
+    "two rows": Case(
+        "table consumer_configs has 2 rows '{name}': keep one",
+        "row",
+        sql="CREATE TABLE t AS SELECT * FROM consumer_configs; DROP TABLE consumer_configs;"
+        " ALTER TABLE t RENAME TO consumer_configs; INSERT INTO consumer_configs SELECT * FROM consumer_configs",
+    ),
+    "metadatas that are no JSON": Case(
+        "metadatas must be JSON, or empty, or a note: ", "row", sql="UPDATE consumer_configs SET metadatas = '{{'"
+    ),
+    "a setting of the row": Case(
+        "metadatas.message_timeout must be a number of seconds above 0",
+        "row",
+        sql="UPDATE consumer_configs SET metadatas = '{{\"message_timeout\": 0}}'",
+    ),
+    "an address with http://": Case(
+        "kafka_bootstrap_server must be host:port, one or more, comma separated, not 'http://h:9092'",
+        "row",
+        sql="UPDATE consumer_configs SET kafka_bootstrap_server = 'http://h:9092'",
+    ),
+    "no input": Case(
+        "topics_input is empty: name the topics to read, comma separated",
+        "row",
+        sql="UPDATE consumer_configs SET topics_input = ' , '",
+    ),
+    "an output that is an input": Case(
+        "topics_output names {a}, an input too: it would read its own results",
+        "row",
+        sql="UPDATE consumer_configs SET topics_output = '{a}'",
+    ),
     "no row": Case("table consumer_configs has no row ", "row", {"CONSUMER_NAME": "nobody"}),
     "no broker": Case(
         f"Kafka at {CLOSED} cannot be reached: if this stays, check kafka_bootstrap_server",
         "broker",
         servers=CLOSED,
         waits=True,
+    ),
+    "no Kafka": Case(
+        "what answers is no Kafka: check kafka_bootstrap_server of the row", "broker", servers=f"{HOST}:{{page}}"
     ),
     "an advertised address": Case(
         f"Kafka advertises {CLOSED}, which cannot be reached from here: if this stays, set advertised.listeners",
@@ -217,6 +299,12 @@ CASES = {
         {**SASL, "KAFKA_SASL_MECHANISM": "SCRAM-SHA-256"},
         "SASL",
     ),
+    "no password": Case(
+        "KAFKA_SASL_PASSWORD must be set: sasl.mechanism is PLAIN",
+        "properties",
+        {name: value for name, value in SASL.items() if name != "KAFKA_SASL_PASSWORD"},
+        "SASL",
+    ),
     "a wrong password": Case(
         "Kafka refuses the login: check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
         "broker",
@@ -225,6 +313,23 @@ CASES = {
     ),
     "a property": Case(
         "KAFKA_NO_SUCH_PROPERTY: Kafka's client refuses:", "properties", {"KAFKA_NO_SUCH_PROPERTY": "1"}
+    ),
+    "a stop that takes too long": Case(
+        "SHUTDOWN_TIMEOUT must be less than max.poll.interval.ms (300 s), not 400: the group drives out a worker whose"
+        " rebalance takes longer",
+        "properties",
+        {"SHUTDOWN_TIMEOUT": "400"},
+    ),
+    "a transaction that outlives its worker": Case(
+        "transaction.timeout.ms (11000) must not be above session.timeout.ms (10000): who takes over from a dead"
+        " worker would read past results of its transaction",
+        "properties",
+        {"DELIVERY": "exactly_once", "KAFKA_TRANSACTION_TIMEOUT_MS": "11000"},
+    ),
+    "no input topic": Case(
+        "topic {b}x of topics_input does not exist, or this user may not see it; there are:",
+        "topics",
+        topics=("{a},{b}x", "{out}"),
     ),
     "no topic": Case(
         "topic {out}x of topics_output does not exist, or this user may not see it; there are:",
@@ -252,6 +357,29 @@ CASES = {
         "SASL",
         lacks="create dead letters",
     ),
+    "no right to write dead letters": Case(
+        "no right to WRITE topic {name}-dlq: kafka-acls.sh",
+        "writing",
+        SASL,
+        "SASL",
+        lacks="write dead letters",
+        makes=("{name}-dlq", "delete"),
+    ),
+    "dead letters among the results": Case(
+        "DLQ_TOPIC is {out}, which the row names too: choose another topic for dead letters, or none",
+        "dead letters",
+        {"DLQ_TOPIC": "{out}"},
+    ),
+    "dead letters among the maps": Case(
+        "DLQ_TOPIC is {name}-offsets, where the worker keeps its maps: choose another topic for dead letters, or none",
+        "dead letters",
+        {"DLQ_TOPIC": "{name}-offsets"},
+    ),
+    "dead letters in a compacted topic": Case(
+        "(DLQ_TOPIC) must not be compacted (",
+        "dead letters",
+        makes=("{name}-dlq", "compact"),
+    ),
     "no right to make transactions": Case(
         "no right to WRITE transactional ids {name}-…: kafka-acls.sh",
         "transactions",
@@ -265,6 +393,28 @@ CASES = {
         TWICE,
         "SASL",
         lacks="create maps",
+    ),
+    "no right to read maps": Case(
+        "no right to READ topic {name}-offsets: kafka-acls.sh",
+        "maps",
+        TWICE,
+        "SASL",
+        lacks="read maps",
+        makes=("{name}-offsets", "compact"),
+    ),
+    "no right to write maps": Case(
+        "no right to WRITE topic {name}-offsets: kafka-acls.sh",
+        "maps",
+        TWICE,
+        "SASL",
+        lacks="write maps",
+        makes=("{name}-offsets", "compact"),
+    ),
+    "maps in a topic that deletes": Case(
+        "topic {name}-offsets for maps of waiting messages must be compacted, and nothing else: kafka-configs.sh",
+        "maps",
+        {"DELIVERY": "exactly_once"},
+        makes=("{name}-offsets", "delete"),
     ),
     "a transaction that is too long": Case(
         "Kafka refuses a setting: KAFKA_TRANSACTION_TIMEOUT_MS must not be above",
@@ -285,6 +435,32 @@ RUNS_BUT = {
         "SASL",
         lacks="replay",
     ),
+    "no right to read dead letters": Case(
+        "dlq replay would fail: no right to READ topic {name}-dlq: kafka-acls.sh",
+        "replay",
+        SASL,
+        "SASL",
+        lacks="read dead letters",
+        makes=("{name}-dlq", "delete"),
+    ),
+    "no right to write maps, at least once": Case(
+        "commits pause when a map of waiting messages does not fit: no right to WRITE topic {name}-offsets",
+        "maps",
+        SASL,
+        "SASL",
+        lacks="write maps",
+        makes=("{name}-offsets", "compact"),
+    ),
+    "maps in a topic that deletes, at least once": Case(
+        "commits pause when a map of waiting messages does not fit: topic {name}-offsets for maps of waiting",
+        "maps",
+        makes=("{name}-offsets", "delete"),
+    ),
+    "a setting that has no effect": Case(
+        "KAFKA_BOOTSTRAP_SERVERS is ignored: the brokers are kafka_bootstrap_server of the row",
+        "warning",
+        {"KAFKA_BOOTSTRAP_SERVERS": "h:9092"},
+    ),
     "no right to create maps, at least once": Case(
         "commits pause when a map of waiting messages does not fit: topic {name}-offsets",
         "maps",
@@ -298,12 +474,20 @@ RUNS_BUT = {
 @dataclass(frozen=True)
 class Site:
     broker: JavaBroker
-    files: Mapping[str, Path]
-    """By the name that stands for each in braces."""
+    names: Mapping[str, str]
+    """What stands for files, ports, and topics that all may read and write, by what stands for each in braces."""
+
+
+class BadRequest(BaseRequestHandler):
+    """What many a server of HTTP says to who speaks something else."""
+
+    def handle(self) -> None:
+        self.request.recv(1000)
+        self.request.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
 
 
 @pytest.fixture(scope="module")
-def site(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(certificate: Path, topics: Topics, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A broker of many listeners, on which `worker` may do what it is granted, and who needs no login everything."""
     listeners = {
         "SASL": Listener("SASL_PLAINTEXT"),
@@ -357,7 +541,14 @@ def site(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         except Unavailable as reason:
             pytest.skip(f"no broker with several listeners: {reason}")
         add_scram_user(broker)
-        yield Site(broker, files)
+        page = stack.enter_context(ThreadingTCPServer((HOST, 0), BadRequest))
+        stack.callback(page.shutdown)
+        Thread(target=page.serve_forever, daemon=True).start()
+        names = {name: str(path) for name, path in files.items()}
+        names |= dict(zip(("a", "b", "out"), topics(broker, "a", "b", "out", partitions=1), strict=True))
+        names |= {"port": broker.bootstrap.rpartition(":")[2], "page": str(page.server_address[1])}
+        [names["other"]] = topics(broker, "other", partitions=2)
+        yield Site(broker, names)
 
 
 def add_scram_user(broker: JavaBroker) -> None:
@@ -371,19 +562,23 @@ def add_scram_user(broker: JavaBroker) -> None:
 
 def prepared(case: Case, site: Site, topics: Topics, directory: Path) -> tuple[Path, dict[str, str], dict[str, str]]:
     """The program, its environment, and the names of its consumer and topics; rights are granted, the row is there."""
-    a, b, out = topics(site.broker, "a", "b", "out", partitions=1)
-    [other] = topics(site.broker, "other", partitions=2) if "{other}" in case.topics[0] else [""]
-    names = {"name": unique_name("orders"), "a": a, "b": b, "out": out, "other": other}
-    names |= {name: str(path) for name, path in site.files.items()}
+    names = {**site.names, "name": unique_name("orders")}
+    if case.lacks:  # with topics to which nothing is granted yet
+        names |= dict(zip(("a", "b", "out"), topics(site.broker, "a", "b", "out", partitions=1), strict=True))
+    if case.makes[0]:
+        site.broker.create_topic(case.makes[0].format(**names), 1, {"cleanup.policy": case.makes[1]})
     if {"KAFKA_SASL_USERNAME", "KAFKA_SSL_CERTIFICATE_LOCATION"} & case.environ.keys():
         granted = [each for right, each in RIGHTS.items() if right != case.lacks]
         grant_all([(kind, name.format(**names), operation) for kind, name, operation in granted], site.broker)
     url = f"sqlite:///{directory}/rows.db"
     database = engine(Settings(database_url=url).url(), create=True)
     init_db(database)
-    servers = case.servers or site.broker.addresses.get(case.listener, site.broker.bootstrap)
+    servers = case.servers.format(**names) or site.broker.addresses.get(case.listener, site.broker.bootstrap)
     inputs, outputs = (each.format(**names) for each in case.topics)
     save(database, Row.validated(names["name"], inputs, outputs, servers))
+    with database.begin() as connection:
+        for statement in filter(None, case.sql.format(**names).split(";")):
+            connection.exec_driver_sql(statement)
     (directory / "its_worker.py").write_text(case.worker or GOOD)
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
     environ = {**kept, "CONSUMER_NAME": names["name"], "DATABASE_URL": url, **case.environ}
@@ -410,7 +605,10 @@ def test_check_and_run_say_the_same(fault: str, site: Site, topics: Topics, tmp_
     case = CASES[fault]
     its_program, environ, names = prepared(case, site, topics, tmp_path)
     says = case.says.format(**names)
-    with piped_python(["main.py", "run"], its_program, environ) as run:
+    with (
+        locked(environ) if case.locked else nullcontext(),
+        piped_python(["main.py", "run"], its_program, environ) as run,
+    ):
         try:
             check = piped_python(["main.py", "check"], its_program, environ)
             out, log = check.communicate(timeout=60)
@@ -423,6 +621,13 @@ def test_check_and_run_say_the_same(fault: str, site: Site, topics: Topics, tmp_
             assert len(marked) == 1, out
         finally:
             run.kill()
+
+
+@contextmanager
+def locked(environ: Mapping[str, str]) -> Iterator[None]:
+    with closing(sqlite3.connect(environ["DATABASE_URL"].removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
 
 
 def said_by(run: "subprocess.Popen[str]", case: Case, says: str) -> str:
