@@ -315,8 +315,8 @@ CASES = {
         "KAFKA_NO_SUCH_PROPERTY: Kafka's client refuses:", "properties", {"KAFKA_NO_SUCH_PROPERTY": "1"}
     ),
     "a stop that takes too long": Case(
-        "SHUTDOWN_TIMEOUT must be less than max.poll.interval.ms (300 s), not 400: the consumer group drives out a worker"
-        " whose rebalance takes longer",
+        "SHUTDOWN_TIMEOUT must be less than max.poll.interval.ms (300 s), not 400: the consumer group drives out a"
+        " worker whose rebalance takes longer",
         "properties",
         {"SHUTDOWN_TIMEOUT": "400"},
     ),
