@@ -1,8 +1,8 @@
 """The worker: one poll loop, in the order in which a message travels.
 
 read -> receive -> process -> deliver -> commit, and once in a while evict (give up), put off, balance. One thread owns
-Kafka's consumer, the dict and the states of offsets; rebalance and delivery callbacks run inside its calls. Crash-only:
-what the loop cannot handle is raised, all memory is thrown away, the consumer is closed without a commit, and
+Kafka's client, the dict and the states of offsets; rebalance and delivery callbacks run inside its calls. Crash-only:
+what the loop cannot handle is raised, all memory is thrown away, the client is closed without a commit, and
 `supervise` (utils/running/supervision.py) builds a new worker that goes on from the last commit.
 
 A group here is the fragments of one id: docs/how-it-works.md has the words. Kafka's is called the consumer group.
@@ -35,8 +35,8 @@ from utils.sending.commits import Commits
 from utils.sending.delivery import Backlog, Delivery
 from utils.sending.failures import Failures
 
-IDLE = 0.2  # seconds that a step waits for a record; also how long a signal may go unnoticed
-BUSY = 0.02  # seconds that a step waits for process() before it polls again
+IDLE = 0.2  # seconds that a turn waits for a record; also how long a signal may go unnoticed
+BUSY = 0.02  # seconds that a turn waits for process() before it polls again
 MAX_IN_FLIGHT = 8_000  # groups in process() or on their way out; with more, reading waits
 EVICT_EVERY, EVICT_AT_LEAST_EVERY = 0.5, 10.0  # seconds between two; in these bounds four times as long as one takes
 
@@ -55,12 +55,12 @@ class Worker:
     executor: Executor
     counters: Counters
     health: Health
-    stopping: threading.Event
+    worker_stop: threading.Event
     locate: InitVar[Locate]
     commit_interval: InitVar[float]
     shutdown_timeout: InitVar[float]
     leave: Callable[[Consumer], None] = lambda _consumer: None
-    """Leave the consumer group for good, which closing the consumer does not do for a static member."""
+    """Leave the consumer group for good, which closing the client does not do for a static member."""
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
 
@@ -85,10 +85,10 @@ class Worker:
     # ------------------------------------------------------------------ the loop
 
     def run(self) -> None:
-        """Until `stopping` is set or a topic was made again; raises what it cannot go on with. Closes the consumer."""
+        """Until `worker_stop` is set or a topic was made again. Raises what it cannot go on with. Closes the client."""
         try:
             self.assignment.subscribe(self.topics_input)
-            while not (self.stopping.is_set() or self.intake.reads_former_topic(self.clock())):
+            while not (self.worker_stop.is_set() or self.intake.reads_former_topic(self.clock())):
                 self.step()
             self.assignment.end()
         except BaseException as error:
@@ -186,7 +186,7 @@ class Worker:
             self.counters.completed -= len(groups)
             self._waiting.put_off(groups)
 
-    # ------------------------------------------------------------------ what the steps are made of
+    # ------------------------------------------------------------------ what a turn is made of
 
     def _load(self, backlog: Backlog | None = None) -> float:
         """How much is in process() and on its way out (there: `backlog`). 1 and more: there is no memory for more."""

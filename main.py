@@ -116,8 +116,8 @@ def _parser(*, only_run: bool = False) -> argparse.ArgumentParser:
 
 
 def run(_arguments: argparse.Namespace, environ: Environ) -> int:
-    """Join messages until SIGTERM or Ctrl-C; a second one ends at once. What can heal by itself is waited for."""
-    stopping = stop_on_signals()
+    """Join messages until SIGTERM, SIGHUP or Ctrl-C. Errors that can go away by themselves are waited out."""
+    process_stop = stop_on_signals()
     watch: Watch
 
     def listen(settings: Settings) -> str:
@@ -128,7 +128,7 @@ def run(_arguments: argparse.Namespace, environ: Environ) -> int:
     # alone: it may be the only worker, for which unequal partition counts are no error. What Kafka assigns will show.
     start = Start(environ=environ, listen=listen, alone=lambda _cluster: True)
     try:
-        for step, seen in take(start, STEPS, partial(patiently, stopping=stopping)):
+        for step, seen in take(start, STEPS, partial(patiently, stopping=process_stop)):
             configure(start.settings.log_level, consumer_name=start.settings.consumer_name)
             _tell(seen)
             if step.subject == "row":
@@ -137,8 +137,8 @@ def run(_arguments: argparse.Namespace, environ: Environ) -> int:
         return 0
     read = partial(_read_again, start.database, start.environment, watch)
     refresh = Refresh(_config(start), read, watch.counters, watch.health)
-    threading.Thread(target=refresh.watch, args=(stopping,), name="row", daemon=True).start()
-    return work(refresh, stopping, watch)
+    threading.Thread(target=refresh.watch, args=(process_stop,), name="row", daemon=True).start()
+    return work(refresh, process_stop, watch)
 
 
 def _tell(seen: Seen) -> None:

@@ -1,6 +1,6 @@
 """The other side of the tutorial: a shop that sends orders and payments, and a reader of what the worker makes of them.
 
-    python -m examples.shop topics                 creates the topics orders, payments and paid-orders
+    python -m examples.shop topics                 creates the topics orders, payments and paid
     python -m examples.shop order 1001 tea 9.8
     python -m examples.shop payment 1001 9.8
     python -m examples.shop results 1              prints results until so many are there
@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-ORDERS, PAYMENTS, PAID_ORDERS = "orders", "payments", "paid-orders"
+ORDERS, PAYMENTS, PAID = "orders", "payments", "paid"
 PARTITIONS = 4  # as many in all topics, so that an id has the same partition number in each
 
 
@@ -40,7 +40,7 @@ def send(servers: str, topic: str, id: str, content: dict[str, Any]) -> None:
 def print_results(servers: str, number: int) -> None:
     """All that was ever sent, from the beginning. It joins no consumer group and commits nothing."""
     reader = Consumer({"bootstrap.servers": servers, "group.id": "none", "isolation.level": "read_committed"})
-    reader.assign([TopicPartition(PAID_ORDERS, each, 0) for each in range(PARTITIONS)])
+    reader.assign([TopicPartition(PAID, each, 0) for each in range(PARTITIONS)])
     while number:
         record = reader.poll(1)
         if record is not None and not record.error():
@@ -50,7 +50,7 @@ def print_results(servers: str, number: int) -> None:
 
 
 def _topics() -> list[str]:
-    return [ORDERS, PAYMENTS, PAID_ORDERS]
+    return [ORDERS, PAYMENTS, PAID]
 
 
 def main() -> None:

@@ -79,7 +79,7 @@ def test_the_row_is_written_by_a_command_that_exists() -> None:
     arguments = main._parser().parse_args(SERVICES["init"]["command"])
     assert arguments.topics_input == "orders,payments"
     created = SERVICES["topics"]["command"][-1]
-    assert "for topic in orders payments paid-orders;" in created
+    assert "for topic in orders payments paid;" in created
 
 
 def test_a_worker_may_take_as_long_to_stop_as_it_is_promised() -> None:

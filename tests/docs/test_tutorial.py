@@ -19,7 +19,7 @@ from tests.services.kafka import KafkaBroker
 
 TUTORIAL = DOCS["tutorial"]
 SECONDS = 90  # the session of a killed worker takes 10 of them
-TOPICS = ("orders", "payments", "paid-orders", "paid-orders-dlq", "paid-orders-offsets")
+TOPICS = ("orders", "payments", "paid", "paid-orders-dlq", "paid-orders-offsets")
 
 
 @pytest.fixture

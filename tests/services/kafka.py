@@ -518,7 +518,7 @@ def main() -> None:
     broker_of = running(EmbeddedBroker()) if given.embedded else real_broker(given.port)
     with contextlib.suppress(KeyboardInterrupt), broker_of as broker:
         print(broker.bootstrap, flush=True)
-        print(f"{broker.description}; stop it by SIGTERM, Ctrl-C or the end of standard input", file=sys.stderr)
+        print(f"{broker.description}; stop it with Ctrl-C", file=sys.stderr)
         sys.stdin.read()
 
 

@@ -219,7 +219,7 @@ def worker_of(config: Config, parts: Parts, around: Surroundings, stop: Event) -
         locate=parts.locate,
         counters=around.counters,
         health=around.health,
-        stopping=stop,
+        worker_stop=stop,
         leave=parts.leave,
         clock=clock.monotonic,
         wall_clock=clock.wall,

@@ -51,19 +51,19 @@ class SetupFailed(Exception):
 
 
 def opened_calls(
-    settings: Settings, counters: Counters, stopping: threading.Event, attempts: Attempts | None = None
+    settings: Settings, counters: Counters, process_stop: threading.Event, attempts: Attempts | None = None
 ) -> Calls:
     """`attempts`: where they are not those of a worker."""
     runner = runner_of(settings.consumer_name, settings, counters.process_time)
     try:
-        interruptibly(runner.open, stopping)
+        interruptibly(runner.open, process_stop)
     except Stopped:
         raise
     except (Exception, SystemExit) as error:  # sys.exit() would look like a stop in order
         raise SetupFailed from error
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    return Calls(runner, dispatcher_of(runner, settings, counters, stopping, attempts), settings)
+    return Calls(runner, dispatcher_of(runner, settings, counters, process_stop, attempts), settings)
 
 
 def runner_of(
@@ -88,8 +88,8 @@ def dispatcher_of(
     runner: Runner,
     settings: Settings,
     counters: Counters,
-    stopping: threading.Event,
+    process_stop: threading.Event,
     attempts: Attempts | None = None,
 ) -> Dispatcher:
     attempts = attempts or Attempts(settings.process_attempts, settings.retry_backoff, random.random)
-    return Dispatcher(runner, attempts, counters, settings.process_timeout, stopping.set)
+    return Dispatcher(runner, attempts, counters, settings.process_timeout, process_stop.set)

@@ -135,7 +135,7 @@ class Refresh:
         self.topics_changed_at = self._clock()
         return True
 
-    def reread(self, stopping: threading.Event, seen: int = 0) -> None:
+    def reread(self, worker_stop: threading.Event, seen: int = 0) -> None:
         """Wait for a look at the row: a commit of the consumer has that edition of it, with other topics than ours.
 
         What the row says now is newer. Where no worker can work by it, the old one stays and is not. That no worker of
@@ -144,16 +144,16 @@ class Refresh:
         if self._withdrawn:
             self._shared, self._withdrawn = self._withdrawn.row, None
         self._is_told, self._wanted = False, True
-        while self._wanted and not stopping.is_set():
+        while self._wanted and not worker_stop.is_set():
             self._sleep(0.1)
         if self._is_told:
             self.edition.comes_after(seen)
 
     # ------------------------------------------------------------------ in a thread of its own
 
-    def watch(self, stopping: threading.Event) -> None:
-        """Look whenever it is due, until `stopping` is set."""
-        while not stopping.wait(TURN):
+    def watch(self, process_stop: threading.Event) -> None:
+        """Look whenever it is due, until `process_stop` is set."""
+        while not process_stop.wait(TURN):
             if self.is_due():
                 self.look()
 
