@@ -13,7 +13,7 @@ from utils.commands.trace import all_traced, lines, subjects
 from utils.fleet.journeys import Journey
 from utils.fleet.search import Wanted
 from utils.joining.dead_letters import Contents
-from utils.joining.journey import Consumer, GroupOffsets, LetterAt, Sighting, Visit
+from utils.joining.journey import CommittedOffsets, Consumer, LetterAt, Sighting, Visit
 
 SINCE = datetime(2026, 1, 31, 6, tzinfo=UTC)
 AT = datetime(2026, 1, 31, 8, tzinfo=UTC).timestamp()
@@ -27,7 +27,7 @@ def consumer(
     name: str, inputs: tuple[str, ...], output: str, *records: Sighting, result: Sighting | None = None
 ) -> Consumer:
     results = [result] if result else []
-    return Consumer(name, inputs, (output,), 60.0, records, results, [], GroupOffsets({}, {}, {}))
+    return Consumer(name, inputs, (output,), 60.0, records, results, [], CommittedOffsets({}, {}, {}))
 
 
 A, B, MID = seen("a", 5), seen("b", 7), seen("mid", 1)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from utils.joining.dead_letters import Contents
-from utils.joining.journey import Consumer, GroupOffsets, LetterAt, Sighting, Visit, judged
+from utils.joining.journey import CommittedOffsets, Consumer, LetterAt, Sighting, Visit, judged
 from utils.joining.offsets import OffsetMap
 from utils.joining.progress import Committed
 from utils.joining.states import FINISHED, UNFINISHED, States
@@ -37,7 +37,7 @@ def visit(
 ) -> Visit:
     known = None if commits is None else {(topic, 0): commit for topic, commit in commits.items()}
     facts = {"results": [], "letters": [], **more}
-    offsets = GroupOffsets(known, IDS, facts.pop("ends", {}))
+    offsets = CommittedOffsets(known, IDS, facts.pop("ends", {}))
     return judged(Consumer("shop", topics, ("out",), 60.0, records, offsets=offsets, **facts))
 
 

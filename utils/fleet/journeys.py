@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError
 from utils.fleet.looks import Subject, committed
 from utils.fleet.search import Search
 from utils.joining.dead_letters import read
-from utils.joining.journey import Consumer, GroupOffsets, LetterAt, Sighting, Visit, judged
+from utils.joining.journey import CommittedOffsets, Consumer, LetterAt, Sighting, Visit, judged
 from utils.joining.progress import Committed
 from utils.kafka import clients
 from utils.kafka.groups import Brokers, Commits, ConsumerGroup
@@ -124,7 +124,7 @@ class _Walk:
         row, told, search = each.row, self._told[each.row.consumer_name], self._search
         topic_ids = {name: topic.id for name, topic in self._topics.items()}
         not_looked_at = (search.unseen.late, search.unseen.scattered, search.unseen.unreadable)
-        replayed = GroupOffsets(told.replayed, topic_ids, {})
+        replayed = CommittedOffsets(told.replayed, topic_ids, {})
         return Consumer(
             name=row.consumer_name,
             topics_input=row.topics_input,
@@ -137,7 +137,7 @@ class _Walk:
                 for topic in _dead_letters(each)
                 for letter in _letters(row.consumer_name, search.found[topic], replayed)
             ],
-            offsets=GroupOffsets(told.committed, topic_ids, search.ends),
+            offsets=CommittedOffsets(told.committed, topic_ids, search.ends),
             members=told.members,
             unseen={topic for topic in row.topics_input if any(topic in some for some in not_looked_at)},
             hidden={topic for topic, _ in search.unseen.hidden} & {*row.topics_output, *_dead_letters(each)},
@@ -176,7 +176,7 @@ def _is_silent(consumer: Consumer) -> bool:
     return not consumer.results and any(each.at not in letters for each in done)
 
 
-def _letters(consumer_name: str, found: Iterable[Sighting], replayed: GroupOffsets) -> Iterable[LetterAt]:
+def _letters(consumer_name: str, found: Iterable[Sighting], replayed: CommittedOffsets) -> Iterable[LetterAt]:
     """Those of this consumer; others may keep theirs in the same topic."""
     for seen in found:
         contents = read(seen.key, seen.value, seen.headers)

@@ -49,8 +49,8 @@ class LetterAt(NamedTuple):
     done: bool
 
 
-class GroupOffsets(NamedTuple):
-    """What a group has committed, and what must be known of the topics to understand it."""
+class CommittedOffsets(NamedTuple):
+    """What a consumer has committed, and what must be known of the topics to understand it."""
 
     committed: Mapping[Partition, Committed] | None  # None: that could not be asked
     topic_ids: Mapping[str, str]
@@ -101,7 +101,7 @@ class Consumer:
     records: Sequence[Sighting]  # in its input topics
     results: Sequence[Sighting]  # of this id, in its output topics
     letters: Sequence[LetterAt]  # its own
-    offsets: GroupOffsets
+    offsets: CommittedOffsets
     members: int | None = None  # processes that are in the consumer group; None: that could not be asked
     unseen: Collection[str] = ()  # input topics of which not all was looked at that may hold the id
     hidden: Collection[str] = ()  # output topics whose newest records an open transaction hides
