@@ -25,6 +25,8 @@ from utils.joining.layout import Layout
 from utils.joining.messages import Fragment
 from utils.joining.offsets import PartitionOffsets
 from utils.kafka import clients
+from utils.processing import attempts
+from utils.running import assembly, lifetime, supervision
 
 MEASURED = re.compile(r"\bmeasured(?=[):,;]|: )(?!: (?:bench|tests|docs)/)")
 
@@ -258,6 +260,42 @@ def test_every_header_that_is_named_is_written() -> None:
     known = {bare(row[0]) for row in DOCS["dead-letter-record"].table("header")}
     for page in PAGES:
         assert set(re.findall(r"`(dlq\.[a-z.]+)`", page.text)) <= known, page.name
+
+
+# ---------------------------------------------------------------- figures
+
+
+def told(seconds: float) -> str:
+    return f"{seconds:g} s"
+
+
+WAITS = [f"{min(2.0**each, lifetime.LONGEST_PAUSE):g}" for each in range(supervision.RESTARTS)]  # of supervise()
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        f"started again, after {', '.join(WAITS[:-1])} and {WAITS[-1]} s.",
+        f"`COMMIT_INTERVAL` ({told(Settings().commit_interval)})",
+        f"`CONFIG_REFRESH` ({told(Settings().config_refresh)})",
+        f"`SHUTDOWN_TIMEOUT` ({told(Settings().shutdown_timeout)})",
+        f"`MAX_PENDING_BYTES` ({Settings().max_pending_bytes >> 20} MB)",
+        f"longer than `SHUTDOWN_TIMEOUT` and {told(lifetime.GRACE)}",
+        f"did not end within {told(lifetime.RELOAD)}, `SHUTDOWN_TIMEOUT` and {told(lifetime.GRACE)}",
+        f"`CONFIG_REFRESH` and {told(assembly.SETTLE)} after the input topics have changed",
+        f"for {clients.SESSION_TIMEOUT_MS // 1000} s or longer (`session.timeout.ms`)",
+        f"| outage | {attempts.OUTAGE} different ids have failed",
+    ],
+)
+def test_how_it_works_has_the_figures_of_the_code(sentence: str) -> None:
+    assert sentence in " ".join(DOCS["how-it-works"].text.split())
+
+
+def test_the_front_page_has_the_figures_of_the_code() -> None:
+    text = " ".join(README.text.split())
+    assert f"After {Settings().process_attempts} failed calls (`PROCESS_ATTEMPTS`)" in text
+    assert f"If {attempts.OUTAGE} different ids fail one after the other" in text
+    assert f"at least every {lifetime.LONGEST_PAUSE:g} s" in text
 
 
 # ---------------------------------------------------------------- rules
