@@ -78,9 +78,10 @@ class Scenes(Protocol):
         *,
         partitions: int = 4,
         slow_process: bool = False,
+        process: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Scene:
-        """Topics and a row; `slow_process`: process_for_tests.py is its process()."""
+        """Topics and a row; `slow_process`: process_for_tests.py is its worker.py, or `process` is."""
 
 
 @pytest.fixture
@@ -102,6 +103,7 @@ def scenes(topics: Topics, tmp_path: Path) -> Iterator[Scenes]:
             *,
             partitions: int = 4,
             slow_process: bool = False,
+            process: Path | None = None,
             environment: Mapping[str, str] | None = None,
         ) -> Scene:
             created = topics(broker, *"abcde"[:inputs], "out", partitions=partitions)
@@ -111,7 +113,7 @@ def scenes(topics: Topics, tmp_path: Path) -> Iterator[Scenes]:
                 created[:inputs],
                 created[inputs:],
                 tmp_path,
-                process=PROCESS if slow_process else None,
+                process=PROCESS if slow_process else process,
                 environment={**short_session(broker), **UNHURRIED, "RETRY_BACKOFF": "0.05", **(environment or {})},
             )
             stack.enter_context(job)

@@ -148,6 +148,29 @@ def test_the_clients_of_a_worker_are_closed_before_the_next_one_is_built_also_wh
     assert story == ["built", "closed"] * 4
 
 
+def test_a_client_that_cannot_be_closed_changes_nothing_and_a_failure_of_building_is_one_of_the_worker(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("utils.running.supervision.sleep", lambda _seconds, _stopping: None)
+    stopping, story = threading.Event(), list[str]()
+    worker = FailingWorker(stopping, OSError("no broker"))
+
+    def cannot_close() -> None:
+        raise RuntimeError("cannot be closed")
+
+    def build(clients: ExitStack) -> framework.Worker:
+        clients.callback(story.append, "closed")
+        clients.callback(cannot_close)
+        if not story:
+            raise OSError("no producer")
+        return cast(framework.Worker, worker)
+
+    counters = Counters()
+    supervise(build, counters, stopping)
+    assert (worker.runs, counters.restarts, story) == (2, 2, ["closed"] * 3)
+    assert [each for each in ("no producer", "no broker", "cannot be closed") if each not in caplog.text] == []
+
+
 def test_the_memory_of_a_worker_that_has_failed_is_free_though_the_log_remembers_why(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

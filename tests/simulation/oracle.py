@@ -513,7 +513,8 @@ class Oracle:
         fragments = self.by_id[id]
         for number in range(max(sent.round for sent in fragments) + 1):
             ours = [sent for sent in fragments if sent.round == number]
-            by_row_before = self.is_withdrawn and any(sent.uid in self.letters for sent in ours)
+            given_up = self._is_finished if not self.dead_letters else lambda sent: sent.uid in self.letters
+            by_row_before = self.is_withdrawn and any(map(given_up, ours))
             if self._must_be_joined(ours) and not by_row_before and not any(self.is_done(sent) for sent in ours):
                 self._broken("I1", f"lost: {[self._text(sent) for sent in ours]}")
 

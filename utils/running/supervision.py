@@ -181,16 +181,32 @@ class Ended(NamedTuple):
 
 def _run_one(build: Callable[[ExitStack], Runs]) -> Ended:
     """Build a worker and let it run. Its clients are closed then: each of them has threads and connections."""
-    with ExitStack() as opened:
+    opened = ExitStack()
+    try:
         worker = build(opened)
-        try:
-            worker.run()
-            error = None
-        except Exception as raised:
-            error = raised
+    except ConfigError:
+        _close(opened)
+        raise
+    except Exception as not_built:
+        _close(opened)
+        return Ended(not_built, {}, has_progressed=False)
+    try:
+        worker.run()
+        error = None
+    except Exception as raised:
+        error = raised
+    _close(opened)
     owned = worker.intake.owned
     records = {at: offsets.suspicion.crash_record for at, offsets in owned.former.items()}
     return Ended(error, records, owned.has_progressed)
+
+
+def _close(opened: ExitStack) -> None:
+    """What was to be done is done, or has failed by now: that a client cannot be closed changes nothing of it."""
+    try:
+        opened.close()
+    except Exception:
+        logger.exception("a client could not be closed")
 
 
 def _free_memory(error: Exception | None) -> None:
