@@ -167,7 +167,7 @@ def _finish(copy: Path) -> None:
     done = subprocess.run(["sh", STAGE + "/" + FINISH], cwd=copy, capture_output=True, text=True)
     if done.returncode:
         raise ImpossibleError(
-            f"the update could not be ended: {done.stderr.strip()}; mend that, then run `sh {STAGE}/{FINISH}`"
+            f"the update could not be ended: {done.stderr.strip()}; fix that, then run `sh {STAGE}/{FINISH}`"
         )
 
 

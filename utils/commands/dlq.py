@@ -80,7 +80,7 @@ class Task(NamedTuple):
 
 
 def dlq(arguments: argparse.Namespace, environ: Environ) -> int:
-    """Look at the dead letters of CONSUMER_NAME, and replay them once their cause has been mended."""
+    """Look at the dead letters of CONSUMER_NAME, and replay them once their cause has been fixed."""
     settings, row = configured(environ)
     written = {dlq_replay: row.topics_output, dlq_discard: ()}.get(arguments.dlq_command)
     code: int = arguments.dlq_command(arguments, dead_letter_topic(settings, row, written))
