@@ -13,10 +13,15 @@ class Retry(Exception):
         self.after = _seconds(after)
 
 
-def _seconds(after: float | str | None) -> float | None:
+def asked_for(error: Retry) -> float | None:
+    """The seconds that it asks for, also where a class of its user's own has set `after` by itself, or not at all."""
+    return _seconds(getattr(error, "after", None))
+
+
+def _seconds(after: object) -> float | None:
     try:
-        seconds = float("nan" if after is None else after)
-    except ValueError:
+        seconds = float(after) if isinstance(after, int | float | str) else float("nan")
+    except (ValueError, OverflowError):
         return None
     return max(seconds, 0.0) if seconds < float("inf") else None
 

@@ -69,6 +69,19 @@ def test_a_time_in_the_past_is_at_once() -> None:
     assert attempts().failed("a", Retry(after=-5), 100.0) == 100.0
 
 
+class Busy(Retry):
+    """As a user would write it, who has not read how Retry is made."""
+
+    def __init__(self, after: object = None) -> None:
+        if after is not None:
+            self.after = after  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(("after", "due"), [("7", 107.0), (b"7", 101.0), ([], 101.0), (10**400, 101.0), (None, 101.0)])
+def test_an_own_kind_of_retry_may_say_what_it_likes(after: object, due: float) -> None:
+    assert attempts().failed("a", Busy(after), 100.0) == due
+
+
 @pytest.mark.parametrize("error", [Reject("no such customer"), InvalidMessage("no JSON")])
 def test_what_can_never_succeed_is_given_up_at_once(error: Exception) -> None:
     mine = attempts()

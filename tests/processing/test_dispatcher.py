@@ -206,6 +206,54 @@ def test_a_group_waits_for_the_end_of_a_call_from_before_two_drops(many: FakeRun
     assert executor.in_flight == 0
 
 
+@pytest.mark.parametrize("breaks", ["_failed", "_go_on_after_failure"])
+def test_calls_whose_outcomes_the_loop_could_not_look_at_have_ended_all_the_same(
+    executor: Dispatcher, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch, breaks: str
+) -> None:
+    """Else their ids would be busy for ever, and the only thread would wait for a word."""
+    executor.submit(groups("abc"))
+    runner.turn()
+    executor.submit(groups("de"))
+    runner.end(runner.begin(), ValueError())
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("unexpected")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(executor, breaks, fails)
+        with pytest.raises(RuntimeError):
+            executor.collect(0)
+    executor.drop()
+    executor.submit(groups("abcde"))
+    assert sorted(runner.turn()) == [*"abcde"]
+    assert sorted(ids(executor.collect(0))) == [*"abcde"]
+    assert executor.in_flight == 0
+
+
+def test_of_calls_from_before_a_drop_too(
+    executor: Dispatcher, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor.submit(groups("a"))
+    runner.begin()
+    executor.drop()
+    executor.submit(groups("a" if runner.one_by_one else "b"))
+    runner.end("a")
+    again = runner.begin()
+    runner.end(again, ValueError())
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("unexpected")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(executor, "_failed", fails)
+        with pytest.raises(RuntimeError):
+            executor.collect(0)
+    executor.drop()
+    executor.submit(groups("ab"))
+    assert runner.turn() == "ab"
+    assert ids(executor.collect(0)) == "ab"
+
+
 def test_a_cancel_after_a_drop_counts_the_old_calls_as_nobodys(executor: Dispatcher, runner: FakeRunner) -> None:
     executor.submit(groups("a"))
     runner.begin()

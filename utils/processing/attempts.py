@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Collection, Iterable
 
 from utils.joining.messages import InvalidMessage, InvalidResult
-from utils.retry import Reject, Retry
+from utils.retry import Reject, Retry, asked_for
 
 OUTAGE = 20  # different ids that fail in a row, without a success in between
 LONGEST_BACKOFF = 60.0  # seconds
@@ -152,8 +152,8 @@ class Attempts:
             self._do_not_count(self.circuit.failed(id, now, before=id in self._failed_before))
         if self.made(id) >= self._limit:
             return None
-        if isinstance(error, Retry) and error.after is not None:
-            return now + error.after if error.after <= self._patience else None
+        if isinstance(error, Retry) and (after := asked_for(error)) is not None:
+            return now + after if after <= self._patience else None
         return now + self._backoff.wait(max(self.made(id), 1))
 
     def failed_before(self, id: str) -> None:

@@ -4,6 +4,7 @@ Knows neither Kafka nor offsets; all of it runs on the loop's thread.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -67,10 +68,7 @@ class Dispatcher:
         outcomes = self._submitted.collect(timeout)
         if not (self._order.is_uneventful(outcomes) and self._attempts.circuit.is_quiet):
             now = self._clock()
-            ended = [self._ended(outcome, now) for outcome in outcomes]
-            if outcomes and outcomes[-1].error:
-                self._go_on_after_failure()
-            outcomes = [outcome for outcome in ended if outcome]
+            outcomes = self._wanted(outcomes, now)
         if self._overtime.is_due(now):
             outcomes += self._overtime.look(now, self._judge_late, is_cancelled=self._is_cancelled)
         self.in_flight -= len(outcomes)
@@ -179,6 +177,26 @@ class Dispatcher:
         return min(timeout, due - now) if due > now else timeout
 
     # ------------------------------------------------------------------ what came of it
+
+    def _wanted(self, outcomes: Sequence[Outcome], now: float) -> list[Outcome]:
+        """Those that the loop wants. Where this raises, all of the calls have ended nevertheless: taken for calls that
+        still run, they would keep their ids busy for ever.
+        """
+        ended, rest = list[Outcome | None](), deque(outcomes)
+        try:
+            while rest:
+                outcome = rest.popleft()
+                ended.append(self._ended(outcome, now))
+            if outcomes and outcomes[-1].error:
+                self._go_on_after_failure()
+        except Exception:
+            self.parked.busy.pop(outcome.group.id, None)
+            for each in rest:
+                self._order.forget(each.group.id)
+            if outcomes[-1].error:
+                self._order.halted()
+            raise
+        return [outcome for outcome in ended if outcome]
 
     def _ended(self, outcome: Outcome, now: float) -> Outcome | None:
         """The end of a call. None: nobody wants its outcome, or it is tried again."""

@@ -69,6 +69,9 @@ class Order(Protocol):
     def was_abandoned(self, id: str) -> bool:
         """Of a call that has ended. Told once."""
 
+    def forget(self, id: str) -> None:
+        """A call of this id has ended, abandoned or not, and nobody looks at what came of it."""
+
     def take_same(self, call: Group) -> Group | None:
         """The message of this abandoned call, where it was read again and waits: it does so no more.
 
@@ -126,6 +129,9 @@ class OneByOne:
         self.abandoned -= was_so
         return was_so
 
+    def forget(self, id: str) -> None:
+        self.was_abandoned(id)
+
     def take_same(self, call: Group) -> Group | None:
         waiting = self._submitted.take_back()
         same = next((group for group in waiting if _are_same(group, call)), None)
@@ -179,6 +185,10 @@ class OneOfEachId:
         was_so = id in self._abandoned
         self._abandoned.discard(id)
         return was_so
+
+    def forget(self, id: str) -> None:
+        self._abandoned.discard(id)
+        self._parked.busy.pop(id, None)
 
     def take_same(self, call: Group) -> Group | None:
         first = self._parked.first_behind(call.id)
