@@ -70,6 +70,8 @@ class Oracle:
     is_withdrawn: bool = False
     """A worker could not begin by the row, and goes on by the one before, by which a part may be missing."""
     committed_by: dict[Partition, int] = field(default_factory=dict)
+    """The number of the row by which the last commit was made."""
+    first_by: dict[Partition, int] = field(default_factory=dict)
     """Of which of these rows the last commit was."""
     broker: Broker = field(init=False)
     trace: Callable[[object], None] = field(default=lambda _: None)
@@ -308,12 +310,15 @@ class Oracle:
             self.finished[at] = finished
 
     def _check_row(self, at: Partition, tags: str) -> None:
-        """Who works by an older row than a commit that it has seen takes for complete what waits for another topic."""
+        """Who works by an older row than a commit that it has seen takes for complete what waits for another topic.
+
+        Where the first commit was by the newer row, its worker had no commit to see, and could not say that it is newer.
+        """
         rows = [number for number, row in enumerate(self.rows) if topic_tags(row) == tags]
         if len(rows) > 1:  # it is not known by which of them
             self.committed_by.pop(at, None)
         elif rows:
-            if rows[0] < self.committed_by.get(at, 0):
+            if self.first_by.setdefault(at, rows[0]) < self.committed_by.get(at, 0) > rows[0]:
                 self._broken("rule 14", f"{name(at)} is committed by an older row than before")
             self.committed_by[at] = rows[0]
 
