@@ -477,6 +477,11 @@ OWNED_PROPERTIES = frozenset(
     partitioner default.topic.config logger on.commit on.delivery
     """.split()  # noqa: SIM905  a list would say the same in a page of quotes
 )
+# With these the client loads a library, or runs a command. Whoever may write a row may not run code at every worker, and
+# at everybody who looks at it: whoever sets a worker's environment may.
+LOADING_PROPERTIES = frozenset(
+    {"plugin.library.paths", "ssl.engine.location", "ssl.engine.id", "ssl.providers", "sasl.kerberos.kinit.cmd"}
+)
 # Kubernetes puts these into every container beside a service named kafka or kafka-…: addresses, no properties.
 _INJECTED = re.compile(r"KAFKA_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT|PORT_\d+_(TCP|UDP)(_.+)?)")
 
@@ -513,7 +518,12 @@ def _kafka_of_row(given: object, problems: list[str]) -> dict[str, str]:
     if not isinstance(given, dict):
         problems.append("metadatas.kafka must be an object of client properties")
         return {}
-    return _properties({f"metadatas.kafka.{name}": (name, value) for name, value in given.items()}, problems)
+    properties = _properties({f"metadatas.kafka.{name}": (name, value) for name, value in given.items()}, problems)
+    problems += [
+        f"metadatas.kafka.{name} must not be set: it runs code. The environment may have it, as KAFKA_…"
+        for name in sorted(properties.keys() & LOADING_PROPERTIES)
+    ]
+    return properties
 
 
 def _properties(named: Mapping[str, tuple[str, object]], problems: list[str]) -> dict[str, str]:

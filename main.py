@@ -25,7 +25,7 @@ from utils.kafka import preflight
 from utils.logger import configure, logger
 from utils.monitoring.watch import Watch
 from utils.running.lifetime import Stopped, patiently, stop_on_signals
-from utils.running.refresh import Config, Refresh
+from utils.running.refresh import Config, Refresh, tell_warnings
 from utils.running.steps import ROW_STEPS, STEPS, Seen, Start, answer_http, take
 from utils.running.streams import printing
 from utils.running.supervision import work
@@ -143,7 +143,7 @@ def run(_arguments: argparse.Namespace, environ: Environ) -> int:
 
 def _tell(seen: Seen) -> None:
     if seen.how == "lacking":
-        logger.warning("the worker runs, but: %s", seen.text)
+        tell_warnings([seen.text])
 
 
 def _tell_row(start: Start) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from config import OWNED_PROPERTIES, ConfigError, Settings
+from config import LOADING_PROPERTIES, OWNED_PROPERTIES, ConfigError, Settings
 
 MINIMAL = {"CONSUMER_NAME": "orders", "DB_NAME": "app", "DB_USER": "worker"}
 SECRET = "p@ss/w:rd %41#?"
@@ -537,6 +537,13 @@ def test_a_property_that_the_worker_owns_is_refused_in_the_row_and_in_the_enviro
     variable = f"KAFKA_{name.replace('.', '_').upper()}"
     if variable != "KAFKA_BOOTSTRAP_SERVERS":
         assert problems_of({**MINIMAL, variable: "x"})[0].startswith(f"{variable} must not be set")
+
+
+@pytest.mark.parametrize("name", ["Plugin_Library_Paths", *sorted(LOADING_PROPERTIES)])
+def test_a_property_that_runs_code_is_the_environments_alone(name: str) -> None:
+    assert "it runs code" in problems_of_row(json.dumps({"kafka": {name: "/tmp/evil.so"}}))[0]
+    variable = f"KAFKA_{name.replace('.', '_').upper()}"
+    assert Settings.read({**MINIMAL, variable: "x"}).kafka == {name.replace("_", ".").lower(): "x"}
 
 
 def test_brokers_in_the_environment_are_ignored_with_a_warning() -> None:

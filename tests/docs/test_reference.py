@@ -95,6 +95,13 @@ def test_the_properties_named_as_the_workers_own_are_all_of_them() -> None:
     assert set(re.findall(r"`([a-z.]+)`", listed)) == config.OWNED_PROPERTIES
 
 
+def test_the_properties_named_as_the_environments_alone_are_all_of_them() -> None:
+    [listed] = re.findall(
+        r"A row must not set what makes(.*?)\. The environment may\.", DOCS["settings"].text, re.DOTALL
+    )
+    assert set(re.findall(r"`([a-z.]+)`", listed)) == config.LOADING_PROPERTIES
+
+
 def test_the_defaults_of_properties_are_those_of_the_code() -> None:
     rows = DOCS["settings"].table("property")
     shown = {bare(name): int(default.replace(",", "")) for name, _variable, default, _what in rows}

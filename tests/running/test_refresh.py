@@ -260,6 +260,17 @@ def test_settings_of_the_row_are_a_change_and_secrets_are_not_shown() -> None:
     }
 
 
+def test_what_the_worker_does_not_take_of_a_changed_row_is_said_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = ("metadatas.mesage_timeout: did you mean message_timeout?", "metadatas is taken for a note")
+    for warnings in (said[:1], said[:1], said[1:]):
+        row = replace(ROW, metadatas=str(warnings))
+        bench.finds(replace(CONFIG, settings=replace(SETTINGS, warnings=warnings), row=row))
+    assert [line.getMessage() for line in caplog.records] == [f"the worker runs, but: {each}" for each in said]
+    assert not bench.ending.is_set()
+
+
 def test_a_bad_row_is_said_once_counted_and_shown_as_long_as_it_is_there(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -312,7 +312,7 @@ class Oracle:
     def _check_row(self, at: Partition, tags: str) -> None:
         """Who works by an older row than a commit that it has seen takes for complete what waits for another topic.
 
-        Where the first commit was by the newer row, its worker had no commit to see, and could not say that it is newer.
+        Where the first commit was by the newer row, its worker had seen none, and could not say that it is newer.
         """
         rows = [number for number, row in enumerate(self.rows) if topic_tags(row) == tags]
         if len(rows) > 1:  # it is not known by which of them

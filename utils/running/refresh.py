@@ -8,7 +8,7 @@ Knows neither the database nor Kafka: `read` does. All of it runs in a thread of
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -202,6 +202,7 @@ class Refresh:
             else:
                 logger.info("the row is good again")
         self._health.refused = ()
+        tell_warnings(each for each in found.settings.warnings if each not in self.current.settings.warnings)
         changes = changed(self.current, found)
         if not changes:
             self._note_pause(found.settings.paused)
@@ -235,6 +236,11 @@ class Refresh:
         if self._unavailable:
             logger.info("the row can be read again")
         self._unavailable = False
+
+
+def tell_warnings(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        logger.warning("the worker runs, but: %s", warning)
 
 
 def _tell_pause() -> None:
