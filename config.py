@@ -477,8 +477,8 @@ OWNED_PROPERTIES = frozenset(
     partitioner default.topic.config logger on.commit on.delivery
     """.split()  # noqa: SIM905  a list would say the same in a page of quotes
 )
-# With these the client loads a library, or runs a command. Whoever may write a row may not run code at every worker, and
-# at everybody who looks at it: whoever sets a worker's environment may.
+# With these the client loads a library, or runs a command. Who may write a row may not run code at every worker, and at
+# everybody who looks at it: who sets a worker's environment may.
 LOADING_PROPERTIES = frozenset(
     {"plugin.library.paths", "ssl.engine.location", "ssl.engine.id", "ssl.providers", "sasl.kerberos.kinit.cmd"}
 )
