@@ -178,3 +178,13 @@ def test_what_a_transaction_hides_is_looked_for_again_and_then_said() -> None:
 def test_topics_that_are_not_there_are_named_but_those_of_dead_letters() -> None:
     found = journey(CHAIN, FakeSearch({"a": [seen("a")]}), FakeBrokers({}, ["b", "join-dlq"]))
     assert [line.partition(":")[0] for line in found.not_seen] == ["b"]
+
+
+@pytest.mark.parametrize("why", ["unreadable", "lacking"])
+def test_nothing_is_said_of_results_where_their_topic_could_not_be_read(why: str) -> None:
+    search = FakeSearch({"a": [seen("a")]})
+    if why == "unreadable":
+        search.unseen.unreadable["mid"] = "Broker: Topic authorization failed"
+    brokers = FakeBrokers({"join": done("a")}, ["mid"] if why == "lacking" else [])
+    [visit] = journey([subject("join", "a", "mid")], search, brokers).visits
+    assert visit.remarks == ["cannot tell what has come of it: mid could not be read, or not all of it was"]

@@ -39,6 +39,9 @@ SCRAM |= {"KAFKA_SSL_CA_LOCATION": "{authority}"}
 WITHOUT_PASSWORD = {name: value for name, value in SCRAM.items() if name != "KAFKA_SASL_PASSWORD"}
 MUTUAL = {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_LOCATION": "{authority}"}
 MUTUAL |= {"KAFKA_SSL_CERTIFICATE_LOCATION": "{cert}", "KAFKA_SSL_KEY_LOCATION": "{key}"}
+OIDC = {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_SASL_MECHANISM": "OAUTHBEARER"}
+OIDC |= {"KAFKA_SASL_OAUTHBEARER_METHOD": "oidc", "KAFKA_SASL_OAUTHBEARER_CLIENT_ID": "id"}
+OIDC |= {"KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET": SECRET}
 GOOD = "def process(message, consumer_name):\n    return message\n"
 
 
@@ -310,6 +313,13 @@ CASES = {
         "broker",
         {**SASL, "KAFKA_SASL_PASSWORD": f"{SECRET}x"},
         "SASL",
+    ),
+    "no token endpoint": Case(
+        "no token for the login to Kafka can be had: if this stays, check KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL",
+        "broker",
+        {**OIDC, "KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL": f"http://u:{SECRET}@{CLOSED}/token"},
+        "SASL",
+        waits=True,
     ),
     "a property": Case(
         "KAFKA_NO_SUCH_PROPERTY: Kafka's client refuses:", "properties", {"KAFKA_NO_SUCH_PROPERTY": "1"}

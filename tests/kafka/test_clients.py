@@ -14,6 +14,7 @@ from config import ConfigError, Settings
 from framework import Worker
 from models import Row
 from tests.fakes import FakeAdmin
+from tests.integration.workers import eventually
 from utils.kafka.clients import (
     SESSION_TIMEOUT_MS,
     TRANSACTION_TIMEOUT_MS,
@@ -62,6 +63,30 @@ def test_a_worker_is_replaced_when_a_client_says_so_in_whatever_way(error: Excep
 )
 def test_what_does_not_heal_has_a_cure(error: Exception, cure: str) -> None:
     assert cure in cure_of(error)
+
+
+@pytest.mark.parametrize(
+    ("answer", "heals", "cure"),
+    [
+        ("Failed to connect to 127.0.0.1:28098 after 0 ms: Could not connect to server", True, "TOKEN_ENDPOINT_URL"),
+        ("Could not resolve host: id.example", True, "TOKEN_ENDPOINT_URL"),
+        ("Response is not JSON encoded: (n/a)", True, "TOKEN_ENDPOINT_URL"),
+        ('{"error":"invalid_client","error_description":"Bad secret"}', False, "CLIENT_SECRET"),
+    ],
+)
+def test_a_token_that_cannot_be_had_is_waited_for_unless_it_is_refused(answer: str, heals: bool, cure: str) -> None:
+    """What the client says (2.16.1) where its own endpoint of OIDC is away, and where that refuses it."""
+    text = f"Failed to acquire SASL OAUTHBEARER token: {answer}"
+    trouble = explain(KafkaError(KafkaError._AUTHENTICATION, text))
+    assert trouble.heals is heals
+    assert cure in trouble.line
+    assert "USERNAME" not in trouble.line
+
+
+def test_a_token_that_the_broker_refuses_does_not_heal() -> None:
+    text = 'SASL OAUTHBEARER authentication failed (principal=p): {"status":"invalid_token"}'
+    trouble = explain(KafkaError(KafkaError.SASL_AUTHENTICATION_FAILED, text))
+    assert (trouble.heals, "KAFKA_SASL_OAUTHBEARER_CLIENT_ID" in trouble.line) == (False, True)
 
 
 def test_what_answers_in_another_protocol_is_no_kafka() -> None:
@@ -180,6 +205,22 @@ def test_the_log_tells_what_clients_warn_of_but_not_that_a_property_belongs_to_t
     client.flush(0)  # the client hands its own lines over here
     warnings = [record.getMessage() for record in caplog.records if "CONFWARN" in record.getMessage()]
     assert warnings == ["CONFWARN: something else"]
+
+
+def test_a_login_in_the_address_of_a_token_endpoint_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    properties = {
+        "security.protocol": "sasl_plaintext",
+        "sasl.mechanism": "OAUTHBEARER",
+        "sasl.oauthbearer.method": "oidc",
+        "sasl.oauthbearer.token.endpoint.url": "http://bob:topsecret@127.0.0.1:1/token",
+        "sasl.oauthbearer.client.id": "id",
+        "sasl.oauthbearer.client.secret": "alsosecret",
+    }
+    client = producer(client_properties(Settings(kafka=properties), Row.validated("o", "a", "b", "127.0.0.1:1")), print)
+    eventually(lambda: [client.poll(0.05), "Failed to retrieve OIDC token" in caplog.text][1], "its line")
+    assert "http://***@127.0.0.1:1/token" in caplog.text
+    assert "topsecret" not in caplog.text
+    assert "alsosecret" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,8 @@ class _Walk:
             ],
             offsets=CommittedOffsets(told.committed, topic_ids, search.ends),
             members=told.members,
-            unseen={topic for topic in row.topics_input if any(topic in some for some in not_looked_at)},
+            unseen={topic for topic in _topics(each) if any(topic in some for some in not_looked_at)}
+            | {topic for topic in row.topics_output if topic not in self._topics},
             hidden={topic for topic, _ in search.unseen.hidden} & {*row.topics_output, *_dead_letters(each)},
         )
 

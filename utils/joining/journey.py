@@ -103,7 +103,7 @@ class Consumer:
     letters: Sequence[LetterAt]  # its own
     offsets: CommittedOffsets
     members: int | None = None  # processes that are in the consumer group; None: that could not be asked
-    unseen: Collection[str] = ()  # input topics of which not all was looked at that may hold the id
+    unseen: Collection[str] = ()  # topics, also of what it writes, of which not all was looked at that may hold the id
     hidden: Collection[str] = ()  # output topics whose newest records an open transaction hides
 
 
@@ -190,6 +190,9 @@ def _remark_on_silence(visit: Visit) -> None:
     consumer, say = visit.consumer, visit.remarks.append
     if consumer.hidden:
         say(f"a result may be hidden by an open transaction in {', '.join(sorted(consumer.hidden))}")
+        return
+    if unseen := sorted({*consumer.unseen} - {*consumer.topics_input}):
+        say(f"cannot tell what has come of it: {', '.join(unseen)} could not be read, or not all of it was")
         return
     there = {each.topic for each, _ in visit.standings}
     lacking = [topic for topic in consumer.topics_input if topic not in there]

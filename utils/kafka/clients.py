@@ -163,10 +163,14 @@ def _origin(name: str, settings: Settings) -> str:
 
 
 class ClientLog:
-    """All that a client asks of a logger: to be its callback, too."""
+    """All that a client asks of a logger: to be its callback, too. Logins in addresses are hidden."""
 
     def __init__(self, to: logging.Logger) -> None:
-        self.log = guarded(to.log, lambda _error: None)
+        self._to = to
+        self.log = guarded(self._log, lambda _error: None)
+
+    def _log(self, level: int, line: str, *arguments: object) -> None:
+        self._to.log(level, line, *(without_login(each) if isinstance(each, str) else each for each in arguments))
 
 
 def _client_log() -> ClientLog:
@@ -373,6 +377,7 @@ def _number(value: object, default: int) -> int:
 # ---------------------------------------------------------------- What may be wrong with a broker.
 
 _LOGIN = "check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD (or `kafka` in the row's metadatas)"
+_TOKEN_LOGIN = "check KAFKA_SASL_OAUTHBEARER_CLIENT_ID, …_CLIENT_SECRET and …_SCOPE (or `kafka` in the row's metadatas)"
 PROTOCOL = "KAFKA_SECURITY_PROTOCOL (or security.protocol in `kafka` of the row's metadatas)"
 SERVERS = "if this stays, check kafka_bootstrap_server of the row"
 _LISTENERS = (
@@ -418,9 +423,22 @@ CONNECTION_ERRORS = {
 }
 
 
+def _explain_token(reason: str) -> Trouble:
+    """The client could not get a token for its login (OIDC). By the answer's error (RFC 6749, 5.2), if one came."""
+    if re.search("invalid_|unauthorized_|unsupported_|access_denied", reason):
+        line = f"the token endpoint refuses the login: {_TOKEN_LOGIN} ({reason})"
+        return Trouble(heals=False, line=line)
+    endpoint = "check KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL (or `kafka` in the row's metadatas)"
+    return Trouble(heals=True, line=f"no token for the login to Kafka can be had: if this stays, {endpoint} ({reason})")
+
+
 def explain(error: KafkaError) -> Trouble:
     """What an error of a client or a broker means for the person who set them up."""
     code, reason = error.code(), plain(error.str())
+    if code == KafkaError._AUTHENTICATION and reason.startswith("Failed to acquire SASL OAUTHBEARER token"):
+        return _explain_token(reason)
+    if code in LOGIN_ERRORS and "OAUTHBEARER" in reason:
+        return Trouble(heals=False, line=f"Kafka refuses the login: {_TOKEN_LOGIN} ({reason})")
     if code in LOGIN_ERRORS:
         return Trouble(heals=False, line=f"Kafka refuses the login: {_LOGIN} ({reason})")
     if code in RIGHTS_ERRORS:
@@ -548,4 +566,9 @@ def _member_ids(admin: AdminClient, settings: Settings) -> list[str] | None:
 
 def plain(reason: str) -> str:
     """The client's text without its own state: `127.0.0.1:9092: Connect to … failed: Connection refused`."""
-    return re.sub(r" \(after \d+ms in state [^)]*\)", "", reason).replace("/bootstrap:", ":").strip()
+    return without_login(re.sub(r" \(after \d+ms in state [^)]*\)", "", reason).replace("/bootstrap:", ":").strip())
+
+
+def without_login(text: str) -> str:
+    """As `https://***@host/…`, where an address in it holds a user and a password."""
+    return re.sub(r"(?<=://)[^\s/@\"]+@", "***@", text)

@@ -23,6 +23,7 @@ from config import ConfigError, Settings, Trouble
 from models import Row, map_topic
 from utils.kafka.clients import (
     CONNECTION_ERRORS,
+    LOGIN_ERRORS,
     PROTOCOL,
     RIGHTS_ERRORS,
     SERVERS,
@@ -427,7 +428,7 @@ def _may(described: "Future[Any]", operation: str) -> bool | None:
 def _why(heard: list[KafkaError], settings: Settings, row: Row) -> Trouble:
     """Of all that a client has heard, what tells the most."""
     hopeless = _hopeless(heard, settings, row.bootstrap_servers.split(","))
-    told = next((explain(each) for each in heard if advertised(each)), None)
+    told = next((explain(each) for each in heard if advertised(each) or each.code() in LOGIN_ERRORS), None)
     reason = plain(next((each for each in heard if each.code() != KafkaError._ALL_BROKERS_DOWN), heard[0]).str())
     down = Trouble(heals=True, line=f"Kafka at {row.bootstrap_servers} cannot be reached: {SERVERS} ({reason})")
     return hopeless or told or _wrong_protocol(settings, row) or down
