@@ -18,8 +18,7 @@ from confluent_kafka import Consumer
 
 from utils.joining.aggregator import Aggregator, Group
 from utils.joining.messages import Fragment, read_each, read_ids
-from utils.joining.offsets import CommitPoint, PartitionOffsets, mark
-from utils.joining.states import FINISHED
+from utils.joining.offsets import CommitPoint, PartitionOffsets
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.monitoring.status import Health
@@ -137,10 +136,8 @@ class Worker:
             theirs = [fragments[at] for at in invalid]
             self._send_failed(list(map(self.failures.invalid, theirs, keys, invalid.values())))
             fragments, ids = list(compress(fragments, ids)), list(filter(None, ids))
-        complete, superseded = self._waiting.add(ids, fragments, now)
+        complete = self._waiting.add(ids, fragments, now)
         self.counters.completed += len(complete)
-        self.counters.superseded += len(superseded)
-        mark(superseded, FINISHED)
         return complete
 
     def _process(self, groups: list[Group]) -> None:

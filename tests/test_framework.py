@@ -18,7 +18,7 @@ from tests.builders import admin, group, partition_offsets
 from tests.fakes import TOPIC_ID, FakeConsumer, FakeMessage, Partition
 from utils.joining.aggregator import NEVER, Aggregator, Enough, Group
 from utils.joining.dead_letters import Letter
-from utils.joining.messages import Message, Result
+from utils.joining.messages import Fragment, Message, Result
 from utils.joining.offsets import CommitPoint, OffsetMap, PartitionOffsets, mark
 from utils.joining.states import SENT, UNFINISHED
 from utils.joining.suspicion import Suspicion
@@ -752,7 +752,7 @@ def test_so_is_what_is_read_again_together_with_something_new() -> None:
 def test_if_the_search_for_what_is_due_takes_long_more_time_lies_between(monkeypatch: pytest.MonkeyPatch) -> None:
     bench, began, takes = started(), list[float](), [1.0]
 
-    def slow(self: Aggregator, enough: Mapping[Any, Enough]) -> list[Group]:
+    def slow(self: Aggregator, enough: Mapping[Any, Enough]) -> tuple[list[Group], list[Fragment]]:
         began.append(bench.clock.now)
         bench.clock.now += takes[0]
         return evict(self, enough)

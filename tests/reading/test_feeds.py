@@ -49,7 +49,7 @@ class Reading:
                 if offsets.read(offset):
                     ids.append(f"{at[1]}:{offset}")
                     fragments.append(Fragment(self._index[at[0]], offsets, offset, VALUE, arrival=self.now))
-            complete, _ = self.overflow.add(ids, fragments, self.now)
+            complete = self.overflow.add(ids, fragments, self.now)
             self.joined += len(complete)
             self.most_held = max(self.most_held, self.overflow.groups.bytes // ONE)
             self.now += 0 if ids else IDLE

@@ -5,10 +5,12 @@ from typing import Any, cast
 from confluent_kafka import Consumer
 
 from tests.builders import admin, partition_offsets
-from tests.fakes import FakeConsumer
+from tests.fakes import TOPIC_ID, FakeConsumer
 from tests.reading.feeds import know_to_be_together
 from utils.joining.aggregator import Aggregator, Group, size_of
 from utils.joining.messages import Fragment
+from utils.joining.offsets import OffsetMap
+from utils.joining.states import FINISHED, UNFINISHED, States
 from utils.metrics import Counters
 from utils.reading.intake import Intake
 from utils.reading.overflow import BALANCE_EVERY, LONGEST_PAUSE, NOT_COUNTED, Overflow, Pass
@@ -26,15 +28,18 @@ def of(fragments: float) -> bytes:
 class Bench:
     """Room for `room` fragments; `end` records in each topic."""
 
-    def __init__(self, room: int, end: int, topics: str = "ab", partitions: int = 1) -> None:
+    def __init__(self, room: int, end: int, topics: str = "ab", partitions: int = 1, known: int = 0) -> None:
+        """`known`: so many of the records are unfinished in the maps that were loaded."""
         self.consumer = FakeConsumer()
         self.now = 0.0
         self.topics = topics
         self.aggregator = Aggregator(len(topics))
+        self.joined: list[tuple[int, ...]] = []  # the offsets of each group, in the order of their topics
         ends = admin(lambda _at: end)
         self.counters = Counters()
         self.intake = Intake(cast(Consumer, self.consumer), self.counters, ends, lambda: self.now)
-        owned = [partition_offsets(0, None, topic, number) for number in range(partitions) for topic in topics]
+        loaded = OffsetMap(TOPIC_ID, 0, 0, 0, States.of([UNFINISHED] * known))
+        owned = [partition_offsets(0, loaded, topic, number) for number in range(partitions) for topic in topics]
         self.offsets = {offsets.topic: offsets for offsets in owned[: len(topics)]}
         self.intake.rebalanced(owned)
         know_to_be_together(self.intake)
@@ -48,10 +53,13 @@ class Bench:
         for offset, id in enumerate(ids, first):
             offsets = self.offsets[topic]
             arrival = self.now if offsets.is_new(offset) else offsets.first_arrival(offset, 0.0, epoch=0.0)
+            if not offsets.is_new(offset):
+                self.overflow.arrived_before(arrival)
             if offsets.read(offset):
                 fragments.append(Fragment(self.topics.index(topic), offsets, offset, value, arrival=arrival))
                 wanted.append(id)
-        complete, _ = self.overflow.add(wanted, fragments, self.now)
+        complete = self.overflow.add(wanted, fragments, self.now)
+        self.joined += [tuple(each.offset for each in group.fragments) for group in complete]
         return "".join(group.id for group in complete)
 
     def balance(self, seconds: float = BALANCE_EVERY, parked: int = 0) -> list[tuple[str, int]]:
@@ -305,7 +313,7 @@ def test_what_was_put_off_delays_no_eviction() -> None:
     bench.read("a", "x")
     put_off(bench, "a", "x", 0)
     assert bench.offsets["a"].shed.since == NOT_COUNTED
-    bench.overflow.drop(bench.offsets["a"], 0, bench.now)
+    bench.offsets["a"].drop(0, 1)
     assert bench.offsets["a"].shed.since == 1
 
 
@@ -321,3 +329,42 @@ def test_half_of_what_was_put_off_does_not_wait_for_a_mate_that_this_reading_has
     assert bench.balance() == [("a", 0), ("b", 0)]
     bench.read("a", "x")
     assert bench.read("b", "x") == "x"
+
+
+def test_what_is_put_off_meets_the_same_parts_though_a_second_message_of_its_id_waits() -> None:
+    bench = Bench(room=40, end=2)
+    bench.read("a", "x")
+    assert bench.read("b", "x") == "x"
+    bench.read("a", "x", first=1)
+    fragments = tuple(Fragment(index, bench.offsets[topic], 0, VALUE) for index, topic in enumerate("ab"))
+    bench.overflow.put_off([Group("x", fragments, 2 * ONE)])
+    assert len(bench.aggregator) == 0
+    assert bench.read("b", "x", first=1) == ""
+    assert bench.balance() == [("a", 0), ("b", 0)]
+    bench.read("a", "xx")
+    assert bench.read("b", "xx") == "xx"
+    assert bench.joined[1:] == [(0, 0), (1, 1)]
+    assert bench.counters.superseded == 0
+
+
+def test_where_there_is_no_room_for_what_is_read_again_nothing_later_of_its_id_takes_its_place() -> None:
+    bench = Bench(room=2, end=4, known=4)
+    bench.read("b", "yzxx")  # y and z are kept
+    assert bench.read("a", "yzxx") == "yz"
+    assert len(bench.aggregator) == 0  # no x, though there is room by now
+    assert bench.balance() == [("a", 2), ("b", 2)]
+    bench.read("a", "xx", first=2)
+    assert bench.read("b", "xx", first=2) == "xx"
+    assert bench.joined[2:] == [(2, 2), (3, 3)]
+    assert bench.aggregator.bytes == 0
+
+
+def test_when_all_was_read_again_what_waits_is_superseded_and_that_is_counted() -> None:
+    bench = Bench(room=40, end=3, known=2)
+    bench.read("a", "xx")
+    assert bench.aggregator.bytes == 2 * ONE
+    bench.intake.owned.may_replay = False
+    bench.read("a", "x", first=2)
+    assert bench.aggregator.bytes == ONE
+    assert bench.counters.superseded == 2
+    assert list(bench.offsets["a"].states) == [FINISHED, FINISHED, UNFINISHED]

@@ -60,7 +60,7 @@ class Reading:
 
     @property
     def may_replay(self) -> bool:
-        return self._owned._may_replay
+        return self._owned.may_replay
 
 
 def facts(batch: Batch) -> tuple[object, ...]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from utils.joining.ahead import WaitedFor
+from utils.joining.behind import Behind, Fragments, has_come_back, supersede
 from utils.joining.messages import Fragment
 
 FRAGMENT_OVERHEAD = 350
@@ -46,11 +47,16 @@ class Group(msgspec.Struct, frozen=True, gc=False):
 
 
 class Aggregator:
-    """Joins fragments by id. A group is complete when each of `topics` topics has given a fragment."""
+    """Joins fragments by id. A group is complete when each of `topics` topics has given a fragment.
+
+    `keeps_apart`: records are read again, and what a group lacks may be among them. See rule 5.
+    """
 
     def __init__(self, topics: int) -> None:
         self._topics = topics
-        self._waiting: dict[str, tuple[Fragment, ...]] = {}
+        self.keeps_apart = False
+        self._waiting: dict[str, Fragments] = {}
+        self._behind = Behind()  # only behind groups that wait
         self._earliest: float | None = None  # a lower bound of all arrivals; None: they are in order
         self.bytes = 0
 
@@ -66,19 +72,19 @@ class Aggregator:
             return [_group(id, one) for id, one in zip(ids, zip(fragments, strict=True), strict=True)], []
         complete: list[Group] = []
         superseded: list[Fragment] = []
-        waiting, topics = self._waiting, self._topics
+        waiting, topics, behind = self._waiting, self._topics, self._behind.parts
         join = waiting.setdefault
         for id, one in zip(ids, zip(fragments, strict=True), strict=True):
             others = join(id, one)
             if others is one:
                 continue
             topic = one[0].topic
-            if topic > others[-1].topic:
+            if topic > others[-1].topic and not behind:
                 together = others + one
-            elif topic < others[0].topic:
+            elif topic < others[0].topic and not behind:
                 together = one + others
             else:
-                together, replaced = _put_in(others, one[0])
+                together, replaced = self._put_in(id, others, one[0])
                 superseded += replaced
                 size -= size_of(replaced)
             if len(together) < topics:
@@ -86,6 +92,10 @@ class Aggregator:
                 continue
             del waiting[id]
             complete.append(_group(id, together))
+            if behind:
+                replaced = self._open_next(id)
+                superseded += replaced
+                size -= size_of(replaced)
         size -= sum([group.bytes for group in complete])
         self.bytes += size
         return complete, superseded
@@ -115,14 +125,24 @@ class Aggregator:
         """
         dropped = []
         while self.bytes > down_to and len(self._waiting) > 1:
-            newest = _group(*self._waiting.popitem())
-            if newest.id == added:
-                second = _group(*self._waiting.popitem())
-                newest, stays = (second, newest) if newest.arrival < second.arrival else (newest, second)
-                self._waiting[stays.id] = stays.fragments
-            self.bytes -= newest.bytes
-            dropped.append(newest)
+            newest, second = islice(reversed(self._waiting), 2)
+            if newest == added and _arrival(self._waiting[newest]) < _arrival(self._waiting[second]):
+                newest = second
+            dropped += self.take(newest)
         return dropped
+
+    def take(self, id: str) -> list[Group]:
+        """All that waits of this id, out of memory: as one group, if there is any."""
+        if id not in self._waiting:
+            return []
+        group = _group(id, (*self._waiting.pop(id), *self._behind.take(id)))
+        self.bytes -= group.bytes
+        return [group]
+
+    def settle(self) -> list[Fragment]:
+        """All was read again that may be lacking. So what came later supersedes; returns what is superseded."""
+        self.keeps_apart = False
+        return [each for id in [*self._behind.parts] for each in self._settle(id)]
 
     def oldest_arrival(self) -> float | None:
         """When the group that has waited longest was opened; soon after a restart perhaps somewhat later."""
@@ -136,13 +156,15 @@ class Aggregator:
         oldest = self.oldest_arrival() if self._earliest is None else self._earliest
         return oldest is not None and oldest <= arrived_by
 
-    def evict(self, enough: Mapping[tuple[int, int], "Enough"]) -> list[Group]:
-        """Gives up, and returns, the groups that have waited long enough for every topic that they lack.
+    def evict(self, enough: Mapping[tuple[int, int], "Enough"]) -> tuple[list[Group], list[Fragment]]:
+        """Gives up, and returns, the groups that have waited long enough for every topic that they lack; and what was
+        superseded, for no part of it can come any more.
 
         `enough`: for each (topic, partition number).
         """
         latest = max((each.arrived_by for each in enough.values()), default=NEVER)
-        evicted = []
+        evicted: list[Group] = []
+        replaced: list[Fragment] = []
         of_kind: dict[tuple[int, ...], Enough] = {}
         for id, fragments in self._waiting.items():
             arrival = _arrival(fragments)
@@ -153,11 +175,15 @@ class Aggregator:
             if (kind := _kind(fragments)) not in of_kind:
                 of_kind[kind] = self._enough_of(kind, enough)
             needed = of_kind[kind]
-            if arrival <= needed.arrived_by and _drops(fragments) < needed.first_drop:
+            if arrival > needed.arrived_by or _drops(fragments) >= needed.first_drop:
+                continue
+            if id in self._behind.parts:  # it is looked at the next time
+                replaced += self._settle(id)
+            else:
                 evicted.append(_group(id, fragments))
         for group in evicted:
             self._remove(group)
-        return evicted
+        return evicted, replaced
 
     def missing(self, group: Group) -> list[int]:
         """The indexes of the topics that have given no fragment."""
@@ -177,6 +203,8 @@ class Aggregator:
 
     def clear(self) -> None:
         self._waiting.clear()
+        self._behind.parts.clear()
+        self.keeps_apart = False
         self._earliest = None
         self.bytes = 0
 
@@ -192,6 +220,46 @@ class Aggregator:
     def _remove(self, group: Group) -> None:
         del self._waiting[group.id]
         self.bytes -= group.bytes
+
+    def _settle(self, id: str) -> list[Fragment]:
+        """Of this id nothing waits behind its group any more; returns what is superseded."""
+        self._waiting[id], replaced = self._superseded(id, self._waiting[id])
+        self.bytes -= size_of(replaced)
+        return replaced
+
+    def _superseded(self, id: str, group: Fragments) -> tuple[Fragments, list[Fragment]]:
+        """The group with the last of each topic that waits behind it; and what that has superseded."""
+        if id in self._behind.parts:
+            self.disorder(_arrival(group))
+        return self._behind.put_into(id, group)
+
+    def _put_in(self, id: str, group: Fragments, new: Fragment) -> tuple[Fragments, list[Fragment]]:
+        """The group of this id, in its order, with this fragment too, unless that waits behind it; and what that has
+        superseded.
+
+        A fragment that is new comes after all that its partition gives back. If the group lacks it, none of that was of
+        the group, which was not complete before.
+        """
+        old = next((each for each in group if each.topic == new.topic), None)
+        if old is None:
+            group, replaced = (group, []) if has_come_back(new) else self._superseded(id, group)
+            return tuple(sorted((*group, new), key=_topic)), replaced
+        is_earlier = new.offset < old.offset and new.offsets is old.offsets
+        if self.keeps_apart and has_come_back(old) and not is_earlier:
+            return group, self._behind.put(id, new)
+        return supersede(group, old, new)
+
+    def _open_next(self, id: str) -> list[Fragment]:
+        """The group of this id has left: the next one is of what waited behind it. Returns what is superseded."""
+        superseded: list[Fragment] = []
+        if parts := self._behind.take(id):
+            group: Fragments = (parts[0],)
+            for each in parts[1:]:
+                group, replaced = self._put_in(id, group, each)
+                superseded += replaced
+            self._waiting[id] = group
+            self.disorder(_arrival(group))
+        return superseded
 
 
 _topic, _value, _headers = attrgetter("topic"), attrgetter("value"), attrgetter("headers")
@@ -224,20 +292,6 @@ def _kind(fragments: tuple[Fragment, ...]) -> tuple[int, ...]:
     """The partition number, and the topics that have given a fragment."""
     partition = fragments[0].offsets.partition
     return (partition, fragments[0].topic) if len(fragments) == 1 else (partition, *map(_topic, fragments))
-
-
-def _put_in(group: tuple[Fragment, ...], new: Fragment) -> tuple[tuple[Fragment, ...], list[Fragment]]:
-    """The group, in its order, with this fragment too; and the one of the same topic that it has superseded, if any.
-
-    The newer one stays: `new`, but for a record that had been shed and is read again. The clock does not start anew.
-    """
-    old = next((each for each in group if each.topic == new.topic), None)
-    if old is None:
-        return tuple(sorted((*group, new), key=_topic)), []
-    if new.offset < old.offset and new.offsets is old.offsets:
-        old, new = new, old
-    new.arrival, new.drops = min(old.arrival, new.arrival), min(old.drops, new.drops)
-    return tuple([new if each.topic == new.topic else each for each in group]), [old]
 
 
 class Enough(NamedTuple):

@@ -40,6 +40,7 @@ class PartitionOffsets:
         "_known_end",
         "_loaded",
         "arrivals",
+        "back_end",
         "epoch",
         "gone",
         "layout",
@@ -63,6 +64,7 @@ class PartitionOffsets:
         self.states = loaded.states.copy() if loaded else States(start)
         self._loaded = loaded
         self.loaded_end = self._known_end = self.states.end  # below it the map that was loaded speaks
+        self.back_end = self.loaded_end  # below it a record that is read again may be of a group that was complete
         self.map_characters = 0  # of the last map that was made for a commit
         self.epoch = -1  # leader epoch of the last record below the end of the map; -1: not known
         self.gone = 0  # how many were waiting to be read again and are not in the log any more
@@ -165,6 +167,11 @@ class PartitionOffsets:
         self.states.set(offset, SHED)
         self.shed.add(number)
 
+    def put_off(self, offset: int, number: int) -> None:
+        """`drop` of a record whose group was complete, or that comes after such a one of its id."""
+        self.back_end = max(self.back_end, offset + 1)
+        self.drop(offset, number)
+
     def set_back(self) -> int:
         """Go on reading from the lowest offset that was shed; returns it."""
         self.shed.set_back(self.position)
@@ -184,6 +191,10 @@ class PartitionOffsets:
     def is_new(self, offset: int) -> bool:
         """Whether neither the map that was loaded nor an earlier reading knows this offset."""
         return offset >= self.loaded_end and offset >= self.shed.read_end
+
+    def comes_back(self, offset: int) -> bool:
+        """Whether the record there, which is unfinished, may be of a group that was complete before."""
+        return offset < self.back_end
 
     def may_replay(self) -> bool:
         """Whether reading has yet to come to what `is_new`."""

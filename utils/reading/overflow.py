@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from itertools import compress
 
 from utils.joining.aggregator import FOREVER, Aggregator, Group, size_of
+from utils.joining.behind import has_come_back
 from utils.joining.messages import Fragment
-from utils.joining.offsets import PartitionOffsets
+from utils.joining.offsets import mark
+from utils.joining.states import FINISHED
 from utils.metrics import Counters
 from utils.reading.holding import HoldingBack
 from utils.reading.intake import Intake
@@ -18,6 +20,7 @@ from utils.reading.intake import Intake
 BALANCE_EVERY = 1.0  # seconds
 LONGEST_PAUSE = 60.0  # seconds between passes that make no room, unless a pass itself takes longer
 NOT_COUNTED = 1 << 62  # as the number of a drop: no other group waits for what was complete
+MOST_LEFT_OUT = 50_000  # ids that had to make way while they were read again, and are known: some 100 bytes each
 
 
 @dataclass(slots=True)
@@ -54,7 +57,7 @@ class PutOff:
     They wait for such room, but not for long: what is parked may rest for hours, and they may be done at once.
     """
 
-    ids: set[str] = field(default_factory=set)
+    ids: set[str] = field(default_factory=set)  # of which nothing is kept until then; also of what else made way
     records: int = 0
     largest: int = 0  # bytes of a group
     until: float | None = None  # when they are read again in any case
@@ -64,6 +67,10 @@ class PutOff:
     def add(self, group: Group) -> None:
         self.ids.add(group.id)
         self.largest = max(self.largest, group.bytes)
+
+    def add_left_out(self, id: str) -> None:
+        if len(self.ids) < MOST_LEFT_OUT:
+            self.ids.add(id)
 
     def have_waited(self, now: float) -> bool:
         if self.until is None:
@@ -104,35 +111,38 @@ class Overflow:
         """Bytes, of the other half of memory: for what waits for its own id, and is complete."""
         return self.room // 2
 
-    def add(self, ids: Sequence[str], fragments: Sequence[Fragment], now: float) -> tuple[list[Group], list[Fragment]]:
-        """`Aggregator.add` of what there is room for. A part of a group that waits has room; the newest groups make it.
+    def add(self, ids: Sequence[str], fragments: Sequence[Fragment], now: float) -> list[Group]:
+        """The groups that are complete with what there is room for. What is superseded is finished.
 
-        That may be the group that has just grown: else two that have no room together could drop each other for ever,
-        and neither be given up.
+        A part of a group that waits has room; the newest groups make it. That may be the group that has just grown:
+        else two that have no room together could drop each other for ever, and neither be given up.
 
-        Of an id that was put off none is kept alone: reading may have passed another part: it comes in the next pass.
+        Of an id that was put off none is kept: reading may have passed another part, which comes in the next pass.
         """
+        if self.groups.keeps_apart and not self._intake.owned.may_replay:
+            self._finish(self.groups.settle())
         if away := self._put_off.ids:
-            stays = [id not in away or self.groups.waits(id) for id in ids]
+            stays = [id not in away for id in ids]
             self._drop_for_later([each for each, kept in zip(fragments, stays, strict=True) if not kept])
             ids, fragments = list(compress(ids, stays)), list(compress(fragments, stays))
         complete, superseded = self._add(ids, fragments, now)
-        if away:
-            self.put_off([group for group in complete if group.id in away])
-            complete = [group for group in complete if group.id not in away]
+        self._finish(superseded)
         if self._pass:
             self._pass.completed += len(complete)
-        return complete, superseded
+        return complete
 
     def _add(self, ids: Sequence[str], fragments: Sequence[Fragment], now: float) -> tuple[list[Group], list[Fragment]]:
-        aggregator, size = self.groups, size_of(fragments)
+        aggregator, size, away = self.groups, size_of(fragments), self._put_off.ids
         if aggregator.bytes + size <= self.room:
             return aggregator.add(ids, fragments, size)
         complete: list[Group] = []
         superseded: list[Fragment] = []
         for id, fragment in zip(ids, fragments, strict=True):
+            if id in away:
+                self._drop_for_later((fragment,))
+                continue
             if aggregator.bytes >= self.room and not aggregator.waits(id):
-                self.drop(fragment.offsets, fragment.offset, now)
+                self._drop(id, (fragment,), now)
                 continue
             fragment.drops = self.drops
             completed, replaced = aggregator.add((id,), (fragment,), size_of((fragment,)))
@@ -142,48 +152,60 @@ class Overflow:
                 self.shed(self.room, now, added=id)
         return complete, superseded
 
+    def _finish(self, superseded: Sequence[Fragment]) -> None:
+        self._counters.superseded += len(superseded)
+        mark(superseded, FINISHED)
+
     def arrived_before(self, arrival: float) -> None:
-        """What is added next may have arrived earlier than what waits: at `arrival` the first of it."""
+        """What is added next is read again: it may have arrived earlier than what waits, the first at `arrival`."""
         self.groups.disorder(arrival)
+        self.groups.keeps_apart = True
 
     def evict(self, now: float, timeout: float) -> list[Group]:
         """Give up the groups that have waited for `timeout` seconds, and could not have got a missing part since."""
         if not self.groups.has_waited_since(now - timeout):
             return []
         enough = self._intake.evidence.waited_enough(now, timeout)
-        return self.groups.evict({(self._topics[at[0]], at[1]): by for at, by in enough.items()})
+        evicted, superseded = self.groups.evict({(self._topics[at[0]], at[1]): by for at, by in enough.items()})
+        self._finish(superseded)
+        return evicted
 
     def missing(self, group: Group) -> list[str]:
         """The topics that have given it no fragment, in the order of the input topics."""
         names = list(self._topics)
         return [names[index] for index in self.groups.missing(group)]
 
-    def drop(self, offsets: PartitionOffsets, offset: int, now: float) -> None:
-        """There is no room for this record, just read."""
-        self._counters.shed += 1
-        self.drops += 1
-        self._pass = self._pass or Pass(now)
-        offsets.drop(offset, self.drops)
-
     def put_off(self, groups: Sequence[Group]) -> None:
         """There is no room for these complete groups, nor for later ones of their ids before they were read again."""
         for group in groups:
             self._put_off.add(group)
-            self._drop_for_later(group.fragments)
+            for each in (group, *self.groups.take(group.id)):
+                self._drop_for_later(each.fragments)
 
     def _drop_for_later(self, fragments: Sequence[Fragment]) -> None:
         self._put_off.records += len(fragments)
         self._counters.shed += len(fragments)
         for fragment in fragments:
-            fragment.offsets.drop(fragment.offset, NOT_COUNTED)
+            fragment.offsets.put_off(fragment.offset, NOT_COUNTED)
 
     def shed(self, down_to: int, now: float, added: str = "") -> None:
         """Drop groups as `Aggregator.shed` does."""
         for group in self.groups.shed(down_to, added=added):
             self._pass = self._pass or Pass(now)
             self._pass.largest = max(self._pass.largest, group.bytes)
-            for fragment in group.fragments:
-                self.drop(fragment.offsets, fragment.offset, now)
+            self._drop(group.id, group.fragments, now)
+
+    def _drop(self, id: str, fragments: Sequence[Fragment], now: float) -> None:
+        """There is no room for these records. If they have come back, later ones of their id are not kept either: each
+        shall meet the parts that it had met.
+        """
+        self._pass = self._pass or Pass(now)
+        for fragment in fragments:
+            self._counters.shed += 1
+            self.drops += 1
+            fragment.offsets.drop(fragment.offset, self.drops)
+        if any(map(has_come_back, fragments)):
+            self._put_off.add_left_out(id)
 
     def balance(self, now: float, parked: int = 0) -> None:
         """Near the bound those partitions wait that are ahead, while they are; with room read what was shed again.

@@ -33,7 +33,7 @@ class OwnedPartitions:
         self._next_look = NEVER  # at all positions
         self._looked_at: dict[Partition, int] = {}  # where reading stood then
         self._has_read = False  # since then, or since the last look at what was read
-        self._may_replay = False  # what comes may have been read before, by this worker or the one before it
+        self.may_replay = False  # what comes may have been read before, by this worker or the one before it
         self._next_step = NEVER
 
     def rebalanced(self, owned: Iterable[PartitionOffsets]) -> None:
@@ -42,7 +42,7 @@ class OwnedPartitions:
         self.former = before or self.former
         self.has_progressed = self.has_progressed or any(each.suspicion.has_progressed for each in before.values())
         self.partitions = {(offsets.topic, offsets.partition): offsets for offsets in owned}
-        self._may_replay = True
+        self.may_replay = True
         self._next_step = self._next_look = NEVER
         self._looked_at = {}
 
@@ -54,14 +54,14 @@ class OwnedPartitions:
         self._has_read = True
         self._note_arrivals()
         # Asked before reading moves on: these may be the last that are read again.
-        self._may_replay = self._may_replay and any(map(PartitionOffsets.may_replay, self.partitions.values()))
+        self.may_replay = self.may_replay and any(map(PartitionOffsets.may_replay, self.partitions.values()))
         partitions, offsets = self._partitions_of(records), [record.offset() for record in records]
         wanted = self._unfinished(partitions, offsets)
         if not all(wanted):
             self._counters.skipped += wanted.count(False)
             records, partitions = list(compress(records, wanted)), list(compress(partitions, wanted))
             offsets = list(compress(offsets, wanted))
-        is_new = not self._may_replay or all(map(PartitionOffsets.is_new, partitions, offsets))
+        is_new = not self.may_replay or all(map(PartitionOffsets.is_new, partitions, offsets))
         return Batch(records, partitions, offsets, is_new)
 
     def _note_arrivals(self) -> None:
@@ -152,7 +152,7 @@ class OwnedPartitions:
 
         Returns the partitions in which that is so.
         """
-        self._may_replay = True
+        self.may_replay = True
         set_back = {at: offsets for at, offsets in self.partitions.items() if offsets.shed.since is not None}
         for at, offsets in set_back.items():
             before = offsets.position

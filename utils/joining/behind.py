@@ -1,0 +1,61 @@
+"""An id that comes again: what waits behind the group of its id while records are read again (rule 5). Pure.
+
+In the step in which a record is superseded it is finished. So if two records of an id and a topic are both unfinished
+in the map of a commit, the later one did not supersede the earlier one: that was in a group that was complete. All of
+that group are unfinished, then, and are read again: the first record of each topic meets the first of the others, the
+second the second.
+"""
+
+from utils.joining.messages import Fragment
+
+Fragments = tuple[Fragment, ...]  # one a topic, in the order of the topics
+
+
+def has_come_back(fragment: Fragment) -> bool:
+    """Whether it may be of a group that was complete before."""
+    return fragment.offsets.comes_back(fragment.offset)
+
+
+def supersede(group: Fragments, old: Fragment, new: Fragment) -> tuple[Fragments, list[Fragment]]:
+    """The group with one of the two, which are of one topic, and the other one.
+
+    The newer one stays: `new`, but for a record that had been shed and is read again. The clock does not start anew,
+    unless the newer one has come back: it had waited in a group of its own.
+    """
+    if new.offset < old.offset and new.offsets is old.offsets:
+        old, new = new, old
+    if not has_come_back(new):
+        new.arrival, new.drops = min(old.arrival, new.arrival), min(old.drops, new.drops)
+    return tuple([new if each.topic == new.topic else each for each in group]), [old]
+
+
+class Behind:
+    """`parts`: by id, in the order in which they were read. Their topics are among those of the group before them."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self) -> None:
+        self.parts: dict[str, list[Fragment]] = {}
+
+    def put(self, id: str, new: Fragment) -> list[Fragment]:
+        """Returns the one that it supersedes, if that is behind the group, too, and has not come back."""
+        parts = self.parts.setdefault(id, [])
+        last = next((at for at in reversed(range(len(parts))) if parts[at].topic == new.topic), None)
+        if last is None or has_come_back(parts[last]):
+            parts.append(new)
+            return []
+        (parts[last],), replaced = supersede((parts[last],), parts[last], new)
+        return replaced
+
+    def take(self, id: str) -> list[Fragment]:
+        """All of this id."""
+        return self.parts.pop(id, [])
+
+    def put_into(self, id: str, group: Fragments) -> tuple[Fragments, list[Fragment]]:
+        """The group before them with the last of each topic, and what these have superseded."""
+        superseded: list[Fragment] = []
+        for new in self.take(id):
+            old = next(each for each in group if each.topic == new.topic)
+            group, replaced = supersede(group, old, new)
+            superseded += replaced
+        return group, superseded
