@@ -44,6 +44,7 @@ EXERCISED = (
     "feeding transaction committed",
     "flush not in time",
     "frozen",
+    "id sent again before it is done",
     "id used again",
     "invalid sent",
     "killed",

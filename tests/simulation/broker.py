@@ -195,6 +195,11 @@ class Group:
         self.is_known = False  # to the broker: somebody has joined it, or committed
         self._names = 0
 
+    @property
+    def assignment(self) -> tuple[int, int]:
+        """Another one after each rebalance, and when a static member has taken a place."""
+        return self.generation, self._names
+
     # ------------------------------------------------------------------ membership
 
     def join(self, topics: Iterable[str], client: str, instance: str, now: float) -> Member:

@@ -327,6 +327,8 @@ OFFSETS_AND_MAPS = (
     ),
 )
 
+_AGAIN_PUT_OFF = dict.fromkeys(("calls", "tight"), True) | {"topics": 2, "partitions": 1, "workers": 1}
+
 JOINING = (
     _mutant(
         "5",
@@ -335,19 +337,57 @@ JOINING = (
         "self._topics = topics",
         "self._topics = max(topics - 1, 1)",
     ),
-    _mutant("5", "a superseded fragment stays unfinished", AGGREGATOR, "superseded += replaced", "pass"),
+    _mutant("5", "a superseded fragment stays unfinished", OVERFLOW, "mark(superseded, FINISHED)", "pass"),
     _mutant(
         "5",
         "the superseding fragment is finished instead",
         AGGREGATOR,
-        "superseded += replaced",
-        "superseded += one if replaced else ()",
+        "superseded += replaced\n                size -= size_of(replaced)\n            if len",
+        "superseded += one if replaced else ()\n                size -= size_of(replaced)\n            if len",
+    ),
+    _mutant(
+        "5",
+        "what is read again supersedes what was complete",
+        AGGREGATOR,
+        "if self.keeps_apart and has_come_back(old) and not is_earlier:",
+        "if False:",
+    ),
+    _mutant(
+        "5",
+        "what is new supersedes what was complete and is read again",
+        AGGREGATOR,
+        "if self.keeps_apart and has_come_back(old) and not is_earlier:",
+        "if self.keeps_apart and has_come_back(old) and has_come_back(new) and not is_earlier:",
+    ),
+    _mutant(
+        "5",
+        "what was put off meets what waited meanwhile",
+        OVERFLOW,
+        "for each in (group, *self.groups.take(group.id)):",
+        "for each in (group,):",
+        **_AGAIN_PUT_OFF,
+    ),
+    _mutant(
+        "5",
+        "what was put off is superseded when it is read again",
+        OFFSETS,
+        "        self.back_end = max(self.back_end, offset + 1)\n",
+        "",
+        **_AGAIN_PUT_OFF,
+    ),
+    _mutant(
+        "5",
+        "read again without room the part of another message is met",
+        OVERFLOW,
+        "if any(map(has_come_back, fragments)):",
+        "if not fragments:",
+        tight=True,
     ),
     _mutant(
         "5",
         "two fragments of one topic make a group",
         AGGREGATOR,
-        "together, replaced = _put_in(others, one[0])",
+        "together, replaced = self._put_in(id, others, one[0])",
         "together, replaced = tuple(sorted((*others, one[0]), key=_topic)), []",
     ),
     _mutant(
@@ -506,9 +546,8 @@ MEMORY = (
         "7",
         "what came last drops what waits",
         AGGREGATOR,
-        "newest = _group(*self._waiting.popitem())\n            if",
-        "second = list(self._waiting)[-2 if added else -1]\n"
-        "            newest = _group(second, self._waiting.pop(second))\n            if",
+        "newest, second = islice(reversed(self._waiting), 2)",
+        "newest, second = [list(self._waiting)[-2 if added else -1]] * 2",
         **_SHED,
     ),
     _mutant(
@@ -763,8 +802,8 @@ PROCESS_AND_DELIVER = (
     _mutant(
         "I7",
         "what is superseded is not counted",
-        LOOP,
-        "self.counters.superseded += len(superseded)",
+        OVERFLOW,
+        "self._counters.superseded += len(superseded)",
         "pass",
         **_COUNTED,
     ),

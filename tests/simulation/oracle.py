@@ -124,6 +124,12 @@ class Oracle:
     """A stop and a rebalance may come to their time-out before all results have left."""
     ended_in_a_call: bool = False
     """process() has ended a process."""
+    called_in: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By uid: the assignment in which process() was called with it."""
+    known: set[int] = field(default_factory=set)
+    """The uids that a later commit of that assignment tells: with what they were called, they meet whatever comes."""
+    robbed: set[str] = field(default_factory=set)
+    """Ids that have lost a fragment before it was done."""
     ran_alone: set[tuple[Partition, int]] = field(default_factory=set)
     """What commits have named as run alone."""
 
@@ -169,6 +175,7 @@ class Oracle:
             self.of_expelled.add(parts)
         elif parts:
             self._check_rounds(parts)
+            self.called_in.update(dict.fromkeys(parts, self.broker.group.assignment))
         what = self._what(str(message["id"]), parts or ())
         self._check_order(parts or (), expelled)
         self.called |= set(parts or ()) if what in ENDS else set()
@@ -299,6 +306,7 @@ class Oracle:
         finished = self._finished(at, committed)
         if finished is None:
             return
+        self._note_known(at, len(finished))
         before = self.finished.get(at, b"")
         self.trace(("committed", name(at), committed.offset, finished[committed.offset :].hex(" ")))
         if len(self.rows) > 1 and at not in self.finished:  # a topic that was added is not read from its beginning
@@ -308,6 +316,14 @@ class Oracle:
         if finished != before:
             self._check_commit(at, committed, finished, before)
             self.finished[at] = finished
+
+    def _note_known(self, at: Partition, end: int) -> None:
+        """A commit knows the offsets below `end`."""
+        for uid, assignment in [*self.called_in.items()]:
+            if assignment != self.broker.group.assignment:
+                del self.called_in[uid]
+            elif self.sent[uid].at == at and self.sent[uid].entry.offset < end:
+                self.known.add(uid)
 
     def _check_row(self, at: Partition, tags: str) -> None:
         """Who works by an older row than a commit that it has seen takes for complete what waits for another topic.
@@ -344,6 +360,8 @@ class Oracle:
         """Retention or compaction has removed a record."""
         if sent := self.at.get(at, {}).get(entry.offset):
             sent.excused = True
+            if not self._is_finished(sent):
+                self.robbed.add(sent.id or "")
 
     def is_made_again(self, topic: str) -> None:
         """The topic was deleted and created again: none of its records is there any more."""
@@ -389,6 +407,16 @@ class Oracle:
     def is_over(self, id: str) -> bool:
         """Whether all fragments of an id are done and durably so: it may be used again."""
         return all(self._is_finished(sent) and self.is_done(sent) for sent in self.by_id[id])
+
+    def is_known(self, id: str) -> bool:
+        """Whether commits know of all its fragments with which others they were called: none of them waits.
+
+        Not of an id that ends processes: how many that are is counted.
+        """
+        ours = self.by_id[id]
+        return not id.endswith(("d", "h", "s")) and all(
+            sent.uid in self.known or self._is_finished(sent) for sent in ours
+        )
 
     def lacking(self, id: str) -> list[str]:
         """The topics in which the present round of this id has no fragment."""
@@ -511,7 +539,8 @@ class Oracle:
         """Whether a waiting fragment has mates that wait too, one of every topic, or can never have one."""
         if sent.id is None:
             return True
-        waiting = {each.at[0] for each in self.by_id[sent.id] if not self._is_finished(each) and self._is_there(each)}
+        ours = [each for each in self.by_id[sent.id] if each.round == sent.round]
+        waiting = {each.at[0] for each in ours if not self._is_finished(each) and self._is_there(each)}
         return waiting >= self.rows[-1]
 
     def _check_end_of_id(self, id: str) -> None:
@@ -599,7 +628,8 @@ class Oracle:
     def _may_be_evicted(self, sent: Sent) -> bool:
         if sent.at[0] in self.made_again:  # until that is noticed, it may pass for the record of before at its offset
             return True
-        ours = [each for each in self.by_id[sent.id or ""] if each.round == sent.round]
+        of_id, is_robbed = self.by_id[sent.id or ""], (sent.id or "") in self.robbed
+        ours = [each for each in of_id if each.round == sent.round or is_robbed]  # robbed, one may supersede the other
         others = ours if self._are_dated(ours) else self.sent.values()
         if self.broker.now - min(each.since for each in others) <= self.message_timeout - self._slack(ours):
             return False
@@ -632,10 +662,15 @@ class Oracle:
         return self._uids(message)
 
     def _check_rounds(self, parts: Parts) -> None:
-        """I2: an id that is used again is joined of new fragments only."""
+        """I2: an id that is used again is joined of new fragments only.
+
+        Also where what came before is not done, but commits know it. (Without one of its fragments nobody could tell.)
+        """
         fragments = [self.sent[uid] for uid in parts if uid in self.sent]
-        if len({sent.round for sent in fragments}) > 1 and not self.destroyed and not self.torn:
-            self._broken("I2", f"a finished fragment joined with a new one: {[self._text(sent) for sent in fragments]}")
+        if len({sent.round for sent in fragments}) == 1 or self.destroyed or self.torn:
+            return
+        if not self.robbed.intersection(sent.id or "" for sent in fragments):
+            self._broken("I2", f"fragments that do not belong together: {[self._text(sent) for sent in fragments]}")
 
     def _is_complete(self, parts: Parts) -> bool:
         expected = self.many if behaviour(self.sent[parts[0]].id or "") == TWOFOLD else 1

@@ -158,6 +158,7 @@ _KINDS: tuple[tuple[str, int, Callable[[Setup], bool]], ...] = (
     ("calls", 8, lambda _: True),  # so many calls of its clients, which may end in the middle of a turn
     ("time", 3, lambda _: True),
     ("again", 3, lambda s: s.odd),  # an id that is done, once more
+    ("version", 6, lambda s: (s.odd or s.calls) and not s.rows),  # an id that was called and is not done, once more
     ("duplicate", 4, lambda s: s.odd),
     ("invalid", 2, lambda s: s.odd),
     ("rounds", 3, lambda s: s.calls or s.deadly),  # turns of all workers, started again where they have ended

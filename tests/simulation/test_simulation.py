@@ -39,6 +39,7 @@ QUICK = {
     "stored maps are not read",
     "a superseded fragment stays unfinished",
     "two fragments of one topic make a group",
+    "what is read again supersedes what was complete",
     "what is evicted stays unfinished",
     "an arrival may be before what any can be",
     "an arrival may be after the last commit",

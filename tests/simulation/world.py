@@ -494,6 +494,13 @@ class World:
             id = over[how % len(over)]
             self._send(id, who, how, new_round=True)
 
+    def _version(self, who: int, how: int) -> None:
+        called = [id for id in self.oracle.by_id if not self.oracle.lacking(id) and self.oracle.is_known(id)]
+        if called:
+            id = called[how % len(called)]
+            self.note("id sent again" if self.oracle.is_over(id) else "id sent again before it is done")
+            self._send(id, who, how, new_round=True)
+
     def _duplicate(self, who: int, how: int) -> None:
         if self.oracle.by_id:
             self.note("duplicate sent")
@@ -668,6 +675,7 @@ _ACTIONS: dict[str, Callable[[World, int, int], object]] = {
     "burst": World._burst,
     "mates": World._mates,
     "again": World._again,
+    "version": World._version,
     "duplicate": World._duplicate,
     "invalid": World._invalid,
     "same": World._same,
