@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.integration.workers import eventually
-from tests.program import is_the_users
+from tests.program import is_the_users, share_programs
 from tests.services.chromium import Chromium, Tab, headless_chromium
 from tests.services.databases import DatabaseServer, mysql_server, postgresql_server, scratch_database
 from tests.services.kafka import (
@@ -49,7 +49,7 @@ from tests.services.kafka import (
 )
 from tests.services.processes import Unavailable, running
 from tests.services.shared import RemoteServices, Services
-from tests.services.starts import quick_starts
+from tests.services.starts import quick_starts, shared_starts
 
 SERVICES = {
     "embedded_kafka": "embedded Kafka",
@@ -69,6 +69,8 @@ hypothesis.settings.load_profile("unhurried")
 OWN_BROKERS = {"guarded_kafka", "eager_kafka", "advertised", "narrow_kafka", "site"}
 OWN_SERVICES = {*OWN_BROKERS, "secured"}
 SHARED = pytest.StashKey[Services | RemoteServices]()
+STARTS = pytest.StashKey[str]()  # where the Python that forks is asked
+OPEN = pytest.StashKey[ExitStack]()  # what ends with the first process
 STARTED = pytest.StashKey[dict[str, str]]()  # by service: what it is, for the summary
 
 
@@ -80,9 +82,9 @@ class Topics(Protocol):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quickly() -> Iterator[None]:
+def quickly(pytestconfig: pytest.Config) -> Iterator[None]:
     """The workers and commands of the tests need not import what all of them import."""
-    with quick_starts():
+    with quick_starts(getattr(pytestconfig, "workerinput", {}).get("starts", "")):
         yield
 
 
@@ -267,16 +269,19 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the services are stopped in order
     if hasattr(config, "workerinput"):  # a process of pytest-xdist
         config.stash[SHARED] = RemoteServices(*config.workerinput["services"])
+        share_programs(Path(config.workerinput["starts"]).parent)
     else:
         databases = {"mariadb": _mariadb, "postgresql": _postgresql}
+        config.stash[OPEN] = ExitStack()
         config.stash[SHARED] = Services({"real_kafka": _real_kafka, **databases, "chromium": headless_chromium})
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """In a new clone the tests are compiled once, and not by each process at the same time: it takes longer than to
-    collect them.
+    """What the processes share. In a new clone the tests are compiled once, and not by each process at the same time:
+    it takes longer than to collect them.
     """
+    config.stash[STARTS] = config.stash[OPEN].enter_context(shared_starts())
     if not sys.dont_write_bytecode and not all(map(_is_compiled, Path(__file__).parent.rglob("test_*.py"))):
         command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", *config.args]
         subprocess.run(command, cwd=config.invocation_params.dir, stdout=subprocess.DEVNULL)
@@ -302,6 +307,7 @@ def _is_compiled(test: Path) -> bool:
 def pytest_configure_node(node: Any) -> None:
     """In the first process, for each of pytest-xdist's."""
     node.workerinput["services"] = tuple(node.config.stash[SHARED].address())
+    node.workerinput["starts"] = node.config.stash[STARTS]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -320,6 +326,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     services = config.stash[SHARED]
     if isinstance(services, Services):
+        config.stash[OPEN].close()
         services.close()
 
 

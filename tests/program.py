@@ -4,6 +4,8 @@ So no test of the frame runs the process() that somebody has written, or depends
 """
 
 import atexit
+import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
@@ -39,19 +41,31 @@ def sources() -> Iterator[Path]:
 
 
 _programs: dict[bytes, Path] = {}  # by their worker.py
+_shared: list[Path] = []
+
+
+def share_programs(directory: Path) -> None:
+    """From now on this process and others have their programs in there."""
+    _shared[:] = [directory]
 
 
 def program(worker: Path = FORWARDING) -> Path:
-    """The program with that worker.py: one copy for all tests of this process, none of which may change it.
+    """The program with that worker.py: one copy for all tests, none of which may change it.
 
     By default process() forwards what it is given.
     """
     source = worker.read_bytes()
     if source not in _programs:
-        directory = Path(tempfile.mkdtemp(prefix="consumer-skeleton-program-"))
-        atexit.register(shutil.rmtree, directory, ignore_errors=True)
-        _programs[source] = copied(directory, worker)
-        stays(directory)
+        if not _shared:
+            _shared.append(Path(tempfile.mkdtemp(prefix="consumer-skeleton-programs-")))
+            atexit.register(shutil.rmtree, _shared[0], ignore_errors=True)
+        _programs[source] = _shared[0] / hashlib.sha256(source).hexdigest()[:16]
+        if not _programs[source].is_dir():
+            with tempfile.TemporaryDirectory(dir=_shared[0]) as unfinished:
+                made = copied(Path(unfinished, "program"), worker)
+                with contextlib.suppress(OSError):  # another process was faster
+                    made.rename(_programs[source])
+        stays(_programs[source])
     return _programs[source]
 
 

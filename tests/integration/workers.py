@@ -38,7 +38,8 @@ from config import Settings
 from models import Row, engine, init_db, save
 from tests.integration.oracle import Commit, Oracle, Partition, fragment_value
 from tests.program import program
-from tests.services.kafka import KafkaBroker, kept_admin
+from tests.services.kafka import BACK_SOON, KafkaBroker, kept_admin, kept_feeder
+from tests.services.kafka import feeder as new_feeder
 from tests.services.starts import start_python
 from utils.joining.references import Reference
 from utils.kafka.lookups import offsets_at
@@ -196,6 +197,7 @@ class Job(AbstractContextManager["Job"]):
             **(environment or {}),
         }
         self.workers: list[Worker] = []
+        self._asker: Consumer | None = None
         self.write_row()
 
     def write_row(
@@ -228,21 +230,25 @@ class Job(AbstractContextManager["Job"]):
     def __exit__(self, *_: object) -> None:
         for worker in self.workers:
             worker.kill()
+        if self._asker:
+            self._asker.close()
+
+    @property
+    def asker(self) -> Consumer:
+        """For many questions: a new client takes longer to begin than a question."""
+        self._asker = self._asker or self._bare_consumer()
+        return self._asker
 
     def _bare_consumer(self, **settings: str | bool) -> Consumer:
         """In the group by name only: it never joins."""
         settings = {"bootstrap.servers": self.broker.bootstrap, "group.id": self.name, **settings}
-        return Consumer({**settings, "enable.auto.commit": False, "log_level": 0})
+        return Consumer({**settings, "enable.auto.commit": False, "log_level": 0, **BACK_SOON})
 
     def commits(self) -> dict[Partition, Commit]:
         """What the group has committed, with the maps read: in the commits, and in the topic of maps."""
         topic_ids = identities(self.broker, self.topics_input)
-        consumer = self._bare_consumer()
-        try:
-            asked = [TopicPartition(*each) for each in partitions_of(consumer, self.topics_input)]
-            answers = consumer.committed(asked, timeout=SECONDS)
-        finally:
-            consumer.close()
+        asked = [TopicPartition(*each) for each in partitions_of(self.asker, self.topics_input)]
+        answers = self.asker.committed(asked, timeout=SECONDS)
         committed = {(each.topic, each.partition): each for each in answers if each.offset >= 0}
         stored = self.maps(committed)
         return {
@@ -267,26 +273,18 @@ class Job(AbstractContextManager["Job"]):
 
     def overwrite_commits(self, changed: Mapping[Partition, tuple[int, str]]) -> None:
         """Commit as another tool would. The group must be empty."""
-        consumer = self._bare_consumer()
-        try:
-            offsets = [TopicPartition(*each, offset, metadata) for each, (offset, metadata) in changed.items()]
-            for answer in consumer.commit(offsets=offsets, asynchronous=False) or ():
-                assert answer.error is None, answer
-        finally:
-            consumer.close()
+        offsets = [TopicPartition(*each, offset, metadata) for each, (offset, metadata) in changed.items()]
+        for answer in self.asker.commit(offsets=offsets, asynchronous=False) or ():
+            assert answer.error is None, answer
 
     def lag(self) -> int:
         """Records between what is committed and the ends of the input topics (read_committed). Unknown commits: all."""
-        consumer = self._bare_consumer()
-        try:
-            partitions = partitions_of(consumer, self.topics_input)
-            answers = consumer.committed([TopicPartition(*each) for each in partitions], timeout=SECONDS)
-            committed = {(each.topic, each.partition): each.offset for each in answers if each.offset >= 0}
-            unknown = [each for each in partitions if each not in committed]
-            committed |= _offsets(consumer, unknown, OFFSET_BEGINNING)
-            ends = _offsets(consumer, partitions, OFFSET_END)
-        finally:
-            consumer.close()
+        partitions = partitions_of(self.asker, self.topics_input)
+        answers = self.asker.committed([TopicPartition(*each) for each in partitions], timeout=SECONDS)
+        committed = {(each.topic, each.partition): each.offset for each in answers if each.offset >= 0}
+        unknown = [each for each in partitions if each not in committed]
+        committed |= _offsets(self.asker, unknown, OFFSET_BEGINNING)
+        ends = _offsets(self.asker, partitions, OFFSET_END)
         return sum(end - committed[each] for each, end in ends.items())
 
 
@@ -367,7 +365,7 @@ def feed(
 
     Returns when the broker has acknowledged all. Keys go where Java's clients put them, unless `partition` is given.
     """
-    producer = producer or feeder(broker)
+    producer = producer or kept_feeder(broker.bootstrap)
     topics = tuple(topics) or oracle.topics_input
     failed: list[KafkaError] = []
     versions: dict[tuple[str, str], int] = {}
@@ -388,16 +386,22 @@ def feed(
             value = fragment_value(topic, id, versions[topic, id], pad)
             versions[topic, id] += 1
             _produce(producer, topic, value, id, lambda error, message, id=id: report(error, message, id), fixed)
-    assert producer.flush(SECONDS) == 0
+    flushed(producer)
     assert not failed, failed[0]
 
 
 def feed_raw(broker: KafkaBroker, oracle: Oracle, topic: str, values: Iterable[bytes | None], key: str = "x") -> None:
     """Send values that are no valid messages, into the ledger as such."""
-    producer = feeder(broker)
+    producer = kept_feeder(broker.bootstrap)
     for value in values:
         _produce(producer, topic, value, key, lambda error, message: _note_invalid(oracle, error, message), {})
-    assert producer.flush(SECONDS) == 0
+    flushed(producer)
+
+
+def flushed(producer: Producer) -> None:
+    if left := producer.flush(SECONDS):
+        kept_feeder.cache_clear()  # what is wrong with this one is no fault of the next test
+        raise TookTooLong(f"{left} records are not acknowledged after {SECONDS:g} s")
 
 
 def _note_invalid(oracle: Oracle, error: KafkaError | None, message: Any) -> None:
@@ -416,16 +420,8 @@ def _produce(
 
 
 def feeder(broker: KafkaBroker) -> Producer:
-    return Producer(
-        {
-            "bootstrap.servers": broker.bootstrap,
-            "partitioner": "murmur2_random",
-            "enable.idempotence": True,  # a broker that restarts must not have a record twice
-            "linger.ms": 5,
-            "queue.buffering.max.messages": 500_000,
-            "log_level": 0,
-        }
-    )
+    """One of your own. `feed` keeps one for all its calls."""
+    return new_feeder(broker.bootstrap)
 
 
 def partitions_of(client: Consumer, topics: Iterable[str]) -> list[Partition]:

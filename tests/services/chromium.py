@@ -12,7 +12,6 @@ import base64
 import itertools
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.services.processes import ServerProcess, Unavailable, running
+from tests.services.processes import ServerProcess, Unavailable, running, scratch_directory
 
 NAMES = ("chromium", "google-chrome", "chromium-browser")
 SECONDS = 60.0  # how long anything may take
@@ -65,7 +64,7 @@ def headless_chromium() -> Iterator["Chromium"]:
     if program is None:
         raise Unavailable(f"no {NAMES[0]}")
     # Its last processes may still write into their profile when the first one has ended.
-    with tempfile.TemporaryDirectory(prefix="consumer-skeleton-chromium-", ignore_cleanup_errors=True) as directory:
+    with scratch_directory("chromium", ignore_cleanup_errors=True) as directory:
         profile = Path(directory) / "profile"
         address = profile / "DevToolsActivePort"  # two lines: port, and path of the socket
         process = ServerProcess(

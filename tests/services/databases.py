@@ -8,7 +8,6 @@ import getpass
 import os
 import shutil
 import signal
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -27,6 +26,7 @@ from tests.services.processes import (
     free_port,
     run_tool,
     running,
+    scratch_directory,
     service_user,
 )
 
@@ -98,7 +98,7 @@ def _postgresql_in_docker() -> Iterator[DatabaseServer]:
 def mariadb_of_this_machine(*options: str) -> Iterator[DatabaseServer]:
     """`options`: further ones of mariadbd."""
     server, installer = _binary("mariadbd"), _binary("mariadb-install-db")
-    with tempfile.TemporaryDirectory(prefix="consumer-skeleton-mariadb-") as directory:
+    with scratch_directory("mariadb") as directory:
         home, port = Path(directory), free_port()
         # It wants to be told that it is root. A server removes the temporary tables of others where it starts.
         data = [f"--datadir={home}/data", f"--tmpdir={home}", f"--user={getpass.getuser()}"]
@@ -122,7 +122,7 @@ def postgresql_of_this_machine(*options: str) -> Iterator[DatabaseServer]:
     """`options`: settings of the server, NAME=VALUE."""
     server, installer = _binary("postgres"), _binary("initdb")
     user = service_user("postgres")  # it refuses to run as root
-    with tempfile.TemporaryDirectory(prefix="consumer-skeleton-postgresql-") as directory:
+    with scratch_directory("postgresql") as directory:
         home, port = Path(directory), free_port()
         password = home / "password"
         password.write_text(PASSWORD)

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from confluent_kafka import KafkaException, cimpl, libversion
+from confluent_kafka import KafkaException, Producer, cimpl, libversion
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -42,6 +42,7 @@ from tests.services.processes import (
     free_port,
     run_tool,
     running,
+    scratch_directory,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ POM = Path(__file__).with_name("pom.xml")
 UNMEASURED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 SILENT = {"metadata.max.idle.interval.ms": "0"}  # no record twice a second that says that nothing has changed
 FEATURES, CLASSES = "bootstrap.checkpoint", "classes.jsa"
+BACK_SOON = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 100}  # to a broker that a test restarts
 CACHE = Path(os.environ.get("CONSUMER_SKELETON_CACHE", "~/.cache/consumer-skeleton")).expanduser()
 
 Kind = Literal["env", "docker", "java", "embedded"]
@@ -179,8 +181,8 @@ class JavaBroker:
         """`properties` are added to the broker's own; `heap` is Java's -Xmx.
 
         `listeners`: by name, besides the one of `bootstrap`. `beside`: the first broker of a cluster, for its second.
-        `measured`: as Kafka runs by itself. Otherwise Java compiles less, which takes a broker that runs for a few
-        minutes 40 % less CPU. `port`: 0 is any free one. `cluster`: its id, the same for all brokers of one.
+        `measured`: as Kafka runs by itself, on a disk. Otherwise Java compiles less, which takes a broker that runs for
+        a few minutes 40 % less CPU. `port`: 0 is any free one. `cluster`: its id, the same for all brokers of one.
         """
         self.bootstrap = ""
         self.addresses: dict[str, str] = {}  # of `listeners`
@@ -188,6 +190,7 @@ class JavaBroker:
         self.description = f"Apache Kafka {VERSION} (Java)"
         self._properties = {**({} if measured else SILENT), **(properties or {})}
         self._options = [f"-Xmx{heap}", *([] if measured else UNMEASURED)]
+        self._measured = measured
         self._listeners = dict(listeners or {})
         self._beside = beside
         self._port = port
@@ -200,7 +203,8 @@ class JavaBroker:
         return self._started.pid
 
     def start(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="consumer-skeleton-kafka-")
+        prefix = "consumer-skeleton-kafka-"
+        self._directory = tempfile.TemporaryDirectory(prefix=prefix) if self._measured else scratch_directory("kafka")
         home = Path(self._directory.name)
         port, controller_port = self._port or free_port(), free_port()
         self.bootstrap = f"{HOST}:{port}"
@@ -230,10 +234,12 @@ class JavaBroker:
             properties["listener.security.protocol.map"] += f",{name}:{listener.protocol}"
 
     def restart(self) -> None:
+        kept_feeder.cache_clear()  # the old one numbers its records by what was there
         self._started.stop()
         self._started.start()
 
     def kill(self) -> None:
+        kept_feeder.cache_clear()
         self._started.kill()
 
     def restart_without(self, topic: str, offset: int) -> None:
@@ -241,6 +247,7 @@ class JavaBroker:
 
         The offset must be the first of a batch. The leader epoch after the restart is a higher one.
         """
+        kept_feeder.cache_clear()
         self._started.stop()
         assert self._directory is not None
         data = Path(self._directory.name) / "data"
@@ -254,6 +261,8 @@ class JavaBroker:
         self._started.start()
 
     def stop(self) -> None:
+        kept_feeder.cache_clear()
+        kept_admin.cache_clear()
         if self._process is not None:
             self._process.kill()  # in order it would first write down what then goes
         if self._directory is not None:
@@ -484,8 +493,31 @@ def _is_led(admin: AdminClient, name: str, partitions: int) -> bool:
 @functools.lru_cache(maxsize=2)  # the shared broker, and one that a test has for itself
 def kept_admin(bootstrap: str) -> AdminClient:
     """One for many questions: a client takes longer to begin than a question."""
-    back_soon = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 100}  # of a broker that a test restarts
-    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **back_soon})
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **BACK_SOON})
+
+
+@functools.lru_cache(maxsize=3)  # the shared broker, the embedded one, and one that a test has for itself
+def kept_feeder(bootstrap: str) -> Producer:
+    """One for many feeds: a new one waits for half a second before its first record (measured).
+
+    Who makes a topic again under its name calls `kept_feeder.cache_clear()`.
+    """
+    return feeder(bootstrap)
+
+
+def feeder(bootstrap: str) -> Producer:
+    """Its keys go where Java's clients put them."""
+    return Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "partitioner": "murmur2_random",
+            "enable.idempotence": True,  # a broker that restarts must not have a record twice
+            "linger.ms": 5,
+            "queue.buffering.max.messages": 500_000,
+            "log_level": 0,
+            **BACK_SOON,
+        }
+    )
 
 
 _PRODUCER = 0  # rd_kafka_type_t

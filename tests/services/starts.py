@@ -1,6 +1,7 @@
 """Starts of Pythons for the tests: real ones, and those that take a third of the CPU.
 
     with quick_starts(): ...                                          (for all that these lines call, in this process)
+    with shared_starts() as path: ... quick_starts(path)              (one Python forks for several processes)
     start_python(["main.py", "check"], cwd=…, env=…, stdout=PIPE)     (a subprocess.Popen)
 
 Most of the tests' CPU was that of a thousand Pythons that imported the same libraries. A quick start is a fork of one
@@ -27,6 +28,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import wait as readable
 from pathlib import Path
@@ -59,14 +61,28 @@ def stays(program: Path) -> None:
 
 
 @contextlib.contextmanager
-def quick_starts() -> Iterator[None]:
+def quick_starts(path: str = "") -> Iterator[None]:
+    """`path`: where one that others have started is asked. Without it there is one of this process's own."""
     global _template
-    _template = Template()
+    _template = Template(path)
     try:
         yield
     finally:
         _template.close()
         _template = None
+
+
+@contextlib.contextmanager
+def shared_starts() -> Iterator[str]:
+    """A Python that forks for all who are told where it is asked. With it end all that it has forked."""
+    with tempfile.TemporaryDirectory(prefix="consumer-skeleton-starts-", ignore_cleanup_errors=True) as directory:
+        path = f"{directory}/asked"
+        process, lifeline = _started(path)
+        try:
+            yield path
+        finally:
+            lifeline.close()
+            process.wait()
 
 
 def start_python(arguments: Sequence[str], *, tied: bool = False, **options: Any) -> "subprocess.Popen[Any]":
@@ -101,15 +117,16 @@ def run_python(
 
 
 class Template:
-    """The Python that forks, started when it is first asked to. With it end all that it has forked."""
+    """The Python that forks: the one at this path, or one of our own, which is started when it is first asked to."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str = "") -> None:
+        self._path = path
         self._socket: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._own = contextlib.ExitStack()
 
     def fork(self, order: Mapping[str, Any], files: Sequence[int]) -> tuple[int, int]:
         """The new process, and a pipe in which its exit code comes when it has ended."""
-        asking = self._socket or self._start()
+        asking = self._socket or self._connect()
         told, tells = os.pipe()
         socket.send_fds(asking, [json.dumps(order).encode()], [tells, *files])
         os.close(tells)
@@ -117,24 +134,35 @@ class Template:
             raise RuntimeError("the Python that forks has ended")
         return int.from_bytes(pid, "big"), told
 
-    def _start(self) -> socket.socket:
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
-                env=kept,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+    def _connect(self) -> socket.socket:
+        self._path = self._path or self._own.enter_context(shared_starts())
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.connect(self._path)
         return self._socket
 
     def close(self) -> None:
-        if self._socket and self._process:
+        if self._socket:
             self._socket.close()
-            self._process.wait()
+        self._own.close()
+
+
+def _started(path: str) -> tuple["subprocess.Popen[bytes]", socket.socket]:
+    """One that forks for whoever asks at this path, until the socket that is returned is closed."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(path)
+    listener.listen()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    with theirs, listener:
+        process = subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno()), str(listener.fileno())],
+            env=kept,
+            pass_fds=[theirs.fileno(), listener.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    return process, ours
 
 
 class Forked(subprocess.Popen[Any]):
@@ -183,37 +211,48 @@ class Forked(subprocess.Popen[Any]):
 # ---------------------------------------------------------------- in the Python that forks
 
 
-def serve(asked: socket.socket, directory: str = "") -> dict[str, Any] | None:
-    """Fork for each order. What to run, in the new process; None when nobody is left to ask.
+def serve(lifeline: socket.socket, listener: socket.socket | None = None, directory: str = "") -> dict[str, Any] | None:
+    """Fork for each order that comes on the lifeline, or from who connects. What to run, in the new process; None when
+    the lifeline is closed.
 
     Orders for a directory that stays go on to a fork of its own, which has imported what is in that `directory`.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a keeper
     programs: dict[str, socket.socket] = {}
+    asking = [each for each in (lifeline, listener) if each]
     while True:
-        told, files, _, _ = socket.recv_fds(asked, 1_000_000, 4)
-        if not told:
-            return None
-        order: dict[str, Any] = json.loads(told)
-        goes_on = order["stays"] and order["cwd"] != directory
-        if goes_on and order["cwd"] not in programs:
-            programs[order["cwd"]], theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            if os.fork() == 0:
-                end_with_the_parent()
-                close(asked, *programs.values())
-                close_files(files)
-                with contextlib.suppress(Exception):  # then each start says what is wrong with it
-                    import_program(order["cwd"])
-                return serve(theirs, order["cwd"])
-            theirs.close()
-        if goes_on:
-            socket.send_fds(programs[order["cwd"]], [told], files)
-        elif os.fork() == 0:
-            close(asked, *programs.values())
-            if keep(*files):
-                return order
-            os._exit(0)
-        close_files(files)
+        for asked in readable(asking):
+            assert isinstance(asked, socket.socket)
+            if asked is listener:
+                asking.append(listener.accept()[0])
+                continue
+            told, files, _, _ = socket.recv_fds(asked, 1_000_000, 4)
+            if not told:
+                if asked is lifeline:
+                    return None
+                asking.remove(asked)
+                asked.close()
+                continue
+            order: dict[str, Any] = json.loads(told)
+            goes_on = order["stays"] and order["cwd"] != directory
+            if goes_on and order["cwd"] not in programs:
+                programs[order["cwd"]], theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                if os.fork() == 0:
+                    end_with_the_parent()
+                    close(*asking, *programs.values())
+                    close_files(files)
+                    with contextlib.suppress(Exception):  # then each start says what is wrong with it
+                        import_program(order["cwd"])
+                    return serve(theirs, directory=order["cwd"])
+                theirs.close()
+            if goes_on:
+                socket.send_fds(programs[order["cwd"]], [told], files)
+            elif os.fork() == 0:
+                close(*asking, *programs.values())
+                if keep(*files):
+                    return order
+                os._exit(0)
+            close_files(files)
 
 
 def close(*sockets: socket.socket) -> None:
@@ -288,5 +327,5 @@ if __name__ == "__main__":
             importlib.import_module(library)
     imported += sys.modules.keys() - {"builtins", "sys", "__main__"}
     gc.freeze()  # what is there already is never looked at by the new processes, and so not copied
-    if ordered := serve(socket.socket(fileno=int(sys.argv[1]))):
+    if ordered := serve(socket.socket(fileno=int(sys.argv[1])), socket.socket(fileno=int(sys.argv[2]))):
         become(ordered)
