@@ -68,6 +68,7 @@ hypothesis.settings.load_profile("unhurried")
 # Fixtures that start a broker for the tests of a file, and those that start something else.
 OWN_BROKERS = {"guarded_kafka", "eager_kafka", "advertised", "narrow_kafka", "site"}
 OWN_SERVICES = {*OWN_BROKERS, "secured"}
+LONG = {"deploy", "simulation"}  # directories of tests that take seconds, though they need no broker
 SHARED = pytest.StashKey[Services | RemoteServices]()
 STARTS = pytest.StashKey[str]()  # where the Python that forks is asked
 OPEN = pytest.StashKey[ExitStack]()  # what ends with the first process
@@ -353,7 +354,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Where processes share the tests: the long ones first, and those together that share a service of their own."""
     if not hasattr(config, "workerinput"):
         return
-    items.sort(key=lambda item: item.get_closest_marker("real_kafka") is None)
+    items.sort(key=lambda item: (item.get_closest_marker("real_kafka") is None, item.path.parent.name not in LONG))
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         for name in OWN_SERVICES & set(getattr(item, "fixturenames", ())):

@@ -47,12 +47,12 @@ def test_a_paused_worker_finishes_what_it_has_stays_a_member_and_goes_on(
         assert metric(worker, "consumer_ready") == 1
         with urlopen(f"{worker.address}/status.json") as answer:
             assert json.load(answer)["verdict"]["sentence"].startswith("Paused by its row")
-        seen = platform.look(name).seen[name]
+        seen = platform.look(name, "--timeout", "30").seen[name]
         assert (seen.state, seen.unfinished) == ("paused", 5)
         assert seen.unread is not None
         assert seen.unread >= 45
         other = job.start().is_assigned()  # a rebalance changes nothing of it
-        eventually(lambda: len(platform.look(name).seen[name].members) == 2, "both are members")
+        eventually(lambda: len(platform.look(name, "--timeout", "30").seen[name].members) == 2, "both are members")
         assert metric(worker, "consumer_messages_read_total") + metric(other, "consumer_messages_read_total") == read
         assert platform.fleet("resume", name).stdout == f"{name} resumed\n"
         outputs.wait(lambda: not oracle.missing(), worker, other)

@@ -27,6 +27,7 @@ from confluent_kafka import (
     OFFSET_END,
     Consumer,
     KafkaError,
+    KafkaException,
     Producer,
     TopicCollection,
     TopicPartition,
@@ -428,9 +429,19 @@ def partitions_of(client: Consumer, topics: Iterable[str]) -> list[Partition]:
     """Every partition of these topics, asked for one by one: a cluster may have many more."""
     found = []
     for topic in topics:
-        described = client.list_topics(topic, timeout=SECONDS).topics[topic]
-        found += [(topic, partition) for partition in sorted(described.partitions)]
+        numbers = eventually(functools.partial(_partitions, client, topic), f"the partitions of {topic}")
+        found += [(topic, partition) for partition in numbers]
     return found
+
+
+def _partitions(client: Consumer, topic: str) -> list[int] | None:
+    """None: the connection has just been lost. The client makes another one."""
+    try:
+        return sorted(client.list_topics(topic, timeout=SECONDS).topics[topic].partitions)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError._TRANSPORT:
+            raise
+        return None
 
 
 def ends_of(client: Consumer, topics: Iterable[str], which: int) -> dict[Partition, int]:
