@@ -8,6 +8,7 @@ if __name__ == "__main__":  # before all that takes time
 # isort: split
 import argparse
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -90,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(words: Sequence[str]) -> Callable[[], int]:
     """What the command line asks for."""
+    if odd := [word for word in words if re.search("[\udc80-\udcff]", word)]:
+        raise ConfigError([f"the argument {word!a} is no text in UTF-8" for word in odd])
     parser = _parser(only_run=not words or words[0] == "run")
     try:
         with printing():

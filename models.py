@@ -408,6 +408,9 @@ class _Cause(NamedTuple):
     codes: frozenset[int | str] = frozenset()  # MySQL's numbers and PostgreSQL's SQLSTATEs, from their manuals
 
 
+_NEVER = r"(?!)"  # the words of what always has a code
+
+
 # Of TLS. Their words come first: PyMySQL gives a handshake that fails the number of a server that is away.
 _TLS_CAUSES = (
     _Cause(
@@ -499,10 +502,17 @@ _CAUSES = (
     ),
     _Cause(
         heals=False,
+        cure="is read-only, as a replica is: check DB_HOST and DB_PORT (or DATABASE_URL); only init, pause and resume"
+        " write",
+        codes=frozenset({1290, 1836, 1792, "25006"}),
+        words="read-only transaction|read-only option",
+    ),
+    _Cause(
+        heals=False,
         cure="forbids it: grant its user SELECT on consumer_configs (for init also CREATE, INSERT, UPDATE; to pause and"
         " resume UPDATE)",
-        codes=frozenset({1142, 1143, 1290, 1836, "25006", "42501"}),
-        words="read-only transaction",
+        codes=frozenset({1142, 1143, "42501"}),
+        words=_NEVER,
     ),
     _Cause(
         heals=False,

@@ -130,6 +130,11 @@ def test_an_id_is_never_empty_though_a_variable_of_a_shell_may_be(arguments: tup
     assert re.fullmatch("main.py .*: error: argument (ID|--id): must not be empty", log.splitlines()[-1])
 
 
+def test_an_argument_that_is_no_utf_8_is_bad_configuration(caplog: pytest.LogCaptureFixture) -> None:
+    assert main.main(["trace", "1\udcff"]) == 78
+    assert caplog.messages == ["the argument '1\\udcff' is no text in UTF-8"]
+
+
 @pytest.mark.parametrize("arguments", [("no-such-command",), ("init",), ("check", "--no-such-option")])
 def test_a_wrong_command_line_is_bad_configuration(arguments: tuple[str, ...]) -> None:
     assert run(*arguments).code == 78

@@ -634,6 +634,19 @@ def test_what_sqlite_says_has_a_cure_for_files(message: str, cure: str) -> None:
     assert f"SQLite file /f {cure}" in explain(error, make_url("sqlite:////f")).line
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        pymysql.OperationalError(1290, "The MariaDB server is running with the --read-only option"),
+        psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE in a read-only transaction"),
+    ],
+)
+def test_a_server_that_is_read_only_is_no_matter_of_rights(error: Exception) -> None:
+    line = explain(OperationalError("UPDATE", None, error), make_url("mysql+pymysql://u@h/d")).line
+    assert "is read-only, as a replica is: check DB_HOST" in line
+    assert "grant" not in line
+
+
 def test_the_model_has_the_columns_that_exist_out_there() -> None:
     assert list(ConsumerConfig.__table__.columns.keys()) == [
         "id", "consumer_name", "topics_input", "topics_output", "kafka_bootstrap_server", "metadatas",
