@@ -176,20 +176,21 @@ def _wanted(database: Engine, environment: Settings, watch: Watch, current: Conf
         # Also while something else does not work: that is when somebody pauses it.
         return replace(current, settings=settings, row=row, problems=())
     try:
-        return _tried_row(settings, row, watch, current.row)
+        return _tried_row(settings, row, watch, current)
     except _Unanswered:
         raise
     except UnavailableError as error:  # the brokers of the new row, not the database
         raise ConfigError([str(error)]) from error
 
 
-def _tried_row(settings: Settings, row: Row, watch: Watch, current: Row) -> Config:
+def _tried_row(settings: Settings, row: Row, watch: Watch, current: Config) -> Config:
     """All that a worker needs of Kafka, and its own topics created."""
-    start = Start(environ={}, listen=lambda _settings: "", alone=partial(_owns_all, watch, current))
+    start = Start(environ={}, listen=lambda _settings: "", alone=partial(_owns_all, watch, current.row))
     start.settings, start.row = settings, row
     for _, seen in list(take(start, ROW_STEPS, lambda step: step())):
         _tell(seen)
-    return _config(start)
+    added = set(row.topics_input).difference(current.row.topics_input)
+    return replace(_config(start), ends={**current.ends, **preflight.ends(settings, row, start.cluster, added)})
 
 
 def _config(start: Start) -> Config:

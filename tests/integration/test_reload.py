@@ -1,10 +1,14 @@
 """The row is edited while two workers join a steady feed, on real Kafka: every id once, none half, none given up."""
 
+import time
 from pathlib import Path
 from urllib.request import urlopen
 
+import msgspec
+
 from tests.conftest import Topics
-from tests.integration.conftest import Scenes
+from tests.integration.accounts import records
+from tests.integration.conftest import PROCESS, Scenes
 from tests.integration.oracle import Oracle
 from tests.integration.stream import Records, Stream, found
 from tests.integration.workers import Job, Worker, eventually, feed
@@ -192,3 +196,26 @@ def refused(worker: Worker) -> int:
         lines = answer.read().decode().splitlines()
     [value] = [line.rpartition(" ")[2] for line in lines if line.startswith("consumer_row_refused{")]
     return int(float(value))
+
+
+def test_what_comes_to_an_added_topic_when_the_row_is_known_is_read_whatever_its_timestamps_say(
+    real_kafka: KafkaBroker, topics: Topics, tmp_path: Path
+) -> None:
+    a, b, c, out = topics(real_kafka, "a", "b", "c", "out")
+    blocked, oracle, long_ago = tmp_path / "blocked", Oracle((a, b, c)), int((time.time() - 7200) * 1000)
+    blocked.touch()
+    environment = {**ENVIRONMENT, "PROCESS_BLOCKED": str(blocked), "SHUTDOWN_TIMEOUT": "15"}
+    with Job(real_kafka, unique_name("job"), [a, b], [out], tmp_path, process=PROCESS, environment=environment) as job:
+        feed(real_kafka, oracle, ["before"], [a, b])
+        worker = job.start()
+        eventually(lambda: sum(len(each.waiting) for each in job.commits().values()) == 2, "a call that lasts")
+        job.write_row([a, b, c])
+        worker.says(CHANGED)  # it has to wait for the call before it can begin by the new row
+        ids = [str(number) for number in range(20)]
+        feed(real_kafka, oracle, ids, [a, b])
+        feed(real_kafka, oracle, ids, [c], timestamp=long_ago)
+        blocked.unlink()
+        eventually(lambda: len(records(real_kafka, [out])) == 21, "all results")
+        contents = [msgspec.json.decode(each.value())["content"] for each in records(real_kafka, [out])]
+        assert sorted(c in content for content in contents) == [False] + [True] * 20
+        assert worker.stop() == 0

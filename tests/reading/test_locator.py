@@ -1,7 +1,9 @@
 """What the commits of a group tell of the topics that its workers read."""
 
+from typing import cast
+
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from tests.builders import admin, partition_offsets
 from utils.joining.offsets import Edition, JoinedWith, OffsetMap, short_name, topic_tags
@@ -124,6 +126,25 @@ def test_what_was_read_before_retention_deleted_it_is_not_counted_as_unread(
     assert (offsets.position, offsets.gone) == (max(earliest, 5), gone)
     assert [(vars(line)["from"], vars(line)["to"]) for line in caplog.records] == skipped
     assert counters.skipped_by_retention == sum(to - begin for begin, to in skipped)
+
+
+class Dated:
+    """A consumer of a broker that has one answer to where a time is; -1: all records are older."""
+
+    def __init__(self, offset: int) -> None:
+        self._offset = offset
+
+    def offsets_for_times(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        return [TopicPartition(each.topic, each.partition, self._offset) for each in asked]
+
+
+@pytest.mark.parametrize(("by_time", "seen", "start"), [(3, 7, 3), (8, 7, 7), (-1, 7, 7), (-1, None, 9), (8, None, 8)])
+def test_a_new_topic_is_read_from_a_time_on_but_not_later_than_where_it_ended_when_the_row_was_seen(
+    by_time: int, seen: int | None, start: int
+) -> None:
+    ends = {} if seen is None else {("c", 0): seen}
+    locator = Locator(admin(), ABC, 60.0, lambda _commits: {}, Counters(), ends=ends)
+    assert locator._recent(cast(Consumer, Dated(by_time)), "c", 0, 9) == start
 
 
 class Foreign(TopicPartition):

@@ -37,6 +37,7 @@ from utils.kafka.clients import (
     unheard,
 )
 from utils.kafka.clients import producer as kafka_producer
+from utils.kafka.ends import Partition, ends_now
 from utils.kafka.limits import DEFAULT_METADATA, LEAST_METADATA, CommitLimits
 
 _REQUEST = 5.0  # seconds that one request may take
@@ -284,6 +285,15 @@ def unequal_partitions(row: Row, cluster: Cluster) -> list[str]:
         f"the input topics have unequal partition counts ({listed}), so the messages of an id would reach different"
         f" workers: make {fewer} again with {max(counts.values())} partitions, or run no more than one worker"
     ]
+
+
+def ends(settings: Settings, row: Row, cluster: Cluster, topics: Collection[str]) -> dict[Partition, int]:
+    """Where the partitions of these topics end now. Raises UnavailableError."""
+    partitions = [(topic, number) for topic in topics for number in range(cluster.partitions.get(topic, 0))]
+    try:
+        return ends_now(_asking(settings, row, cluster), partitions) if partitions else {}
+    except KafkaException as error:
+        raise explain(error.args[0]).error() from error
 
 
 def missing_map_rights(settings: Settings, row: Row, cluster: Cluster) -> list[str]:

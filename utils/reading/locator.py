@@ -74,6 +74,8 @@ class Locator:
     """For lookups.divergence. Without one the logs are not compared with what was read."""
     frame: str = ""
     """Its version, for the commits; empty: not known."""
+    ends: Mapping[Partition, int] = field(default_factory=dict)
+    """Of topics that were added to the row, when that was seen: what comes from there on is read."""
 
     def __call__(self, consumer: Consumer, owned: Sequence[TopicPartition]) -> list[PartitionOffsets]:
         if not owned:
@@ -149,10 +151,14 @@ class Locator:
         return grown
 
     def _recent(self, consumer: Consumer, topic: str, number: int, end: int) -> int:
-        """MESSAGE_TIMEOUT before now: the history of a new topic would open groups that can never be complete."""
+        """MESSAGE_TIMEOUT before now: the history of a new topic would open groups that can never be complete.
+
+        But no record is left out that came when the row was known, whatever its producer has set its timestamp to.
+        """
         since = int((self.wall_clock() - self.message_timeout) * 1000)
         start = offsets_at(consumer, [TopicPartition(topic, number)], since)[topic, number]
         start = end if start < 0 else start
+        start = min(start, self.ends.get((topic, number), start))
         logger.info("reading a new input topic", extra={"topic": topic, "partition": number, "offset": start})
         return start
 

@@ -190,6 +190,7 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
         around.membership,
         ours.prober,
         around.frame,
+        config.ends,
     )
     return Parts(consumer, ours.admin, locate, delivery, failures, partial(around.membership.leave, ours.is_member))
 

@@ -8,13 +8,14 @@ Knows neither the database nor Kafka: `read` does. All of it runs in a thread of
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from config import ConfigError, Settings, UnavailableError, is_secret
 from models import Row
 from utils.joining.offsets import Edition
+from utils.kafka.ends import Partition
 from utils.kafka.limits import CommitLimits
 from utils.logger import logger
 from utils.metrics import Counters
@@ -35,6 +36,8 @@ class Config:
     stores_maps: bool = True
     limits: CommitLimits = field(default_factory=CommitLimits)
     partitions: int = 0  # of all input topics together; 0: not known
+    ends: Mapping[Partition, int] = field(default_factory=dict)
+    """Of topics that were added to the row, when this process saw it: what comes from there on is read."""
     problems: tuple[str, ...] = ()  # why no worker could work by the row as it is now: then this is the one before it
 
 
