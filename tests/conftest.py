@@ -47,7 +47,7 @@ from tests.services.kafka import (
     real_broker,
     unique_name,
 )
-from tests.services.processes import Unavailable, running
+from tests.services.processes import Unavailable, in_memory, running
 from tests.services.shared import RemoteServices, Services
 from tests.services.starts import quick_starts, shared_starts
 
@@ -274,6 +274,8 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         databases = {"mariadb": _mariadb, "postgresql": _postgresql}
         config.stash[OPEN] = ExitStack()
+        if memory := in_memory():  # for tmp_path
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
         config.stash[SHARED] = Services({"real_kafka": _real_kafka, **databases, "chromium": headless_chromium})
 
 
