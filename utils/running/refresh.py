@@ -252,6 +252,8 @@ def _tell_pause() -> None:
 
 def changed(old: Config, new: Config) -> dict[str, list[str]]:
     """By name of a column, a setting or a property: the old value and the new one, secrets masked."""
+    if (old.row, old.settings) == (new.row, new.settings):
+        return {}
     before, after = _values(old), _values(new)
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     return {name: [_shown(name, before.get(name)), _shown(name, after.get(name))] for name in names}
