@@ -20,7 +20,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from config import EX_CONFIG, ConfigError, Settings, UnavailableError
-from models import Row, load, load_pause
+from models import DatabaseRefusedError, Row, load, load_pause
 from utils.commands.command import Environ, add_command
 from utils.kafka import preflight
 from utils.logger import configure, logger
@@ -168,7 +168,10 @@ def _read_again(database: Engine, environment: Settings, watch: Watch, current: 
 
 def _wanted(database: Engine, environment: Settings, watch: Watch, current: Config) -> Config:
     """ConfigError: no worker could work by the row as it is now."""
-    row = load(database, environment.consumer_name)
+    try:
+        row = load(database, environment.consumer_name)
+    except DatabaseRefusedError as error:  # a new password, a right that was taken: nobody has changed the row
+        raise UnavailableError(str(error)) from error
     settings = environment.overlaid(row.metadatas)
     if row == current.row and settings.paused == current.settings.paused:
         return current

@@ -373,7 +373,7 @@ def set_paused(engine: Engine, names: Sequence[str], *, paused: bool) -> dict[st
         for id, name, metadatas in rows:
             content = _json_object(metadatas)
             if content is None:
-                problems.append(f"metadatas of row {name} is no JSON object: settings have no place there")
+                problems.append(f"metadatas of row {name} is no JSON object: put one there, with init --metadatas")
                 continue
             changed[name] = content.get("paused", False) is not paused
             if not changed[name]:
@@ -595,6 +595,15 @@ def _first_line(message: str) -> str:
     return re.sub(r"^connection failed: connection to server .*? failed: ", "", line)[:200]
 
 
+class DatabaseRefusedError(ConfigError):
+    """The database cannot be used as it is set up: a login, a right, a missing table. No row is to blame."""
+
+
+def _refused(error: Exception, url: URL) -> Exception:
+    trouble = explain(error, url)
+    return trouble.error() if trouble.heals else DatabaseRefusedError([trouble.line])
+
+
 @contextmanager
 def _connected(engine: Engine) -> Iterator[Connection]:
     """A connection; what goes wrong on the way and on it leaves as UnavailableError or ConfigError."""
@@ -603,7 +612,7 @@ def _connected(engine: Engine) -> Iterator[Connection]:
     # Drivers pass what they were given badly through: TypeError for an unknown option, OSError for a missing ssl_ca,
     # AttributeError for a charset that there is not.
     except (SQLAlchemyError, OSError, RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
-        raise explain(error, engine.url).error() from error
+        raise _refused(error, engine.url) from error
     with connection:
         try:
             if limits := _LOCKS.get(engine.dialect.name):
@@ -613,6 +622,6 @@ def _connected(engine: Engine) -> Iterator[Connection]:
         except IntegrityError as error:
             if _code(error.orig) in {1062, "23505"} or str(error.orig).startswith("UNIQUE constraint failed"):
                 raise  # the name is there already: `save` knows what that means
-            raise explain(error, engine.url).error() from error
+            raise _refused(error, engine.url) from error
         except DBAPIError as error:
-            raise explain(error, engine.url).error() from error
+            raise _refused(error, engine.url) from error

@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine, make_url, text
 
 import main
 from config import ConfigError, Settings, UnavailableError
-from models import Row, engine, init_db, load, ping, save, set_paused
+from models import DatabaseRefusedError, Row, engine, init_db, load, ping, save, set_paused
 from tests.conftest import Topics
 from tests.kafka.test_preflight import listening
 from tests.monitoring.test_status import has_ipv6
@@ -775,3 +775,15 @@ def test_a_pause_is_taken_though_the_row_is_no_good_for_another_reason(sqlite_ur
     save(database, replace(good, metadatas=""))  # mended as it was, and no longer paused
     mended = main._read_again(database, environment, watch, found)
     assert (mended.settings.paused, mended.problems) == (False, ())
+
+
+def test_a_database_that_refuses_a_running_worker_is_no_changed_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new password, or a right that was taken: nobody has touched the row."""
+
+    def refuses(*_: object) -> None:
+        raise DatabaseRefusedError(["refuses the login"])
+
+    monkeypatch.setattr(main, "load", refuses)
+    nothing = cast(Any, None)
+    with pytest.raises(UnavailableError, match="refuses the login"):
+        main._read_again(nothing, Settings(), nothing, nothing)

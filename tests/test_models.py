@@ -18,7 +18,19 @@ from sqlalchemy.exc import OperationalError
 
 import models
 from config import ConfigError, Settings, UnavailableError
-from models import ConsumerConfig, Row, engine, explain, init_db, load, load_all, ping, save, set_paused
+from models import (
+    ConsumerConfig,
+    DatabaseRefusedError,
+    Row,
+    engine,
+    explain,
+    init_db,
+    load,
+    load_all,
+    ping,
+    save,
+    set_paused,
+)
 from tests.services.certificates import Authority
 from tests.services.databases import mariadb_of_this_machine
 from tests.services.processes import Unavailable, free_port
@@ -347,7 +359,7 @@ both_servers = pytest.mark.parametrize(
 
 @both_servers
 def test_a_wrong_password_does_not_heal(server_url: URL) -> None:
-    with pytest.raises(ConfigError, match=r"refuses the login: check DB_USER and DB_PASSWORD") as caught:
+    with pytest.raises(DatabaseRefusedError, match=r"refuses the login: check DB_USER and DB_PASSWORD") as caught:
         ping(engine(server_url.set(password="topsecret")))
     assert "topsecret" not in str(caught.value)
 

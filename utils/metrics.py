@@ -72,7 +72,7 @@ class Counters:
     restarts: int = 0
     reloads: int = 0  # of the row: times that the worker was started again with a changed one
     refused_rows: int = 0  # times that a changed row was found to be no good
-    failed_row_reads: int = 0  # while the database was away
+    failed_row_reads: int = 0  # the database was away, or refused this worker
     dead_letters: Counter[str] = field(default_factory=Counter)  # by reason
 
     read_from: Counter[str] = field(default_factory=Counter)  # by topic

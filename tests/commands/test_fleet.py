@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 import pytest
-from sqlalchemy import Engine, insert, make_url, select
+from sqlalchemy import Engine, insert, make_url, select, update
 
 import main
 from config import EX_CONFIG, ConfigError, Settings
@@ -101,11 +101,18 @@ def test_names_choose_and_an_unknown_one_names_those_that_there_are(run: Here) -
 
 def test_pause_and_resume_write_the_row_and_nothing_else_of_it(database: Engine, run: Here) -> None:
     for action, metadatas in (("pause", '{"x": 1, "paused": true}'), ("resume", '{"x": 1}')):
-        assert run(action, "paused") == (0, f"paused {action}d\n", [])
+        assert run(action, "paused") == (0, f"paused {action}d: its workers see it within 30 s (CONFIG_REFRESH)\n", [])
         with database.connect() as connection:
             rows = connection.execute(select(ConsumerConfig.consumer_name, ConsumerConfig.metadatas)).all()
         assert {row[0]: row[1] for row in rows} == {"away": None, "bad": None, "paused": metadatas}
-    assert run("resume", "paused").out == "paused was resumed already\n"
+    assert run("resume", "paused").out.startswith("paused was resumed already")
+
+
+def test_of_a_row_that_is_not_looked_at_again_a_pause_says_so(database: Engine, run: Here) -> None:
+    with database.begin() as connection:
+        connection.execute(update(ConsumerConfig).values(metadatas='{"config_refresh": 0}'))
+    expected = "paused paused, but with CONFIG_REFRESH=0 its workers see it only when they start again\n"
+    assert run("pause", "paused").out == expected
 
 
 def test_a_consumer_that_is_called_pause_is_looked_at_and_paused_as_any_other(database: Engine, run: Here) -> None:
@@ -114,7 +121,7 @@ def test_a_consumer_that_is_called_pause_is_looked_at_and_paused_as_any_other(da
     with database.begin() as connection:
         connection.execute(insert(ConsumerConfig), [{"consumer_name": "pause", **columns}])
     assert [each["name"] for each in json.loads(run("pause", "--json", *QUICK).out)["consumers"]] == ["pause"]
-    assert run("pause", "pause").out == "pause paused\n"
+    assert run("pause", "pause").out.startswith("pause paused")
 
 
 @pytest.mark.parametrize("arguments", [["pause"], ["resume", "nobody"], ["--html", "/no/such/file"]])

@@ -72,7 +72,7 @@ class Oracle:
     committed_by: dict[Partition, int] = field(default_factory=dict)
     """The number of the row by which the last commit was made."""
     first_by: dict[Partition, int] = field(default_factory=dict)
-    """Of which of these rows the last commit was."""
+    """The number of the row by which the first commit was made."""
     broker: Broker = field(init=False)
     trace: Callable[[object], None] = field(default=lambda _: None)
     sent: dict[int, Sent] = field(default_factory=dict)
@@ -628,8 +628,9 @@ class Oracle:
     def _may_be_evicted(self, sent: Sent) -> bool:
         if sent.at[0] in self.made_again:  # until that is noticed, it may pass for the record of before at its offset
             return True
-        of_id, is_robbed = self.by_id[sent.id or ""], (sent.id or "") in self.robbed
-        ours = [each for each in of_id if each.round == sent.round or is_robbed]  # robbed, one may supersede the other
+        of_id = self.by_id[sent.id or ""]
+        may_mix = (sent.id or "") in self.robbed or self.destroyed or self.torn  # then one may supersede the other
+        ours = [each for each in of_id if each.round == sent.round or may_mix]
         others = ours if self._are_dated(ours) else self.sent.values()
         if self.broker.now - min(each.since for each in others) <= self.message_timeout - self._slack(ours):
             return False

@@ -10,9 +10,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
+from sqlalchemy import Engine
 
 from config import ConfigError, Settings
-from models import engine, load_all, set_paused
+from models import engine, load, load_all, set_paused
 from utils.commands.command import Commands, Environ, add_command, say, seconds_of, settings_of
 from utils.fleet.pages import POLICY, page
 from utils.fleet.verdicts import ConsumerSeen, Level, MemberSeen, runs
@@ -79,7 +80,8 @@ def fleet(arguments: argparse.Namespace, environ: Environ) -> int:
     if action in {"pause", "resume"}:
         if names:
             for name, changed in set_paused(database, names, paused=action == "pause").items():
-                say(f"{name} {f'{action}d' if changed else f'was {action}d already'}")
+                done = f"{action}d" if changed else f"was {action}d already"
+                say(f"{name} {done}{_seen_by_workers(database, environment, name)}")
             return 0
         if action not in {each.consumer_name for each in load_all(database)}:  # else that row is looked at
             raise ConfigError([f"say which consumers are meant: fleet {action} NAME"])
@@ -92,6 +94,17 @@ def fleet(arguments: argparse.Namespace, environ: Environ) -> int:
                 seen = watcher.see()
                 show(seen)
     return 1 if seen.is_bad else 0
+
+
+def _seen_by_workers(database: Engine, environment: Settings, name: str) -> str:
+    """When the workers of this row see a change of it, as far as the row and this environment tell."""
+    try:
+        every = environment.overlaid(load(database, name).metadatas).config_refresh
+    except ConfigError:  # also a row that is no good pauses
+        return ""
+    if not every:
+        return ", but with CONFIG_REFRESH=0 its workers see it only when they start again"
+    return f": its workers see it within {every:g} s (CONFIG_REFRESH)"
 
 
 class _Shown:

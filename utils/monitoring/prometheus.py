@@ -59,7 +59,9 @@ COUNTERS = (
     Exported("reloads", "Times that the worker started again with a changed row, in this process", "reloads"),
     Exported("rows_refused", "Times that a changed row was found to be no good", "refused_rows"),
     Exported(
-        "row_reads_failed", "Times that the row could not be read, because the database was away", "failed_row_reads"
+        "row_reads_failed",
+        "Times that the row could not be read: the database was away, or refused this worker",
+        "failed_row_reads",
     ),
 )
 HISTOGRAMS = (

@@ -105,7 +105,7 @@ class Watch:
         if query.get("id"):
             return _json(self.search(query["id"]))
         limit = query.get("limit", "")
-        number = min(int(limit), MOST) if limit.isascii() and limit.isdigit() else OLDEST
+        number = min(int(limit[:9]), MOST) if limit.isascii() and limit.isdigit() else OLDEST
         snapshot = self._snapshot(number)
         return _json({"waiting": snapshot.waiting if snapshot else None, "oldest": snapshot.oldest if snapshot else ()})
 
