@@ -16,6 +16,7 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from sqlalchemy import text
 
 from tests.integration.oracle import Oracle
 from tests.integration.workers import SECONDS, Job, Worker, eventually, feed, feed_raw, short_session
@@ -361,6 +362,17 @@ def a_row_with_a_topic_that_does_not_exist(stage: Stage) -> Iterator[Worker]:
     yield worker
     stage.job.write_row([*stage.job.topics_input, "no-such-topic"])
     reaches(worker, "consumer_row_refused", 1)
+    yield from keep(worker)
+
+
+@fault_of("ConsumerRowUnread")
+def a_table_that_somebody_has_dropped(stage: Stage) -> Iterator[Worker]:
+    worker = stage.start(CONFIG_REFRESH="1")
+    yield worker
+    with stage.job.database() as connection:
+        connection.execute(text("DROP TABLE consumer_configs"))
+    reaches(worker, "consumer_row_reads_failed_total", 1)
+    assert value(worker, "consumer_row_refused") == 0
     yield from keep(worker)
 
 

@@ -34,6 +34,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
+from sqlalchemy import Connection, Engine
 
 from config import Settings
 from models import Row, engine, init_db, save
@@ -207,11 +208,17 @@ class Job(AbstractContextManager["Job"]):
         """Insert or update the row, with other topics and metadatas where they are given."""
         self.topics_input = tuple(topics_input) or self.topics_input
         self.topics_output = tuple(topics_output) or self.topics_output
-        url = Settings.read({"CONSUMER_NAME": self.name, "DATABASE_URL": self._database_url}).url()
-        database = engine(url, create=True)
-        init_db(database)
+        init_db(self._engine())
         columns = (",".join(self.topics_input), ",".join(self.topics_output), self._bootstrap_servers)
-        save(database, Row.validated(self.name, *columns, metadatas))
+        save(self._engine(), Row.validated(self.name, *columns, metadatas))
+
+    def database(self) -> AbstractContextManager[Connection]:
+        """A transaction on the database of its row."""
+        return self._engine().begin()
+
+    def _engine(self) -> Engine:
+        settings = Settings.read({"CONSUMER_NAME": self.name, "DATABASE_URL": self._database_url})
+        return engine(settings.url(), create=True)
 
     def start(self, *, main: Sequence[str] = ("main.py",), **environment: str) -> Worker:
         """One more worker; `main`: what the interpreter is told to run."""
