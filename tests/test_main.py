@@ -543,6 +543,14 @@ def test_what_a_client_refuses_is_said_once(sqlite_url: str) -> None:
         assert ended.code == 78
 
 
+def test_what_is_tried_of_the_clients_prints_nothing_of_theirs_beside_the_log(sqlite_url: str) -> None:
+    url = with_row(sqlite_url, servers=f"127.0.0.1:{free_port()}")
+    with working("run", DATABASE_URL=url, KAFKA_DEBUG="all", KAFKA_NO_SUCH_PROPERTY="1") as worker:
+        _, log = worker.process.communicate(timeout=SECONDS)
+    assert "KAFKA_NO_SUCH_PROPERTY" in log
+    assert [line for line in log.splitlines() if not line.startswith("{")] == []
+
+
 def test_check_beside_a_worker_takes_its_port_for_that_of_a_worker(sqlite_url: str) -> None:
     environ = {"DATABASE_URL": with_row(sqlite_url, servers=f"127.0.0.1:{free_port()}"), "HTTP_PORT": f"{free_port()}"}
     assert "✓ http" in checked(run("check", **environ))
