@@ -95,8 +95,7 @@ def _command(words: Sequence[str]) -> Callable[[], int]:
         raise ConfigError([f"the argument {word!a} is no text in UTF-8" for word in odd])
     parser = _parser(only_run=not words or words[0] == "run")
     try:
-        with printing():
-            arguments = parser.parse_args(words)
+        arguments = parser.parse_args(words)
     except SystemExit as end:  # argparse has printed the help, or what is wrong with the command line
         code = EX_CONFIG if end.code else 0
         return lambda: code

@@ -83,6 +83,14 @@ def has_ipv6() -> bool:
     return True
 
 
+@pytest.mark.parametrize(
+    ("host", "asked"), [("", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.0.0.5", "10.0.0.5")]
+)
+def test_all_addresses_are_none_to_connect_to(host: str, asked: str) -> None:
+    """Linux takes them for this machine; others do not."""
+    assert from_here(host) == asked
+
+
 @pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
 @pytest.mark.parametrize(("host", "reached"), [("::1", ["::1"]), ("::", ["::1", "127.0.0.1"])])
 def test_over_ipv6_probes_and_pages_are_answered_and_names_are_checked_as_over_ipv4(

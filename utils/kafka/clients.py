@@ -150,7 +150,8 @@ def _wrong_key(settings: Settings) -> Iterator[str]:
 
 def _refusal(name: str, value: str) -> str | None:
     try:
-        AdminClient({name: value, "log_level": 0, "logger": _silent()})  # `debug` raises the level
+        properties: dict[str, Any] = {name: value, "log_level": 0, "logger": _silent()}  # `debug` raises the level
+        AdminClient(properties)
     except KafkaException as error:
         return str(error.args[0].str())
     return None

@@ -406,7 +406,8 @@ def _granted(admin: AdminClient, operation: str, resources: Sequence[str]) -> di
 
 
 def _asking(settings: Settings, row: Row, cluster: Cluster) -> AdminClient:
-    return cluster.admin or _admin(settings, row, lambda _error: None)
+    # No `or`: a client is false while nothing waits in its queue.
+    return _admin(settings, row, lambda _error: None) if cluster.admin is None else cluster.admin
 
 
 def _admin(settings: Settings, row: Row, on_error: Callable[[KafkaError], None]) -> AdminClient:

@@ -1,0 +1,56 @@
+"""The steps of a start: what they ask the brokers by, and that it is let go of."""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from sqlalchemy import make_url
+
+from config import ConfigError
+from models import Row, engine, init_db, save
+from tests.conftest import Topics
+from tests.services.kafka import KafkaBroker, unique_name
+from utils.commands.check import findings
+from utils.kafka import preflight
+from utils.running.steps import ROW_STEPS, Seen, Start, Step, take
+
+
+def test_all_questions_to_the_brokers_are_asked_by_one_client(
+    sqlite_url: str, real_kafka: KafkaBroker, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each connects twice; there were nine."""
+    made, new = list[AdminClient](), preflight._admin
+
+    def noted(*given: Any) -> AdminClient:
+        made.append(new(*given))
+        return made[-1]
+
+    monkeypatch.setattr(preflight, "_admin", noted)
+    a, b, out = topics(real_kafka, "a", "b", "out", partitions=1)
+    database, name = engine(make_url(sqlite_url), create=True), unique_name("orders")
+    init_db(database)
+    save(database, Row.validated(name, f"{a},{b}", out, real_kafka.bootstrap))
+    found = list(findings({"CONSUMER_NAME": name, "DATABASE_URL": sqlite_url}))
+    assert [each for each in found if each.problems] == []
+    assert {each.subject for each in found} >= {each.subject for each in ROW_STEPS} - {"transactions"}
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_the_client_is_let_go_of_when_all_is_asked(well: bool) -> None:
+    def asks(start: Start) -> Iterator[Seen]:
+        with socket.socket() as client:  # anything that can be told from None
+            taken: Any = client
+        start.cluster = preflight.Cluster((), {"a": 1}, admin=taken)
+        if not well:
+            raise ConfigError(["no"])
+        yield Seen("all well")
+
+    start = Start(environ={}, listen=lambda _settings: "")
+    try:
+        assert list(take(start, [Step("broker", asks, needs="")], lambda step: step())) != []
+    except ConfigError:
+        assert not well
+    assert (start.cluster.admin, start.cluster.partitions) == (None, {"a": 1})
