@@ -22,6 +22,7 @@ from utils.joining.offsets import CommitPoint, OffsetMap
 from utils.joining.references import Reference
 from utils.joining.states import States
 from utils.kafka import clients
+from utils.kafka.clients import cure_of
 from utils.metrics import Counters, Histogram
 from utils.processing.outcome import Outcome
 from utils.sending.delivery import AtLeastOnce, Backlog, ExactlyOnce
@@ -798,6 +799,19 @@ def test_exactly_once_a_failure_aborts_and_is_raised(failing: str) -> None:
     with pytest.raises(DeliveryFailed, match=r"\w"):
         commit(delivery)
     assert producer.names()[-1] == "abort"
+
+
+def test_exactly_once_an_abort_says_for_which_delivery_it_was() -> None:
+    """The client says that the transaction has failed, and only the report of a result that a right is missing."""
+    producer = FakeTransactions("commit")
+    delivery = exactly_once(producer)
+    delivery.send(outcomes("1"))
+    delivery.settle()
+    forbidden = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    producer.poll = lambda _timeout: producer._report(forbidden, None)  # type: ignore[method-assign]
+    with pytest.raises(DeliveryFailed) as caught:
+        commit(delivery)
+    assert "grant the right" in cure_of(caught.value)
 
 
 def test_exactly_once_a_transaction_that_cannot_even_be_aborted_raises_why_it_failed() -> None:

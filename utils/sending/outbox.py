@@ -219,6 +219,13 @@ class Outbox:
         """A callback has failed: what it was to tell is not known, so nothing is safe any more."""
         self._failure = self._failure or error
 
+    def failed_because(self) -> Exception | None:
+        """What the first of the deliveries that have failed says: a right that is missing, for example. A transaction
+        that is aborted for it does not say so.
+        """
+        self.producer.poll(0)
+        return self._failure
+
     def _check(self) -> None:
         if self._failure:
             error = self._failure.args[0] if isinstance(self._failure, KafkaException) else None
