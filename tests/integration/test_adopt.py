@@ -140,6 +140,26 @@ def _has_committed(consumer: Consumer, offset: TopicPartition) -> bool:
     return True
 
 
+def test_a_worker_waits_for_the_end_of_another_program_in_its_consumer_group(
+    real_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    """The classic worker that somebody has forgotten: Kafka takes no member that assigns in another way."""
+    scene = scenes(real_kafka)
+    group = {"bootstrap.servers": real_kafka.bootstrap, "group.id": scene.job.name}
+    other = Consumer({**group, "partition.assignment.strategy": "roundrobin"})
+    other.subscribe([*scene.job.topics_input])
+    eventually(lambda: [other.poll(0.1), other.assignment()][1], "its partitions")
+    worker = scene.job.start()
+    worker.says("another program in the consumer group assigns partitions in another way")
+    worker.says("another program in the consumer group assigns partitions in another way", times=2)
+    other.close()
+    worker.is_assigned()
+    scene.feed(["1"])
+    scene.wait_for_all(worker)
+    assert not worker.said("starting again")
+    assert worker.stop() == 0
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_a_table_is_adopted_as_somebody_has_made_it(
     real_kafka: KafkaBroker, mariadb_url: str, scenes: Scenes, table: str

@@ -27,8 +27,10 @@ from tests.services.processes import free_port
 from utils.kafka import preflight
 from utils.kafka.clients import client_properties, explain
 from utils.kafka.preflight import (
+    DEAD_LETTER_TOPIC,
     Cluster,
     commit_limits,
+    forgets_dead_letters,
     look,
     missing_rights,
     missing_topics,
@@ -434,6 +436,20 @@ def test_a_compacted_topic_of_dead_letters_is_a_problem_with_its_cure(
     assert problem.startswith(f"topic {compacted} (DLQ_TOPIC) must not be compacted")
     assert problem.endswith(f"--entity-name {compacted} --add-config cleanup.policy=delete,retention.ms=-1")
     assert provide_dead_letter_topic(replace(settings, dlq_topic=kept), row, cluster) == []
+
+
+def test_a_topic_of_dead_letters_that_are_deleted_after_a_time_is_told_with_its_cure(
+    real_kafka: KafkaBroker, topics: Topics
+) -> None:
+    (a,), (short,) = topics(real_kafka, "a"), topics(real_kafka, "dlq", config={"retention.ms": "60000"})
+    (kept,) = topics(real_kafka, "kept", config=DEAD_LETTER_TOPIC)
+    row = row_at(real_kafka.bootstrap, a, "")
+    cluster = look(settings_with(), row)
+    told = forgets_dead_letters(replace(settings_with(), dlq_topic=short), row, cluster)
+    assert told.startswith(f"dead letters vanish by themselves: topic {short} has retention.ms=60000: kafka-configs.sh")
+    assert told.endswith("--add-config retention.ms=-1")
+    assert forgets_dead_letters(replace(settings_with(), dlq_topic=kept), row, cluster) == ""
+    assert forgets_dead_letters(replace(settings_with(), dlq_topic=""), row, cluster) == ""
 
 
 def test_a_broker_that_does_not_tell_rights_leaves_them_open(embedded_kafka: KafkaBroker, topics: Topics) -> None:

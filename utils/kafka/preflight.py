@@ -265,11 +265,27 @@ def _wait_until_known(admin: AdminClient, topic: str) -> None:
         time.sleep(0.1)
 
 
+def forgets_dead_letters(settings: Settings, row: Row, cluster: Cluster) -> str:
+    """What is said where Kafka deletes dead letters after a time; nothing where it does not, or does not tell."""
+    name = settings.dead_letters
+    if not name or cluster.embedded or name not in cluster.partitions:
+        return ""
+    asking = _asking(settings, row, cluster)
+    kept = {each: _config(asking, name, each) for each in ("retention.ms", "retention.bytes")}
+    limits = [f"{each}={value}" for each, value in kept.items() if value not in {"", "-1"}]
+    cure = _alter(row, name, ",".join(f"{each.partition('=')[0]}=-1" for each in limits))
+    return f"dead letters vanish by themselves: topic {name} has {' and '.join(limits)}: {cure}" if limits else ""
+
+
 def _cleanup_policy(admin: AdminClient, topic: str) -> str:
     """As the broker writes it, such as `compact,delete`; nothing where it does not tell, for want of the right."""
+    return _config(admin, topic, "cleanup.policy")
+
+
+def _config(admin: AdminClient, topic: str, name: str) -> str:
     [described] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)], request_timeout=_REQUEST).values()
     try:
-        return str(described.result()["cleanup.policy"].value)
+        return str(described.result()[name].value)
     except KafkaException:
         return ""
 

@@ -20,6 +20,7 @@ _MENDED_BY_THE_CLIENT = {
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.NOT_COORDINATOR,
+    KafkaError.INCONSISTENT_GROUP_PROTOCOL,
 }
 
 
@@ -71,5 +72,8 @@ def _is_event(message: Message) -> bool:
         return False
     if error.code() not in _MENDED_BY_THE_CLIENT:
         raise KafkaException(error)
-    logger.warning("waiting for Kafka", extra={"error": error.str()})
+    if error.code() == KafkaError.INCONSISTENT_GROUP_PROTOCOL:
+        logger.warning("waiting: another program in the consumer group assigns partitions in another way; end it")
+    else:
+        logger.warning("waiting for Kafka", extra={"error": error.str()})
     return True

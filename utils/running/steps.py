@@ -170,6 +170,9 @@ def _dead_letters(start: Start) -> Iterator[Seen]:
     settings, row, cluster = start.settings, start.row, start.cluster
     _must_not(preflight.provide_dead_letter_topic(settings, row, cluster, only_try=start.only_try))
     name = settings.dead_letters
+    if why := preflight.forgets_dead_letters(settings, row, cluster):
+        yield Seen(why, "lacking")
+        return
     there = "" if cluster.embedded or name in cluster.partitions else ": run will create it"
     yield Seen(f"topic {name}{there}" if name else "off (DLQ_TOPIC is empty): what fails is logged and discarded")
 
