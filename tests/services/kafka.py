@@ -79,7 +79,8 @@ def real_broker(port: int = 0) -> AbstractContextManager[KafkaBroker]:
 
     `port`: of one that is started here; 0: any free one.
     """
-    return first_available(running(EnvBroker()), running(DockerBroker(port)), running(JavaBroker(port=port)))
+    patient = {"broker.session.timeout.ms": "9000"}  # Kafka's default: nobody kills it, but the machine may be busy
+    return first_available(running(EnvBroker()), running(DockerBroker(port)), running(JavaBroker(patient, port=port)))
 
 
 @dataclass(slots=True)
