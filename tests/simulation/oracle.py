@@ -260,6 +260,8 @@ class Oracle:
         """A message that fails is given up after its attempts, not before. One that hangs beside others is one call."""
         if letter.reason != PROCESS_FAILED or letter.about.get("error.class") == "EndedTheProcess":
             return
+        if any(part.topic in self.made_again for part in letter.parts):  # another record may be at its offset now
+            return
         sent = [self.at.get((part.topic, part.partition), {}).get(part.offset) for part in letter.parts]
         made = max((self.called_with[each.uid] for each in sent if each), default=self.attempts)
         if made < self.attempts and not (self.many_calls and behaviour(letter.id or "") == HANGING):
