@@ -17,6 +17,14 @@ SAYS_WHEN_IT_RUNS = "import time; print('runs', flush=True); time.sleep(600)"
 IN_THE_FIRST_MOMENT = f"from utils.running import first_moment; first_moment.begin(); {SAYS_WHEN_IT_RUNS}"
 
 
+@pytest.fixture(autouse=True)
+def _in_the_foreground() -> Iterator[None]:
+    """A shell that has started all of this in the background has Ctrl-C ignored, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
 def at_most_a_minute(process: "subprocess.Popen[bytes]") -> Iterator[None]:
     """One that does not do what it should ends, and with it the wait for its output."""

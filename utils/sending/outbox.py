@@ -23,6 +23,7 @@ _ANY_PARTITION = -1  # the client's word for: by the key
 CLOSE = 5.0  # seconds that closing a producer may take
 NARROW = 16_384  # bytes of a batch, once a larger one was refused: few topics take less
 _FULL = 0.05  # seconds that a full queue is waited for before it is tried again
+_PURGED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 _SMALL = 10_000  # bytes of a result: less than what a client takes, unless somebody has set that very low
 _MOST_REFUSALS = 2  # of one group: of its result, and of the dead letter in its place
@@ -221,10 +222,11 @@ class Outbox:
 
     def failed_because(self) -> Exception | None:
         """What the first of the deliveries that have failed says: a right that is missing, for example. A transaction
-        that is aborted for it does not say so.
+        that is aborted for it does not say so. Nothing where that one was purged: then something else came before.
         """
         self.producer.poll(0)
-        return self._failure
+        is_purged = isinstance(self._failure, KafkaException) and self._failure.args[0].code() in _PURGED
+        return None if is_purged else self._failure
 
     def _check(self) -> None:
         if self._failure:
