@@ -615,12 +615,19 @@ def test_check_does_without_marks_where_the_terminal_has_none(sqlite_url: str) -
 
 
 def test_nobody_listening_to_the_output_is_no_reason_for_a_traceback(sqlite_url: str) -> None:
-    with working("check", DATABASE_URL=sqlite_url) as worker:
-        assert worker.process.stdout
-        assert worker.process.stderr
-        worker.process.stdout.close()
-        assert worker.process.stderr.read() == ""
-        assert worker.process.wait(SECONDS) == 1
+    nobody, output = os.pipe()
+    os.close(nobody)
+    done = subprocess.run(
+        [sys.executable, "main.py", "check"],
+        cwd=program(),
+        env={"PATH": os.environ["PATH"], "CONSUMER_NAME": "orders", "DATABASE_URL": sqlite_url},
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=SECONDS,
+    )
+    os.close(output)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_output_that_cannot_be_written_is_one_clear_line(sqlite_url: str, tmp_path: Path) -> None:
