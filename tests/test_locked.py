@@ -45,7 +45,7 @@ def test_what_is_not_locked_is_named(line: str) -> None:
 
 
 def test_setup_and_all_that_begins_with_it_end_where_a_package_was_not_locked(tmp_path: Path) -> None:
-    """The lock of the tests happens to hold `requests`: all was green, and where it was deployed the worker ended."""
+    """The lock of the tests may happen to hold it: all was green, and where it was deployed the worker ended."""
     copied(tmp_path, FORWARDING)
     for name in ("Makefile", "requirements.txt", "requirements.lock", "requirements-dev.txt", "requirements-dev.lock"):
         shutil.copy(ROOT / name, tmp_path)
@@ -58,11 +58,11 @@ def test_setup_and_all_that_begins_with_it_end_where_a_package_was_not_locked(tm
     made = make_check(tmp_path)
     assert (made.returncode, (tmp_path / ".venv/locked").exists()) == (0, True), made.stderr
     with (tmp_path / "requirements.txt").open("a") as requirements:
-        requirements.write("requests\n")
+        requirements.write("locked-by-nobody\n")
     for _ in range(2):
         made = make_check(tmp_path)
         assert made.returncode == 2
-        assert "requirements.lock lacks requests of requirements.txt: run `make lock`\n" in made.stderr
+        assert "requirements.lock lacks locked-by-nobody of requirements.txt: run `make lock`\n" in made.stderr
 
 
 def make_check(directory: Path) -> "subprocess.CompletedProcess[str]":
