@@ -1136,6 +1136,7 @@ SUSPECTED = (
         "self.size = FIRST",
         "self.size = self._most = 1 << 40",
         narrow=True,
+        large=False,
         overflows=False,
     ),
 )
