@@ -206,11 +206,11 @@ def test_a_group_waits_for_the_end_of_a_call_from_before_two_drops(many: FakeRun
     assert executor.in_flight == 0
 
 
-@pytest.mark.parametrize("breaks", ["_failed", "_go_on_after_failure"])
+@pytest.mark.parametrize("breaks", ["_failed", "_submitted.add"])
 def test_calls_whose_outcomes_the_loop_could_not_look_at_have_ended_all_the_same(
     executor: Dispatcher, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch, breaks: str
 ) -> None:
-    """Else their ids would be busy for ever, and the only thread would wait for a word."""
+    """Else their ids would be busy for ever, and the only thread would wait for a word: for one, and no more."""
     executor.submit(groups("abc"))
     runner.turn()
     executor.submit(groups("de"))
@@ -220,9 +220,11 @@ def test_calls_whose_outcomes_the_loop_could_not_look_at_have_ended_all_the_same
         raise RuntimeError("unexpected")
 
     with monkeypatch.context() as broken:
-        broken.setattr(executor, breaks, fails)
+        owner, name = (executor._submitted, "add") if "." in breaks else (executor, breaks)
+        broken.setattr(owner, name, fails)
         with pytest.raises(RuntimeError):
             executor.collect(0)
+    assert runner.went_on == runner.one_by_one
     executor.drop()
     executor.submit(groups("abcde"))
     assert sorted(runner.turn()) == [*"abcde"]

@@ -270,24 +270,25 @@ def forgets_dead_letters(settings: Settings, row: Row, cluster: Cluster) -> str:
     name = settings.dead_letters
     if not name or cluster.embedded or name not in cluster.partitions:
         return ""
-    asking = _asking(settings, row, cluster)
-    kept = {each: _config(asking, name, each) for each in ("retention.ms", "retention.bytes")}
-    limits = [f"{each}={value}" for each, value in kept.items() if value not in {"", "-1"}]
-    cure = _alter(row, name, ",".join(f"{each.partition('=')[0]}=-1" for each in limits))
-    return f"dead letters vanish by themselves: topic {name} has {' and '.join(limits)}: {cure}" if limits else ""
+    told = _configs(_asking(settings, row, cluster), name)
+    limits = {each: told[each] for each in ("retention.ms", "retention.bytes") if told.get(each, "-1") != "-1"}
+    has = " and ".join(f"{each}={limit}" for each, limit in limits.items())
+    cure = _alter(row, name, ",".join(f"{each}=-1" for each in limits))
+    return f"dead letters vanish by themselves: topic {name} has {has}: {cure}" if limits else ""
 
 
 def _cleanup_policy(admin: AdminClient, topic: str) -> str:
     """As the broker writes it, such as `compact,delete`; nothing where it does not tell, for want of the right."""
-    return _config(admin, topic, "cleanup.policy")
+    return _configs(admin, topic).get("cleanup.policy", "")
 
 
-def _config(admin: AdminClient, topic: str, name: str) -> str:
+def _configs(admin: AdminClient, topic: str) -> dict[str, str]:
+    """Those of a topic, as the broker writes them; none where it does not tell."""
     [described] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)], request_timeout=_REQUEST).values()
     try:
-        return str(described.result()[name].value)
+        return {name: str(entry.value) for name, entry in described.result().items()}
     except KafkaException:
-        return ""
+        return {}
 
 
 def unequal_partitions(row: Row, cluster: Cluster) -> list[str]:

@@ -187,15 +187,15 @@ class Dispatcher:
             while rest:
                 outcome = rest.popleft()
                 ended.append(self._ended(outcome, now))
-            if outcomes and outcomes[-1].error:
-                self._go_on_after_failure()
         except Exception:
             self.parked.busy.pop(outcome.group.id, None)
             for each in rest:
                 self._order.forget(each.group.id)
             if outcomes[-1].error:
-                self._order.halted()
+                self._order.halted()  # the thread waits for a word: for one, and no more
             raise
+        if outcomes and outcomes[-1].error:
+            self._go_on_after_failure()
         return [outcome for outcome in ended if outcome]
 
     def _ended(self, outcome: Outcome, now: float) -> Outcome | None:
