@@ -614,11 +614,10 @@ def test_check_does_without_marks_where_the_terminal_has_none(sqlite_url: str) -
     assert [line.split()[0] for line in ended.out.splitlines()] == ["ok", "ok", "ok", "FAIL", "-"]
 
 
-def test_nobody_listening_to_the_output_is_no_reason_for_a_traceback(sqlite_url: str) -> None:
-    nobody, output = os.pipe()
-    os.close(nobody)
-    done = subprocess.run(
-        [sys.executable, "main.py", "check"],
+def into(output: int, sqlite_url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A command whose standard output is this file."""
+    return subprocess.run(
+        [sys.executable, "main.py", *arguments],
         cwd=program(),
         env={"PATH": os.environ["PATH"], "CONSUMER_NAME": "orders", "DATABASE_URL": sqlite_url},
         stdout=output,
@@ -626,6 +625,12 @@ def test_nobody_listening_to_the_output_is_no_reason_for_a_traceback(sqlite_url:
         text=True,
         timeout=SECONDS,
     )
+
+
+def test_nobody_listening_to_the_output_is_no_reason_for_a_traceback(sqlite_url: str) -> None:
+    nobody, output = os.pipe()
+    os.close(nobody)
+    done = into(output, sqlite_url, "check")
     os.close(output)
     assert (done.returncode, done.stderr) == (1, "")
 
@@ -634,15 +639,7 @@ def test_output_that_cannot_be_written_is_one_clear_line(sqlite_url: str, tmp_pa
     (tmp_path / "output").touch()
     for arguments in (("check",), INIT, ("--help",), ("trace", "--help"), ("--version",)):
         with (tmp_path / "output").open() as only_to_be_read:
-            done = subprocess.run(
-                [sys.executable, "main.py", *arguments],
-                cwd=program(),
-                env={"PATH": os.environ["PATH"], "CONSUMER_NAME": "orders", "DATABASE_URL": sqlite_url},
-                stdout=only_to_be_read,
-                stderr=subprocess.PIPE,
-                text=True,
-                timeout=SECONDS,
-            )
+            done = into(only_to_be_read.fileno(), sqlite_url, *arguments)
         (line,) = done.stderr.splitlines()
         assert json.loads(line)["message"] == "standard output cannot be written: Bad file descriptor"
         assert done.returncode == 1
