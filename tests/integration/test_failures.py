@@ -59,7 +59,7 @@ class Case:
     waits: bool = False  # `run` waits for it to heal, else it ends with 78
     servers: str = ""
     sql: str = ""  # what somebody has done to the table; `{name}` as above
-    makes: tuple[str, str] = ("", "")  # a topic that is there, and its cleanup.policy
+    makes: tuple[str, Mapping[str, str]] = ("", {})  # a topic that is there, and its configuration
     locked: bool = False  # another session has the table for itself
 
 
@@ -373,7 +373,7 @@ CASES = {
         SASL,
         "SASL",
         lacks="write dead letters",
-        makes=("{name}-dlq", "delete"),
+        makes=("{name}-dlq", {"cleanup.policy": "delete"}),
     ),
     "dead letters among the results": Case(
         "DLQ_TOPIC is {out}, which the row names too: choose another topic for dead letters, or none",
@@ -388,7 +388,7 @@ CASES = {
     "dead letters in a compacted topic": Case(
         "(DLQ_TOPIC) must not be compacted (",
         "dead letters",
-        makes=("{name}-dlq", "compact"),
+        makes=("{name}-dlq", {"cleanup.policy": "compact"}),
     ),
     "no right to make transactions": Case(
         "no right to WRITE transactional ids {name}-…: kafka-acls.sh",
@@ -410,7 +410,7 @@ CASES = {
         TWICE,
         "SASL",
         lacks="read maps",
-        makes=("{name}-offsets", "compact"),
+        makes=("{name}-offsets", {"cleanup.policy": "compact"}),
     ),
     "no right to write maps": Case(
         "no right to WRITE topic {name}-offsets: kafka-acls.sh",
@@ -418,13 +418,13 @@ CASES = {
         TWICE,
         "SASL",
         lacks="write maps",
-        makes=("{name}-offsets", "compact"),
+        makes=("{name}-offsets", {"cleanup.policy": "compact"}),
     ),
     "maps in a topic that deletes": Case(
         "topic {name}-offsets for maps of waiting messages must be compacted, and nothing else: kafka-configs.sh",
         "maps",
         {"DELIVERY": "exactly_once"},
-        makes=("{name}-offsets", "delete"),
+        makes=("{name}-offsets", {"cleanup.policy": "delete"}),
     ),
     "a transaction that is too long": Case(
         "Kafka refuses a setting: KAFKA_TRANSACTION_TIMEOUT_MS must not be above",
@@ -438,6 +438,35 @@ CASES["a session that is too short"] = Case(
     {"KAFKA_SESSION_TIMEOUT_MS": "900", "KAFKA_HEARTBEAT_INTERVAL_MS": "200"},
 )
 RUNS_BUT = {
+    "an input that is compacted": Case(
+        "is compacted: of the records of an id only the last one stays, and",
+        "topics",
+        topics=("{name}-in,{b}", "{out}"),
+        makes=("{name}-in", {"cleanup.policy": "compact"}),
+    ),
+    "an input that is deleted early": Case(
+        "topic {name}-in deletes records after 600 s (retention.ms), less than MESSAGE_TIMEOUT and an hour: ",
+        "topics",
+        topics=("{name}-in,{b}", "{out}"),
+        makes=("{name}-in", {"retention.ms": "600000"}),
+    ),
+    "an output that takes less than the worker may send": Case(
+        "topic {name}-out takes 20,000 bytes (max.message.bytes), and the worker may send 1,000,000: ",
+        "writing",
+        topics=("{a},{b}", "{name}-out"),
+        makes=("{name}-out", {"max.message.bytes": "20000"}),
+    ),
+    "dead letters that vanish by themselves": Case(
+        "dead letters vanish by themselves: topic {name}-dlq has retention.ms=600000: ",
+        "dead letters",
+        makes=("{name}-dlq", {"retention.ms": "600000"}),
+    ),
+    "an input that holds more than the worker may send": Case(
+        "topic {name}-in may hold messages of 5,000,000 bytes (max.message.bytes), and the worker may send 1,000,000: ",
+        "writing",
+        topics=("{name}-in,{b}", "{out}"),
+        makes=("{name}-in", {"max.message.bytes": "5000000"}),
+    ),
     "no right to replay": Case(
         "dlq replay would fail: no right to READ group {name}-dlq-replay: kafka-acls.sh",
         "replay",
@@ -451,7 +480,7 @@ RUNS_BUT = {
         SASL,
         "SASL",
         lacks="read dead letters",
-        makes=("{name}-dlq", "delete"),
+        makes=("{name}-dlq", {"cleanup.policy": "delete"}),
     ),
     "no right to write maps, at least once": Case(
         "commits pause when a map of waiting messages does not fit: no right to WRITE topic {name}-offsets",
@@ -459,12 +488,12 @@ RUNS_BUT = {
         SASL,
         "SASL",
         lacks="write maps",
-        makes=("{name}-offsets", "compact"),
+        makes=("{name}-offsets", {"cleanup.policy": "compact"}),
     ),
     "maps in a topic that deletes, at least once": Case(
         "commits pause when a map of waiting messages does not fit: topic {name}-offsets for maps of waiting",
         "maps",
-        makes=("{name}-offsets", "delete"),
+        makes=("{name}-offsets", {"cleanup.policy": "delete"}),
     ),
     "a setting that has no effect": Case(
         "KAFKA_BOOTSTRAP_SERVERS is ignored: the brokers are kafka_bootstrap_server of the row",
@@ -576,7 +605,7 @@ def prepared(case: Case, site: Site, topics: Topics, directory: Path) -> tuple[P
     if case.lacks:  # with topics to which nothing is granted yet
         names |= dict(zip(("a", "b", "out"), topics(site.broker, "a", "b", "out", partitions=1), strict=True))
     if case.makes[0]:
-        site.broker.create_topic(case.makes[0].format(**names), 1, {"cleanup.policy": case.makes[1]})
+        site.broker.create_topic(case.makes[0].format(**names), 1, case.makes[1])
     if {"KAFKA_SASL_USERNAME", "KAFKA_SSL_CERTIFICATE_LOCATION"} & case.environ.keys():
         granted = [each for right, each in RIGHTS.items() if right != case.lacks]
         grant_all([(kind, name.format(**names), operation) for kind, name, operation in granted], site.broker)

@@ -30,7 +30,6 @@ from utils.kafka.preflight import (
     DEAD_LETTER_TOPIC,
     Cluster,
     commit_limits,
-    forgets_dead_letters,
     look,
     missing_rights,
     missing_topics,
@@ -38,6 +37,7 @@ from utils.kafka.preflight import (
     provide_map_topic,
     unequal_partitions,
 )
+from utils.kafka.topic_configs import forgotten_dead_letters
 
 T = TypeVar("T")
 Handler = Callable[[socket.socket], None]
@@ -428,14 +428,13 @@ def test_a_compacted_topic_of_dead_letters_is_a_problem_with_its_cure(
         topics(real_kafka, "dlq", config={"cleanup.policy": policy}),
     )
     row = row_at(real_kafka.bootstrap, a, "")
-    settings = settings_with()
-    cluster = look(settings, row)
+    told, well = (replace(settings_with(), dlq_topic=topic) for topic in (compacted, kept))
 
-    [problem] = provide_dead_letter_topic(replace(settings, dlq_topic=compacted), row, cluster)
+    [problem] = provide_dead_letter_topic(told, row, look(told, row))
 
     assert problem.startswith(f"topic {compacted} (DLQ_TOPIC) must not be compacted")
     assert problem.endswith(f"--entity-name {compacted} --add-config cleanup.policy=delete,retention.ms=-1")
-    assert provide_dead_letter_topic(replace(settings, dlq_topic=kept), row, cluster) == []
+    assert provide_dead_letter_topic(well, row, look(well, row)) == []
 
 
 def test_a_topic_of_dead_letters_that_are_deleted_after_a_time_is_told_with_its_cure(
@@ -444,12 +443,16 @@ def test_a_topic_of_dead_letters_that_are_deleted_after_a_time_is_told_with_its_
     (a,), (short,) = topics(real_kafka, "a"), topics(real_kafka, "dlq", config={"retention.ms": "60000"})
     (kept,) = topics(real_kafka, "kept", config=DEAD_LETTER_TOPIC)
     row = row_at(real_kafka.bootstrap, a, "")
-    cluster = look(settings_with(), row)
-    told = forgets_dead_letters(replace(settings_with(), dlq_topic=short), row, cluster)
+    told = _forgotten(short, row)
     assert told.startswith(f"dead letters vanish by themselves: topic {short} has retention.ms=60000: kafka-configs.sh")
     assert told.endswith("--add-config retention.ms=-1")
-    assert forgets_dead_letters(replace(settings_with(), dlq_topic=kept), row, cluster) == ""
-    assert forgets_dead_letters(replace(settings_with(), dlq_topic=""), row, cluster) == ""
+    assert _forgotten(kept, row) == ""
+    assert _forgotten("", row) == ""
+
+
+def _forgotten(topic: str, row: Row) -> str:
+    settings = replace(settings_with(), dlq_topic=topic)
+    return forgotten_dead_letters(settings, row, look(settings, row).configs)
 
 
 def test_a_broker_that_does_not_tell_rights_leaves_them_open(embedded_kafka: KafkaBroker, topics: Topics) -> None:

@@ -212,7 +212,7 @@ def build_replay(
         executor=around.executor,
         locate=parts.locate,
         refusals=around.refusals,
-        largest=int(settings.kafka.get("message.max.bytes", 1_000_000)),
+        largest=clients.largest_record(settings.kafka),
         result=task.result,
         counters=around.counters,
         progress=progress,

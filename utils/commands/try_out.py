@@ -95,7 +95,7 @@ def _tried(groups: Sequence[Group], settings: Settings, code: user_code.UserCode
     interruptibly(runner.open, stopping)
     once = Attempts(1, settings.retry_backoff, random.random, outage=math.inf)
     executor = dispatcher_of(runner, settings, counters, stopping, once)
-    largest = int(settings.kafka.get("message.max.bytes", 1_000_000))
+    largest = clients.largest_record(settings.kafka)
     try:
         trial = run(groups, executor, stopping, settings.consumer_name, largest)
     finally:

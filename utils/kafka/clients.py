@@ -26,6 +26,7 @@ MAX_POLL_INTERVAL_MS = 300_000  # the client's default
 SESSION_TIMEOUT_MS = 10_000  # after this time the partitions of a dead worker go to others
 TRANSACTION_TIMEOUT_MS = 5_000  # and its open transaction, which hides what comes behind it, is aborted
 QUEUE_MESSAGES, _QUEUE_KILOBYTES = 1_000_000, 1_048_576  # in the producer's queue at most; the second is the client's
+LARGEST_RECORD = 1_000_000  # the client's default
 TRANSACTION_BACKOFF_MS = 20  # until a request of a transaction that came too soon after another one is made again
 _ASK_GROUP = 5.0  # seconds that it may take to say who its members are
 
@@ -363,6 +364,11 @@ def queue_room(properties: Properties) -> tuple[int, int]:
     records = _number(properties.get("queue.buffering.max.messages"), QUEUE_MESSAGES)
     kilobytes = _number(properties.get("queue.buffering.max.kbytes"), _QUEUE_KILOBYTES)
     return records or QUEUE_MESSAGES, kilobytes * 1024  # 0 records: no limit
+
+
+def largest_record(properties: Properties) -> int:
+    """Bytes of a record that the producer takes at most, as these properties set it."""
+    return _number(properties.get("message.max.bytes"), LARGEST_RECORD)
 
 
 def session_timeout(properties: Properties) -> int:

@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -39,6 +40,7 @@ from utils.kafka.clients import (
 from utils.kafka.clients import producer as kafka_producer
 from utils.kafka.ends import Partition, ends_now
 from utils.kafka.limits import DEFAULT_METADATA, LEAST_METADATA, CommitLimits
+from utils.kafka.topic_configs import Configs, alter, compacted_dead_letters
 
 _REQUEST = 5.0  # seconds that one request may take
 METADATA_SETTING = "offset.metadata.max.bytes"
@@ -75,6 +77,7 @@ class Cluster:
     embedded: bool = False  # the broker in Kafka's client, which answers no admin requests
     session_timeouts: tuple[int, int] | None = None  # ms that a session may last, at least and at most; None: not told
     metadata_limit: int | None = None  # the least METADATA_SETTING of the brokers; None: not told
+    configs: Configs = field(default_factory=dict)  # of the row's topics and the worker's own: those that are told
     admin: AdminClient | None = field(default=None, compare=False, repr=False)
     """Which has asked, for more questions: each new client connects twice, and asks for all topics."""
 
@@ -102,7 +105,9 @@ def look(settings: Settings, row: Row) -> Cluster:
             told = [] if embedded else _reach(admin, addresses, heard, settings)
             counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
             limits = _session_timeouts(told), min(_told(told, METADATA_SETTING), default=None)
-            return Cluster(tuple(sorted(addresses.values())), counts, embedded, *limits, admin)
+            named = {*row.topics_input, *row.topics_output, settings.dead_letters, map_topic(row.consumer_name)}
+            configs = {} if embedded else _configs(admin, sorted(named & counts.keys()))
+            return Cluster(tuple(sorted(addresses.values())), counts, embedded, *limits, configs, admin)
 
 
 def _reach(
@@ -130,6 +135,19 @@ def _reach(
         reason = plain(told[0].str()) if told else f"no answer within {_REQUEST:g} s"
         raise (hopeless or not_reached(silent, reason)).error()
     return configurations
+
+
+def _configs(admin: AdminClient, topics: Sequence[str]) -> Configs:
+    """Those of each topic, as the broker writes them; without the topics of which it does not tell them, for want of
+    the right. All are asked for at once.
+    """
+    resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
+    answers = admin.describe_configs(resources, request_timeout=_REQUEST) if resources else {}
+    told = dict[str, Mapping[str, str]]()
+    for resource, answer in answers.items():
+        with suppress(KafkaException):
+            told[resource.name] = {name: str(entry.value) for name, entry in answer.result().items()}
+    return told
 
 
 def _session_timeouts(configurations: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
@@ -184,7 +202,7 @@ def provide_dead_letter_topic(settings: Settings, row: Row, cluster: Cluster, *,
     if not name or cluster.embedded:
         return []
     if name in cluster.partitions:
-        return _compacted(settings, row, cluster, name)
+        return compacted_dead_letters(settings, row, cluster.configs)
     partitions = max(cluster.partitions.get(topic, 1) for topic in row.topics_input)
     problem = _create(settings, row, cluster, NewTopic(name, partitions, config=DEAD_LETTER_TOPIC), only_try=only_try)
     without = "; or do without, with an empty DLQ_TOPIC: what fails is then logged and discarded"
@@ -202,9 +220,9 @@ def provide_map_topic(settings: Settings, row: Row, cluster: Cluster, *, only_tr
     if name not in cluster.partitions:
         problem = _create(settings, row, cluster, NewTopic(name, 1, config=MAP_TOPIC), only_try=only_try)
         return [f"topic {name} for maps of waiting messages {problem}"] if problem else []
-    if _cleanup_policy(_asking(settings, row, cluster), name) in {"compact", ""}:
+    if cluster.configs.get(name, {}).get("cleanup.policy", "compact") == "compact":
         return []
-    cure = _alter(row, name, "cleanup.policy=compact")
+    cure = alter(row, name, "cleanup.policy=compact")
     return [f"topic {name} for maps of waiting messages must be compacted, and nothing else: {cure}"]
 
 
@@ -217,20 +235,6 @@ def commit_limits(cluster: Cluster) -> CommitLimits:
         cure = f"set it to {LEAST_METADATA + 1} or more on every broker; Kafka's default is {DEFAULT_METADATA + 1}"
         raise ConfigError([f"{METADATA_SETTING} of the brokers is {told}, too little for a commit: {cure}"])
     return limits
-
-
-def _compacted(settings: Settings, row: Row, cluster: Cluster, name: str) -> list[str]:
-    """One line where the topic of dead letters is compacted."""
-    if "compact" not in _cleanup_policy(_asking(settings, row, cluster), name):
-        return []
-    why = "it would keep one letter of each id, and take none that has no id"
-    cure = _alter(row, name, "cleanup.policy=delete,retention.ms=-1")
-    return [f"topic {name} (DLQ_TOPIC) must not be compacted ({why}): choose another one, or {cure}"]
-
-
-def _alter(row: Row, topic: str, config: str) -> str:
-    tool = f"kafka-configs.sh --bootstrap-server {row.bootstrap_servers}"
-    return f"{tool} --alter --entity-type topics --entity-name {topic} --add-config {config}"
 
 
 def _create(settings: Settings, row: Row, cluster: Cluster, topic: NewTopic, *, only_try: bool) -> str:
@@ -263,32 +267,6 @@ def _wait_until_known(admin: AdminClient, topic: str) -> None:
         if not (isinstance(error, KafkaException) and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART):
             return
         time.sleep(0.1)
-
-
-def forgets_dead_letters(settings: Settings, row: Row, cluster: Cluster) -> str:
-    """What is said where Kafka deletes dead letters after a time; nothing where it does not, or does not tell."""
-    name = settings.dead_letters
-    if not name or cluster.embedded or name not in cluster.partitions:
-        return ""
-    told = _configs(_asking(settings, row, cluster), name)
-    limits = {each: told[each] for each in ("retention.ms", "retention.bytes") if told.get(each, "-1") != "-1"}
-    has = " and ".join(f"{each}={limit}" for each, limit in limits.items())
-    cure = _alter(row, name, ",".join(f"{each}=-1" for each in limits))
-    return f"dead letters vanish by themselves: topic {name} has {has}: {cure}" if limits else ""
-
-
-def _cleanup_policy(admin: AdminClient, topic: str) -> str:
-    """As the broker writes it, such as `compact,delete`; nothing where it does not tell, for want of the right."""
-    return _configs(admin, topic).get("cleanup.policy", "")
-
-
-def _configs(admin: AdminClient, topic: str) -> dict[str, str]:
-    """Those of a topic, as the broker writes them; none where it does not tell."""
-    [described] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)], request_timeout=_REQUEST).values()
-    try:
-        return {name: str(entry.value) for name, entry in described.result().items()}
-    except KafkaException:
-        return {}
 
 
 def unequal_partitions(row: Row, cluster: Cluster) -> list[str]:

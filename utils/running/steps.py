@@ -3,7 +3,7 @@
 So nothing that `run` needs can be missing in `check`, and both say the same of it.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar
@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from config import ConfigError, Settings, UnavailableError, masked
 from models import Row, engine, load, map_topic, ping
-from utils.kafka import clients, preflight
+from utils.kafka import clients, preflight, topic_configs
 from utils.kafka.limits import CommitLimits
 from utils.logger import logger
 from utils.monitoring.status import SERVER, Address, ask, from_here, place, serve
@@ -125,7 +125,7 @@ def _row(start: Start) -> Iterator[Seen]:
 
 
 def _warnings(start: Start) -> Iterator[Seen]:
-    yield from (Seen(warning, "lacking") for warning in start.settings.warnings)
+    yield from _lacking(start.settings.warnings)
 
 
 def _properties(start: Start) -> Iterator[Seen]:
@@ -150,6 +150,7 @@ def _session(start: Start) -> Iterator[Seen]:
 def _topics(start: Start) -> Iterator[Seen]:
     hidden = preflight.hidden_topics(start.settings, start.row, start.cluster)
     _must_not(preflight.missing_topics(start.row, start.cluster, hidden))
+    yield from _lacking(topic_configs.forgotten_inputs(start.settings, start.row, start.cluster.configs))
     yield Seen(f"no right to see {', '.join(sorted(hidden))}", "untold") if hidden else Seen("all there")
 
 
@@ -170,7 +171,7 @@ def _dead_letters(start: Start) -> Iterator[Seen]:
     settings, row, cluster = start.settings, start.row, start.cluster
     _must_not(preflight.provide_dead_letter_topic(settings, row, cluster, only_try=start.only_try))
     name = settings.dead_letters
-    if why := preflight.forgets_dead_letters(settings, row, cluster):
+    if why := topic_configs.forgotten_dead_letters(settings, row, cluster.configs):
         yield Seen(why, "lacking")
         return
     there = "" if cluster.embedded or name in cluster.partitions else ": run will create it"
@@ -178,6 +179,8 @@ def _dead_letters(start: Start) -> Iterator[Seen]:
 
 
 def _writing(start: Start) -> Iterator[Seen]:
+    largest = clients.largest_record(start.settings.kafka)
+    yield from _lacking(topic_configs.narrow_outputs(start.settings, start.row, start.cluster.configs, largest))
     yield _rights(start, "WRITE", start.row.topics_output, outputs(start.row))
 
 
@@ -328,6 +331,10 @@ def tried(step: Callable[[], T]) -> tuple[T | None, list[str]]:
 
 def outputs(row: Row) -> str:
     return ", ".join(row.topics_output) or "nothing (topics_output is empty)"
+
+
+def _lacking(lines: Iterable[str]) -> Iterator[Seen]:
+    return (Seen(line, "lacking") for line in lines)
 
 
 def _must_not(problems: list[str]) -> None:
