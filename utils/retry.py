@@ -15,7 +15,10 @@ class Retry(Exception):
 
 def asked_for(error: Retry) -> float | None:
     """The seconds that it asks for, also where a class of its user's own has set `after` by itself, or not at all."""
-    return _seconds(getattr(error, "after", None))
+    try:
+        return _seconds(error.after)
+    except BaseException:  # a property of the user's own; this is called by the loop, which must not end for it
+        return None
 
 
 def _seconds(after: object) -> float | None:

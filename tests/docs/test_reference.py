@@ -302,8 +302,8 @@ def test_how_it_works_has_the_figures_of_the_code(sentence: str) -> None:
 def test_the_front_page_has_the_figures_of_the_code() -> None:
     text = " ".join(README.text.split())
     assert f"After {Settings().process_attempts} failed calls (`PROCESS_ATTEMPTS`)" in text
-    assert f"If {attempts.OUTAGE} different ids fail in a row" in text
-    assert f"at least every {lifetime.LONGEST_PAUSE:g} s" in text
+    assert f"If calls for {attempts.OUTAGE} different ids fail in a row" in text
+    assert f"pauses of at most {lifetime.LONGEST_PAUSE:g} s" in text
 
 
 # ---------------------------------------------------------------- rules

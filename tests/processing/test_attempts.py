@@ -77,6 +77,25 @@ class Busy(Retry):
             self.after = after  # type: ignore[assignment]
 
 
+class Computed(Retry):
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    @property
+    def after(self) -> float:  # type: ignore[override]
+        raise self.error
+
+
+class Odd(float):
+    def __float__(self) -> float:
+        raise RuntimeError("no seconds")
+
+
+@pytest.mark.parametrize("error", [Computed(ValueError("no header")), Computed(SystemExit(1)), Busy(Odd(7))])
+def test_an_own_kind_of_retry_that_fails_to_say_when_does_not_say_when(error: Retry) -> None:
+    assert attempts().failed("a", error, 100.0) == 101.0
+
+
 @pytest.mark.parametrize(("after", "due"), [("7", 107.0), (b"7", 101.0), ([], 101.0), (10**400, 101.0), (None, 101.0)])
 def test_an_own_kind_of_retry_may_say_what_it_likes(after: object, due: float) -> None:
     assert attempts().failed("a", Busy(after), 100.0) == due
