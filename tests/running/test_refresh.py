@@ -326,14 +326,26 @@ def test_a_row_by_which_no_worker_can_begin_gives_way_to_the_one_before(bench: B
     bench.next()
     assert bench.withdraw(ConfigError(["refused by the client"]))
     assert bench.current.row == ROW
-    assert list(bench.health.refused) == ["refused by the client"]
+    [problem] = bench.health.refused
+    assert problem == "no worker could begin by it, in 3600 s it is tried again: refused by the client"
     ending = threading.Event()
     bench.begin(ending)
-    bench.now = 2 * WITHDRAWN_AT_MOST
+    bench.now += WITHDRAWN_AT_MOST - 1
     bench.look()
     assert not ending.is_set(), "it is not tried again and again"
     bench.finds(replace(OTHER, row=replace(OTHER.row, topics_output=())))
     assert ending.is_set(), "another one is"
+
+
+def test_a_row_that_was_to_blame_is_tried_again_for_a_right_may_have_been_granted(bench: Bench) -> None:
+    bench.finds(OTHER)
+    for _ in range(2):
+        bench.next()
+        assert bench.withdraw(ConfigError(["grant the right"]))
+        bench.begin(ending := threading.Event())
+        bench.now += WITHDRAWN_AT_MOST
+        bench.look()
+        assert ending.is_set()
 
 
 def test_after_two_such_rows_the_one_by_which_a_worker_has_worked_is_in_force_again(bench: Bench) -> None:

@@ -305,6 +305,8 @@ class World:
                 before, since = changes, self.broker.now
             is_open = any(process.has_open_circuit for process in self._processes.values())
             if good and is_open and self.broker.now - fed > quiet:  # there are changes: apart each probe is committed
+                if self.oracle.is_withdrawn and good == GOOD:  # who works by the row before does not read what is fed
+                    self._restart_all()
                 good, fed = good - 1, self.broker.now
                 self._feed_all(0, 0)
             elif self.broker.now - since > quiet and self.broker.now > until:

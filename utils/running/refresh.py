@@ -5,7 +5,6 @@ Knows neither the database nor Kafka: `read` does. All of it runs in a thread of
 `withdraw()` and `reread()`, which are for the thread of the worker.
 """
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -50,7 +49,7 @@ class _Withdrawn(NamedTuple):
     """A row that looked good, but no worker could begin by it."""
 
     row: Row
-    pause: float  # seconds; infinite: the row itself is to blame
+    pause: float  # seconds
     until: float  # when it is tried once more
 
 
@@ -114,17 +113,19 @@ class Refresh:
     def withdraw(self, error: Exception) -> bool:
         """A worker could not even begin by the current configuration: back to the one before, if there is one.
 
-        Not where others of the consumer work by this one: by the one before, nobody can work beside them. Only a
-        ConfigError says that the row is to blame. After another one, of brokers perhaps, it is tried once more.
+        Not where others of the consumer work by this one: by the one before, nobody can work beside them. It is tried
+        again, soon after an error of brokers, say, and seldom after a ConfigError: that needs somebody who grants a
+        right, perhaps, without a word to us.
         """
         if not self._before or self._counters.commits > self._commits or self.current.row == self._shared:
             return False
+        last = self._withdrawn
         if isinstance(error, ConfigError):
-            pause, problems = math.inf, error.problems
+            pause, problems = WITHDRAWN_AT_MOST, error.problems
         else:
-            last = self._withdrawn
             pause = min(last.pause * 2, WITHDRAWN_AT_MOST) if last and last.row == self.current.row else WITHDRAWN
-            problems = [f"no worker could begin by it, in {pause:.0f} s it is tried again: {error}"]
+            problems = [str(error)]
+        problems = [f"no worker could begin by it, in {pause:.0f} s it is tried again: {each}" for each in problems]
         self._withdrawn = _Withdrawn(self.current.row, pause, self._clock() + pause)
         self._refuse(problems)
         former, self.current, self._before, self._next = self.current, self._before, None, None
