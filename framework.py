@@ -150,9 +150,9 @@ class Worker:
         if not outcomes:
             return
         self._bytes_in_flight -= sum([outcome.group.bytes for outcome in outcomes])
-        sizes = [len(outcome.results) for outcome in outcomes if not outcome.error]
+        sizes = [len(outcome.results) for outcome in outcomes if outcome.error is None]
         if len(sizes) < len(outcomes):
-            outcomes = [self.failures.failed(outcome) if outcome.error else outcome for outcome in outcomes]
+            outcomes = [self.failures.failed(each) if each.error is not None else each for each in outcomes]
         self.counters.results += sum(sizes)
         self.counters.filtered += sizes.count(0)
         before = self.delivery.backlog.bytes

@@ -8,9 +8,9 @@ from typing import cast
 import pytest
 
 from tests.builders import group
-from utils.errors import named, unquoted, way_to
+from utils.errors import Untold, named, unquoted, way_to
 from utils.joining.messages import InvalidResult, Message, results
-from utils.processing.outcome import attempt, took_too_long
+from utils.processing.outcome import Process, attempt, took_too_long
 
 SECRET = "4711-0815"
 
@@ -63,6 +63,49 @@ def test_errors_that_are_each_others_cause_are_told_once() -> None:
     first, second = ValueError(), KeyError()
     first.__cause__, second.__cause__ = second, first
     assert way_to(first).count("Traceback") == 2
+
+
+def _raises(error: BaseException) -> Process:
+    def process(_message: Message, _consumer_name: str) -> object:
+        raise error
+
+    return process
+
+
+class Nameless(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise SystemExit(1)
+
+
+class Liar(Exception):
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        raise RuntimeError("no class")
+
+
+class Closed(Exception):
+    def __getattribute__(self, name: str) -> object:
+        raise KeyboardInterrupt
+
+
+class Busy(Exception, metaclass=Nameless):
+    pass
+
+
+KINDS: dict[str, type[Exception]] = {"nameless": Busy, "liar": Liar, "closed": Closed}
+
+
+@pytest.mark.parametrize("kind", KINDS)  # by name: pytest looks at what it is given, too
+def test_an_error_that_cannot_be_looked_at_gives_way_to_one_that_can(kind: str) -> None:
+    error = attempt(_raises(KINDS[kind]("text")), group("1"), "").error
+    assert isinstance(error, Untold)
+    assert "cannot even be looked at" in named(error)
+
+
+def test_any_other_error_is_left_as_it_is() -> None:
+    error = ValueError("text")
+    assert attempt(_raises(error), group("1"), "").error is error
 
 
 def test_what_is_no_error_is_no_traceback() -> None:

@@ -28,6 +28,7 @@ from utils.processing.outcome import Call, InFlight, Outcome, attempt
 from utils.processing.parking import Parking
 from utils.reading.intake import Waits
 from utils.reading.locator import AssignmentOutdated
+from utils.retry import Reject
 from utils.running import assembly
 from utils.running.assembly import Parts, Surroundings, worker_of
 from utils.running.refresh import Config
@@ -478,6 +479,29 @@ def test_a_group_whose_process_fails_leaves_as_a_dead_letter_and_the_others_go_o
     [line] = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert vars(line)["id"] == "2"
     assert vars(line)["source"] == ["a:0:1", "b:0:1"]
+
+
+class Empty(Exception):
+    def __len__(self) -> int:
+        return 0
+
+
+class Unshown(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(1)
+
+
+@pytest.mark.parametrize("error", [Empty(), Reject(), Unshown()], ids=["false", "reject", "unshown"])
+def test_whatever_process_raises_becomes_a_dead_letter(error: Exception) -> None:
+    def process(_message: Message, _name: str) -> object:
+        raise error
+
+    bench = started(process=process)
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.settle_down()
+    assert (bench.counters.failed, bench.counters.filtered) == (1, 0)
+    assert [(letter.key, letter.reason) for letter in bench.delivery.letters] == [(b"1", "process_failed")]
 
 
 def test_nothing_that_failed_is_finished_before_its_dead_letter_is_safe() -> None:

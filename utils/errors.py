@@ -20,6 +20,10 @@ class Quotable(Exception):
     """An error of the worker's own, whose text may be shown: it names types and places of a message, not its values."""
 
 
+class Untold(Quotable):
+    """In the place of an error of process() that does not let itself be looked at."""
+
+
 class Unquoted(NamedTuple):
     """For the `exc_info` of a log line: an error of process(), of which the log shows all but the texts."""
 
@@ -30,6 +34,16 @@ class Unquoted(NamedTuple):
 
 def unquoted(error: BaseException | None) -> Unquoted | None:
     return Unquoted(type(error), error, error.__traceback__) if error is not None else None
+
+
+def tame(error: BaseException) -> BaseException:
+    """An error of process() that the loop may look at: code of its class, where there is some, is tried here."""
+    try:
+        for each in chain(error):
+            _ = type(each).__name__, each.__traceback__, isinstance(each, Untold)
+    except BaseException:
+        return Untold("process() raised an exception that cannot even be looked at: its class raises another one")
+    return error
 
 
 def named(error: BaseException) -> str:

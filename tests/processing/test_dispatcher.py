@@ -401,6 +401,23 @@ def test_after_the_last_attempt_it_is_handed_back_as_failed(
     assert thrice.in_flight == 0
 
 
+class Empty(Exception):
+    def __len__(self) -> int:
+        return 0
+
+
+def test_an_error_that_counts_as_false_is_a_failure_all_the_same(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    thrice.submit(groups("a"))
+    runner.begin()
+    runner.end("a", Empty())
+    assert thrice.collect(0) == []
+    clock.now = 1.0
+    thrice.collect(0)
+    assert runner.turn() == "a", "it is tried again"
+
+
 def test_others_go_on_meanwhile(thrice: Dispatcher, runner: FakeRunner) -> None:
     thrice.submit(groups("abc"))
     assert runner.begin() == "a"

@@ -166,7 +166,7 @@ OFFSETS_AND_MAPS = (
         "a commit refused for its maps is not made again",
         MAP_STORE,
         "if error.code() != KafkaError.OFFSET_METADATA_TOO_LARGE:",
-        "if error:",
+        "if error is not None:",
         strict=True,
     ),
     _mutant(

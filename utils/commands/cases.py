@@ -38,7 +38,7 @@ class Case:
 
 def case_of(consumer: str, message: Message, outcome: Outcome) -> Case:
     results = [[each.key.decode(), json.loads(each.value)] for each in outcome.results]
-    return Case(consumer, message, results, type(outcome.error).__qualname__ if outcome.error else "")
+    return Case(consumer, message, results, type(outcome.error).__qualname__ if outcome.error is not None else "")
 
 
 def save(cases: Iterable[Case], directory: Path = DIRECTORY) -> list[Path]:

@@ -125,7 +125,9 @@ def failed(trial: Trial, samples: Samples, ids: Collection[str]) -> bool:
     """Whether somebody should look: a failure, an id asked for that could not be tried, or nothing tried at all."""
     tried = {outcome.group.id for outcome in trial.outcomes}
     missing = bool(ids) and len(tried) < len(set(ids))
-    return missing or not trial.outcomes or trial.not_called > 0 or any(each.error for each in trial.outcomes)
+    return (
+        missing or not trial.outcomes or trial.not_called > 0 or any(each.error is not None for each in trial.outcomes)
+    )
 
 
 def cases(trial: Trial) -> Iterator[Case]:
@@ -135,12 +137,18 @@ def cases(trial: Trial) -> Iterator[Case]:
 
 
 def _state(outcome: Outcome) -> str:
-    return "failed" if outcome.error else "forwarded" if outcome.results else "filtered"
+    return "failed" if outcome.error is not None else "forwarded" if outcome.results else "filtered"
 
 
 def _as_text(outcome: Outcome, show: bool) -> Iterator[str]:
     results, state = outcome.results, _state(outcome)
-    more = f"{len(results)} results" if len(results) > 1 else _error(outcome.error, show) if outcome.error else ""
+    more = (
+        f"{len(results)} results"
+        if len(results) > 1
+        else _error(outcome.error, show)
+        if outcome.error is not None
+        else ""
+    )
     yield f"{shown(outcome.group.id):20}  {state:9}  {shown(more)}".rstrip()
     if show:
         yield f"    {shown(_text_of_input(outcome.group))}"
@@ -156,7 +164,7 @@ def _as_text(outcome: Outcome, show: bool) -> Iterator[str]:
 
 def _as_json(outcome: Outcome, show: bool) -> Iterator[str]:
     told: dict[str, Any] = {"id": outcome.group.id, "state": _state(outcome)}
-    if outcome.error:
+    if outcome.error is not None:
         told["error"] = _error(outcome.error, show)
     if outcome.results:
         told["changes"] = [
@@ -193,7 +201,7 @@ def _summary(trial: Trial, samples: Samples, slowest: Sequence[tuple[str, float]
     yield f"{counts['forwarded']:8}  forwarded" + (f" ({results} results)" if results != counts["forwarded"] else "")
     yield f"{counts['filtered']:8}  filtered"
     yield f"{counts['failed']:8}  failed"
-    for error, count in Counter(named(each.error) for each in trial.outcomes if each.error).most_common():
+    for error, count in Counter(named(each.error) for each in trial.outcomes if each.error is not None).most_common():
         yield f"          {count:6}  {shown(error)}"
     if slowest:
         yield "slowest calls: " + ", ".join(f"{shown(id)} {_duration(seconds)}" for id, seconds in slowest)
@@ -215,7 +223,7 @@ def _summary_as_json(trial: Trial, samples: Samples, slowest: Sequence[tuple[str
     told = {
         **{state: counts[state] for state in ("forwarded", "filtered", "failed")},
         "results": sum(len(each.results) for each in trial.outcomes),
-        "errors": Counter(named(each.error) for each in trial.outcomes if each.error),
+        "errors": Counter(named(each.error) for each in trial.outcomes if each.error is not None),
         "slowest": [{"id": id, "seconds": seconds} for id, seconds in slowest],
         "incomplete": {id: list(topics) for id, topics in samples.incomplete.items()},
         "invalid": [{"at": where, "why": why} for where, why in samples.invalid],

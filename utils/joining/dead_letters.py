@@ -124,7 +124,7 @@ def text_of(error: BaseException) -> str:
     """What an error says; user code may raise one that cannot even be shown."""
     try:
         return str(error)
-    except Exception:
+    except BaseException:  # SystemExit, too, would end the loop that asks
         return "(its text cannot be shown)"
 
 

@@ -181,7 +181,7 @@ def _trouble(record: logging.LogRecord) -> Trouble:
         level=record.levelname,
         message=record.getMessage()[:LONGEST_FACT],
         facts={key: str(value)[:LONGEST_FACT] for key, value in facts.items()},
-        error=named(error) if error else "",
+        error=named(error) if error is not None else "",
         ids=(str(facts["id"]),) if "id" in facts else tuple(by_id) if isinstance(by_id, dict) else (),
     )
 

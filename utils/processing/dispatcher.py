@@ -191,10 +191,10 @@ class Dispatcher:
             self.parked.busy.pop(outcome.group.id, None)
             for each in rest:
                 self._order.forget(each.group.id)
-            if outcomes[-1].error:
+            if outcomes[-1].error is not None:
                 self._order.halted()  # the thread waits for a word: for one, and no more
             raise
-        if outcomes and outcomes[-1].error:
+        if outcomes and outcomes[-1].error is not None:
             self._go_on_after_failure()
         return [outcome for outcome in ended if outcome]
 
@@ -204,7 +204,7 @@ class Dispatcher:
         if self._order.was_abandoned(group.id):
             self._abandoned_has_ended(group.id)
             return None
-        if error:
+        if error is not None:
             return self._failed(group, error, now)
         was_open = self._probing.is_open
         attempts = self._attempts.succeeded(group.id)

@@ -107,7 +107,7 @@ class OneByOne:
         return self._parked.next_of(id) if has_failed else None
 
     def is_uneventful(self, outcomes: list[Outcome]) -> bool:
-        return not (outcomes and outcomes[-1].error) and not self.abandoned and not self._parked.busy
+        return not (outcomes and outcomes[-1].error is not None) and not self.abandoned and not self._parked.busy
 
     def halted(self) -> list[Group]:
         """The thread waits after a failure."""

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from utils.errors import tame
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import Letter
 from utils.joining.messages import RESULT_OVERHEAD, Message, Result, join, results
@@ -54,7 +55,7 @@ def attempt(process: Process, group: Group, consumer_name: str) -> Outcome:
         message = join(group.fragments)
         return Outcome(group, results(process(message, consumer_name), group.id))
     except BaseException as error:  # user code may raise anything, and sys.exit() must not end the thread
-        return Outcome(group, [], error)
+        return Outcome(group, [], tame(error))
 
 
 async def attempt_async(process: AsyncProcess, group: Group, consumer_name: str) -> Outcome:
@@ -63,7 +64,7 @@ async def attempt_async(process: AsyncProcess, group: Group, consumer_name: str)
         message = join(group.fragments)
         return Outcome(group, results(await process(message, consumer_name), group.id))
     except BaseException as error:
-        return Outcome(group, [], error)
+        return Outcome(group, [], tame(error))
 
 
 def took_too_long(timeout: float) -> TimeoutError:
