@@ -468,6 +468,33 @@ def test_init_warns_of_a_key_that_is_nearly_a_setting(sqlite_url: str) -> None:
     assert "did you mean message_timeout?" in ended.log[0]
 
 
+@pytest.mark.parametrize("dead_letters", ["c", "orders-offsets"])
+def test_init_refuses_dead_letters_in_another_topic_of_the_consumer(sqlite_url: str, dead_letters: str) -> None:
+    ended = run(*INIT, DATABASE_URL=sqlite_url, DLQ_TOPIC=dead_letters)
+    assert ended.code == 78
+    [line] = ended.log
+    assert line.startswith(f"DLQ_TOPIC is {dead_letters}, wh")
+    with pytest.raises(ConfigError, match="has no row"):
+        load(engine(make_url(sqlite_url)), "orders")
+
+
+def test_init_goes_by_the_metadatas_that_stay(sqlite_url: str) -> None:
+    """Not by what the environment says beside them."""
+    assert run(*INIT, "--metadatas", '{"dlq_topic": "failed"}', DATABASE_URL=sqlite_url).code == 0
+    assert run(*INIT, DATABASE_URL=sqlite_url, DLQ_TOPIC="c").code == 0
+    assert run(*INIT[:4], "failed", *INIT[5:], DATABASE_URL=sqlite_url).code == 78
+    assert run(*INIT[:4], "failed", *INIT[5:], "--metadatas", "", DATABASE_URL=sqlite_url).code == 0
+
+
+def test_init_warns_of_what_another_row_takes(sqlite_url: str) -> None:
+    assert run(*INIT, DATABASE_URL=sqlite_url).log == []
+    ended = run(*INIT[:4], "orders-offsets", *INIT[5:], DATABASE_URL=sqlite_url, CONSUMER_NAME="bills")
+    assert ended.code == 0
+    assert ended.log == [
+        "row bills: topics_output names orders-offsets, where orders keeps its maps: choose another topic"
+    ]
+
+
 def test_init_without_a_database_does_not_wait() -> None:
     ended = run(*INIT, DATABASE_URL=f"mysql://u:p@127.0.0.1:{free_port()}/d")
 
@@ -489,7 +516,7 @@ def test_check_goes_through_everything(database_url: str, real_kafka: KafkaBroke
 
     ended = run("check", DATABASE_URL=with_row(database_url, servers=real_kafka.bootstrap, topics=(f"{a},{b}", c)))
 
-    subjects = "settings worker.py http database row properties broker session topics partitions reading dead"
+    subjects = "settings worker.py http database row names properties broker session topics partitions reading dead"
     subjects += " writing replay maps commits"
     assert checked(ended) == [f"✓ {subject}" for subject in subjects.split()]
     assert ended.code == 0
@@ -501,7 +528,17 @@ def test_check_goes_on_after_a_failure(sqlite_url: str, real_kafka: KafkaBroker,
 
     ended = run("check", DATABASE_URL=url, MESSAGE_TIMEOUT="never")
 
-    marks = ["✗ settings", "✓ worker.py", "✓ http", "✓ database", "✗ row", "✓ properties", "✓ broker", "✓ session"]
+    marks = [
+        "✗ settings",
+        "✓ worker.py",
+        "✓ http",
+        "✓ database",
+        "✗ row",
+        "✓ names",
+        "✓ properties",
+        "✓ broker",
+        "✓ session",
+    ]
     marks += ["✗ topics", "✗ partitions", "✓ reading", "✓ dead", "- writing", "✓ replay", "✓ maps", "✓ commits"]
     assert checked(ended) == marks
     assert ended.code == 78
@@ -516,6 +553,7 @@ def test_check_does_not_wait_and_says_what_it_could_not_try(sqlite_url: str) -> 
         "✓ http",
         "✓ database",
         "✓ row",
+        "✓ names",
         "✓ properties",
         "✗ broker",
         "- the",

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import urllib.request
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -17,7 +18,7 @@ from sqlalchemy import Engine, insert, make_url, select, update
 
 import main
 from config import EX_CONFIG, ConfigError, Settings
-from models import ConsumerConfig, engine, init_db
+from models import ConsumerConfig, Row, engine, init_db, save
 from tests.fleet.fleets import fleet as some_fleet
 from tests.program import program
 from tests.services.processes import free_port
@@ -227,6 +228,19 @@ def test_a_table_that_cannot_be_read_any_more_is_told_and_the_rows_stay(database
     assert len(seen.consumers) == 3
     assert seen.is_bad
     watcher.close()
+
+
+@pytest.mark.parametrize("names", [(), ("orders",)])
+def test_what_rows_take_from_each_other_is_noted_also_where_not_all_are_looked_at(
+    sqlite_url: str, names: tuple[str, ...]
+) -> None:
+    database, nobody = engine(make_url(sqlite_url), create=True), f"127.0.0.1:{free_port()}"
+    init_db(database)
+    save(database, Row.validated("orders", "a", "b", nobody, '{"dlq_topic": "failed"}'))
+    save(database, Row.validated("bills", "c", "failed", nobody))
+    with closing(Watcher(Settings(), database, names, 0.2, 0.0)) as watcher:
+        [orders] = [each for each in watcher.see().consumers if each.name == "orders"]
+    assert "Row bills: topics_output names failed, where orders keeps its dead letters" in orders.sentence
 
 
 def test_lines_are_aligned_and_nothing_in_a_row_breaks_them() -> None:

@@ -199,6 +199,13 @@ def test_a_row_that_is_no_good_says_why() -> None:
     assert found.unread is None
 
 
+def test_names_that_another_row_takes_are_noted() -> None:
+    subject, looks = Subject(ROW, Settings(consumer_name="orders")), Pair(look(at=NOW - APART), look())
+    found = judged(ListedRow("orders", ROW), subject, looks, ["row x: topics_output names orders-dlq"])
+    assert state(found) == ("warning", "idle")
+    assert found.sentence.endswith(" Row x: topics_output names orders-dlq.")
+
+
 def test_a_topic_that_is_missing_is_named_with_its_column() -> None:
     gone = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
     found = seen()

@@ -438,6 +438,12 @@ CASES["a session that is too short"] = Case(
     {"KAFKA_SESSION_TIMEOUT_MS": "900", "KAFKA_HEARTBEAT_INTERVAL_MS": "200"},
 )
 RUNS_BUT = {
+    "a name that another row takes": Case(
+        "has the name of the consumer group of dlq replay of {name}: rename one of the two",
+        "names",
+        sql="INSERT INTO consumer_configs (consumer_name, topics_input, topics_output, kafka_bootstrap_server)"
+        " SELECT '{name}-dlq-replay', topics_input, topics_output, kafka_bootstrap_server FROM consumer_configs",
+    ),
     "an input that is compacted": Case(
         "is compacted: of the records of an id only the last one stays, and",
         "topics",

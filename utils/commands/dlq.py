@@ -18,6 +18,7 @@ from utils.commands.moments import FORMS
 from utils.commands.replay import Discarding, Joining, Replay, ReplayResult, Use, progress_bar, rehearse
 from utils.joining.dead_letters import REASONS
 from utils.kafka import clients, preflight
+from utils.kafka.names import replay_group
 from utils.logger import configure, logger, shown
 from utils.metrics import Counters
 from utils.processing.attempts import LONGEST_BACKOFF, Attempts
@@ -104,7 +105,7 @@ def dead_letter_topic(settings: Settings, row: Row, written: Sequence[str] | Non
         missing = f"topic {topic} (DLQ_TOPIC) does not exist" if topic else "DLQ_TOPIC is empty"
         raise ConfigError([f"there are no dead letters: {missing}"])
     # A consumer group of its own, whose members are no workers: nothing of theirs may be fenced.
-    group = replace(settings, consumer_name=preflight.replay_group(row), group_instance_id="", dlq_topic="")
+    group = replace(settings, consumer_name=replay_group(row), group_instance_id="", dlq_topic="")
     if problems := preflight.missing_dead_letter_rights(settings, row, cluster, group.consumer_name, written):
         raise ConfigError(problems)
     stores_maps = cluster.embedded or map_topic(row.consumer_name) in cluster.partitions

@@ -2,12 +2,15 @@
 
 import argparse
 
+from sqlalchemy import Engine
+
 from config import ConfigError, Settings
 from models import Row, engine, init_db, load, save
 from utils.commands.command import Commands, Environ, add_command, say, settings_of
+from utils.kafka.names import Named, own_collisions
 from utils.logger import logger
 from utils.processing import user_code
-from utils.running.steps import outputs, tried
+from utils.running.steps import collisions_of, outputs, tried
 
 
 def add(commands: Commands) -> None:
@@ -33,8 +36,19 @@ def init(arguments: argparse.Namespace, environ: Environ) -> int:
         logger.warning(warning)
     database = engine(settings.url(), create=True)
     created = init_db(database)
+    _must_not_collide(database, row, settings)
     inserted = save(database, row)
     say(f"table consumer_configs {'created' if created else 'is there'}")
     say(f"row {name} {'inserted' if inserted else 'updated'}: {', '.join(row.topics_input)} -> {outputs(row)}")
+    for line in collisions_of(row, database, settings):
+        logger.warning(line)
     load(database, name)  # as a worker will: a table made by hand may lack a column that is not written here
     return 0
+
+
+def _must_not_collide(database: Engine, row: Row, environment: Settings) -> None:
+    """ConfigError: no worker would begin by it. `metadatas` that are not given stay as they are stored."""
+    stored, _ = tried(lambda: load(database, row.consumer_name).metadatas) if row.metadatas is None else (None, [])
+    settings, _ = tried(lambda: environment.overlaid(row.metadatas if stored is None else stored))
+    if settings and (problems := own_collisions(Named(row, settings.dead_letters))):
+        raise ConfigError(problems)

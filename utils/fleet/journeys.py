@@ -20,7 +20,7 @@ from utils.joining.progress import Committed
 from utils.kafka import clients
 from utils.kafka.groups import Brokers, Commits, ConsumerGroup
 from utils.kafka.lookups import Topic
-from utils.kafka.preflight import replay_group
+from utils.kafka.names import replay_group
 
 Partition = tuple[str, int]
 

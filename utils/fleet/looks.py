@@ -23,7 +23,7 @@ from utils.joining.references import Reference, was_brought
 from utils.kafka import clients as kafka
 from utils.kafka.groups import Brokers, Commits, ConsumerGroup
 from utils.kafka.lookups import Topic
-from utils.kafka.preflight import replay_group
+from utils.kafka.names import replay_group
 from utils.metrics import Counters
 from utils.sending.map_store import MapStore, MapTopic
 

@@ -4,7 +4,7 @@ Pure: no Kafka but its error values, no clock, no logging. Two looks, since one 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -100,11 +100,15 @@ class ConsumerSeen:
     missing_topics: tuple[str, ...] = ()
 
 
-def judged(listed: ListedRow, subject: Subject | None, looks: Pair | None) -> ConsumerSeen:
-    """None, both of them, where the row is no good."""
+def judged(
+    listed: ListedRow, subject: Subject | None, looks: Pair | None, collisions: Sequence[str] = ()
+) -> ConsumerSeen:
+    """None, both of them, where the row is no good. `collisions`: with other rows, see utils/kafka/names.py."""
     if subject is None or looks is None:
         return ConsumerSeen(listed.consumer_name, "bad", ROW_NO_GOOD, _sentence("; ".join(listed.problems)))
-    return _Judge(subject, looks).judged()
+    seen = _Judge(subject, looks).judged()
+    level: Level = "warning" if collisions and seen.level == "ok" else seen.level
+    return replace(seen, level=level, sentence=" ".join([seen.sentence, *map(_sentence, collisions)]))
 
 
 def utc(seconds: float) -> str:

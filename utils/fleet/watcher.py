@@ -1,7 +1,7 @@
 """Looks at the whole table again and again. What one look has found is what the next one is held against."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
@@ -10,6 +10,7 @@ from config import ConfigError, Settings, UnavailableError
 from models import ListedRow, load_all
 from utils.fleet.looks import Look, Sites, Subject, subject_of
 from utils.fleet.verdicts import ConsumerSeen, judged, utc, worst_first
+from utils.kafka.names import Named, collisions
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,15 @@ class Watcher:
         self._names = names
         self._sites = Sites(timeout, apart)
         self._rows: list[ListedRow] = []
+        self._collisions: Mapping[str, Sequence[str]] = {}
         self._before: dict[str, Look] = {}
 
     def see(self) -> FleetSeen:
         """The first time after two looks. Raises UnavailableError and ConfigError, as long as no row is known."""
         problem = ""
         try:
-            self._rows = self._chosen(load_all(self._database))
+            rows = load_all(self._database)
+            self._rows, self._collisions = self._chosen(rows), self._of_names(rows)
         except (UnavailableError, ConfigError) as error:
             if not self._rows:
                 raise
@@ -54,7 +57,10 @@ class Watcher:
         listed = [self._subject(each) for each in self._rows]
         subjects = {row.consumer_name: each for row, each in listed if each}
         pairs = self._sites.look(subjects.values(), self._before)
-        seen = [judged(row, subject, pairs.get(row.consumer_name)) for row, subject in listed]
+        seen = [
+            judged(row, subject, pairs.get(row.consumer_name), self._collisions.get(row.consumer_name, ()))
+            for row, subject in listed
+        ]
         self._before = {name: pair.now for name, pair in pairs.items()}
         return FleetSeen(utc(time.time()), tuple(worst_first(seen)), problem)
 
@@ -66,6 +72,11 @@ class Watcher:
             exist = ", ".join(each.consumer_name for each in rows[:20]) + (", …" if len(rows) > 20 else "") or "none"
             raise ConfigError([f"table consumer_configs has no row {name!r}, but: {exist}" for name in unknown])
         return [each for each in rows if not self._names or each.consumer_name in self._names]
+
+    def _of_names(self, rows: Sequence[ListedRow]) -> Mapping[str, Sequence[str]]:
+        """Of all rows, whichever are looked at."""
+        subjects = [each for _, each in map(self._subject, rows) if each]
+        return collisions([Named(each.row, each.settings.dead_letters) for each in subjects])
 
     def _subject(self, listed: ListedRow) -> tuple[ListedRow, Subject | None]:
         try:

@@ -40,6 +40,7 @@ from utils.kafka.clients import (
 from utils.kafka.clients import producer as kafka_producer
 from utils.kafka.ends import Partition, ends_now
 from utils.kafka.limits import DEFAULT_METADATA, LEAST_METADATA, CommitLimits
+from utils.kafka.names import Named, own_collisions
 from utils.kafka.topic_configs import Configs, alter, compacted_dead_letters
 
 _REQUEST = 5.0  # seconds that one request may take
@@ -195,10 +196,8 @@ def provide_dead_letter_topic(settings: Settings, row: Row, cluster: Cluster, *,
     `only_try`: ask the broker whether it could be created. Raises UnavailableError.
     """
     name = settings.dead_letters
-    if name in {*row.topics_input, *row.topics_output}:
-        return [f"DLQ_TOPIC is {name}, which the row names too: choose another topic for dead letters, or none"]
-    if name == map_topic(row.consumer_name):
-        return [f"DLQ_TOPIC is {name}, where the worker keeps its maps: choose another topic for dead letters, or none"]
+    if problems := own_collisions(Named(row, name)):
+        return problems
     if not name or cluster.embedded:
         return []
     if name in cluster.partitions:
@@ -324,11 +323,6 @@ def missing_transactions(settings: Settings, row: Row) -> list[str]:
             raise trouble.error() from error
         return [trouble.line]
     return []
-
-
-def replay_group(row: Row) -> str:
-    """Who replays dead letters: a consumer group of its own, whose members are no workers."""
-    return f"{row.consumer_name}-dlq-replay"
 
 
 def missing_dead_letter_rights(

@@ -11,9 +11,10 @@ from typing import Literal, NamedTuple, TypeVar
 from sqlalchemy import Engine
 
 from config import ConfigError, Settings, UnavailableError, masked
-from models import Row, engine, load, map_topic, ping
+from models import Row, engine, load, load_all, map_topic, ping
 from utils.kafka import clients, preflight, topic_configs
 from utils.kafka.limits import CommitLimits
+from utils.kafka.names import Named, collisions, replay_group
 from utils.logger import logger
 from utils.monitoring.status import SERVER, Address, ask, from_here, place, serve
 from utils.monitoring.watch import Watch
@@ -128,6 +129,14 @@ def _warnings(start: Start) -> Iterator[Seen]:
     yield from _lacking(start.settings.warnings)
 
 
+def _names(start: Start) -> Iterator[Seen]:
+    """No worker ends by what somebody writes into another row."""
+    told = collisions_of(start.row, start.database, start.environment)
+    yield from _lacking(told)
+    if not told:
+        yield Seen("no other row takes them")
+
+
 def _properties(start: Start) -> Iterator[Seen]:
     clients.try_properties(start.settings, start.row)
     start.properties = True
@@ -205,7 +214,7 @@ def _transactions(start: Start) -> Iterator[Seen]:
 def _replay(start: Start) -> Iterator[Seen]:
     """A worker does not need it, but who is to replay its dead letters one day."""
     settings, row, cluster = start.settings, start.row, start.cluster
-    group = preflight.replay_group(row)
+    group = replay_group(row)
     if settings.dead_letters and not cluster.embedded:
         lacking = preflight.missing_dead_letter_rights(settings, row, cluster, group, ())
         yield Seen(f"dlq replay would fail: {'; '.join(lacking)}", "lacking") if lacking else Seen(f"as group {group}")
@@ -256,6 +265,7 @@ STEPS = (
     Step("database", _database, needs="settings"),
     Step("row", _row, needs="database"),
     Step("warning", _warnings, needs="row"),
+    Step("names", _names, needs="row"),
     *ROW_STEPS,
 )
 
@@ -327,6 +337,18 @@ def tried(step: Callable[[], T]) -> tuple[T | None, list[str]]:
         return None, error.problems
     except UnavailableError as error:
         return None, [str(error)]
+
+
+def collisions_of(row: Row, database: Engine, environment: Settings) -> Sequence[str]:
+    """What this row and another one of the table take for theirs, as far as it can be told by this environment."""
+    rows = [each.row for each in load_all(database) if each.row]
+    consumers = [Named(each, _dead_letters_of(each, environment)) for each in rows]
+    return collisions(consumers).get(row.consumer_name, ())
+
+
+def _dead_letters_of(row: Row, environment: Settings) -> str:
+    settings, _ = tried(lambda: replace(environment, consumer_name=row.consumer_name).overlaid(row.metadatas))
+    return settings.dead_letters if settings else ""
 
 
 def outputs(row: Row) -> str:
