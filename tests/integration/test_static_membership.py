@@ -20,6 +20,7 @@ from tests.services.kafka import KafkaBroker, unique_name
 from utils.kafka import clients
 from utils.running.assembly import transactional_id
 
+TAKEN = "another member of the group has our GROUP_INSTANCE_ID: waiting whether it is alive"
 LONG = {"KAFKA_SESSION_TIMEOUT_MS": "30000"}  # longer than a test waits for what static membership saves
 
 
@@ -48,11 +49,30 @@ def test_of_two_workers_with_one_instance_id_one_ends_with_a_line_that_says_so(
 
     [left] = eventually(one_has_ended, "one of them has ended", pause=0.1)
     assert left.process.returncode == 78
-    assert len(left.said("GROUP_INSTANCE_ID")) == 1
+    assert len(left.said(TAKEN)) == len(left.said("GROUP_INSTANCE_ID: another worker")) == 1
     assert not left.said("unexpected")
     [stays] = [worker for worker in workers if worker is not left]
     scene.wait_for_all(stays)
     assert stays.stop() == 0
+    scene.judge(once=delivery == "exactly_once")
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_place_that_a_member_has_taken_which_is_heard_of_no_more_is_waited_for(
+    real_kafka: KafkaBroker, scenes: Scenes, delivery: str
+) -> None:
+    """So it is where our own request to join has reached Kafka, and the network has lost the answer."""
+    scene = scenes(real_kafka, environment={"DELIVERY": delivery, "GROUP_INSTANCE_ID": "the-same"})
+    scene.feed(ids(100))
+    worker = scene.job.start().is_assigned()
+    scene.wait_for_all(worker)
+    silent = scene.job.start().is_assigned()
+    silent.kill()
+    scene.feed(ids(100, "later-"))
+    scene.wait_for_all(worker)
+    if delivery == "at_least_once":  # else the fence of the producer may be heard of first, and the worker starts again
+        assert len(worker.said(TAKEN)) == 1
+    assert worker.stop() == 0
     scene.judge(once=delivery == "exactly_once")
 
 

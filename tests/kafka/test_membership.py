@@ -1,13 +1,49 @@
 """What tells that partitions were assigned for other topics than the row's, and leaving the group for it."""
 
+from threading import Event
 from typing import cast
 
 import pytest
 from confluent_kafka import Consumer
 
-from utils.kafka.membership import Membership, misfit
+from utils.kafka.membership import Membership, gets_place_back, misfit
 
 AB, ABC = {"a": 2, "b": 2}, {"a": 2, "b": 2, "c": 2}
+
+
+class Waiting(Event):
+    """Whose wait() takes no time of ours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.now += timeout or 0.0
+        return self.is_set()
+
+
+@pytest.mark.parametrize(
+    ("answers", "is_ours"),
+    [
+        ([["it"]] * 5 + [[]], True),
+        ([["it"]] * 60, False),
+        ([None] * 60 + [["it"]] * 5 + [[]], True),  # no broker tells: what is not known is not held against us
+        ([["it"]] * 5 + [None] * 60 + [[]], True),
+    ],
+)
+def test_a_place_is_anothers_when_one_has_it_for_longer_than_kafka_keeps_the_silent(
+    answers: list[list[str] | None], is_ours: bool
+) -> None:
+    stop, told = Waiting(), iter(answers)
+    assert gets_place_back(lambda: next(told), 10.0, stop, lambda: stop.now) is is_ours
+    assert is_ours or stop.now > 10.0
+
+
+def test_nobody_waits_for_a_place_when_the_worker_is_to_stop() -> None:
+    stop = Waiting()
+    stop.set()
+    assert gets_place_back(lambda: ["it"], 10.0, stop, lambda: stop.now)
 
 
 def owned(*partitions: str) -> list[tuple[str, int]]:

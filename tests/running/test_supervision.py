@@ -23,7 +23,7 @@ from utils.monitoring.watch import Watch
 from utils.reading.locator import AssignmentOutdated, RowOutdated
 from utils.running.lifetime import Stopped
 from utils.running.refresh import Refresh
-from utils.running.supervision import LASTING, RESTARTS, supervise, work
+from utils.running.supervision import LASTING, RESTARTS, Remedies, supervise, work
 from utils.sending.outbox import RecordRefused
 
 
@@ -68,8 +68,38 @@ def test_a_worker_with_an_outdated_row_waits_for_it_and_has_not_failed(monkeypat
     times = 2 * RESTARTS
     stopping, counters, reread = threading.Event(), Counters(), list[tuple[threading.Event, int]]()
     worker = FailingWorker(stopping, *[RowOutdated(7)] * times)
-    supervise(lambda _clients: cast(framework.Worker, worker), counters, stopping, lambda *asked: reread.append(asked))
+    supervise(
+        lambda _clients: cast(framework.Worker, worker),
+        counters,
+        stopping,
+        Remedies(lambda *asked: reread.append(asked)),
+    )
     assert (worker.runs, counters.restarts, reread) == (times + 1, 0, [(stopping, 7)] * times)
+
+
+FENCED = KafkaException(KafkaError(KafkaError.FENCED_INSTANCE_ID))
+
+
+def test_a_worker_whose_place_is_free_again_has_not_failed() -> None:
+    times = 2 * RESTARTS
+    stopping, counters, asked = threading.Event(), Counters(), list[threading.Event]()
+    worker = FailingWorker(stopping, *[FENCED] * times)
+
+    def gets_place_back(worker_stop: threading.Event) -> bool:
+        asked.append(worker_stop)
+        return True
+
+    remedies = Remedies(gets_place_back=gets_place_back)
+    supervise(lambda _clients: cast(framework.Worker, worker), counters, stopping, remedies)
+    assert (worker.runs, counters.restarts, asked) == (times + 1, times, [stopping] * times)
+
+
+def test_a_worker_whose_place_is_anothers_ends_with_what_must_be_done() -> None:
+    stopping = threading.Event()
+    worker = FailingWorker(stopping, FENCED)
+    with pytest.raises(ConfigError, match="GROUP_INSTANCE_ID"):
+        supervise(lambda _clients: cast(framework.Worker, worker), Counters(), stopping)
+    assert worker.runs == 1
 
 
 def test_a_worker_that_has_left_the_group_to_join_it_anew_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:

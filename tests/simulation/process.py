@@ -35,7 +35,7 @@ from utils.reading.intake import Intake, Waits
 from utils.reading.locator import AssignmentOutdated, RowOutdated
 from utils.running.assembly import Clock, Surroundings, parts_of, worker_of
 from utils.running.refresh import Config, Refresh
-from utils.running.supervision import supervise
+from utils.running.supervision import Remedies, supervise
 from utils.sending.outbox import DeliveryFailed, Report
 
 WALL = 1_700_000_000.0  # seconds since the epoch when the model's clock says 0
@@ -394,7 +394,7 @@ class ModelProcess:
         ending = cast(threading.Event, self._worker_stop)
         self._refresh.begin(ending)
         try:
-            supervise(self._build, self.counters, ending, self._reread, self._around.survived)
+            supervise(self._build, self.counters, ending, Remedies(self._reread), self._around.survived)
         except ConfigError as error:
             if not self._refresh.withdraw(error):
                 raise

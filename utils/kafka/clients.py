@@ -548,16 +548,16 @@ def _reasons(error: BaseException | None) -> Iterator[KafkaError]:
 
 def is_place_taken(admin: AdminClient, settings: Settings, member_id: str) -> bool:
     """Whether the consumer group has another member with our GROUP_INSTANCE_ID. False where nobody can tell."""
-    ours = _member_ids(admin, settings) if member_id else None
+    ours = member_ids(admin, settings) if member_id else None
     return any(each != member_id for each in ours or ())
 
 
 def is_member(admin: AdminClient, settings: Settings) -> bool:
     """Whether the consumer group has a member with our GROUP_INSTANCE_ID. True where nobody can tell."""
-    return _member_ids(admin, settings) != []
+    return member_ids(admin, settings) != []
 
 
-def _member_ids(admin: AdminClient, settings: Settings) -> list[str] | None:
+def member_ids(admin: AdminClient, settings: Settings) -> list[str] | None:
     """Of members of the consumer group with our GROUP_INSTANCE_ID. None: nobody can tell."""
     ours = settings.group_instance_id
     if not ours:

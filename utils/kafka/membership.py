@@ -1,4 +1,5 @@
-"""Static membership: whether what is assigned can be of the row's topics, and how to leave the consumer group for good.
+"""Static membership: whether what is assigned can be of the row's topics, how to leave the consumer group for good, and
+whether our place in it is another worker's.
 
 A worker with a GROUP_INSTANCE_ID that comes back within the session time-out gets what it had, without a rebalance,
 also where it subscribes other topics than before (measured: Kafka 4.3.1). A topic that was added would be assigned to
@@ -6,12 +7,14 @@ nobody, and one that was removed would still be read. Once it has left, it is as
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import Event
 
 from confluent_kafka import Consumer
 
 _LEAVE = 10.0  # seconds that leaving may take
 _TURN = 0.1  # seconds
+_ASK_AGAIN, _LATE = 1.0, 3.0  # seconds; how much later than the session time-out Kafka may miss a member
 
 
 def misfit(owned: Iterable[tuple[str, int]], partitions: Mapping[str, int]) -> str:
@@ -30,6 +33,28 @@ def misfit(owned: Iterable[tuple[str, int]], partitions: Mapping[str, int]) -> s
         f"nothing of {topic} is assigned" for topic in lacking
     ]
     return ", ".join(told)
+
+
+def gets_place_back(
+    holders: Callable[[], Sequence[str] | None],
+    session: float,
+    worker_stop: Event,
+    clock: Callable[[], float] = time.monotonic,
+) -> bool:
+    """Wait until no member has our GROUP_INSTANCE_ID. False: one has it for longer than Kafka keeps who is silent.
+
+    A silent one may be our own: where Kafka has got our request to join, and its answer was lost, we know nothing of
+    that member (seen with brokers cut off). `holders`: who has it; None: nobody can tell. `session`: seconds.
+    """
+    since: float | None = None
+    while not worker_stop.is_set():
+        found = holders()
+        if found is not None:
+            since = clock() if since is None else since
+            if not found or clock() - since > session + _LATE:
+                return not found
+        worker_stop.wait(_ASK_AGAIN)
+    return True
 
 
 class Membership:

@@ -22,7 +22,7 @@ from utils.errors import guarded
 from utils.joining.messages import RESULT_OVERHEAD
 from utils.joining.offsets import Edition
 from utils.joining.suspicion import CrashRecord
-from utils.kafka import clients
+from utils.kafka import clients, membership
 from utils.kafka.membership import Membership
 from utils.metrics import Counters
 from utils.monitoring.status import Health
@@ -113,6 +113,14 @@ def build_worker(config: Config, around: Surroundings, stop: Event, opened: Exit
         opened.enter_context(ours.admin)
         parts = parts_of(config, config.row.topics_input, ours, around, opened)
     return worker_of(config, parts, around, stop)
+
+
+def gets_place_back(config: Config, stop: Event) -> bool:
+    """Wait until our place in the consumer group is free. False: another worker has it."""
+    settings, properties = config.settings, clients.client_properties(config.settings, config.row)
+    with clients.named_properties(settings), AdminClient(dict(properties)) as admin:
+        session = clients.session_timeout(properties) / 1000
+        return membership.gets_place_back(lambda: clients.member_ids(admin, settings), session, stop)
 
 
 class KafkaClients:

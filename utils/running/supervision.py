@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from threading import Event
 from typing import NamedTuple, Protocol
 
@@ -31,7 +32,7 @@ from utils.monitoring.watch import Watch
 from utils.processing.executor import Retrying
 from utils.reading.intake import Intake, Waits
 from utils.reading.locator import AssignmentOutdated, Partition, RowOutdated
-from utils.running.assembly import SETTLE, Surroundings, build_worker, gathering
+from utils.running.assembly import SETTLE, Surroundings, build_worker, gathering, gets_place_back
 from utils.running.calls import SetupFailed, opened_calls
 from utils.running.lifetime import LONGEST_PAUSE, Stopped, ending_in_time, sleep
 from utils.running.refresh import Refresh
@@ -96,10 +97,20 @@ def _work_by_row(refresh: Refresh, executor: Retrying, process_stop: Event, watc
             return build_worker(refresh.current, around, worker_stop, opened)
 
         try:
-            supervise(build, watch.counters, worker_stop, refresh.reread, around.survived)
+            remedies = Remedies(refresh.reread, partial(gets_place_back, refresh.current))
+            supervise(build, watch.counters, worker_stop, remedies, around.survived)
         except Exception as error:
             if not refresh.withdraw(error):
                 raise
+
+
+class Remedies(NamedTuple):
+    """What helps where a worker has ended, and has not failed. Both return when `worker_stop` is set."""
+
+    reread_row: Callable[[Event, int], None] = lambda _worker_stop, _edition: None
+    """Wait until the row has been read again: a commit has that edition of it."""
+    gets_place_back: Callable[[Event], bool] = lambda _worker_stop: False
+    """Wait whether who has our GROUP_INSTANCE_ID is alive: then it keeps our place in the consumer group."""
 
 
 class Runs(Protocol):
@@ -114,7 +125,7 @@ def supervise(
     build: Callable[[ExitStack], Runs],
     counters: Counters,
     worker_stop: Event,
-    reread_row: Callable[[Event, int], None] = lambda _worker_stop, _edition: None,
+    remedies: Remedies = Remedies(),  # noqa: B008 (it cannot be changed)
     survived: dict[Partition, CrashRecord] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
@@ -127,8 +138,8 @@ def supervise(
     GROUP_INSTANCE_ID has taken this one's place, and would be driven out in turn; Kafka forbids something, or does not
     take a setting. Any other one of a worker that runs may heal: a process that was killed holds partitions until
     Kafka misses it, a topic is being made again.
-    RowOutdated is no failure: `reread_row` waits until the row has been read again. Nor is AssignmentOutdated, after
-    which the worker has left the consumer group.
+    RowOutdated is no failure: it is read again. Nor is AssignmentOutdated, after which the worker has left the consumer
+    group, nor that another member has our GROUP_INSTANCE_ID which is not alive.
 
     `survived` is told how the partitions of a worker stood that has failed: the process has not ended, so that no
     message is to blame, unless Kafka has refused one. The last worker counts no start: the process ends by itself then.
@@ -142,7 +153,7 @@ def supervise(
             continue
         if isinstance(error, RowOutdated):
             logger.warning("reading the row again", extra={"why": str(error)})
-            reread_row(worker_stop, error.edition)
+            remedies.reread_row(worker_stop, error.edition)
             sleep(1.0, worker_stop)
             continue
         if isinstance(error, AssignmentOutdated):
@@ -153,6 +164,13 @@ def supervise(
             survived |= had
             logger.error("starting again from the last commit", extra={"error": str(error)})
             continue
+        if clients.is_replaced(error):
+            logger.warning("another member of the group has our GROUP_INSTANCE_ID: waiting whether it is alive")
+            if remedies.gets_place_back(worker_stop):
+                counters.restarts += 1
+                survived |= had
+                logger.warning("joining the consumer group anew", extra={"why": "nobody has our GROUP_INSTANCE_ID"})
+                continue
         if cure := clients.cure_of(error):
             raise ConfigError([cure]) from error
         in_a_row = not has_progressed and clock() - began < LASTING
