@@ -127,6 +127,8 @@ def _url(raw: str) -> URL:
         raise ValueError("a URL that begins with mysql://, mariadb://, postgresql:// or sqlite:///")
     if backend != "sqlite" and "@" in f"{url.host}{url.database}":
         raise ValueError("a URL whose password is percent-encoded (@ is %40), or set DB_PASSWORD and the others")
+    if not 1 <= (url.port or 1) <= 65535:
+        raise ValueError("a URL whose port is at most 65535")
     if not url.database or url.database == ":memory:":
         raise ValueError("a URL that names the database after the host (SQLite: sqlite:///file)")
     return url

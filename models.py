@@ -460,8 +460,15 @@ _TLS_CAUSES = (
 )
 _CAUSES = (
     _Cause(
+        heals=False,  # not by itself, as a password that is refused
+        cure="does not let this user in: it is locked, or its password has expired: unlock it or renew the password"
+        " there (ALTER USER), or check DB_USER (or DATABASE_URL)",
+        codes=frozenset({1820, 1862, 3118, 3955, 4150, 4151}),
+        words="not permitted to log in",
+    ),
+    _Cause(
         heals=False,
-        cure="refuses the login: check DB_USER and DB_PASSWORD (or DATABASE_URL){no_cert}",
+        cure="refuses the login: check DB_USER and DB_PASSWORD (or DATABASE_URL){expired}{no_cert}",
         codes=frozenset({1045, 1130, 1251, 1698, 2059, "28P01", "28000"}),
         words="authentication failed|no password supplied|no pg_hba.conf entry|role .* does not exist",
     ),
@@ -469,7 +476,7 @@ _CAUSES = (
         heals=False,
         cure="is not there, or not for this user: check DB_NAME (or DATABASE_URL), or create it",
         codes=frozenset({1044, 1049, "3D000"}),
-        words="database .* does not exist",
+        words="database .* does not exist|permission denied for database",
     ),
     _Cause(
         heals=False,
@@ -538,7 +545,7 @@ _CAUSES = (
         heals=True,
         cure="is not ready",
         codes=frozenset({1040, 1053, 1203, 1213, 1226, "40001", "40P01", "53300", "57014", "57P01", "57P02", "57P03"}),
-        words="starting up|shutting down|too many|connection slots|recovery",
+        words="not currently accepting connections|starting up|shutting down|too many|connection slots|recovery",
     ),
     _Cause(
         heals=True,
@@ -569,12 +576,16 @@ def explain(error: Exception, url: URL) -> Trouble:
 
 
 def _files(url: URL) -> dict[str, str]:
-    """What stands for the names in braces of a cure: the files of TLS, in brackets."""
+    """What stands for the names in braces of a cure: the files of TLS, in brackets, and what else it may be."""
     names = {"ca": ("ssl_ca", "sslrootcert"), "cert": ("ssl_cert", "sslcert"), "key": ("ssl_key", "sslkey")}
     given = {name: next((url.query[each] for each in both if each in url.query), "") for name, both in names.items()}
-    # MySQL does not tell whether it was the certificate that it missed.
+    # PostgreSQL does not tell a password that is over from a wrong one, nor MySQL whether it missed the certificate.
+    expired = ", or its password has expired (VALID UNTIL)" if url.get_backend_name() == "postgresql" else ""
     no_cert = "" if given["cert"] else "; DB_SSL_CERT where the user must show a certificate"
-    return {name: f" ({file})" if file else "" for name, file in given.items()} | {"no_cert": no_cert}
+    return {name: f" ({file})" if file else "" for name, file in given.items()} | {
+        "no_cert": no_cert,
+        "expired": expired,
+    }
 
 
 def _code(reported: Any) -> int | str | None:

@@ -234,6 +234,15 @@ def test_whole_numbers_have_limits(name: str, value: str) -> None:
     assert problem.startswith(f"{name} must be a whole number")
 
 
+def test_a_url_whose_port_cannot_be_is_refused_and_not_shown() -> None:
+    """A worker waited for it for ever."""
+    url = "mysql://u:topsecret@h:{}/d"
+    assert Settings.read({**MINIMAL, "DATABASE_URL": url.format(65535)}).url().port == 65535
+    assert problems_of({**MINIMAL, "DATABASE_URL": url.format(99999)}) == [
+        "DATABASE_URL must be a URL whose port is at most 65535"
+    ]
+
+
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "ä", "a" * 201, "a\nb"])
 def test_a_consumer_name_that_cannot_name_a_group_and_topics_is_refused(name: str) -> None:
     (problem,) = problems_of({**MINIMAL, "CONSUMER_NAME": name})

@@ -544,6 +544,13 @@ def test_check_goes_on_after_a_failure(sqlite_url: str, real_kafka: KafkaBroker,
     assert ended.code == 78
 
 
+def test_check_does_not_try_a_database_that_nobody_means() -> None:
+    """It complained of the default port, too."""
+    ended = run("check", CONSUMER_NAME="orders", DB_HOST="127.0.0.1", DB_NAME="d", DB_USER="u", DB_PORT="99999")
+    assert ended.code == 78
+    assert checked(ended) == ["✗ settings", "✓ worker.py", "- the"]
+
+
 def test_check_does_not_wait_and_says_what_it_could_not_try(sqlite_url: str) -> None:
     ended = run("check", DATABASE_URL=with_row(sqlite_url, servers=f"127.0.0.1:{free_port()}"))
 

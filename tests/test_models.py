@@ -376,6 +376,11 @@ def test_a_database_that_does_not_exist_does_not_heal(server_url: URL) -> None:
         ping(engine(server_url.set(database="nowhere")))
 
 
+def test_a_database_without_the_right_to_connect_is_not_for_this_user() -> None:
+    error = psycopg.OperationalError('connection failed: FATAL:  permission denied for database "d"')
+    assert "is not there, or not for this user: check DB_NAME" in explain(error, make_url("postgresql://u@h/d")).line
+
+
 @both_servers
 def test_a_password_may_be_any_text(server_url: URL) -> None:
     with engine(server_url).connect() as root:
@@ -590,6 +595,11 @@ def test_a_driver_that_is_not_installed_names_what_to_install() -> None:
         ),
         (pymysql.OperationalError(3159, "Connections using insecure transport are prohibited"), False),
         (psycopg.OperationalError("connection failed: FATAL:  the database system is starting up"), True),
+        (
+            psycopg.OperationalError('connection failed: FATAL:  database "d" is not currently accepting connections'),
+            True,
+        ),
+        (pymysql.OperationalError(4151, "Access denied, this account is locked"), False),
         (psycopg.OperationalError("connection failed: FATAL:  sorry, too many clients already"), True),
         (psycopg.errors.AdminShutdown("terminating connection due to administrator command"), True),
         (psycopg.errors.ConnectionTimeout("connection timeout expired"), True),

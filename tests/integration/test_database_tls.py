@@ -103,6 +103,8 @@ def _secured(request: pytest.FixtureRequest, home: Path) -> Iterator[Secured]:
         way = postgresql_of_this_machine("ssl=on", *tls, f"hba_file={home}/hba.conf")
         reload = "SELECT pg_reload_conf()"
         users = [f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'" for name in ("with_cert", "only_tls", "no_right")]
+        users += [f"CREATE ROLE locked NOLOGIN PASSWORD '{PASSWORD}'"]
+        users += [f"CREATE ROLE expired LOGIN PASSWORD '{PASSWORD}' VALID UNTIL '2020-01-01'"]
     else:
         files_ = f"--ssl-cert={shown.cert}", f"--ssl-key={shown.key}", f"--ssl-ca={authority.file}"
         way = mariadb_of_this_machine(*files_)
@@ -111,6 +113,9 @@ def _secured(request: pytest.FixtureRequest, home: Path) -> Iterator[Secured]:
         users = [f"CREATE USER {name}@'%' IDENTIFIED BY '{PASSWORD}' REQUIRE {rules[name]}" for name in rules]
         users += [f"GRANT SELECT ON *.* TO {name}@'%'" for name in rules]
         users += [f"CREATE USER no_right@'%' IDENTIFIED BY '{PASSWORD}'", "GRANT INSERT ON *.* TO no_right@'%'"]
+        users += [f"CREATE USER locked@'%' IDENTIFIED BY '{PASSWORD}' ACCOUNT LOCK"]
+        users += [f"CREATE USER expired@'%' IDENTIFIED BY '{PASSWORD}' PASSWORD EXPIRE"]
+        users += ["GRANT SELECT ON *.* TO expired@'%'"]
     with contextlib.ExitStack() as stack:
         try:
             server = stack.enter_context(way)
@@ -184,6 +189,8 @@ FAULTS = {
         "DB_PASSWORD_FILE names '/no/password', which cannot be read: No such file or directory",
         {"DB_PASSWORD": None, "DB_PASSWORD_FILE": "/no/password"},
     ),
+    "a user that is locked": Fault("does not let this user in: it is locked, or", {"DB_USER": "locked"}),
+    "a password that has expired": Fault("or its password has expired", {"DB_USER": "expired"}),
     "no such database": Fault("is not there, or not for this user: check DB_NAME", {"DB_NAME": "nowhere"}),
     "no right to read the table": Fault(
         "forbids it: grant its user SELECT on consumer_configs", {"DB_USER": "no_right"}

@@ -181,6 +181,12 @@ CASES = {
     "no Kafka": Case(
         "what answers is no Kafka: check kafka_bootstrap_server of the row", "broker", servers=f"{HOST}:{{page}}"
     ),
+    "addresses of the other kind": Case(
+        ", or KAFKA_BROKER_ADDRESS_FAMILY: it allows ",
+        "broker",
+        {"KAFKA_BROKER_ADDRESS_FAMILY": "v6"},
+        waits=True,
+    ),
     "an advertised address": Case(
         f"Kafka advertises {CLOSED}, which cannot be reached from here: if this stays, set advertised.listeners",
         "broker",

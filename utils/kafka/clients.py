@@ -504,10 +504,10 @@ def advertised(error: KafkaError) -> str:
     return found[1] if found else ""
 
 
-def not_reached(addresses: Sequence[str], reason: str) -> Trouble:
-    """Brokers have told a client that it is to reach them there, and it cannot."""
-    there = ", ".join(addresses)
-    return Trouble(True, f"Kafka advertises {there}, which cannot be reached from here: {_LISTENERS} ({reason})")
+def not_reached(addresses: Sequence[str], reason: str, or_else: str = "") -> Trouble:
+    """Brokers have told a client that it is to reach them there, and it cannot. `or_else`: a further cure."""
+    there, cures = ", ".join(addresses), f"{_LISTENERS}{or_else}"
+    return Trouble(True, f"Kafka advertises {there}, which cannot be reached from here: {cures} ({reason})")
 
 
 REPLACED = (

@@ -53,6 +53,8 @@ _BY_ANOTHER_CHECK = {
     KafkaError.PRODUCER_FENCED,
     KafkaError.CONCURRENT_TRANSACTIONS,
 }
+FAMILY = "broker.address.family"
+_FAMILIES = {"v4": socket.AF_INET, "v6": socket.AF_INET6}
 _SHOWN = 20  # topics that an error names at most
 
 DEAD_LETTER_TOPIC = {"retention.ms": "-1"}
@@ -134,7 +136,7 @@ def _reach(
         told = [each for each in heard if advertised(each) in silent]
         hopeless = _hopeless(told, settings, silent)
         reason = plain(told[0].str()) if told else f"no answer within {_REQUEST:g} s"
-        raise (hopeless or not_reached(silent, reason)).error()
+        raise (hopeless or not_reached(silent, reason, _or_family(settings))).error()
     return configurations
 
 
@@ -430,8 +432,15 @@ def _why(heard: list[KafkaError], settings: Settings, row: Row) -> Trouble:
     hopeless = _hopeless(heard, settings, row.bootstrap_servers.split(","))
     told = next((explain(each) for each in heard if advertised(each) or each.code() in LOGIN_ERRORS), None)
     reason = plain(next((each for each in heard if each.code() != KafkaError._ALL_BROKERS_DOWN), heard[0]).str())
-    down = Trouble(heals=True, line=f"Kafka at {row.bootstrap_servers} cannot be reached: {SERVERS} ({reason})")
+    cures = f"{SERVERS}{_or_family(settings)}"
+    down = Trouble(heals=True, line=f"Kafka at {row.bootstrap_servers} cannot be reached: {cures} ({reason})")
     return hopeless or told or _wrong_protocol(settings, row) or down
+
+
+def _or_family(settings: Settings) -> str:
+    """What else it may be, where the client is not to use all addresses of a name."""
+    family = settings.kafka.get(FAMILY, "any")
+    return "" if family == "any" else f", or KAFKA_BROKER_ADDRESS_FAMILY: it allows {family} only"
 
 
 def _hopeless(heard: Sequence[KafkaError], settings: Settings, servers: Sequence[str]) -> Trouble | None:
@@ -473,7 +482,7 @@ def _wrong_protocol(settings: Settings, row: Row) -> Trouble | None:
     if "ssl" in settings.kafka.get("security.protocol", "plaintext").lower():
         return None
     for host, port in _addresses(row.bootstrap_servers.split(",")):
-        answer = _greet(host, port)
+        answer = _greet(host, port, _FAMILIES.get(settings.kafka.get(FAMILY, "any"), socket.AF_UNSPEC))
         if answer == "tls":
             return Trouble(heals=False, line=f"{host}:{port} wants TLS: set {PROTOCOL} to SSL or SASL_SSL")
         if answer == "open":
@@ -482,10 +491,12 @@ def _wrong_protocol(settings: Settings, row: Row) -> Trouble | None:
     return None
 
 
-def _greet(host: str, port: int) -> Literal["tls", "open", "closed"]:
+def _greet(host: str, port: int, family: socket.AddressFamily) -> Literal["tls", "open", "closed"]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
+        if family is not socket.AF_UNSPEC:
+            host = str(socket.getaddrinfo(host, port, family)[0][4][0])
         with socket.create_connection((host, port), timeout=_REQUEST) as connection:
             try:
                 with context.wrap_socket(connection):

@@ -82,7 +82,8 @@ def _settings(start: Start) -> Iterator[Seen]:
     problems += found
     if problems:  # the defaults in place of what is wrong, so that other steps can be tried
         wrong = {problem.split()[0] for problem in problems}
-        if any(name.endswith("_FILE") for name in wrong):  # without a secret the others would only find that it lacks
+        # Without a secret, or with a place that nobody means, the others would only find that.
+        if any(name.endswith("_FILE") or name.startswith(("DB_", "DATABASE_URL")) for name in wrong):
             raise ConfigError(problems)
         settings, _ = tried(lambda: Settings.read(_without(wrong, start.environ), _without(wrong, own)))
     if settings:
