@@ -479,11 +479,13 @@ OWNED_PROPERTIES = frozenset(
     partitioner default.topic.config logger on.commit on.delivery
     """.split()  # noqa: SIM905  a list would say the same in a page of quotes
 )
-# With these the client loads a library, or runs a command. Who may write a row may not run code at every worker, and at
+# What begins so makes the client load a library, run a command (Kerberos' is made of three of them), or send a file
+# or the identity of the machine to an address of the row. Who may write a row may not do that at every worker, and at
 # everybody who looks at it: who sets a worker's environment may.
-LOADING_PROPERTIES = frozenset(
-    {"plugin.library.paths", "ssl.engine.location", "ssl.engine.id", "ssl.providers", "sasl.kerberos.kinit.cmd"}
-)
+BARRED_IN_ROWS = (
+    "plugin.", "ssl.engine.", "ssl.providers", "sasl.kerberos.",
+    "sasl.oauthbearer.assertion.", "sasl.oauthbearer.metadata.",
+)  # fmt: skip
 # Kubernetes puts these into every container beside a service named kafka or kafka-…: addresses, no properties.
 _INJECTED = re.compile(r"KAFKA_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT|PORT_\d+_(TCP|UDP)(_.+)?)")
 
@@ -522,8 +524,9 @@ def _kafka_of_row(given: object, problems: list[str]) -> dict[str, str]:
         return {}
     properties = _properties({f"metadatas.kafka.{name}": (name, value) for name, value in given.items()}, problems)
     problems += [
-        f"metadatas.kafka.{name} must not be set: it runs code. The environment may have it, as KAFKA_…"
-        for name in sorted(properties.keys() & LOADING_PROPERTIES)
+        f"metadatas.kafka.{name} must not be set: it runs code or sends a file. The environment may have it, as KAFKA_…"
+        for name in sorted(properties)
+        if name.startswith(BARRED_IN_ROWS)
     ]
     return properties
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from config import LOADING_PROPERTIES, OWNED_PROPERTIES, ConfigError, Settings
+from config import OWNED_PROPERTIES, ConfigError, Settings
 
 MINIMAL = {"CONSUMER_NAME": "orders", "DB_NAME": "app", "DB_USER": "worker"}
 SECRET = "p@ss/w:rd %41#?"
@@ -548,8 +548,16 @@ def test_a_property_that_the_worker_owns_is_refused_in_the_row_and_in_the_enviro
         assert problems_of({**MINIMAL, variable: "x"})[0].startswith(f"{variable} must not be set")
 
 
-@pytest.mark.parametrize("name", ["Plugin_Library_Paths", *sorted(LOADING_PROPERTIES)])
-def test_a_property_that_runs_code_is_the_environments_alone(name: str) -> None:
+BARRED = """
+    Plugin_Library_Paths plugin.library.paths ssl.engine.location ssl.engine.id ssl.providers
+    sasl.kerberos.kinit.cmd sasl.kerberos.principal sasl.kerberos.keytab
+    sasl.oauthbearer.assertion.file sasl.oauthbearer.assertion.private.key.file
+    sasl.oauthbearer.assertion.jwt.template.file sasl.oauthbearer.metadata.authentication.type
+""".split()  # noqa: SIM905
+
+
+@pytest.mark.parametrize("name", BARRED)
+def test_a_property_that_runs_code_or_sends_a_file_is_the_environments_alone(name: str) -> None:
     assert "it runs code" in problems_of_row(json.dumps({"kafka": {name: "/tmp/evil.so"}}))[0]
     variable = f"KAFKA_{name.replace('.', '_').upper()}"
     assert Settings.read({**MINIMAL, variable: "x"}).kafka == {name.replace("_", ".").lower(): "x"}
