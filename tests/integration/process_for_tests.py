@@ -31,6 +31,8 @@ if os.environ.get("PROCESS_STUCK"):  # the loop's thread, which imports this, wa
 
 def setup() -> None:
     _note("setup")
+    if SETUP_FAILS == "hang":
+        time.sleep(1e6)
     if SETUP_FAILS:
         raise SystemExit(0) if SETUP_FAILS == "exit" else RuntimeError(SETUP_FAILS)
 

@@ -1,6 +1,10 @@
 """Many calls of process() at once, in threads and in coroutines: every id once, and the loop turns on meanwhile."""
 
+import json
+import urllib.error
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,6 +171,26 @@ def test_setup_is_called_before_the_first_message_and_teardown_at_the_end(
     assert told.read_text() == "setup\n"
     assert worker.stop() == 0
     assert told.read_text() == "setup\nteardown\n"
+
+
+def test_a_setup_that_does_not_return_is_told_by_its_name_and_holds_up_no_stop(
+    embedded_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    scene = scenes(embedded_kafka, slow_process=True, environment={"PROCESS_SETUP_FAILS": "hang"})
+    worker = scene.job.start()
+
+    def why() -> str | None:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{worker.address}/health/ready", timeout=60)
+        with caught.value as answer:
+            told: dict[str, Any] = json.load(answer)
+        assert told["ready"] is False
+        return told.get("why")
+
+    assert eventually(why, "why it is not ready").startswith("setup() has not returned for ")
+    with urllib.request.urlopen(f"{worker.address}/status.json", timeout=60) as page:
+        assert "setup() of worker.py has not returned" in json.load(page)["verdict"]["sentence"]
+    assert worker.stop() == 0
 
 
 @pytest.mark.parametrize(("how", "said"), [("no model", "no model"), ("exit", "SystemExit: 0")])

@@ -50,6 +50,12 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
     [
         pytest.param(judged(live=False), "bad", "Stuck", id="stuck"),
         pytest.param(judged(None, begun=False, ready=False), "warning", "Starting: waiting", id="starting"),
+        pytest.param(
+            judged(None, begun=False, ready=False, setup_for=75.0),
+            "warning",
+            "Starting: setup() of worker.py has not returned for 1 min 15 s.",
+            id="setup",
+        ),
         pytest.param(judged(None, begun=False, restarts=2), "bad", "for the 2nd time", id="starting again"),
         pytest.param(judged(ready=False), "warning", "Waiting for Kafka", id="not joined"),
         pytest.param(judged(None), "warning", "Busy", id="no answer"),

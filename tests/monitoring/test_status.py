@@ -67,6 +67,12 @@ def test_live_and_ready(health: Health, live: int, ready: int) -> None:
         assert get(f"{url}/health/ready")[0] == ready
 
 
+def test_what_is_not_ready_says_so_where_setup_is_why() -> None:
+    with serving(Health(setup_since=55.0)) as url:
+        assert json.loads(get(f"{url}/health/ready")[2]) == {"ready": False, "why": "setup() has not returned for 45 s"}
+        assert json.loads(get(f"{url}/health/live")[2]) == {"live": True}
+
+
 def test_the_check_of_the_container_asks_whether_it_lives() -> None:
     with serving(Health()) as url:
         assert check("0.0.0.0", url.rpartition(":")[2]) == 0

@@ -1,5 +1,6 @@
 """The way to process(): how it ends."""
 
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import cast
@@ -7,10 +8,11 @@ from typing import cast
 import pytest
 
 from config import Settings
+from utils.monitoring.status import Health
 from utils.processing.dispatcher import Dispatcher
 from utils.processing.runner import Hooks, Runner
 from utils.processing.user_code import UserCode
-from utils.running.calls import Calls
+from utils.running.calls import Calls, open_runner
 
 
 class HangingRunner:
@@ -18,6 +20,44 @@ class HangingRunner:
 
     def close(self, timeout: float) -> None:
         raise TimeoutError
+
+
+class SlowRunner:
+    """A setup() that does not return before the clock has been looked at as often as it has times."""
+
+    def __init__(self, *times: float, error: Exception | None = None) -> None:
+        self._times, self._error, self._over = list(times), error, threading.Event()
+        self.health, self.seen = Health(), set[float | None]()
+
+    def open(self) -> None:
+        assert self._over.wait(60)
+        if self._error:
+            raise self._error
+
+    def clock(self) -> float:
+        self.seen.add(self.health.setup_since)
+        if len(self._times) == 1:
+            self._over.set()
+            return self._times[0]
+        return self._times.pop(0)
+
+
+def test_a_setup_that_does_not_return_is_told_more_and_more_rarely(caplog: pytest.LogCaptureFixture) -> None:
+    slow = SlowRunner(100.0, 129.0, 130.0, 159.0, 160.0, 161.0, 219.0, 220.0, 221.0)
+    open_runner(cast(Runner, slow), threading.Event(), slow.health, slow.clock)
+    assert [(record.getMessage(), record.seconds) for record in caplog.records] == [  # type: ignore[attr-defined]
+        ("setup() has not returned yet", seconds) for seconds in (30, 60, 120)
+    ]
+    assert slow.seen == {None, 100.0}, "health has told since when"
+    assert slow.health.setup_since is None
+
+
+def test_a_setup_that_raises_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    failing = SlowRunner(0.0, error=RuntimeError("no model"))
+    with pytest.raises(RuntimeError, match="no model"):
+        open_runner(cast(Runner, failing), threading.Event(), failing.health, failing.clock)
+    assert failing.health.setup_since is None
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(("teardown", "says"), [(None, "process() had not ended"), (print, "no orderly teardown()")])

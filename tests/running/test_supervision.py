@@ -264,7 +264,7 @@ class Works:
         monkeypatch.setattr("utils.running.supervision.opened_calls", self.opened)
         monkeypatch.setattr("utils.running.supervision.supervise", lambda *_: self.turns.pop(0)(self))
 
-    def opened(self, *_: object) -> SimpleNamespace:
+    def opened(self, *_: object, **_more: object) -> SimpleNamespace:
         if self.calls.dispatcher.is_stuck:  # by then `stopping` is set, which another thread does
             raise Stopped
         return self.calls

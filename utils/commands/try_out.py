@@ -27,8 +27,8 @@ from utils.logger import logger
 from utils.metrics import Counters
 from utils.processing import user_code
 from utils.processing.attempts import Attempts
-from utils.running.calls import Calls, dispatcher_of, runner_of
-from utils.running.lifetime import interruptibly, stop_on_signals
+from utils.running.calls import Calls, dispatcher_of, open_runner, runner_of
+from utils.running.lifetime import stop_on_signals
 
 DEFAULT = 20  # messages
 MOST_READ = 1 << 28  # bytes of messages that are held at most while the window is widened
@@ -92,7 +92,7 @@ def try_out(arguments: argparse.Namespace, environ: Environ) -> int:
 def _tried(groups: Sequence[Group], settings: Settings, code: user_code.UserCode) -> Trial:
     stopping, counters = stop_on_signals(), Counters()
     runner = runner_of(settings.consumer_name, settings, counters.process_time, code)
-    interruptibly(runner.open, stopping)
+    open_runner(runner, stopping)
     once = Attempts(1, settings.retry_backoff, random.random, outage=math.inf)
     executor = dispatcher_of(runner, settings, counters, stopping, once)
     largest = clients.largest_record(settings.kafka)

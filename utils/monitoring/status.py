@@ -45,6 +45,7 @@ class Health:
 
     turned_at: float | None = None  # when the loop last turned; None: it has not begun, or begins again after a failure
     busy_until: float = 0.0  # it does not turn until then, and that is no fault: it waits for process(), or for Kafka
+    setup_since: float | None = None  # setup() of worker.py has run since then, and the loop has not begun
     joined: bool = False  # Kafka has told which partitions are ours
     mismatches: dict[str, str] = field(default_factory=dict)  # input topics whose keys do not fit, and why
     refused: tuple[str, ...] = ()  # what is wrong with the row, which has been changed: the old one is still in force
@@ -58,6 +59,11 @@ class Health:
     def is_ready(self, now: float) -> bool:
         """Whether records are being read, or would be if there were any."""
         return self.joined and self.turned_at is not None and self.is_live(now)
+
+    def setup_for(self, now: float) -> float | None:
+        """Seconds for which setup() of worker.py has run."""
+        since = self.setup_since  # once: another thread writes it
+        return None if since is None else now - since
 
     def note_mismatches(self, mismatches: dict[str, str]) -> None:
         self.mismatches = mismatches
@@ -262,8 +268,10 @@ def serve(
 
     def probe(name: str, answer: Callable[[float], bool]) -> Page:
         def page(_query: Mapping[str, str]) -> Answer:
-            well = answer(clock())
-            return _json(200 if well else 503, {name: well})
+            now = clock()
+            well, setup_for = answer(now), health.setup_for(now)
+            why = {} if well or setup_for is None else {"why": f"setup() has not returned for {setup_for:.0f} s"}
+            return _json(200 if well else 503, {name: well, **why})
 
         return page
 

@@ -129,6 +129,7 @@ class Watch:
             remembered=REMEMBERED,
             mismatches=self.health.mismatches,
             refused=bool(self.health.refused),
+            setup_for=self.health.setup_for(now),
         )
         return Report(
             consumer=self.settings.consumer_name,

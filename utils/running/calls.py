@@ -3,11 +3,14 @@
 import gc
 import random
 import threading
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from config import Settings
 from utils.logger import logger
 from utils.metrics import Counters, Histogram
+from utils.monitoring.status import Health
 from utils.processing import user_code
 from utils.processing.attempts import Attempts
 from utils.processing.coroutines import Coroutines
@@ -17,6 +20,7 @@ from utils.processing.single_thread import SingleThread
 from utils.processing.thread_pool import ThreadPool
 from utils.running.lifetime import Stopped, interruptibly
 
+SETUP_IS_SLOW = 30.0  # seconds after which the log says that setup() has not returned; then after twice as long
 GC_THRESHOLDS = 50_000, 20, 50  # what travels holds no cycles: with the defaults a tenth of the CPU goes into looking
 
 
@@ -51,12 +55,16 @@ class SetupFailed(Exception):
 
 
 def opened_calls(
-    settings: Settings, counters: Counters, process_stop: threading.Event, attempts: Attempts | None = None
+    settings: Settings,
+    counters: Counters,
+    process_stop: threading.Event,
+    attempts: Attempts | None = None,
+    health: Health | None = None,
 ) -> Calls:
     """`attempts`: where they are not those of a worker."""
     runner = runner_of(settings.consumer_name, settings, counters.process_time)
     try:
-        interruptibly(runner.open, process_stop)
+        open_runner(runner, process_stop, health)
     except Stopped:
         raise
     except (Exception, SystemExit) as error:  # sys.exit() would look like a stop in order
@@ -64,6 +72,28 @@ def opened_calls(
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     return Calls(runner, dispatcher_of(runner, settings, counters, process_stop, attempts), settings)
+
+
+def open_runner(
+    runner: Runner,
+    stopping: threading.Event,
+    health: Health | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Let setup() of worker.py run. One that hangs does so for ever: log and health tell. Raises Stopped."""
+    health, began, due = health or Health(), clock(), SETUP_IS_SLOW
+
+    def tell() -> None:
+        nonlocal due
+        if (lasted := clock() - began) >= due:
+            due *= 2
+            logger.warning("setup() has not returned yet", extra={"seconds": round(lasted)})
+
+    health.setup_since = began
+    try:
+        interruptibly(runner.open, stopping, tell)
+    finally:
+        health.setup_since = None
 
 
 def runner_of(

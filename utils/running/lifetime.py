@@ -110,8 +110,13 @@ def sleep(seconds: float, stopping: threading.Event) -> None:
     stopping.wait(seconds)
 
 
-def interruptibly(step: Callable[[], T], stopping: threading.Event) -> T:
-    """step() in a thread of its own, left behind when `stopping` is set: no signal ends a name server's silence."""
+def interruptibly(
+    step: Callable[[], T], stopping: threading.Event, while_waiting: Callable[[], None] = lambda: None
+) -> T:
+    """step() in a thread of its own, left behind when `stopping` is set: no signal ends a name server's silence.
+
+    `while_waiting` is called again and again meanwhile, on the thread of who waits.
+    """
     future: Future[T] = Future()
 
     def attempt() -> None:
@@ -124,4 +129,5 @@ def interruptibly(step: Callable[[], T], stopping: threading.Event) -> T:
     while not wait([future], timeout=0.1).done:
         if stopping.is_set():
             raise Stopped
+        while_waiting()
     return future.result()
