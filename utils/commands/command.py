@@ -4,6 +4,7 @@ A command is a file of this package with a function `add(commands)`, and a line 
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -55,8 +56,18 @@ def seconds_of(text: str) -> float:
         raise argparse.ArgumentTypeError(f"must be {expected}, not {text!r}") from None
 
 
-def say(line: str) -> None:
-    """Print it at once, also where the terminal has not all of its characters. Errors: see `printing`."""
+# What drives a terminal, or turns the direction of writing: lines come from Kafka and from tables, and anybody may have
+# written there. Line ends and tabs are ours.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_CLEAR = "\x1b[H\x1b[2J"
+
+
+def say(text: str, *, clear: bool = False) -> None:
+    """Print it at once, also where the terminal has not all of its characters; `clear` it before.
+
+    What drives a terminal is escaped, as in JSON. Errors: see `printing`.
+    """
     encoding = sys.stdout.encoding or "utf-8"
+    text = _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     with printing():
-        print(line.encode(encoding, "replace").decode(encoding), flush=True)
+        print((_CLEAR if clear else "") + text.encode(encoding, "replace").decode(encoding), flush=True)

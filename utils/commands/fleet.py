@@ -29,7 +29,6 @@ MARKS: dict[Level, str] = {"bad": "✗", "warning": "!", "ok": "✓"}
 HEADS = ("", "consumer", "state", "unread", "not done", "since", "dead", "workers and their partitions", "frame", "")
 _RIGHT = {"unread", "not done", "since", "dead"}
 _MEMBERS = 40  # characters of the workers' column
-_CLEAR = "\x1b[H\x1b[2J"
 _PLAIN = {MARKS["bad"]: "x", MARKS["warning"]: "!", MARKS["ok"]: "-"}  # where the terminal has no such characters
 
 
@@ -175,7 +174,7 @@ def _print(seen: FleetSeen, *, as_json: bool, anew: bool) -> None:
     if as_json:
         say(msgspec.json.encode(seen).decode())
         return
-    say((_CLEAR if anew else "") + "\n".join(map(_printable, lines(seen))))
+    say("\n".join(map(_printable, lines(seen))), clear=anew)
 
 
 def _printable(line: str) -> str:

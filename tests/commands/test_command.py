@@ -1,0 +1,25 @@
+"""What all commands print by."""
+
+import json
+
+import pytest
+
+from utils.commands.command import say
+
+
+@pytest.mark.parametrize("text", ["a\x1b]0;title\x07b", "\r", "\x9b2J", "\x7f", "\u202eright", "\0"])
+def test_what_drives_a_terminal_is_escaped(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    say(text)
+    printed = capsys.readouterr().out
+    assert printed.removesuffix("\n").isprintable()
+    assert json.loads(f'"{printed.strip()}"') == text, "it can be read again"
+
+
+def test_all_other_text_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    say("é\tä\n✓ \\ “x”")
+    assert capsys.readouterr().out == "é\tä\n✓ \\ “x”\n"
+
+
+def test_the_terminal_is_cleared_where_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    say("x", clear=True)
+    assert capsys.readouterr().out == "\x1b[H\x1b[2Jx\n"
