@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError
 # ---------------------------------------------------------------- How a setting is read.
 T = TypeVar("T")
 EX_CONFIG = 78  # sysexits.h: starting again is no use before somebody has changed the configuration
+CONSUMER_NAME = r"[A-Za-z0-9._-]{1,200}"
 
 
 class ConfigError(Exception):
@@ -157,7 +158,7 @@ class Settings:
     # The consumer that this worker belongs to: its row, its consumer group in Kafka, and the base of topic names.
     consumer_name: str = setting(
         "",
-        text(r"[A-Za-z0-9._-]{1,200}", "the name of this worker's row, 1 to 200 characters of A-Z a-z 0-9 . _ -"),
+        text(CONSUMER_NAME, "the name of this worker's row, 1 to 200 characters of A-Z a-z 0-9 . _ -"),
         row=False,
     )
     db_driver: str = setting("mysql", one_of("mysql", "postgresql", mariadb="mysql", postgres="postgresql"), row=False)

@@ -33,7 +33,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import NULLTYPE
 
-from config import ConfigError, Trouble
+from config import CONSUMER_NAME, ConfigError, Trouble
+
+# Of org.apache.kafka.common.internals.Topic: where brokers write, no client may.
+INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 
 
 class Base(DeclarativeBase):
@@ -110,6 +113,8 @@ def _topics(column: str, listed: str | None, problems: list[str]) -> tuple[str, 
         # The rule of org.apache.kafka.common.internals.Topic.
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", topic) or topic in {".", ".."}:
             problems.append(f"{column} names {topic!r}, which Kafka does not allow: up to 249 of A-Z a-z 0-9 . _ -")
+        if topic in INTERNAL_TOPICS:
+            problems.append(f"{column} names {topic}, which is Kafka's own: choose another topic")
         if topics.count(topic) > 1:
             problems.append(f"{column} names {topic} twice")
     return tuple(topics)
@@ -253,9 +258,11 @@ def load(engine: Engine, consumer_name: str) -> Row:
         named = select(name).where(table.consumer_name != "").order_by(table.consumer_name)
         names = connection.scalars(named.limit(21)).all()
     if not rows:
-        exist = ", ".join(names[:20]) + (", …" if len(names) > 20 else "") or "none"
+        exist = ", ".join(map(_legible, names[:20])) + (", …" if len(names) > 20 else "") or "none"
         missing = f"table consumer_configs has no row {consumer_name!r} (CONSUMER_NAME), but: {exist}"
-        raise ConfigError([f"{missing}; set CONSUMER_NAME, or insert the row with python main.py init"])
+        similar = [each for each in names if each.strip().casefold() == consumer_name.casefold()]
+        rename = f"rename row {similar[0]!r}, " if similar else ""
+        raise ConfigError([f"{missing}; {rename}set CONSUMER_NAME, or insert the row with python main.py init"])
     if len(rows) > 1:
         raise ConfigError([f"table consumer_configs has {len(rows)} rows {consumer_name!r}: keep one"])
     return Row.validated(*rows[0])
@@ -267,8 +274,8 @@ def load_pause(engine: Engine, consumer_name: str) -> bool | None:
     with _connected(engine) as connection:
         asked = select(named, settings).where(ConsumerConfig.consumer_name == consumer_name)
         told = [_json_object(metadatas) for name, metadatas in connection.execute(asked) if name == consumer_name]
-    paused = told[0].get("paused", False) if len(told) == 1 and told[0] is not None else None
-    return paused if isinstance(paused, bool) else None
+    said = [each.get("paused", False) if each is not None else None for each in told]  # by two rows of a name, too
+    return said[0] if said and isinstance(said[0], bool) and all(each is said[0] for each in said) else None
 
 
 def _as_text() -> list[Any]:
@@ -308,10 +315,19 @@ def load_all(engine: Engine) -> list[ListedRow]:
     ]
 
 
+def _legible(name: str) -> str:
+    """Blanks at its end must be seen."""
+    return name if re.fullmatch(CONSUMER_NAME, name) else repr(name)
+
+
 def _listed(number: int, name: str, *columns: str | None) -> ListedRow:
     if name == NAMELESS:
         return ListedRow(
             name, None, ("a row of table consumer_configs has no consumer_name: give it one, or delete it",)
+        )
+    if not re.fullmatch(CONSUMER_NAME, name):
+        return ListedRow(
+            name, None, (f"no worker can be called {name!r}: rename the row, with A-Z a-z 0-9 . _ - only",)
         )
     try:
         row = Row.validated(name, *columns)
@@ -332,7 +348,8 @@ def save(engine: Engine, row: Row) -> bool:
             return _save(engine, row)
         except IntegrityError:
             continue
-    raise ConfigError([f"the database takes {row.consumer_name!r} for the name of another row: choose another one"])
+    taken = f"the database takes {row.consumer_name!r} for the name of another row (case or blanks may differ)"
+    raise ConfigError([f"{taken}: rename that row, or choose another name"])
 
 
 def _save(engine: Engine, row: Row) -> bool:

@@ -27,6 +27,7 @@ from models import (
     init_db,
     load,
     load_all,
+    load_pause,
     ping,
     save,
     set_paused,
@@ -92,6 +93,12 @@ def test_a_topic_name_that_kafka_does_not_allow_is_refused(topic: str) -> None:
     (problem,) = problems_of(topics_input=topic)
 
     assert "which Kafka does not allow" in problem
+
+
+@pytest.mark.parametrize("column", ["topics_input", "topics_output"])
+def test_a_topic_of_kafkas_own_is_refused(column: str) -> None:
+    says = f"row orders: {column} names __consumer_offsets, which is Kafka's own: choose another topic"
+    assert problems_of(**{column: "__consumer_offsets"}) == [says]
 
 
 def test_a_topic_that_is_both_input_and_output_is_refused() -> None:
@@ -236,6 +243,29 @@ def test_all_rows_are_listed_by_name_and_a_bad_one_with_what_is_wrong(database: 
     assert (first.consumer_name, first.row) == ("first", None)
     assert "Kafka does not allow" in first.problems[0]
     assert second.row == load(database, "second")
+
+
+def test_a_row_whose_name_no_worker_can_have_is_no_good_and_says_what_to_do(sqlite_url: str) -> None:
+    database = made_by_hand(sqlite_url, "VARCHAR(200)")
+    insert(database, "orders ")
+    [listed] = load_all(database)
+    says = "no worker can be called 'orders ': rename the row, with A-Z a-z 0-9 . _ - only"
+    assert (listed.row, listed.problems) == (None, (says,))
+    with pytest.raises(
+        ConfigError, match=r"no row 'orders' .*, but: 'orders '; rename row 'orders ', set CONSUMER_NAME"
+    ):
+        load(database, "orders")
+
+
+def test_two_rows_of_a_name_pause_where_both_say_so(sqlite_url: str) -> None:
+    database = made_by_hand(sqlite_url, "VARCHAR(200)")
+    insert(database, "orders")
+    insert(database, "orders")
+    assert load_pause(database, "orders") is False
+    set_paused(database, ["orders"], paused=True)
+    assert load_pause(database, "orders") is True
+    execute(database, "UPDATE consumer_configs SET metadatas = NULL WHERE id = 1")
+    assert load_pause(database, "orders") is None
 
 
 def test_a_row_without_a_name_is_in_nobodys_way(sqlite_url: str) -> None:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from models import Row, map_topic
+from models import INTERNAL_TOPICS, Row, map_topic
 
 
 class Named(NamedTuple):
@@ -29,6 +29,8 @@ def own_collisions(one: Named) -> list[str]:
         return [f"DLQ_TOPIC is {topic}, which the row names too: {cure}"]
     if topic == map_topic(one.row.consumer_name):
         return [f"DLQ_TOPIC is {topic}, where the worker keeps its maps: {cure}"]
+    if topic in INTERNAL_TOPICS:
+        return [f"DLQ_TOPIC is {topic}, which is Kafka's own: {cure}"]
     return []
 
 
