@@ -744,8 +744,8 @@ PROCESS_AND_DELIVER = (
         "9",
         "failed groups are finished",
         LOOP,
-        "[self.failures.failed(outcome) if outcome.error",
-        "[Outcome(outcome.group, []) if outcome.error",
+        "[self.failures.failed(each) if each.error is not None",
+        "[Outcome(each.group, []) if each.error is not None",
     ),
     _mutant(
         "9",
