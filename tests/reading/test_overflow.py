@@ -290,9 +290,27 @@ def test_what_rests_for_hours_keeps_nothing_else_back() -> None:
         waits.append(0)
         while not bench.balance(parked=11 * ONE):
             waits[-1] += 1
-        bench.read("a", "x")
+        bench.read("a", "xyx")
         put_off(bench, "a", "x", 0)
     assert waits[0] < waits[1] < waits[2]
+
+
+def test_between_two_readings_of_what_was_put_off_as_much_time_goes_into_what_is_new() -> None:
+    bench = Bench(room=40, end=100, topics="a")
+    bench.read("a", "xyxyyyyy")
+    put_off(bench, "a", "x", 0)
+    bench.balance(parked=11 * ONE)
+    assert bench.balance(parked=11 * ONE) == [("a", 0)]
+    for again in ((0, 2), (0,), (0, 2)):  # now more and now less of it finds room
+        bench.read("a", "xyx")
+        put_off(bench, "a", "x", *again)
+        for offset in range(3, 8):  # all of it has been read again, but reading is not where it was
+            assert bench.balance() == []
+            bench.read("a", "y", first=offset)
+        new = 0
+        while not bench.balance():  # though there is room for it
+            new += 1
+        assert new >= 5
 
 
 def test_while_it_is_read_again_reading_is_not_set_back_once_more() -> None:
@@ -305,7 +323,7 @@ def test_while_it_is_read_again_reading_is_not_set_back_once_more() -> None:
     assert bench.read("a", "x", first=3) == ""
     assert bench.balance() == []
     assert bench.read("a", "xx", first=4) == ""
-    assert bench.balance() == [("a", 2)]
+    assert [bool(bench.balance()) for _ in range(3)] == [False, False, True]  # after as much time for what is new
 
 
 def test_what_was_put_off_delays_no_eviction() -> None:

@@ -10,6 +10,24 @@ from tests.simulation.world import simulate
 Actions = list[tuple[str, int, int]]
 
 REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
+    "what is put off now and again does not keep reading from what is new": (
+        Setup(topics=1, tight=True, slow=True, calls=True),
+        [
+            ("rounds", 0, 0),
+            ("feed", 0, 105),
+            ("step", 0, 0),
+            ("burst", 0, 230),
+            ("same", 0, 45),
+            ("minute", 0, 0),
+            ("version", 0, 0),
+            ("feed all", 0, 137),
+            ("feed", 0, 0),
+            ("same", 0, 54),
+            ("step", 0, 0),
+            ("burst", 0, 1),
+            ("version", 0, 0),
+        ],
+    ),
     "a row that one worker has withdrawn, and the others work by, is tried by that one, too": (
         Setup(workers=2, rows=True),
         [

@@ -13,6 +13,7 @@ from utils.joining.behind import has_come_back
 from utils.joining.messages import Fragment
 from utils.joining.offsets import mark
 from utils.joining.states import FINISHED
+from utils.kafka.ends import Partition
 from utils.metrics import Counters
 from utils.reading.holding import HoldingBack
 from utils.reading.intake import Intake
@@ -28,7 +29,7 @@ class Pass:
     """One reading of the log from the lowest record for which there was no room up to its end."""
 
     began: float
-    targets: dict[tuple[str, int], int] = field(default_factory=dict)  # offsets, by partition; else the end of the log
+    targets: dict[Partition, int] = field(default_factory=dict)  # offsets, by partition; else the end of the log
     vain: int = 0  # passes before this one that made no room
     completed: int = 0  # groups since it began
     largest: int = 0  # bytes of a group that had to make room since then
@@ -60,9 +61,11 @@ class PutOff:
     ids: set[str] = field(default_factory=set)  # of which nothing is kept until then; also of what else made way
     records: int = 0
     largest: int = 0  # bytes of a group
+    reached: dict[Partition, int] = field(default_factory=dict)  # how far reading had come before it was set back
+    rests_until: float = -FOREVER  # what is new is read until then: for as long as it took to come there again
     until: float | None = None  # when they are read again in any case
     pause: float = BALANCE_EVERY
-    before: int = NOT_COUNTED  # records that were put off when they were last read again; at first: more than any
+    fewest: int = NOT_COUNTED  # records that were put off when they were read again; at first: more than any
 
     def add(self, group: Group) -> None:
         self.ids.add(group.id)
@@ -78,9 +81,13 @@ class PutOff:
         return now >= self.until
 
     def wait_again(self, now: float, took: float) -> None:
-        """They were read again in so many seconds. If not fewer are put off than before, the wait is twice as long."""
-        self.pause = BALANCE_EVERY if self.records < self.before else min(2 * self.pause, LONGEST_PAUSE)
-        self.until, self.before = (now + max(self.pause, took) if self.records else None), self.records
+        """They were read again, up to where reading had been, in so many seconds.
+
+        If not fewer are put off than ever before, the wait is twice as long.
+        """
+        self.pause = BALANCE_EVERY if self.records < self.fewest else min(2 * self.pause, LONGEST_PAUSE)
+        self.rests_until, self.fewest = now + took, min(self.fewest, self.records)
+        self.until = now + max(self.pause, took) if self.records else None
 
     def clear(self) -> None:
         self.ids, self.records, self.largest = set(), 0, 0
@@ -225,11 +232,8 @@ class Overflow:
         """Whether a pass over what was shed begins."""
         owned = self._intake.owned.partitions.values()
         if sum([offsets.shed.count for offsets in owned]) <= self._put_off.records:
-            if self._pass:
-                self._put_off.wait_again(now, now - self._pass.began)
-                self._pass = None
-            if self._put_off.ids and (self._has_room_to_park(parked) or self._put_off.have_waited(now)):
-                self._pass = Pass(now, self._read_again())
+            self._reads_put_off(now, parked)
+            return False
         waiting = len(self.groups)
         over = self._pass is not None and self._has_ended(self._pass, now) and self._pass.is_over(now, waiting)
         passed_some = any((offsets.shed.since or NOT_COUNTED) < NOT_COUNTED for offsets in owned)
@@ -242,7 +246,25 @@ class Overflow:
         self._pass = Pass(now, self._read_again(), vain)
         return True
 
-    def _read_again(self) -> dict[tuple[str, int], int]:
+    def _reads_put_off(self, now: float, parked: int) -> None:
+        """Go back to what was put off, if it is time: nothing else is to be read again.
+
+        Not before reading is where it was before the last time, and has then read what is new for as long as that took:
+        else nothing new was ever read.
+        """
+        put_off = self._put_off
+        if self._pass and put_off.reached and not self._has_come_to(put_off.reached, self._pass.began, now):
+            return
+        if self._pass:
+            put_off.wait_again(now, now - self._pass.began)
+            self._pass = None
+        if not put_off.ids or now < put_off.rests_until:
+            return
+        if self._has_room_to_park(parked) or put_off.have_waited(now):
+            put_off.reached = {at: each.position for at, each in self._intake.owned.partitions.items()}
+            self._pass = Pass(now, self._read_again())
+
+    def _read_again(self) -> dict[Partition, int]:
         """Go back to what was dropped; all of it is ahead then, each id in its order."""
         self._put_off.clear()
         return self._intake.read_shed_again()
@@ -259,15 +281,17 @@ class Overflow:
 
     def _has_ended(self, current: Pass, now: float) -> bool:
         """Whether all was read again, but for partitions that are paused because they are ahead."""
-        through = self._intake.evidence.read_through(now)
-        if current.ended is None and all(
-            at in self._intake.pausing.ahead
-            or offsets.position >= current.targets.get(at, FOREVER)
-            or through[at] >= current.began
-            for at, offsets in self._intake.owned.partitions.items()
-        ):
+        if current.ended is None and self._has_come_to(current.targets, current.began, now):
             current.ended = now
         return current.ended is not None
+
+    def _has_come_to(self, targets: dict[Partition, int], since: float, now: float) -> bool:
+        """Whether reading has come so far, or since then to the end of the log."""
+        through = self._intake.evidence.read_through(now)
+        return all(
+            at in self._intake.pausing.ahead or offsets.position >= targets.get(at, FOREVER) or through[at] >= since
+            for at, offsets in self._intake.owned.partitions.items()
+        )
 
     def forget(self) -> None:
         """The partitions are ours no more."""
