@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+import pytest
 from confluent_kafka import Consumer
 
 from tests.builders import admin, partition_offsets
@@ -238,11 +239,33 @@ def test_a_pass_is_not_over_before_everything_was_read_up_to_the_end() -> None:
 def test_what_was_admitted_late_makes_room_for_what_was_dropped_before() -> None:
     bench = Bench(room=8, end=24)
     bench.read("a", "abcdefghijklmnopqrstuvwx")  # a to h are kept
-    assert bench.read("b", "ponmlkji" + "hgfedcba" + "xwvutsrq") == "hgfedcba"  # x to q are kept, without their mates
-    assert len(bench.aggregator) == 8
-    bench.balance()  # asks for the ends
+    assert bench.read("b", "ponmlkji" + "hgfedcba" + "xwvutsrq") == "hgfedcba"
+    assert len(bench.aggregator) == 0  # x to q are not kept: what they would wait for was dropped before
     assert bench.balance() == [("a", 8), ("b", 0)]
-    assert len(bench.aggregator) == 1
+
+
+def test_of_an_id_that_was_dropped_no_later_message_is_joined_first() -> None:
+    bench = Bench(room=2, end=8)
+    bench.read("a", "1234")  # 1 and 2 are kept
+    assert bench.read("b", "12") == "12"
+    assert bench.read("a", "34", first=4) == ""  # there is room now, but the first ones of them were dropped
+    assert bench.read("b", "3434", first=2) == ""
+    assert bench.balance() == [("a", 2), ("b", 2)]
+    assert bench.read("a", "34", first=2) == ""
+    assert bench.read("b", "34", first=2) == "34"
+    assert bench.joined == [(0, 0), (1, 1), (2, 2), (3, 3)]
+
+
+def test_where_too_many_ids_were_dropped_to_know_them_nothing_new_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("utils.reading.overflow.MOST_LEFT_OUT", 1)
+    bench = Bench(room=2, end=8)
+    bench.read("a", "1234")
+    assert bench.read("b", "12") == "12"
+    assert bench.read("a", "5", first=4) == ""
+    assert not bench.aggregator.waits("5")
+    assert bench.balance() == [("a", 2)]
+    bench.read("a", "34", first=2)
+    assert bench.read("b", "34", first=2) == "34"
 
 
 # ---------------------------------------------------------------- complete groups that there is no room to park

@@ -379,7 +379,7 @@ JOINING = (
         "5",
         "read again without room the part of another message is met",
         OVERFLOW,
-        "if any(map(has_come_back, fragments)):",
+        "if any(has_come_back(each) or each.offset < each.offsets.position for each in fragments):",
         "if not fragments:",
         tight=True,
     ),

@@ -21,7 +21,7 @@ from utils.reading.intake import Intake
 BALANCE_EVERY = 1.0  # seconds
 LONGEST_PAUSE = 60.0  # seconds between passes that make no room, unless a pass itself takes longer
 NOT_COUNTED = 1 << 62  # as the number of a drop: no other group waits for what was complete
-MOST_LEFT_OUT = 50_000  # ids that had to make way while they were read again, and are known: some 100 bytes each
+MOST_LEFT_OUT = 50_000  # ids that had to make way, and are known: some 100 bytes each
 
 
 @dataclass(slots=True)
@@ -59,6 +59,7 @@ class PutOff:
     """
 
     ids: set[str] = field(default_factory=set)  # of which nothing is kept until then; also of what else made way
+    is_crowded: bool = False  # there are more than that: nothing of any other id is kept that does not wait already
     records: int = 0
     largest: int = 0  # bytes of a group
     reached: dict[Partition, int] = field(default_factory=dict)  # how far reading had come before it was set back
@@ -72,7 +73,8 @@ class PutOff:
         self.largest = max(self.largest, group.bytes)
 
     def add_left_out(self, id: str) -> None:
-        if len(self.ids) < MOST_LEFT_OUT:
+        self.is_crowded = self.is_crowded or len(self.ids) >= MOST_LEFT_OUT
+        if not self.is_crowded:
             self.ids.add(id)
 
     def have_waited(self, now: float) -> bool:
@@ -90,7 +92,7 @@ class PutOff:
         self.until = now + max(self.pause, took) if self.records else None
 
     def clear(self) -> None:
-        self.ids, self.records, self.largest = set(), 0, 0
+        self.ids, self.is_crowded, self.records, self.largest = set(), False, 0, 0
 
 
 class Overflow:
@@ -124,12 +126,13 @@ class Overflow:
         A part of a group that waits has room; the newest groups make it. That may be the group that has just grown:
         else two that have no room together could drop each other for ever, and neither be given up.
 
-        Of an id that was put off none is kept: reading may have passed another part, which comes in the next pass.
+        Of an id that was put off or dropped none is kept: later parts would be joined before earlier ones, which come
+        in the next pass.
         """
         if self.groups.keeps_apart and not self._intake.owned.may_replay:
             self._finish(self.groups.settle())
-        if away := self._put_off.ids:
-            stays = [id not in away for id in ids]
+        if self._put_off.ids:
+            stays = [not self._is_away(id) for id in ids]
             self._drop_for_later([each for each, kept in zip(fragments, stays, strict=True) if not kept])
             ids, fragments = list(compress(ids, stays)), list(compress(fragments, stays))
         complete, superseded = self._add(ids, fragments, now)
@@ -139,13 +142,13 @@ class Overflow:
         return complete
 
     def _add(self, ids: Sequence[str], fragments: Sequence[Fragment], now: float) -> tuple[list[Group], list[Fragment]]:
-        aggregator, size, away = self.groups, size_of(fragments), self._put_off.ids
+        aggregator, size = self.groups, size_of(fragments)
         if aggregator.bytes + size <= self.room:
             return aggregator.add(ids, fragments, size)
         complete: list[Group] = []
         superseded: list[Fragment] = []
         for id, fragment in zip(ids, fragments, strict=True):
-            if id in away:
+            if self._is_away(id):
                 self._drop_for_later((fragment,))
                 continue
             if aggregator.bytes >= self.room and not aggregator.waits(id):
@@ -158,6 +161,10 @@ class Overflow:
             if aggregator.bytes > self.room:
                 self.shed(self.room, now, added=id)
         return complete, superseded
+
+    def _is_away(self, id: str) -> bool:
+        away = self._put_off
+        return id in away.ids or (away.is_crowded and not self.groups.waits(id))
 
     def _finish(self, superseded: Sequence[Fragment]) -> None:
         self._counters.superseded += len(superseded)
@@ -203,15 +210,15 @@ class Overflow:
             self._drop(group.id, group.fragments, now)
 
     def _drop(self, id: str, fragments: Sequence[Fragment], now: float) -> None:
-        """There is no room for these records. If they have come back, later ones of their id are not kept either: each
-        shall meet the parts that it had met.
+        """There is no room for these records. Later ones of their id are not kept either: they stay in their order, and
+        each shall meet the parts that it had met. But for what this pass has not come to yet.
         """
         self._pass = self._pass or Pass(now)
         for fragment in fragments:
             self._counters.shed += 1
             self.drops += 1
             fragment.offsets.drop(fragment.offset, self.drops)
-        if any(map(has_come_back, fragments)):
+        if any(has_come_back(each) or each.offset < each.offsets.position for each in fragments):
             self._put_off.add_left_out(id)
 
     def balance(self, now: float, parked: int = 0) -> None:
