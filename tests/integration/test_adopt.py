@@ -225,3 +225,27 @@ def test_for_a_worker_that_was_behind_the_wait_is_counted_from_the_last_record_t
         feed(scene.broker, scene.oracle, [str(each)], [topic], **at, producer=producer)
     scene.job.overwrite_commits({(topic, 0): (30, "")})
     assert f"{topic}:0  30 -> 19  (11 are read again)" in adopted(scene)
+
+
+def test_a_group_without_commits_of_the_inputs_is_not_adopted(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    """By a slip in --group all of history would be processed again."""
+    scene = scenes(real_kafka)
+    scene.feed(["1"])
+    for dry in ((), ("--dry-run",)):
+        problem = adopted(scene, "--group", "clasic-old", *dry, code=78)
+        assert "consumer group clasic-old has no commit of" in problem
+        assert "say with --group what its group.id was" in problem
+    assert not scene.job.commits()
+
+
+def test_a_commit_beyond_the_end_of_the_log_is_named_and_not_adopted(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(real_kafka, partitions=1)
+    scene.feed(["1"])
+    first, second = scene.job.topics_input
+    scene.job.overwrite_commits({(first, 0): (9999, ""), (second, 0): (1, "")})
+    problem = adopted(scene, code=78)
+    assert f"{first}:0  9999 is beyond the end of the log, 1" in problem
+    assert "--reset-offsets" in problem
+    assert f"{second}:0  1 is" not in problem
+    scene.job.overwrite_commits({(first, 0): (1, "")})
+    assert "is adopted" in adopted(scene)

@@ -51,11 +51,19 @@ class Place:
     partition: int
     committed: int | None
     start: int | None
+    end: int = 0
+
+    @property
+    def is_beyond(self) -> bool:
+        """Whether its log does not go as far as the commit."""
+        return self.committed is not None and self.committed > self.end
 
     def __str__(self) -> str:
         name = f"{self.topic}:{self.partition}"
         if self.committed is None or self.start is None:
             return f"{name}  no commit: it is read from its beginning"
+        if self.is_beyond:
+            return f"{name}  {self.committed} is beyond the end of the log, {self.end}"
         return f"{name}  {self.committed} -> {self.start}  ({self.committed - self.start} are read again)"
 
 
@@ -80,7 +88,9 @@ def adopt(arguments: argparse.Namespace, environ: Environ) -> int:
         wait = settings.message_timeout if arguments.wait is None else arguments.wait
         stopped = arguments.stopped or datetime.now(UTC)
         places = _places(former, row, every, stopped - timedelta(seconds=wait), wait)
+        _refuse_what_is_not_there(former.consumer_name, row, places)
         say("\n".join(map(str, places)))
+        _refuse_what_is_beyond(former.consumer_name, places)
         if not arguments.dry_run:
             _commit(settings, row, places)
     what = "would be" if arguments.dry_run else "is"
@@ -111,6 +121,21 @@ def _refuse_what_is_ours(settings: Settings, row: Row, every: Sequence[TopicPart
             raise ConfigError([f"consumer group {row.consumer_name} is adopted already: just start it"])
 
 
+def _refuse_what_is_not_there(group: str, row: Row, places: Sequence[Place]) -> None:
+    """By a name that is not that of the former group, all would be read from its beginning, and sent again."""
+    if all(each.committed is None for each in places):
+        cure = "say with --group what its group.id was (kafka-consumer-groups.sh --list shows all there are)"
+        topics = ", ".join(row.topics_input)
+        raise ConfigError([f"consumer group {group} has no commit of {topics}, so there is nothing to adopt: {cure}"])
+
+
+def _refuse_what_is_beyond(group: str, places: Sequence[Place]) -> None:
+    """The commit says nothing of the log that is there now: only who knows both can tell what has been read of it."""
+    cure = "if that stays, the topic was made again: set where to read from (kafka-consumer-groups.sh --reset-offsets)"
+    if problems := [f"consumer group {group}: {each}: {cure}" for each in places if each.is_beyond]:
+        raise ConfigError(problems)
+
+
 def _commits(settings: Settings, row: Row, every: Sequence[TopicPartition]) -> Mapping[Partition, TopicPartition]:
     with clients.reader(settings, row) as consumer:
         answers = checked(consumer.committed(list(every), timeout=PATIENCE))
@@ -131,7 +156,7 @@ def _places(former: Settings, row: Row, every: Sequence[TopicPartition], since: 
             committed = commits[partition].offset
             before_it = partial(_before, consumer, each, committed, wait)
             start = start_of(committed, at[partition], ends[partition], before_it)
-            places.append(Place(*partition, committed, start))
+            places.append(Place(*partition, committed, start, ends[partition]))
     return places
 
 
