@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     of_copy = commands.add_parser("copy", help="make a slim copy")
     of_copy.set_defaults(command=_copy)
-    of_copy.add_argument("to", type=Path)
+    of_copy.add_argument("to")
     of_copy.add_argument("--name", default="", help="its CONSUMER_NAME")
     of_tests = commands.add_parser("test", help="run the frame's tests on this copy")
     of_tests.set_defaults(command=_test)
@@ -63,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _copy(arguments: argparse.Namespace) -> int:
-    print("\n".join(made(ROOT, arguments.to.resolve(), arguments.name)))
+    if not arguments.to:  # TO was not given to make
+        raise ImpossibleError("say where the copy shall be: make copy TO=../paid-orders NAME=…")
+    print("\n".join(made(ROOT, Path(arguments.to).resolve(), arguments.name)))
     return 0
 
 

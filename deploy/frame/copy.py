@@ -5,15 +5,19 @@ import re
 import subprocess
 import tarfile
 from pathlib import Path
+from shlex import quote
 
 from deploy.frame.git import Git, ImpossibleError
 from utils.version import frame_version
 
-CONSUMER_NAME = re.compile(r'^CONSUMER_NAME = ""', re.MULTILINE)
+CONSUMER_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")  # the rule of config.py, which needs packages
+_UNNAMED = re.compile(r'^CONSUMER_NAME = ""', re.MULTILINE)
 
 
 def made(frame: Path, to: Path, name: str) -> list[str]:
     """Lines that say what was made, and the next three steps."""
+    if name and not CONSUMER_NAME.fullmatch(name):
+        raise ImpossibleError(f"NAME is the CONSUMER_NAME, 1 to 200 characters of A-Z a-z 0-9 . _ -, not {name!r}")
     if to.exists() and any(to.iterdir()):
         raise ImpossibleError(f"{to} is there, and not empty: choose another place")
     git = Git(frame)
@@ -27,16 +31,12 @@ def made(frame: Path, to: Path, name: str) -> list[str]:
         archive.extractall(to, filter="data")
     if name:
         defaults = to / "defaults.py"
-        defaults.write_text(CONSUMER_NAME.sub(f"CONSUMER_NAME = {_quoted(name)}", defaults.read_text()))
+        defaults.write_text(_UNNAMED.sub(f'CONSUMER_NAME = "{name}"', defaults.read_text()))
     lines.append(f"{to}: a copy of version {frame_version(to / '.frame')}{_repository(to)}")
-    return [*lines, "next:", f"  cd {to}", "  make demo      # see it work, with nothing around it", *NEXT]
+    return [*lines, "next:", f"  cd {quote(str(to))}", "  make demo      # see it work, with nothing around it", *NEXT]
 
 
 NEXT = ["  edit worker.py, then `make test`; docs/ says the rest"]
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _repository(to: Path) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import config
+from deploy.frame import copy
 from tests.deploy.frames import GIT, committed, git, of_the_frame
 from tests.program import outside_of_make
 from utils.version import frame_version
@@ -24,15 +26,33 @@ def copied(frame: Path, to: Path, name: str = "") -> "subprocess.CompletedProces
 
 
 def test_a_copy_is_a_repository_with_its_name_and_the_commit_that_it_was_made_of(frame: Path, tmp_path: Path) -> None:
-    made = copied(frame, tmp_path / "paid-orders", 'paid "orders"')
+    to = tmp_path / "paid orders"
+    made = copied(frame, to, "Paid_orders-2.0")
     assert made.returncode == 0, made.stderr
-    assert "\nnext:\n" in made.stdout
-    to = tmp_path / "paid-orders"
+    assert f"\nnext:\n  cd '{to}'\n" in made.stdout
     assert frame_version(to / ".frame").commit == git(frame, "rev-parse", "HEAD")
     assert frame_version(to / ".frame").left_out
-    assert '\nCONSUMER_NAME = "paid \\"orders\\""  #' in (to / "defaults.py").read_text()
+    assert '\nCONSUMER_NAME = "Paid_orders-2.0"  #' in (to / "defaults.py").read_text()
     assert git(to, "status", "--porcelain") == ""
     assert git(to, "rev-list", "--count", "HEAD") == "1"
+
+
+@pytest.mark.parametrize("name", ["x y;z", "../../x", "a'b", 'a"b', "a\nb", "ä", "x" * 201])
+def test_a_name_that_no_consumer_can_have_is_refused(frame: Path, tmp_path: Path, name: str) -> None:
+    refused = copied(frame, tmp_path / "copy", name)
+    assert refused.returncode == 2
+    assert "1 to 200 characters of A-Z a-z 0-9 . _ -" in refused.stderr
+    assert not (tmp_path / "copy").exists()
+    assert copy.CONSUMER_NAME.pattern == config.CONSUMER_NAME, "the rule of a worker"
+
+
+def test_where_to_must_be_said(frame: Path) -> None:
+    command = [sys.executable, "-m", "deploy.frame", "copy", ""]  # of `make copy NAME=x`
+    refused = subprocess.run(command, cwd=frame, env=GIT, capture_output=True, text=True)
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "say where the copy shall be: make copy TO=../paid-orders NAME=…\n",
+    )
 
 
 def test_inside_another_repository_it_begins_none(frame: Path, tmp_path: Path) -> None:
