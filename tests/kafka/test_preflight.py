@@ -399,6 +399,18 @@ def test_the_topic_of_dead_letters_is_created_once_and_not_by_a_try(real_kafka: 
     assert eventually(lambda: look(settings, row).partitions.get(f"failed-{a}"), bool) == 3
 
 
+def test_a_topic_whose_name_collides_needs_another_name(real_kafka: KafkaBroker, topics: Topics) -> None:
+    """For Kafka's metrics a.b and a_b are one: no command could create it."""
+    (there,) = topics(real_kafka, "a.b")
+    row = row_at(real_kafka.bootstrap, there, "")
+    settings = replace(settings_with(), dlq_topic=there.replace(".", "_"))
+    [problem] = provide_dead_letter_topic(settings, row, look(settings, row), only_try=True)
+    assert problem.startswith(f"topic {settings.dlq_topic} for dead letters is missing and cannot be created (")
+    assert "collides" in problem
+    assert "choose another name (DLQ_TOPIC, CONSUMER_NAME)" in problem
+    assert "--create" not in problem
+
+
 def test_no_topic_of_dead_letters_is_wanted_where_it_is_switched_off_and_none_may_be_an_input() -> None:
     off = Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///rows.db", "DLQ_TOPIC": ""})
     nobody = f"127.0.0.1:{free_port()}"

@@ -250,6 +250,9 @@ def _create(settings: Settings, row: Row, cluster: Cluster, topic: NewTopic, *, 
             return ""
         if (trouble := explain(reason)).heals:
             raise trouble.error() from error
+        if reason.code() == KafkaError.TOPIC_EXCEPTION:  # for Kafka's metrics a.b and a_b are one
+            cure = "choose another name (DLQ_TOPIC, CONSUMER_NAME)"
+            return f"is missing and cannot be created ({plain(reason.str())}): {cure}"
         configs = " ".join(f"--config {key}={value}" for key, value in (topic.config or {}).items())
         tool = f"kafka-topics.sh --bootstrap-server {row.bootstrap_servers}"
         create = f"{tool} --create --topic {topic.topic} --partitions {topic.num_partitions} {configs}"
