@@ -12,16 +12,18 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from config import EX_CONFIG, ConfigError, Settings, UnavailableError
 from models import DatabaseRefusedError, Row, load, load_pause
-from utils.commands.command import Environ, add_command
+from utils.commands.command import Environ, add_command, say
 from utils.kafka import preflight
 from utils.logger import configure, logger
 from utils.monitoring.watch import Watch
@@ -95,9 +97,12 @@ def _command(words: Sequence[str]) -> Callable[[], int]:
         raise ConfigError([f"the argument {word!a} is no text in UTF-8" for word in odd])
     parser = _parser(only_run=not words or words[0] == "run")
     try:
-        arguments = parser.parse_args(words)
+        with redirect_stdout(StringIO()) as printed:
+            arguments = parser.parse_args(words)
     except SystemExit as end:  # argparse has printed the help, or what is wrong with the command line
         code = EX_CONFIG if end.code else 0
+        if told := printed.getvalue():
+            say(told.rstrip("\n"))  # argparse would not tell that it cannot be written
         return lambda: code
     if INTERRUPTED.exists():
         logger.critical("an update of the frame was interrupted: sh update-in-progress/finish.sh ends it")
