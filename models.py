@@ -8,7 +8,7 @@ import re
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
@@ -395,15 +395,67 @@ def set_paused(engine: Engine, names: Sequence[str], *, paused: bool) -> dict[st
             changed[name] = content.get("paused", False) is not paused
             if not changed[name]:
                 continue
-            content.pop("paused", None)
-            if paused:
-                content["paused"] = True
-            given = text(":given").bindparams(bindparam("given", json.dumps(content, ensure_ascii=False), NULLTYPE))
+            stands = _with_pause(metadatas or "", paused=paused)
+            given = text(":given").bindparams(bindparam("given", stands, NULLTYPE))
             connection.execute(update(table).where(table.id == id).values(metadatas=given))
         if problems:
             raise ConfigError(problems)
         connection.commit()
     return {name: changed[name] for name in names}
+
+
+def keeping_pause(row: Row) -> Row:
+    """The row with a pause in its `metadatas`, unless they say themselves whether there is one, or can hold none."""
+    content = _json_object(row.metadatas)
+    if row.metadatas is None or content is None or "paused" in content:
+        return row
+    return replace(row, metadatas=_with_pause(row.metadatas, paused=True))
+
+
+def _with_pause(metadatas: str, *, paused: bool) -> str:
+    """This text of a JSON object, or of nothing, with a pause or without. All else in it stays as it was written:
+    read and written again, 1.10 would be another text, and of two equal keys one would be gone.
+    """
+    written = metadatas if metadatas.strip() else "{}"
+    members = _members(written)
+    while said := [at for at, member in enumerate(members) if member.key == "paused"]:
+        at = said[0]
+        if at:  # with the comma before it
+            begin, end = members[at - 1].end, members[at].end
+        else:
+            begin, end = members[0].begin, members[1].begin if len(members) > 1 else members[0].end
+        written = written[:begin] + written[end:]
+        members = _members(written)
+    if not paused:
+        return written
+    at = members[-1].end if members else written.index("{") + 1
+    return f'{written[:at]}{", " if members else ""}"paused": true{written[at:]}'
+
+
+class _Member(NamedTuple):
+    """Of a JSON object: where it stands in what is written, from the quotation mark of its key to the end of its value."""
+
+    key: str
+    begin: int
+    end: int
+
+
+def _members(written: str) -> list[_Member]:
+    """Those of this object; it is known to be one."""
+    decode, found = json.JSONDecoder().raw_decode, list[_Member]()
+    at = _blanks_end(written, written.index("{") + 1)
+    while written[at] != "}":
+        key, colon = decode(written, at)
+        _, end = decode(written, _blanks_end(written, _blanks_end(written, colon) + 1))
+        found.append(_Member(key, at, end))
+        at = _blanks_end(written, end)
+        if written[at] == ",":
+            at = _blanks_end(written, at + 1)
+    return found
+
+
+def _blanks_end(written: str, at: int) -> int:
+    return len(written) - len(written[at:].lstrip(" \t\r\n"))
 
 
 def _json_object(metadatas: str | None) -> dict[str, Any] | None:

@@ -118,6 +118,15 @@ def test_help_tells_the_commands_the_environment_and_the_exit_codes() -> None:
         assert word in ended.out
 
 
+@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("fleet", "--help")])
+def test_a_help_that_cannot_be_written_is_no_success(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-u", "main.py", *arguments]
+        done = subprocess.run(command, cwd=program(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=SECONDS)
+    assert done.returncode == 1
+    assert "standard output cannot be written: No space left on device" in done.stderr
+
+
 IDS = [("trace", ""), ("try", "--id", ""), ("dlq", "show", ""), ("dlq", "discard", "--id", "", "--reason", "too_large")]
 
 
@@ -433,6 +442,31 @@ def test_init_inserts_and_then_updates(database_url: str) -> None:
     )
 
 
+@pytest.mark.parametrize("metadatas", ['{"message_timeout": 5.0}', "", None])
+def test_init_keeps_the_pause_that_somebody_has_set(sqlite_url: str, metadatas: str | None) -> None:
+    """A deployment in an incident must not let the workers go on."""
+    database = with_table(sqlite_url)
+    assert "paused" not in run(*INIT, DATABASE_URL=sqlite_url).out
+    set_paused(database, ["orders"], paused=True)
+    given = () if metadatas is None else ("--metadatas", metadatas)
+    ended = run(*INIT, *given, DATABASE_URL=sqlite_url)
+    assert ended.out.splitlines()[-1] == "row orders stays paused: its workers go on after fleet resume orders"
+    assert load(database, "orders").metadatas == (
+        '{"message_timeout": 5.0, "paused": true}' if metadatas else '{"paused": true}'
+    )
+    ended = run(*INIT, "--metadatas", '{"paused": false}', DATABASE_URL=sqlite_url)
+    assert ended.out.splitlines()[-1] == "row orders is no longer paused: its workers go on"
+    assert load(database, "orders").metadatas == '{"paused": false}'
+
+
+def test_init_says_so_where_a_note_takes_the_place_of_a_pause(sqlite_url: str) -> None:
+    database = with_table(sqlite_url)
+    assert run(*INIT, "--metadatas", '{"paused": true}', DATABASE_URL=sqlite_url).out.endswith("fleet resume orders\n")
+    ended = run(*INIT, "--metadatas", "ask the team", DATABASE_URL=sqlite_url)
+    assert ended.out.splitlines()[-1] == "row orders is no longer paused: its workers go on"
+    assert load(database, "orders").metadatas == "ask the team"
+
+
 def test_init_says_so_where_a_worker_could_not_read_what_it_has_written(sqlite_url: str) -> None:
     with with_table(sqlite_url).begin() as connection:
         connection.execute(text("ALTER TABLE consumer_configs DROP COLUMN metadatas"))
@@ -520,6 +554,13 @@ def test_check_goes_through_everything(database_url: str, real_kafka: KafkaBroke
     subjects += " writing replay maps commits"
     assert checked(ended) == [f"✓ {subject}" for subject in subjects.split()]
     assert ended.code == 0
+
+
+def test_check_tells_of_a_row_that_is_paused(sqlite_url: str) -> None:
+    """By all else that it says, the worker would take messages in."""
+    ended = run("check", DATABASE_URL=with_row(sqlite_url, metadatas='{"paused": true}'))
+    assert "- row          paused: a worker takes nothing in until fleet resume orders" in ended.out.splitlines()
+    assert "paused" not in run("check", DATABASE_URL=with_row(sqlite_url)).out
 
 
 def test_check_goes_on_after_a_failure(sqlite_url: str, real_kafka: KafkaBroker, topics: Topics) -> None:

@@ -316,6 +316,46 @@ def test_a_row_is_paused_and_resumed_and_all_else_in_it_stays(database: Engine) 
     assert [metadatas_of(database, name) for name in ("other", "three")] == [None, '{"note":"as it is"}']
 
 
+# What a program that reads JSON and writes it again would change.
+AS_IT_IS = (
+    "{}",
+    " {\t} ",
+    '{"factor": 1.10, "limit": 1e400, "big": 100000000000000000000.5}',
+    '{"note": "one", "note": "two", "u": "\\u00fc"}',
+    '{\n  "kafka": {"client.id": "a,}b", "paused": true},\n  "list": [1, {"paused": 2}]\n}\n',
+)
+
+
+@pytest.mark.parametrize("metadatas", AS_IT_IS)
+def test_a_pause_leaves_the_text_around_it_alone(sqlite_url: str, metadatas: str) -> None:
+    init_db(database := engine(make_url(sqlite_url), create=True))
+    save(database, row(metadatas=metadatas))
+    set_paused(database, ["orders"], paused=True)
+    paused = load(database, "orders").metadatas or ""
+    assert json.loads(paused) == {**json.loads(metadatas), "paused": True}
+    set_paused(database, ["orders"], paused=False)
+    assert load(database, "orders").metadatas == metadatas
+
+
+@pytest.mark.parametrize(
+    ("metadatas", "paused", "resumed"),
+    [
+        ('{"paused": "yes", "a": 1.0}', '{"a": 1.0, "paused": true}', '{"a": 1.0}'),
+        ('{"paused": 0, "a": 1.0, "paused": false , "b": 2}', '{"a": 1.0 , "b": 2, "paused": true}', None),
+        ('{"\\u0070aused": false}', '{"paused": true}', "{}"),
+    ],
+)
+def test_what_says_paused_already_is_said_anew(
+    sqlite_url: str, metadatas: str, paused: str, resumed: str | None
+) -> None:
+    init_db(database := engine(make_url(sqlite_url), create=True))
+    save(database, row(metadatas=metadatas))
+    set_paused(database, ["orders"], paused=True)
+    assert load(database, "orders").metadatas == paused
+    set_paused(database, ["orders"], paused=False)
+    assert load(database, "orders").metadatas == (resumed or paused.replace(', "paused": true', ""))
+
+
 @pytest.mark.parametrize("metadatas", ["'free text'", "'[1]'"])
 def test_a_row_whose_metadatas_hold_no_settings_is_not_paused_and_nor_are_the_others(
     sqlite_url: str, metadatas: str

@@ -5,7 +5,7 @@ import argparse
 from sqlalchemy import Engine
 
 from config import ConfigError, Settings
-from models import Row, engine, init_db, load, save
+from models import Row, engine, init_db, keeping_pause, load, load_pause, save
 from utils.commands.command import Commands, Environ, add_command, say, settings_of
 from utils.kafka.names import Named, own_collisions
 from utils.logger import logger
@@ -19,7 +19,9 @@ def add(commands: Commands) -> None:
     parser.add_argument("--topics-output", required=True, metavar="C", help="topics to send results to; '' for none")
     parser.add_argument("--kafka-bootstrap-server", required=True, metavar="HOST:PORT", help="one or more brokers")
     parser.add_argument(
-        "--metadatas", metavar="JSON", help="settings of this consumer; without it they stay as they are"
+        "--metadatas",
+        metavar="JSON",
+        help="settings of this consumer; without it they stay as they are. A pause stays",
     )
 
 
@@ -37,12 +39,17 @@ def init(arguments: argparse.Namespace, environ: Environ) -> int:
     database = engine(settings.url(), create=True)
     created = init_db(database)
     _must_not_collide(database, row, settings)
-    inserted = save(database, row)
+    was_paused, _ = tried(lambda: load_pause(database, name))
+    inserted = save(database, keeping_pause(row) if was_paused else row)
     say(f"table consumer_configs {'created' if created else 'is there'}")
     say(f"row {name} {'inserted' if inserted else 'updated'}: {', '.join(row.topics_input)} -> {outputs(row)}")
     for line in collisions_of(row, database, settings):
         logger.warning(line)
     load(database, name)  # as a worker will: a table made by hand may lack a column that is not written here
+    if load_pause(database, name):
+        say(f"row {name} {'stays' if was_paused else 'is'} paused: its workers go on after fleet resume {name}")
+    elif was_paused:
+        say(f"row {name} is no longer paused: its workers go on")
     return 0
 
 

@@ -124,6 +124,8 @@ def _row(start: Start) -> Iterator[Seen]:
     row = start.row = load(start.database, start.settings.consumer_name)
     start.settings = start.settings.overlaid(row.metadatas)
     yield Seen(f"{row.consumer_name} joins {', '.join(row.topics_input)}")
+    if start.settings.paused and start.only_try:  # a worker that runs says so itself
+        yield Seen(f"paused: a worker takes nothing in until fleet resume {row.consumer_name}", "lacking")
 
 
 def _warnings(start: Start) -> Iterator[Seen]:
