@@ -34,6 +34,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.integration.workers import eventually
+from tests.order import Kind, mixed
 from tests.program import is_the_users, share_programs
 from tests.services.chromium import Chromium, Tab, headless_chromium
 from tests.services.databases import DatabaseServer, mysql_server, postgresql_server, scratch_database
@@ -69,6 +70,9 @@ hypothesis.settings.load_profile("unhurried")
 OWN_BROKERS = {"guarded_kafka", "eager_kafka", "advertised", "narrow_kafka", "site"}
 OWN_SERVICES = {*OWN_BROKERS, "secured"}
 LONG = {"deploy", "simulation"}  # directories of tests that take seconds, though they need no broker
+LONGEST = {"test_simulation", "test_raised_anywhere", "test_slow_output", "test_offsets_of_others", "test_rights"}
+LONGEST |= {"test_reload", "test_cut_logs", "test_pause"}
+"""Files with a test of 20 s and more: were it begun late, all would wait for it in the end."""
 SHARED = pytest.StashKey[Services | RemoteServices]()
 STARTS = pytest.StashKey[str]()  # where the Python that forks is asked
 OPEN = pytest.StashKey[ExitStack]()  # what ends with the first process
@@ -351,12 +355,20 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(12, 5 * (os.cpu_count() or 1))
 
 
+def _kind(item: pytest.Item) -> Kind:
+    directory = item.path.parent.name
+    if directory == "integration" or item.get_closest_marker("real_kafka"):
+        return "waits"
+    return "long" if directory in LONG else "short"
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where processes share the tests: the long ones first, and those together that share a service of their own."""
+    """Where processes share the tests: mixed, and those together that share a service of their own."""
     if not hasattr(config, "workerinput"):
         return
-    items.sort(key=lambda item: (item.get_closest_marker("real_kafka") is None, item.path.parent.name not in LONG))
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    items[:] = mixed(items, _kind)
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         for name in OWN_SERVICES & set(getattr(item, "fixturenames", ())):

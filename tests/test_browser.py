@@ -123,7 +123,7 @@ def serving(port: int = 0) -> Iterator[Server]:
         server.server_close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # tests of other files come in between
 def server() -> Iterator[Server]:
     """One for all tests, as its end takes half a second; each of them has it give other pages."""
     with serving() as server:

@@ -14,7 +14,7 @@ from tests.program import outside_of_make
 from utils.version import frame_version
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def frame(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of the frame as it is here."""
     return committed(tmp_path_factory.mktemp("frame") / "frame", of_the_frame())

@@ -25,7 +25,7 @@ ALL_STATES = FleetSeen(
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # tests of other files come in between
 def server() -> Iterator[Server]:
     with serving() as server:
         yield server

@@ -8,7 +8,7 @@ from confluent_kafka.cimpl import NewPartitions
 
 from tests.integration.conftest import Scene, Scenes
 from tests.integration.workers import Worker, eventually, feed
-from tests.services.kafka import KafkaBroker, kept_feeder
+from tests.services.kafka import KafkaBroker, is_led, kept_feeder
 
 ADDED = "partitions were added to an input topic"
 NO_FIT = "keys do not fit those of the other topics"
@@ -28,6 +28,8 @@ def add_partitions(broker: KafkaBroker, topics: Sequence[str], number: int) -> N
     admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
     for future in admin.create_partitions([NewPartitions(topic, number) for topic in topics]).values():
         future.result(60)
+    # It learns of them a little later than the controller.
+    eventually(lambda: all(is_led(admin, topic, number) for topic in topics), "the partitions", pause=0.02)
     kept_feeder.cache_clear()  # the old one hears of them minutes later
 
 

@@ -480,13 +480,13 @@ def wait_for_leaders(bootstrap: str, name: str, partitions: int) -> None:
     """Until the broker that answers there knows the leaders of this topic's partitions."""
     admin = kept_admin(bootstrap)
     deadline = time.monotonic() + 60
-    while not _is_led(admin, name, partitions):
+    while not is_led(admin, name, partitions):
         if time.monotonic() > deadline:
             raise RuntimeError(f"topic {name} has no leaders after 60 s")
         time.sleep(0.05)
 
 
-def _is_led(admin: AdminClient, name: str, partitions: int) -> bool:
+def is_led(admin: AdminClient, name: str, partitions: int) -> bool:
     found = admin.list_topics(topic=name, timeout=60).topics[name].partitions
     return len(found) == partitions and all(partition.leader >= 0 for partition in found.values())
 
