@@ -745,7 +745,7 @@ def test_what_the_database_names_drives_no_terminal(sqlite_url: str) -> None:
     with with_table(sqlite_url).begin() as connection:
         connection.execute(text(inserted))
     [line] = [line for line in run("check", DATABASE_URL=sqlite_url).out.splitlines() if "✗" in line]
-    assert "but: b\\x1b[31m\\n✓ row" in line
+    assert "but: 'b\\x1b[31m\\n✓ row'" in line
 
 
 @pytest.mark.parametrize(
