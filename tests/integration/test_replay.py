@@ -235,3 +235,23 @@ def delete_all(scene: Scene, partition: int) -> None:
     at = TopicPartition(f"{scene.job.name}-dlq", partition, OFFSET_END)
     for deleted in admin.delete_records([at]).values():
         deleted.result()
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_what_was_done_stays_known_where_brokers_forget_the_commits_of_it(
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path, delivery: str
+) -> None:
+    """They do so a week after the last replay (`offsets.retention.minutes`): the consumer group has no members."""
+    scene = scenes(real_kafka, slow_process=True, environment={**ODD, "DELIVERY": delivery})
+    fed(scene, [f"reject-{number}" for number in range(6)])
+    commands = Commands(scene.job, tmp_path)
+    commands.run("replay", "--id", "reject-1")
+    commands.run("discard", "--id", "reject-2")
+    forget = AdminClient({"bootstrap.servers": real_kafka.bootstrap}).delete_consumer_groups
+    for left in (4, 0):
+        [asked] = forget([f"{scene.job.name}-dlq-replay"]).values()
+        asked.result()
+        assert f"{left}  in all" in commands.run("list")
+        assert "6  in all" in commands.run("list", "--replayed")
+        assert f"{left}  replayed" in commands.run("replay", "--all")
+    assert results(scene) == Counter(f"reject-{number}" for number in range(6) if number != 2)

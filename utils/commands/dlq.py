@@ -4,7 +4,7 @@ import argparse
 import math
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -15,8 +15,10 @@ from models import Row, engine, load, map_topic
 from utils.commands.command import Commands, Environ, add_command, id_of, say, settings_of, time_of
 from utils.commands.letters import Choice, ListedLetter, details, letters, table
 from utils.commands.moments import FORMS
+from utils.commands.notes import bring_back, commits_of, note
 from utils.commands.replay import Discarding, Joining, Replay, ReplayResult, Use, progress_bar, rehearse
 from utils.joining.dead_letters import REASONS
+from utils.joining.references import Partition
 from utils.kafka import clients, preflight
 from utils.kafka.names import replay_group
 from utils.logger import configure, logger, shown
@@ -59,6 +61,7 @@ class DeadLetterTopic(NamedTuple):
 
     config: Config
     topic: str
+    is_noted: bool = False  # what is done is, in the topic of maps
 
     @property
     def consumer_name(self) -> str:
@@ -67,9 +70,24 @@ class DeadLetterTopic(NamedTuple):
     def find(self) -> list[ListedLetter]:
         """Raises ConfigError, UnavailableError."""
         settings, row = self.config.settings, self.config.row
-        maps = map_store_of(self.config, KafkaClients(settings, row, Refusals()), Counters())
         with clients.explained(), clients.reader(settings, row) as consumer:
-            return list(letters(consumer, self.topic, maps.load))
+            return list(letters(consumer, self.topic, self._load_maps))
+
+    def bring_back_notes(self) -> None:
+        """What brokers have forgotten of what was done: see notes.py. Raises ConfigError, UnavailableError."""
+        settings, row, limits = self.config.settings, self.config.row, self.config.limits
+        with clients.explained(), clients.reader(settings, row) as consumer:
+            bring_back(consumer, self.topic, row, self._load_maps, limits.metadata)
+
+    def note(self) -> None:
+        """What is done, so that it stays known."""
+        settings, row = self.config.settings, self.config.row
+        with clients.explained(), clients.reader(settings, row) as consumer:
+            note(settings, row, self.topic, commits_of(consumer, self.topic, self._load_maps))
+
+    def _load_maps(self, commits: Mapping[Partition, str | None]) -> dict[Partition, str]:
+        ours = KafkaClients(self.config.settings, self.config.row, Refusals())
+        return map_store_of(self.config, ours, Counters()).load(commits)
 
 
 class Task(NamedTuple):
@@ -108,8 +126,12 @@ def dead_letter_topic(settings: Settings, row: Row, written: Sequence[str] | Non
     group = replace(settings, consumer_name=replay_group(row), group_instance_id="", dlq_topic="")
     if problems := preflight.missing_dead_letter_rights(settings, row, cluster, group.consumer_name, written):
         raise ConfigError(problems)
-    stores_maps = cluster.embedded or map_topic(row.consumer_name) in cluster.partitions
-    return DeadLetterTopic(Config(group, row, stores_maps, preflight.commit_limits(cluster)), topic)
+    is_noted = map_topic(row.consumer_name) in cluster.partitions
+    config = Config(group, row, cluster.embedded or is_noted, preflight.commit_limits(cluster))
+    dead = DeadLetterTopic(config, topic, is_noted)
+    if is_noted:
+        dead.bring_back_notes()
+    return dead
 
 
 def dlq_list(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
@@ -187,6 +209,8 @@ def _go_through(dead: DeadLetterTopic, task: Task, around: Surroundings, stoppin
     with progress_bar() as progress:
         build = partial(build_replay, dead, task, progress, around, stopping)
         supervise(build, around.counters, stopping)
+    if dead.is_noted:
+        dead.note()
 
 
 def build_replay(

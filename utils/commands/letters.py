@@ -9,11 +9,12 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, TopicPartition
 
 from utils.commands.moments import moment
+from utils.commands.notes import commits_of
 from utils.joining.dead_letters import Contents, read
 from utils.joining.messages import read_each
 from utils.joining.offsets import OffsetMap
 from utils.joining.states import FINISHED, States
-from utils.kafka.lookups import EARLIEST, LATEST, checked, metadata_of, offsets_at
+from utils.kafka.lookups import EARLIEST, LATEST, offsets_at
 from utils.kafka.ranges import records_of
 from utils.logger import shown
 from utils.reading.locator import LoadMaps
@@ -66,10 +67,7 @@ def letters(consumer: Consumer, topic: str, load_maps: LoadMaps) -> Iterator[Lis
     """The dead letters that are there now. `consumer` never joins the consumer group that replays, but has its name."""
     partitions = consumer.list_topics(topic, timeout=_REQUEST).topics[topic].partitions
     asked = [TopicPartition(topic, number) for number in sorted(partitions)]
-    commits = [each for each in checked(consumer.committed(asked, timeout=_REQUEST)) if each.offset >= 0]
-    metadata = {(topic, each.partition): metadata_of(each) for each in commits}
-    metadata |= load_maps(metadata)
-    done = {each.partition: _finished(each.offset, metadata[topic, each.partition]) for each in commits}
+    done = {number: _finished(*commit) for number, commit in commits_of(consumer, topic, load_maps).items()}
     begins, ends = offsets_at(consumer, asked, EARLIEST), offsets_at(consumer, asked, LATEST)
     # A partition without a record may end above 0: retention has deleted what was there.
     for records in records_of(consumer, {at: (begin, ends[at]) for at, begin in begins.items()}):

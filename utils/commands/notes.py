@@ -1,0 +1,89 @@
+"""What was replayed or discarded, noted where it stays: in the topic of maps, a record for each partition.
+
+The commits of the consumer group that replays tell it, too, but brokers delete those of a group without members after
+`offsets.retention.minutes`, seven days as a rule. Then all would be there once more, and the next replay would send it
+a second time. So each run begins by bringing back the commits that are gone, and ends by noting what they are.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from config import Settings
+from models import Row, map_topic
+from utils.kafka import clients
+from utils.kafka.lookups import EARLIEST, LATEST, checked, metadata_of, offsets_at
+from utils.kafka.ranges import records_of
+from utils.logger import logger
+from utils.reading.locator import LoadMaps
+
+_REQUEST = 10.0  # seconds that one request may take
+_KEY = "dlq-done:"
+
+Commit = tuple[int, str]  # an offset, and the map above it
+
+
+def commits_of(consumer: Consumer, topic: str, load_maps: LoadMaps) -> dict[int, Commit]:
+    """By partition number: what the consumer group of `consumer` has committed, each map in full."""
+    partitions = consumer.list_topics(topic, timeout=_REQUEST).topics[topic].partitions
+    asked = [TopicPartition(topic, number) for number in sorted(partitions)]
+    commits = [each for each in checked(consumer.committed(asked, timeout=_REQUEST)) if each.offset >= 0]
+    metadata = {(topic, each.partition): metadata_of(each) for each in commits}
+    stored = load_maps(metadata)
+    maps = {at: stored.get(at) or text or "" for at, text in metadata.items()}
+    return {each.partition: (each.offset, maps[topic, each.partition]) for each in commits}
+
+
+def bring_back(consumer: Consumer, topic: str, row: Row, load_maps: LoadMaps, longest: int) -> None:
+    """Commit once more what was noted of partitions that have no commit.
+
+    Of a map of more than `longest` characters only what lies below it is known then: the rest is there once more.
+    """
+    known = commits_of(consumer, topic, load_maps)
+    if not consumer.list_topics(topic, timeout=_REQUEST).topics[topic].partitions.keys() - known.keys():
+        return
+    noted = {number: commit for number, commit in _noted(consumer, topic, row).items() if number not in known}
+    if noted:
+        offsets = [
+            TopicPartition(topic, number, offset, metadata if len(metadata) <= longest else "")
+            for number, (offset, metadata) in noted.items()
+        ]
+        checked(consumer.commit(offsets=offsets, asynchronous=False))
+        logger.info("Kafka had forgotten what was replayed: it is committed again", extra={"partitions": sorted(noted)})
+
+
+def _noted(consumer: Consumer, topic: str, row: Row) -> dict[int, Commit]:
+    """What was noted last, by partition number."""
+    at = map_topic(row.consumer_name), 0
+    begin, end = (offsets_at(consumer, [TopicPartition(*at)], time)[at] for time in (EARLIEST, LATEST))
+    prefix, noted = f"{_KEY}{topic}:".encode(), dict[int, Commit]()
+    for records in records_of(consumer, {at: (begin, end)}):
+        for each in records:
+            key, value = each.key() or b"", each.value() or b""
+            if key.startswith(prefix) and value:
+                offset, _, metadata = value.decode().partition(" ")
+                noted[int(key.removeprefix(prefix))] = int(offset), metadata
+    return noted
+
+
+def note(settings: Settings, row: Row, topic: str, commits: Mapping[int, Commit]) -> None:
+    """Where they stay. What cannot be noted is only logged: Kafka has the commits for a week."""
+    failed: list[Any] = []
+
+    def report(error: object, _record: object) -> None:
+        if error:
+            failed.append(error)
+
+    try:
+        with clients.named_properties(settings):
+            producer = clients.producer(clients.client_properties(settings, row), report)
+        for number, (offset, metadata) in commits.items():
+            value = f"{offset} {metadata}".encode()
+            producer.produce(map_topic(row.consumer_name), value, f"{_KEY}{topic}:{number}".encode(), partition=0)
+        if producer.flush(_REQUEST) or failed:
+            raise KafkaException(*failed[:1])
+    except KafkaException as error:
+        logger.warning(
+            "what was replayed is known for as long as Kafka keeps commits only", extra={"error": str(error)}
+        )
