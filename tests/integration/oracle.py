@@ -102,12 +102,16 @@ class Oracle:
 
     # ------------------------------------------------------------------ the ledger
 
-    def sent(self, topic: str, partition: int, offset: int, id: str | None) -> None:
-        """A record is in the log. `id` None: one that is no valid message."""
-        self._offsets.setdefault((topic, partition), {})[offset] = id
+    def sent(self, topic: str, partition: int, offset: int | None, id: str | None) -> None:
+        """A record is in the log. `id` None: one that is no valid message.
+
+        `offset` None: it is there, but nobody knows where. So Kafka answers a producer that has sent it twice.
+        """
+        if offset is not None:
+            self._offsets.setdefault((topic, partition), {})[offset] = id
         if id is not None:
             self._times_sent[topic][id] += 1
-            if self._times_sent[topic][id] > 1:
+            if self._times_sent[topic][id] > 1 and offset is not None:
                 self._newest[topic, id] = max(offset, self._newest.get((topic, id), -1))
 
     def forget(self, topic: str) -> None:
