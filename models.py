@@ -433,7 +433,7 @@ def _with_pause(metadatas: str, *, paused: bool) -> str:
 
 
 class _Member(NamedTuple):
-    """Of a JSON object: where it stands in what is written, from the quotation mark of its key to the end of its value."""
+    """Of a JSON object: where it is written, from the quotation mark of its key to the end of its value."""
 
     key: str
     begin: int
