@@ -87,7 +87,17 @@ def _odd(message: dict[str, Any]) -> Any:
 async def process_async(message: dict[str, Any], consumer_name: str) -> dict[str, Any]:
     if SECONDS:
         await asyncio.sleep(SECONDS)
+    match str(message["id"]).partition("-")[0] if ODD else "":
+        case "exit":
+            await asyncio.gather(_exit())
+        case "kill":  # the event loop, for good
+            asyncio.get_running_loop()._run_once = None  # type: ignore[attr-defined]
+            await asyncio.sleep(1e6)
     return message
+
+
+async def _exit() -> None:
+    raise SystemExit(3)
 
 
 if os.environ.get("PROCESS_ASYNC"):

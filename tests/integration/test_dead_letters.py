@@ -116,11 +116,34 @@ def test_a_dead_letter_that_is_too_large_for_its_topic_keeps_its_sources(
     assert len(by_id["fail-1"].about["source"].split(",")) == len(by_id["fail-2"].parts) == 2
 
 
+IN_COROUTINES = {"CONCURRENCY": "3", "PROCESS_ASYNC": "1"}
+
+
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
-def test_a_message_that_ends_the_process_is_found_out_over_its_restarts_and_no_other_suffers(
+def test_sys_exit_in_a_task_of_a_coroutine_fails_its_message_and_no_other(
     real_kafka: KafkaBroker, scenes: Scenes, delivery: str
 ) -> None:
-    environment = {**ODD, "DELIVERY": delivery, "MESSAGE_TIMEOUT": "600"}
+    environment = {**ODD, **IN_COROUTINES, "DELIVERY": delivery, "MESSAGE_TIMEOUT": "600"}
+    scene = scenes(real_kafka, partitions=1, slow_process=True, environment=environment)
+    others = [f"whole-{number}" for number in range(10)]
+    scene.feed([*others[:5], "exit-1", *others[5:]])
+    worker = scene.job.start()
+    eventually(lambda: scene.job.lag() == 0, f"all committed\n{worker.tail()}")
+    assert worker.stop() == 0
+    assert worker.said("stopped")[0]["restarts"] == 0
+    assert "SystemExit" in worker.said("process() has ended its event loop: it is run again")[0]["error"]
+    [letter] = letters(scene.job)
+    assert (letter.id, letter.about["error.class"]) == ("exit-1", "SystemExit")
+    scene.outputs.read_to_the_end()
+    assert scene.oracle.results == Counter(others)
+
+
+@pytest.mark.parametrize("way", [{}, IN_COROUTINES], ids=["the process", "the event loop"])
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_message_that_ends_the_process_is_found_out_over_its_restarts_and_no_other_suffers(
+    real_kafka: KafkaBroker, scenes: Scenes, delivery: str, way: dict[str, str]
+) -> None:
+    environment = {**ODD, **way, "DELIVERY": delivery, "MESSAGE_TIMEOUT": "600"}
     scene = scenes(real_kafka, partitions=1, slow_process=True, environment=environment)
     before, behind = [[f"whole-{place}-{number}" for number in range(5)] for place in ("before", "behind")]
     scene.feed([*before, "kill-1", *behind])
@@ -128,7 +151,8 @@ def test_a_message_that_ends_the_process_is_found_out_over_its_restarts_and_no_o
     while ends < 12 and has_ended(worker, scene):
         worker, ends = scene.job.start(), ends + 1
     assert worker.stop() == 0
-    assert 4 <= ends <= 7  # three without a suspicion, one alone; between them, in batches that it shares with others
+    assert 4 <= ends <= 10  # three without a suspicion, one alone; between them, in batches that it shares with others
+    assert not worker.said("starting again from the last commit")
     [letter] = letters(scene.job)
     assert (letter.id, letter.reason) == ("kill-1", "process_failed")
     assert letter.about["error.class"] == "EndedTheProcess"

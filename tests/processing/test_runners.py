@@ -18,7 +18,7 @@ from utils.joining.messages import InvalidResult, Message
 from utils.metrics import BOUNDS, Histogram
 from utils.processing.coroutines import Coroutines
 from utils.processing.dispatcher import Dispatcher
-from utils.processing.done import MANY
+from utils.processing.done import MANY, ThreadDied
 from utils.processing.outcome import Call, Outcome, Process
 from utils.processing.runner import CallTerms, Hooks, Runner
 from utils.processing.single_thread import LARGE, SingleThread
@@ -454,6 +454,157 @@ def test_an_error_of_the_coroutine_itself_is_an_outcome(start: Start) -> None:
     failed = {outcome.group.id: type(outcome.error) for outcome in collect(executor, 2)}
     assert failed == {"a": asyncio.CancelledError, "b": KeyboardInterrupt}
     runner.close(SECONDS)
+
+
+async def exits(error: BaseException) -> None:
+    raise error
+
+
+async def exits_in_a_task(_message: Message, _name: str) -> object:
+    await asyncio.gather(exits(SystemExit(3)))
+    raise AssertionError
+
+
+async def is_interrupted_in_a_task(_message: Message, _name: str) -> object:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(exits(KeyboardInterrupt()))
+    raise AssertionError
+
+
+async def does_not_wait_for_a_task_that_exits(message: Message, _name: str) -> object:
+    task = asyncio.create_task(exits(SystemExit(3)))
+    await asyncio.wait([task])
+    return message
+
+
+async def stops_the_loop(message: Message, _name: str) -> object:
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0)
+    return message
+
+
+async def cancels_all_tasks(message: Message, _name: str) -> object:
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    await asyncio.sleep(0)
+    return message
+
+
+@pytest.mark.parametrize(
+    ("process", "error"),
+    [
+        (exits_in_a_task, SystemExit),
+        (is_interrupted_in_a_task, BaseExceptionGroup | KeyboardInterrupt),
+        (does_not_wait_for_a_task_that_exits, None),
+        (stops_the_loop, None),
+        (cancels_all_tasks, None),
+    ],
+)
+def test_what_a_coroutine_does_to_its_event_loop_concerns_its_own_message_alone(
+    process: Callable[[Message, str], Any], error: Any
+) -> None:
+    others_wait = asyncio.Event()
+
+    async def one_that_does_it(message: Message, name: str) -> object:
+        if message["id"] == "x":
+            others_wait.set()
+            return await process(message, name)
+        await others_wait.wait()
+        for _ in range(3):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.001)
+        return message
+
+    torn_down = threading.Event()
+    runner = Coroutines(one_that_does_it, NAME, 3, Hooks(teardown=torn_down.set))
+    runner.open()
+    executor = dispatcher(runner)
+    executor.submit(groups("abxcd"))
+    outcomes = {outcome.group.id: outcome.error for outcome in collect(executor, 5)}
+    assert isinstance(outcomes.pop("x"), error or type(None))
+    assert set(outcomes) == set("abcd")
+    if process is not cancels_all_tasks:
+        assert set(outcomes.values()) == {None}
+    executor.submit(groups("e"))
+    assert collect(executor, 1)[0].error is None
+    runner.close(SECONDS)
+    assert torn_down.is_set()
+
+
+def test_a_call_that_is_cancelled_before_it_has_begun_has_failed() -> None:
+    async def process(message: Message, _name: str) -> object:
+        if message["id"] == "a":
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+        return message
+
+    runner = Coroutines(process, NAME, 4)
+    runner.open()
+    executor = dispatcher(runner)
+    executor.submit(groups("abcdefg"))
+    errors = {outcome.group.id: type(outcome.error) for outcome in collect(executor, 7)}
+    assert [errors[id] for id in "abcd"] == [type(None), *[asyncio.CancelledError] * 3]
+    runner.close(SECONDS)
+
+
+class NoMemory(Histogram):
+    """In which nothing can be counted."""
+
+    def add(self, value: float, number: int = 1) -> None:
+        raise MemoryError
+
+
+async def breaks_the_loop(_message: Message, _name: str) -> object:
+    asyncio.get_running_loop()._run_once = None  # type: ignore[attr-defined]
+    await asyncio.sleep(SECONDS)
+    raise AssertionError
+
+
+def clear_away(runner: Coroutines) -> None:
+    """What stays of a loop that broke, until the process ends."""
+    loop = runner._loop
+    del loop._run_once  # type: ignore[attr-defined]
+    runner._closing.set()
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    while asyncio.all_tasks(loop):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    loop.close()
+
+
+@pytest.mark.parametrize("way", ["one thread", "two threads", "coroutines"])
+def test_a_thread_that_has_died_is_told_to_whoever_collects_and_nobody_waits_for_it(way: str) -> None:
+    terms = CallTerms(times=NoMemory())
+    runner: Runner = SingleThread(lambda message, _name: message, NAME, terms=terms)
+    if way == "two threads":
+        runner = ThreadPool(lambda message, _name: message, NAME, 2, terms=terms)
+    elif way == "coroutines":
+        runner = Coroutines(breaks_the_loop, NAME, 2)
+    runner.open()
+    executor = dispatcher(runner)
+    executor.submit(groups("ab"))
+    for _ in range(2):  # the next worker gets the same answer
+        with pytest.raises(ThreadDied) as caught:
+            collect(executor, 2)
+        assert isinstance(caught.value.__cause__, TypeError if way == "coroutines" else MemoryError)
+    if way == "two threads":  # teardown() has a thread of its own
+        runner.close(SECONDS)
+        return
+    with pytest.raises(ThreadDied):
+        runner.close(SECONDS)
+    if isinstance(runner, Coroutines):
+        clear_away(runner)
+
+
+def test_also_a_setup_that_breaks_its_event_loop_is_not_waited_for() -> None:
+    async def setup() -> None:
+        await breaks_the_loop({}, NAME)
+
+    runner = Coroutines(breaks_the_loop, NAME, 2, Hooks(setup=setup))
+    with pytest.raises(ThreadDied):
+        runner.open()
+    clear_away(runner)
 
 
 def test_calls_that_have_nothing_to_wait_for_do_not_hold_up_one_that_has() -> None:

@@ -20,6 +20,7 @@ from utils.joining.states import States
 from utils.joining.suspicion import CrashRecord
 from utils.metrics import Counters
 from utils.monitoring.watch import Watch
+from utils.processing.done import ThreadDied
 from utils.reading.locator import AssignmentOutdated, RowOutdated
 from utils.running.lifetime import Stopped
 from utils.running.refresh import Refresh
@@ -55,6 +56,11 @@ def supervised(monkeypatch: pytest.MonkeyPatch, *failures: Exception) -> int:
 
 def test_a_worker_that_fails_is_followed_by_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert supervised(monkeypatch, OSError(), ConfigError(["a member that was killed has partitions"])) == 3
+
+
+def test_a_thread_of_process_that_has_died_ends_the_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ThreadDied):
+        supervised(monkeypatch, ThreadDied(), OSError())
 
 
 def test_the_process_gives_up_after_a_few_failures_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:

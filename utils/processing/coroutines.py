@@ -1,13 +1,14 @@
 """An `async def process()` in as many coroutines as calls may run at once, on the event loop of one thread."""
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 
+from utils.errors import named
 from utils.joining.aggregator import Group
+from utils.logger import logger
 from utils.processing.done import Done
 from utils.processing.outcome import AsyncProcess, Call, Outcome, attempt_async, took_too_long
 from utils.processing.runner import (
@@ -53,7 +54,7 @@ class Coroutines:
         self._closed: Future[None] = Future()
 
     def open(self) -> None:
-        threading.Thread(target=lambda: asyncio.run(self._work()), name="process", daemon=True).start()
+        self._done.start_thread(self._run, "process", self._opened, self._closed)
         self._opened.result()
 
     def submit(self, groups: Iterable[Group]) -> None:
@@ -94,6 +95,23 @@ class Coroutines:
         self._loop.call_soon_threadsafe(self._closing.set)
         self._closed.result(timeout)
 
+    def _run(self) -> None:
+        """Until `_work` has ended. sys.exit() in a task, or stop(), ends a run before: all goes on in the next."""
+        runner = asyncio.Runner()  # of a loop that is broken it is not closed, which would wait for all tasks
+        loop = runner.get_loop()
+        work = loop.create_task(self._work())
+        work.add_done_callback(lambda _: loop.stop())
+        while not work.done():
+            ended_by = "stop()"
+            try:
+                loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                ended_by = named(error)
+            if not work.done():
+                logger.warning("process() has ended its event loop: it is run again", extra={"error": ended_by})
+        work.result()
+        runner.close()
+
     async def _work(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._closing = asyncio.Event()
@@ -101,9 +119,10 @@ class Coroutines:
             return
         while not self._closing.is_set():
             self._turned_at = self._terms.clock()
-            with suppress(TimeoutError):
+            self._note_broken()
+            with suppress(TimeoutError, asyncio.CancelledError):  # process() may cancel all tasks of the loop
                 await asyncio.wait_for(self._closing.wait(), _TURN)
-        await asyncio.gather(*self._calls)
+        await asyncio.gather(*self._calls, return_exceptions=True)
         await await_hook(self._hooks.teardown, self._closed)
 
     def _begin(self) -> None:
@@ -121,7 +140,6 @@ class Coroutines:
         began = self._turned_at = terms.clock()
         self._calls[task] = group, began
         outcome = await attempt_async(self._process, group, self._consumer_name)
-        del self._calls[task]
         self._turned_at = terms.clock()
         terms.times.add(self._turned_at - began)
         if task in self._cancelled:
@@ -129,9 +147,20 @@ class Coroutines:
             if terms.timeout:  # also where it has caught that, and returned something: it came too late
                 outcome = Outcome(group, [], took_too_long(terms.timeout))
         done.put(outcome)
+        del self._calls[task]
         done.note_size(outcome.size)
         done.tell()
         self._begin()
+
+    def _note_broken(self) -> None:
+        """Tasks that have ended without an outcome: process() has cancelled them before their turn came, say."""
+        for task in [task for task in self._calls if task.done()]:
+            group, _ = self._calls.pop(task)
+            self._cancelled.discard(task)
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            self._done.put(Outcome(group, [], error))
+            self._done.tell()
+            self._begin()
 
     def _cancel_overdue(self, timeout: float) -> None:
         """One timer for all calls: one for each would cost a third of what a call takes beside process() (measured)."""

@@ -6,6 +6,8 @@ No call begins while too many bytes of results wait here.
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 
 from utils.processing.outcome import Outcome
@@ -13,6 +15,10 @@ from utils.processing.runner import NO_LIMIT
 
 MANY = 32  # calls that are running: those that end soon after another are collected with it
 SOON = 0.01  # seconds; so soon
+
+
+class ThreadDied(Exception):
+    """A thread of process() has ended by its cause, so that no worker of this process can go on."""
 
 
 class Done:
@@ -35,6 +41,25 @@ class Done:
         # Held while there is nothing new: an Event that the wait clears, at a fraction of its cost (measured).
         self._untold = threading.Lock()
         self._untold.acquire()
+        self._died: ThreadDied | None = None  # one of the threads
+
+    def start_thread(self, work: Callable[[], None], name: str, *ends: Future[None]) -> threading.Thread:
+        """One that puts outcomes here. What it raises is told to whoever collects, or waits for `ends`."""
+
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:
+                self._died = died = ThreadDied()
+                died.__cause__ = error
+                self.tell()
+                for end in ends:
+                    if not end.done():
+                        end.set_exception(died)
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+        return thread
 
     def note_size(self, size: int) -> None:
         """So many bytes of results were put."""
@@ -59,11 +84,13 @@ class Done:
     def collect(self, timeout: float, calls: int = 1) -> list[Outcome]:
         """All that is there; waits up to `timeout` seconds, not below 0, to be told of any.
 
-        `calls` that are running: of many, each outcome would wake the loop for a turn of its own.
+        `calls` that are running: of many, each outcome would wake the loop for a turn of its own. Raises ThreadDied.
         """
         made = self._made  # all of that was put before, and is collected now, perhaps with more
         if self._untold.acquire(timeout=timeout) and calls >= MANY:
             time.sleep(min(SOON, timeout))
+        if self._died:
+            raise self._died
         outcomes = [self._outcomes.popleft() for _ in range(len(self._outcomes))]
         if made > self._collected:
             with self._lock:

@@ -1,6 +1,5 @@
 """process() in one thread: each call begins after the one before has ended, in the order of submission."""
 
-import threading
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -43,7 +42,7 @@ class SingleThread:
         self._go_on: SimpleQueue[bool] = SimpleQueue()
 
     def open(self) -> None:
-        threading.Thread(target=self._work, name="process", daemon=True).start()
+        self._done.start_thread(self._work, "process", self._opened, self._closed)
         self._opened.result()
 
     def submit(self, groups: Iterable[Group]) -> None:

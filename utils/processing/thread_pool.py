@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from utils.joining.aggregator import Group
@@ -38,9 +39,7 @@ class ThreadPool:
     def open(self) -> None:
         self._hooks.setup()
         for number in range(self._concurrency):
-            thread = threading.Thread(target=self._work, args=[number], name=f"process {number}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+            self._threads.append(self._done.start_thread(partial(self._work, number), f"process {number}"))
 
     def submit(self, groups: Iterable[Group]) -> None:
         for group in groups:

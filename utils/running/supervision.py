@@ -22,13 +22,14 @@ from threading import Event
 from typing import NamedTuple, Protocol
 
 from config import ConfigError
-from utils.errors import chain
+from utils.errors import chain, unquoted
 from utils.joining.suspicion import CrashRecord
 from utils.kafka import clients
 from utils.kafka.membership import Membership
 from utils.logger import configure, logger
 from utils.metrics import Counters
 from utils.monitoring.watch import Watch
+from utils.processing.done import ThreadDied
 from utils.processing.executor import Retrying
 from utils.reading.intake import Intake, Waits
 from utils.reading.locator import AssignmentOutdated, Partition, RowOutdated
@@ -63,6 +64,9 @@ def work(refresh: Refresh, process_stop: Event, watch: Watch) -> int:
         return 0
     except SetupFailed as error:
         logger.error("setup() failed", exc_info=error.__cause__)
+        return 1
+    except ThreadDied as error:
+        logger.error("a thread of process() has died: the process ends", exc_info=unquoted(error.__cause__))
         return 1
     finally:
         if calls:
@@ -138,6 +142,7 @@ def supervise(
     GROUP_INSTANCE_ID has taken this one's place, and would be driven out in turn; Kafka forbids something, or does not
     take a setting. Any other one of a worker that runs may heal: a process that was killed holds partitions until
     Kafka misses it, a topic is being made again.
+    So is ThreadDied: that ends the process, and its start counts as where a message does so at once (rule 13).
     RowOutdated is no failure: it is read again. Nor is AssignmentOutdated, after which the worker has left the consumer
     group, nor that another member has our GROUP_INSTANCE_ID which is not alive.
 
@@ -171,6 +176,8 @@ def supervise(
                 survived |= had
                 logger.warning("joining the consumer group anew", extra={"why": "nobody has our GROUP_INSTANCE_ID"})
                 continue
+        if isinstance(error, ThreadDied):  # the next worker would have the same threads
+            raise error
         if cure := clients.cure_of(error):
             raise ConfigError([cure]) from error
         in_a_row = not has_progressed and clock() - began < LASTING
