@@ -251,6 +251,13 @@ def test_partitions_that_nobody_reads_are_named() -> None:
     assert "Nobody reads b 0-1" in found.sentence
 
 
+def test_workers_of_another_row_are_told_with_their_topics() -> None:
+    other = Member("10.0.0.9", "orders", "", (("a", 1), ("x", 0), ("x", 1)))
+    found = seen(group=ConsumerGroup("STABLE", (Member("10.0.0.5", "orders", "", (*ALL[:1], *ALL[2:])), other)))
+    assert found.level == "warning"
+    assert "10.0.0.9 reads x, which is not in the row: by an older row, or by one in another database" in found.sentence
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [

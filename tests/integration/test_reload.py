@@ -219,3 +219,21 @@ def test_what_comes_to_an_added_topic_when_the_row_is_known_is_read_whatever_its
         contents = [msgspec.json.decode(each.value())["content"] for each in records(real_kafka, [out])]
         assert sorted(c in content for content in contents) == [False] + [True] * 20
         assert worker.stop() == 0
+
+
+def test_a_worker_whose_row_is_in_another_database_is_told_of(
+    real_kafka: KafkaBroker, topics: Topics, tmp_path: Path
+) -> None:
+    """In one consumer group with us it reads what we must join: nothing is lost, and nothing goes on."""
+    a, b, c, out = topics(real_kafka, "a", "b", "c", "out", partitions=2)
+    name, elsewhere = unique_name("job"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with (
+        Job(real_kafka, name, [a, b], [out], tmp_path) as job,
+        Job(real_kafka, name, [a, c], [out], elsewhere) as other,
+    ):
+        workers = [job.start().is_assigned(), other.start()]
+        for worker in workers:
+            line = worker.says("another member of the consumer group joins other topics")
+            assert line["shared"] == [a]
+            assert "another database" in line["cure"]

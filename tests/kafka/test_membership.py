@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 from confluent_kafka import Consumer
 
-from utils.kafka.membership import Membership, gets_place_back, misfit
+from utils.kafka.membership import Membership, gets_place_back, misfit, shared_with_others
 
 AB, ABC = {"a": 2, "b": 2}, {"a": 2, "b": 2, "c": 2}
 
@@ -72,6 +72,25 @@ def test_others_that_have_not_got_the_row_yet_leave_more_of_the_added_topic_to_u
 def test_of_a_topic_with_fewer_partitions_the_later_members_own_nothing() -> None:
     assert not misfit(owned("a3"), {"a": 4, "b": 1})
     assert misfit(owned("a0"), {"a": 4, "b": 1})
+
+
+@pytest.mark.parametrize(
+    ("assigned", "counts", "shared"),
+    [
+        (owned("a0", "a1", "b0", "b1"), AB, []),
+        (owned("a0", "b0", "c0"), ABC, []),
+        ([], AB, []),  # one too many
+        (owned("a0", "b0", "b1"), AB, ["a"]),  # of a, another member has the rest
+        (owned("b0", "b1"), AB, ["a"]),
+        (owned("a0", "b1"), AB, ["a", "b"]),
+        (owned("a0", "a1", "b0"), {"a": 2, "b": 1}, []),  # only who has all may begin at all
+    ],
+)
+def test_a_topic_of_which_we_have_other_numbers_is_read_by_a_member_with_other_topics(
+    assigned: list[tuple[str, int]], counts: dict[str, int], shared: list[str]
+) -> None:
+    """`range` gives all members with the same topics the same numbers of each."""
+    assert shared_with_others(assigned, counts) == shared
 
 
 class Member:

@@ -366,6 +366,7 @@ class _Judge:
             notes.append("Its map may not be read: what was read and waits is not known (READ on its topic of maps).")
         if self.group.members and (alone := self._without_owner()):
             notes.append(f"Nobody reads {alone}: its workers may go on by an older row.")
+        notes += self._of_other_topics()
         timeout = self.settings.message_timeout
         if self.waits and not self.settings.paused and self.since and self.now.at - self.since > TOO_LONG * timeout:
             notes.append(f"They wait for more than {TOO_LONG:g} times MESSAGE_TIMEOUT.")
@@ -373,6 +374,17 @@ class _Judge:
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{topic} has {number}" for topic, number in counts.items())
             notes.append(f"Unequal partition counts ({listed}): no more than one worker may run.")
+        return notes
+
+    def _of_other_topics(self) -> list[str]:
+        """What members have that no worker by this row would ask for. So the two share what each of them must join."""
+        notes = []
+        for member in self.group.members:
+            topics = sorted({topic for topic, _ in member.partitions} - {*self.row.topics_input})
+            if topics:
+                verb = "is" if len(topics) == 1 else "are"
+                which = f"{', '.join(topics)}, which {verb} not in the row"
+                notes.append(f"{member.host} reads {which}: by an older row, or by one in another database.")
         return notes
 
     @property

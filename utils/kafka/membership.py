@@ -1,5 +1,5 @@
 """Static membership: whether what is assigned can be of the row's topics, how to leave the consumer group for good, and
-whether our place in it is another worker's.
+whether our place in it is another worker's. And whether members of the consumer group have other topics than ours.
 
 A worker with a GROUP_INSTANCE_ID that comes back within the session time-out gets what it had, without a rebalance,
 also where it subscribes other topics than before (measured: Kafka 4.3.1). A topic that was added would be assigned to
@@ -33,6 +33,21 @@ def misfit(owned: Iterable[tuple[str, int]], partitions: Mapping[str, int]) -> s
         f"nothing of {topic} is assigned" for topic in lacking
     ]
     return ", ".join(told)
+
+
+def shared_with_others(owned: Iterable[tuple[str, int]], partitions: Mapping[str, int]) -> list[str]:
+    """The topics of which members that join other topics than ours have something that we would need.
+
+    `range` gives members with the same topics the same numbers of each, where all have as many partitions. Where they
+    have not, only who owns all of them may begin.
+    """
+    if len(set(partitions.values())) > 1:
+        return []
+    numbers: dict[str, set[int]] = {topic: set() for topic in partitions}
+    for topic, number in owned:
+        numbers.setdefault(topic, set()).add(number)
+    every = set[int]().union(*numbers.values())
+    return sorted(topic for topic, ours in numbers.items() if ours != every)
 
 
 def gets_place_back(

@@ -23,7 +23,7 @@ from utils.kafka.lookups import (
     offsets_at,
     places_at,
 )
-from utils.kafka.membership import Membership
+from utils.kafka.membership import Membership, shared_with_others
 from utils.logger import logger
 from utils.metrics import Counters
 
@@ -32,6 +32,11 @@ _REQUEST = 10.0  # seconds that one request may take
 GROWN = (
     "ids that were sent before and after may not meet: let the workers come to lag 0 before partitions are added,"
     " and add as many to every input topic"
+)
+
+OTHER_TOPICS = (
+    "if this stays, a worker of this CONSUMER_NAME has its row in another database (DATABASE_URL): end it. Until then"
+    " what should meet is with different workers"
 )
 
 Partition = tuple[str, int]
@@ -85,6 +90,9 @@ class Locator:
         if why := self.membership.misfit([(each.topic, each.partition) for each in owned], counts):
             raise AssignmentOutdated(why)
         check_counts(topics, len(owned))
+        if shared := shared_with_others([(each.topic, each.partition) for each in owned], counts):
+            facts = {"shared": shared, "cure": OTHER_TOPICS}
+            logger.warning("another member of the consumer group joins other topics", extra=facts)
         every = [TopicPartition(topic, each) for topic in self.topics for each in range(topics[topic].partitions)]
         commits = [each for each in checked(consumer.committed(every, timeout=_REQUEST)) if each.offset >= 0]
         asked = {(each.topic, each.partition) for each in owned}
