@@ -539,13 +539,13 @@ _CAUSES = (
         heals=False,
         cure="refuses the login: check DB_USER and DB_PASSWORD (or DATABASE_URL){expired}{no_cert}",
         codes=frozenset({1045, 1130, 1251, 1698, 2059, "28P01", "28000"}),
-        words="authentication failed|no password supplied|no pg_hba.conf entry|role .* does not exist",
+        words="authentication failed|no password supplied|no pg_hba.conf entry|role .* does not exist|no such user",
     ),
     _Cause(
         heals=False,
         cure="is not there, or not for this user: check DB_NAME (or DATABASE_URL), or create it",
         codes=frozenset({1044, 1049, "3D000"}),
-        words="database .* does not exist|permission denied for database",
+        words="database .* does not exist|no such database|permission denied for database",
     ),
     _Cause(
         heals=False,
@@ -613,7 +613,10 @@ _CAUSES = (
     _Cause(
         heals=True,
         cure="is not ready",
-        codes=frozenset({1040, 1053, 1203, 1213, 1226, "40001", "40P01", "53300", "57014", "57P01", "57P02", "57P03"}),
+        codes=frozenset(
+            {1040, 1053, 1203, 1213, 1226, 1317, 1927, 1969, 3024, 9001}  # 9001: ProxySQL
+            | {"40001", "40P01", "53200", "53300", "57014", "57P01", "57P02", "57P03"}
+        ),
         words="not currently accepting connections|starting up|shutting down|too many|connection slots|recovery",
     ),
     _Cause(
@@ -622,6 +625,16 @@ _CAUSES = (
         codes=frozenset({2002, 2003, 2005, 2006, 2013, "08000", "08001", "08003", "08006"}),
         words="refused|timed? ?out|(resolve|translate) host|closed the connection|no route|unreachable|reset by peer"
         "|on socket .*no such file",
+    ),
+    # A server of PostgreSQL, or a proxy before it, tells in words alone why it lets nobody in. What is not known to be
+    # for ever may be over in a moment: a failover, a proxy whose database is away.
+    _Cause(
+        heals=False, cure="takes no such option: check DATABASE_URL", words="FATAL: .*(parameter|protocol|argument)"
+    ),
+    _Cause(
+        heals=True,
+        cure="lets nobody in just now: if this stays, check DATABASE_URL, or DB_HOST and the others",
+        words="FATAL: ",
     ),
     _Cause(heals=False, cure="cannot be used: check DATABASE_URL, or DB_HOST and the others", words=""),
 )

@@ -670,6 +670,32 @@ def test_a_driver_that_is_not_installed_names_what_to_install() -> None:
             True,
         ),
         (pymysql.OperationalError(4151, "Access denied, this account is locked"), False),
+        *(
+            (psycopg.OperationalError(f"connection failed: FATAL:  {text}"), True)
+            for text in (
+                "no more connections allowed (max_client_conn)",
+                "pgbouncer cannot connect to server",
+                "server login has been failing, cached error: connect failed (server_login_retry)",
+                "server conn crashed?",
+                "database is paused",
+                "out of memory",
+                "could not fork new process for connection: Resource temporarily unavailable",
+                "the database system is not accepting connections",
+                "Max client connections reached",
+            )
+        ),
+        *(
+            (psycopg.OperationalError(f"connection failed: FATAL:  {text}"), False)
+            for text in (
+                'password authentication failed for user "u"',
+                "no such user: u",
+                "no such database: d",
+                "unsupported startup parameter: options",
+                'unrecognized configuration parameter "x"',
+            )
+        ),
+        (psycopg.errors.OutOfMemory("out of memory"), True),
+        *((pymysql.OperationalError(code, "interrupted"), True) for code in (1317, 1927, 1969, 3024, 9001)),
         (psycopg.OperationalError("connection failed: FATAL:  sorry, too many clients already"), True),
         (psycopg.errors.AdminShutdown("terminating connection due to administrator command"), True),
         (psycopg.errors.ConnectionTimeout("connection timeout expired"), True),
