@@ -196,7 +196,7 @@ class Settings:
     # Seconds before the second attempt; each further wait is twice as long, up to a minute.
     retry_backoff: float = setting(1.0, seconds())
     # Bytes of messages held in memory: waiting, in process() and not yet committed.
-    max_pending_bytes: int = setting(268_435_456, whole("number of bytes", least=1))
+    max_pending_bytes: int = setting(268_435_456, whole("number of bytes", least=8))
     # Where what fails is kept; empty: nowhere, it is logged and discarded.
     dlq_topic: str = setting(
         "<consumer_name>-dlq",

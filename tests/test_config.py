@@ -226,7 +226,14 @@ def test_no_clock_and_no_lock_need_to_take_more_seconds_than_they_can(name: str)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("DB_PORT", "0"), ("DB_PORT", "65536"), ("MAX_PENDING_BYTES", "1.5"), ("CONCURRENCY", "0")]
+    ("name", "value"),
+    [
+        ("DB_PORT", "0"),
+        ("DB_PORT", "65536"),
+        ("MAX_PENDING_BYTES", "1.5"),
+        ("MAX_PENDING_BYTES", "7"),  # there were parts of it that came to 0
+        ("CONCURRENCY", "0"),
+    ],
 )
 def test_whole_numbers_have_limits(name: str, value: str) -> None:
     (problem,) = problems_of({**MINIMAL, name: value})

@@ -342,6 +342,11 @@ CASES = {
         "properties",
         {"DELIVERY": "exactly_once", "KAFKA_TRANSACTION_TIMEOUT_MS": "11000"},
     ),
+    "a name that no transaction takes": Case(
+        "GROUP_INSTANCE_ID must be printable ASCII where DELIVERY is exactly_once, not 'é'",
+        "properties",
+        {"DELIVERY": "exactly_once", "GROUP_INSTANCE_ID": "é"},
+    ),
     "no input topic": Case(
         "topic {b}x of topics_input does not exist, or this user may not see it; there are:",
         "topics",

@@ -1,11 +1,14 @@
 """What Kafka forbids a worker, from the start or while it runs, on a broker with an authorizer; and what heals."""
 
+from pathlib import Path
+
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from tests.conftest import Topics, grant
+from tests.integration.commands import Commands
 from tests.integration.conftest import Scene, Scenes
 from tests.integration.test_joining import ids
 from tests.integration.workers import eventually
@@ -51,6 +54,20 @@ def test_a_worker_that_lacks_a_right_says_which_and_does_not_start(
     problems = [str(line["message"]) for line in worker.lines() if "no right to" in str(line["message"])]
     assert any(f" {name}: kafka-acls.sh " in problem for problem in problems), worker.tail()
     assert "Traceback" not in worker.tail()
+
+
+@pytest.mark.real_kafka
+def test_who_tries_messages_needs_no_right_to_the_group(
+    guarded_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    """The client looks for the coordinator of a group that it never joins."""
+    scene = scenes(guarded_kafka)
+    grant(guarded_kafka, ResourceType.GROUP, scene.job.name, AclOperation.DESCRIBE_CONFIGS)  # nothing else any more
+    scene.feed(ids(10))
+    tried = Commands(scene.job, tmp_path, command="try")
+    assert "10  forwarded" in tried.run("--last", "10")
+    *_, said = tried.refused("--last", "10", "--anonymous", "")
+    assert said.endswith("--anonymous: must not be empty")
 
 
 @pytest.mark.real_kafka

@@ -344,6 +344,30 @@ def test_a_stop_may_not_take_so_long_that_the_group_drives_the_worker_out(
     assert [each.startswith(problem or "none") for each in problems] == ([True] if problem else [])
 
 
+@pytest.mark.parametrize(
+    ("delivery", "instance", "given", "sources", "problem"),
+    [
+        ("exactly_once", "é", {}, {}, "GROUP_INSTANCE_ID must be printable ASCII where DELIVERY is exactly"),
+        ("exactly_once", "é", {}, {"GROUP_INSTANCE_ID": "row"}, "metadatas.group_instance_id must be printable ASCII"),
+        ("exactly_once", "", {"client.id": "wörker"}, {}, "KAFKA_CLIENT_ID must be printable ASCII"),
+        ("exactly_once", "pod 0", {"client.id": "worker"}, {}, None),
+        ("at_least_once", "é", {"client.id": "wörker"}, {}, None),
+    ],
+)
+def test_what_the_client_takes_in_no_transaction_is_refused_where_there_are_some(
+    delivery: str, instance: str, given: dict[str, str], sources: dict[str, str], problem: str | None
+) -> None:
+    settings = Settings(
+        consumer_name="orders", delivery=delivery, group_instance_id=instance, kafka=given, sources=sources
+    )
+    problems: list[str] = []
+    try:
+        try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
+    except ConfigError as error:
+        problems = error.problems
+    assert [each.startswith(problem or "none") for each in problems] == ([True] if problem else [])
+
+
 @pytest.mark.parametrize("name", ["session.timeout.ms", "transaction.timeout.ms"])
 def test_a_time_out_that_is_no_number_is_refused_by_its_name(name: str) -> None:
     settings = Settings(kafka={name: "soon"}, sources={name: "environment"})

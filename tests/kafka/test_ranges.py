@@ -44,6 +44,8 @@ def test_what_the_client_mends_is_waited_for_and_what_it_does_not_is_raised() ->
     consumer = FakeReader({("a", 0): LOG})
     consumer.events = [failed(KafkaError._TRANSPORT)]
     assert len(read(consumer, {("a", 0): (0, 10)})) == 10
+    consumer.events = [failed(KafkaError.GROUP_AUTHORIZATION_FAILED)]
+    assert len(read(consumer, {("a", 0): (0, 10)})) == 10, "it joins no group"
     consumer.events = [failed(KafkaError._AUTHENTICATION)]
     with pytest.raises(KafkaException):
         read(consumer, {("a", 0): (0, 10)})

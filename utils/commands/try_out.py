@@ -51,11 +51,18 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--anonymous",
-        type=lambda text: [each.strip() for each in text.split(",") if each.strip()],
+        type=_fields,
         default=[],
         metavar="FIELDS",
         help="fields, such as content.email,content.name, whose values are replaced before process() sees them",
     )
+
+
+def _fields(text: str) -> list[str]:
+    """None is empty, so that a variable of a shell that is not set shows nobody's values."""
+    if fields := [each.strip() for each in text.split(",") if each.strip()]:
+        return fields
+    raise argparse.ArgumentTypeError("must not be empty")
 
 
 def _number(text: str) -> int:

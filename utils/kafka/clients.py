@@ -93,7 +93,7 @@ def _wrong_properties(settings: Settings) -> list[str]:
             except OSError as error:
                 problems.append(f"{_origin(name, settings)}: {path} cannot be read: {error.strerror}")
     problems = problems or [*_wrong_authority(settings), *_wrong_key(settings)]
-    problems += _too_long_a_stop(settings)
+    problems += [*_too_long_a_stop(settings), *_not_in_a_transaction(settings)]
     if given.get("security.protocol", "").lower().startswith("sasl"):
         mechanism = given.get("sasl.mechanism") or given.get("sasl.mechanisms") or "GSSAPI"
         if mechanism.upper() == "GSSAPI":
@@ -127,6 +127,16 @@ def _too_long_a_stop(settings: Settings) -> Iterator[str]:
             f"{name} must be less than max.poll.interval.ms ({most:g} s), not {settings.shutdown_timeout:g}:"
             " the consumer group drives out a worker whose rebalance takes longer"
         )
+
+
+def _not_in_a_transaction(settings: Settings) -> Iterator[str]:
+    """The client makes the id of a member of these, and takes no other in a transaction ("member id is not safe")."""
+    is_of_row = settings.sources.get("GROUP_INSTANCE_ID") == "row"
+    place = "metadatas.group_instance_id" if is_of_row else "GROUP_INSTANCE_ID"
+    given = {place: settings.group_instance_id, _origin("client.id", settings): settings.kafka.get("client.id", "")}
+    for name, value in given.items():
+        if settings.delivery == "exactly_once" and not (value.isascii() and value.isprintable()):
+            yield f"{name} must be printable ASCII where DELIVERY is exactly_once, not {value!r}"
 
 
 def _wrong_key(settings: Settings) -> Iterator[str]:
