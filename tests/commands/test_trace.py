@@ -1,6 +1,8 @@
 """What `main.py trace` tells of a journey, and of what keeps it from looking."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -11,6 +13,7 @@ from models import ListedRow, Row, engine, init_db, save
 from tests.services.processes import free_port
 from utils.commands.trace import all_traced, lines, subjects
 from utils.fleet.journeys import Journey
+from utils.fleet.looks import Subject
 from utils.fleet.search import Wanted
 from utils.joining.dead_letters import Contents
 from utils.joining.journey import CommittedOffsets, Consumer, LetterAt, Sighting, Visit
@@ -100,6 +103,29 @@ def test_a_cluster_that_does_not_answer_is_a_line(
     [cluster] = out["clusters"]
     assert "of shop: Kafka cannot be reached" in cluster["not_seen"][0]
     assert "Connection refused" in cluster["not_seen"][0]
+
+
+def test_a_row_whose_login_is_refused_hides_nothing_of_the_others_at_its_brokers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def cluster_id(some: Sequence[Subject]) -> str | Journey:
+        name = some[0].row.consumer_name
+        return "id" if name == "good" else Journey(not_seen=[f"of {name}: Kafka refuses the login"])
+
+    found = Journey({"a": [seen("a", 5)]}, not_seen=["topic b: forbidden"], records=7)
+    monkeypatch.setattr("utils.commands.trace._cluster_id", cluster_id)
+    monkeypatch.setattr("utils.commands.trace.traced", lambda _wanted, _some: found)
+    environment = Settings.read({"CONSUMER_NAME": "trace", "DATABASE_URL": "sqlite:///x"})
+    logins = {name: f'{{"kafka": {{"sasl.username": "{name}"}}}}' for name in ("another", "good", "old")}
+    rows = [ListedRow(name, Row.validated(name, "a", "b", "h:1", login)) for name, login in logins.items()]
+    rows.append(ListedRow("away", Row.validated("away", "a", "b", "elsewhere:1")))
+    some, problems = subjects(rows, environment)
+    assert not problems
+    refused = [f"of {name}: Kafka refuses the login" for name in ("another", "old", "away")]
+    assert all_traced(Wanted("1", 0.0), some) == {
+        "h:1": replace(found, not_seen=[*found.not_seen, *refused[:2]]),
+        "elsewhere:1": Journey(not_seen=refused[2:]),
+    }
 
 
 def test_without_consumers_nothing_is_asked() -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -74,15 +75,19 @@ def all_traced(wanted: Wanted, some: Iterable[Subject]) -> dict[str, Journey]:
         by_way.setdefault(each.cluster, []).append(each)
     with ThreadPoolExecutor(len(by_way) or 1) as pool:
         clusters: dict[str, list[Subject]] = {}
-        journeys: dict[str, Journey] = {}
+        unseen: list[tuple[str, Journey]] = []
         for told, those in zip(pool.map(_cluster_id, by_way.values()), by_way.values(), strict=True):
             if isinstance(told, Journey):
-                journeys[those[0].row.bootstrap_servers] = told
+                unseen.append((those[0].row.bootstrap_servers, told))
             else:
                 clusters.setdefault(told, []).extend(those)
         look = partial(traced, wanted)
         names = [", ".join(dict.fromkeys(each.row.bootstrap_servers for each in those)) for those in clusters.values()]
-        return dict(zip(names, pool.map(look, clusters.values()), strict=True)) | journeys
+        journeys = dict(zip(names, pool.map(look, clusters.values()), strict=True))
+    for name, told in unseen:  # at the brokers of others, perhaps, but with another login than theirs
+        seen = journeys.get(name, Journey())
+        journeys[name] = replace(seen, not_seen=[*seen.not_seen, *told.not_seen])
+    return journeys
 
 
 def _cluster_id(some: Sequence[Subject]) -> str | Journey:
