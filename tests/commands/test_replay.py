@@ -14,9 +14,9 @@ from tests.builders import group, partition_offsets
 from tests.commands.test_letters import FakeRecord
 from utils.commands.letters import Choice, ListedLetter
 from utils.commands.replay import (
+    IN_DOUBT,
     INCOMPLETE,
     MAX_IN_FLIGHT,
-    REPLACED,
     CannotReplay,
     Discarding,
     Joining,
@@ -29,7 +29,7 @@ from utils.commands.replay import (
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import Contents, Part, write
 from utils.joining.messages import Fragment, join
-from utils.joining.offsets import mark
+from utils.joining.offsets import PartitionOffsets, mark
 from utils.joining.states import SENT
 from utils.logger import _json
 from utils.metrics import Counters
@@ -40,8 +40,10 @@ from utils.sending.outbox import Refusals
 LETTERS = partition_offsets(topic="orders-dlq")
 
 
-def part(topic: str, id: str = "1", version: int = 0) -> Part:
-    return Part(topic, 0, 5, b'{"id":"%s","content":{"%s":%d}}' % (id.encode(), topic.encode(), version), [("h", b"1")])
+def part(topic: str, id: str = "1", version: int = 0, offset: int = 5) -> Part:
+    return Part(
+        topic, 0, offset, b'{"id":"%s","content":{"%s":%d}}' % (id.encode(), topic.encode(), version), [("h", b"1")]
+    )
 
 
 def letter(*parts: Part, reason: str = "incomplete", id: str = "1", consumer: str = "orders") -> Contents:
@@ -81,15 +83,89 @@ def test_late_mates_meet() -> None:
     assert meeting.waiting == 1
 
 
-def test_of_two_letters_of_a_topic_the_later_one_is_joined_and_the_earlier_one_stays() -> None:
-    meeting = joining()
-    meeting.add(letter(part("a", version=1)), LETTERS, 1)
-    meeting.add(letter(part("a", version=2)), LETTERS, 2)
-    group = meeting.add(letter(part("b")), LETTERS, 3)
+def test_of_two_letters_of_a_topic_the_later_one_is_joined_and_the_earlier_one_is_finished() -> None:
+    meeting, read = joining(), letters_read(3)
+    meeting.add(letter(part("a", version=1, offset=5)), read, 0)
+    meeting.add(letter(part("a", version=2, offset=6)), read, 1)
+    group = meeting.add(letter(part("b")), read, 2)
     assert group
     assert join(group.fragments)["content"] == {"a": 2, "b": 0}
-    assert sorted(each.offset for each in group.fragments) == [2, 3]
-    assert (meeting.waiting, meeting.replaced) == (0, 1)
+    assert sorted(each.offset for each in group.fragments) == [1, 2]
+    assert (meeting.waiting, meeting.replaced, meeting.in_doubt) == (0, 1, 0)
+    assert unfinished(read) == [1, 2]
+
+
+def letters_read(number: int) -> PartitionOffsets:
+    offsets = partition_offsets(topic="orders-dlq")
+    for offset in range(number):
+        offsets.read(offset)
+    return offsets
+
+
+def unfinished(offsets: PartitionOffsets) -> list[int]:
+    return [offset for offset in range(offsets.position) if not offsets._is_finished(offset)]
+
+
+VERSIONS = [  # i0, i1, j0, j1, each given up before the next came; and i0 given up, (i1, j1) failed, j0 given up
+    [
+        letter(part(topic, version=version, offset=version))
+        for topic, version in (("a", 0), ("a", 1), ("b", 0), ("b", 1))
+    ],
+    [
+        letter(part("a", offset=0)),
+        letter(part("a", version=1, offset=1), part("b", version=1, offset=0), reason="process_failed"),
+        letter(part("b", version=2, offset=1)),
+    ],
+]
+
+
+@pytest.mark.parametrize(("letters", "results"), [(VERSIONS[0], [{"a": 1, "b": 0}]), (VERSIONS[1], [{"a": 1, "b": 1}])])
+def test_replays_one_after_the_other_join_nothing_that_a_later_letter_has_superseded(
+    letters: list[Contents], results: list[object]
+) -> None:
+    read, made = letters_read(len(letters)), []
+    for _ in range(3):
+        meeting = joining()
+        for offset in unfinished(read):
+            if group := meeting.add(letters[offset], read, offset):
+                made.append(join(group.fragments)["content"])
+                for each in group.fragments:
+                    read.finish(each.offset)
+    assert made == results
+    assert len(unfinished(read)) == 1, "the part that came last waits for another one"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (part("a", offset=7), part("a", offset=6)),  # the older one was tried for long, or its topic was made again
+        (part("a", offset=6), Part("a", 1, 7, part("a").value)),  # of another partition
+    ],
+)
+def test_of_which_it_is_not_certain_that_it_is_the_older_one_stays(before: Part, after: Part) -> None:
+    meeting, read = joining(), letters_read(2)
+    meeting.add(letter(before), read, 0)
+    assert meeting.add(letter(after, part("b")), read, 1)
+    assert (meeting.waiting, meeting.replaced, meeting.in_doubt) == (0, 0, 1)
+    assert unfinished(read) == [0, 1]
+
+
+def test_a_letter_that_is_replaced_by_one_that_came_to_another_partition_stays() -> None:
+    meeting, read, other = joining(), letters_read(1), partition_offsets(topic="orders-dlq", partition=1)
+    meeting.add(letter(part("a")), read, 0)
+    assert meeting.add(letter(part("a", offset=6), part("b")), other, 3)
+    assert unfinished(read) == [0]
+    assert meeting.in_doubt == 1
+
+
+def test_a_letter_of_which_one_message_is_of_use_yet_is_not_finished() -> None:
+    meeting, read = joining("a", "b", "c"), letters_read(3)
+    meeting.add(letter(part("a"), part("b")), read, 0)
+    meeting.add(letter(part("a", version=1)), read, 1)
+    assert (meeting.replaced, unfinished(read)) == (0, [0, 1, 2])
+    group = meeting.add(letter(part("c")), read, 2)
+    assert group
+    assert letters_of(group.fragments) == {(0, 0), (0, 1), (0, 2)}
 
 
 def test_a_message_that_was_invalid_and_is_valid_now_is_joined_by_its_id() -> None:
@@ -128,7 +204,7 @@ def test_a_rehearsal_counts_what_would_be_replayed_and_what_would_stay() -> None
     assert next(iter(result.lines("would be replayed"))) == "       1  would be replayed"
 
 
-def test_a_letter_whose_message_a_later_one_holds_is_told_as_one_that_stays() -> None:
+def test_a_letter_whose_message_a_later_one_holds_is_told_as_one_that_is_left_out() -> None:
     whole = letter(part("a", "2"), part("b", "2"), part("c", "2"), id="2")
     letters = [
         letter(part("a"), part("b")),
@@ -140,9 +216,16 @@ def test_a_letter_whose_message_a_later_one_holds_is_told_as_one_that_stays() ->
     found = [ListedLetter(each, TopicPartition("dlq", 0, offset), False) for offset, each in enumerate(letters)]
     result = ReplayResult()
     rehearse(found, Choice("orders"), joining("a", "b", "c"), result)
-    assert (result.done, result.stay) == (1, {INCOMPLETE: 2, REPLACED: 2}), (
-        "the first one, and that before the whole one"
-    )
+    assert (result.done, result.stay) == (1, {INCOMPLETE: 2})
+    assert [*result.lines("would be replayed")] == [
+        "       1  would be replayed",
+        "       2  left out, now and from now on: a later one holds the message of its topic",
+        "       2  stay: still incomplete",
+    ], "the first one, and that before the whole one"
+    older = letter(part("a", offset=4), part("b"), part("c"))
+    found = [ListedLetter(each, TopicPartition("dlq", 0, at), False) for at, each in enumerate([letters[1], older])]
+    rehearse(found, Choice("orders"), joining("a", "b", "c"), result := ReplayResult())
+    assert (result.replaced, result.stay) == (0, {IN_DOUBT: 1})
 
 
 def test_after_a_failure_of_kafka_no_letter_counts_twice() -> None:
@@ -254,7 +337,8 @@ def test_on_a_terminal_one_line_tells_how_far_it_is_over_and_over(monkeypatch: p
     result = ReplayResult()
     with progress_bar(width=10) as show:
         show(0, 8, result)
-        result.done, result.stay = 3, Counter({INCOMPLETE: 1, "too large": 1})
+        result.note([(0, 0), (0, 1), (0, 2)], done=True)
+        result.stay = Counter({INCOMPLETE: 1, "too large": 1})
         show(5, 8, result)
         show(8, 8, result)
     assert stream.getvalue().split("\r") == [

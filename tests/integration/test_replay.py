@@ -110,6 +110,28 @@ def test_a_replay_that_is_stopped_goes_on_the_next_time_and_doubles_nothing(
     assert results(scene) == Counter(ids)
 
 
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_letter_that_a_later_one_has_superseded_comes_to_life_in_no_later_replay(
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path, delivery: str
+) -> None:
+    scene = scenes(real_kafka, slow_process=True, environment={**ODD, "MESSAGE_TIMEOUT": "1", "DELIVERY": delivery})
+    a, b = scene.job.topics_input
+    worker = scene.job.start()
+    for number, topic in enumerate([a, a, b, b], 1):
+        scene.feed(["again"], topic)
+        eventually(lambda: len(worker.said("incomplete messages given up")) >= number, "given up")  # noqa: B023
+        eventually(lambda: scene.job.lag() == 0, "all committed")
+    assert worker.stop() == 0
+    commands = Commands(scene.job, tmp_path, DELIVERY=delivery)
+    first, second = commands.run("replay", "--all"), commands.run("replay", "--all")
+    assert first.split("\n")[:2] == [
+        "       2  replayed",
+        "       1  left out, now and from now on: a later one holds the message of its topic",
+    ]
+    assert second.split("\n")[:2] == ["       0  replayed", "       1  stay: still incomplete"]
+    assert results(scene) == Counter(["again"])
+
+
 def test_what_fails_again_stays(kafka: KafkaBroker, scenes: Scenes, tmp_path: Path) -> None:
     scene = scenes(kafka, slow_process=True, environment=ODD)
     more = [f"reject-{number}" for number in range(25)]  # than a worker takes for an outage, where they only fail

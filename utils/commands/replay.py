@@ -12,14 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import InitVar, dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from confluent_kafka import Consumer, TopicPartition
 
 from utils.commands.letters import Choice, ListedLetter
 from utils.errors import unquoted
 from utils.joining.aggregator import Group
-from utils.joining.dead_letters import Contents, read, sources
+from utils.joining.dead_letters import Contents, Part, read, sources
 from utils.joining.layout import Layout
 from utils.joining.messages import Fragment, Headers, InvalidMessage, read_each, read_ids
 from utils.joining.offsets import CommitPoint, PartitionOffsets
@@ -42,6 +42,7 @@ MAX_IN_FLIGHT = 2_000  # groups in process() or on their way out, before no more
 ROOM = 512  # bytes of a record beside key and value that count for the client's limit
 INCOMPLETE = "still incomplete"
 REPLACED = "a later one holds the message of its topic"
+IN_DOUBT = "another one holds a message of its topic, and which of them is the later one cannot be told"
 
 
 class CannotReplay(Exception):
@@ -57,7 +58,11 @@ class Use(Protocol):
 
     @property
     def replaced(self) -> int:
-        """How many are of no use, for later ones hold the same messages."""
+        """How many are of no use, and finished: later ones hold messages of the same topics."""
+
+    @property
+    def in_doubt(self) -> int:
+        """How many have left the place to others, and stay."""
 
     def add(self, contents: Contents, offsets: PartitionOffsets, offset: int) -> Group | None:
         """What is to be processed now. Raises CannotReplay."""
@@ -66,27 +71,48 @@ class Use(Protocol):
         """Forget those that are kept."""
 
 
+class LetterSet:
+    """Dead letters, by partition and offset: a bit each, 64 together."""
+
+    def __init__(self) -> None:
+        self._bits: dict[tuple[int, int], int] = {}
+        self._count = 0
+
+    def put(self, letters: Iterable[tuple[int, int]], *, within: bool = True) -> None:
+        for partition, offset in letters:
+            word, bit = (partition, offset // 64), 1 << offset % 64
+            bits = self._bits.get(word, 0)
+            self._count += within - bool(bits & bit)
+            self._bits[word] = bits | bit if within else bits & ~bit
+
+    def __len__(self) -> int:
+        return self._count
+
+
 @dataclass(slots=True)
 class ReplayResult:
     """What has become of the dead letters that were chosen."""
 
-    done: int = 0  # replayed, or discarded
     stay: Counter[str] = field(default_factory=Counter)  # by why
+    replaced: int = 0
     error: str = ""  # why it has ended before its end
-    _known: dict[tuple[int, int], int] = field(default_factory=dict)  # those that are done: a bit each, 64 together
+    _done: LetterSet = field(default_factory=LetterSet)
+
+    @property
+    def done(self) -> int:
+        """Replayed, or discarded."""
+        return len(self._done)
 
     def note(self, letters: Iterable[tuple[int, int]], *, done: bool) -> None:
         """Partition and offset of each. After a failure of Kafka it may be replayed again: what came of that counts."""
-        for partition, offset in letters:
-            word, bit = (partition, offset // 64), 1 << offset % 64
-            known = self._known.get(word, 0)
-            self.done += done - bool(known & bit)
-            self._known[word] = known | bit if done else known & ~bit
+        self._done.put(letters, within=done)
 
     def lines(self, what: str) -> Iterator[str]:
         if self.error:
             yield self.error
         yield f"{self.done:8}  {what}"
+        if self.replaced:
+            yield f"{self.replaced:8}  left out, now and from now on: {REPLACED}"
         yield from (f"{count:8}  stay: {why}" for why, count in self.stay.most_common())
 
 
@@ -110,7 +136,8 @@ def rehearse(found: Iterable[ListedLetter], choice: Choice, use: Use, result: Re
 
 def _count_left_over(use: Use, result: ReplayResult) -> None:
     """At the end: what was chosen and is in no group."""
-    result.stay += Counter({INCOMPLETE: use.waiting, REPLACED: use.replaced})
+    result.stay += Counter({INCOMPLETE: use.waiting, IN_DOUBT: use.in_doubt})
+    result.replaced = use.replaced
 
 
 def letters_of(fragments: Iterable[Fragment]) -> set[tuple[int, int]]:
@@ -136,35 +163,75 @@ def progress_bar(width: int = 30) -> Iterator[Callable[[int, int, ReplayResult],
             stream.write("\n")
 
 
+class Held(NamedTuple):
+    """A message of a dead letter: its fragment stands for the letter, and it stood there in its topic."""
+
+    fragment: Fragment
+    at: tuple[int, int]  # partition and offset
+
+    @property
+    def letter(self) -> tuple[int, int]:
+        return self.fragment.offsets.partition, self.fragment.offset
+
+    def supersedes(self, before: "Held") -> bool:
+        """Whether it is the later one for certain. Letters may come in another order than what they hold did, where a
+        message was tried for long; and where a topic was made again, its offsets begin anew.
+        """
+        (partition, offset), (partition_before, offset_before) = self.letter, before.letter
+        same = (partition, self.at[0]) == (partition_before, before.at[0])
+        return same and offset > offset_before and self.at[1] >= before.at[1]
+
+
 class Joining:
     """Dead letters into groups of one message of each input topic; incomplete ones meet their missing parts here.
 
-    The fragments stand for the dead letter: when the group is done, so is it.
+    The fragments stand for the dead letter: when the group is done, so is it. One of which later ones hold all that it
+    held is finished, as a worker finishes what is superseded: else it would be joined in the next replay, when the
+    later ones are gone, and its old result would come last.
     """
 
     def __init__(self, topics_input: tuple[str, ...]) -> None:
         self._index = {topic: index for index, topic in enumerate(topics_input)}
-        self._waiting: dict[str, dict[int, Fragment]] = {}
-        self.replaced = 0
+        self._waiting: dict[str, dict[int, Held]] = {}
+        self._replaced = LetterSet()
+        self._in_doubt: set[tuple[int, int]] = set()
 
     def add(self, contents: Contents, offsets: PartitionOffsets, offset: int) -> Group | None:
         """The group that this dead letter is, or completes. Raises CannotReplay."""
-        fragments = {each.topic: each for each in self._fragments(contents, offsets, offset)}
+        held = {each.fragment.topic: each for each in self._held(contents, offsets, offset)}
         id = self._id(contents)
-        before = self._waiting.pop(id, {})
-        if len(fragments) < len(self._index):
-            fragments = before | fragments
-        self.replaced += len(letters_of(before.values()) - letters_of(fragments.values()))
-        if len(fragments) < len(self._index):
-            self._waiting[id] = fragments
+        if before := self._waiting.pop(id, {}):
+            new, held = held, held if len(held) == len(self._index) else before | held
+            self._replace(before, new, {each.letter for each in held.values()})
+        if len(held) < len(self._index):
+            self._waiting[id] = held
             return None
-        parts = tuple(fragments[topic] for topic in sorted(fragments))
+        self._in_doubt.difference_update(each.letter for each in held.values())
+        parts = tuple(held[topic].fragment for topic in sorted(held))
         return Group(id, parts, sum(len(each.value) for each in parts))
+
+    def _replace(self, before: dict[int, Held], new: dict[int, Held], left: set[tuple[int, int]]) -> None:
+        """`left`: the letters of which some message is still of use."""
+        for topic, each in before.items():
+            if topic in new and not new[topic].supersedes(each):
+                self._in_doubt.add(each.letter)
+        for each in before.values():
+            if each.letter not in left | self._in_doubt:
+                each.fragment.offsets.finish(each.fragment.offset)
+                self._replaced.put([each.letter])
 
     @property
     def waiting(self) -> int:
         """How many dead letters have not met their missing parts."""
-        return len(letters_of(each for group in self._waiting.values() for each in group.values()))
+        return len({each.letter for group in self._waiting.values() for each in group.values()})
+
+    @property
+    def replaced(self) -> int:
+        return len(self._replaced)
+
+    @property
+    def in_doubt(self) -> int:
+        return len(self._in_doubt)
 
     def incomplete(self) -> dict[str, tuple[str, ...]]:
         """The ids that still lack parts, each with the topics that lack."""
@@ -175,18 +242,18 @@ class Joining:
 
     def clear(self) -> None:
         self._waiting.clear()
-        self.replaced = 0
+        self._in_doubt.clear()
 
-    def _fragments(self, contents: Contents, offsets: PartitionOffsets, offset: int) -> list[Fragment]:
+    def _held(self, contents: Contents, offsets: PartitionOffsets, offset: int) -> list[Held]:
         if not contents.parts:
             raise CannotReplay("its messages were too large for it")
         for part in contents.parts:
             if part.topic not in self._index:
                 raise CannotReplay(f"{part.topic} is no input topic any more")
-        return [
-            Fragment(self._index[part.topic], offsets, offset, part.value or b"", part.headers or None)
-            for part in contents.parts
-        ]
+        return [Held(self._fragment(part, offsets, offset), (part.partition, part.offset)) for part in contents.parts]
+
+    def _fragment(self, part: Part, offsets: PartitionOffsets, offset: int) -> Fragment:
+        return Fragment(self._index[part.topic], offsets, offset, part.value or b"", part.headers or None)
 
     def _id(self, contents: Contents) -> str:
         ids, invalid = read_ids([part.value for part in contents.parts])
@@ -198,7 +265,7 @@ class Joining:
 class Discarding:
     """Each dead letter is done with at once, also one that makes no message; nothing is processed."""
 
-    waiting = replaced = 0
+    waiting = replaced = in_doubt = 0
 
     def __init__(self, result: ReplayResult) -> None:
         self._result = result

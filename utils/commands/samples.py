@@ -176,6 +176,7 @@ def dead(found: Iterable[ListedLetter], topics: tuple[str, ...]) -> Samples:
     partitions: dict[int, PartitionOffsets] = {}
     for contents, at, _ in found:
         offsets = partitions.setdefault(at.partition, PartitionOffsets(at.topic, at.partition, Layout(""), 0))
+        offsets.read(at.offset)
         try:
             group = joining.add(contents, offsets, at.offset)
         except CannotReplay as error:
