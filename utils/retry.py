@@ -1,8 +1,10 @@
 """What process() may raise to say how its message goes on: `from utils.retry import Reject, Retry`."""
 
+LONGEST_RETRY = 24 * 3600.0  # seconds: what waits keeps the committed offset of its partition where it is
+
 
 class Retry(Exception):
-    """Try this message again, in `after` seconds; without it, when any other failed one would be.
+    """Try this message again, in `after` seconds, a day at most; without it, when any other failed one would be.
 
     It counts as an attempt, as any other exception does.
     """
@@ -26,7 +28,7 @@ def _seconds(after: object) -> float | None:
         seconds = float(after) if isinstance(after, int | float | str) else float("nan")
     except (ValueError, OverflowError):
         return None
-    return max(seconds, 0.0) if seconds < float("inf") else None
+    return min(max(seconds, 0.0), LONGEST_RETRY) if seconds < float("inf") else None
 
 
 class Reject(Exception):

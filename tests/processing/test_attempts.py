@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from utils.joining.messages import InvalidMessage, InvalidResult
 from utils.processing.attempts import FREE_PROBES_FOR, LONGEST_BACKOFF, LONGEST_PROBE, OUTAGE, Attempts, Backoff
-from utils.retry import Reject, Retry
+from utils.retry import LONGEST_RETRY, Reject, Retry
 
 ERROR = RuntimeError("mine")
 
@@ -63,6 +63,12 @@ def test_retry_says_when_and_counts_as_an_attempt() -> None:
 @pytest.mark.parametrize("after", ["Wed, 25 Nov 2026 22:00:00 GMT", "", "inf", "nan"])
 def test_what_is_no_number_of_seconds_does_not_say_when(after: str) -> None:
     assert attempts().failed("a", Retry("busy", after=after), 100.0) == 101.0
+
+
+@pytest.mark.parametrize("after", [1e300, "99999999999", LONGEST_RETRY, LONGEST_RETRY + 1])
+def test_no_message_waits_for_longer_than_a_day_at_a_time(after: float | str) -> None:
+    assert attempts().failed("a", Retry("busy", after=after), 100.0) == 100.0 + 24 * 3600
+    assert attempts().failed("a", Busy(after), 100.0) == 100.0 + 24 * 3600
 
 
 def test_a_time_in_the_past_is_at_once() -> None:
