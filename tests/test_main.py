@@ -553,6 +553,7 @@ def test_check_goes_through_everything(database_url: str, real_kafka: KafkaBroke
     subjects = "settings worker.py http database row names properties broker session topics partitions reading dead"
     subjects += " writing replay maps commits"
     assert checked(ended) == [f"✓ {subject}" for subject in subjects.split()]
+    assert "and stay for 7 d without a worker (" in ended.out
     assert ended.code == 0
 
 

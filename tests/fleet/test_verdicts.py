@@ -172,9 +172,13 @@ def test_nobody_there_is_bad_with_all_that_is_left_behind() -> None:
 
 
 @pytest.mark.parametrize(("end", "level"), [(10, "bad"), (0, "warning")])
-def test_one_that_has_never_committed_and_is_not_there_was_never_started(end: int, level: str) -> None:
+def test_where_no_commit_is_it_may_also_be_that_kafka_has_deleted_them(end: int, level: str) -> None:
+    """It does so once a consumer group has been empty for a week: that it was never started is not known."""
     never = [part(*at, 0, end, committed=None, committed_at=None) for at in ALL]
-    assert state(seen(*never, group=ConsumerGroup("DEAD", ()))) == (level, "never started")
+    found = seen(*never, group=ConsumerGroup("DEAD", ()))
+    assert state(found) == (level, "no commit")
+    assert "No worker has run yet, or all were away for so long that Kafka has deleted their commits" in found.sentence
+    assert "offsets.retention.minutes" in found.sentence
 
 
 def test_a_paused_one_is_paused_and_does_not_stand_still() -> None:

@@ -590,11 +590,13 @@ class ManyBrokers:
 
 def test_what_holds_for_each_of_several_brokers_holds_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     timeouts = [{f"group.{end}.session.timeout.ms": value} for end, value in (("min", "6000"), ("max", "60000"))]
-    first = {"offset.metadata.max.bytes": "4096", **timeouts[0], **timeouts[1]}
+    first = {"offset.metadata.max.bytes": "4096", "offsets.retention.minutes": "10080", **timeouts[0], **timeouts[1]}
     second = {**first, "offset.metadata.max.bytes": "1024", "group.min.session.timeout.ms": "8000"}
+    second["offsets.retention.minutes"] = "1440"
     monkeypatch.setattr(preflight, "_admin", lambda *_: ManyBrokers(first, second, {}))
     cluster = look(settings_with(), row_at("kafka:9092"))
     assert (cluster.metadata_limit, cluster.session_timeouts) == (1024, (8000, 60000))
+    assert cluster.commits_stay == 86_400
     monkeypatch.setattr(preflight, "_admin", lambda *_: ManyBrokers({}, {}))
     cluster = look(settings_with(), row_at("kafka:9092"))
-    assert (cluster.metadata_limit, cluster.session_timeouts) == (None, None)
+    assert (cluster.metadata_limit, cluster.session_timeouts, cluster.commits_stay) == (None, None, None)

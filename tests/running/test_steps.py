@@ -14,7 +14,7 @@ from tests.conftest import Topics
 from tests.services.kafka import KafkaBroker, unique_name
 from utils.commands.check import findings
 from utils.kafka import preflight
-from utils.running.steps import ROW_STEPS, Seen, Start, Step, take
+from utils.running.steps import ROW_STEPS, STEPS, Seen, Start, Step, take
 
 
 def test_all_questions_to_the_brokers_are_asked_by_one_client(
@@ -54,3 +54,29 @@ def test_the_client_is_let_go_of_when_all_is_asked(well: bool) -> None:
     except ConfigError:
         assert not well
     assert (start.cluster.admin, start.cluster.partitions) == (None, {"a": 1})
+
+
+MAPS = "take maps of 4,095 characters"
+BOTH = "offset.metadata.max.bytes, offsets.retention.minutes"
+DELETED = (
+    "Kafka deletes the commits of a consumer once no worker has run for 1 d (offsets.retention.minutes of the brokers),"
+    " and a start then reads all from its beginning: raise that, or let a paused worker run"
+)
+
+
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [
+        (7, [("well", f"{MAPS}, and stay for 7 d without a worker ({BOTH})")]),
+        (3, [("well", f"{MAPS}, and stay for 3 d without a worker ({BOTH})")]),
+        (1, [("lacking", DELETED), ("well", f"{MAPS} (offset.metadata.max.bytes)")]),
+        (None, [("well", f"{MAPS} (offset.metadata.max.bytes)")]),
+    ],
+)
+def test_how_long_commits_outlive_the_workers_is_told(days: int | None, expected: list[tuple[str, str]]) -> None:
+    """After that, all topics are read from their beginning."""
+    start = Start(environ={}, listen=lambda _settings: "")
+    stay = None if days is None else days * 86_400.0
+    start.cluster = preflight.Cluster((), {}, metadata_limit=4096, commits_stay=stay)
+    [step] = [step for step in STEPS if step.subject == "commits"]
+    assert [(each.how, each.text) for each in step.take(start)] == expected

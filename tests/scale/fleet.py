@@ -72,7 +72,7 @@ DEEDS = (
     Done("dead letters", "warning", ("idle", "working"), 3, ODD),
     Done("a bad row", "bad", ("row no good",), 2, {}, runs=False),
     Done("a topic that is missing", "bad", ("row no good",), 2, {}, runs=False),
-    Done("never started", "bad", ("never started",), 2, {}, runs=False),
+    Done("never started", "bad", ("no commit",), 2, {}, runs=False),
     Done("a cluster that is away", "bad", ("not seen",), 2, {}, runs=False),
 )
 WELL = Done("nothing", "ok", ("idle", "working"), 0, {})

@@ -27,13 +27,13 @@ ROW_NO_GOOD = "row no good"
 NOT_SEEN = "not seen"
 NOBODY = "nobody there"
 STILL = "standing still"
-NEVER = "never started"
+NO_COMMIT = "no commit"
 REBALANCING = "rebalancing"
 BEHIND = "behind"
 PAUSED = "paused"
 WORKING = "working"
 IDLE = "idle"
-STATES = (ROW_NO_GOOD, NOT_SEEN, NOBODY, STILL, NEVER, REBALANCING, BEHIND, PAUSED, WORKING, IDLE)
+STATES = (ROW_NO_GOOD, NOT_SEEN, NOBODY, STILL, NO_COMMIT, REBALANCING, BEHIND, PAUSED, WORKING, IDLE)
 """The worst first."""
 
 READS_AT_LEAST_EVERY = 10.0  # seconds: a loop that turns, and may read, has read and committed something by then
@@ -226,7 +226,8 @@ class _Judge:
             return "warning", PAUSED, f"paused by its row, and nobody is there{left}"
         if all(each.committed is None for each in self.parts):
             level: Level = "bad" if self.unread else "warning"
-            return level, NEVER, f"no worker has ever committed anything{left}"
+            since = "no worker has run yet, or all were away for so long that Kafka has deleted their commits"
+            return level, NO_COMMIT, f"{since} (offsets.retention.minutes){left}; a start reads all from its beginning"
         return "bad", NOBODY, f"no worker is in the consumer group{left}{self._last_commit()}"
 
     def _left(self) -> str:

@@ -45,6 +45,7 @@ from utils.kafka.topic_configs import Configs, alter, compacted_dead_letters
 
 _REQUEST = 5.0  # seconds that one request may take
 METADATA_SETTING = "offset.metadata.max.bytes"
+RETENTION_SETTING = "offsets.retention.minutes"  # of commits
 _CREATED = 5.0  # seconds until brokers know of a topic that was made
 _TRANSACTION = 10.0  # seconds: a broker that has never had a transaction first makes room for them
 _BY_ANOTHER_CHECK = {
@@ -80,6 +81,7 @@ class Cluster:
     embedded: bool = False  # the broker in Kafka's client, which answers no admin requests
     session_timeouts: tuple[int, int] | None = None  # ms that a session may last, at least and at most; None: not told
     metadata_limit: int | None = None  # the least METADATA_SETTING of the brokers; None: not told
+    commits_stay: float | None = None  # seconds, once a consumer group is empty; None: not told
     configs: Configs = field(default_factory=dict)  # of the row's topics and the worker's own: those that are told
     admin: AdminClient | None = field(default=None, compare=False, repr=False)
     """Which has asked, for more questions: each new client connects twice, and asks for all topics."""
@@ -110,7 +112,7 @@ def look(settings: Settings, row: Row) -> Cluster:
             limits = _session_timeouts(told), min(_told(told, METADATA_SETTING), default=None)
             named = {*row.topics_input, *row.topics_output, settings.dead_letters, map_topic(row.consumer_name)}
             configs = {} if embedded else _configs(admin, sorted(named & counts.keys()))
-            return Cluster(tuple(sorted(addresses.values())), counts, embedded, *limits, configs, admin)
+            return Cluster(tuple(sorted(addresses.values())), counts, embedded, *limits, _stay(told), configs, admin)
 
 
 def _reach(
@@ -157,6 +159,12 @@ def _session_timeouts(configurations: Sequence[Mapping[str, Any]]) -> tuple[int,
     """Of all brokers, for any of them may be the consumer group's coordinator."""
     least, most = (_told(configurations, f"group.{end}.session.timeout.ms") for end in ("min", "max"))
     return (max(least), min(most)) if least and most else None
+
+
+def _stay(configurations: Sequence[Mapping[str, Any]]) -> float | None:
+    """For how long commits stay without a member, in seconds: any broker may be the one that keeps them."""
+    minutes = _told(configurations, RETENTION_SETTING)
+    return min(minutes) * 60.0 if minutes else None
 
 
 def _told(configurations: Sequence[Mapping[str, Any]], name: str) -> list[int]:

@@ -16,10 +16,12 @@ from utils.kafka import clients, preflight, topic_configs
 from utils.kafka.limits import CommitLimits
 from utils.kafka.names import Named, collisions, replay_group
 from utils.logger import logger
+from utils.monitoring.report import duration
 from utils.monitoring.status import SERVER, Address, ask, from_here, place, serve
 from utils.monitoring.watch import Watch
 from utils.processing import user_code
 
+A_WEEKEND = 3 * 86_400.0  # seconds for which a worker may well be stopped
 T = TypeVar("T")
 
 
@@ -237,10 +239,19 @@ def _maps(start: Start) -> Iterator[Seen]:
 
 
 def _commits(start: Start) -> Iterator[Seen]:
-    """How long a map in them may be."""
+    """How long a map in them may be, and for how long they outlive the workers."""
     limits = start.limits = preflight.commit_limits(start.cluster)
-    text = f"take maps of {limits.metadata:,} characters"
-    if limits.told:
+    text, stay = f"take maps of {limits.metadata:,} characters", start.cluster.commits_stay
+    setting = preflight.RETENTION_SETTING
+    if stay is not None and stay < A_WEEKEND:
+        yield Seen(
+            f"Kafka deletes the commits of a consumer once no worker has run for {duration(stay)} ({setting} of the"
+            " brokers), and a start then reads all from its beginning: raise that, or let a paused worker run",
+            "lacking",
+        )
+    if limits.told and stay is not None and stay >= A_WEEKEND:
+        yield Seen(f"{text}, and stay for {duration(stay)} without a worker ({preflight.METADATA_SETTING}, {setting})")
+    elif limits.told:
         yield Seen(f"{text} ({preflight.METADATA_SETTING})")
     else:
         yield Seen(f"{text}, the default: no broker tells {preflight.METADATA_SETTING}", "untold")
