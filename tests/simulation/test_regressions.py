@@ -10,6 +10,23 @@ from tests.simulation.world import simulate
 Actions = list[tuple[str, int, int]]
 
 REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
+    "what was put off is read again at once where nothing new is there": (
+        Setup(topics=1, tight=True, large=True, narrow=True, calls=True, many_calls=True),
+        [
+            ("step", 0, 0),
+            ("step", 0, 0),
+            ("step", 0, 0),
+            ("feed", 0, 56),
+            ("calls", 0, 52),
+            ("minute", 0, 0),
+            ("feed all", 0, 56),
+            ("burst", 0, 78),
+            ("burst", 0, 71),
+            ("same", 0, 35),
+            ("feed", 0, 62),
+            ("fault", 0, 97),
+        ],
+    ),
     "what is put off now and again does not keep reading from what is new": (
         Setup(topics=1, tight=True, slow=True, calls=True),
         [

@@ -63,7 +63,8 @@ class PutOff:
     records: int = 0
     largest: int = 0  # bytes of a group
     reached: dict[Partition, int] = field(default_factory=dict)  # how far reading had come before it was set back
-    rests_until: float = -FOREVER  # what is new is read until then: for as long as it took to come there again
+    rests_since: float = 0.0  # when it had come there again
+    rests_until: float = -FOREVER  # what is new is read until then, if there is any: for as long as that took
     until: float | None = None  # when they are read again in any case
     pause: float = BALANCE_EVERY
     fewest: int = NOT_COUNTED  # records that were put off when they were read again; at first: more than any
@@ -88,8 +89,8 @@ class PutOff:
         If not fewer are put off than ever before, the wait is twice as long.
         """
         self.pause = BALANCE_EVERY if self.records < self.fewest else min(2 * self.pause, LONGEST_PAUSE)
-        self.rests_until, self.fewest = now + took, min(self.fewest, self.records)
-        self.until = now + max(self.pause, took) if self.records else None
+        self.rests_since, self.rests_until, self.fewest = now, now + took, min(self.fewest, self.records)
+        self.until = now + self.pause if self.records else None
 
     def clear(self) -> None:
         self.ids, self.is_crowded, self.records, self.largest = set(), False, 0, 0
@@ -265,7 +266,9 @@ class Overflow:
         if self._pass:
             put_off.wait_again(now, now - self._pass.began)
             self._pass = None
-        if not put_off.ids or now < put_off.rests_until:
+        if not put_off.ids:
+            return
+        if now < put_off.rests_until and not self._has_come_to({}, put_off.rests_since, now):
             return
         if self._has_room_to_park(parked) or put_off.have_waited(now):
             put_off.reached = {at: each.position for at, each in self._intake.owned.partitions.items()}
