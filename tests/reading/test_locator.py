@@ -9,6 +9,8 @@ from tests.builders import admin, partition_offsets
 from utils.joining.offsets import Edition, JoinedWith, OffsetMap, short_name, topic_tags
 from utils.joining.references import was_brought
 from utils.joining.states import FINISHED, UNFINISHED, States
+from utils.kafka.clients import SESSION_TIMEOUT_MS
+from utils.kafka.lookups import Topic
 from utils.metrics import Counters
 from utils.reading.locator import History, Locator, RowOutdated
 
@@ -126,6 +128,26 @@ def test_what_was_read_before_retention_deleted_it_is_not_counted_as_unread(
     assert (offsets.position, offsets.gone) == (max(earliest, 5), gone)
     assert [(vars(line)["from"], vars(line)["to"]) for line in caplog.records] == skipped
     assert counters.skipped_by_retention == sum(to - begin for begin, to in skipped)
+
+
+class Asked(Exception):
+    """How long it may take."""
+
+
+class Hidden:
+    """A consumer whose commits are not told."""
+
+    def committed(self, _partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        raise Asked(timeout)
+
+
+def test_commits_beside_a_transaction_that_was_left_open_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("utils.reading.locator.describe", lambda *_: {"a": Topic("id", 1)})
+    locator = Locator(admin(), ("a",), 60.0, lambda _commits: {}, Counters())
+    with pytest.raises(Asked) as asked:
+        locator(cast(Consumer, Hidden()), [TopicPartition("a", 0)])
+    seen_by_the_broker = 10.0  # the default of transaction.abort.timed.out.transaction.cleanup.interval.ms
+    assert asked.value.args[0] > SESSION_TIMEOUT_MS / 1000 + seen_by_the_broker
 
 
 class Dated:

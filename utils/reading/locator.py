@@ -27,7 +27,9 @@ from utils.kafka.membership import Membership, shared_with_others
 from utils.logger import logger
 from utils.metrics import Counters
 
-_REQUEST = 10.0  # seconds that one request may take
+_LONGEST_TRANSACTION = 25.0
+"""Seconds for which brokers may not tell commits: beside a transaction that was left open, which they end when its time
+is over, at most the session time-out (10 s), and up to 10 s later. Kafka's client waits for its end."""
 
 GROWN = (
     "ids that were sent before and after may not meet: let the workers come to lag 0 before partitions are added,"
@@ -94,7 +96,9 @@ class Locator:
             facts = {"shared": shared, "cure": OTHER_TOPICS}
             logger.warning("another member of the consumer group joins other topics", extra=facts)
         every = [TopicPartition(topic, each) for topic in self.topics for each in range(topics[topic].partitions)]
-        commits = [each for each in checked(consumer.committed(every, timeout=_REQUEST)) if each.offset >= 0]
+        commits = [
+            each for each in checked(consumer.committed(every, timeout=_LONGEST_TRANSACTION)) if each.offset >= 0
+        ]
         asked = {(each.topic, each.partition) for each in owned}
         cluster = next(short_name(each.cluster) if each.cluster else "" for each in topics.values())
         metadata = {at: metadata_of(each) for each in commits if (at := (each.topic, each.partition)) in asked}
