@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from config import Settings
 from models import Row, map_topic
+from utils.errors import guarded
 from utils.kafka import clients
 from utils.kafka.lookups import EARLIEST, LATEST, checked, metadata_of, offsets_at
 from utils.kafka.ranges import records_of
@@ -77,7 +78,7 @@ def note(settings: Settings, row: Row, topic: str, commits: Mapping[int, Commit]
 
     try:
         with clients.named_properties(settings):
-            producer = clients.producer(clients.client_properties(settings, row), report)
+            producer = clients.producer(clients.client_properties(settings, row), guarded(report, failed.append))
         for number, (offset, metadata) in commits.items():
             value = f"{offset} {metadata}".encode()
             producer.produce(map_topic(row.consumer_name), value, f"{_KEY}{topic}:{number}".encode(), partition=0)
