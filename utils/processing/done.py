@@ -50,7 +50,7 @@ class Done:
             try:
                 work()
             except BaseException as error:
-                self._died = died = ThreadDied()
+                self._died = died = ThreadDied("a thread of process() has died")
                 died.__cause__ = error
                 self.tell()
                 for end in ends:
