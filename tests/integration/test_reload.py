@@ -12,7 +12,9 @@ from tests.integration.conftest import PROCESS, Scenes
 from tests.integration.oracle import Oracle
 from tests.integration.stream import Records, Stream, found
 from tests.integration.workers import Job, Worker, eventually, feed
+from tests.program import program
 from tests.services.kafka import KafkaBroker, unique_name
+from tests.services.starts import run_python
 
 CHANGED = "the row has changed: the worker starts again with it"
 OUTDATED = "reading the row again"
@@ -237,3 +239,9 @@ def test_a_worker_whose_row_is_in_another_database_is_told_of(
             line = worker.says("another member of the consumer group joins other topics")
             assert line["shared"] == [a]
             assert "another database" in line["cure"]
+        eventually(lambda: f"reads {c}, which is not in the row" in fleet(job), "told by fleet")
+        assert f"reads {b}, which is not in the row" in fleet(other)
+
+
+def fleet(job: Job) -> str:
+    return run_python(["main.py", "fleet", job.name, "--apart", "0.2"], program(), job.whole_environment()).stdout
