@@ -39,6 +39,7 @@ from tests.program import is_the_users, share_programs
 from tests.services.chromium import Chromium, Tab, headless_chromium
 from tests.services.databases import DatabaseServer, mysql_server, postgresql_server, scratch_database
 from tests.services.kafka import (
+    PATIENT,
     EmbeddedBroker,
     EnvBroker,
     JavaBroker,
@@ -119,7 +120,7 @@ def real_kafka(pytestconfig: pytest.Config) -> Iterator[KafkaBroker]:
 @pytest.fixture(scope="module")
 def guarded_kafka() -> Iterator[KafkaBroker]:
     """A broker that grants what its ACLs say, and everything where there are none."""
-    authorizer = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer"}
+    authorizer = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer", **PATIENT}
     with ExitStack() as stack:
         try:
             broker = JavaBroker({**authorizer, "allow.everyone.if.no.acl.found": "true"}, heap="512m")

@@ -25,7 +25,7 @@ from models import Row, engine, init_db, save
 from tests.conftest import Topics
 from tests.program import program
 from tests.services.certificates import Authority
-from tests.services.kafka import JavaBroker, Listener, kept_admin, unique_name
+from tests.services.kafka import PATIENT, JavaBroker, Listener, kept_admin, unique_name
 from tests.services.processes import HOST, Unavailable, free_port, running
 from tests.services.starts import piped_python
 
@@ -571,6 +571,7 @@ def site(certificate: Path, topics: Topics, tmp_path_factory: pytest.TempPathFac
     files["password"].write_text(f"{SECRET}\n")
     login = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_worker="{SECRET}";'
     properties = {
+        **PATIENT,
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:ANONYMOUS",
         "listener.name.sasl.sasl.enabled.mechanisms": "PLAIN",

@@ -53,6 +53,8 @@ CLUSTER = "consumer-skeleton-test"
 POM = Path(__file__).with_name("pom.xml")
 UNMEASURED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 SILENT = {"metadata.max.idle.interval.ms": "0"}  # no record twice a second that says that nothing has changed
+PATIENT = {"broker.session.timeout.ms": "9000"}
+"""Kafka's default, for a broker that nobody kills: on a busy machine it is else fenced."""
 FEATURES, CLASSES = "bootstrap.checkpoint", "classes.jsa"
 BACK_SOON = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 100}  # to a broker that a test restarts
 CACHE = Path(os.environ.get("CONSUMER_SKELETON_CACHE", "~/.cache/consumer-skeleton")).expanduser()
@@ -79,8 +81,7 @@ def real_broker(port: int = 0) -> AbstractContextManager[KafkaBroker]:
 
     `port`: of one that is started here; 0: any free one.
     """
-    patient = {"broker.session.timeout.ms": "9000"}  # Kafka's default: nobody kills it, but the machine may be busy
-    return first_available(running(EnvBroker()), running(DockerBroker(port)), running(JavaBroker(patient, port=port)))
+    return first_available(running(EnvBroker()), running(DockerBroker(port)), running(JavaBroker(PATIENT, port=port)))
 
 
 @dataclass(slots=True)
