@@ -7,6 +7,7 @@ A fragment says of itself where it comes from (`fragment_value`), so that a resu
 """
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -91,6 +92,7 @@ class Oracle:
 
     def __post_init__(self) -> None:
         self._offsets: dict[Partition, dict[int, str | None]] = {}
+        self._known_at: dict[str, tuple[float, float]] = {}  # when a record of an id was first acknowledged, and last
         self._times_sent: dict[str, Counter[str]] = {topic: Counter() for topic in self.topics_input}
         self._newest: dict[tuple[str, str], int] = {}  # of ids sent more than once on a topic
         self._results: Counter[str] = Counter()
@@ -110,6 +112,8 @@ class Oracle:
         if offset is not None:
             self._offsets.setdefault((topic, partition), {})[offset] = id
         if id is not None:
+            now = time.monotonic()
+            self._known_at[id] = self._known_at.get(id, (now, now))[0], now
             self._times_sent[topic][id] += 1
             if self._times_sent[topic][id] > 1 and offset is not None:
                 self._newest[topic, id] = max(offset, self._newest.get((topic, id), -1))
@@ -183,11 +187,16 @@ class Oracle:
         return Verdict(
             complete=len(self.complete()),
             results=self._results.total(),
-            lost=sorted(self.missing() - set(given_up)),
+            lost=[f"{id}, its parts {self._apart(id):.1f} s apart" for id in sorted(self.missing() - set(given_up))],
             twice=sorted(id for id, number in self._results.items() if number > 1),
             half=[f"{id}: {(value or b'')[:300]!r}" for id, value in self._suspects if not self._whole_of(id, value)],
             overtaken=list(self._overtaken(commits or {}, given_up)),
         )
+
+    def _apart(self, id: str) -> float:
+        """Seconds between Kafka's answers for its first record and its last: MESSAGE_TIMEOUT may lie between them."""
+        first, last = self._known_at[id]
+        return last - first
 
     def _overtaken(self, commits: Mapping[Partition, Commit], given_up: Collection[str]) -> Iterable[str]:
         for partition, commit in commits.items():

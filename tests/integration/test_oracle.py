@@ -46,7 +46,7 @@ def test_a_complete_id_without_a_result_is_lost_and_one_with_a_single_fragment_i
     oracle = ledger("1")
     oracle.sent("a", 0, 1, "2")
     verdict = oracle.judge()
-    assert verdict.lost == ["1"]
+    assert [each.split(",")[0] for each in verdict.lost] == ["1"]
     with pytest.raises(AssertionError, match="1 lost"):
         verdict.require()
     oracle.judge(given_up={"1"}).require()
@@ -144,7 +144,7 @@ def test_what_was_in_a_deleted_topic_may_have_no_result_and_what_came_later_must
     oracle.sent("a", 0, 0, "later")  # offsets begin anew
     oracle.sent("b", 0, 2, "later")
     verdict = oracle.judge({("a", 0): commit(0), ("b", 0): commit(2)})
-    assert verdict.lost == ["later"]
+    assert [each.split(",")[0] for each in verdict.lost] == ["later"]
     assert not verdict.overtaken
     assert oracle.judge({("a", 0): commit(1)}).overtaken
     assert oracle.missing() == {"later"}
