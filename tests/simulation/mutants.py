@@ -529,13 +529,6 @@ MEMORY = (
     _mutant("7", "memory is not bounded", OVERFLOW, "self.room = room\n", "self.room = 1 << 40\n"),
     _mutant(
         "7",
-        "what was shed does not delay an eviction",
-        EVIDENCE,
-        "Enough(moment - timeout, FOREVER if shed_since is None else shed_since)",
-        "Enough(moment - timeout, FOREVER)",
-    ),
-    _mutant(
-        "7",
         "what was shed is finished",
         OFFSETS,
         "self.states.set(offset, SHED)\n        self.shed.add(number)",
