@@ -21,7 +21,7 @@ from sqlalchemy.exc import ArgumentError
 # ---------------------------------------------------------------- How a setting is read.
 T = TypeVar("T")
 EX_CONFIG = 78  # sysexits.h: starting again is no use before somebody has changed the configuration
-CONSUMER_NAME = r"[A-Za-z0-9._-]{1,200}"
+CONSUMER_NAME = r"[A-Za-z0-9._-]{1,200}"  # the rule of such a name; deploy/frame/copy.py has it, too
 
 
 class ConfigError(Exception):

@@ -277,3 +277,18 @@ def test_what_was_done_stays_known_where_brokers_forget_the_commits_of_it(
         assert "6  in all" in commands.run("list", "--replayed")
         assert f"{left}  replayed" in commands.run("replay", "--all")
     assert results(scene) == Counter(f"reject-{number}" for number in range(6) if number != 2)
+
+
+def test_what_was_done_of_a_former_topic_hides_nothing_in_one_that_was_made_again(
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    scene = scenes(real_kafka, slow_process=True, environment=ODD)
+    fed(scene, [f"reject-{number}" for number in range(20)])
+    commands = Commands(scene.job, tmp_path)
+    commands.run("replay", "--all")
+    admin = AdminClient({"bootstrap.servers": real_kafka.bootstrap})
+    [deleted] = admin.delete_topics([f"{scene.job.name}-dlq"], operation_timeout=SECONDS).values()
+    deleted.result()
+    fed(scene, ["reject-new-1", "reject-new-2"])  # the worker makes it again
+    assert "2  in all" in commands.run("list")
+    assert "2  replayed" in commands.run("replay", "--all")

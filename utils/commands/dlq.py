@@ -75,9 +75,10 @@ class DeadLetterTopic(NamedTuple):
 
     def bring_back_notes(self) -> None:
         """What brokers have forgotten of what was done: see notes.py. Raises ConfigError, UnavailableError."""
-        settings, row, limits = self.config.settings, self.config.row, self.config.limits
-        with clients.explained(), clients.reader(settings, row) as consumer:
-            bring_back(consumer, self.topic, row, self._load_maps, limits.metadata)
+        settings, row, longest = self.config.settings, self.config.row, self.config.limits.metadata
+        admin = KafkaClients(settings, row, Refusals()).admin
+        with clients.explained(), admin, clients.reader(settings, row) as consumer:
+            bring_back(consumer, admin, self.topic, row, self._load_maps, longest)
 
     def note(self) -> None:
         """What is done, so that it stays known."""

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from config import Settings
 from models import Row, map_topic
 from utils.errors import guarded
+from utils.joining.offsets import OffsetMap
 from utils.kafka import clients
-from utils.kafka.lookups import EARLIEST, LATEST, checked, metadata_of, offsets_at
+from utils.kafka.lookups import EARLIEST, LATEST, checked, describe, metadata_of, offsets_at
 from utils.kafka.ranges import records_of
 from utils.logger import logger
 from utils.reading.locator import LoadMaps
@@ -36,15 +38,21 @@ def commits_of(consumer: Consumer, topic: str, load_maps: LoadMaps) -> dict[int,
     return {each.partition: (each.offset, maps[topic, each.partition]) for each in commits}
 
 
-def bring_back(consumer: Consumer, topic: str, row: Row, load_maps: LoadMaps, longest: int) -> None:
-    """Commit once more what was noted of partitions that have no commit.
+def bring_back(consumer: Consumer, admin: AdminClient, topic: str, row: Row, load_maps: LoadMaps, longest: int) -> None:
+    """Commit once more what was noted of partitions that have no commit. Not of a former topic of that name: it would
+    hide what is in this one.
 
     Of a map of more than `longest` characters only what lies below it is known then: the rest is there once more.
     """
     known = commits_of(consumer, topic, load_maps)
     if not consumer.list_topics(topic, timeout=_REQUEST).topics[topic].partitions.keys() - known.keys():
         return
-    noted = {number: commit for number, commit in _noted(consumer, topic, row).items() if number not in known}
+    topic_id = describe(admin, (topic,))[topic].id
+    noted = {
+        number: (offset, metadata)
+        for number, (offset, metadata) in _noted(consumer, topic, row).items()
+        if number not in known and (of := OffsetMap.parse(metadata)) and of.topic_id == topic_id
+    }
     if noted:
         offsets = [
             TopicPartition(topic, number, offset, metadata if len(metadata) <= longest else "")

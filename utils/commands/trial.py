@@ -142,13 +142,9 @@ def _state(outcome: Outcome) -> str:
 
 def _as_text(outcome: Outcome, show: bool) -> Iterator[str]:
     results, state = outcome.results, _state(outcome)
-    more = (
-        f"{len(results)} results"
-        if len(results) > 1
-        else _error(outcome.error, show)
-        if outcome.error is not None
-        else ""
-    )
+    more = f"{len(results)} results" if len(results) > 1 else ""
+    if outcome.error is not None:
+        more = _error(outcome.error, show)
     yield f"{shown(outcome.group.id):20}  {state:9}  {shown(more)}".rstrip()
     if show:
         yield f"    {shown(_text_of_input(outcome.group))}"
