@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from utils.errors import unquoted
-from utils.logger import configure, logger
+from utils.logger import LONGEST, configure, logger
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,15 +72,31 @@ def test_whatever_is_in_a_field_it_stays_one_line() -> None:
     assert line_of(id="two\nlines\u2028 and \ud800 more")["id"] == "two\nlines\u2028 and \ud800 more"
 
 
-def test_a_traceback_is_a_field() -> None:
+def test_a_long_id_does_not_fill_the_log_wherever_it_stands_in_a_field() -> None:
+    long, cut = "x" * 900_000, "x" * LONGEST + "… 900,000 characters"
+    line = line_of(id=long, ids=[long], missing_topics_by_id={long: ("b",)}, sources=[("a:0:1", long)])
+    text = text_of(id=long, source="a:0:1")
+
+    assert line["id"] == cut
+    assert line["ids"] == [cut]
+    assert line["missing_topics_by_id"] == {cut: ["b"]}
+    assert line["sources"] == [["a:0:1", cut]]
+    assert text.endswith(f"  id='{cut}'  source=a:0:1\n")
+
+
+def test_an_id_that_is_not_too_long_is_whole() -> None:
+    assert line_of(id="x" * LONGEST)["id"] == "x" * LONGEST
+
+
+def test_a_traceback_is_a_field_and_whole() -> None:
     stream = io.StringIO()
     configure("INFO", stream=stream)
     try:
-        _ = 1 / 0
-    except ZeroDivisionError:
+        raise ValueError("x" * 2 * LONGEST)
+    except ValueError:
         logger.exception("it broke")
 
-    assert "ZeroDivisionError" in json.loads(stream.getvalue())["exc_info"]
+    assert json.loads(stream.getvalue())["exc_info"].endswith("ValueError: " + "x" * 2 * LONGEST)
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])

@@ -11,6 +11,8 @@ from utils.errors import Unquoted, way_to
 
 logger = logging.getLogger("consumer")
 
+LONGEST = 1024  # characters of a text in `extra`: an id may have a million, and a line may name ten
+
 
 def configure(level: str, *, stream: TextIO | None = None, consumer_name: str = "") -> None:
     """Send all log lines to `stream` (default: stderr), `logger` from `level` on, libraries from WARNING on.
@@ -45,7 +47,9 @@ class _Discreet(logging.Formatter):
 
 
 class _Json(_Discreet, JsonFormatter):
-    pass
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        whole = ("message", "exc_info", "stack_info")
+        return {key: value if key in whole else cut(value) for key, value in log_data.items()}
 
 
 class _Text(_Discreet):
@@ -65,9 +69,23 @@ class _Text(_Discreet):
 
 
 def facts_of(record: logging.LogRecord) -> dict[str, Any]:
-    """What was given as `extra`."""
-    facts: dict[str, Any] = merge_record_extra(record, {}, {*RESERVED_ATTRS, "extras"})
+    """What was given as `extra`, cut."""
+    facts: dict[str, Any] = cut(merge_record_extra(record, {}, {*RESERVED_ATTRS, "extras"}))
     return facts
+
+
+def cut(value: Any) -> Any:
+    """The value with none but the beginning of a long text, and of one in a list or a dict; it tells its length."""
+    match value:
+        case str() if len(value) > LONGEST:
+            return f"{value[:LONGEST]}… {len(value):,} characters"
+        case dict():
+            return {cut(key): cut(each) for key, each in value.items()}
+        case list():
+            return [cut(each) for each in value]
+        case tuple():
+            return tuple(cut(each) for each in value)
+    return value
 
 
 def shown(text: str) -> str:

@@ -103,6 +103,10 @@ def test_no_id_can_break_a_line_or_drive_the_terminal() -> None:
     assert all(line.isprintable() for line in details(found(contents(hostile, error=ValueError(hostile)))))
 
 
+def test_no_id_fills_the_list() -> None:
+    assert len("".join(table([found(contents("x" * 900_000))]))) < 2_000
+
+
 # ---------------------------------------------------------------- reading
 
 

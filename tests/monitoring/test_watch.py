@@ -301,6 +301,13 @@ def test_a_search_shows_what_the_log_said_of_the_id(watched: Watched) -> None:
     assert watched.json("/waiting.json", id="3")["troubles"] == []
 
 
+def test_a_search_for_a_long_id_finds_what_the_log_has_cut(watched: Watched) -> None:
+    logger.error("result too large", extra={"id": "x" * 900_000})
+    (trouble,) = watched.json("/waiting.json", id="x" * 900_000)["troubles"]
+    assert trouble["message"] == "result too large"
+    assert len(json.dumps(watched.json("/status.json"))) < 20_000
+
+
 def test_only_so_many_failures_are_remembered(watched: Watched) -> None:
     for _ in range(REMEMBERED + 5):
         logger.error("invalid message")

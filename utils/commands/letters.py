@@ -16,7 +16,7 @@ from utils.joining.offsets import OffsetMap
 from utils.joining.states import FINISHED, States
 from utils.kafka.lookups import EARLIEST, LATEST, offsets_at
 from utils.kafka.ranges import records_of
-from utils.logger import shown
+from utils.logger import cut, shown
 from utils.reading.locator import LoadMaps
 
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -105,7 +105,7 @@ def table(found: Iterable[ListedLetter]) -> Iterator[str]:
         why = f"{about.get('error.class', '')} {about.get('error.message', '')}".strip()
         why = why or f"missing: {about.get('missing.topics', '')}"
         state = DONE if done else ""
-        yield f"{time[:19]:19}  {contents.reason:15}  {shown(contents.id):20}  {shown(why[:80])}{state}"
+        yield f"{time[:19]:19}  {contents.reason:15}  {shown(cut(contents.id)):20}  {shown(why[:80])}{state}"
     yield from ([""] if rows else [])
     for (reason, error), count in counts.most_common():
         yield f"{count:8}  {reason}  {shown(error)}".rstrip()

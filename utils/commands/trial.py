@@ -20,7 +20,7 @@ from utils.errors import named
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import text_of
 from utils.joining.messages import InvalidMessage, Message, Result, join
-from utils.logger import shown
+from utils.logger import cut, shown
 from utils.processing.executor import Executor
 from utils.processing.outcome import Outcome
 
@@ -145,7 +145,7 @@ def _as_text(outcome: Outcome, show: bool) -> Iterator[str]:
     more = f"{len(results)} results" if len(results) > 1 else ""
     if outcome.error is not None:
         more = _error(outcome.error, show)
-    yield f"{shown(outcome.group.id):20}  {state:9}  {shown(more)}".rstrip()
+    yield f"{shown(cut(outcome.group.id)):20}  {state:9}  {shown(more)}".rstrip()
     if show:
         yield f"    {shown(_text_of_input(outcome.group))}"
     told = results if show else results[:EXAMPLES]
@@ -200,7 +200,7 @@ def _summary(trial: Trial, samples: Samples, slowest: Sequence[tuple[str, float]
     for error, count in Counter(named(each.error) for each in trial.outcomes if each.error is not None).most_common():
         yield f"          {count:6}  {shown(error)}"
     if slowest:
-        yield "slowest calls: " + ", ".join(f"{shown(id)} {_duration(seconds)}" for id, seconds in slowest)
+        yield "slowest calls: " + ", ".join(f"{shown(cut(id))} {_duration(seconds)}" for id, seconds in slowest)
     if samples.incomplete:
         lacking = ", ".join(f"{count} lack {topic}" for topic, count in lacking_by_topic(samples).most_common())
         some = [*samples.incomplete][-EXAMPLES:]

@@ -13,7 +13,7 @@ import msgspec
 
 from config import Settings
 from utils.errors import named
-from utils.logger import facts_of
+from utils.logger import cut, facts_of
 from utils.metrics import Counters
 from utils.monitoring.history import History, Sample
 from utils.monitoring.pages import POLICY, page
@@ -153,7 +153,7 @@ class Watch:
         """Where this id is, as far as this worker knows."""
         answer = self.health.ask(lambda view: (view.waiting(id), view.in_flight(id)), ANSWER_WITHIN)
         waiting, in_flight = answer or (None, None)
-        troubles = tuple(each for each in self._troubles() if id in each.ids)
+        troubles = tuple(each for each in self._troubles() if cut(id) in each.ids)
         return Search(id, answer is not None, waiting, in_flight, troubles)
 
     def _snapshot(self, oldest: int) -> Snapshot | None:
