@@ -88,6 +88,11 @@ def text(pattern: str = r"[^\x00-\x1f]*", meaning: str = "one line of text") -> 
     return parse
 
 
+def part_of_url(without: str = "") -> Callable[[object], str]:
+    """Not the whole of it: its password would be shown, as a host is and a name. `without`: what is not in it, too."""
+    return text(rf"((?!://)[^\x00-\x1f{without}])*", "one line of text, and no URL (that goes into DATABASE_URL)")
+
+
 def one_of(*choices: str, **synonyms: str) -> Callable[[object], str]:
     """One of these, in whatever case. `synonyms`: other names, and the choice that each stands for."""
     known = {name.lower(): choice for name, choice in {**dict(zip(choices, choices, strict=True)), **synonyms}.items()}
@@ -162,11 +167,11 @@ class Settings:
         row=False,
     )
     db_driver: str = setting("mysql", one_of("mysql", "postgresql", mariadb="mysql", postgres="postgresql"), row=False)
-    db_host: str = setting("localhost", text(), row=False)
+    db_host: str = setting("localhost", part_of_url(without="@"), row=False)
     # With DB_DRIVER postgresql 5432, where nobody says another one.
     db_port: int = setting(3306, whole("number", least=1, most=65535), row=False)
-    db_name: str = setting("", text(), row=False)
-    db_user: str = setting("", text(), row=False)
+    db_name: str = setting("", part_of_url(), row=False)
+    db_user: str = setting("", part_of_url(), row=False)
     db_password: str = setting("", password, row=False, secret=True, empty=True)
     # Instead of the six above: mysql://…, mariadb://…, postgresql://…, sqlite:///file
     database_url: str = setting("", database_url, row=False, secret=True)
@@ -267,7 +272,7 @@ class Settings:
         kafka = _kafka_of_row(content.get("kafka") or {}, problems)
         paused = content.get("paused", False)
         if not isinstance(paused, bool):
-            problems.append(f"metadatas.paused must be true or false, not {_cut(paused)}")
+            problems.append(f"metadatas.paused must be true or false, not {quoted(paused)}")
         if problems:
             raise ConfigError(problems)
         sources = {**self.sources, **dict.fromkeys([key.upper() for key in values] + list(kafka), "row")}
@@ -329,10 +334,13 @@ class Settings:
             yield f"DATABASE_URL must not have {given[0]} where DB_SSL_… are set: keep one of the two"
 
     def _missing(self, problems: Sequence[str]) -> list[str]:
-        if self.database_url or any(problem.split()[0].startswith("DATABASE_URL") for problem in problems):
+        wrong = {problem.split()[0] for problem in problems}
+        if self.database_url or any(name.startswith("DATABASE_URL") for name in wrong):
             return []
-        unset = [name for name in ("db_host", "db_name", "db_user") if not getattr(self, name)]
-        return [f"{name.upper()} must be set (or DATABASE_URL, which replaces all of DB_…)" for name in unset]
+        unset = [name.upper() for name in ("db_host", "db_name", "db_user") if not getattr(self, name)]
+        return [
+            f"{name} must be set (or DATABASE_URL, which replaces all of DB_…)" for name in unset if name not in wrong
+        ]
 
 
 def is_secret(name: str) -> bool:
@@ -356,12 +364,13 @@ def _parsed(each: Field[Any], raw: object, label: str, problems: list[str]) -> A
     try:
         return each.metadata["parse"](raw)
     except ValueError as expected:
-        problems.append(f"{label} must be {expected}" + ("" if each.metadata["secret"] else f", not {_cut(raw)}"))
+        problems.append(f"{label} must be {expected}" + ("" if each.metadata["secret"] else f", not {quoted(raw)}"))
         return each.default
 
 
-def _cut(raw: object) -> str:
-    shown = repr(raw)
+def quoted(raw: object) -> str:
+    """What somebody has set, for the line that calls it wrong: cut, and without a login that stands in an address."""
+    shown = repr(re.sub(r"(?s).*:.*@", "***@", raw) if isinstance(raw, str) else raw)
     return shown if len(shown) <= 80 else f"{shown[:80]}…"
 
 

@@ -33,7 +33,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import NULLTYPE
 
-from config import CONSUMER_NAME, ConfigError, Trouble
+from config import CONSUMER_NAME, ConfigError, Trouble, quoted
 
 # Of org.apache.kafka.common.internals.Topic: where brokers write, no client may.
 INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
@@ -112,7 +112,8 @@ def _topics(column: str, listed: str | None, problems: list[str]) -> tuple[str, 
     for topic in dict.fromkeys(topics):
         # The rule of org.apache.kafka.common.internals.Topic.
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", topic) or topic in {".", ".."}:
-            problems.append(f"{column} names {topic!r}, which Kafka does not allow: up to 249 of A-Z a-z 0-9 . _ -")
+            rule = "up to 249 of A-Z a-z 0-9 . _ -"
+            problems.append(f"{column} names {quoted(topic)}, which Kafka does not allow: {rule}")
         if topic in INTERNAL_TOPICS:
             problems.append(f"{column} names {topic}, which is Kafka's own: choose another topic")
         if topics.count(topic) > 1:
@@ -124,10 +125,11 @@ def _servers(listed: str | None, problems: list[str]) -> str:
     servers = _parts(listed)
     for server in servers:
         match = re.fullmatch(
-            r"((?i:SASL_)?(?i:PLAINTEXT|SSL)://)?([^\s:/\[\]]+|\[[0-9A-Fa-f:.%]+\])(:(?P<port>\d+))?", server
+            r"((?i:SASL_)?(?i:PLAINTEXT|SSL)://)?([^\s:/@\[\]]+|\[[0-9A-Fa-f:.%]+\])(:(?P<port>\d+))?", server
         )
         if not match or not 1 <= int(match["port"] or 9092) <= 65535:
-            problems.append(f"kafka_bootstrap_server must be host:port, one or more, comma separated, not {server!r}")
+            rule = "host:port, one or more, comma separated"
+            problems.append(f"kafka_bootstrap_server must be {rule}, not {quoted(server)}")
     if not servers:
         problems.append("kafka_bootstrap_server is empty: name one or more brokers as host:port, comma separated")
     return ",".join(servers)

@@ -422,6 +422,26 @@ def test_secrets_are_shown_nowhere() -> None:
     assert settings.public()["DATABASE_URL"] == "postgresql+psycopg://u:***@h/d?password=hidden&sslmode=require"
 
 
+@pytest.mark.parametrize("name", ["DB_HOST", "DB_NAME", "DB_USER"])
+@pytest.mark.parametrize("url", ["mysql://bob:topsecret@h/d", "mysql://h/d", "postgresql://bob:to/p@topsecret@h:5432"])
+def test_a_whole_url_in_a_part_of_it_is_refused_without_its_password(name: str, url: str) -> None:
+    """The worker tried to reach a host of that name, and logged it over and over."""
+    (problem,) = problems_of({**MINIMAL, name: url})
+
+    assert problem.startswith(f"{name} must be one line of text, and no URL (that goes into DATABASE_URL), not '")
+    assert "secret" not in problem
+
+
+def test_a_login_before_a_host_is_refused_and_not_shown() -> None:
+    assert problems_of({**MINIMAL, "DB_HOST": "bob:topsecret@h"})[0].endswith("not '***@h'")
+    assert problems_of({**MINIMAL, "HTTP_PORT": "tcp://bob:topsecret@h"})[0].endswith("not '***@h'")
+
+
+@pytest.mark.parametrize("host", ["db.example", "10.0.0.1", "::1", "/var/run/postgresql", "a,b", "fe80::1%eth0"])
+def test_what_is_a_host_of_a_database_is_taken(host: str) -> None:
+    assert Settings.read({**MINIMAL, "DB_HOST": host, "DB_USER": "bob@server"}).url().host == host
+
+
 def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "db").write_text(f"{SECRET}\n")
     (tmp_path / "kafka").write_text("topsecret\r\n")

@@ -129,6 +129,14 @@ def test_what_is_no_address_of_a_broker_is_refused(servers: str | None) -> None:
     assert problem.startswith("row orders: kafka_bootstrap_server")
 
 
+@pytest.mark.parametrize("address", ["bob:topsecret@h:9092", "SASL_SSL://bob:topsecret@h:9092", "SSL://topsecret@h"])
+def test_a_login_in_an_address_of_the_row_is_not_shown(address: str) -> None:
+    problems = problems_of(kafka_bootstrap_server=f"i:9092,{address}", topics_input=address)
+
+    assert [problem.split()[2] for problem in problems] == ["topics_input", "kafka_bootstrap_server"]
+    assert all("***@h" in problem and "secret" not in problem for problem in problems)
+
+
 def test_all_columns_that_are_wrong_are_named_at_once() -> None:
     assert len(problems_of(topics_input="", topics_output="a b", kafka_bootstrap_server="")) == 3
 
