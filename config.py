@@ -249,7 +249,10 @@ class Settings:
             values["db_port"] = 5432
         own_kafka = _kafka_of_defaults(own, problems)
         kafka, warnings = _kafka_of_environment(environ, problems)
-        warnings += (*_near_misses(own, tuple(sources), "defaults.py: "), *_replaced(values, sources))
+        unknown = [name for name in environ if name not in sources]
+        unset = [name for name in sources if name not in environ]  # where both are there, the other is no slip
+        warnings += (*_near_misses(own, tuple(sources), "defaults.py: "), *_near_misses(unknown, unset, ""))
+        warnings += tuple(_replaced(values, sources))
         sources |= {**dict.fromkeys(own_kafka, "defaults.py"), **dict.fromkeys(kafka, "environment")}
         settings = cls(**values, kafka={**own_kafka, **kafka}, sources=sources, warnings=warnings)
         problems += [*settings._missing(problems), *settings._tls_problems()]

@@ -84,6 +84,17 @@ def test_a_name_in_defaults_py_that_is_nearly_a_setting_is_a_warning(name: str) 
     assert warning.startswith(f"defaults.py: {name} is not a setting and is ignored: did you mean ")
 
 
+@pytest.mark.parametrize("name", ["MESAGE_TIMEOUT", "PROCES_TIMEOUT", "message_timeout", "DB_PASWORD"])
+def test_a_variable_that_is_nearly_a_setting_is_a_warning(name: str) -> None:
+    (warning,) = Settings.read({**MINIMAL, name: "topsecret", "PATH": "/bin"}).warnings
+
+    assert warning.startswith(f"{name} is not a setting and is ignored: did you mean ")
+
+
+def test_a_variable_beside_the_setting_that_it_resembles_is_no_slip() -> None:
+    assert not Settings.read({**MINIMAL, "HTTP_PORT": "8080", "HTTPS_PORT": "8443"}).warnings
+
+
 def test_the_environment_wins_over_the_file_and_the_row_over_the_environment() -> None:
     settings = Settings.read({**MINIMAL, "MESSAGE_TIMEOUT": "30", "COMMIT_INTERVAL": "1"})
     settings = settings.overlaid('{"message_timeout": 5, "kafka": {"sasl.mechanism": "PLAIN"}}')

@@ -38,6 +38,20 @@ def test_all_questions_to_the_brokers_are_asked_by_one_client(
     assert len(made) == 1
 
 
+def test_a_slip_in_a_variable_is_told_before_what_comes_of_it(sqlite_url: str) -> None:
+    """DB_HSOT, and then a database that cannot be reached at localhost. Once, also where all goes well."""
+    database = engine(make_url(sqlite_url), create=True)
+    environ = {"CONSUMER_NAME": "orders", "DATABASE_URL": sqlite_url, "DB_HSOT": "db.example"}
+    without_table = list(findings(environ))
+    init_db(database)
+    save(database, Row.validated("orders", "a,b", "out", "127.0.0.1:1", '{"message_timout": 2}'))
+    told = [
+        [(each.subject, each.seen.split()[0]) for each in found if each.problems is None and each.subject != "the rest"]
+        for found in (without_table, findings(environ))
+    ]
+    assert told == [[("settings", "DB_HSOT")], [("settings", "DB_HSOT"), ("warning", "metadatas.message_timout")]]
+
+
 @pytest.mark.parametrize("well", [True, False])
 def test_the_client_is_let_go_of_when_all_is_asked(well: bool) -> None:
     def asks(start: Start) -> Iterator[Seen]:

@@ -93,6 +93,7 @@ def _settings(start: Start) -> Iterator[Seen]:
     if problems:
         raise ConfigError(problems)
     yield Seen("all valid")
+    yield from _lacking(start.settings.warnings)  # a slip in DB_HOST may be why there is no database
 
 
 def _without(names: Collection[str], given: Mapping[str, T]) -> dict[str, T]:
@@ -131,7 +132,7 @@ def _row(start: Start) -> Iterator[Seen]:
 
 
 def _warnings(start: Start) -> Iterator[Seen]:
-    yield from _lacking(start.settings.warnings)
+    yield from _lacking(each for each in start.settings.warnings if each not in start.environment.warnings)
 
 
 def _names(start: Start) -> Iterator[Seen]:
