@@ -168,9 +168,12 @@ def engine(url: URL, *, create: bool = False) -> Engine:
 
 _LOCKS = {
     "mysql": "SET SESSION lock_wait_timeout = 5, innodb_lock_wait_timeout = 5",
-    "postgresql": "SET lock_timeout = 5000; SET statement_timeout = 10000",
+    "postgresql": "SET LOCAL lock_timeout = 5000; SET LOCAL statement_timeout = 10000",
 }
-"""By dialect: how long a statement may wait for other sessions. Else it waits for as long as they keep their locks."""
+"""By dialect: how long a statement may wait for other sessions. Else it waits for as long as they keep their locks.
+
+PostgreSQL's hold for one transaction: behind a pooler (PgBouncer) the session goes to other programs afterwards.
+"""
 
 # Option of a URL, in the words of either driver -> the setting that sets it.
 _TLS_FILES = {"ssl_ca": "DB_SSL_CA", "ssl_cert": "DB_SSL_CERT", "ssl_key": "DB_SSL_KEY"}
@@ -281,7 +284,7 @@ def load_pause(engine: Engine, consumer_name: str) -> bool | None:
 
 
 def _as_text() -> list[Any]:
-    """What a row is made of. Tables made by hand have columns of other types, JSON or bytes, too."""
+    """What a row is made of. Tables made by hand have columns of other types, JSON or MySQL's bytes, too."""
     table = ConsumerConfig
     columns = (
         table.consumer_name,
@@ -607,6 +610,16 @@ _CAUSES = (
         words="has no equivalent in encoding",
     ),
     _Cause(
+        heals=False,
+        cure="has a table consumer_configs that cannot hold this: a column is too short, not of a type for text, or has"
+        " a rule of its own: make it TEXT (consumer_name: VARCHAR(200))",
+        codes=frozenset(
+            {1265, 1406, 3140, 3819, 4025}  # MariaDB keeps the type JSON by a rule
+            | {"22001", "22P02", "23514", "42804", "42883"}
+        ),
+        words=_NEVER,
+    ),
+    _Cause(
         heals=True,
         cure="has a lock on consumer_configs that another session holds: if this stays, end its transaction",
         codes=frozenset({1205, "55P03"}),
@@ -712,7 +725,6 @@ def _connected(engine: Engine) -> Iterator[Connection]:
         try:
             if limits := _LOCKS.get(engine.dialect.name):
                 connection.exec_driver_sql(limits)
-                connection.commit()  # else they are taken back with a transaction that fails
             yield connection
         except IntegrityError as error:
             if _code(error.orig) in {1062, "23505"} or str(error.orig).startswith("UNIQUE constraint failed"):

@@ -508,6 +508,15 @@ def test_a_lock_of_another_session_is_waited_for_and_named(server_url: URL, monk
     assert load(database, "orders") == row()
 
 
+def test_a_pooled_session_is_left_to_other_programs_as_it_was(postgresql_url: str) -> None:
+    """Behind PgBouncer, pool_mode=transaction, their statements were ended after 10 s."""
+    with models._connected(engine(make_url(postgresql_url))) as connection:
+        ours = [connection.exec_driver_sql(f"SHOW {name}_timeout").scalar() for name in ("lock", "statement")]
+        connection.commit()
+        theirs = [connection.exec_driver_sql(f"SHOW {name}_timeout").scalar() for name in ("lock", "statement")]
+    assert (ours, theirs) == (["5s", "10s"], ["0", "0"])
+
+
 def test_the_table_holds_all_of_unicode_also_where_the_server_makes_its_tables_for_less(mariadb_url: str) -> None:
     database = engine(make_url(mariadb_url))
     execute(database, f"ALTER DATABASE {database.url.database} CHARACTER SET latin1")
@@ -530,6 +539,33 @@ def test_a_character_for_which_a_table_has_no_room_is_named(server_url: URL) -> 
             init_db(database)
         with pytest.raises(ConfigError, match=r"cannot hold a character of it: .*MODIFY metadatas TEXT CHARACTER SET"):
             save(database, row(metadatas='{"note": "😀"}'))
+
+
+@pytest.mark.parametrize(
+    ("server", "columns"),
+    [
+        pytest.param("mariadb_url", "topics_input VARCHAR(2)", marks=pytest.mark.mariadb),
+        pytest.param("mariadb_url", "topics_input JSON", marks=pytest.mark.mariadb),
+        pytest.param("mariadb_url", "topics_input ENUM('x')", marks=pytest.mark.mariadb),
+        pytest.param("postgresql_url", "topics_input VARCHAR(2)", marks=pytest.mark.postgresql),
+        pytest.param("postgresql_url", "topics_input TEXT[]", marks=pytest.mark.postgresql),
+        pytest.param("postgresql_url", "topics_input JSON", marks=pytest.mark.postgresql),
+        pytest.param("postgresql_url", "topics_input TEXT CHECK (topics_input = 'x')", marks=pytest.mark.postgresql),
+        pytest.param("postgresql_url", "consumer_name NAME_TYPE", marks=pytest.mark.postgresql),
+    ],
+)
+def test_a_column_that_cannot_hold_it_is_blamed_and_not_the_address(
+    server: str, columns: str, request: pytest.FixtureRequest
+) -> None:
+    """It was blamed on DATABASE_URL, or on DB_HOST."""
+    database = engine(make_url(request.getfixturevalue(server)))
+    if "NAME_TYPE" in columns:
+        execute(database, "CREATE TYPE NAME_TYPE AS ENUM ('orders')")
+    names = [name for name in ("consumer_name", "topics_input") if not columns.startswith(name)]
+    others = ", ".join(f"{name} TEXT" for name in [*names, "topics_output", "kafka_bootstrap_server", "metadatas"])
+    execute(database, f"CREATE TABLE consumer_configs (id INTEGER DEFAULT 1, {columns}, {others})")
+    with pytest.raises(ConfigError, match=r"consumer_configs that cannot hold this: .* make it TEXT"):
+        save(database, row())
 
 
 @contextmanager
