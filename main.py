@@ -25,7 +25,7 @@ from config import EX_CONFIG, ConfigError, Settings, UnavailableError
 from models import DatabaseRefusedError, Row, load, load_pause
 from utils.commands.command import Environ, add_command, say
 from utils.kafka import preflight
-from utils.logger import configure, logger
+from utils.logger import configure, configure_again, logger
 from utils.monitoring.watch import Watch
 from utils.running.lifetime import Stopped, patiently, stop_on_signals
 from utils.running.refresh import Config, Refresh, tell_warnings
@@ -136,7 +136,7 @@ def run(_arguments: argparse.Namespace, environ: Environ) -> int:
     start = Start(environ=environ, listen=listen, alone=lambda _cluster: True)
     try:
         for step, seen in take(start, STEPS, partial(patiently, stopping=process_stop)):
-            configure(start.settings.log_level, consumer_name=start.settings.consumer_name)
+            configure_again(start.settings.log_level, start.settings.consumer_name)
             _tell(seen)
             if step.subject == "row":
                 _tell_row(start)

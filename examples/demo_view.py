@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from examples.demo_feed import ORDERS, PAYMENTS, Sample
+from utils.errors import Unquoted
 
 _ID, _ORDER, _PAYMENT, _TOPIC = 6, 35, 23, 8  # widths of the columns
 _DIM, _RED, _GREEN, _YELLOW = 2, 31, 32, 33  # codes of ECMA-48
@@ -125,6 +126,7 @@ def _waited(joined: Sequence[Sample | None]) -> str:
 def _reason(record: logging.LogRecord) -> str:
     """The error that a log line carries, and the place in the code where it was raised."""
     error = record.exc_info[1] if record.exc_info else None
+    error = error.error if isinstance(error, Unquoted) else error  # all that is in the demo is made up
     if error is None:
         return ""
     frames = traceback.extract_tb(error.__traceback__)

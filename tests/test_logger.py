@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from utils.errors import unquoted
-from utils.logger import LONGEST, configure, logger
+from utils.logger import LONGEST, configure, configure_again, logger, stay_heard
 
 ROOT = Path(__file__).parents[1]
 
@@ -116,6 +116,19 @@ def test_a_traceback_of_process_has_no_text_and_others_have(stream: io.StringIO)
     assert secret in stream.getvalue()
 
 
+def test_a_handler_of_others_is_not_given_the_text_of_an_error_of_process_either() -> None:
+    stream = io.StringIO()
+    logging.getLogger().addHandler(logging.StreamHandler(stream))
+    secret = "4711" + "-0815"
+    try:
+        raise ValueError(secret)
+    except ValueError as error:
+        logger.error("process() failed", exc_info=unquoted(error))
+
+    assert "ValueError at test_logger.py:" in stream.getvalue()
+    assert secret not in stream.getvalue()
+
+
 def test_a_terminal_shows_text_with_the_extra_fields_behind() -> None:
     assert (
         text_of(partitions=4, note="two words").rstrip().endswith("INFO    a message  partitions=4  note='two words'")
@@ -156,6 +169,32 @@ def test_configured_again_it_says_everything_once() -> None:
 
     assert first.getvalue() == ""
     assert len(second.getvalue().splitlines()) == 1
+
+
+def test_where_worker_py_has_put_its_handlers_in_the_place_of_ours_all_is_said_there_and_once() -> None:
+    ours, theirs = io.StringIO(), io.StringIO()
+    configure("INFO", stream=ours)
+    logging.basicConfig(stream=theirs, level="INFO", force=True)
+    configure_again("DEBUG", "orders")
+    logger.debug("once")
+
+    assert ours.getvalue() == ""
+    assert theirs.getvalue() == "DEBUG:consumer:once\n"
+
+
+@pytest.mark.parametrize("without_handlers", [False, True])
+def test_where_worker_py_has_set_up_other_loggers_only_this_one_stays_heard(
+    without_handlers: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("WARNING")
+    logger.disabled = True  # as dictConfig() does it
+    if without_handlers:
+        logging.getLogger().handlers.clear()
+    stay_heard()
+    logger.info("not this")
+    logger.warning("but this")
+
+    assert [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()] == ["but this"]
 
 
 def test_importing_it_sets_nothing_up() -> None:

@@ -9,8 +9,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple
 
 _OF_THE_FRAME = tuple(f"{Path(__file__).parents[1]}/{name}" for name in ("utils/", "framework.py", "main.py"))
 _LIBRARIES = tuple(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib"))
@@ -24,16 +22,22 @@ class Untold(Quotable):
     """In the place of an error of process() that does not let itself be looked at."""
 
 
-class Unquoted(NamedTuple):
-    """For the `exc_info` of a log line: an error of process(), of which the log shows all but the texts."""
+class Unquoted(Exception):
+    """For the `exc_info` of a log line, in the place of an error of process(): all of it but the texts.
 
-    type: type[BaseException]
-    error: BaseException
-    traceback: TracebackType | None
+    Whatever handles the line, a handler that worker.py has set up too, is given no more.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def __str__(self) -> str:
+        return way_to(self.error)
 
 
 def unquoted(error: BaseException | None) -> Unquoted | None:
-    return Unquoted(type(error), error, error.__traceback__) if error is not None else None
+    return Unquoted(error) if error is not None else None
 
 
 def tame(error: BaseException) -> BaseException:
@@ -51,6 +55,8 @@ def named(error: BaseException) -> str:
 
     What a library has raised is told with the line of the user's code that called it: `…, called at worker.py:12`.
     """
+    if isinstance(error, Unquoted):
+        return named(error.error)
     steps = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     if not steps or isinstance(error, Quotable):  # what was never raised is not of process() either
         return f"{type(error).__name__}: {error}"

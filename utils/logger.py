@@ -7,7 +7,7 @@ from typing import Any, TextIO
 from pythonjsonlogger.core import RESERVED_ATTRS, merge_record_extra
 from pythonjsonlogger.json import JsonFormatter
 
-from utils.errors import Unquoted, way_to
+from utils.errors import Unquoted
 
 logger = logging.getLogger("consumer")
 
@@ -19,14 +19,33 @@ def configure(level: str, *, stream: TextIO | None = None, consumer_name: str = 
 
     Called again, it replaces what the call before set up. `consumer_name` goes into every JSON line.
     """
+    root = logging.getLogger()
+    for former in _ours(root):
+        root.removeHandler(former)
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.name = logger.name
     handler.setFormatter(_Text() if handler.stream.isatty() else _json(consumer_name))
-    root = logging.getLogger()
-    for former in [each for each in root.handlers if each.name == handler.name]:
-        root.removeHandler(former)
     root.addHandler(handler)
     logger.setLevel(level)
+
+
+def configure_again(level: str, consumer_name: str) -> None:
+    """As the settings want it. Where worker.py has put its own handlers in the place of ours, all lines go there."""
+    stay_heard()
+    if _ours(logging.getLogger()):
+        configure(level, consumer_name=consumer_name)
+    logger.setLevel(level)
+
+
+def stay_heard() -> None:
+    """After code of worker.py has run: dictConfig() disables all loggers that it does not name, unless told not to."""
+    logger.disabled = False
+    if not logging.getLogger().handlers:
+        configure(logging.getLevelName(logger.level))
+
+
+def _ours(root: logging.Logger) -> list[logging.Handler]:
+    return [each for each in root.handlers if each.name == logger.name]
 
 
 def _json(consumer_name: str) -> logging.Formatter:
@@ -40,10 +59,10 @@ def _json(consumer_name: str) -> logging.Formatter:
 
 
 class _Discreet(logging.Formatter):
-    """Tracebacks as Python prints them, but those of process() without the texts."""
+    """Tracebacks as Python prints them, and those of process() as if Python printed them, without the texts."""
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 (the name of logging)
-        return way_to(ei.error) if isinstance(ei, Unquoted) else super().formatException(ei)
+        return str(ei[1]) if isinstance(ei[1], Unquoted) else super().formatException(ei)
 
 
 class _Json(_Discreet, JsonFormatter):
@@ -64,7 +83,7 @@ class _Text(_Discreet):
 
     def format(self, record: logging.LogRecord) -> str:
         record.extras = "".join(f"  {key}={_quoted(value)}" for key, value in facts_of(record).items())
-        record.exc_text = None  # what another handler has made of the error: with its text
+        record.exc_text = None  # what another handler has made of the error
         return super().format(record)
 
 

@@ -117,6 +117,24 @@ def test_run_and_check_say_it_and_other_commands_do_without_it(tmp_path: Path) -
     assert ended(directory, "main.py", "--help").returncode == 0
 
 
+LOGGING = {
+    "all lines to a handler": "logging.config.dictConfig({'version': 1, 'root': {'handlers': ['all']},"
+    " 'handlers': {'all': {'class': 'logging.StreamHandler'}}})",
+    "another logger": "logging.config.dictConfig({'version': 1, 'loggers': {'mine': {'level': 'INFO'}}})",
+    "no handler": "logging.config.dictConfig({'version': 1, 'root': {'level': 'INFO'}})",
+    "by force": "logging.basicConfig(level=logging.INFO, force=True)",
+}
+
+
+@pytest.mark.parametrize("how", LOGGING)
+def test_however_it_sets_up_logging_what_is_wrong_is_told_once(tmp_path: Path, how: str) -> None:
+    """The process ended with 78 and without a word: dictConfig() disables the loggers that it does not name."""
+    run = ended(program(tmp_path, f"import logging.config\n{LOGGING[how]}\n{GOOD}"), "main.py", "run")
+    assert run.returncode == 78
+    [line] = run.stderr.splitlines()
+    assert "rows.db is not there" in line
+
+
 def test_what_is_wrong_with_defaults_py_is_one_line_too(tmp_path: Path) -> None:
     directory = program(tmp_path, GOOD)
     (directory / "defaults.py").write_text("DB_PORT = 3306\nDB_NAME = DATABASE\n")

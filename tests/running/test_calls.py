@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from config import Settings
+from utils.logger import logger
 from utils.monitoring.status import Health
 from utils.processing.dispatcher import Dispatcher
 from utils.processing.runner import Hooks, Runner
@@ -58,6 +59,13 @@ def test_a_setup_that_raises_is_over(caplog: pytest.LogCaptureFixture) -> None:
         open_runner(cast(Runner, failing), threading.Event(), failing.health, failing.clock)
     assert failing.health.setup_since is None
     assert not caplog.records
+
+
+def test_a_setup_that_disables_our_logger_does_not_silence_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = SlowRunner(0.0)
+    monkeypatch.setattr(runner, "open", lambda: setattr(logger, "disabled", True))
+    open_runner(cast(Runner, runner), threading.Event(), runner.health, runner.clock)
+    assert not logger.disabled
 
 
 @pytest.mark.parametrize(("teardown", "says"), [(None, "process() had not ended"), (print, "no orderly teardown()")])

@@ -21,7 +21,7 @@ from utils.joining.dead_letters import REASONS
 from utils.joining.references import Partition
 from utils.kafka import clients, preflight
 from utils.kafka.names import replay_group
-from utils.logger import configure, logger, shown
+from utils.logger import configure_again, logger, shown
 from utils.metrics import Counters
 from utils.processing.attempts import LONGEST_BACKOFF, Attempts
 from utils.processing.single_thread import SingleThread
@@ -112,7 +112,7 @@ def configured(environ: Environ) -> tuple[Settings, Row]:
     settings = settings_of(environ)
     row = load(engine(settings.url()), settings.consumer_name)
     settings = settings.overlaid(row.metadatas)
-    configure(settings.log_level, consumer_name=settings.consumer_name)
+    configure_again(settings.log_level, settings.consumer_name)
     return settings, row
 
 

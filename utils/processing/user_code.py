@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from config import ConfigError
 from utils.errors import named
+from utils.logger import stay_heard
 from utils.processing.runner import Hooks, nothing
 
 _LACKS = (ImportError, SyntaxError, NameError)  # wherever it runs; anything else may be of the environment
@@ -41,6 +42,8 @@ def use(file: Path) -> None:
     except (Exception, SystemExit) as error:
         del sys.modules["worker"]
         raise ConfigError([_not_imported(str(file), error)]) from error
+    finally:
+        stay_heard()
 
 
 def load() -> UserCode:
@@ -69,6 +72,8 @@ def _imported(name: str) -> ModuleType:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # sys.exit() in it would look like a stop in order
         raise ConfigError([_not_imported(f"{name}.py", error)]) from error
+    finally:
+        stay_heard()
 
 
 def _not_imported(file: str, error: BaseException) -> str:

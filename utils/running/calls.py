@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from config import Settings
-from utils.logger import logger
+from utils.logger import logger, stay_heard
 from utils.metrics import Counters, Histogram
 from utils.monitoring.status import Health
 from utils.processing import user_code
@@ -94,6 +94,7 @@ def open_runner(
         interruptibly(runner.open, stopping, tell)
     finally:
         health.setup_since = None
+        stay_heard()
 
 
 def runner_of(

@@ -26,7 +26,7 @@ from utils.errors import chain, unquoted
 from utils.joining.suspicion import CrashRecord
 from utils.kafka import clients
 from utils.kafka.membership import Membership
-from utils.logger import configure, logger
+from utils.logger import configure_again, logger
 from utils.metrics import Counters
 from utils.monitoring.watch import Watch
 from utils.processing.done import ThreadDied
@@ -78,7 +78,7 @@ def work(refresh: Refresh, process_stop: Event, watch: Watch) -> int:
 def _work_by_row(refresh: Refresh, executor: Retrying, process_stop: Event, watch: Watch) -> None:
     """Run workers until `process_stop` is set or the row has changed."""
     settings, row = refresh.current.settings, refresh.current.row
-    configure(settings.log_level, consumer_name=settings.consumer_name)
+    configure_again(settings.log_level, settings.consumer_name)
     watch.sees(settings, row.topics_input, row.topics_output)
     around = Surroundings(
         executor=executor,
