@@ -72,6 +72,17 @@ def test_what_is_in_messages_and_errors_is_told_only_where_it_may_be_seen() -> N
     assert "\n".join(told(journey, show=True)).count("secret") == 2
 
 
+@pytest.mark.parametrize("milliseconds", [1_700_000_000_000_000, 9_000_000_000_000_000, 2**63 - 1])
+def test_a_time_beyond_all_calendars_keeps_nothing_else_from_being_told(milliseconds: int) -> None:
+    """A producer that gives microseconds: `trace` of such an id was a traceback."""
+    far = A._replace(time=milliseconds / 1000)
+    late = replace(BILL, since=far.time)
+    told_of_it = told(Journey({"a": [far], "mid": [MID]}, [late]))
+    assert f"  a:3:5  {milliseconds / 1000:.0f} s after 1970" in told_of_it
+    assert "  mid:3:1  2026-01-31 08:00:00" in told_of_it
+    assert any("bill: waiting for a message in c, since" in line for line in told_of_it)
+
+
 def test_an_id_that_is_nowhere_is_said_to_be_so() -> None:
     assert told(Journey())[1].startswith("  not found")
 

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from config import ConfigError, Settings
+from config import ConfigError, Settings, UnavailableError
 from framework import Worker
 from models import Row
 from tests.fakes import FakeAdmin
@@ -366,6 +366,15 @@ def test_what_the_client_takes_in_no_transaction_is_refused_where_there_are_some
     except ConfigError as error:
         problems = error.problems
     assert [each.startswith(problem or "none") for each in problems] == ([True] if problem else [])
+
+
+@pytest.mark.parametrize("reason", ["Failed to create producer: Failed to create thread: Cannot", "Unable to create"])
+def test_a_machine_without_threads_or_memory_is_waited_for_and_no_property_is_blamed(reason: str) -> None:
+    """What the client says (2.16.0) with `ulimit -v 350000` or 400000: run ended with 78."""
+    error = KafkaError(KafkaError._CRIT_SYS_RESOURCE, reason)
+    with pytest.raises(UnavailableError, match=r"no thread or no memory: .*pids"), named_properties(Settings()):
+        raise KafkaException(error)
+    assert explain(error).heals
 
 
 @pytest.mark.parametrize("name", ["session.timeout.ms", "transaction.timeout.ms"])

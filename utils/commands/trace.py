@@ -216,7 +216,12 @@ def _not_seen_lines(journeys: Mapping[str, Journey], problems: Sequence[str]) ->
 
 
 def _time(seconds: float | None) -> str:
-    return "at an unknown time" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+    if seconds is None:
+        return "at an unknown time"
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError):  # a producer may have taken microseconds for milliseconds
+        return f"{seconds:.0f} s after 1970"
 
 
 def _as_json(

@@ -66,10 +66,15 @@ unheard = guarded(lambda *_: None, _tell)
 
 @contextmanager
 def named_properties(settings: Settings) -> Iterator[None]:
-    """Create a client inside: a property that it does not take becomes a ConfigError that names its origin."""
+    """Create a client inside: a property that it does not take becomes a ConfigError that names its origin.
+
+    UnavailableError: the machine has no thread or no memory left for a client.
+    """
     try:
         yield
     except KafkaException as error:
+        if error.args[0].code() == KafkaError._CRIT_SYS_RESOURCE:  # no property is to blame
+            raise explain(error.args[0]).error() from None
         reason: str = error.args[0].str()
         # The client may name a property by another one of its names (linger.ms): which one alone is refused so?
         given = settings.kafka.items()
@@ -473,6 +478,11 @@ def explain(error: KafkaError) -> Trouble:
         return not_reached([address], reason)
     if code in CONNECTION_ERRORS:
         return Trouble(heals=True, line=f"Kafka cannot be reached: {SERVERS} ({reason})")
+    if code == KafkaError._CRIT_SYS_RESOURCE:
+        limits = "raise the limits of memory and of threads (pids) here"
+        return Trouble(
+            heals=True, line=f"Kafka's client gets no thread or no memory: if this stays, {limits} ({reason})"
+        )
     if error.retriable() and not error.fatal():
         return Trouble(heals=True, line=f"Kafka is not ready ({reason})")
     return Trouble(heals=False, line=f"Kafka: {error.name()} ({reason})")

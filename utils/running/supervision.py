@@ -21,7 +21,7 @@ from functools import partial
 from threading import Event
 from typing import NamedTuple, Protocol
 
-from config import ConfigError
+from config import ConfigError, UnavailableError
 from utils.errors import chain, unquoted
 from utils.joining.suspicion import CrashRecord
 from utils.kafka import clients
@@ -191,7 +191,7 @@ def supervise(
         elif failures == RESTARTS:
             survived |= {at: record._replace(starts=0) for at, record in survived.items()}
         facts = {"failures": failures, "error": str(error)}
-        known = isinstance(error, ConfigError)  # says all there is to say
+        known = isinstance(error, (ConfigError, UnavailableError))  # they say all there is to say
         logger.error("starting again from the last commit", extra=facts, exc_info=None if known else error)
         sleep(min(2.0 ** (failures - 1), LONGEST_PAUSE), worker_stop)
 
