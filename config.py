@@ -263,8 +263,8 @@ class Settings:
     def overlaid(self, metadatas: str | None) -> "Settings":
         """These settings with those of the row's `metadatas` over them; ConfigError names everything wrong there.
 
-        Other keys are the user's own and are left alone; so is JSON that is no object, and text that is none, which is
-        a warning.
+        Other keys are the user's own and are left alone; so is JSON that is no object, and text that is none, which are
+        warnings.
         """
         content, notes = _json_object(metadatas)
         problems: list[str] = []
@@ -388,7 +388,9 @@ def _json_object(metadatas: str | None) -> tuple[dict[str, Any], list[str]]:
         if text[0] not in '{["':
             return {}, ["metadatas is no JSON: it is taken for a note, and sets nothing"]
         raise ConfigError([f"metadatas must be JSON, or empty, or a note: {error}"]) from None
-    return (content if isinstance(content, dict) else {}), []
+    if isinstance(content, dict) or content is None:
+        return content or {}, []
+    return {}, ["metadatas is JSON, but no object: it sets nothing. Was it encoded twice?"]
 
 
 def _near_misses(given: Iterable[str], names: Sequence[str], place: str) -> Iterator[str]:

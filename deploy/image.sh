@@ -39,7 +39,10 @@ program() {
     target=$1
     # shellcheck disable=SC2046  # a name with a space in it is no package, and an error here
     set -- ./*.py .frame utils examples $(own)
-    tar -cf - --exclude=__pycache__ "$@" | tar -xf - -C "$target" --no-same-owner
+    # Not through a pipe: what the first tar cannot read would be missing in the image, and nothing would say so.
+    tar -cf "$target/program.tar" --exclude=__pycache__ "$@"
+    tar -xf "$target/program.tar" -C "$target" --no-same-owner
+    rm "$target/program.tar"
     chmod -R a+rX,go-w "$target"  # a checkout made under a strict umask could not be read by the image's user
     (cd "$target" && .venv/bin/python -m compileall -q "$@" && .venv/bin/python -B -m utils.processing.user_code)
 }

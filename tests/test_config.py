@@ -123,7 +123,16 @@ def test_a_setting_of_the_row_may_be_text_or_a_number() -> None:
     assert (settings.message_timeout, settings.max_pending_bytes) == (7.0, 1000)
 
 
-@pytest.mark.parametrize("metadatas", [None, "", "  ", "[1, 2]", '"a note"', "7", "null", '{"kafka": null}'])
+@pytest.mark.parametrize("metadatas", ["[1, 2]", '"a note"', "7", r'"{\"message_timeout\": 5, \"paused\": true}"'])
+def test_metadatas_that_are_no_object_set_nothing_and_say_so(metadatas: str) -> None:
+    """What is encoded twice is text: a pause in it did not hold, and `check` found all well."""
+    settings = Settings.read(MINIMAL).overlaid(metadatas)
+
+    assert replace(settings, warnings=()) == Settings.read(MINIMAL)
+    assert settings.warnings == ("metadatas is JSON, but no object: it sets nothing. Was it encoded twice?",)
+
+
+@pytest.mark.parametrize("metadatas", [None, "", "  ", "null", "{}", '{"kafka": null}'])
 def test_metadatas_without_settings_change_nothing(metadatas: str | None) -> None:
     settings = Settings.read(MINIMAL)
 
