@@ -12,10 +12,11 @@ from typing import Any, Protocol
 
 import pytest
 
+from config import Settings, UnavailableError
 from tests.builders import dispatcher, fragment, group
 from utils.joining.aggregator import Group
 from utils.joining.messages import InvalidResult, Message
-from utils.metrics import BOUNDS, Histogram
+from utils.metrics import BOUNDS, Counters, Histogram
 from utils.processing.coroutines import Coroutines
 from utils.processing.dispatcher import Dispatcher
 from utils.processing.done import MANY, ThreadDied
@@ -23,6 +24,7 @@ from utils.processing.outcome import Call, Outcome, Process
 from utils.processing.runner import CallTerms, Hooks, Runner
 from utils.processing.single_thread import LARGE, SingleThread
 from utils.processing.thread_pool import ThreadPool
+from utils.running.calls import opened_calls
 
 SECONDS = 60.0  # how long a test waits for another thread before it fails
 NAME = "orders"
@@ -987,6 +989,23 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)
+
+
+def test_too_few_threads_for_the_calls_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With TasksMax=200 and CONCURRENCY=300 it was `setup() failed`, and there was none."""
+    pool = ThreadPool(lambda message, _name: message, NAME, 5)
+    begin = pool._done.start_thread
+
+    def start_thread(work: Callable[[], None], name: str) -> threading.Thread:
+        if name == "process 3":
+            raise RuntimeError("can't start new thread")
+        return begin(work, name)
+
+    monkeypatch.setattr(pool._done, "start_thread", start_thread)
+    monkeypatch.setattr("utils.running.calls.runner_of", lambda *_: pool)
+    with pytest.raises(UnavailableError, match="CONCURRENCY is 5, and only 3 threads could be started"):
+        opened_calls(Settings(), Counters(), threading.Event())
+    pool.close(SECONDS)
 
 
 @pytest.mark.parametrize("coroutines", [False, True])

@@ -117,6 +117,21 @@ def test_run_and_check_say_it_and_other_commands_do_without_it(tmp_path: Path) -
     assert ended(directory, "main.py", "--help").returncode == 0
 
 
+def test_a_directory_that_hides_a_file_of_the_worker_is_named(tmp_path: Path) -> None:
+    """Python prefers a package: it was a traceback with exit code 1, after which the worker is started again."""
+    directory = program(tmp_path, GOOD)
+    for name in ("models", "mine", "config"):
+        (directory / name).mkdir()
+        (directory / name / "__init__.py").touch()
+    for command in ("run", "check"):
+        done = ended(directory, "main.py", command)
+        assert done.returncode == 78
+        assert done.stderr.splitlines() == [
+            f"the directory {name}/ hides {name}.py, which the worker needs: give it another name"
+            for name in ("config", "models")
+        ]
+
+
 LOGGING = {
     "all lines to a handler": "logging.config.dictConfig({'version': 1, 'root': {'handlers': ['all']},"
     " 'handlers': {'all': {'class': 'logging.StreamHandler'}}})",

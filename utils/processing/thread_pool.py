@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from functools import partial
 from queue import Empty, SimpleQueue
 
+from config import UnavailableError
 from utils.joining.aggregator import Group
 from utils.processing.done import Done
 from utils.processing.outcome import Call, Outcome, Process, attempt
@@ -38,8 +39,13 @@ class ThreadPool:
 
     def open(self) -> None:
         self._hooks.setup()
-        for number in range(self._concurrency):
-            self._threads.append(self._done.start_thread(partial(self._work, number), f"process {number}"))
+        try:
+            for number in range(self._concurrency):
+                self._threads.append(self._done.start_thread(partial(self._work, number), f"process {number}"))
+        except RuntimeError as error:
+            given = f"CONCURRENCY is {self._concurrency}, and only {len(self._threads)} threads could be started"
+            limits = "raise the limit of threads here (TasksMax of systemd, pids of a container)"
+            raise UnavailableError(f"{given}: lower it, or {limits} ({error})") from error
 
     def submit(self, groups: Iterable[Group]) -> None:
         for group in groups:

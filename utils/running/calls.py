@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from config import Settings
+from config import Settings, UnavailableError
 from utils.logger import logger, stay_heard
 from utils.metrics import Counters, Histogram
 from utils.monitoring.status import Health
@@ -61,11 +61,11 @@ def opened_calls(
     attempts: Attempts | None = None,
     health: Health | None = None,
 ) -> Calls:
-    """`attempts`: where they are not those of a worker."""
+    """`attempts`: where they are not those of a worker. UnavailableError: there are too few threads for process()."""
     runner = runner_of(settings.consumer_name, settings, counters.process_time)
     try:
         open_runner(runner, process_stop, health)
-    except Stopped:
+    except (Stopped, UnavailableError):
         raise
     except (Exception, SystemExit) as error:  # sys.exit() would look like a stop in order
         raise SetupFailed from error

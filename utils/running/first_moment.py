@@ -3,14 +3,18 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 from utils.running.crashes import leave_no_core
+
+_EX_CONFIG = 78  # config.py has it too, but may be what is hidden
 
 
 def begin() -> None:
     """Call it before the other imports, and `over` when a command begins. Until then a signal ends the process."""
     open_missing_streams()
     leave_no_core()
+    refuse_hidden_files()
     # The kernel drops a signal for which process 1 of a container has no handler: one that came meanwhile left the
     # worker running until it was killed. Any other process ends by SIGTERM anyway.
     if os.getpid() == 1:
@@ -28,6 +32,17 @@ def over() -> None:
 def _interrupted(*_: object) -> None:
     """A KeyboardInterrupt would come out of whatever is just being imported, as a page of traceback."""
     os._exit(1)
+
+
+def refuse_hidden_files() -> None:
+    """Where there is config.py and a package config/, Python takes the package: nothing of ours could be imported."""
+    beside = sorted(Path(__file__).parents[2].glob("*.py"))
+    if hidden := [each.stem for each in beside if each.with_suffix("").joinpath("__init__.py").is_file()]:
+        told = (
+            f"the directory {name}/ hides {name}.py, which the worker needs: give it another name" for name in hidden
+        )
+        print(*told, sep="\n", file=sys.stderr)
+        sys.exit(_EX_CONFIG)
 
 
 def open_missing_streams() -> None:
