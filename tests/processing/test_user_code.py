@@ -178,6 +178,7 @@ def test_an_image_is_not_made_with_what_cannot_run_but_with_what_wants_its_envir
 
 def test_the_step_of_the_dockerfile_that_copies_the_program_fails_with_it(tmp_path: Path) -> None:
     source = program(tmp_path, BAD["missing"][0])
+    (source / ".frame").touch()
     target = tmp_path / "app"
     target.mkdir()
     (target / ".venv").symlink_to(sys.prefix)
