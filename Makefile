@@ -11,7 +11,8 @@ WHEELS_PYTHON ?= 3.13
 WHEELS_ARCHITECTURES ?= $(shell uname -m)
 # Directories of your own, beside worker.py; and your files among the frame's tests.
 OWN = $(shell sh deploy/image.sh own)
-OWN_TESTS = $(or $(wildcard tests/test_worker*.py),tests/test_worker.py)
+# In a slim copy all tests are yours.
+OWN_TESTS = $(or $(wildcard tests/test_$(if $(wildcard tests/frame.mk),worker)*.py),tests/test_worker.py)
 
 MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinux_2_28 manylinux_2_34
 
@@ -37,7 +38,7 @@ demo: setup  ## runs the worker with nothing around it; ARGS="--results 20" ends
 test: setup  ## runs the tests; ARGS='-k some_name' for some of them
 	$(PYTHON) -m pytest $(IN_PARALLEL) $(ARGS)
 
-test-mine: setup  ## runs your tests only: tests/test_worker*.py, and those in directories of your own
+test-mine: setup  ## runs your tests only: those in tests/ (beside the frame's: test_worker*.py), and in directories of your own
 	$(PYTHON) -m pytest $(OWN_TESTS) $(OWN) $(ARGS)
 
 check: setup $(CHECKS)  ## ruff and mypy for the frame, where its tests are; of your own files no more than that Python takes them

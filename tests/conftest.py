@@ -270,6 +270,7 @@ class UsersTests:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", "error")
     config.pluginmanager.register(UsersTests())  # and not as hooks of this file, which see only tests/
     config.stash[STARTED] = {}
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the services are stopped in order

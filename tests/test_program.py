@@ -1,12 +1,15 @@
 """What is the frame's and what is its users': in the tests, in the image and in the build context."""
 
+import shutil
 import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 from tests.copies.__main__ import LOOK_AT_THE_USERS_FILES
-from tests.program import FORWARDING, FRAME, ROOT, copied, is_the_users, program
+from tests.program import FORWARDING, FRAME, ROOT, copied, is_the_users, outside_of_make, program
 
 
 def own_directories(context: Path) -> list[str]:
@@ -37,6 +40,53 @@ def test_what_the_image_takes_of_the_frame_is_what_the_tests_run(tmp_path: Path)
         "utils",
         "examples",
     }
+
+
+THEIRS = """
+import warnings
+
+import pytest
+
+
+@pytest.mark.slow
+def test_with_a_marker_of_its_own_and_a_library_that_warns() -> None:
+    warnings.warn("soon", DeprecationWarning)
+"""
+
+
+def test_what_the_frame_demands_of_its_tests_it_does_not_demand_of_those_in_a_copy(tmp_path: Path) -> None:
+    """An unknown marker kept all tests from running, and a warning was a failure."""
+    (tmp_path / "tests").mkdir()
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "tests/test_prices.py").write_text(THEIRS)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "1 passed, 2 warnings" in done.stdout
+
+
+def test_in_the_frames_tests_a_warning_is_an_error() -> None:
+    with pytest.raises(DeprecationWarning):
+        warnings.warn("soon", DeprecationWarning, stacklevel=1)
+    with pytest.raises(pytest.PytestUnknownMarkWarning):
+        _ = pytest.mark.no_such_marker
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [("tests/frame.mk", "tests/test_worker.py"), ("Makefile", "tests/test_prices.py tests/test_worker.py")],
+)
+def test_the_tests_of_a_copy_are_all_in_it_and_beside_those_of_the_frame_the_named_ones(
+    frame: str, expected: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tests").mkdir()
+    for name in ("Makefile", frame):
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("test_worker.py", "test_prices.py"):
+        (tmp_path / "tests" / name).touch()
+    command = ["make", "--no-print-directory", "--eval=tell:\n\t@echo $(sort $(OWN_TESTS))", "tell"]
+    done = subprocess.run(command, cwd=tmp_path, env=outside_of_make(), stdout=subprocess.PIPE, text=True)
+    assert done.stdout.strip() == expected
 
 
 def test_the_tests_run_a_worker_of_their_own_without_anybodys_defaults() -> None:
