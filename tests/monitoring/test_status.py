@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -11,6 +13,7 @@ from email.message import Message
 
 import pytest
 
+from tests.program import ROOT
 from tests.test_framework import A0, started
 from utils.monitoring.status import (
     CONNECTIONS,
@@ -310,3 +313,21 @@ def test_a_question_that_fails_fails_where_it_was_asked() -> None:
     finally:
         turning.set()
         loop.join()
+
+
+def test_a_child_that_process_has_forked_and_that_outlives_the_worker_does_not_keep_its_port() -> None:
+    code = """\
+import os
+from utils.monitoring.status import Address, Health, serve
+server = serve(Health(), Address("127.0.0.1", 0))
+ends, ended = os.pipe()
+if os.fork() == 0:
+    os.close(ended)
+    os._exit(len(os.read(ends, 1)))
+server.shutdown()
+server.server_close()
+serve(Health(), Address("127.0.0.1", server.server_port))
+os.close(ended)
+print(os.WEXITSTATUS(os.wait()[1]))
+"""
+    assert subprocess.check_output([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, timeout=60) == b"0\n"

@@ -129,3 +129,54 @@ def test_under_nohup_it_goes_on() -> None:
         assert process.stdout.readline() == b"stops\n"
         process.stdin.close()
         process.wait(60)
+
+
+FORKS = """\
+import multiprocessing, os, signal, sys, threading
+from utils.running.lifetime import stop_on_signals
+
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), number))  # as early as a signal can come
+stopping = stop_on_signals()
+ends = []
+
+def process():
+    child = multiprocessing.get_context("fork").Process(target=signal.pause)
+    child.start()
+    child.join(20)
+    ends.append(child.exitcode)
+    child.kill()
+
+for number in (signal.SIGTERM, signal.SIGHUP):
+    thread = threading.Thread(target=process)
+    thread.start()
+    thread.join()
+print(ends, signal.pthread_sigmask(signal.SIG_BLOCK, ()), flush=True)
+os.kill(os.getpid(), signal.SIGTERM)
+stopping.wait()
+print("stops", flush=True)
+input()
+"""
+
+
+def test_a_signal_to_a_child_that_process_has_forked_is_one_to_the_child_alone() -> None:
+    heard = f"import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n{FORKS}"
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", heard], cwd=ROOT, **streams) as process, at_most_a_minute(process):  # type: ignore[call-overload]
+        assert process.stdout.readline() == f"{[-signal.SIGTERM, -signal.SIGHUP]} set()\n".encode()
+        assert process.stdout.readline() == b"stops\n"
+        process.stdin.close()
+        process.wait(60)
+
+
+def test_nothing_that_listens_here_for_signals_is_left_in_a_child() -> None:
+    code = """\
+import os, signal
+from utils.running.lifetime import stop_on_signals
+before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+stop_on_signals()
+if os.fork() == 0:
+    after = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+    os._exit(not (after == before and signal.set_wakeup_fd(-1) == -1))
+print(os.WEXITSTATUS(os.wait()[1]), signal.set_wakeup_fd(-1) > 0)
+"""
+    assert subprocess.check_output([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, timeout=60) == b"0 True\n"

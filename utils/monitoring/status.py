@@ -277,6 +277,7 @@ def serve(
 
     probes = {"/health/live": probe("live", health.is_live), "/health/ready": probe("ready", health.is_ready)}
     server = Server(address, {**probes, **(pages or {})}, tick)
+    os.register_at_fork(after_in_child=server.socket.close)  # else a child that outlives us keeps the port
     threading.Thread(target=server.serve_forever, name="status", daemon=True).start()
     return server
 

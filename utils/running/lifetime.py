@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from types import FrameType
@@ -85,10 +85,36 @@ def stop_on_signals() -> threading.Event:
         """Python tells the listening thread of a signal only where a handler is set."""
 
     threading.Thread(target=listen, name="signals", daemon=True).start()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, wake_up)
+    listened_to = {signal.SIGTERM, signal.SIGINT}
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        listened_to.add(signal.SIGHUP)
+    for number in listened_to:
+        signal.signal(number, wake_up)
+    _leave_to_children(listened_to)
     return stopping
+
+
+def _leave_to_children(numbers: Collection[signal.Signals]) -> None:
+    """From now on a signal to a child, which process() has forked, is none to this process.
+
+    A fork has the handlers of its parent, and the very pipe that tells of signals. Such a child would not end by
+    SIGTERM, and would stop this process instead. Before this is put right in a child, no signal reaches it.
+    """
+    before = threading.local()
+
+    def hold_back() -> None:
+        before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def let_through() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before.mask)
+
+    def begin_anew() -> None:
+        signal.set_wakeup_fd(-1)
+        for number in numbers:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        let_through()
+
+    os.register_at_fork(before=hold_back, after_in_parent=let_through, after_in_child=begin_anew)
 
 
 def patiently(step: Callable[[], T], stopping: threading.Event) -> T:
