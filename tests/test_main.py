@@ -550,7 +550,7 @@ def test_check_goes_through_everything(database_url: str, real_kafka: KafkaBroke
 
     ended = run("check", DATABASE_URL=with_row(database_url, servers=real_kafka.bootstrap, topics=(f"{a},{b}", c)))
 
-    subjects = "settings worker.py http database row names properties broker session topics partitions reading dead"
+    subjects = "settings http worker.py database row names properties broker session topics partitions reading dead"
     subjects += " writing replay maps commits"
     assert checked(ended) == [f"✓ {subject}" for subject in subjects.split()]
     assert "and stay for 7 d without a worker (" in ended.out
@@ -572,8 +572,8 @@ def test_check_goes_on_after_a_failure(sqlite_url: str, real_kafka: KafkaBroker,
 
     marks = [
         "✗ settings",
-        "✓ worker.py",
         "✓ http",
+        "✓ worker.py",
         "✓ database",
         "✗ row",
         "✓ names",
@@ -598,8 +598,8 @@ def test_check_does_not_wait_and_says_what_it_could_not_try(sqlite_url: str) -> 
 
     assert checked(ended) == [
         "✓ settings",
-        "✓ worker.py",
         "✓ http",
+        "✓ worker.py",
         "✓ database",
         "✓ row",
         "✓ names",

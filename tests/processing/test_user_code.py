@@ -3,14 +3,17 @@
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from config import ConfigError
+from tests.integration.workers import eventually
 from tests.program import ROOT, copied
-from tests.services.starts import run_python
+from tests.services.processes import free_port
+from tests.services.starts import run_python, start_python
 from utils.processing import user_code
 
 GOOD = "def process(message, consumer_name):\n    return message\n"
@@ -130,6 +133,29 @@ def test_a_directory_that_hides_a_file_of_the_worker_is_named(tmp_path: Path) ->
             f"the directory {name}/ hides {name}.py, which the worker needs: give it another name"
             for name in ("config", "models")
         ]
+
+
+def test_probes_are_answered_while_it_is_imported(tmp_path: Path) -> None:
+    """A model that takes more than a minute to load: Kubernetes started the worker again, for ever."""
+    go, port = tmp_path / "go", free_port()
+    waits = f"import pathlib, time\nwhile not pathlib.Path('{go}').exists():\n    time.sleep(0.05)\n"
+    directory = program(tmp_path, waits + BAD["missing"][0])
+    environ = {"CONSUMER_NAME": "orders", "DATABASE_URL": f"sqlite:///{directory}/rows.db", "HTTP_PORT": str(port)}
+    with start_python(["main.py"], cwd=directory, env={**os.environ, **environ}, stderr=subprocess.DEVNULL) as run:
+        try:
+            assert eventually(lambda: _is_live(port), "an answer of the port")
+            go.touch()
+            assert run.wait(60) == 78
+        finally:
+            run.kill()
+
+
+def _is_live(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=60) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 LOGGING = {

@@ -42,16 +42,19 @@ class Finding(NamedTuple):
 def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Each step, as far as the ones before have found what it needs. Nothing is changed, and nothing waited for."""
     start = Start(environ=environ, listen=could_listen, only_try=True, patience=ASK_AGAIN_FOR)
+    lacking = ""
     for step in STEPS:
         if step.needs and not hasattr(start, step.needs):
-            needed = "broker" if step.needs == "cluster" else step.needs
-            yield Finding("the rest", None, f"not tried: it needs the {needed}")
-            break
+            lacking = lacking or step.needs
+            continue
         seen, problems = tried(partial(once, step, start))
         if problems:
             yield Finding(step.subject, problems)
         for each in seen or ():
             yield Finding(step.subject, [] if each.how == "well" else None, each.text)
+    if lacking:
+        needed = "broker" if lacking == "cluster" else lacking
+        yield Finding("the rest", None, f"not tried: it needs the {needed}")
     start.let_go()
 
 

@@ -71,7 +71,7 @@ class Step(NamedTuple):
     subject: str
     take: Callable[[Start], Iterator[Seen]]
     needs: Literal["", "settings", "database", "row", "properties", "cluster"]
-    """Of what those before have found. Steps that need the same are all taken, also where one finds a problem."""
+    """Of what those before have found. After a problem those are taken that need the same, or nothing."""
 
 
 # ---------------------------------------------------------------- The steps.
@@ -275,8 +275,10 @@ ROW_STEPS = (
 """What there is to be seen of a row, also of one that has changed while a worker runs."""
 STEPS = (
     Step("settings", _settings, needs=""),
+    Step(
+        "http", _http, needs="settings"
+    ),  # before worker.py, which may load a model: probes must be answered meanwhile
     Step("worker.py", _worker_py, needs=""),
-    Step("http", _http, needs="settings"),
     Step("database", _database, needs="settings"),
     Step("row", _row, needs="database"),
     Step("warning", _warnings, needs="row"),
@@ -293,9 +295,10 @@ def take(
     needs = ""
     try:
         for step in steps:
-            if problems and step.needs != needs:
-                break
-            needs = step.needs
+            if not problems:
+                needs = step.needs
+            elif step.needs not in ("", needs):
+                continue
             try:
                 found = once(step, start) if problems else patiently(partial(once, step, start))
                 yield from ((step, seen) for seen in found if not problems)
