@@ -427,6 +427,35 @@ lock(mutex), lock(mutex)
             process.kill()
 
 
+def test_a_signal_ends_it_also_while_nobody_reads_its_log() -> None:
+    """A log shipper that hangs: the loop waits for it, and who was to end the process did, too."""
+    unheard = """
+import contextlib, os
+from utils.logger import configure, logger
+from utils.running import lifetime
+
+worker = lifetime.ending_in_time(lifetime.stop_on_signals(), 0.0)
+worker.__enter__()
+configure("INFO")
+os.set_blocking(2, False)
+with contextlib.suppress(BlockingIOError):
+    while True:
+        os.write(2, b"full")
+os.set_blocking(2, True)
+print('ready', flush=True)
+logger.error("nobody will read this")
+"""
+    command, pipe = [sys.executable, "-c", unheard], subprocess.PIPE
+    with subprocess.Popen(command, cwd=program(), text=True, stdout=pipe, stderr=pipe) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(SECONDS) == 1
+        finally:
+            process.kill()
+
+
 # ---------------------------------------------------------------- init
 
 

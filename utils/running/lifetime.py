@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from utils.logger import logger
 
 LONGEST_PAUSE = 10.0  # seconds between two tries
 RELOAD = 30  # seconds that a worker may take to end because its row has changed: several steps of a transaction
+TELLING = 1.0  # seconds that saying so may take
 GRACE = 0.7  # seconds beside SHUTDOWN_TIMEOUT that closing the clients may take
 
 T = TypeVar("T")
@@ -46,7 +48,11 @@ def ending_in_time(process_stop: threading.Event, timeout: float) -> Iterator[th
                 return
         if worker_ended.wait(timeout + GRACE):
             return
-        logger.error("stopping takes too long: ended without the last commit", extra={"shutdown_timeout": timeout})
+        # In a thread of its own: where nobody reads the log any more, saying it takes for ever.
+        tell = partial(logger.error, "stopping takes too long: ended without the last commit")
+        telling = threading.Thread(target=tell, kwargs={"extra": {"shutdown_timeout": timeout}}, daemon=True)
+        telling.start()
+        telling.join(TELLING)
         os._exit(1)
 
     threading.Thread(target=end_with_the_process, name="end with the process", daemon=True).start()

@@ -275,9 +275,8 @@ ROW_STEPS = (
 """What there is to be seen of a row, also of one that has changed while a worker runs."""
 STEPS = (
     Step("settings", _settings, needs=""),
-    Step(
-        "http", _http, needs="settings"
-    ),  # before worker.py, which may load a model: probes must be answered meanwhile
+    # Before worker.py, which may load a model: probes must be answered meanwhile.
+    Step("http", _http, needs="settings"),
     Step("worker.py", _worker_py, needs=""),
     Step("database", _database, needs="settings"),
     Step("row", _row, needs="database"),
