@@ -485,13 +485,15 @@ def _system_cas() -> dict[str, str]:
 
 # ---------------------------------------------------------------- KAFKA_<PROPERTY>, and `kafka` of the metadatas.
 
-# The worker sets these itself: its rules of correctness stand on them, and the brokers are the row's.
+# The worker sets these itself, or needs their defaults: its rules of correctness stand on them, and the brokers are the
+# row's.
 OWNED_PROPERTIES = frozenset(
     """
     bootstrap.servers metadata.broker.list group.id group.instance.id group.protocol partition.assignment.strategy
     enable.auto.commit auto.commit.enable enable.auto.offset.store auto.offset.reset enable.partition.eof
     isolation.level enable.idempotence acks request.required.acks transactional.id delivery.report.only.error
     partitioner default.topic.config logger on.commit on.delivery
+    topic.blacklist queuing.strategy offset.store.method test.mock.num.brokers
     """.split()  # noqa: SIM905  a list would say the same in a page of quotes
 )
 # What begins so makes the client load a library, run a command (Kerberos' is made of three of them), or send a file
@@ -554,7 +556,7 @@ def _properties(named: Mapping[str, tuple[str, object]], problems: list[str]) ->
         if wrong := _no_text(name) or _no_text(value if isinstance(value, str) else ""):
             problems.append(f"{ascii(label)[1:-1]} {wrong}")  # the client ends the process by some of it
         elif name in OWNED_PROPERTIES or name.endswith(".cb"):
-            problems.append(f"{label} must not be set: the worker sets {name} itself{_instead(name)}")
+            problems.append(f"{label} must not be set: the worker's rules stand on {name}{_instead(name)}")
         elif isinstance(value, bool):
             properties[name] = str(value).lower()
         elif isinstance(value, str | int | float):

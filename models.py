@@ -138,8 +138,9 @@ def _servers(listed: str | None, problems: list[str]) -> str:
 # ---------------------------------------------------------------- The table's life.
 
 
-def engine(url: URL, *, create: bool = False) -> Engine:
-    """The way to the database; connects to nothing yet. `create`: an SQLite file may be created.
+def engine(url: URL, *, create: bool = False, name: str = "") -> Engine:
+    """The way to the database; connects to nothing yet. `create`: an SQLite file may be created. `name`: what the
+    server calls our sessions by.
 
     Without a pool: the row is read now and then, and dozens of workers should not each keep a connection.
     """
@@ -150,6 +151,9 @@ def engine(url: URL, *, create: bool = False) -> Engine:
         "sqlite": {"timeout": 5},
     }
     backend = url.get_backend_name()
+    called = {"mysql": "program_name", "postgresql": "application_name"}.get(backend, "")
+    if name and called and called not in url.query:
+        options[backend][called] = name
     _try_options(url)
     if url.drivername == "mysql+pymysql" and url.password:  # text would be sent in Latin-1: no server has it so
         options["mysql"]["password"] = str(url.password).encode(errors="surrogateescape")
@@ -261,7 +265,7 @@ def load(engine: Engine, consumer_name: str) -> Row:
         rows = [row for row in rows if row[0] == consumer_name]
         name, *_ = _as_text()
         named = select(name).where(table.consumer_name != "").order_by(table.consumer_name)
-        names = connection.scalars(named.limit(21)).all()
+        names = [] if rows else connection.scalars(named.limit(21)).all()
     if not rows:
         exist = ", ".join(map(_legible, names[:20])) + (", …" if len(names) > 20 else "") or "none"
         missing = f"table consumer_configs has no row {consumer_name!r} (CONSUMER_NAME), but: {exist}"

@@ -289,7 +289,7 @@ def test_what_fails_again_stays_and_is_told_without_what_the_error_says(caplog: 
     run = replay()
     failed: Outcome = attempt(process, group("4711"), "orders")
     assert not run._may_leave(failed)
-    assert run.result.stay == {"failed again: ValueError": 1}
+    assert (run.result.stay, run.result.failed) == ({"failed again: ValueError": 1}, 1)
     [record] = caplog.records
     line = _json("orders").format(record)
     assert "ValueError at test_replay.py:" in line

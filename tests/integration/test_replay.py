@@ -139,7 +139,7 @@ def test_what_fails_again_stays(kafka: KafkaBroker, scenes: Scenes, tmp_path: Pa
     bad = tmp_path / "bad"
     bad.write_text("\n".join(more))
     commands = Commands(scene.job, tmp_path, PROCESS_ODD="1", PROCESS_FAILING=str(bad))
-    out = commands.run("replay", "--all")
+    out = commands.run("replay", "--all", code=1)
     assert "1  stay: failed again: ZeroDivisionError" in out
     assert "25  stay: failed again: RuntimeError" in out
     assert "1  stay: the result is too large" in out

@@ -172,7 +172,7 @@ def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
     finally:
         calls.close()
     say("\n".join(result.lines("replayed")))
-    return 1 if result.error or executor.is_stuck else 0
+    return 1 if result.error or result.failed or executor.is_stuck else 0
 
 
 def attempts_of_replay(settings: Settings) -> Attempts:

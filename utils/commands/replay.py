@@ -94,6 +94,7 @@ class ReplayResult:
     """What has become of the dead letters that were chosen."""
 
     stay: Counter[str] = field(default_factory=Counter)  # by why
+    failed: int = 0  # of these: process() has failed again, or its result is none that can be sent
     replaced: int = 0
     error: str = ""  # why it has ended before its end
     _done: LetterSet = field(default_factory=LetterSet)
@@ -391,6 +392,7 @@ class Replay:
             why = "the result is too large for its topic"
         if why:
             self.result.note(letters_of(group.fragments), done=False)
+            self.result.failed += 1
             self._stays(why, group.id, sources(group)[0], error)
         return not why
 
@@ -423,6 +425,7 @@ class Replay:
         What stays is read again, so that it is counted anew.
         """
         self.result.stay.clear()
+        self.result.failed = 0
         partitions = [TopicPartition(each.topic, each.partition) for each in located]
         self._ends = offsets_at(self.consumer, partitions, LATEST)
         self._begin = {(each.topic, each.partition): each.position for each in located}

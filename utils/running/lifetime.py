@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from functools import partial
 from types import FrameType
 from typing import TypeVar
 
@@ -39,6 +38,9 @@ def ending_in_time(process_stop: threading.Event, timeout: float) -> Iterator[th
             pass
         worker_stop.set()
 
+    def tell() -> None:
+        logger.error("stopping takes too long: ended without the last commit", extra={"shutdown_timeout": timeout})
+
     def end_in_time() -> None:
         worker_stop.wait()
         for _ in range(RELOAD):
@@ -49,8 +51,7 @@ def ending_in_time(process_stop: threading.Event, timeout: float) -> Iterator[th
         if worker_ended.wait(timeout + GRACE):
             return
         # In a thread of its own: where nobody reads the log any more, saying it takes for ever.
-        tell = partial(logger.error, "stopping takes too long: ended without the last commit")
-        telling = threading.Thread(target=tell, kwargs={"extra": {"shutdown_timeout": timeout}}, daemon=True)
+        telling = threading.Thread(target=tell, name="tell", daemon=True)
         telling.start()
         telling.join(TELLING)
         os._exit(1)

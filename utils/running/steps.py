@@ -117,7 +117,7 @@ def _http(start: Start) -> Iterator[Seen]:
 
 def _database(start: Start) -> Iterator[Seen]:
     url = start.settings.url()
-    database = engine(url)
+    database = engine(url, name=start.settings.consumer_name)
     ping(database)
     start.database = database
     yield Seen(masked(url))
