@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pymysql  # type: ignore[import-untyped]
@@ -513,7 +514,8 @@ def test_who_runs_the_server_sees_whose_sessions_they_are(server_url: URL) -> No
     """Of forty consumers with one login, nobody could tell which one held a lock."""
     with engine(server_url, name="paid-orders").connect() as connection:
         if server_url.get_backend_name() == "mysql":  # the server of this machine does not tell
-            told = connection.connection.driver_connection._connect_attrs["program_name"]
+            driver: Any = connection.connection.driver_connection
+            told = driver._connect_attrs["program_name"]
         else:
             told = connection.exec_driver_sql("SHOW application_name").scalar()
     assert told == "paid-orders"
