@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import msgspec
+import pytest
 
 from tests.conftest import Topics
 from tests.integration.accounts import records
@@ -221,6 +222,31 @@ def test_what_comes_to_an_added_topic_when_the_row_is_known_is_read_whatever_its
         contents = [msgspec.json.decode(each.value())["content"] for each in records(real_kafka, [out])]
         assert sorted(c in content for content in contents) == [False] + [True] * 20
         assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_topic_that_is_added_while_the_others_lag_is_read_from_where_they_are(
+    real_kafka: KafkaBroker, topics: Topics, tmp_path: Path, delivery: str
+) -> None:
+    a, b, c, out = topics(real_kafka, "a", "b", "c", "out")
+    environment = {"MESSAGE_TIMEOUT": "3", "DELIVERY": delivery}
+    long_ago, since_then = (int((time.time() - age) * 1000) for age in (7200, 3600))
+    with Job(real_kafka, unique_name("job"), [a, b], [out], tmp_path, environment=environment) as job:
+        joined, added = [str(number) for number in range(20)], [f"later-{number}" for number in range(20)]
+        feed(real_kafka, Oracle((a, b, c)), joined, timestamp=long_ago)
+        worker = job.start()
+        eventually(lambda: results(real_kafka, out) == 20, "what is joined without the third topic")
+        assert worker.stop() == 0
+        feed(real_kafka, Oracle((a, b, c)), added, timestamp=since_then)
+        job.write_row([a, b, c])
+        worker = job.start()
+        eventually(lambda: results(real_kafka, out) == 40, "what came while no worker ran")
+        assert worker.stop() == 0
+        contents = {id: values for id, values in Records.of(real_kafka, out).values.items() if id in added}
+        assert all(set(msgspec.json.decode(value)["content"]) == {a, b, c} for [value] in contents.values())
+        assert worker.said("stopped")[0]["evicted"] == 0
+        left_out = worker.said("older records of a new input topic are not read")
+        assert sum(line["to"] - line["from"] for line in left_out) == 20
 
 
 def test_a_worker_whose_row_is_in_another_database_is_told_of(

@@ -1,12 +1,14 @@
 """What the commits of a group tell of the topics that its workers read."""
 
+from collections.abc import Callable
 from typing import cast
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Message, TopicPartition
 
 from tests.builders import admin, partition_offsets
-from utils.joining.offsets import Edition, JoinedWith, OffsetMap, short_name, topic_tags
+from utils.joining.layout import Layout
+from utils.joining.offsets import Edition, JoinedWith, OffsetMap, PartitionOffsets, short_name, topic_tags
 from utils.joining.references import was_brought
 from utils.joining.states import FINISHED, UNFINISHED, States
 from utils.kafka.clients import SESSION_TIMEOUT_MS
@@ -162,11 +164,63 @@ class Dated:
 
 @pytest.mark.parametrize(("by_time", "seen", "start"), [(3, 7, 3), (8, 7, 7), (-1, 7, 7), (-1, None, 9), (8, None, 8)])
 def test_a_new_topic_is_read_from_a_time_on_but_not_later_than_where_it_ended_when_the_row_was_seen(
-    by_time: int, seen: int | None, start: int
+    by_time: int, seen: int | None, start: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     ends = {} if seen is None else {("c", 0): seen}
     locator = Locator(admin(), ABC, 60.0, lambda _commits: {}, Counters(), ends=ends)
-    assert locator._recent(cast(Consumer, Dated(by_time)), "c", 0, 9) == start
+    assert locator._recent(cast(Consumer, Dated(by_time)), "c", 0, 0, 3, 9) == start
+    left_out = [vars(line) for line in caplog.records if line.levelname == "WARNING"]
+    assert [(line["from"], line["to"]) for line in left_out] == ([(3, start)] if start > 3 else [])
+
+
+class Told:
+    """A client that is given one message of each partition, and then no more."""
+
+    def __init__(self, *messages: Message) -> None:
+        self._messages = {(message.topic(), message.partition()): message for message in messages}
+        self.asked: list[tuple[str, int, int]] = []
+        self.closed = False
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        self.asked = [(each.topic, each.partition, each.offset) for each in partitions]
+
+    def poll(self, _timeout: float) -> Message:
+        return self._messages.popitem()[1]
+
+    def pause(self, _partitions: list[TopicPartition]) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def record(partition: int, timestamp: tuple[int, int]) -> Message:
+    return Message(topic="a", partition=partition, offset=9, timestamp=timestamp)
+
+
+END = Message(topic="a", partition=1, offset=9, error=KafkaError(KafkaError._PARTITION_EOF))
+UNDATED = record(1, (TIMESTAMP_NOT_AVAILABLE, -1))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "since"),
+    [
+        pytest.param(record(0, (1, 700_000)), record(1, (1, 800_000)), 640_000, id="the oldest"),
+        pytest.param(record(0, (2, 700_000)), END, 640_000, id="nothing is unfinished in one"),
+        pytest.param(record(0, (1, 1_700_000)), END, 940_000, id="of the future"),
+        pytest.param(record(0, (1, 3)), UNDATED, 0, id="as old as can be"),
+        pytest.param(record(0, (0, -1)), UNDATED, 940_000, id="without timestamps"),
+    ],
+)
+def test_a_new_topic_is_read_from_a_timeout_before_what_is_unfinished_in_the_others(
+    first: Message, second: Message, since: int
+) -> None:
+    others = [PartitionOffsets("a", number, Layout("id"), 4 + number) for number in range(2)]
+    told = Told(first, second)
+    prober = cast(Callable[[], Consumer], lambda: told)
+    locator = Locator(admin(), ABC, 60.0, lambda _commits: {}, Counters(), wall_clock=lambda: 1_000.0, prober=prober)
+    assert locator._since(others) == since
+    assert (told.asked, told.closed) == ([("a", 0, 4), ("a", 1, 5)], True)
 
 
 class Foreign(TopicPartition):

@@ -92,9 +92,11 @@ class FakeConsumer:
         *,
         client: str = "client",
         committed_only: bool = True,
+        tells_ends: bool = False,
         most: int = 1_000_000,
     ) -> None:
-        """`most`: records that one read brings."""
+        """`tells_ends`: that it has come to one, each time. `most`: records that one read brings."""
+        self._tells_ends = tells_ends
         self._committed_only = committed_only
         self._most = most
         self._host = host
@@ -195,6 +197,8 @@ class FakeConsumer:
         if passed > position:
             self._assigned[at] = self._positions[at] = passed
             self._host.trace((at, "read", [entry.offset for entry in entries], "position", passed))
+        if self._tells_ends and not entries:
+            return [Message(topic=at[0], partition=at[1], offset=passed, error=KafkaError(KafkaError._PARTITION_EOF))]
         return [_message(at, entry) for entry in entries]
 
     def _stop(self, at: Partition, code: int) -> list[Message]:

@@ -289,7 +289,7 @@ def onlooker(properties: Properties, group: str) -> Consumer:
 
 
 def prober(properties: Properties, settings: Settings) -> Consumer:
-    """For `lookups.divergence`; it joins no consumer group. Where the brokers cannot tell, it claims nothing."""
+    """For `lookups`: what is at an offset. It joins no consumer group. Where brokers cannot tell, it claims nothing."""
     own = {"group.id": settings.consumer_name, "auto.offset.reset": "latest", "isolation.level": "read_uncommitted"}
     few = {"fetch.message.max.bytes": 1_000, "fetch.wait.max.ms": 50, "enable.partition.eof": True}
     return Consumer({**properties, **few, **own, "enable.auto.commit": False, "enable.auto.offset.store": False})

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from config import ConfigError
@@ -69,24 +69,47 @@ def divergence(
     The client asks for it by itself (OffsetForLeaderEpoch) where it begins to read, and goes to where it parts.
     Raises KafkaException.
     """
+    asked = [TopicPartition(*at, offset, "", epoch) for at, (offset, epoch) in positions.items()]
+    return {
+        at: offset
+        for at, message in _first_of_each(prober, asked).items()
+        if (offset := message.offset() or 0) < positions[at][0]
+    }
+
+
+def timestamps_at(
+    prober: Callable[[], Consumer], positions: Mapping[tuple[str, int], int]
+) -> dict[tuple[str, int], int]:
+    """Of the first record from each position on, in ms since the epoch; without those that have none, or no record.
+
+    Raises KafkaException.
+    """
+    found = _first_of_each(prober, [TopicPartition(*at, offset) for at, offset in positions.items()])
+    return {at: ms for at, message in found.items() if not message.error() and (ms := message.timestamp()[1]) >= 0}
+
+
+def _first_of_each(
+    prober: Callable[[], Consumer], positions: Sequence[TopicPartition]
+) -> dict[tuple[str, int], Message]:
+    """What a client that begins to read there is given first: a record, or that this is the end (its error says so)."""
     if not positions:
         return {}
-    found, deadline, reader = dict[tuple[str, int], int](), time.monotonic() + _REQUEST, prober()
+    found, deadline, reader = dict[tuple[str, int], Message](), time.monotonic() + _REQUEST, prober()
     try:
-        reader.assign([TopicPartition(*at, offset, "", epoch) for at, (offset, epoch) in positions.items()])
+        reader.assign(list(positions))
         while len(found) < len(positions):
             if time.monotonic() > deadline:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer where the log begins to differ"))
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer what a partition holds at an offset"))
             message = reader.poll(0.1)
             if message is None or ((error := message.error()) and error.code() != KafkaError._PARTITION_EOF):
                 continue
             at = (str(message.topic()), message.partition() or 0)
             if at not in found:
-                found[at] = message.offset() or 0
+                found[at] = message
                 reader.pause([TopicPartition(*at)])  # what follows in it would fill the queue that the others need
     finally:
         reader.close()
-    return {at: offset for at, offset in found.items() if offset < positions[at][0]}
+    return found
 
 
 def metadata_of(commit: TopicPartition) -> str | None:

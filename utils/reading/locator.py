@@ -22,6 +22,7 @@ from utils.kafka.lookups import (
     metadata_of,
     offsets_at,
     places_at,
+    timestamps_at,
 )
 from utils.kafka.membership import Membership, shared_with_others
 from utils.logger import logger
@@ -78,7 +79,7 @@ class Locator:
     located is taken out of it."""
     membership: Membership = field(default_factory=Membership)
     prober: Callable[[], Consumer] | None = None
-    """For lookups.divergence. Without one the logs are not compared with what was read."""
+    """For `lookups`. Without one the logs are not compared with what was read, and nobody asks how old a record is."""
     frame: str = ""
     """Its version, for the commits; empty: not known."""
     ends: Mapping[Partition, int] = field(default_factory=dict)
@@ -115,15 +116,18 @@ class Locator:
         differs = history.differs(tags)
         grown = self._grown(history, topics)
         cut = self._cut(history, ends)
-        located = []
-        for topic, number in earliest:
+        new = {topic for topic in self.topics if history.is_new(topic)}
+        since: int | None = None
+        located: list[PartitionOffsets] = []
+        for topic, number in sorted(earliest, key=lambda at: at[0] in new):  # it depends on the others where they begin
             start, loaded = history.committed(topic, number)
             if start is not None and (end := cut.get((topic, number))) is not None:
                 start, loaded = min(start, end), loaded.up_to(end) if loaded and start < end else None
             if start is None:
                 start = earliest[topic, number]
-                if history.is_new(topic):
-                    start = self._recent(consumer, topic, number, latest[topic, number])
+                if topic in new:
+                    since = self._since([each for each in located if each.topic not in new]) if since is None else since
+                    start = self._recent(consumer, topic, number, since, start, latest[topic, number])
             partitions = topics[topic].partitions
             joined_with = ours._replace(partitions=partitions).encode()
             layout = Layout(topics[topic].id, joined_with, partitions, differs, topic in grown)
@@ -162,16 +166,29 @@ class Locator:
             logger.warning("partitions were added to an input topic", extra=facts)
         return grown
 
-    def _recent(self, consumer: Consumer, topic: str, number: int, end: int) -> int:
-        """MESSAGE_TIMEOUT before now: the history of a new topic would open groups that can never be complete.
+    def _since(self, others: Sequence[PartitionOffsets]) -> int:
+        """From when on new topics are read, in ms since the epoch: MESSAGE_TIMEOUT before what is unfinished in others.
+
+        What is older would open groups that can never be complete, for the rest of them is finished. Where nothing is
+        unfinished, it is MESSAGE_TIMEOUT before now. How old something is, only its timestamp tells.
+        """
+        unfinished = {(each.topic, each.partition): each.position for each in others}
+        times = timestamps_at(self.prober, unfinished).values() if self.prober else ()
+        oldest: int = min([int(self.wall_clock() * 1000), *times])
+        return max(oldest - int(self.message_timeout * 1000), 0)
+
+    def _recent(self, consumer: Consumer, topic: str, number: int, since: int, earliest: int, end: int) -> int:
+        """Where a new topic is read from that time on.
 
         But no record is left out that came when the row was known, whatever its producer has set its timestamp to.
         """
-        since = int((self.wall_clock() - self.message_timeout) * 1000)
         start = offsets_at(consumer, [TopicPartition(topic, number)], since)[topic, number]
         start = end if start < 0 else start
         start = min(start, self.ends.get((topic, number), start))
         logger.info("reading a new input topic", extra={"topic": topic, "partition": number, "offset": start})
+        if start > earliest:
+            facts = {"topic": topic, "partition": number, "from": earliest, "to": start}
+            logger.warning("older records of a new input topic are not read", extra=facts)
         return start
 
     def _within(self, offsets: PartitionOffsets, earliest: int, latest: int) -> PartitionOffsets:
