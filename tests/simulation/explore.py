@@ -5,6 +5,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +19,10 @@ from tests.simulation.world import simulate
 from utils.running.calls import GC_THRESHOLDS
 
 CHUNK = 2_000  # schedules that Hypothesis draws at a time: it remembers them all
+
+
+class Enough(Exception):
+    """A promise was broken: no more schedules are drawn."""
 
 
 @dataclass
@@ -76,15 +81,19 @@ def _draw(
         max_examples=number,
         database=None,
         deadline=None,
-        phases=[Phase.generate],
+        phases=[Phase.generate],  # and not to shrink byte by byte: `shrink` knows better
+        report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
     @given(st.binary(min_size=BYTES, max_size=BYTES))
     def each(drawn: bytes) -> None:
-        if not found.violation:  # nothing is raised: Hypothesis would shrink it byte by byte, `shrink` knows better
+        if not found.violation:
             _try(decode(drawn, fixed), run, found)
+        if found.violation:
+            raise Enough
 
-    each()
+    with suppress(Enough):
+        each()
 
 
 def _try(schedule: Schedule, run: Callable[[Schedule], Counter[str]], found: Found) -> None:
