@@ -101,10 +101,12 @@ def test_each_alert_fires_for_its_fault() -> None:
 
 
 def test_an_alert_that_never_fires_is_noticed(tmp_path: Path) -> None:
-    for file in PROMETHEUS.glob("alerts*.yml"):
-        shutil.copy(file, tmp_path)
-    (tmp_path / "alerts.yml").write_text(ALERTS.replace("consumer_live == 0", "consumer_live == 2"))
-    assert promtool("test", "rules", "alerts_test.yml", cwd=tmp_path).returncode != 0
+    head, *cases = re.split("^(?=  - name: )", (PROMETHEUS / "alerts_test.yml").read_text(), flags=re.MULTILINE)
+    [its_own] = [case for case in cases if "name: a loop that stands still\n" in case]
+    (tmp_path / "alerts_test.yml").write_text(head + its_own)
+    for condition, is_well in (("consumer_live == 0", True), ("consumer_live == 2", False)):
+        (tmp_path / "alerts.yml").write_text(ALERTS.replace("consumer_live == 0", condition))
+        assert (promtool("test", "rules", "alerts_test.yml", cwd=tmp_path).returncode == 0) == is_well
 
 
 def test_each_alert_has_its_section_in_the_runbook_and_each_section_its_alert() -> None:
