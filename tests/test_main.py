@@ -365,9 +365,7 @@ def test_the_second_signal_ends_it_at_once_also_where_another_thread_receives_it
     code = f"import time\nfrom utils.running import lifetime\nlifetime.stop_on_signals(); {waiting}"
     ends = []
     for _ in range(20):  # of two signals at once the kernel gives the second to another thread now and then
-        with subprocess.Popen(
-            [sys.executable, "-c", code], cwd=program(), stdout=subprocess.PIPE, text=True
-        ) as process:
+        with start_python(["-c", code], cwd=program(), stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout
             assert process.stdout.readline() == "ready\n"
             process.send_signal(signal.SIGTERM)
@@ -732,15 +730,13 @@ def test_check_does_without_marks_where_the_terminal_has_none(sqlite_url: str) -
 
 def into(output: int, sqlite_url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """A command whose standard output is this file."""
-    return subprocess.run(
-        [sys.executable, "main.py", *arguments],
-        cwd=program(),
-        env={"PATH": os.environ["PATH"], "CONSUMER_NAME": "orders", "DATABASE_URL": sqlite_url},
-        stdout=output,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=SECONDS,
+    env = {"PATH": os.environ["PATH"], "CONSUMER_NAME": "orders", "DATABASE_URL": sqlite_url}
+    started = start_python(
+        ["main.py", *arguments], cwd=program(), env=env, stdout=output, stderr=subprocess.PIPE, text=True
     )
+    with started as process:
+        _, log = process.communicate(timeout=SECONDS)
+    return subprocess.CompletedProcess(arguments, process.returncode, "", log)
 
 
 def test_nobody_listening_to_the_output_is_no_reason_for_a_traceback(sqlite_url: str) -> None:

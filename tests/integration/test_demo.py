@@ -4,19 +4,18 @@ import os
 import re
 import signal
 import subprocess
-import sys
 
 import pytest
 
 from tests.program import program
+from tests.services.starts import piped_python, run_python
 
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 RESULT = re.compile(r"\d{4}  buyer=\w+ item=\w+ total=[\d.]+ +method=\w+ paid=[\d.]+ +(orders|payments) +\d\.\d s")
 
 
 def demo(*arguments: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "main.py", "demo", *arguments]
-    env = {**os.environ, "PYTHONUNBUFFERED": "1", "SHUTDOWN_TIMEOUT": "30"}
-    return subprocess.Popen(command, cwd=program(), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return piped_python(["main.py", "demo", *arguments], program(), {**ENVIRONMENT, "SHUTDOWN_TIMEOUT": "30"})
 
 
 @pytest.mark.embedded_kafka
@@ -36,7 +35,7 @@ def test_it_shows_as_many_joined_results_as_asked_for_and_ends() -> None:
 def test_it_runs_the_process_of_worker_py() -> None:
     other = "worker.process = lambda message, consumer_name: {**message, 'seen_by': consumer_name}"
     code = f"import sys, worker; {other}; import main; sys.exit(main.main(['demo', '--results', '2']))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=program(), capture_output=True, text=True, timeout=60)
+    done = run_python(["-c", code], program(), ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("from process(): seen_by=demo\n") == 2
 

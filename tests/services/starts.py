@@ -2,7 +2,7 @@
 
     with quick_starts(): ...                                          (for all that these lines call, in this process)
     with shared_starts() as path: ... quick_starts(path)              (one Python forks for several processes)
-    start_python(["main.py", "check"], cwd=…, env=…, stdout=PIPE)     (a subprocess.Popen)
+    start_python(["main.py", "check"], cwd=…, env=…, stdout=PIPE)     (a subprocess.Popen; so `["-c", "…"]`)
 
 Most of the tests' CPU was that of a thousand Pythons that imported the same libraries. A quick start is a fork of one
 that has imported them. Nothing of the program is imported before: its files, its environment and what it is told are
@@ -32,6 +32,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import wait as readable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 LIBRARIES = (
@@ -88,10 +89,10 @@ def shared_starts() -> Iterator[str]:
 def start_python(arguments: Sequence[str], *, tied: bool = False, **options: Any) -> "subprocess.Popen[Any]":
     """A Python with these arguments; `options` are those of subprocess.Popen. `tied`: it ends with who has started it.
 
-    Quick where the first argument is a file, and no variable for Python itself is in its environment.
+    Quick where the first argument is a file or `-c`, and no variable for Python itself is in its environment.
     """
     told_python = any(name.startswith("PYTHON") for name in options.get("env") or ())
-    if _template and arguments[0].endswith(".py") and not told_python:
+    if _template and arguments[0].endswith((".py", "-c")) and not told_python:
         return Forked(_template, arguments, **options)
     before = ["setpriv", "--pdeathsig", "KILL"] if tied and shutil.which("setpriv") else []
     return subprocess.Popen([*before, sys.executable, *arguments], **options)
@@ -300,7 +301,7 @@ def end_with_the_parent() -> None:
 
 
 def become(order: Mapping[str, Any]) -> None:
-    """Run the program, as `python FILE …` does."""
+    """Run the program, as `python FILE …` or `python -c CODE …` does."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if order["session"]:
         os.setsid()
@@ -308,6 +309,11 @@ def become(order: Mapping[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(order["env"])
     sys.argv = order["arguments"]
+    if sys.argv[0] == "-c":
+        sys.path[0] = ""
+        sys.modules["__main__"] = main = ModuleType("__main__")
+        exec(sys.argv.pop(1), vars(main))
+        return
     sys.path[0] = order["cwd"]
     runpy.run_path(os.path.join(order["cwd"], sys.argv[0]), run_name="__main__")  # noqa: PTH118
 

@@ -55,6 +55,15 @@ def test_it_has_what_a_python_has_that_was_started_in_full(told_by: Any, tmp_pat
     assert quick == full
 
 
+def test_so_has_one_that_is_given_code(told_by: Any) -> None:
+    given = ["-c", TELLS.replace(", file=__file__", ", main='json' in vars(sys.modules['__main__'])"), "--all", "é"]
+    quick = told_by(lambda **options: start_python(given, **options))
+    full = told_by(lambda **options: subprocess.Popen([sys.executable, *given], **options))
+    assert set(full[0].pop("modules")) < set(quick[0].pop("modules"))
+    assert full[0]["argv"] == ["-c", "--all", "é"]
+    assert quick == full
+
+
 def test_nothing_of_the_program_is_there_before_it_runs(told_by: Any) -> None:
     told, _, _ = told_by(lambda **options: start_python(["main.py"], **options))
     assert "sqlalchemy" in told["modules"]
@@ -144,6 +153,21 @@ def test_what_fails_at_its_end_fails(tmp_path: Path) -> None:
     assert log.endswith("ValueError: mine\n")
 
 
+def test_what_cannot_be_written_fails_as_it_does_in_full(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("print('what cannot be written')")
+    (tmp_path / "output").touch()
+    ends = []
+    with (tmp_path / "output").open() as only_to_be_read:
+        options: dict[str, Any] = {"cwd": tmp_path, "env": SETTINGS, "stdout": only_to_be_read, "stderr": PIPE}
+        in_full = subprocess.Popen([sys.executable, "main.py"], **options, text=True)
+        for process in (start_python(["main.py"], **options, text=True), in_full):
+            with process:
+                _, log = process.communicate(timeout=60)
+            ends.append((process.returncode, log))
+    assert ends[0] == ends[1]
+    assert "Bad file descriptor" in ends[0][1]
+
+
 def test_all_end_with_who_has_started_them(tmp_path: Path) -> None:
     waits = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)"
     (tmp_path / "main.py").write_text(waits)
@@ -168,12 +192,12 @@ with quick_starts():
     eventually(is_gone, "its end")
 
 
-def test_what_is_told_to_python_itself_and_what_is_no_file_takes_a_full_start(tmp_path: Path) -> None:
+def test_what_is_told_to_python_itself_and_a_module_take_a_full_start(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text("import sys\nprint(sys.flags.optimize)")
     env = {**SETTINGS, "PYTHONOPTIMIZE": "1"}
     with start_python(["main.py"], cwd=tmp_path, env=env, stdout=PIPE, text=True) as process:
         assert process.communicate(timeout=60)[0] == "1\n"
         assert not isinstance(process, Forked)
-    with start_python(["-c", "exit(3)"], stdin=DEVNULL) as process:
-        assert process.wait(60) == 3
+    with start_python(["-m", "platform"], stdin=DEVNULL, stdout=DEVNULL) as process:
+        assert process.wait(60) == 0
         assert not isinstance(process, Forked)
