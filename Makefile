@@ -43,6 +43,7 @@ test-mine: setup  ## runs your tests only: those in tests/ (beside the frame's: 
 
 check: setup $(CHECKS)  ## ruff and mypy for the frame, where its tests are; of your own files no more than that Python takes them
 	$(PYTHON) -m compileall -q worker.py defaults.py $(OWN_TESTS) $(OWN)
+	$(PYTHON) main.py --version >/dev/null
 	$(PYTHON) -m utils.processing.user_code
 
 update: | $(PYTHON)  ## brings this copy to a newer frame; FROM=clone, address or bundle, TO=version, ARGS="--check" or "--markers"

@@ -44,7 +44,9 @@ program() {
     tar -xf "$target/program.tar" -C "$target" --no-same-owner
     rm "$target/program.tar"
     chmod -R a+rX,go-w "$target"  # a checkout made under a strict umask could not be read by the image's user
-    (cd "$target" && .venv/bin/python -m compileall -q "$@" && .venv/bin/python -B -m utils.processing.user_code)
+    # --version: a directory of yours may hide a file of the program.
+    (cd "$target" && .venv/bin/python -m compileall -q "$@" && .venv/bin/python -B main.py --version >/dev/null &&
+        .venv/bin/python -B -m utils.processing.user_code)
 }
 
 "$@"

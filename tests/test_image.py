@@ -33,17 +33,20 @@ def test_wheels_that_lack_a_part_of_the_lock_come_with_the_cure(tmp_path: Path) 
     assert "No matching distribution found" in made.stderr
 
 
-@pytest.mark.parametrize(("name", "works"), [("mine", True), ("my data", False)])
-def test_a_directory_that_cannot_be_copied_ends_the_build(tmp_path: Path, name: str, works: bool) -> None:
+@pytest.mark.parametrize(("name", "works"), [("mine", True), ("my data", False), ("models", False)])
+def test_a_directory_that_cannot_be_copied_or_hides_a_file_ends_the_build(
+    tmp_path: Path, name: str, works: bool
+) -> None:
     """It was left out, and the image was made."""
     source = copied(tmp_path / "source", FORWARDING)
     (source / ".frame").mkdir()
     (source / name).mkdir()
-    (source / name / "prices.py").write_text("TEA = 1\n")
+    for module in ("__init__.py", "prices.py"):
+        (source / name / module).write_text("TEA = 1\n")
     (tmp_path / "app").mkdir()
     (tmp_path / "app/.venv").symlink_to(sys.prefix)
     command: list[str | Path] = ["sh", ROOT / "deploy/image.sh", "program", tmp_path / "app"]
     made = subprocess.run(command, cwd=source, capture_output=True, text=True)
     assert (made.returncode == 0) == works, made.stderr
-    assert (tmp_path / "app" / name / "prices.py").exists() == works
+    assert (tmp_path / "app" / name / "prices.py").exists() or not works
     assert not works or not (tmp_path / "app/program.tar").exists()
