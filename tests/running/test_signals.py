@@ -77,6 +77,13 @@ def test_a_command_may_be_interrupted_as_any_other() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+def test_garbage_is_collected_as_soon_as_the_first_moment_is_over() -> None:
+    """Else a worker would leak each cycle, such as that of an exception and its traceback."""
+    code = "import gc; from utils.running import first_moment; first_moment.begin(); off = not gc.isenabled();"
+    code += "first_moment.over(); assert off and gc.isenabled()"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 @contextmanager
 def importing(directory: Path, *arguments: str, before: Sequence[str] = ()) -> "Iterator[subprocess.Popen[bytes]]":
     """main.py, which is importing one of its files for a long time."""
