@@ -212,7 +212,7 @@ class Worker:
             return repeat(now)
         epoch, read = now - self.wall_clock(), zip(batch.partitions, batch.offsets, contents.timestamps, strict=True)
         arrivals = [
-            now if of.is_new(offset) else min(of.first_arrival(offset, epoch + ms / 1000, epoch), now)
+            now if of.is_new(offset) else min(of.first_arrival(offset, ms / 1000, epoch), now)
             for of, offset, (_, ms) in read
         ]
         self._waiting.arrived_before(min(arrivals))
@@ -224,6 +224,10 @@ class Worker:
         oldest = self._waiting.groups.oldest_arrival()
         oldest_ms = now_ms if oldest is None else now_ms - int((now - oldest) * 1000)
         return [offsets.commit_point(oldest_ms, now_ms, now) for offsets in self.intake.owned.partitions.values()]
+
+    def waits(self) -> bool:
+        """Whether a group waits for its other parts."""
+        return self._waiting.groups.oldest_arrival() is not None
 
     # ------------------------------------------------------------------ rebalances
 

@@ -17,9 +17,14 @@ from utils.processing.runner import Runner
 
 
 def partition_offsets(
-    start: int = 0, loaded: OffsetMap | None = None, topic: str = "a", partition: int = 0, topic_id: str = TOPIC_ID
+    start: int = 0,
+    loaded: OffsetMap | None = None,
+    topic: str = "a",
+    partition: int = 0,
+    topic_id: str = TOPIC_ID,
+    now: float = 0.0,
 ) -> PartitionOffsets:
-    return PartitionOffsets(topic, partition, Layout(topic_id), start, loaded)
+    return PartitionOffsets(topic, partition, Layout(topic_id), start, loaded, now)
 
 
 def fragment(topic: int = 0, value: bytes = b'{"id":"1"}', offset: int = 0) -> Fragment:

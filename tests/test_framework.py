@@ -584,6 +584,20 @@ def test_without_news_nothing_is_committed() -> None:
     assert len(bench.delivery.commits) == before
 
 
+def test_how_long_something_waits_is_committed_now_and_then_also_without_news() -> None:
+    """Else it would begin anew wherever workers are killed more often than something comes."""
+    bench = started()
+    bench.feed(A0, "1")
+    bench.settle_down()
+    before = len(bench.delivery.commits)
+    bench.step(30, 1.0)
+    assert 3 <= len(bench.delivery.commits) - before <= 6
+    [point] = [point for point in bench.delivery.commits[-1] if point[:2] == A0]
+    loaded = OffsetMap.decode(point.metadata, TOPIC_ID, point.offset)
+    assert loaded is not None
+    assert loaded.time_ms - loaded.oldest_ms >= 20_000
+
+
 def test_no_commit_is_begun_while_another_is_on_its_way() -> None:
     bench = started()
     bench.settle_down()

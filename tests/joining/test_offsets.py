@@ -63,11 +63,11 @@ def committed(offsets: PartitionOffsets) -> tuple[int, str]:
     return point.offset, point.metadata
 
 
-def restarted(offset: int, metadata: str) -> PartitionOffsets:
-    """What the next owner has after it has loaded this commit."""
+def restarted(offset: int, metadata: str, now: float = 0.0) -> PartitionOffsets:
+    """What the next owner has after it has loaded this commit, at `now` by its loop's clock."""
     loaded = OffsetMap.decode(metadata, TOPIC_ID, offset)
     assert loaded is not None
-    return partition_offsets(offset, loaded)
+    return partition_offsets(offset, loaded, now=now)
 
 
 # ---------------------------------------------------------------- one partition
@@ -167,27 +167,27 @@ def test_a_commit_before_anything_is_re_read_is_the_commit_that_was_loaded() -> 
 # ---------------------------------------------------------------- the clock of MESSAGE_TIMEOUT (rule 6)
 
 
-def with_times(oldest_ms: int, time_ms: int) -> PartitionOffsets:
-    """What the next owner has of three offsets that wait, committed at `time_ms`."""
+def with_times(oldest_ms: int, time_ms: int, now: float) -> PartitionOffsets:
+    """What the next owner has of three offsets that wait, committed at `time_ms`, from `now` on by its loop's clock."""
     offsets = partition_offsets(0)
     read_all(offsets, 3)
     point = offsets.commit_point(oldest_ms, time_ms)
-    return restarted(point.offset, point.metadata)
+    return restarted(point.offset, point.metadata, now)
 
 
 @pytest.mark.parametrize(
     ("timestamp", "arrival"),
     [
         (0.0, 1_020.0),  # event time: nothing that waits arrived before the oldest
-        (1_019.9, 1_020.0),
-        (1_030.0, 1_030.0),
-        (1_050.1, 1_050.0),
+        (19.9, 1_020.0),
+        (30.0, 1_030.0),
+        (50.1, 1_050.0),
         (9_999.0, 1_050.0),  # a clock that is ahead: what the commit knows of had arrived
     ],
 )
 def test_what_is_read_again_arrived_between_the_oldest_and_the_commit(timestamp: float, arrival: float) -> None:
-    again = with_times(oldest_ms=20_000, time_ms=50_000)
-    assert again.first_arrival(2, timestamp, epoch=1_000.0) == arrival
+    again = with_times(oldest_ms=20_000, time_ms=50_000, now=1_050.0)
+    assert again.first_arrival(2, timestamp, epoch=7_777.0) == arrival
 
 
 def test_what_was_shed_arrived_when_it_was_read_the_first_time() -> None:
@@ -211,7 +211,7 @@ def over_a_restart(offsets: PartitionOffsets, oldest: float, now: float) -> Part
     """Committed at `now`, in seconds of a clock that is that of the epoch; the oldest group waits since `oldest`."""
     point = offsets.commit_point(int(oldest * 1000), int(now * 1000), now)
     assert len(point.metadata) <= MAX_METADATA
-    return restarted(point.offset, point.metadata)
+    return restarted(point.offset, point.metadata, now)
 
 
 def arrivals(offsets: PartitionOffsets, *of: int) -> list[float]:
@@ -245,6 +245,22 @@ def test_a_restart_in_the_middle_of_a_replay_carries_on_what_the_map_told() -> N
     assert arrivals(over_a_restart(third, oldest=100.0, now=310.0), 4, 15, 29, 30) == [100.0, 110.0, 120.0, 300.0]
 
 
+@pytest.mark.parametrize("hours", [-30, -1, 0, 30])
+def test_how_long_something_has_waited_hangs_on_no_clock_of_a_host(hours: int) -> None:
+    """Nor on how long nobody had the partition: the next owner goes on where the last commit was."""
+    offsets = partition_offsets(0)
+    for second in (100, 110):
+        offsets.note_arrivals(float(second))
+        read_all(offsets, offsets.position + 10)
+    wall = 1_700_000_000_000
+    point = offsets.commit_point(wall - 20_000, wall, 120.0)
+    again = restarted(point.offset, point.metadata, now=5.0)
+    assert arrivals(again, 0, 10) == [-15.0, -5.0]
+    wall += hours * 3_600_000
+    point = again.commit_point(wall - 21_000, wall, 6.0)
+    assert arrivals(restarted(point.offset, point.metadata, now=1_000.0), 0, 10) == [979.0, 989.0]
+
+
 def test_one_partition_is_not_as_old_as_what_waits_in_another() -> None:
     offsets = partition_offsets(0)
     offsets.note_arrivals(100.0)
@@ -274,22 +290,22 @@ def test_what_was_dropped_ahead_of_reading_is_shed_until_that_has_come_to_it(is_
     assert (offsets.shed.count, offsets.shed.since) == (0, None)
 
 
-def times(offsets: PartitionOffsets, oldest_ms: int, now_ms: int) -> tuple[int, int]:
+def times(offsets: PartitionOffsets, oldest_ms: int, now_ms: int, now: float) -> tuple[int, int]:
     """Those in the map of a commit."""
-    point = offsets.commit_point(oldest_ms, now_ms)
+    point = offsets.commit_point(oldest_ms, now_ms, now)
     found = OffsetMap.decode(point.metadata, TOPIC_ID, point.offset)
     assert found is not None
     return found.oldest_ms, found.time_ms
 
 
 def test_in_the_middle_of_a_replay_the_oldest_may_be_yet_to_come() -> None:
-    again = with_times(oldest_ms=20_000, time_ms=50_000)
-    assert times(again, 60_000, 60_000) == (20_000, 60_000)  # nothing is read yet
+    again = with_times(oldest_ms=20_000, time_ms=50_000, now=7.0)  # it waits since -23.0
+    assert times(again, 60_000, 60_000, now=7.5) == (29_500, 60_000)  # nothing is read yet
     again.read(0)
-    assert times(again, 40_000, 61_000) == (20_000, 61_000)
-    assert times(again, 10_000, 61_000) == (10_000, 61_000)  # of another partition
+    assert times(again, 40_000, 61_000, now=8.5) == (29_500, 61_000)
+    assert times(again, 10_000, 61_000, now=8.5) == (10_000, 61_000)  # of another partition
     read_all(again, 3)
-    assert times(again, 40_000, 62_000) == (40_000, 62_000)
+    assert times(again, 40_000, 62_000, now=9.5) == (40_000, 62_000)
 
 
 # ---------------------------------------------------------------- starts without progress (rule 13)
@@ -796,7 +812,7 @@ def test_a_map_of_an_older_version_is_read_as_before() -> None:
     assert loaded == OffsetMap(
         TOPIC_ID, BASE, 1700000000123, 1700000060456, States.of(b"\0\1\0\1\1", BASE), "tags", 3, 1003, ()
     )
-    offsets = PartitionOffsets("a", 0, Layout(TOPIC_ID), BASE, loaded)
+    offsets = PartitionOffsets("a", 0, Layout(TOPIC_ID), BASE, loaded, now=1_700_000_060.456)
     assert [offsets.first_arrival(BASE, each, 0.0) for each in (0.0, 1_700_000_001.0, 1_800_000_000.0)] == [
         1_700_000_000.123,
         1_700_000_001.0,

@@ -330,7 +330,7 @@ class Broker:
         self._epochs: dict[str, int] = {}
         self._open: dict[str, Transaction] = {}
         self._late: list[tuple[float, Transaction]] = []
-        self.changes = 0  # goes up with all that happens: unchanged means quiet
+        self.changes = 0  # goes up with all that happens but commits: of those `Oracle.changes` tells
 
     def create(self, name: str, partitions: int) -> None:
         """A topic, or another one in the place of one of that name, whose offsets go with it."""
@@ -384,7 +384,7 @@ class Broker:
         transaction: Transaction | None = None,
         headers: Headers | None = None,
     ) -> Entry:
-        self.changes += 1
+        self.changes += at[0] != MAPS
         entry = self.log(at).append(key, value, timestamp_ms, self.now, transaction, headers)
         self.watcher.on_record(at, entry)
         if transaction:
@@ -430,7 +430,7 @@ class Broker:
         transaction = self._open.pop(transactional_id, None)
         if transaction is None:
             return
-        self.changes += 1
+        self.changes += not committed or any(at[0] != MAPS for at, _ in transaction.records)
         transaction.committed = committed
         for log in transaction.logs:
             log.mark(transaction, self.now)
@@ -458,7 +458,6 @@ class Broker:
             return refusal, {}
         if self.is_too_large(offsets):
             return int(KafkaError.UNKNOWN), {}
-        self.changes += 1
         if not member[0]:
             self.watcher.on_unfenced()
         answers = {at: self.group.commit(at, committed) for at, committed in offsets.items()}

@@ -35,7 +35,7 @@ from utils.retry import Retry
 from utils.sending import delivery
 from utils.sending.pace import FIRST
 
-QUIET = 4.0  # seconds without a change after which all is taken to be done
+QUIET = 6.0  # seconds without a change after which all is taken to be done
 QUIET_CALLS = 8.0  # the same where process() fails, and what it failed for waits for its next attempt
 QUIET_ROWS = 12.0  # the same where workers may be behind the group, and wait for the row
 QUIET_APART = 45.0  # the same where groups may run apart, and what is tried again is so in each of their batches
@@ -83,8 +83,7 @@ class World:
 
     def __init__(self, setup: Setup, *, traced: bool = False) -> None:
         self.setup = setup
-        slack = 2 * setup.skew + (2 * DAY if setup.hours else 0.0)
-        options = setup.exactly_once, setup.message_timeout, slack, not (setup.overflows or setup.crowded)
+        options = setup.exactly_once, setup.message_timeout, not (setup.overflows or setup.crowded)
         self.oracle = Oracle(setup.inputs, setup.outputs, setup.dead_letters, *options)
         partitions = {topic: setup.partitions_of(topic) for topic in (INPUTS if setup.rows else setup.inputs)}
         written = filter(None, (*setup.outputs, setup.dead_letters))
@@ -240,9 +239,12 @@ class World:
         self._check()
 
     def _let_evict(self) -> None:
-        """Without faults MESSAGE_TIMEOUT passes, and its clock goes on over restarts: nothing has to wait once more."""
+        """Without faults MESSAGE_TIMEOUT passes, and goes on over restarts: nothing has to wait once more.
+
+        But what workers that are killed have not committed yet does.
+        """
         self.planted.clear()
-        for number in range(EVICTIONS if self.setup.tight else 1 + self.setup.hours):
+        for number in range(EVICTIONS if self.setup.tight else 1 + self._is_undated):
             if self.setup.tight or number:  # turn by turn, for what was shed is read again and again meanwhile
                 self._settle(at_least=self.setup.message_timeout, pause=2.0)
             else:
@@ -264,13 +266,18 @@ class World:
         for process in self._processes.values():
             process.thaw()
 
+    @property
+    def _is_undated(self) -> bool:
+        """Neither timestamps nor maps tell when something arrived."""
+        return not self.oracle.keeps_arrivals and not all(sent.honest for sent in self.oracle.sent.values())
+
     def _restart_in_a_replay(self) -> None:
         """Stop all, and again before they have read all of what waits.
 
         Where neither timestamps nor maps tell it, the last commit does: then all are killed, for an orderly end is a
         later one.
         """
-        if not self.oracle.keeps_arrivals and not all(sent.honest for sent in self.oracle.sent.values()):
+        if self._is_undated:
             for who in range(self.setup.workers):
                 self._kill(who, 0)
             return
@@ -300,7 +307,8 @@ class World:
                 self._processes[who].resume(0)
             self._check()
             self.advance(pause)
-            changes = self.broker.changes, self._starts, sum(self.planted.values()), self._failed_calls()
+            happened = self.broker.changes + self.oracle.changes + sum(each.read for each in self._counters)
+            changes = happened, self._starts, sum(self.planted.values()), self._failed_calls()
             if changes != before or self.broker.is_waiting:
                 before, since = changes, self.broker.now
             is_open = any(process.has_open_circuit for process in self._processes.values())

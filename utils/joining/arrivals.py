@@ -1,8 +1,9 @@
 """When the records of a partition arrived the first time: in steps of a second, kept over restarts.
 
-Pure: no Kafka, no clock, no logging. Records are read in the order of their offsets. So a few steps `(offset, time)`
-tell it of all of them: those from that offset on, up to the next step, arrived at that time or at most a second later.
-Of many steps those that are old become longer: then some of them arrived earlier, by a part of their age.
+Pure: no Kafka, no clock, no logging. All times are by the loop's clock. Records are read in the order of their offsets.
+So a few steps `(offset, time)` tell it of all of them: those from that offset on, up to the next step, arrived at that
+time or at most a second later. Of many steps those that are old become longer: then some of them arrived earlier, by a
+part of their age.
 """
 
 from bisect import bisect_right
@@ -14,7 +15,7 @@ RELATIVE = 16  # a step may be as long as this part of its age: a day takes some
 _MANY = 64  # steps: with more, those that are old are made longer
 
 Step = tuple[int, int]
-"""An offset, and a time in ms: since the epoch, or by the loop's clock."""
+"""An offset, and a time in ms: by the loop's clock, and in a map since the epoch."""
 _offset = itemgetter(0)
 
 
@@ -22,16 +23,16 @@ class Arrivals:
     """Those of one assigned partition: what an earlier owner's map tells, and what has been read since."""
 
     def __init__(self, end: int, before: Sequence[Step] = ()) -> None:
-        """`before`: of offsets below `end`, since the epoch."""
+        """`before`: of offsets below `end`."""
         self._end = end
         self._before = list(before)
-        self._since: list[Step] = []  # by the loop's clock
+        self._since: list[Step] = []
         self._many = _MANY
 
     def note(self, offset: int, now: float) -> None:
         """What is read from this offset on for the first time arrives now, or up to a second later.
 
-        `now` is in seconds of the loop's clock.
+        `now` is in seconds.
         """
         offset = max(offset, self._end)
         if self._since and self._since[-1][0] == offset:
@@ -41,16 +42,13 @@ class Arrivals:
             self._since = longer(self._since, int(now * 1000))
             self._many = max(_MANY, 2 * len(self._since))
 
-    def between(self, offset: int, epoch: float) -> tuple[float, float]:
-        """When this record arrived, at the earliest and at the latest; where nothing is known: at any time.
-
-        In seconds of the loop's clock; `epoch` is what that clock showed at the epoch of times since 1970.
-        """
-        steps, zero = (self._before, epoch) if offset < self._end else (self._since, 0.0)
+    def between(self, offset: int) -> tuple[float, float]:
+        """When this record arrived, at the earliest and at the latest, in seconds; at any time if nothing is known."""
+        steps = self._before if offset < self._end else self._since
         at = bisect_right(steps, offset, key=_offset)
         if not at:
             return float("-inf"), float("inf")
-        begin = zero + steps[at - 1][1] / 1000
+        begin = steps[at - 1][1] / 1000
         return begin, begin + STEP
 
     def forget_below(self, offset: int) -> None:
@@ -61,16 +59,14 @@ class Arrivals:
         if offset >= self._end:
             self._before = []
 
-    def oldest_ms(self, now: float, now_ms: int) -> int:
-        """The first arrival of all that is not forgotten. `now` is `now_ms` by the loop's clock."""
-        if self._before:
-            return self._before[0][1]
-        return self._since[0][1] + now_ms - int(now * 1000) if self._since else now_ms
+    def oldest_ms(self) -> int | None:
+        """The first arrival of all that is not forgotten; None where nothing is known."""
+        steps = self._before or self._since
+        return steps[0][1] if steps else None
 
-    def steps(self, now: float, now_ms: int, next_unfinished: Callable[[int], int | None]) -> list[Step]:
-        """Those of what is unfinished, since the epoch. `next_unfinished`: the lowest such offset from one on."""
-        zero = now_ms - int(now * 1000)
-        steps = [*self._before, *[(offset, time + zero) for offset, time in self._since]]
+    def steps(self, next_unfinished: Callable[[int], int | None]) -> list[Step]:
+        """Those of what is unfinished. `next_unfinished`: the lowest such offset from one on."""
+        steps = [*self._before, *self._since]
         kept, at = [], 0
         while at < len(steps) and (offset := next_unfinished(steps[at][0])) is not None:
             at = bisect_right(steps, offset, lo=at, key=_offset)

@@ -75,7 +75,8 @@ class CommittedOffsets(NamedTuple):
     def arrival(self, record: Sighting) -> float:
         """When a record that is unfinished in a map was read the first time, as exactly as the map tells."""
         commit = (self.committed or {})[record.topic, record.partition]
-        offsets = PartitionOffsets(record.topic, record.partition, Layout(""), commit.offset, commit.map)
+        committed_at = commit.map.time_ms / 1000 if commit.map else 0.0
+        offsets = PartitionOffsets(record.topic, record.partition, Layout(""), commit.offset, commit.map, committed_at)
         return offsets.first_arrival(record.offset, record.time or 0.0, 0.0)
 
     def hung(self, record: Sighting) -> int:

@@ -39,6 +39,7 @@ class PartitionOffsets:
     __slots__ = (
         "_known_end",
         "_loaded",
+        "_loaded_epoch",
         "arrivals",
         "back_end",
         "epoch",
@@ -55,8 +56,18 @@ class PartitionOffsets:
     )
 
     def __init__(
-        self, topic: str, partition: int, layout: Layout, start: int, loaded: "OffsetMap | None" = None
+        self,
+        topic: str,
+        partition: int,
+        layout: Layout,
+        start: int,
+        loaded: "OffsetMap | None" = None,
+        now: float = 0.0,
     ) -> None:
+        """`loaded` is the map of the last commit, whose times go on from `now` by the loop's clock.
+
+        So what waits is as old as at the commit: clocks of hosts do not matter, nor how long nobody had the partition.
+        """
         self.topic = topic
         self.partition = partition
         self.layout = layout
@@ -74,8 +85,9 @@ class PartitionOffsets:
             if loaded
             else Suspicion()
         )
-        before = loaded.steps or [(start, loaded.time_ms)] if loaded else ()
-        self.arrivals = Arrivals(self.loaded_end, before)
+        epoch = self._loaded_epoch = int(now * 1000) - loaded.time_ms if loaded else 0  # in ms of the loop's clock
+        steps = loaded.steps or [(start, loaded.time_ms)] if loaded else ()
+        self.arrivals = Arrivals(self.loaded_end, [(offset, time + epoch) for offset, time in steps])
 
     @property
     def topic_id(self) -> str:
@@ -203,13 +215,14 @@ class PartitionOffsets:
     def first_arrival(self, offset: int, timestamp: float, epoch: float) -> float:
         """When a record that is read again arrived the first time, as far as its timestamp and what is known tell.
 
-        All in seconds of the loop's clock; `epoch` is what that clock showed at the epoch of the map's times.
+        By the loop's clock, in seconds, as is `epoch`: where `timestamp` begins, for what was read since.
         """
-        if self._loaded and offset < self.loaded_end and not self._loaded.steps:
-            first, last = epoch + self._loaded.oldest_ms / 1000, epoch + self._loaded.time_ms / 1000
-        else:
-            first, last = self.arrivals.between(offset, epoch)
-        return min(max(timestamp, first), last)
+        first, last = self.arrivals.between(offset)
+        if self._loaded and offset < self.loaded_end:
+            epoch = self._loaded_epoch / 1000
+            if not self._loaded.steps:
+                first, last = epoch + self._loaded.oldest_ms / 1000, epoch + self._loaded.time_ms / 1000
+        return min(max(epoch + timestamp, first), last)
 
     def note_arrivals(self, now: float) -> None:
         """What is read from here on for the first time arrives now. Once a second is enough."""
@@ -244,23 +257,24 @@ class PartitionOffsets:
 
         `oldest_ms` as in OffsetMap; `now_ms` since the epoch is `now` by the loop's clock, by which arrivals are noted.
         """
-        lowest = self.lowest_unfinished()
+        lowest, epoch = self.lowest_unfinished(), int(now * 1000) - now_ms
         if self._loaded and self.position < self.loaded_end:  # in the middle of a replay the oldest may be yet to come
-            oldest_ms = min(oldest_ms, self._loaded.oldest_ms)
+            oldest_ms = min(oldest_ms, self._loaded.oldest_ms + self._loaded_epoch - epoch)
         starts, trying, hung = self.suspicion.in_commit(self._is_finished)
-        steps = self._steps(oldest_ms, now_ms, now)
+        steps = self._steps(oldest_ms, now_ms, epoch)
         head = self.topic_id, lowest, oldest_ms, now_ms, self.states, self.layout.joined_with
         offset_map = OffsetMap(*head, starts, trying, steps, hung)
         metadata = offset_map.encode()
         self.map_characters = len(metadata)
         return CommitPoint(self.topic, self.partition, lowest, metadata, self.epoch)
 
-    def _steps(self, oldest_ms: int, now_ms: int, now: float) -> tuple[Step, ...]:
-        """For the map; none where its two times alone tell the same, to the second."""
+    def _steps(self, oldest_ms: int, now_ms: int, epoch: int) -> tuple[Step, ...]:
+        """For the map; none where its two times tell the same, to the second. `epoch` by the loop's clock, in ms."""
         self.arrivals.forget_below(self.base)
-        if now_ms - min(oldest_ms, self.arrivals.oldest_ms(now, now_ms)) <= STEP * 1000:
+        first_ms = self.arrivals.oldest_ms()
+        if now_ms - min(oldest_ms, now_ms if first_ms is None else first_ms - epoch) <= STEP * 1000:
             return ()
-        return tuple(self.arrivals.steps(now, now_ms, self.states.next_unfinished))
+        return tuple([(offset, time - epoch) for offset, time in self.arrivals.steps(self.states.next_unfinished)])
 
 
 class Located(Protocol):

@@ -113,7 +113,8 @@ def pack_steps(steps: Sequence[Step], base: int, time_ms: int) -> bytes:
     In offsets and in tenths of a second. The first one holds for all from the base on.
     """
     places = [base, *[offset for offset, _ in steps[1:]]]
-    tenths = [*accumulate([time // 100 for _, time in reversed(steps)], min)][::-1]  # clocks of hosts may differ
+    # Rounded up: so restarts age nothing. What an older version has put together of clocks of hosts may not rise.
+    tenths = [*accumulate([-(-time // 100) for _, time in reversed(steps)], min)][::-1]
     numbers = [len(steps), max(time_ms // 100 - tenths[0], 0)]
     for (offset, next_offset), (begin, end) in zip(pairwise(places), pairwise(tenths), strict=True):
         numbers += [next_offset - offset, end - begin]

@@ -71,6 +71,8 @@ class Locator:
     message_timeout: float
     load_maps: LoadMaps
     counters: Counters
+    clock: Callable[[], float] = time.monotonic
+    """The loop's."""
     wall_clock: Callable[[], float] = time.time
     edition: Edition = field(default_factory=Edition)
     """Of the row, which names `topics`."""
@@ -131,7 +133,7 @@ class Locator:
             partitions = topics[topic].partitions
             joined_with = ours._replace(partitions=partitions).encode()
             layout = Layout(topics[topic].id, joined_with, partitions, differs, topic in grown)
-            offsets = PartitionOffsets(topic, number, layout, start, loaded)
+            offsets = PartitionOffsets(topic, number, layout, start, loaded, self.clock())
             offsets.epoch = -1 if (topic, number) in cut else history.epoch(topic, number)
             if before := self.survived.pop((topic, number), None):
                 offsets.suspicion.go_on_as(before)

@@ -192,6 +192,7 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
         settings.message_timeout,
         maps.load,
         counters,
+        clock.monotonic,
         clock.wall,
         around.edition,
         around.survived,

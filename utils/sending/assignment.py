@@ -54,6 +54,9 @@ class Loop(Protocol):
     def commit_points(self) -> list[CommitPoint]:
         """Of every partition that is owned: a commit without its map would break the groups that wait."""
 
+    def waits(self) -> bool:
+        """Whether a group waits for its other parts."""
+
     def assigned(self, located: Sequence[PartitionOffsets]) -> None:
         """These are ours from now on."""
 
@@ -89,6 +92,7 @@ class Assignment:
             owned=loop.intake.owned,
             delivery=loop.delivery,
             points=loop.commit_points,
+            waits=loop.waits,
             counters=loop.counters,
             interval=commit_interval,
             clock=loop.clock,

@@ -15,6 +15,8 @@ from utils.metrics import Counters
 from utils.sending.delivery import Delivery
 
 BUSY = 0.02  # seconds that a look for an answer waits
+AGEING = 5.0
+"""Seconds: so often a commit tells how long something has waited, also where nothing comes. A crash takes the rest."""
 
 
 class Partitions(Protocol):
@@ -39,6 +41,8 @@ class Commits:
     delivery: Delivery
     points: Callable[[], list[CommitPoint]]
     """Of every partition that is owned, now."""
+    waits: Callable[[], bool]
+    """Whether a group waits for its other parts."""
     counters: Counters
     interval: float
     clock: Callable[[], float]
@@ -49,6 +53,7 @@ class Commits:
     _unanswered: bool = False
     _earliest: float = 0.0
     _next: float = 0.0
+    _next_age: float = 0.0
 
     def turn(self, is_full: Callable[[], bool]) -> None:
         """When it is due: finish what is safe, then commit every partition's offset and map in one request.
@@ -62,7 +67,7 @@ class Commits:
         full = is_full()
         is_due = not self._unanswered and self.clock() >= (self._earliest if full else self._next)
         if is_due:
-            self.has_news = self.owned.note_positions() > 0 or self.has_news
+            self.has_news = self.owned.note_positions() > 0 or self.has_news or self._has_aged()
         has_news = self.has_news or self.delivery.pending > 0
         if not (full or self._settling or (is_due and has_news)) or not self.finish_safe():
             return
@@ -71,8 +76,16 @@ class Commits:
             self.has_news, self._unanswered = False, True
             self._earliest = self.clock() + self.delivery.commit(self.consumer, points)
             self._next = self._earliest + self.interval
+            self._next_age = self.clock() + AGEING
         elif self.delivery.pending:
             self.delivery.send([])  # what has come meanwhile, and has waited for this
+
+    def _has_aged(self) -> bool:
+        """What waits, since the last commit."""
+        if self.clock() < self._next_age:
+            return False
+        self._next_age = self.clock() + AGEING
+        return self.waits()
 
     def finish_safe(self) -> bool:
         """Whether what was sent is safe; then its offsets are finished."""
