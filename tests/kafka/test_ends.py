@@ -11,7 +11,7 @@ A, B = ("a", 0), ("b", 0)
 
 def ends() -> tuple[FakeAdmin, EndOffsets]:
     admin = FakeAdmin(late=True)
-    return admin, EndOffsets(cast(AdminClient, admin))
+    return admin, EndOffsets(cast(AdminClient, admin), IsolationLevel.READ_COMMITTED)
 
 
 def test_each_answer_comes_once_with_the_moment_of_its_question() -> None:

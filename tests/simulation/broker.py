@@ -50,6 +50,7 @@ class Entry:
     transaction: Transaction | None = None
     marker: bool = False
     since: float | None = None  # when readers could come to it
+    sent: float = 0.0  # when it came into the log
     headers: Headers | None = None
     unreadable: bool = False  # the client cannot read the name of a header
 
@@ -85,7 +86,7 @@ class Log:
         transaction: Transaction | None = None,
         headers: Headers | None = None,
     ) -> Entry:
-        entry = Entry(self.end, key, value, timestamp_ms, transaction, headers=headers)
+        entry = Entry(self.end, key, value, timestamp_ms, transaction, headers=headers, sent=now)
         if transaction and transaction not in self._open:
             self._open[transaction] = self.end
             transaction.logs.append(self)

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, Protocol, cast
 
-from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_INVALID,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 
 from tests.simulation.broker import MAPS, MAX_POLL, Broker, Committed, Entry, Member, Partition, Transaction
 from utils.joining.messages import Headers
@@ -803,10 +811,12 @@ class FakeAdmin:
         return {name: Answer(each, late, failed) for name, each in found.items()}
 
     def list_offsets(self, wanted: Any, isolation_level: Any, request_timeout: float) -> dict[TopicPartition, Answer]:
-        """Ends of committed records. Nobody waits for the answers; one in three comes later, for the end of now."""
+        """Nobody waits for the answers; one in three comes later, for the end of now."""
         self._host.here("list_offsets")
         late, failed = self._host.choose(3) == 2, self._host.fault("request")
-        ends = {at: self._host.broker.log((at.topic, at.partition)).stable_end for at in wanted}
+        logs = {at: self._host.broker.log((at.topic, at.partition)) for at in wanted}
+        committed = isolation_level is IsolationLevel.READ_COMMITTED
+        ends = {at: log.stable_end if committed else log.end for at, log in logs.items()}
         return {at: Answer(Listed(end), late, failed) for at, end in ends.items()}
 
     def _begin(self, call: str, timeout: float) -> None:

@@ -451,6 +451,13 @@ JOINING = (
     _mutant("6", "the timer begins anew at a restart", LOOP, "if batch.is_new:", "if batch:"),
     _mutant(
         "6",
+        "a mate behind an open transaction is not awaited",
+        EVIDENCE,
+        "in self._read_all(now).items()",
+        "in self.read_through(now).items()",
+    ),
+    _mutant(
+        "6",
         "how long something has waited is told by clocks of hosts",
         LOCATOR,
         "start, loaded, self.clock())",

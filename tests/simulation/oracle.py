@@ -60,6 +60,8 @@ class Oracle:
     dead_letters: str
     exactly_once: bool
     message_timeout: float
+    slack: float = 0.0
+    """Seconds by which the clocks of two workers differ at most. By them a topic that was added is begun."""
     keeps_arrivals: bool = True
     """Maps have room for when what waits arrived, to the second, whatever the timestamps of the records say."""
 
@@ -313,7 +315,7 @@ class Oracle:
         self.trace(("committed", name(at), committed.offset, finished[committed.offset :].hex(" ")))
         if len(self.rows) > 1 and at not in self.finished:  # a topic that was added is not read from its beginning
             for offset, sent in self.at.get(at, {}).items():
-                old = self.broker.now - min(sent.since, sent.timestamp) >= self.message_timeout - self._slack([sent])
+                old = self.broker.now - min(sent.since, sent.timestamp) >= self.message_timeout - self.slack
                 sent.excused |= offset < committed.offset and old
         if finished != before:
             self.changes += 1
@@ -560,7 +562,8 @@ class Oracle:
         there = [sent for sent in fragments if self._is_there(sent) and not sent.by_former_row]
         if len({sent.at[0] for sent in there}) < len(self.inputs) or len(there) < len(fragments):
             return False
-        span = max(sent.since for sent in there) - min(sent.since for sent in there)
+        # In the log, that is enough: what an open transaction hides is waited for.
+        span = max(sent.entry.sent for sent in there) - min(sent.since for sent in there)
         return span < self.message_timeout - self._slack(there) and self._are_dated(there)
 
     def _are_dated(self, fragments: list[Sent]) -> bool:

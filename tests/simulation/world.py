@@ -83,7 +83,8 @@ class World:
 
     def __init__(self, setup: Setup, *, traced: bool = False) -> None:
         self.setup = setup
-        options = setup.exactly_once, setup.message_timeout, not (setup.overflows or setup.crowded)
+        slack = 2 * setup.skew + (2 * DAY if setup.hours else 0.0)
+        options = setup.exactly_once, setup.message_timeout, slack, not (setup.overflows or setup.crowded)
         self.oracle = Oracle(setup.inputs, setup.outputs, setup.dead_letters, *options)
         partitions = {topic: setup.partitions_of(topic) for topic in (INPUTS if setup.rows else setup.inputs)}
         written = filter(None, (*setup.outputs, setup.dead_letters))

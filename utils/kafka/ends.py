@@ -31,18 +31,18 @@ def ends_now(admin: AdminClient, partitions: Iterable[Partition]) -> dict[Partit
 
 
 class EndOffsets:
-    """One open question a partition. What an open transaction hides comes after the end."""
+    """One open question a partition. With `READ_COMMITTED` what an open transaction hides comes after the end."""
 
-    def __init__(self, admin: AdminClient) -> None:
+    def __init__(self, admin: AdminClient, isolation: IsolationLevel) -> None:
         self._admin = admin
+        self._isolation = isolation
         self._open: dict[Partition, tuple[float, Future[ListOffsetsResultInfo]]] = {}
 
     def ask(self, partitions: Iterable[Partition], now: float) -> None:
         """Ask for those for which no question is open."""
         wanted = {TopicPartition(*at): _LATEST for at in partitions if at not in self._open}
         if wanted:
-            committed = IsolationLevel.READ_COMMITTED
-            futures = self._admin.list_offsets(wanted, isolation_level=committed, request_timeout=_REQUEST)
+            futures = self._admin.list_offsets(wanted, isolation_level=self._isolation, request_timeout=_REQUEST)
             self._open |= {(each.topic, each.partition): (now, future) for each, future in futures.items()}
 
     def answers(self) -> dict[Partition, tuple[float, int]]:

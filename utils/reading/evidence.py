@@ -3,6 +3,7 @@
 No clock, no logging; `now` is a parameter.
 """
 
+from confluent_kafka import IsolationLevel
 from confluent_kafka.admin import AdminClient
 
 from utils.joining.aggregator import FOREVER, NEVER, Enough
@@ -11,28 +12,21 @@ from utils.reading.owned import OwnedPartitions
 from utils.reading.siblings import Siblings
 
 
-class Evidence:
-    """Asks the brokers where partitions end, and notes when reading has come there."""
+class ReadThrough:
+    """For each partition the last moment for which it is known that all records there were then have been read.
 
-    def __init__(self, admin: AdminClient, owned: OwnedPartitions, siblings: Siblings) -> None:
-        self._ask = EndOffsets(admin)
+    The ends are asked for anew, never taken from the client's cache, and compared with the position, which counts
+    transaction markers too. A broker that does not answer only delays the answer.
+    """
+
+    def __init__(self, admin: AdminClient, owned: OwnedPartitions, isolation: IsolationLevel) -> None:
+        self._ask = EndOffsets(admin, isolation)
         self._owned = owned
-        self._siblings = siblings
         self._ends: dict[Partition, tuple[float, int]] = {}  # when asked for, and the answer not yet read up to
         self._through: dict[Partition, float] = {}
         self.last_ends: dict[Partition, int] = {}  # as last answered
 
-    def rebalanced(self) -> None:
-        """What is known is of partitions that may be ours no more."""
-        self._ask.forget()
-        self._ends, self._through, self.last_ends = {}, {}, {}
-
-    def read_through(self, now: float) -> dict[Partition, float]:
-        """For each partition the last moment for which it is known that all records there were then have been read.
-
-        The ends are asked for anew, never taken from the client's cache, and compared with the position, which counts
-        transaction markers too. A broker that does not answer only delays the answer.
-        """
+    def __call__(self, now: float) -> dict[Partition, float]:
         owned = self._owned.partitions
         self._note_answers()
         for at, (asked, end) in list(self._ends.items()):
@@ -43,9 +37,43 @@ class Evidence:
         self._note_answers()
         return {at: self._through.get(at, NEVER) for at in owned}
 
+    def rebalanced(self) -> None:
+        """What is known is of partitions that may be ours no more."""
+        self._ask.forget()
+        self._ends, self._through, self.last_ends = {}, {}, {}
+
     def set_back(self, at: Partition) -> None:
         """Reading goes back there: it has to come to the end once more."""
         self._through.pop(at, None)
+
+    def _note_answers(self) -> None:
+        answers = self._ask.answers()
+        self._ends |= answers
+        self.last_ends |= {at: end for at, (_, end) in answers.items()}
+
+
+class Evidence:
+    """What the brokers tell of the ends of partitions, and how far reading has come since."""
+
+    def __init__(self, admin: AdminClient, owned: OwnedPartitions, siblings: Siblings) -> None:
+        self.read_through = ReadThrough(admin, owned, IsolationLevel.READ_COMMITTED)
+        # An open transaction hides what comes after its first record, of whomever: the missing part may be there.
+        self._read_all = ReadThrough(admin, owned, IsolationLevel.READ_UNCOMMITTED)
+        self._owned = owned
+        self._siblings = siblings
+
+    @property
+    def last_ends(self) -> dict[Partition, int]:
+        """Of what can be read, as last answered."""
+        return self.read_through.last_ends
+
+    def rebalanced(self) -> None:
+        self.read_through.rebalanced()
+        self._read_all.rebalanced()
+
+    def set_back(self, at: Partition) -> None:
+        self.read_through.set_back(at)
+        self._read_all.set_back(at)
 
     def waited_enough(self, now: float, timeout: float) -> dict[Partition, Enough]:
         """By partition: which groups need not wait for it any longer.
@@ -57,15 +85,10 @@ class Evidence:
         if self._siblings.may_be_elsewhere(now):
             return {}
         enough = {}
-        for at, moment in self.read_through(now).items():
+        for at, moment in self._read_all(now).items():
             shed_since = self._owned.partitions[at].shed.since
             enough[at] = Enough(moment - timeout, FOREVER if shed_since is None else shed_since)
         return enough if self._siblings.are_together() else _of_all_partitions(enough)
-
-    def _note_answers(self) -> None:
-        answers = self._ask.answers()
-        self._ends |= answers
-        self.last_ends |= {at: end for at, (_, end) in answers.items()}
 
 
 def _of_all_partitions(enough: dict[Partition, Enough]) -> dict[Partition, Enough]:

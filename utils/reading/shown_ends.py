@@ -3,7 +3,7 @@
 The worker decides nothing by them: what it needs to know of ends, it asks for in `evidence.py`.
 """
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from utils.kafka.ends import EndOffsets, Partition
@@ -18,7 +18,7 @@ class ShownEnds:
 
     def __init__(self, consumer: Consumer, admin: AdminClient, owned: OwnedPartitions, pausing: Pausing) -> None:
         self._consumer = consumer
-        self._ask = EndOffsets(admin)
+        self._ask = EndOffsets(admin, IsolationLevel.READ_COMMITTED)
         self._owned = owned
         self._pausing = pausing
         self._ends_of_paused: dict[Partition, int] = {}
