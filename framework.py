@@ -225,10 +225,6 @@ class Worker:
         oldest_ms = now_ms if oldest is None else now_ms - int((now - oldest) * 1000)
         return [offsets.commit_point(oldest_ms, now_ms, now) for offsets in self.intake.owned.partitions.values()]
 
-    def waits(self) -> bool:
-        """Whether a group waits for its other parts."""
-        return self._waiting.groups.oldest_arrival() is not None
-
     # ------------------------------------------------------------------ rebalances
 
     def assigned(self, located: Sequence[PartitionOffsets]) -> None:

@@ -245,7 +245,7 @@ class Bench:
         self.stopping.clear()
         self.consumer.closed = self.executor.closed = False
 
-    def locate(self, _consumer: Consumer, owned: Any) -> list[PartitionOffsets]:
+    def locate(self, _consumer: Consumer, owned: Any, _now: float) -> list[PartitionOffsets]:
         if self.locate_error:
             raise self.locate_error
         return [self.located((each.topic, each.partition)) for each in owned]
@@ -838,7 +838,7 @@ def test_nothing_is_given_up_while_its_siblings_are_with_a_worker_that_reads_oth
 def test_who_has_all_partitions_gives_up_though_the_topics_have_unequal_numbers_of_them() -> None:
     bench = Changing()
     bench.assign(A0, A1, B0)
-    bench.worker.assignment.locate = lambda _consumer, _owned: [
+    bench.worker.assignment.locate = lambda _consumer, _owned, _now: [
         _with_partitions(bench.located(A0), 2),
         _with_partitions(bench.located(A1), 2),
         _with_partitions(bench.located(B0), 1),

@@ -147,7 +147,7 @@ def test_commits_beside_a_transaction_that_was_left_open_are_waited_for(monkeypa
     monkeypatch.setattr("utils.reading.locator.describe", lambda *_: {"a": Topic("id", 1)})
     locator = Locator(admin(), ("a",), 60.0, lambda _commits: {}, Counters())
     with pytest.raises(Asked) as asked:
-        locator(cast(Consumer, Hidden()), [TopicPartition("a", 0)])
+        locator(cast(Consumer, Hidden()), [TopicPartition("a", 0)], 0.0)
     seen_by_the_broker = 10.0  # the default of transaction.abort.timed.out.transaction.cleanup.interval.ms
     assert asked.value.args[0] > SESSION_TIMEOUT_MS / 1000 + seen_by_the_broker
 

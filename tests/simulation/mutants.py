@@ -460,8 +460,8 @@ JOINING = (
         "6",
         "how long something has waited is told by clocks of hosts",
         LOCATOR,
-        "start, loaded, self.clock())",
-        "start, loaded, self.clock() - (self.wall_clock() - loaded.time_ms / 1000 if loaded else 0.0))",
+        "start, loaded, now)",
+        "start, loaded, now - (self.wall_clock() - loaded.time_ms / 1000 if loaded else 0.0))",
     ),
     _mutant(
         "6",

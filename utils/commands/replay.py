@@ -407,9 +407,6 @@ class Replay:
             raise TooScattered("what is not chosen lies too scattered to be noted: choose more, or --all")
         return points
 
-    def waits(self) -> bool:
-        return False
-
     def _read_so_far(self) -> tuple[int, int]:
         owned = self.intake.owned.partitions
         read = [owned[at].position - begin for at, begin in self._begin.items() if at in owned]

@@ -71,8 +71,6 @@ class Locator:
     message_timeout: float
     load_maps: LoadMaps
     counters: Counters
-    clock: Callable[[], float] = time.monotonic
-    """The loop's."""
     wall_clock: Callable[[], float] = time.time
     edition: Edition = field(default_factory=Edition)
     """Of the row, which names `topics`."""
@@ -87,7 +85,8 @@ class Locator:
     ends: Mapping[Partition, int] = field(default_factory=dict)
     """Of topics that were added to the row, when that was seen: what comes from there on is read."""
 
-    def __call__(self, consumer: Consumer, owned: Sequence[TopicPartition]) -> list[PartitionOffsets]:
+    def __call__(self, consumer: Consumer, owned: Sequence[TopicPartition], now: float) -> list[PartitionOffsets]:
+        """`now` by the loop's clock: from then on what waits grows older."""
         if not owned:
             return []
         topics = describe(self.admin, self.topics)
@@ -133,7 +132,7 @@ class Locator:
             partitions = topics[topic].partitions
             joined_with = ours._replace(partitions=partitions).encode()
             layout = Layout(topics[topic].id, joined_with, partitions, differs, topic in grown)
-            offsets = PartitionOffsets(topic, number, layout, start, loaded, self.clock())
+            offsets = PartitionOffsets(topic, number, layout, start, loaded, now)
             offsets.epoch = -1 if (topic, number) in cut else history.epoch(topic, number)
             if before := self.survived.pop((topic, number), None):
                 offsets.suspicion.go_on_as(before)

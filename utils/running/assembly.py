@@ -192,7 +192,6 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
         settings.message_timeout,
         maps.load,
         counters,
-        clock.monotonic,
         clock.wall,
         around.edition,
         around.survived,

@@ -22,8 +22,8 @@ from utils.sending.drain import drain
 
 LOCATING = 120.0  # seconds: several requests to slow brokers, the maps that are stored, and the first transaction
 
-Locate = Callable[[Consumer, Sequence[TopicPartition]], list[PartitionOffsets]]
-"""Where to read on in these partitions. Raises KafkaException, ConfigError."""
+Locate = Callable[[Consumer, Sequence[TopicPartition], float], list[PartitionOffsets]]
+"""Where to read on in these partitions, from now on by the loop's clock. Raises KafkaException, ConfigError."""
 
 
 class Input(Protocol):
@@ -53,9 +53,6 @@ class Loop(Protocol):
 
     def commit_points(self) -> list[CommitPoint]:
         """Of every partition that is owned: a commit without its map would break the groups that wait."""
-
-    def waits(self) -> bool:
-        """Whether a group waits for its other parts."""
 
     def assigned(self, located: Sequence[PartitionOffsets]) -> None:
         """These are ours from now on."""
@@ -92,7 +89,6 @@ class Assignment:
             owned=loop.intake.owned,
             delivery=loop.delivery,
             points=loop.commit_points,
-            waits=loop.waits,
             counters=loop.counters,
             interval=commit_interval,
             clock=loop.clock,
@@ -125,7 +121,7 @@ class Assignment:
             self._loop.counters.rebalances += 1
             self._loop.may_take(LOCATING)
             self.delivery.assigned(consumer)
-            located = self.locate(consumer, owned)
+            located = self.locate(consumer, owned, self.clock())
             self.reading.rebalanced(located)
             partitions = [TopicPartition(each.topic, each.partition, each.position) for each in located]
             consumer.assign(partitions)

@@ -41,8 +41,6 @@ class Commits:
     delivery: Delivery
     points: Callable[[], list[CommitPoint]]
     """Of every partition that is owned, now."""
-    waits: Callable[[], bool]
-    """Whether a group waits for its other parts."""
     counters: Counters
     interval: float
     clock: Callable[[], float]
@@ -53,7 +51,6 @@ class Commits:
     _unanswered: bool = False
     _earliest: float = 0.0
     _next: float = 0.0
-    _next_age: float = 0.0
 
     def turn(self, is_full: Callable[[], bool]) -> None:
         """When it is due: finish what is safe, then commit every partition's offset and map in one request.
@@ -76,16 +73,15 @@ class Commits:
             self.has_news, self._unanswered = False, True
             self._earliest = self.clock() + self.delivery.commit(self.consumer, points)
             self._next = self._earliest + self.interval
-            self._next_age = self.clock() + AGEING
         elif self.delivery.pending:
             self.delivery.send([])  # what has come meanwhile, and has waited for this
 
     def _has_aged(self) -> bool:
-        """What waits, since the last commit."""
-        if self.clock() < self._next_age:
+        """Whether something is unfinished, and the last commit, or look, is `AGEING` ago."""
+        if self.clock() < self._next + AGEING:
             return False
-        self._next_age = self.clock() + AGEING
-        return self.waits()
+        self._next = self.clock()
+        return any(each.unfinished() for each in self.owned.partitions.values())
 
     def finish_safe(self) -> bool:
         """Whether what was sent is safe; then its offsets are finished."""
