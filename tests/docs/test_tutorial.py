@@ -24,10 +24,11 @@ TOPICS = ("orders", "payments", "paid", "paid-orders-dlq", "paid-orders-offsets"
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The tree as a clone would have it, with a .venv that is made already."""
+    """The tree as a clone would have it, without anybody's defaults, with a .venv that is made already."""
     copied = tmp_path / "paid-orders"
     left_out = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", "bench")
     shutil.copytree(ROOT, copied, ignore=left_out, symlinks=True)
+    (copied / "defaults.py").write_text("")
     (copied / ".venv").symlink_to(sys.prefix)
     return copied
 

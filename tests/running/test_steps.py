@@ -17,6 +17,11 @@ from utils.kafka import preflight
 from utils.running.steps import ROW_STEPS, STEPS, Seen, Start, Step, take
 
 
+@pytest.fixture(autouse=True)
+def nobodys_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("utils.processing.user_code.defaults", dict)
+
+
 def test_all_questions_to_the_brokers_are_asked_by_one_client(
     sqlite_url: str, real_kafka: KafkaBroker, topics: Topics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
