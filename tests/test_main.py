@@ -425,6 +425,40 @@ lock(mutex), lock(mutex)
             process.kill()
 
 
+def test_a_call_that_lets_no_other_thread_run_ends_the_process_and_is_named() -> None:
+    """A regular expression that tries for ever: no thread of Python can see it."""
+    stands_still = """
+import re, threading, time
+from utils.running import lifetime
+
+def process():
+    re.match('(a+)+$', 'a' * 60 + 'b')
+
+with lifetime.ending_in_time(threading.Event(), 0.0, standstill=3.0):
+    time.sleep(2.5)  # it is armed by now, and again
+    print('begins', flush=True)
+    process()
+"""
+    pipe = subprocess.PIPE
+    done = subprocess.run(
+        [sys.executable, "-c", stands_still], cwd=program(), stdout=pipe, stderr=pipe, text=True, timeout=SECONDS
+    )
+    assert (done.stdout, done.returncode) == ("begins\n", 1)
+    assert "in process" in done.stderr
+
+
+def test_where_threads_run_nothing_ends_the_process() -> None:
+    lives = """
+import threading, time
+from utils.running import lifetime
+
+with lifetime.ending_in_time(threading.Event(), 0.0, standstill=2.0):
+    time.sleep(5)
+time.sleep(3)  # nor after the worker has ended
+"""
+    assert subprocess.run([sys.executable, "-c", lives], cwd=program(), timeout=SECONDS).returncode == 0
+
+
 def test_a_signal_ends_it_also_while_nobody_reads_its_log() -> None:
     """A log shipper that hangs: the loop waits for it, and who was to end the process did, too."""
     unheard = """

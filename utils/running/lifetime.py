@@ -1,5 +1,6 @@
 """How a process of ours waits and ends: by signals, in time, and never stuck in a call that no signal interrupts."""
 
+import faulthandler
 import os
 import signal
 import threading
@@ -15,6 +16,8 @@ from utils.logger import logger
 LONGEST_PAUSE = 10.0  # seconds between two tries
 RELOAD = 30  # seconds that a worker may take to end because its row has changed: several steps of a transaction
 TELLING = 1.0  # seconds that saying so may take
+STANDSTILL = 30.0  # seconds beside PROCESS_TIMEOUT that a call may keep all other threads from running
+STDERR = 2
 GRACE = 0.7  # seconds beside SHUTDOWN_TIMEOUT that closing the clients may take
 
 T = TypeVar("T")
@@ -25,17 +28,22 @@ class Stopped(Exception):
 
 
 @contextmanager
-def ending_in_time(process_stop: threading.Event, timeout: float) -> Iterator[threading.Event]:
+def ending_in_time(process_stop: threading.Event, timeout: float, standstill: float = 0.0) -> Iterator[threading.Event]:
     """An event that ends a worker: set with `process_stop`, or alone where only this worker is to end.
 
     A worker that takes longer than `timeout` seconds after that ends the process: a client may wait for a broker that
     does not answer. Where only the worker is to end, nobody waits for it: it may take RELOAD seconds.
+
+    Where no thread of Python has run for `standstill` seconds (0: for ever), because a call keeps Python's lock (GIL),
+    the process ends with 1 and shows where each thread is. No thread of ours could do that; faulthandler's is one of C.
     """
     worker_stop, worker_ended = threading.Event(), threading.Event()
 
     def end_with_the_process() -> None:
         while not (worker_stop.is_set() or process_stop.wait(1.0)):
-            pass
+            if standstill:
+                faulthandler.dump_traceback_later(standstill, exit=True, file=STDERR)
+        faulthandler.cancel_dump_traceback_later()
         worker_stop.set()
 
     def tell() -> None:

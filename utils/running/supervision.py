@@ -35,7 +35,7 @@ from utils.reading.intake import Intake, Waits
 from utils.reading.locator import AssignmentOutdated, Partition, RowOutdated
 from utils.running.assembly import SETTLE, Surroundings, build_worker, gathering, gets_place_back
 from utils.running.calls import SetupFailed, opened_calls
-from utils.running.lifetime import LONGEST_PAUSE, Stopped, ending_in_time, sleep
+from utils.running.lifetime import LONGEST_PAUSE, STANDSTILL, Stopped, ending_in_time, sleep
 from utils.running.refresh import Refresh
 from utils.sending.outbox import RecordRefused
 from utils.version import frame_version
@@ -94,7 +94,8 @@ def _work_by_row(refresh: Refresh, executor: Retrying, process_stop: Event, watc
         ),
         frame=frame_version().in_commits,
     )
-    with ending_in_time(process_stop, settings.shutdown_timeout) as worker_stop:
+    standstill = settings.process_timeout and settings.process_timeout + STANDSTILL
+    with ending_in_time(process_stop, settings.shutdown_timeout, standstill) as worker_stop:
         refresh.begin(worker_stop)
 
         def build(opened: ExitStack) -> Runs:
