@@ -56,9 +56,17 @@ def test_an_edition_that_is_no_number_is_not_known(text: str) -> None:
 
 
 def test_a_topic_that_no_commit_names_is_new() -> None:
-    assert history(by(AB, 7), by(AB, 9)).is_new("c")
-    assert not history(by(AB, 7), by(ABC, 9)).is_new("c")
-    assert not history().is_new("c")
+    assert history(by(AB, 7), by(AB, 9)).is_new("c", 0)
+    assert not history(by(ABC, 9), by(AB, 7)).is_new("c", 0)
+    assert not history().is_new("c", 0)
+
+
+def test_a_topic_is_new_also_where_another_member_was_faster_to_commit_it() -> None:
+    """They get it in one rebalance, and the partitions of each were those of other topics until then."""
+    faster = history(by(ABC, 9), by(AB, 7))
+    assert [faster.is_new("c", number) for number in range(2)] == [False, True]
+    assert not faster.is_new("c", 2), "a partition that was added: it is read from its beginning"
+    assert not history(by(AB, 7)).is_new("a", 1), "another one has made the first commit of all: the first start"
 
 
 def test_the_commits_of_a_group_tell_how_many_partitions_the_topic_had() -> None:
@@ -290,10 +298,10 @@ def test_a_commit_of_this_very_topic_keeps_its_map_also_where_the_cluster_has_an
 
 def test_what_another_cluster_calls_its_topics_makes_none_of_here_new_and_no_row_outdated() -> None:
     history = made_on(THERE, topics=("x", "y"))
-    assert not history.is_new("a")
+    assert not history.is_new("a", 0)
     assert not history.differs(topic_tags(AB))
     assert history.edition(topic_tags(AB), 1) == 1
-    assert made_on(HERE, topics=("x", "y")).is_new("a")
+    assert made_on(HERE, topics=("x", "y")).is_new("a", 0)
 
 
 def test_a_worker_that_does_not_know_its_cluster_takes_no_commit_for_one_of_another() -> None:

@@ -117,17 +117,18 @@ class Locator:
         differs = history.differs(tags)
         grown = self._grown(history, topics)
         cut = self._cut(history, ends)
-        new = {topic for topic in self.topics if history.is_new(topic)}
+        new = {at for at in earliest if history.is_new(*at)}
         since: int | None = None
         located: list[PartitionOffsets] = []
-        for topic, number in sorted(earliest, key=lambda at: at[0] in new):  # it depends on the others where they begin
+        for topic, number in sorted(earliest, key=new.__contains__):  # it depends on the others where they begin
             start, loaded = history.committed(topic, number)
             if start is not None and (end := cut.get((topic, number))) is not None:
                 start, loaded = min(start, end), loaded.up_to(end) if loaded and start < end else None
             if start is None:
                 start = earliest[topic, number]
-                if topic in new:
-                    since = self._since([each for each in located if each.topic not in new]) if since is None else since
+                if (topic, number) in new:
+                    others = [each for each in located if (each.topic, each.partition) not in new]
+                    since = self._since(others) if since is None else since
                     start = self._recent(consumer, topic, number, since, start, latest[topic, number])
             partitions = topics[topic].partitions
             joined_with = ours._replace(partitions=partitions).encode()
@@ -284,9 +285,13 @@ class History:
         counts = [JoinedWith.parse(head.joined_with).partitions for head in heads if head]
         return min(filter(None, counts), default=0)
 
-    def is_new(self, topic: str) -> bool:
-        """Whether commits tell of other topics, but not of this one. Where no map tells: no, to lose nothing."""
-        joined = self._joined_with()
+    def is_new(self, topic: str, number: int) -> bool:
+        """Whether commits tell of other topics, but not of this one. Where no map tells: no, to lose nothing.
+
+        Those of this partition number do, if there are any: others of the consumer group, which have got the new topic
+        in the same moment, may have made commits of theirs already.
+        """
+        joined = self._joined_with(number) or self._joined_with()
         return bool(joined) and not any(each.names(topic) for each in joined)
 
     def edition(self, tags: str, known: int) -> int:
@@ -305,10 +310,10 @@ class History:
         """Whether others of the consumer read, or have read, other topics than these."""
         return any(each.tags != tags for each in self._joined_with())
 
-    def _joined_with(self) -> set[JoinedWith]:
-        """Without those of another cluster: topics may have other names there."""
-        heads = [head for at, head in self._heads.items() if not self._was_brought(*at)]
-        return {JoinedWith.parse(head.joined_with) for head in heads if head and head.joined_with}
+    def _joined_with(self, number: int | None = None) -> set[JoinedWith]:
+        """Of all partitions, or those with this number. Not of another cluster: topics may have other names there."""
+        of = [at for at in self._heads if number in {None, at[1]} and not self._was_brought(*at)]
+        return {JoinedWith.parse(head.joined_with) for at in of if (head := self._heads[at]) and head.joined_with}
 
 
 def check_counts(topics: Mapping[str, Topic], owned: int) -> None:
