@@ -514,8 +514,13 @@ RUNS_BUT = {
     ),
     "a setting that has no effect": Case(
         "KAFKA_BOOTSTRAP_SERVERS is ignored: the brokers are kafka_bootstrap_server of the row",
-        "warning",
+        "settings",
         {"KAFKA_BOOTSTRAP_SERVERS": "h:9092"},
+    ),
+    "settings of the row that were encoded twice": Case(
+        "metadatas is JSON, but no object: it sets nothing. Was it encoded twice?",
+        "warning",
+        sql="UPDATE consumer_configs SET metadatas = '\"paused\"'",
     ),
     "no right to create maps, at least once": Case(
         "commits pause when a map of waiting messages does not fit: topic {name}-offsets",
