@@ -5,6 +5,7 @@ So no test of the frame runs the process() that somebody has written, or depends
 
 import atexit
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
@@ -27,6 +28,7 @@ def outside_of_make() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ARGS"))}
 
 
+@functools.cache
 def is_the_users(path: Path) -> bool:
     """Whether the users of the frame have written this file, and not we."""
     parts = path.relative_to(ROOT).parts
