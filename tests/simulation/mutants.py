@@ -298,8 +298,8 @@ OFFSETS_AND_MAPS = (
         "4",
         "the map is of a moment before the offset",
         OFFSETS,
-        "lowest = self.lowest_unfinished()",
-        "before, lowest = self.states.copy(), self.lowest_unfinished()",
+        "lowest, epoch = self.lowest_unfinished(),",
+        "before, lowest, epoch = self.states.copy(), self.lowest_unfinished(),",
         Patch(OFFSETS, "now_ms, self.states, self.layout.joined_with", "now_ms, before, self.layout.joined_with"),
     ),
     _mutant(
@@ -503,7 +503,7 @@ JOINING = (
         ARRIVALS,
         "at = bisect_right(steps, offset, key=_offset)\n        if not at:",
         "at = bisect_right(steps, offset + 1, key=_offset)\n        if not at:",
-        Patch(ARRIVALS, "if offset < self._end else (self._since", "if offset + 1 < self._end else (self._since"),
+        Patch(ARRIVALS, "if offset < self._end else self._since", "if offset + 1 < self._end else self._since"),
     ),
     _mutant(
         "6",
