@@ -447,6 +447,28 @@ with lifetime.ending_in_time(threading.Event(), 0.0, standstill=3.0):
     assert "in process" in done.stderr
 
 
+def test_a_forked_child_ends_also_while_the_timer_of_a_standstill_runs() -> None:
+    forks = """
+import os, sys, threading, time
+from utils.running import first_moment, lifetime
+
+first_moment.begin()
+with lifetime.ending_in_time(threading.Event(), 0.0, standstill=600.0):
+    time.sleep(1.5)  # it is armed by now
+    for _ in range(20):
+        if not (child := os.fork()):
+            sys.exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    time.sleep(1.5)
+"""
+    with subprocess.Popen([sys.executable, "-c", forks], cwd=program(), start_new_session=True) as process:
+        try:
+            assert process.wait(SECONDS) == 0
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # and a child that waits for ever
+
+
 def test_where_threads_run_nothing_ends_the_process() -> None:
     lives = """
 import threading, time

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import faulthandler
+import os
 import resource
 
 PR_SET_DUMPABLE = 4  # linux/prctl.h
@@ -16,6 +17,9 @@ def leave_no_core() -> None:
     CAP_SYS_PTRACE.
     """
     faulthandler.enable()  # names of functions and lines of files, and no values
+    # A child that process() forks would wait at its end for the thread of faulthandler's timer, which it has not got
+    # (measured). Of these hooks the first one that is registered runs last: nobody sets the timer behind it.
+    os.register_at_fork(before=faulthandler.cancel_dump_traceback_later)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError, AttributeError):  # there is no prctl elsewhere
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
