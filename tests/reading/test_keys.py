@@ -160,7 +160,8 @@ def test_a_sample_of_a_large_batch_holds_records_of_all_its_topics() -> None:
 def test_a_mate_is_awaited_in_its_own_partition_only_where_that_is_known_to_be_right() -> None:
     def of_partition_1(bench: Bench) -> float:
         """For which groups of partition 1 all of topic b was read, though its partition 0 is behind."""
-        bench.intake.evidence._read_all._ends = {("b", 0): (bench.now, 10**9)}
+        for each in (bench.intake.evidence.read_through, bench.intake.evidence._read_all):
+            each._ends = {("b", 0): (bench.now, 10**9)}
         bench.intake.evidence.waited_enough(bench.now, 0)  # asks for the other ends
         return bench.intake.evidence.waited_enough(bench.now, 0)["b", 1].arrived_by
 

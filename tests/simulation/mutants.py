@@ -454,7 +454,7 @@ JOINING = (
         "a mate behind an open transaction is not awaited",
         EVIDENCE,
         "in self._read_all(now).items()",
-        "in self.read_through(now).items()",
+        "in readable.items()",
     ),
     _mutant(
         "6",

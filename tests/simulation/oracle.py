@@ -562,8 +562,10 @@ class Oracle:
         there = [sent for sent in fragments if self._is_there(sent) and not sent.by_former_row]
         if len({sent.at[0] for sent in there}) < len(self.inputs) or len(there) < len(fragments):
             return False
-        # In the log, that is enough: what an open transaction hides is waited for.
-        span = max(sent.entry.sent for sent in there) - min(sent.since for sent in there)
+        first = min(sent.since for sent in there)
+        if max(sent.since for sent in there) - first >= 2 * self.message_timeout - self._slack(there):
+            return False  # an open transaction has hidden a part for so long
+        span = max(sent.entry.sent for sent in there) - first
         return span < self.message_timeout - self._slack(there) and self._are_dated(there)
 
     def _are_dated(self, fragments: list[Sent]) -> bool:

@@ -169,7 +169,7 @@ class ModelSide:
         return {at: (end, self.broker.log(at).end) for at, end in stable.items()}
 
     def _listed(self, asked: Any) -> Any:
-        return self._admin.list_offsets(asked, None, SECONDS)
+        return self._admin.list_offsets(asked, IsolationLevel.READ_COMMITTED, SECONDS)
 
     def committed(self) -> dict[Partition, Committed]:
         return {at: self.broker.group.offsets.get(at, NONE) for at in _partitions(self.broker)}

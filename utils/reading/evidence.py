@@ -57,7 +57,6 @@ class Evidence:
 
     def __init__(self, admin: AdminClient, owned: OwnedPartitions, siblings: Siblings) -> None:
         self.read_through = ReadThrough(admin, owned, IsolationLevel.READ_COMMITTED)
-        # An open transaction hides what comes after its first record, of whomever: the missing part may be there.
         self._read_all = ReadThrough(admin, owned, IsolationLevel.READ_UNCOMMITTED)
         self._owned = owned
         self._siblings = siblings
@@ -81,13 +80,19 @@ class Evidence:
         `timeout` has passed for them, and reading has come to the end that the partition had after that, with every
         record of it offered to the group: none was shed before the group was opened. None at all as long as other
         workers of the consumer may read other topics than this one: a missing part may be with them.
+
+        An open transaction, of whomever, hides what comes after its first record, and the missing part may be there. So
+        the end is that of the log; but after `timeout` once more it is that of what can be read. A transaction that
+        nobody ends stops nothing.
         """
         if self._siblings.may_be_elsewhere(now):
             return {}
         enough = {}
+        readable = self.read_through(now)
         for at, moment in self._read_all(now).items():
             shed_since = self._owned.partitions[at].shed.since
-            enough[at] = Enough(moment - timeout, FOREVER if shed_since is None else shed_since)
+            arrived_by = max(moment - timeout, readable[at] - 2 * timeout)
+            enough[at] = Enough(arrived_by, FOREVER if shed_since is None else shed_since)
         return enough if self._siblings.are_together() else _of_all_partitions(enough)
 
 
