@@ -397,6 +397,19 @@ with lifetime.ending_in_time(process_stop, 0.0) as worker_stop:
     assert (done.stdout, done.returncode) == ("still there\n", 1)
 
 
+def assert_a_signal_ends(code: str, stderr: int | None = None) -> None:
+    """With 1, once it has said that it is ready. What it writes to `stderr` nobody reads."""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=program(), text=True, stdout=subprocess.PIPE, stderr=stderr) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(SECONDS) == 1
+        finally:
+            process.kill()
+
+
 def test_a_signal_ends_it_also_while_its_main_thread_is_stuck_in_a_call_of_a_library() -> None:
     stuck = """
 import ctypes, os, pathlib, threading
@@ -415,14 +428,7 @@ def tell():
 threading.Thread(target=tell).start()
 lock(mutex), lock(mutex)
 """
-    with subprocess.Popen([sys.executable, "-c", stuck], cwd=program(), stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGTERM)
-        try:
-            assert process.wait(SECONDS) == 1
-        finally:
-            process.kill()
+    assert_a_signal_ends(stuck)
 
 
 def test_a_call_that_lets_no_other_thread_run_ends_the_process_and_is_named() -> None:
@@ -499,15 +505,7 @@ os.set_blocking(2, True)
 print('ready', flush=True)
 logger.error("nobody will read this")
 """
-    command, pipe = [sys.executable, "-c", unheard], subprocess.PIPE
-    with subprocess.Popen(command, cwd=program(), text=True, stdout=pipe, stderr=pipe) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGTERM)
-        try:
-            assert process.wait(SECONDS) == 1
-        finally:
-            process.kill()
+    assert_a_signal_ends(unheard, stderr=subprocess.PIPE)
 
 
 # ---------------------------------------------------------------- init

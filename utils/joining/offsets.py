@@ -215,7 +215,8 @@ class PartitionOffsets:
     def first_arrival(self, offset: int, timestamp: float, epoch: float) -> float:
         """When a record that is read again arrived the first time, as far as its timestamp and what is known tell.
 
-        By the loop's clock, in seconds, as is `epoch`: where `timestamp` begins, for what was read since.
+        By the loop's clock, in seconds. `timestamp` is that of the record, since 1970; of what was read since the
+        assignment, `epoch` is what the loop's clock showed at its beginning.
         """
         first, last = self.arrivals.between(offset)
         if self._loaded and offset < self.loaded_end:

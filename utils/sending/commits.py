@@ -16,7 +16,7 @@ from utils.sending.delivery import Delivery
 
 BUSY = 0.02  # seconds that a look for an answer waits
 AGEING = 5.0
-"""Seconds: so often a commit tells how long something has waited, also where nothing comes. A crash takes the rest."""
+"""Seconds: so often a commit tells how long something has waited, where nothing comes. A crash takes back no more."""
 
 
 class Partitions(Protocol):
