@@ -44,8 +44,8 @@ class Contender:
     """Installs or builds what it needs. Raises Unavailable."""
     commits: bool = False
     """Its group commits promptly, so that it is done when all is committed; else, when all results can be seen."""
-    rounds: int = 1000
-    """At most so many: of the slow ones every round costs minutes."""
+    slow: bool = False
+    """A round of bench.throughput takes half a minute of it or more, so it has fewer of them."""
     warm_up: float = 5.0
     """Seconds from its first result until bench.latency measures it."""
 
@@ -108,7 +108,8 @@ def kafka_streams(guarantee: str, flavour: str, *properties: str) -> Contender:
     name = ", ".join([f"Kafka Streams {guarantee}", flavour, *properties])
     prompt = guarantee == "exactly_once_v2"
     launch = streams(guarantee, flavour, *properties)
-    return Contender(name, launch, peers.java_streams, commits=prompt, warm_up=20.0)  # the JVM compiles before
+    warm_up = 20.0  # seconds, in which the JVM compiles
+    return Contender(name, launch, peers.java_streams, commits=prompt, slow=True, warm_up=warm_up)
 
 
 def python(requirements: str, script: str, *way: str) -> Callable[[Target], Launch]:
@@ -127,8 +128,8 @@ def python(requirements: str, script: str, *way: str) -> Callable[[Target], Laun
     return launch
 
 
-def in_python(name: str, requirements: str, script: str, *way: str, rounds: int = 1000) -> Contender:
-    return Contender(name, python(requirements, script, *way), lambda: peers.python(requirements), rounds=rounds)
+def in_python(name: str, requirements: str, script: str, *way: str, slow: bool = False) -> Contender:
+    return Contender(name, python(requirements, script, *way), lambda: peers.python(requirements), slow=slow)
 
 
 BARE = Contender("bare loop", bare("--json"))  # the yardstick: 5.1 s for a million messages, on a quiet machine
@@ -144,10 +145,10 @@ CONTENDERS = (
     kafka_streams("exactly_once_v2", "default"),
     kafka_streams("exactly_once_v2", "tuned"),
     in_python("Bytewax, a dict", "bytewax", "bytewax_flow", "dict"),
-    in_python("Bytewax, its join", "bytewax", "bytewax_flow", "join", rounds=3),
-    in_python("FastStream, a dict", "faststream", "faststream_app", rounds=3),
-    in_python("Quix Streams, a dict", "quix", "quix", "{directory}", "dict", rounds=3),
-    in_python("Quix Streams, its join", "quix", "quix", "{directory}", "interval", rounds=3),
+    in_python("Bytewax, its join", "bytewax", "bytewax_flow", "join", slow=True),
+    in_python("FastStream, a dict", "faststream", "faststream_app", slow=True),
+    in_python("Quix Streams, a dict", "quix", "quix", "{directory}", "dict", slow=True),
+    in_python("Quix Streams, its join", "quix", "quix", "{directory}", "interval", slow=True),
 )
 
 

@@ -5,7 +5,7 @@ the two of an id next to each other. The latency of an id is the time from just 
 the producer (no linger) until the consumer hands out its result. CPU is user plus system time of the contender's whole
 process in those seconds, in percent of one core. A contender is measured from its warm-up after its first result on.
 It has one core; the broker and this program have the other. How fast that core was meanwhile is measured too: see
-bench.speed.
+bench.speed. With many partitions only the lower rate is measured, and of the peers only Kafka Streams as it is tuned.
 """
 
 import os
@@ -13,19 +13,20 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from bench.contenders import BARE_MSGSPEC, CONTENDERS, Contender, Target, bare, floor, kafka_streams, prepared, worker
-from bench.runs import PARTITIONS, Running, id_of, message, output_topic, running
+from bench.runs import BREAKS, PARTITIONS, Running, id_of, message, output_topic, running
 from bench.speed import Core, timed_core
 from bench.tables import Options, Table, in_rounds, line, load, median, say, table
 from tests.services.kafka import JavaBroker
 
-RATES = (500, 5_000)  # messages a second, two for each result
+SLOW, FAST = 500, 5_000  # messages a second, two for each result
 SECONDS, ROUNDS = 10.0, 5
 PEERS_ROUNDS = 3
 STARTED = 90.0  # seconds within which the first result must come
@@ -40,14 +41,29 @@ PEERS = (
     kafka_streams("exactly_once_v2", "tuned", "producer.linger.ms=0", "commit.interval.ms=20"),
     *(each for each in CONTENDERS if each.name.endswith(", a dict")),
 )
-IN_TIME = (
+OURS = (
     Contender(f"{BARE_MSGSPEC.name}, no batches", bare("--prompt")),
     Contender("bare loop (msgspec), with the worker's turns", floor),
     Contender("worker at_least_once", worker("at_least_once")),
     Contender("worker exactly_once", worker("exactly_once")),
-    Contender("worker exactly_once, COMMIT_INTERVAL=0.02", worker("exactly_once", COMMIT_INTERVAL="0.02")),
-    *(replace(each, rounds=PEERS_ROUNDS) for each in PEERS),
 )
+PROMPT = Contender("worker exactly_once, COMMIT_INTERVAL=0.02", worker("exactly_once", COMMIT_INTERVAL="0.02"))
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    partitions: int  # of a topic of the input
+    rates: tuple[int, ...]
+    ours: tuple[Contender, ...]
+    peers: tuple[Contender, ...]
+
+    @property
+    def contenders(self) -> tuple[Contender, ...]:
+        return (*self.ours, *self.peers)
+
+
+FEW = Setup(PARTITIONS, (SLOW, FAST), (*OURS, PROMPT), PEERS)
+MORE = Setup(64, (SLOW,), OURS, tuple(each for each in PEERS if "tuned" in each.name))
 
 
 class Sample(msgspec.Struct):
@@ -71,24 +87,24 @@ class Report(msgspec.Struct):
     loops: list[float] = []  # microseconds of the loop of bench.speed in the whole run: percentiles 1 to 99
 
 
-def measured(broker: JavaBroker, options: Options) -> Report:
+def measured(setup: Setup, broker: JavaBroker, options: Options) -> Report:
     with timed_core() as core:
-        return _measured(broker, options, core)
+        return _measured(setup, broker, options, core)
 
 
-def _measured(broker: JavaBroker, options: Options, core: Core) -> Report:
-    contenders, not_run = prepared([each for each in IN_TIME if options.chooses(each.name)])
+def _measured(setup: Setup, broker: JavaBroker, options: Options, core: Core) -> Report:
+    contenders, not_run = prepared([each for each in setup.contenders if options.chooses(each.name)])
     seconds = options.seconds or SECONDS
-    report = Report(seconds, {each.name: {rate: [] for rate in RATES} for each in contenders}, not_run, [])
+    report = Report(seconds, {each.name: {rate: [] for rate in setup.rates} for each in contenders}, not_run, [])
     for number in range(options.rounds or ROUNDS):
         report.load.append(os.getloadavg()[0])
-        for contender in [each for each in contenders if number < each.rounds]:
+        for contender in [each for each in contenders if number < PEERS_ROUNDS or each not in setup.peers]:
             try:
-                samples = measure(contender, broker, core, seconds)
-            except RuntimeError as error:
+                samples = measure(contender, setup, broker, core, seconds)
+            except BREAKS as error:
                 report.not_run[contender.name] = str(error)
                 continue
-            for rate, sample in zip(RATES, samples, strict=True):
+            for rate, sample in zip(setup.rates, samples, strict=True):
                 report.samples[contender.name][rate].append(sample)
                 percentiles = f"p50 {sample.percentile(50):.1f} ms, p99 {sample.percentile(99):.1f} ms"
                 say(f"round {number + 1}: {contender.name}: {rate} a second: {percentiles}, {sample.cpu:.1f} % CPU")
@@ -96,20 +112,20 @@ def _measured(broker: JavaBroker, options: Options, core: Core) -> Report:
     return report
 
 
-def measure(contender: Contender, broker: JavaBroker, core: Core, seconds: float) -> list[Sample]:
+def measure(contender: Contender, setup: Setup, broker: JavaBroker, core: Core, seconds: float) -> list[Sample]:
     """One process of a contender at one rate after the other."""
     name = f"latency-{time.time_ns()}"
     inputs = (f"{name}-a", f"{name}-b")
     for topic in inputs:
-        broker.create_topic(topic, PARTITIONS)
+        broker.create_topic(topic, setup.partitions)
     output = output_topic(broker, f"{name}-out")
     with tempfile.TemporaryDirectory() as directory:
         target = Target(broker.bootstrap, inputs, output, sys.maxsize, Path(directory))
         with running(contender, target) as process:
             pairs = Line(broker.bootstrap, inputs, output)
             try:
-                pairs.start(RATES[0], process, contender.warm_up)
-                return [pairs.sample(rate, seconds, process, core) for rate in RATES]
+                pairs.start(setup.rates[0], process, contender.warm_up)
+                return [pairs.sample(rate, seconds, process, core) for rate in setup.rates]
             finally:
                 pairs.close()
 
@@ -191,16 +207,16 @@ def shown(report: Report) -> str:
     if loops := [each.loop for rates in report.samples.values() for runs in rates.values() for each in runs]:
         quickest = f"{report.loops[0]:.0f} µs at its quickest (one in a hundred)"
         about += f" A loop on the contender's core, {quickest}, took {median(loops, 0)} meanwhile."
-    low, high = RATES
-    heads = [f"{rate:,} a second: p50 ms | p99 ms | CPU, % of a core" for rate in RATES]
+    rates = next(iter(report.samples.values()), {})
+    heads = [f"{rate:,} a second: p50 ms | p99 ms | CPU, % of a core" for rate in rates]
     heads.insert(1, "at its quickest")
-    runs = {name: len(by_rate[low]) for name, by_rate in report.samples.items()}
+    runs = {name: len(by_rate[SLOW]) for name, by_rate in report.samples.items()}
     lines = [
         line(
             in_rounds(name, runs[name], rounds),
-            _cells(by_rate[low]),
-            _at_its_quickest(by_rate[low], report.loops[0]),
-            _cells(by_rate[high]),
+            _cells(by_rate[SLOW]),
+            _at_its_quickest(by_rate[SLOW], report.loops[0]),
+            *(_cells(samples) for rate, samples in by_rate.items() if rate != SLOW),
         )
         for name, by_rate in report.samples.items()
         if runs[name]
@@ -226,4 +242,11 @@ def _at_its_quickest(samples: list[Sample], loop: float) -> str:
     return median([each.cpu * loop / each.loop for each in samples], 1)
 
 
-TABLE = Table("latency", "Latency, and CPU at a steady rate", Report, measured, shown)
+TABLE = Table("latency", "Latency, and CPU at a steady rate", Report, partial(measured, FEW), shown)
+TABLE_OF_MORE = Table(
+    f"latency-{MORE.partitions}",
+    f"Latency, and CPU at a steady rate, with {MORE.partitions} partitions a topic",
+    Report,
+    partial(measured, MORE),
+    shown,
+)

@@ -16,13 +16,15 @@ import msgspec
 
 from bench import calls, images, latency, partitions, shapes, starts, throughput, waiting
 from bench.plot import plot
-from bench.runs import pinned_broker
+from bench.runs import BREAKS, pinned_broker
 from bench.tables import Options, Table, say
 from tests.services.processes import Unavailable
 
 TABLES: tuple[Table, ...] = (
     throughput.TABLE,
+    throughput.TABLE_OF_MORE,
     latency.TABLE,
+    latency.TABLE_OF_MORE,
     calls.TABLE,
     waiting.TABLE,
     shapes.TABLE,
@@ -39,6 +41,7 @@ def main() -> None:
     arguments = _arguments()
     file = arguments.show or arguments.json
     report: Report = msgspec.json.decode(file.read_bytes(), type=Report) if file and file.exists() else {}
+    broken: list[str] = []  # tables
     if not arguments.show:
         wanted = _wanted(arguments.tables)
         options = Options(arguments.ids, arguments.rounds, arguments.seconds, arguments.only.split(","))
@@ -51,6 +54,10 @@ def main() -> None:
                 except Unavailable as lack:
                     say(f"--- {table.name}: not measured, {lack}")
                     continue
+                except BREAKS as error:
+                    broken.append(table.name)
+                    say(f"--- {table.name}: broke, {error!r}")
+                    continue
                 say(f"--- {table.name} took {time.monotonic() - began:.0f} s")
                 if file:
                     file.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
@@ -62,8 +69,10 @@ def main() -> None:
     if arguments.plot and (raw := report.get(throughput.TABLE.name)):
         bars = throughput.bars(msgspec.json.decode(raw, type=throughput.Report))
         arguments.plot.write_text(plot(bars, "CPU µs a message: less is better"))
-    if raw := report.get(throughput.TABLE.name):
-        sys.exit(throughput.verdict(msgspec.json.decode(raw, type=throughput.Report)))
+    if broken:
+        sys.exit(f"not measured: {', '.join(broken)}")
+    kept = [report[table.name] for table in (throughput.TABLE, throughput.TABLE_OF_MORE) if table.name in report]
+    sys.exit(throughput.verdict(msgspec.json.decode(raw, type=throughput.Report) for raw in kept))
 
 
 def _arguments() -> argparse.Namespace:

@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -18,13 +19,14 @@ import msgspec
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from bench.contenders import Contender, Target
-from tests.services.kafka import JavaBroker
+from tests.services.kafka import JavaBroker, kept_admin
 
 PARTITIONS = 4
 BROKER_CORE, WORKER_CORE = 1, 0  # one for the contender, the other for all else
 STALLED = 60.0  # seconds without any progress, after which a contender is stopped
 TIED = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []  # it must not outlive this process
 PINNED = [*TIED, "taskset", "--cpu-list", str(WORKER_CORE)]  # before the words of what runs on the contenders' core
+BREAKS = (RuntimeError, KafkaException, OSError)  # what a run raises that has failed; the others go on
 T = TypeVar("T")
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -129,6 +131,11 @@ def output_topic(broker: JavaBroker, name: str) -> str:
     """A topic for results, whose records carry the time at which the broker appended them."""
     broker.create_topic(name, PARTITIONS, {"message.timestamp.type": "LogAppendTime"})
     return name
+
+
+def delete_topic(broker: JavaBroker, name: str) -> None:
+    """Its files go a minute later (file.delete.delay.ms)."""
+    wait(kept_admin(broker.bootstrap).delete_topics([name]).values())
 
 
 class Running:

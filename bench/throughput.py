@@ -2,25 +2,45 @@
 
 The contenders run in turn, each from the first message with a new group and a new output topic, and every result is
 looked at. CPU is user plus system time of the whole process, its start included, as the operating system accounts it.
+There is a table for each number of partitions that a topic of the input has.
 """
 
 import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
-from bench.contenders import BARE, BARE_MSGSPEC, CONTENDERS, prepared
-from bench.runs import PARTITIONS, Run, feed, measure, output_topic
+from bench.contenders import BARE, BARE_MSGSPEC, CONTENDERS, Contender, prepared
+from bench.runs import BREAKS, PARTITIONS, Run, feed, measure, output_topic
 from bench.tables import Options, Table, in_rounds, line, load, median, say, table
 from tests.services.kafka import JavaBroker
 
-INPUTS = ("bench-a", "bench-b")
-IDS, ROUNDS = 500_000, 5
+TOPICS, IDS = 2, 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    partitions: int  # of a topic
+    rounds: int
+    rounds_of_slow: int
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(f"bench-{self.partitions}-{letter}" for letter in "ab"[:TOPICS])
+
+    def due(self, contenders: list[Contender], number: int) -> list[Contender]:
+        """Those that run in this round; the first is 0."""
+        return [each for each in contenders if not each.slow or number < self.rounds_of_slow]
+
+
+FEW, MORE = Setup(PARTITIONS, rounds=5, rounds_of_slow=3), Setup(16, rounds=3, rounds_of_slow=1)
 
 
 class Report(msgspec.Struct):
-    """All that was measured."""
+    """All that was measured, for one number of partitions."""
 
     ids: int
     runs: dict[str, list[Run]]  # by contender, a run for each round
@@ -28,20 +48,20 @@ class Report(msgspec.Struct):
     load: list[float]  # average number of processes in the minute before each round, ours included
 
 
-def measured(broker: JavaBroker, options: Options) -> Report:
+def measured(setup: Setup, broker: JavaBroker, options: Options) -> Report:
     """Every round runs all contenders one after the other, so that what else the machine does meets them all."""
     contenders, not_run = prepared([each for each in CONTENDERS if options.chooses(each.name)])
     report = Report(options.ids or IDS, {each.name: [] for each in contenders}, not_run, [])
-    for topic in INPUTS:
-        broker.create_topic(topic, PARTITIONS)
-    feed(broker.bootstrap, INPUTS, report.ids)
-    for number in range(options.rounds or ROUNDS):
+    for topic in setup.inputs:
+        broker.create_topic(topic, setup.partitions)
+    feed(broker.bootstrap, setup.inputs, report.ids)
+    for number in range(options.rounds or setup.rounds):
         report.load.append(os.getloadavg()[0])
-        for contender in [each for each in contenders if number < each.rounds]:
-            output = output_topic(broker, f"bench-{contender.slug}-{number}")
+        for contender in setup.due(contenders, number):
+            output = output_topic(broker, f"bench-{setup.partitions}-{contender.slug}-{number}")
             try:
-                run = measure(contender, broker.bootstrap, INPUTS, output, report.ids)
-            except RuntimeError as error:
+                run = measure(contender, broker.bootstrap, setup.inputs, output, report.ids)
+            except BREAKS as error:
                 report.not_run[contender.name] = f"in round {number + 1}: {error}"
                 contenders.remove(contender)  # no further one either: runs are told by their round
                 continue
@@ -51,7 +71,7 @@ def measured(broker: JavaBroker, options: Options) -> Report:
 
 
 def shown(report: Report) -> str:
-    messages = report.ids * len(INPUTS)
+    messages = report.ids * TOPICS
     rounds = max((len(runs) for runs in report.runs.values()), default=0)
     about = f"{messages:,} messages, {report.ids:,} results, median (least to most) of {rounds} rounds"
     bases = [[run.cpu for run in report.runs.get(bare.name, [])] for bare in (BARE, BARE_MSGSPEC)]
@@ -91,14 +111,22 @@ def _median(runs: list[Run], of: Callable[[Run], float]) -> float:
 
 
 def bars(report: Report) -> dict[str, list[float]]:
-    per_message = 1e6 / (report.ids * len(INPUTS))
+    per_message = 1e6 / (report.ids * TOPICS)
     return {name: [run.cpu * per_message for run in runs] for name, runs in report.runs.items() if runs}
 
 
-def verdict(report: Report) -> int | str:
+def verdict(reports: Iterable[Report]) -> int | str:
     """For sys.exit(): the worker's own output must be whole."""
-    ours = [run.checked for name, runs in report.runs.items() if name.startswith("worker") for run in runs]
+    rows = [row for report in reports for row in report.runs.items()]
+    ours = [run.checked for name, runs in rows if name.startswith("worker") for run in runs]
     return 0 if all(checked.whole for checked in ours) else "the worker's output is not whole"
 
 
-TABLE = Table("cpu", "CPU, throughput and memory", Report, measured, shown)
+TABLE = Table("cpu", "CPU, throughput and memory", Report, partial(measured, FEW), shown)
+TABLE_OF_MORE = Table(
+    f"cpu-{MORE.partitions}",
+    f"CPU, throughput and memory, with {MORE.partitions} partitions a topic",
+    Report,
+    partial(measured, MORE),
+    shown,
+)
