@@ -10,7 +10,7 @@ UV := uv==0.13.9
 WHEELS_PYTHON ?= 3.13
 WHEELS_ARCHITECTURES ?= $(shell uname -m)
 # Directories of your own, beside worker.py; and your files among the frame's tests.
-OWN = $(shell sh deploy/image.sh own)
+OWN = $(shell sh deploy/image.sh own)$(if $(filter-out 0,$(.SHELLSTATUS)),$(error see above))
 # In a slim copy all tests are yours.
 OWN_TESTS = $(or $(wildcard tests/test_$(if $(wildcard tests/frame.mk),worker)*.py),tests/test_worker.py)
 

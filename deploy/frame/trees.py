@@ -19,6 +19,7 @@ class Entry(NamedTuple):
 
 Tree = Mapping[str, Entry]
 FOLDER = "40000"
+ALWAYS_UNIX = (".ci/", "deploy/")  # .gitattributes in them says the same to git: a shell takes no other line ends
 
 
 def is_text(content: bytes) -> bool:
@@ -161,6 +162,8 @@ class Copy:
 
     def as_here(self, path: str, content: bytes) -> bytes:
         """What git keeps of a file, with the line ends that it has in this copy; a new one has those of most."""
+        if path.startswith(ALWAYS_UNIX):
+            return content
         windows = path in self.crlf if self._read.get(path) is not None else len(self.crlf) * 2 > self._files()
         return content.replace(b"\n", b"\r\n") if windows and is_text(content) else content
 

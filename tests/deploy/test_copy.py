@@ -103,3 +103,23 @@ def test_it_checks_and_tests_itself_without_the_frames_tests(frame: Path, tmp_pa
     ):
         done = subprocess.run([sys.executable, *command], cwd=to, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_where_git_gives_files_the_line_ends_of_windows_its_scripts_run(frame: Path, tmp_path: Path) -> None:
+    assert copied(frame, tmp_path / "copy").returncode == 0
+    to = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", "-c", "core.autocrlf=true", "copy", "clone")
+    assert b"\r\n" in (to / "main.py").read_bytes()
+    (to / "taxes").mkdir()
+    listed = subprocess.run(["make", "-n", "test-mine"], cwd=to, env=outside_of_make(), capture_output=True, text=True)
+    assert listed.stdout.split()[-1] == "taxes", listed.stderr
+
+
+def test_a_script_that_fails_ends_make(frame: Path, tmp_path: Path) -> None:
+    """Its directories would else be left out, and `make test-mine` would say that all is well."""
+    to = tmp_path / "copy"
+    assert copied(frame, to).returncode == 0
+    (to / "deploy/image.sh").write_text("echo broken >&2; exit 1\n")
+    failed = subprocess.run(["make", "-n", "test-mine"], cwd=to, env=outside_of_make(), capture_output=True, text=True)
+    assert failed.returncode == 2
+    assert failed.stderr.splitlines()[0] == "broken"

@@ -218,7 +218,8 @@ def test_line_ends_of_windows_are_no_edit_and_stay(frame: Frame, tmp_path: Path)
     assert done.returncode == 0, done.stdout
     for path, content in files_of(copy).items():
         if b"\0" not in content:
-            assert content.count(b"\n") == content.count(b"\r\n"), path
+            is_unix = path == ".ci/run"  # a shell takes no other line ends: whoever had them has a script that fails
+            assert content.count(b"\r\n") == (0 if is_unix else content.count(b"\n")), path
     assert (copy / "docs/picture.png").read_bytes() == NEW["docs/picture.png"]
     assert (copy / "main.py").read_bytes() == b"new main\r\n"
 
