@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 
 from sqlalchemy import (
     URL,
+    ColumnElement,
     Connection,
     Engine,
     String,
@@ -374,13 +375,20 @@ def _save(engine: Engine, row: Row) -> bool:
     column, *_ = _as_text()
     with _connected(engine) as connection:
         found = connection.execute(select(table.id, column).where(table.consumer_name == row.consumer_name))
-        ids = [number for number, name in found if name == row.consumer_name]
-        if ids:
-            connection.execute(update(table).where(table.id.in_(ids)).values(values))
-        else:
+        ids = {number for number, name in found if name == row.consumer_name}
+        for each in ids:
+            connection.execute(update(table).where(*_is_row(each, row.consumer_name)).values(values))
+        if not ids:
             connection.execute(insert(table).values(consumer_name=row.consumer_name, **values))
         connection.commit()
         return not ids
+
+
+def _is_row(id: int | None, name: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """By its name alone the database may take another row, of another case; by its id alone, too, in a table made by
+    hand in which ids are no key.
+    """
+    return ConsumerConfig.id == id, ConsumerConfig.consumer_name == name
 
 
 def set_paused(engine: Engine, names: Sequence[str], *, paused: bool) -> dict[str, bool]:
@@ -406,7 +414,7 @@ def set_paused(engine: Engine, names: Sequence[str], *, paused: bool) -> dict[st
                 continue
             stands = _with_pause(metadatas or "", paused=paused)
             given = text(":given").bindparams(bindparam("given", stands, NULLTYPE))
-            connection.execute(update(table).where(table.id == id).values(metadatas=given))
+            connection.execute(update(table).where(*_is_row(id, name)).values(metadatas=given))
         if problems:
             raise ConfigError(problems)
         connection.commit()

@@ -325,6 +325,24 @@ def test_a_row_is_paused_and_resumed_and_all_else_in_it_stays(database: Engine) 
     assert [metadatas_of(database, name) for name in ("other", "three")] == [None, '{"note":"as it is"}']
 
 
+@pytest.mark.parametrize("id", ["INTEGER", "INTEGER DEFAULT 0"])
+def test_where_ids_are_no_key_the_rows_of_others_are_left_alone(database_url: str, id: str) -> None:
+    """In a table made by hand they all may be NULL, or 0. A pause of one paused all, and took the others' settings."""
+    database = engine(make_url(database_url), create=True)
+    others = ", ".join(
+        f"{name} TEXT" for name in ("topics_input", "topics_output", "kafka_bootstrap_server", "metadatas")
+    )
+    execute(database, f"CREATE TABLE consumer_configs (id {id}, consumer_name VARCHAR(200) UNIQUE, {others})")
+    insert(database, "orders")
+    insert(database, "other", metadatas="'{\"message_timeout\": 5}'")
+    assert set_paused(database, ["orders"], paused=True) == {"orders": True}
+    assert not save(database, row(topics_input="new"))
+    assert load(database, "orders").topics_input == ("new",)
+    assert Settings().overlaid(metadatas_of(database, "orders")).paused
+    assert load(database, "other").topics_input == ("a",)
+    assert metadatas_of(database, "other") == '{"message_timeout": 5}'
+
+
 # What a program that reads JSON and writes it again would change.
 AS_IT_IS = (
     "{}",
