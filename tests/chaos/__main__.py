@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def on_a_cluster(options: argparse.Namespace) -> int:
-    """Acts of both modes in turn, with dynamic and with static members."""
+    """Acts of both modes in turn, with dynamic and with static members; each on new brokers."""
     session = options.session or CLUSTER_SESSION
     modes = [mode for mode in MODES if options.mode in {"", mode}]
     ways = itertools.cycle((mode, is_static) for is_static in (False, True) for mode in modes)
@@ -54,7 +54,7 @@ def on_a_cluster(options: argparse.Namespace) -> int:
     until = time.monotonic() + options.minutes * 60
     print(f"seed {options.seed}", flush=True)
     played: list[acts.Act] = []
-    with tempfile.TemporaryDirectory(prefix="chaos-") as temporary, running(KafkaCluster()) as cluster:
+    with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
         while (left := until - time.monotonic()) > 0:
             mode, is_static = next(ways)
             faults = [each for each in CLUSTER_FAULTS if options.fault in each.name and each.only in {"", mode}]
@@ -62,9 +62,10 @@ def on_a_cluster(options: argparse.Namespace) -> int:
             directory.mkdir(parents=True)
             pace = {"rate": min(options.rate, CLUSTER_RATE), "pause": options.pause, "session": session}
             seconds = min(options.act, left)
-            act = acts.play(
-                faults, cluster, mode, directory, chance, seconds, options.most, is_static=is_static, **pace
-            )
+            with running(KafkaCluster()) as cluster:
+                act = acts.play(
+                    faults, cluster, mode, directory, chance, seconds, options.most, is_static=is_static, **pace
+                )
             played.append(act)
             print("\n    ".join([str(act), *act.problems]), flush=True)
     print("\n".join(acts.table(played, modes)))
