@@ -12,7 +12,7 @@ WHEELS_ARCHITECTURES ?= $(shell uname -m)
 # Directories of your own, beside worker.py; and your files among the frame's tests.
 OWN = $(shell sh deploy/image.sh own)$(if $(filter-out 0,$(.SHELLSTATUS)),$(error see above))
 # In a slim copy all tests are yours.
-OWN_TESTS = $(or $(wildcard tests/test_$(if $(wildcard tests/frame.mk),worker)*.py),tests/test_worker.py)
+OWN_TESTS = $(if $(wildcard tests/frame.mk),$(or $(wildcard tests/test_worker*.py),tests/test_worker.py),tests)
 
 MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinux_2_28 manylinux_2_34
 

@@ -74,7 +74,7 @@ def test_in_the_frames_tests_a_warning_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("frame", "expected"),
-    [("tests/frame.mk", "tests/test_worker.py"), ("Makefile", "tests/test_prices.py tests/test_worker.py")],
+    [("tests/frame.mk", "tests/test_worker.py"), ("Makefile", "tests")],
 )
 def test_the_tests_of_a_copy_are_all_in_it_and_beside_those_of_the_frame_the_named_ones(
     frame: str, expected: str, tmp_path: Path

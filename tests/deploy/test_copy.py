@@ -9,7 +9,7 @@ import pytest
 
 import config
 from deploy.frame import copy
-from tests.deploy.frames import GIT, committed, git, of_the_frame
+from tests.deploy.frames import GIT, committed, git, of_the_frame, write
 from tests.program import outside_of_make
 from utils.version import frame_version
 
@@ -123,3 +123,22 @@ def test_a_script_that_fails_ends_make(frame: Path, tmp_path: Path) -> None:
     failed = subprocess.run(["make", "-n", "test-mine"], cwd=to, env=outside_of_make(), capture_output=True, text=True)
     assert failed.returncode == 2
     assert failed.stderr.splitlines()[0] == "broken"
+
+
+@pytest.mark.parametrize("path", ["tests/unit/test_prices.py", "tests/prices_test.py", "prices/test_rates.py"])
+def test_make_test_mine_runs_the_tests_of_a_copy_wherever_they_are(frame: Path, tmp_path: Path, path: str) -> None:
+    to = tmp_path / "copy"
+    assert copied(frame, to).returncode == 0
+    write(to, {path: "def test_it(): assert 0\n"})
+    made = ["make", "-n", "test-mine"], ["make", "-n", "check"]
+    listed = [
+        subprocess.run(command, cwd=to, env=outside_of_make(), capture_output=True, text=True, check=True).stdout
+        for command in made
+    ]
+    given = listed[0].splitlines()[-1].split(" -m ")[1]
+    done = subprocess.run([sys.executable, "-m", *given.split()], cwd=to, capture_output=True, text=True)
+    assert "1 failed" in done.stdout
+    [compiles] = [line.split(" -m ")[1] for line in listed[1].splitlines() if "compileall" in line]
+    (to / path).write_text("def broken(:\n")
+    done = subprocess.run([sys.executable, "-m", *compiles.split()], cwd=to, capture_output=True, text=True)
+    assert done.returncode != 0
