@@ -1,7 +1,7 @@
 #!/bin/sh
 # The steps of the Dockerfile, one for each of its RUN lines; run in the build context.
 #   sh deploy/image.sh packages TARGET   the locked packages, in TARGET/.venv
-#   sh deploy/image.sh program TARGET    the program beside them, with all directories of your own
+#   sh deploy/image.sh program TARGET    the program beside them: *.py, and all directories of your own
 #   sh deploy/image.sh own               names those: all but the frame's, hidden ones and virtual environments
 # Where $WHEELS (deploy/wheels) exists, the packages come from there and from nowhere else: `make wheels` fills it.
 set -eu
@@ -34,9 +34,23 @@ own() {
     done
 }
 
+# Files beside worker.py that are neither Python nor of the frame: what a build is told of, for they may be missed.
+left_out() {
+    for each in *; do
+        case $each in
+            *.py | *.md | *.lock | requirements*.txt | pyproject.toml | *[Cc]ompose*.y*ml) ;;
+            Makefile* | Dockerfile* | Containerfile* | Jenkinsfile* | LICENSE* | NOTICE*) ;;
+            *) [ ! -f "$each" ] || printf '%s ' "$each" ;;
+        esac
+    done
+}
+
 program() {
     [ ! -e update-in-progress/finish.sh ] || { echo 'an update was interrupted: run `sh update-in-progress/finish.sh`' >&2; exit 1; }
     target=$1
+    from=$PWD
+    others=$(left_out)
+    [ -z "$others" ] || echo "not taken: ${others% } (where the worker needs it: put it into a directory of your own)" >&2
     # shellcheck disable=SC2046  # a name with a space in it is no package, and an error here
     set -- ./*.py .frame utils examples $(own)
     # Not through a pipe: what the first tar cannot read would be missing in the image, and nothing would say so.
@@ -46,7 +60,7 @@ program() {
     chmod -R a+rX,go-w "$target"  # a checkout made under a strict umask could not be read by the image's user
     # --version: a directory of yours may hide a file of the program.
     (cd "$target" && .venv/bin/python -m compileall -q "$@" && .venv/bin/python -B main.py --version >/dev/null &&
-        .venv/bin/python -B -m utils.processing.user_code)
+        .venv/bin/python -B -m utils.processing.user_code --made-from "$from")
 }
 
 "$@"

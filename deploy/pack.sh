@@ -15,7 +15,11 @@ mkdir -p "$work/consumer/tree"
 git rev-parse --git-dir >/dev/null 2>&1 || { echo 'pack: git is needed, to know which files are yours' >&2; exit 1; }
 [ -d deploy/wheels ] || { echo 'pack: run `make wheels` first' >&2; exit 1; }
 # What git would commit, and nothing that it ignores: no .env, no database, no environment.
-git ls-files --cached --others --exclude-standard -z | tar --null -T - -cf - | tar -xf - -C "$work/consumer/tree"
+# Not through pipes: what the first tar cannot read would be missing in the archive, and nothing would say so.
+git ls-files --cached --others --exclude-standard -z > "$work/files"
+tar --null -T "$work/files" -cf "$work/tree.tar"
+tar -xf "$work/tree.tar" -C "$work/consumer/tree"
+rm "$work/tree.tar"
 cp -r deploy/wheels "$work/consumer/tree/deploy/"
 cp deploy/install.sh "$work/consumer/"
 

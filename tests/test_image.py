@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.frames import GIT, committed
 from tests.program import FORWARDING, ROOT, copied
 
 ENVIRONMENT = """\
@@ -33,20 +34,70 @@ def test_wheels_that_lack_a_part_of_the_lock_come_with_the_cure(tmp_path: Path) 
     assert "No matching distribution found" in made.stderr
 
 
+def build_context(directory: Path) -> Path:
+    source = copied(directory / "source", FORWARDING)
+    (source / ".frame").mkdir()
+    return source
+
+
+def with_program(source: Path, target: Path) -> "subprocess.CompletedProcess[str]":
+    target.mkdir()
+    (target / ".venv").symlink_to(sys.prefix)
+    command: list[str | Path] = ["sh", ROOT / "deploy/image.sh", "program", target]
+    return subprocess.run(command, cwd=source, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize(("name", "works"), [("mine", True), ("my data", False), ("models", False)])
 def test_a_directory_that_cannot_be_copied_or_hides_a_file_ends_the_build(
     tmp_path: Path, name: str, works: bool
 ) -> None:
     """It was left out, and the image was made."""
-    source = copied(tmp_path / "source", FORWARDING)
-    (source / ".frame").mkdir()
+    source = build_context(tmp_path)
     (source / name).mkdir()
     for module in ("__init__.py", "prices.py"):
         (source / name / module).write_text("TEA = 1\n")
-    (tmp_path / "app").mkdir()
-    (tmp_path / "app/.venv").symlink_to(sys.prefix)
-    command: list[str | Path] = ["sh", ROOT / "deploy/image.sh", "program", tmp_path / "app"]
-    made = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    made = with_program(source, tmp_path / "app")
     assert (made.returncode == 0) == works, made.stderr
     assert (tmp_path / "app" / name / "prices.py").exists() or not works
     assert not works or not (tmp_path / "app/program.tar").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "read", "works"),
+    [
+        ("rates.json", "rates.json", False),
+        ("rates/all.json", "rates/all.json", True),
+        ("rates.json", "mounted.json", True),  # of its environment, which a build has not got
+        ("rates.json", "/run/secrets/rates.json", True),
+    ],
+)
+def test_a_file_of_data_beside_the_worker_is_told_and_where_it_is_missed_ends_the_build(
+    tmp_path: Path, file: str, read: str, works: bool
+) -> None:
+    """An image was made whose worker could not start."""
+    source = build_context(tmp_path)
+    (source / file).parent.mkdir(exist_ok=True)
+    (source / file).write_text("{}")
+    (source / "README.md").touch()
+    reads = f"from pathlib import Path\nPath(__file__).parent.joinpath({read!r}).read_text()\n"
+    (source / "worker.py").write_text(reads + FORWARDING.read_text())
+    made = with_program(source, tmp_path / "app")
+    assert (made.returncode == 0) == works, made.stderr
+    told = [line for line in made.stderr.splitlines() if line.startswith("not taken")]
+    cure = "(where the worker needs it: put it into a directory of your own)"
+    assert told == ([f"not taken: rates.json {cure}"] if file == "rates.json" else [])
+
+
+def test_what_cannot_be_read_ends_the_packing(tmp_path: Path) -> None:
+    """The archive was made without it, and its sums were right."""
+    source = committed(tmp_path / "frame", {"Dockerfile": "ARG PYTHON_IMAGE=none\n", "prices/table.csv": "tea 1\n"})
+    (source / "deploy/wheels").mkdir(parents=True)
+    (source / "deploy/install.sh").touch()
+    environ = {**GIT, "CYCLONEDX": "true", "ENGINE": "false"}
+    command: list[str | Path] = ["sh", ROOT / "deploy/pack.sh", tmp_path / "pack.tar"]
+    packed = subprocess.run(command, cwd=source, env=environ, capture_output=True, text=True)
+    assert packed.returncode == 0, packed.stderr
+    (source / "prices/table.csv").unlink()
+    packed = subprocess.run(command, cwd=source, env=environ, capture_output=True, text=True)
+    assert packed.returncode != 0
+    assert "prices/table.csv" in packed.stderr

@@ -1,9 +1,10 @@
 """worker.py and defaults.py, which their user writes: what a worker calls of the one, and what the other names. What is
 wrong with them is told in a line of text.
 
-`python -m utils.processing.user_code` tries both where an image is made, and in `make check`.
+`python -m utils.processing.user_code` tries both where an image is made (`--made-from` where), and in `make check`.
 """
 
+import argparse
 import importlib.util
 import inspect
 import sys
@@ -110,15 +111,26 @@ def _takes(function: Callable[..., Any], *arguments: object) -> bool:
     return True
 
 
+def _is_left_behind(error: BaseException | None, made_from: Path | None) -> bool:
+    """Whether it looked for a file of this directory that is only where the image was made from."""
+    if made_from is None or not isinstance(error, FileNotFoundError):
+        return False
+    place, here = Path.cwd() / str(error.filename), Path.cwd()
+    return place.is_relative_to(here) and (made_from / place.relative_to(here)).exists()
+
+
 def main() -> int:
     """0 unless it lacks something wherever it runs. What it wants of its environment, an image has not got yet."""
-    fails = 0
+    parser = argparse.ArgumentParser("python -m utils.processing.user_code")
+    parser.add_argument("--made-from", type=Path)
+    made_from, fails = parser.parse_args().made_from, False
     for step in (load, defaults):
         try:
             step()
         except ConfigError as error:
             print(*error.problems, sep="\n", file=sys.stderr)
-            fails |= error.__cause__ is None or isinstance(error.__cause__, _LACKS)
+            cause = error.__cause__
+            fails |= cause is None or isinstance(cause, _LACKS) or _is_left_behind(cause, made_from)
     return int(fails)
 
 
