@@ -171,12 +171,14 @@ def engine(url: URL, *, create: bool = False, name: str = "") -> Engine:
         raise explain(error, url).error() from error
 
 
-_LOCKS = {
-    "mysql": "SET SESSION lock_wait_timeout = 5, innodb_lock_wait_timeout = 5",
+_SESSION = {
+    "mysql": "SET SESSION lock_wait_timeout = 5, innodb_lock_wait_timeout = 5,"
+    " sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
     "postgresql": "SET LOCAL lock_timeout = 5000; SET LOCAL statement_timeout = 10000",
 }
 """By dialect: how long a statement may wait for other sessions. Else it waits for as long as they keep their locks.
 
+MySQL's: also that what a column cannot hold is an error. Servers may be set to cut it off, and say that all is well.
 PostgreSQL's hold for one transaction: behind a pooler (PgBouncer) the session goes to other programs afterwards.
 """
 
@@ -735,8 +737,8 @@ def _connected(engine: Engine) -> Iterator[Connection]:
         raise _refused(error, engine.url) from error
     with connection:
         try:
-            if limits := _LOCKS.get(engine.dialect.name):
-                connection.exec_driver_sql(limits)
+            if settings := _SESSION.get(engine.dialect.name):
+                connection.exec_driver_sql(settings)
             yield connection
         except IntegrityError as error:
             if _code(error.orig) in {1062, "23505"} or str(error.orig).startswith("UNIQUE constraint failed"):

@@ -512,8 +512,8 @@ def test_what_cannot_be_sent_is_not_quoted(server_url: URL) -> None:
 @both_servers
 def test_a_lock_of_another_session_is_waited_for_and_named(server_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
     """A migration that hangs: `check` said nothing for as long, or blamed host and port."""
-    short = {dialect: limits.replace("= 5", "= 1") for dialect, limits in models._LOCKS.items()}
-    monkeypatch.setattr(models, "_LOCKS", short)
+    short = {dialect: limits.replace("= 5", "= 1") for dialect, limits in models._SESSION.items()}
+    monkeypatch.setattr(models, "_SESSION", short)
     init_db(database := engine(server_url))
     save(database, row())
     is_mysql = server_url.get_backend_name() == "mysql"
@@ -597,6 +597,32 @@ def test_a_column_that_cannot_hold_it_is_blamed_and_not_the_address(
     execute(database, f"CREATE TABLE consumer_configs (id INTEGER DEFAULT 1, {columns}, {others})")
     with pytest.raises(ConfigError, match=r"consumer_configs that cannot hold this: .* make it TEXT"):
         save(database, row())
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "topics_input VARCHAR(9)",
+        "kafka_bootstrap_server VARCHAR(9)",
+        "metadatas VARCHAR(9)",
+        "metadatas TEXT CHARSET latin1",
+    ],
+)
+def test_a_server_that_cuts_off_what_a_column_cannot_hold_is_told_not_to(mariadb_url: str, columns: str) -> None:
+    """Half a topic was in the row, and `init` said that it was inserted."""
+    names = "consumer_name", "topics_input", "topics_output", "kafka_bootstrap_server", "metadatas"
+    others = ", ".join(f"{name} TEXT" for name in names if not columns.startswith(name))
+    database = engine(make_url(mariadb_url).update_query_dict({"sql_mode": "NO_ENGINE_SUBSTITUTION"}))
+    execute(database, f"CREATE TABLE consumer_configs (id INTEGER PRIMARY KEY AUTO_INCREMENT, {columns}, {others})")
+    insert(database, "orders", metadatas="'{}'")
+    long = row(topics_input="a-long-name", kafka_bootstrap_server="a-long-name:9092", metadatas='{"note": "日本"}')
+    with pytest.raises(ConfigError, match="cannot hold"):
+        save(database, long)
+    with database.begin() as connection:
+        assert connection.execute(text("SELECT topics_input FROM consumer_configs")).scalars().all() == ["a"]
+    if columns == "metadatas VARCHAR(9)":
+        with pytest.raises(ConfigError, match="cannot hold"):
+            set_paused(database, ["orders"], paused=True)
 
 
 @contextmanager
