@@ -14,8 +14,6 @@ import ipaddress
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
@@ -49,6 +47,7 @@ from tests.services.kafka import (
     real_broker,
     unique_name,
 )
+from tests.services.nodes import forked_nodes
 from tests.services.processes import Unavailable, in_memory, running
 from tests.services.shared import RemoteServices, Services
 from tests.services.starts import quick_starts, shared_starts
@@ -289,14 +288,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """What the processes share. In a new clone the tests are compiled once, and not by each process at the same time:
-    it takes longer than to collect them. So are the tables that hypothesis keeps.
+    """What the processes share. In a new clone hypothesis makes tables of Unicode and keeps them, which takes 1.2 s of
+    CPU: once, and not in each process at the same time.
     """
-    config.stash[STARTS] = config.stash[OPEN].enter_context(shared_starts())
-    hypothesis.strategies.text().validate()  # makes tables of Unicode and keeps them, which takes 1.2 s of CPU
-    if not sys.dont_write_bytecode and not all(map(_is_compiled, Path(__file__).parent.rglob("test_*.py"))):
-        command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", *config.args]
-        subprocess.run(command, cwd=config.invocation_params.dir, stdout=subprocess.DEVNULL)
+    opened = config.stash[OPEN]
+    config.stash[STARTS] = opened.enter_context(shared_starts())
+    opened.enter_context(forked_nodes(config.args))
+    hypothesis.strategies.text().validate()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -308,11 +306,6 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def _is_compiled(test: Path) -> bool:
-    compiled = (test.parent / "__pycache__").glob(f"{test.stem}.{sys.implementation.cache_tag}-pytest-*.pyc")
-    return any(each.stat().st_mtime >= test.stat().st_mtime for each in compiled)
 
 
 @pytest.hookimpl(optionalhook=True)

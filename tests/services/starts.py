@@ -74,11 +74,14 @@ def quick_starts(path: str = "") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def shared_starts() -> Iterator[str]:
-    """A Python that forks for all who are told where it is asked. With it end all that it has forked."""
+def shared_starts(*tests: str) -> Iterator[str]:
+    """A Python that forks for all who are told where it is asked. With it end all that it has forked.
+
+    `tests`: it imports these, and all that they import. Where it cannot, it ends, and whoever asks is told so.
+    """
     with tempfile.TemporaryDirectory(prefix="consumer-skeleton-starts-", ignore_cleanup_errors=True) as directory:
         path = f"{directory}/asked"
-        process, lifeline = _started(path)
+        process, lifeline = _started(path, *tests)
         try:
             yield path
         finally:
@@ -147,21 +150,21 @@ class Template:
         self._own.close()
 
 
-def _started(path: str) -> tuple["subprocess.Popen[bytes]", socket.socket]:
+def _started(path: str, *tests: str) -> tuple["subprocess.Popen[bytes]", socket.socket]:
     """One that forks for whoever asks at this path, until the socket that is returned is closed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(path)
     listener.listen()
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    kept = {name: value for name, value in os.environ.items() if tests or not name.startswith("PYTHON")}
     with theirs, listener:
         process = subprocess.Popen(
-            [sys.executable, __file__, str(theirs.fileno()), str(listener.fileno())],
+            [sys.executable, __file__, str(theirs.fileno()), str(listener.fileno()), *tests],
             env=kept,
             pass_fds=[theirs.fileno(), listener.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            start_new_session=True,
+            start_new_session=not tests,
         )
     return process, ours
 
@@ -256,6 +259,32 @@ def serve(lifeline: socket.socket, listener: socket.socket | None = None, direct
             close_files(files)
 
 
+def import_tests(tests: Sequence[str]) -> None:
+    """As pytest does it, but for those that the users have written: nobody knows what these would not survive.
+
+    SystemExit where something is not imported to its end, or runs beside: a thread is not forked.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those that are forked
+    sys.path[0] = os.getcwd()  # noqa: PTH109
+    pytest, program = importlib.import_module("pytest"), importlib.import_module("tests.program")
+    unfinished = []
+
+    class Collecting:
+        def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+            return True if collection_path.is_file() and program.is_the_users(collection_path) else None
+
+        def pytest_collectreport(self, report: Any) -> None:
+            if not report.passed:
+                unfinished.append(report)
+
+    code = pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider", *tests], [Collecting()])
+    gc.unfreeze()  # what has been collected goes, what has been imported stays
+    gc.collect()
+    threads = list(Path("/proc/self/task").glob("*"))  # those of the Kafka client, too
+    if code or unfinished or len(threads) != 1:
+        sys.exit()
+
+
 def close(*sockets: socket.socket) -> None:
     for each in sockets:
         each.close()
@@ -331,6 +360,8 @@ if __name__ == "__main__":
     for library in LIBRARIES:
         with contextlib.suppress(ImportError):  # then it is imported by whoever needs it, or missed there
             importlib.import_module(library)
+    if sys.argv[3:]:
+        import_tests(sys.argv[3:])
     imported += sys.modules.keys() - {"builtins", "sys", "__main__"}
     gc.freeze()  # what is there already is never looked at by the new processes, and so not copied
     if ordered := serve(socket.socket(fileno=int(sys.argv[1])), socket.socket(fileno=int(sys.argv[2]))):
