@@ -65,6 +65,8 @@ class Reading:
 
 def facts(batch: Batch) -> tuple[object, ...]:
     partitions = [(of.topic, of.partition) for of in batch.partitions]
+    topics = [("a", "b")[index] for index in batch.topics({"a": 0, "b": 1})]
+    assert topics == [topic for topic, _ in partitions]
     return [*map(id, batch.records)], partitions, [*batch.offsets], batch.is_new
 
 

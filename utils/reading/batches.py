@@ -1,14 +1,16 @@
 """Records that were read together: which partition and offset each has, and what is in them. No clock, no logging."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, repeat
-from typing import NamedTuple, Protocol
+from itertools import chain, groupby, repeat, starmap
+from typing import NamedTuple, Protocol, TypeVar
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
 
 from utils.joining.messages import Headers, InvalidMessage, read_each
 from utils.joining.offsets import PartitionOffsets
+from utils.kafka.ends import Partition
 
+T = TypeVar("T")
 RUNS_FROM = 100  # records: among fewer, those of a partition in a row are too few to be noted together (measured)
 _NO_TIME = (TIMESTAMP_NOT_AVAILABLE, -1)
 
@@ -41,11 +43,12 @@ class Batch(NamedTuple):
     partitions: Sequence[PartitionOffsets]
     offsets: Sequence[int]
     is_new: bool  # none of them is known to a map that was loaded, or was read before
+    runs: Sequence[tuple[PartitionOffsets, int]] = ()  # of a large batch: how many in a row are of a partition
 
-    def topics(self, index: Mapping[str, int]) -> Iterable[int]:
-        """Of each record what `index` says of its topic; perhaps without an end: to be zipped with the records."""
-        if are_of_one(self.partitions):
-            return repeat(index[self.partitions[0].topic])
+    def topics(self, index: Mapping[str, int]) -> list[int]:
+        """Of each record what `index` says of its topic."""
+        if self.runs:
+            return for_each((index[of.topic], number) for of, number in self.runs)
         return [index[of.topic] for of in self.partitions]
 
     def contents(self) -> Contents:
@@ -62,17 +65,16 @@ def is_large(records: Sequence[object]) -> bool:
     return len(records) >= RUNS_FROM
 
 
-def are_of_one(partitions: Sequence[PartitionOffsets]) -> bool:
-    """Whether this is a large read of a single partition, as most are. Of few records it is not worth asking."""
-    return is_large(partitions) and partitions.count(partitions[0]) == len(partitions)
-
-
-def runs(
-    partitions: Sequence[PartitionOffsets], offsets: Sequence[int]
-) -> Iterator[tuple[PartitionOffsets, Sequence[int]]]:
-    """The offsets in a row that are of one partition."""
+def runs(topics: Sequence[str], numbers: Sequence[int]) -> Iterator[tuple[Partition, int]]:
+    """How many records in a row are of the same partition. By number first: numbers are compared faster than names."""
     begin = 0
-    for of, same in groupby(partitions):
+    for number, same in groupby(numbers):
         end = begin + len(list(same))
-        yield of, offsets[begin:end]
+        for topic, its in groupby(topics[begin:end]):
+            yield (topic, number), len(list(its))
         begin = end
+
+
+def for_each(runs: Iterable[tuple[T, int]]) -> list[T]:
+    """What is told of each run, once for each of its records."""
+    return list(chain.from_iterable(starmap(repeat, runs)))

@@ -4,7 +4,7 @@ No decoding, and no pausing. What a commit says of a partition is in `utils/join
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import chain, compress, starmap
+from itertools import compress
 
 from confluent_kafka import Consumer, TopicPartition
 
@@ -14,7 +14,7 @@ from utils.joining.offsets import PartitionOffsets
 from utils.kafka.ends import Partition
 from utils.logger import logger
 from utils.metrics import Counters
-from utils.reading.batches import Batch, Record, are_of_one, is_large, runs
+from utils.reading.batches import Batch, Record, for_each, is_large, runs
 
 LOOK_PAUSE = 2000  # times as long as a look at all positions takes pass until the next: it takes 0.05 % of a core
 LOOK_AT_LEAST_EVERY = 5.0  # seconds
@@ -55,14 +55,18 @@ class OwnedPartitions:
         self._note_arrivals()
         # Asked before reading moves on: these may be the last that are read again.
         self.may_replay = self.may_replay and any(map(PartitionOffsets.may_replay, self.partitions.values()))
-        partitions, offsets = self._partitions_of(records), [record.offset() for record in records]
-        wanted = self._unfinished(partitions, offsets)
+        in_runs, offsets = self._runs_of(records), [record.offset() for record in records]
+        if in_runs:
+            partitions, wanted = for_each(in_runs), self._unfinished_of_runs(in_runs, offsets)
+        else:
+            partitions = [self.partitions[record.topic(), record.partition()] for record in records]
+            wanted = self._unfinished_of_each(partitions, offsets)
         if not all(wanted):
             self._counters.skipped += wanted.count(False)
             records, partitions = list(compress(records, wanted)), list(compress(partitions, wanted))
-            offsets = list(compress(offsets, wanted))
+            offsets, in_runs = list(compress(offsets, wanted)), []
         is_new = not self.may_replay or all(map(PartitionOffsets.is_new, partitions, offsets))
-        return Batch(records, partitions, offsets, is_new)
+        return Batch(records, partitions, offsets, is_new, in_runs)
 
     def _note_arrivals(self) -> None:
         """Once a second: what has been read of each partition before this arrived earlier."""
@@ -71,21 +75,22 @@ class OwnedPartitions:
             for offsets in self.partitions.values():
                 offsets.note_arrivals(now)
 
-    def _partitions_of(self, records: Sequence[Record]) -> list[PartitionOffsets]:
-        """Of each of these records. A large read is mostly of a single one: then one look-up is enough."""
+    def _runs_of(self, records: Sequence[Record]) -> list[tuple[PartitionOffsets, int]]:
+        """How many in a row are of a partition; none of a few records. In a large read one look-up a run is enough."""
         if not is_large(records):
-            return [self.partitions[record.topic(), record.partition()] for record in records]
+            return []
         topics, numbers = [record.topic() for record in records], [record.partition() for record in records]
-        if topics.count(topics[0]) == numbers.count(numbers[0]) == len(records):
-            return [self.partitions[topics[0], numbers[0]]] * len(records)
-        return list(map(self.partitions.__getitem__, zip(topics, numbers, strict=True)))
+        return [(self.partitions[at], number) for at, number in runs(topics, numbers)]
 
-    def _unfinished(self, partitions: Sequence[PartitionOffsets], offsets: Sequence[int]) -> Sequence[bool]:
+    def _unfinished_of_runs(self, runs: Iterable[tuple[PartitionOffsets, int]], offsets: Sequence[int]) -> list[bool]:
         """Of each of these records whether it is."""
-        if are_of_one(partitions):
-            return self._unfinished_run(partitions[0], offsets)
-        if is_large(offsets):
-            return list(chain.from_iterable(starmap(self._unfinished_run, runs(partitions, offsets))))
+        wanted: list[bool] = []
+        for of, number in runs:
+            begin = len(wanted)
+            wanted += self._unfinished_run(of, offsets[begin : begin + number])
+        return wanted
+
+    def _unfinished_of_each(self, partitions: Sequence[PartitionOffsets], offsets: Sequence[int]) -> list[bool]:
         for of in partitions:
             self._counters.read_from[of.topic] += 1
         return list(map(PartitionOffsets.read, partitions, offsets))
