@@ -46,6 +46,7 @@ class Trouble(NamedTuple):
         return UnavailableError(self.line) if self.heals else ConfigError([self.line])
 
 
+BOM = "\ufeff"  # the byte order mark: editors and shells of Windows put it before a text in UTF-8
 LONGEST = 1e9  # seconds: locks and dates overflow some time above that
 
 
@@ -379,7 +380,7 @@ def quoted(raw: object) -> str:
 
 def _json_object(metadatas: str | None) -> tuple[dict[str, Any], list[str]]:
     """The object, empty where there is none; and what is to be said of a text that is no JSON and was not meant so."""
-    text = (metadatas or "").strip()
+    text = (metadatas or "").removeprefix(BOM).strip()
     if not text:
         return {}, []
     try:
@@ -460,7 +461,7 @@ def _secret_of(name: str, path: object, problems: list[str]) -> str | None:
     """The text of the file without the line end behind it. None, and a problem: it cannot be had."""
     try:
         with Path(str(path)).open("rb") as file:
-            content = file.read(_LARGEST_SECRET + 1).decode().rstrip("\r\n")
+            content = file.read(_LARGEST_SECRET + 1).decode().removeprefix(BOM).rstrip("\r\n")
         wrong = "is empty" if not content else "is too large for a secret" if len(content) > _LARGEST_SECRET else ""
     except OSError as error:
         content, wrong = "", f"cannot be read: {error.strerror}{_whose(error)}"

@@ -34,7 +34,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import NULLTYPE
 
-from config import CONSUMER_NAME, ConfigError, Trouble, quoted
+from config import BOM, CONSUMER_NAME, ConfigError, Trouble, quoted
 
 # Of org.apache.kafka.common.internals.Topic: where brokers write, no client may.
 INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
@@ -480,7 +480,7 @@ def _blanks_end(written: str, at: int) -> int:
 def _json_object(metadatas: str | None) -> dict[str, Any] | None:
     """What a row's metadatas hold; None where it is something else than settings, such as free text."""
     try:
-        content = json.loads(metadatas or "") if (metadatas or "").strip() else {}
+        content = json.loads((metadatas or "").removeprefix(BOM)) if (metadatas or "").strip() else {}
     except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

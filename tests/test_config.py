@@ -303,6 +303,12 @@ def test_metadatas_that_are_a_note_are_left_alone_with_a_warning() -> None:
     assert settings.warnings == ("metadatas is no JSON: it is taken for a note, and sets nothing",)
 
 
+def test_metadatas_of_a_file_of_windows_are_read_without_its_byte_order_mark() -> None:
+    settings = Settings().overlaid('\ufeff{"message_timeout": 5, "paused": true}')
+
+    assert (settings.message_timeout, settings.paused, settings.warnings) == (5, True, ())
+
+
 def test_json_that_is_nested_without_end_is_a_problem_and_no_crash() -> None:
     (problem,) = problems_of_row("[" * 100_000)
 
@@ -472,6 +478,12 @@ def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:
     assert settings.kafka == {"sasl.password": "topsecret"}
     assert settings.sources["DB_PASSWORD"] == settings.sources["sasl.password"] == "environment"
     assert "topsecret" not in f"{settings!r} {settings.public()}"
+
+
+def test_the_byte_order_mark_of_a_file_of_windows_is_no_part_of_a_secret(tmp_path: Path) -> None:
+    (tmp_path / "db").write_text(f"{SECRET}\r\n", encoding="utf-8-sig")
+
+    assert Settings.read({**MINIMAL, "DB_PASSWORD_FILE": f"{tmp_path}/db"}).db_password == SECRET
 
 
 def test_a_url_with_a_password_in_it_may_be_in_a_file(tmp_path: Path) -> None:

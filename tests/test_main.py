@@ -523,7 +523,7 @@ def test_init_inserts_and_then_updates(database_url: str) -> None:
     )
 
 
-@pytest.mark.parametrize("metadatas", ['{"message_timeout": 5.0}', "", None])
+@pytest.mark.parametrize("metadatas", ['{"message_timeout": 5.0}', '\ufeff{"message_timeout": 5.0}', "", None])
 def test_init_keeps_the_pause_that_somebody_has_set(sqlite_url: str, metadatas: str | None) -> None:
     """A deployment in an incident must not let the workers go on."""
     database = with_table(sqlite_url)

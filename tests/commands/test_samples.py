@@ -116,7 +116,8 @@ def test_an_id_is_looked_for_where_its_key_says_first_and_then_everywhere() -> N
 
 def test_a_file_has_a_message_on_each_line(tmp_path: Path) -> None:
     path = tmp_path / "messages.jsonl"
-    path.write_bytes(b'{"id":1,"content":{"a":1}}\n\n{"id":"x"}\nno json\n{"content":{}}\n')
+    mark = b"\xef\xbb\xbf"  # of a file of Windows
+    path.write_bytes(mark + b'{"id":1,"content":{"a":1}}\n\n{"id":"x"}\nno json\n{"content":{}}\n')
     samples = of_file(path)
     assert [join(group.fragments) for group in samples.groups] == [
         {"id": 1, "content": {"a": 1}},

@@ -71,6 +71,15 @@ def test_what_is_wrong_with_it_is_one_line(written: Path, fault: str, monkeypatc
     assert "topsecret" not in problem
 
 
+def test_a_file_of_another_encoding_is_said_to_be_one(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written.write_text(GOOD, encoding="utf-16")  # so PowerShell's `>` writes it
+    with pytest.raises(ConfigError) as caught:
+        user_code.load()
+    monkeypatch.delitem(sys.modules, "worker", raising=False)
+    why = "SyntaxError: source code string cannot contain null bytes"
+    assert caught.value.problems == [f"worker.py cannot be imported: {why}; save it as UTF-8"]
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -4,7 +4,7 @@ import argparse
 
 from sqlalchemy import Engine
 
-from config import ConfigError, Settings
+from config import BOM, ConfigError, Settings
 from models import Row, engine, init_db, keeping_pause, load, load_pause, save
 from utils.commands.command import Commands, Environ, add_command, say, settings_of
 from utils.kafka.names import Named, own_collisions
@@ -20,6 +20,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--kafka-bootstrap-server", required=True, metavar="HOST:PORT", help="one or more brokers")
     parser.add_argument(
         "--metadatas",
+        type=lambda given: given.removeprefix(BOM),
         metavar="JSON",
         help="settings of this consumer; without it they stay as they are. A pause stays",
     )

@@ -2,6 +2,7 @@
 letters, or the lines of a file. Reads only, and joins no consumer group.
 """
 
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -190,7 +191,7 @@ def dead(found: Iterable[ListedLetter], topics: tuple[str, ...]) -> Samples:
 def of_file(path: Path) -> Samples:
     """A message on each line, as process() gets it."""
     samples = Samples()
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().removeprefix(BOM_UTF8).splitlines(), 1):
         if not line.strip():
             continue
         [id], invalid = read_ids([line])

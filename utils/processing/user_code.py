@@ -82,7 +82,8 @@ def _not_imported(file: str, error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name == "worker":
         return "worker.py is not there: it must define process(message, consumer_name)"
     if isinstance(error, SyntaxError):
-        told = f"{type(error).__name__} in {error.filename}:{error.lineno}: {error.msg}"
+        place = f" in {error.filename}:{error.lineno}" if error.filename else ""
+        told = f"{type(error).__name__}{place}: {error.msg}{'; save it as UTF-8' if 'null bytes' in error.msg else ''}"
     elif isinstance(error, (ImportError, NameError, AttributeError)):  # they tell names, and no values
         told = f"{told}: {error}"
     cure = ""
