@@ -10,6 +10,7 @@ holds of other tables stays in it, so that a report can be made in parts; it is 
 import argparse
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -62,8 +63,8 @@ def main() -> None:
                 if file:
                     file.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
         report = {table.name: report[table.name] for table in wanted if table.name in report} if not file else report
-    shown = "\n\n".join(_shown(table, report[table.name]) for table in TABLES if table.name in report)
-    print(f"\n{shown}")
+    shown = {table.title: _shown(table, report[table.name]) for table in TABLES if table.name in report}
+    print(f"\n{with_titles(shown)}")
     if arguments.write:
         _write(arguments.write, shown)
     if arguments.plot and (raw := report.get(throughput.TABLE.name)):
@@ -86,7 +87,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="keep all that is measured in this file")
     parser.add_argument("--show", type=Path, help="the tables of such a file; nothing is run")
     parser.add_argument("--plot", type=Path, help="draw the table cpu into this SVG")
-    parser.add_argument("--write", type=Path, help=f"put the tables into this file, between\n{BEGIN} and {END}")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        help=f"put the tables into this file, between\n{BEGIN} and {END};\nthose that are there and not in FILE stay",
+    )
     return parser.parse_args()
 
 
@@ -99,15 +104,26 @@ def _wanted(names: str) -> list[Table]:
 
 
 def _shown(table: Table, raw: msgspec.Raw) -> str:
-    return f"### {table.title}\n\n{table.shown(msgspec.json.decode(raw, type=table.report))}"
+    return table.shown(msgspec.json.decode(raw, type=table.report))
 
 
-def _write(file: Path, tables: str) -> None:
+def _write(file: Path, shown: Mapping[str, str]) -> None:
     before, begin, rest = file.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
+    there, end, after = rest.partition(END)
     if not (begin and end):
         sys.exit(f"{file} has no {BEGIN} and {END}")
-    file.write_text(f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}")
+    file.write_text(f"{before}{BEGIN}\n\n{with_titles({**titled(there), **shown})}\n\n{END}{after}")
+
+
+def titled(text: str) -> dict[str, str]:
+    """The tables of a text, by their titles."""
+    sections = [section.partition("\n") for section in f"\n{text}".split("\n### ")[1:]]
+    return {title: table.strip() for title, _, table in sections}
+
+
+def with_titles(shown: Mapping[str, str]) -> str:
+    """The tables in their usual order, each below its title."""
+    return "\n\n".join(f"### {each.title}\n\n{shown[each.title]}" for each in TABLES if each.title in shown)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """The pure parts of the benchmark: which runs a table is made of, and how it is shown, also where some have broken."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from bench import latency, partitions, throughput
+from bench import run as command
 from bench.contenders import CONTENDERS, Contender
 from bench.latency import Sample
 from bench.runs import Checked, Run
@@ -110,3 +112,15 @@ def test_a_run_that_breaks_leaves_all_others_in_the_table(monkeypatch: pytest.Mo
 def test_a_contender_that_never_ran_leaves_its_cells_empty() -> None:
     shown = cells(partitions.shown(partitions.Report({"4": 10}, {"4": {}}, [1.0])), "4")
     assert {shown["peak MiB"], shown["read again"], shown["of the bare loop"], shown["worker exactly_once"]} == {""}
+
+
+# ---------------------------------------------------------------- The file.
+
+
+def test_a_table_takes_the_place_of_its_former_one_and_the_others_stay(tmp_path: Path) -> None:
+    first, second, third = (table.title for table in command.TABLES[:3])
+    file = tmp_path / "README.md"
+    file.write_text(f"Before\n{command.BEGIN}\n\n### {second}\n\nold\n\n### {third}\n\nkept\n\n{command.END}\nAfter\n")
+    command._write(file, {second: "new", first: "added"})
+    written = f"### {first}\n\nadded\n\n### {second}\n\nnew\n\n### {third}\n\nkept"
+    assert file.read_text() == f"Before\n{command.BEGIN}\n\n{written}\n\n{command.END}\nAfter\n"
