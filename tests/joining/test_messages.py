@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.builders import fragment
 from utils.joining.aggregator import Aggregator, size_of
-from utils.joining.messages import Fragment, InvalidMessage, InvalidResult, Result, join, read_ids, results
+from utils.joining.messages import Fragment, InvalidMessage, InvalidResult, NotAwaited, Result, join, read_ids, results
 
 json_values = st.recursive(
     st.none()
@@ -263,6 +263,16 @@ def test_none_and_an_empty_list_are_no_result(returned: object) -> None:
 def test_anything_else_is_an_invalid_result(returned: object) -> None:
     with pytest.raises(InvalidResult, match="process"):
         results(returned, "1")
+
+
+def test_a_coroutine_that_nobody_awaits_is_no_fault_of_the_message() -> None:
+    """Each message became a dead letter: an invalid result tells that what process() asks is there."""
+
+    async def process() -> None: ...
+
+    with pytest.raises(NotAwaited, match="does a decorator hide its `async def`"):
+        results(process(), "1")
+    assert not issubclass(NotAwaited, InvalidResult)
 
 
 @pytest.mark.parametrize("id", ["", None, True, False, 1.5, [], {}, "\ud800"])

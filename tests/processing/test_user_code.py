@@ -86,6 +86,7 @@ def test_a_file_of_another_encoding_is_said_to_be_one(written: Path, monkeypatch
         GOOD,
         "async def process(message, consumer_name):\n    return message\nasync def setup():\n    pass\n",
         "class Process:\n    def __call__(self, message, name):\n        return message\nprocess = Process()\n",
+        "class Process:\n    async def __call__(self, message, name):\n        return message\nprocess = Process()\n",
         "def process(message, *arguments, **named):\n    return message\n",
         "def process(message, consumer_name, pool=None):\n    return message\n",
     ],
@@ -97,6 +98,18 @@ def test_what_can_be_called_with_a_message_and_a_name_is_taken(
     code = user_code.load()
     monkeypatch.delitem(sys.modules, "worker", raising=False)
     assert code.is_async == ("async" in source)
+    assert not code.hides_async
+
+
+def test_a_decorator_that_hides_an_async_def_is_seen(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may run the coroutine, so it is taken; but nothing told of it, and each message failed."""
+    written.write_text(
+        "import functools\ndef logged(f):\n    @functools.wraps(f)\n    def g(*a):\n        return f(*a)\n    return g\n"
+        "@logged\nasync def process(message, consumer_name):\n    return message\n"
+    )
+    code = user_code.load()
+    monkeypatch.delitem(sys.modules, "worker", raising=False)
+    assert (code.is_async, code.hides_async) == (False, True)
 
 
 def program(directory: Path, source: str) -> Path:

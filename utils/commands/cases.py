@@ -7,7 +7,6 @@ No Kafka. tests/test_worker.py runs the cases; `main.py try --save-tests` writes
 import asyncio
 import hashlib
 import hmac
-import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +20,7 @@ from utils.joining.aggregator import Group
 from utils.joining.layout import Layout
 from utils.joining.messages import Fragment, Message
 from utils.joining.offsets import PartitionOffsets
-from utils.processing.outcome import Outcome, attempt, attempt_async
+from utils.processing.outcome import Outcome, attempt, attempt_async, is_async
 
 DIRECTORY = Path(__file__).parents[2] / "tests" / "cases"
 
@@ -61,7 +60,7 @@ def saved(directory: Path = DIRECTORY) -> dict[str, Case]:
 def tried(case: Case, process: Callable[[Message, str], Any]) -> Case:
     """The same message with what this process() makes of it now; results are checked as the worker checks them."""
     group = group_of(case.message)
-    if inspect.iscoroutinefunction(process):
+    if is_async(process):
         outcome = asyncio.run(attempt_async(process, group, case.consumer))
     else:
         outcome = attempt(process, group, case.consumer)

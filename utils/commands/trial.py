@@ -1,6 +1,5 @@
 """One call of process() with each of some messages, and what is told of it. Sends and commits nothing."""
 
-import inspect
 import json
 import secrets
 import threading
@@ -22,7 +21,7 @@ from utils.joining.dead_letters import text_of
 from utils.joining.messages import InvalidMessage, Message, Result, join
 from utils.logger import cut, shown
 from utils.processing.executor import Executor
-from utils.processing.outcome import Outcome
+from utils.processing.outcome import Outcome, is_async
 
 SLOWEST = 5  # calls that are told
 EXAMPLES = 5  # ids, or results of one message, that a line or a message tells at most
@@ -39,7 +38,7 @@ class Timed:
 
     def wrapped(self) -> Callable[[Message, str], Any]:
         """A coroutine function where process() is one."""
-        return self._call_async if inspect.iscoroutinefunction(self.process) else self._call
+        return self._call_async if is_async(self.process) else self._call
 
     def _call(self, message: Message, consumer_name: str) -> Any:
         id, began = str(message.get("id")), self.clock()

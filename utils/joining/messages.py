@@ -4,6 +4,7 @@ Pure: no Kafka, no clock, no logging. A fragment stays bytes until its group is 
 the memory that way, and one that is never completed is never decoded.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, cast
 
@@ -22,6 +23,10 @@ class InvalidMessage(Quotable):
 
 class InvalidResult(Quotable):
     """`process()` returned something that cannot be forwarded."""
+
+
+class NotAwaited(Quotable):
+    """`process()` is `async def` and was called as if it were not: it has not run, and no message is to blame."""
 
 
 class Fragment(msgspec.Struct, gc=False):
@@ -149,7 +154,7 @@ def results(returned: object, group_id: str) -> list[Result]:
     """What `process()` returned, as records: a dict is one, a list of dicts as many, None is none.
 
     The key is the result's own `id`, which the next worker joins by; the group's where it has none. Raises
-    InvalidResult for anything else, and for what JSON cannot carry.
+    InvalidResult for anything else, and for what JSON cannot carry; NotAwaited for a coroutine.
     """
     if isinstance(returned, dict):
         return [_result(returned, group_id)]
@@ -159,6 +164,9 @@ def results(returned: object, group_id: str) -> list[Result]:
         return [_result(item, group_id) for item in returned]
     if returned is None:
         return []
+    if inspect.iscoroutine(returned):
+        returned.close()
+        raise NotAwaited("process() returned a coroutine, which nobody awaits: does a decorator hide its `async def`?")
     raise InvalidResult(f"process() returns a dict, a list of dicts or None, not {type(returned).__name__}")
 
 

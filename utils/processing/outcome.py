@@ -1,5 +1,6 @@
 """One group in process(): the call, where it is meanwhile, and what became of it. Knows no thread and no order."""
 
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -13,6 +14,11 @@ from utils.joining.messages import RESULT_OVERHEAD, Message, Result, join, resul
 
 Process = Callable[[Message, str], object]
 AsyncProcess = Callable[[Message, str], Awaitable[object]]
+
+
+def is_async(function: Callable[..., object]) -> bool:
+    """Whether a call gives a coroutine: of an `async def`, or of an object whose `__call__` is one."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):

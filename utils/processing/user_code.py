@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from config import ConfigError
 from utils.errors import named
 from utils.logger import stay_heard
+from utils.processing.outcome import is_async
 from utils.processing.runner import Hooks, nothing
 
 _LACKS = (ImportError, SyntaxError, NameError)  # wherever it runs; anything else may be of the environment
@@ -29,7 +30,12 @@ class UserCode(NamedTuple):
 
     @property
     def is_async(self) -> bool:
-        return inspect.iscoroutinefunction(self.process)
+        return is_async(self.process)
+
+    @property
+    def hides_async(self) -> bool:
+        """Whether it is something else around an `async def`, such as a decorator that does not await it."""
+        return not self.is_async and is_async(inspect.unwrap(self.process))
 
 
 def use(file: Path) -> None:
@@ -56,7 +62,7 @@ def load() -> UserCode:
     for name, hook in hooks._asdict().items():
         if not callable(hook) or not _takes(hook):
             problems.append(f"worker.py: {name} must be a function that takes no arguments")
-        elif inspect.iscoroutinefunction(hook) and not inspect.iscoroutinefunction(process):
+        elif is_async(hook) and callable(process) and not is_async(process):
             problems.append(f"worker.py: {name}() is `async def`, so process() must be so too")
     if problems:
         raise ConfigError(problems)

@@ -102,7 +102,8 @@ def _without(names: Collection[str], given: Mapping[str, T]) -> dict[str, T]:
 
 def _worker_py(_start: Start) -> Iterator[Seen]:
     code = user_code.load()
-    yield Seen(f"process() is {'a coroutine' if code.is_async else 'a function'}")
+    around = ", around an `async def` that it must run itself" if code.hides_async else ""
+    yield Seen(f"process() is {'a coroutine' if code.is_async else 'a function'}{around}")
 
 
 def _http(start: Start) -> Iterator[Seen]:
