@@ -253,7 +253,7 @@ class Settings:
         unknown = [name for name in environ if name not in sources]
         unset = [name for name in sources if name not in environ]  # where both are there, the other is no slip
         warnings += (*_near_misses(own, tuple(sources), "defaults.py: "), *_near_misses(unknown, unset, ""))
-        warnings += tuple(_replaced(values, sources))
+        warnings += (*_replaced(values, sources), *_kafka_in_one(own))
         sources |= {**dict.fromkeys(own_kafka, "defaults.py"), **dict.fromkeys(kafka, "environment")}
         settings = cls(**values, kafka={**own_kafka, **kafka}, sources=sources, warnings=warnings)
         problems += [*settings._missing(problems), *settings._tls_problems()]
@@ -400,6 +400,15 @@ def _near_misses(given: Iterable[str], names: Sequence[str], place: str) -> Iter
         close = difflib.get_close_matches(key.lower(), by_lower, n=1, cutoff=0.85)
         if close and key not in names:
             yield f"{place}{key} is not a setting and is ignored: did you mean {by_lower[close[0]]}?"
+
+
+def _kafka_in_one(own: Mapping[str, object]) -> Iterator[str]:
+    """As `kafka` of the row is."""
+    for name, value in own.items():
+        if name.lower() == "kafka" and isinstance(value, dict) and value:
+            first = str(next(iter(value))).replace(".", "_").upper()
+            cure = f"give each property its own name, KAFKA_{first} = …"
+            yield f"defaults.py: {name} is not a setting and is ignored: {cure}"
 
 
 def _barred(content: Collection[str], names: Collection[str]) -> Iterator[str]:

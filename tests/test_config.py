@@ -84,6 +84,16 @@ def test_a_name_in_defaults_py_that_is_nearly_a_setting_is_a_warning(name: str) 
     assert warning.startswith(f"defaults.py: {name} is not a setting and is ignored: did you mean ")
 
 
+@pytest.mark.parametrize("name", ["KAFKA", "kafka"])
+def test_kafka_properties_in_one_name_of_defaults_py_are_a_warning(name: str) -> None:
+    given = {name: {"sasl.mechanism": "PLAIN", "sasl.password": "topsecret"}}
+    (warning,) = Settings.read({}, {**OWN, **given}).warnings
+
+    ignored = f"defaults.py: {name} is not a setting and is ignored"
+    assert warning == f"{ignored}: give each property its own name, KAFKA_SASL_MECHANISM = …"
+    assert not Settings.read({}, {**OWN, "KAFKA": {}, "kafka": pytest}).warnings, "nothing is lost by these"
+
+
 @pytest.mark.parametrize("name", ["MESAGE_TIMEOUT", "PROCES_TIMEOUT", "message_timeout", "DB_PASWORD"])
 def test_a_variable_that_is_nearly_a_setting_is_a_warning(name: str) -> None:
     (warning,) = Settings.read({**MINIMAL, name: "topsecret", "PATH": "/bin"}).warnings
