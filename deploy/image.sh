@@ -45,12 +45,21 @@ left_out() {
     done
 }
 
+# Files of your own that others may not read here: in the image all may. Under a strict umask worker.py is one of them, too.
+private() {
+    # shellcheck disable=SC2046  # as below
+    set -- $(own)
+    [ $# = 0 ] || [ -z "$(find worker.py -perm -004)" ] || find "$@" -type f ! -name '*.pyc' ! -perm -004 | tr '\n' ' '
+}
+
 program() {
     [ ! -e update-in-progress/finish.sh ] || { echo 'an update was interrupted: run `sh update-in-progress/finish.sh`' >&2; exit 1; }
     target=$1
     from=$PWD
     others=$(left_out)
     [ -z "$others" ] || echo "not taken: ${others% } (where the worker needs it: put it into a directory of your own)" >&2
+    opened=$(private)
+    [ -z "$opened" ] || echo "readable by all who have the result: ${opened% } (keep secrets out: settings take files, as DB_PASSWORD_FILE)" >&2
     # shellcheck disable=SC2046  # a name with a space in it is no package, and an error here
     set -- ./*.py .frame utils examples $(own)
     # Not through a pipe: what the first tar cannot read would be missing in the image, and nothing would say so.

@@ -88,6 +88,23 @@ def test_a_file_of_data_beside_the_worker_is_told_and_where_it_is_missed_ends_th
     assert told == ([f"not taken: rates.json {cure}"] if file == "rates.json" else [])
 
 
+@pytest.mark.parametrize("is_strict", [False, True])
+def test_a_file_that_only_its_owner_may_read_is_told_for_in_the_image_all_may(tmp_path: Path, is_strict: bool) -> None:
+    """But not where a strict umask has made all files so."""
+    source = build_context(tmp_path)
+    (source / "mine").mkdir()
+    for name, mode in (("password", 0o600), ("rates.csv", 0o600 if is_strict else 0o644)):
+        (source / "mine" / name).write_text("x")
+        (source / "mine" / name).chmod(mode)
+    (source / "worker.py").chmod(0o600 if is_strict else 0o644)
+    made = with_program(source, tmp_path / "app")
+    assert made.returncode == 0, made.stderr
+    told = [line for line in made.stderr.splitlines() if line.startswith("readable by all")]
+    cure = "(keep secrets out: settings take files, as DB_PASSWORD_FILE)"
+    assert told == ([] if is_strict else [f"readable by all who have the result: mine/password {cure}"])
+    assert (tmp_path / "app/mine/password").stat().st_mode & 0o777 == 0o644
+
+
 def test_what_cannot_be_read_ends_the_packing(tmp_path: Path) -> None:
     """The archive was made without it, and its sums were right."""
     source = committed(tmp_path / "frame", {"Dockerfile": "ARG PYTHON_IMAGE=none\n", "prices/table.csv": "tea 1\n"})
