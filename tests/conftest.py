@@ -67,7 +67,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("unhurried")
 
 # Fixtures that start a broker for the tests of a file, and those that start something else.
-OWN_BROKERS = {"guarded_kafka", "eager_kafka", "advertised", "narrow_kafka", "site"}
+OWN_BROKERS = {"forbidding_kafka", "eager_kafka", "advertised", "narrow_kafka", "site", "quiet_kafka"}
 OWN_SERVICES = {*OWN_BROKERS, "secured"}
 LONG = {"deploy", "simulation"}  # directories of tests that take seconds, though they need no broker
 LONGEST = {"test_simulation", "test_raised_anywhere", "test_slow_output", "test_offsets_of_others", "test_rights"}
@@ -116,17 +116,26 @@ def real_kafka(pytestconfig: pytest.Config) -> Iterator[KafkaBroker]:
         yield broker
 
 
+@pytest.fixture(scope="session")
+def guarded_kafka(pytestconfig: pytest.Config) -> KafkaBroker:
+    """A broker that grants what its ACLs say, and everything where there are none. Others use it at the same time: what
+    everybody may do with the cluster must stay.
+    """
+    try:
+        broker: KafkaBroker = pytestconfig.stash[SHARED].get("guarded_kafka")
+    except Unavailable as reason:
+        pytest.skip(f"no broker with an authorizer: {reason}")
+    return broker
+
+
 @pytest.fixture(scope="module")
-def guarded_kafka() -> Iterator[KafkaBroker]:
-    """A broker that grants what its ACLs say, and everything where there are none."""
-    authorizer = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer", **PATIENT}
-    with ExitStack() as stack:
-        try:
-            broker = JavaBroker({**authorizer, "allow.everyone.if.no.acl.found": "true"}, heap="512m")
-            stack.enter_context(running(broker))
-        except Unavailable as reason:
-            pytest.skip(f"no broker with an authorizer: {reason}")
-        yield broker
+def forbidding_kafka() -> Iterator[KafkaBroker]:
+    """The same, for tests that change what everybody may do."""
+    try:
+        with _guarded_kafka() as broker:
+            yield broker
+    except Unavailable as reason:
+        pytest.skip(f"no broker with an authorizer: {reason}")
 
 
 def grant(broker: KafkaBroker, kind: ResourceType, name: str, operation: AclOperation) -> None:
@@ -242,6 +251,13 @@ def _real_kafka() -> Iterator[SharedBroker]:
 
 
 @contextmanager
+def _guarded_kafka() -> Iterator[SharedBroker]:
+    authorizer = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer", **PATIENT}
+    with running(JavaBroker({**authorizer, "allow.everyone.if.no.acl.found": "true"}, heap="512m")) as broker:
+        yield SharedBroker(broker.kind, broker.bootstrap, broker.description)
+
+
+@contextmanager
 def _mariadb() -> Iterator[DatabaseServer]:
     with mysql_server() as server:
         yield replace(server, process=None)
@@ -283,7 +299,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[OPEN] = ExitStack()
         if memory := in_memory():  # for tmp_path
             os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
-        config.stash[SHARED] = Services({"real_kafka": _real_kafka, **databases, "chromium": headless_chromium})
+        brokers = {"real_kafka": _real_kafka, "guarded_kafka": _guarded_kafka}
+        config.stash[SHARED] = Services({**brokers, **databases, "chromium": headless_chromium})
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -343,7 +360,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     for name in SERVICES:
         if used & {name, f"{name}_url"}:
             item.add_marker(name)
-    if used & OWN_BROKERS:
+    if used & {*OWN_BROKERS, "guarded_kafka"}:
         item.add_marker("real_kafka")
 
 

@@ -310,7 +310,7 @@ class Outputs:
             "group.id": f"{job.name}-reader",
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
-            "fetch.wait.max.ms": 100,  # a question about the ends waits on the same connection for the fetch before it
+            "fetch.wait.max.ms": 250,  # a question about the ends waits on the same connection for the fetch before it
             "log_level": 0,
         }
         self._consumer = Consumer(settings)

@@ -326,13 +326,15 @@ def test_a_broker_without_authorizer_grants_everything(real_kafka: KafkaBroker, 
 
 
 @pytest.mark.real_kafka
-def test_missing_rights_are_named_with_the_command_that_grants_them(guarded_kafka: KafkaBroker, topics: Topics) -> None:
-    a, b, c, hidden = topics(guarded_kafka, "a", "b", "c", "hidden")
-    grant(guarded_kafka, ResourceType.TOPIC, hidden, AclOperation.ALTER_CONFIGS)
-    grant(guarded_kafka, ResourceType.TOPIC, b, AclOperation.DESCRIBE)
-    grant(guarded_kafka, ResourceType.TOPIC, c, AclOperation.READ)
-    grant(guarded_kafka, ResourceType.GROUP, "orders", AclOperation.DESCRIBE)
-    row = row_at(guarded_kafka.bootstrap, f"{a},{b},{hidden}", c)
+def test_missing_rights_are_named_with_the_command_that_grants_them(
+    forbidding_kafka: KafkaBroker, topics: Topics
+) -> None:
+    a, b, c, hidden = topics(forbidding_kafka, "a", "b", "c", "hidden")
+    grant(forbidding_kafka, ResourceType.TOPIC, hidden, AclOperation.ALTER_CONFIGS)
+    grant(forbidding_kafka, ResourceType.TOPIC, b, AclOperation.DESCRIBE)
+    grant(forbidding_kafka, ResourceType.TOPIC, c, AclOperation.READ)
+    grant(forbidding_kafka, ResourceType.GROUP, "orders", AclOperation.DESCRIBE)
+    row = row_at(forbidding_kafka.bootstrap, f"{a},{b},{hidden}", c)
 
     cluster = look(settings_with(), row)
 
@@ -355,30 +357,30 @@ def test_missing_rights_are_named_with_the_command_that_grants_them(guarded_kafk
 
 @pytest.mark.real_kafka
 def test_a_topic_of_dead_letters_that_may_not_be_created_names_the_command_and_how_to_do_without(
-    guarded_kafka: KafkaBroker, topics: Topics
+    forbidding_kafka: KafkaBroker, topics: Topics
 ) -> None:
-    a, b = topics(guarded_kafka, "a", "b", partitions=3)
-    row = row_at(guarded_kafka.bootstrap, f"{a},{b}", "")
+    a, b = topics(forbidding_kafka, "a", "b", partitions=3)
+    row = row_at(forbidding_kafka.bootstrap, f"{a},{b}", "")
     settings = Settings.read({"CONSUMER_NAME": a, "DATABASE_URL": "sqlite:///rows.db"})
-    grant(guarded_kafka, ResourceType.TOPIC, f"{a}-dlq", AclOperation.READ)
+    grant(forbidding_kafka, ResourceType.TOPIC, f"{a}-dlq", AclOperation.READ)
 
     def provide(only_try: bool) -> list[str]:
         return provide_dead_letter_topic(settings, row, Cluster((), {a: 3, b: 3}), only_try=only_try)
 
-    with no_right_to_create(guarded_kafka):
+    with no_right_to_create(forbidding_kafka):
         [problem] = eventually(lambda: provide(only_try=True), lambda found: found != [])
         assert provide(only_try=False) == [problem]
     assert f"topic {a}-dlq for dead letters is missing and cannot be created" in problem
-    create = f"kafka-topics.sh --bootstrap-server {guarded_kafka.bootstrap} --create --topic {a}-dlq"
+    create = f"kafka-topics.sh --bootstrap-server {forbidding_kafka.bootstrap} --create --topic {a}-dlq"
     assert f"{create} --partitions 3 --config retention.ms=-1" in problem
     assert "an empty DLQ_TOPIC" in problem
 
 
 @pytest.mark.real_kafka
-def test_a_topic_that_this_user_may_not_see_says_so(guarded_kafka: KafkaBroker, topics: Topics) -> None:
-    (hidden,) = topics(guarded_kafka, "hidden")
-    grant(guarded_kafka, ResourceType.TOPIC, hidden, AclOperation.ALTER_CONFIGS)
-    row = row_at(guarded_kafka.bootstrap, hidden, "")
+def test_a_topic_that_this_user_may_not_see_says_so(forbidding_kafka: KafkaBroker, topics: Topics) -> None:
+    (hidden,) = topics(forbidding_kafka, "hidden")
+    grant(forbidding_kafka, ResourceType.TOPIC, hidden, AclOperation.ALTER_CONFIGS)
+    row = row_at(forbidding_kafka.bootstrap, hidden, "")
 
     problems = eventually(lambda: missing_topics(row, look(settings_with(), row)), lambda found: found != [])
 
@@ -519,12 +521,12 @@ def test_the_embedded_broker_makes_the_topic_of_maps_by_itself(embedded_kafka: K
 
 
 @pytest.mark.real_kafka
-def test_a_topic_of_maps_that_may_not_be_created_comes_with_the_command(guarded_kafka: KafkaBroker) -> None:
-    row = row_at(guarded_kafka.bootstrap, name=unique_name("orders"))
+def test_a_topic_of_maps_that_may_not_be_created_comes_with_the_command(forbidding_kafka: KafkaBroker) -> None:
+    row = row_at(forbidding_kafka.bootstrap, name=unique_name("orders"))
     topic = f"{row.consumer_name}-offsets"
-    grant(guarded_kafka, ResourceType.TOPIC, topic, AclOperation.READ)
+    grant(forbidding_kafka, ResourceType.TOPIC, topic, AclOperation.READ)
 
-    with no_right_to_create(guarded_kafka):
+    with no_right_to_create(forbidding_kafka):
         [problem] = eventually(lambda: map_topic_of(row, only_try=True), lambda found: found != [])
         assert map_topic_of(row) == [problem]
 

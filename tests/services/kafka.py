@@ -492,13 +492,13 @@ def is_led(admin: AdminClient, name: str, partitions: int) -> bool:
     return len(found) == partitions and all(partition.leader >= 0 for partition in found.values())
 
 
-@functools.lru_cache(maxsize=2)  # the shared broker, and one that a test has for itself
+@functools.lru_cache(maxsize=3)  # the shared broker, that with an authorizer, and one that a test has for itself
 def kept_admin(bootstrap: str) -> AdminClient:
     """One for many questions: a client takes longer to begin than a question."""
     return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **BACK_SOON})
 
 
-@functools.lru_cache(maxsize=3)  # the shared broker, the embedded one, and one that a test has for itself
+@functools.lru_cache(maxsize=4)  # the shared brokers, the embedded one, and one that a test has for itself
 def kept_feeder(bootstrap: str) -> Producer:
     """One for many feeds: a new one waits for half a second before its first record (measured).
 
