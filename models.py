@@ -318,13 +318,37 @@ class ListedRow(NamedTuple):
 def load_all(engine: Engine) -> list[ListedRow]:
     """Every row, by name, also those that are no good. ConfigError: no table. UnavailableError: no database."""
     with _connected(engine) as connection:
-        rows = connection.execute(select(*_as_text()).order_by(ConsumerConfig.consumer_name)).all()
+        try:
+            rows = connection.execute(select(*_as_text()).order_by(ConsumerConfig.consumer_name)).all()
+        except DBAPIError as error:
+            if not _is_not_utf8(error):
+                raise
+            connection.rollback()
+            name, *_ = _as_text()
+            names = connection.scalars(select(name).order_by(ConsumerConfig.consumer_name)).all()
+            return [_by_itself(engine, each or NAMELESS) for each in dict.fromkeys(names)]
     names = [row[0] or NAMELESS for row in rows]
     return [
         _listed(names.count(name), name, *row[1:])
         for at, (name, row) in enumerate(zip(names, rows, strict=True))
         if name not in names[:at]
     ]
+
+
+def _by_itself(engine: Engine, name: str) -> ListedRow:
+    """One row whose text is not UTF-8 ends a statement that reads all of them."""
+    if not re.fullmatch(CONSUMER_NAME, name):
+        return _listed(1, name)
+    try:
+        return ListedRow(name, load(engine, name))
+    except DatabaseRefusedError as error:
+        return ListedRow(name, None, tuple(f"row {name}: {problem}" for problem in error.problems))
+    except ConfigError as error:
+        return ListedRow(name, None, tuple(error.problems))
+
+
+def _is_not_utf8(error: DBAPIError) -> bool:
+    return _code(error.orig) == "22021" or str(error.orig).startswith("Could not decode to UTF-8")
 
 
 def _legible(name: str) -> str:
@@ -634,6 +658,12 @@ _CAUSES = (
         words=_NEVER,
     ),
     _Cause(
+        heals=False,
+        cure="holds text in consumer_configs that is not UTF-8: write it anew, with init --metadatas or there",
+        codes=frozenset({"22021"}),
+        words="could not decode to utf-8",
+    ),
+    _Cause(
         heals=True,
         cure="has a lock on consumer_configs that another session holds: if this stays, end its transaction",
         codes=frozenset({1205, "55P03"}),
@@ -714,7 +744,8 @@ def _place(url: URL) -> str:
 
 def _first_line(message: str) -> str:
     line = (message.strip().splitlines() or ["no reason given"])[0]
-    return re.sub(r"^connection failed: connection to server .*? failed: ", "", line)[:200]
+    # SQLite shows a text of the row, which may hold a secret.
+    return re.sub(r"^connection failed: connection to server .*? failed: | with text .*", "", line)[:200]
 
 
 class DatabaseRefusedError(ConfigError):

@@ -290,6 +290,28 @@ def test_a_row_without_a_name_is_in_nobodys_way(sqlite_url: str) -> None:
     assert nameless.problems == ("a row of table consumer_configs has no consumer_name: give it one, or delete it",)
 
 
+@pytest.mark.parametrize("server", ["sqlite_url", pytest.param("postgresql_url", marks=pytest.mark.postgresql)])
+def test_a_row_that_is_not_utf8_takes_no_other_away(server: str, request: pytest.FixtureRequest) -> None:
+    """It ended all of `fleet` and `trace`, and the `check` of all others, and was blamed on DATABASE_URL."""
+    with ExitStack() as stack:
+        url = make_url(request.getfixturevalue(server))
+        if server == "postgresql_url":
+            url = url.set(database=stack.enter_context(database_in("SQL_ASCII", url)))
+        init_db(database := engine(url, create=True))
+        for name in ("one", "two", "three", "no good"):
+            insert(database, name)
+        bytes_of = "CAST(X'4DFC' AS BLOB)" if server == "sqlite_url" else "E'M\\xfc'"
+        execute(database, f"UPDATE consumer_configs SET metadatas = {bytes_of} WHERE consumer_name = 'two'")
+        listed = {each.consumer_name: each for each in load_all(database)}
+    assert [*listed] == ["no good", "one", "three", "two"]
+    assert [name for name, each in listed.items() if each.row] == ["one", "three"]
+    assert "no worker can be called" in listed["no good"].problems[0]
+    [problem] = listed["two"].problems
+    assert problem.startswith("row two: ")
+    assert "holds text in consumer_configs that is not UTF-8: write it anew" in problem
+    assert "M\ufffd" not in problem, "it may be a secret"
+
+
 @pytest.mark.parametrize(
     ("server", "kind"),
     [
@@ -568,7 +590,7 @@ def test_a_character_for_which_a_table_has_no_room_is_named(server_url: URL) -> 
             init_db(database)
             execute(database, "ALTER TABLE consumer_configs MODIFY metadatas TEXT CHARACTER SET latin1")
         else:
-            database = engine(server_url.set(database=stack.enter_context(latin_database(server_url))))
+            database = engine(server_url.set(database=stack.enter_context(database_in("LATIN1", server_url))))
             init_db(database)
         with pytest.raises(ConfigError, match=r"cannot hold a character of it: .*MODIFY metadatas TEXT CHARACTER SET"):
             save(database, row(metadatas='{"note": "😀"}'))
@@ -628,10 +650,11 @@ def test_a_server_that_cuts_off_what_a_column_cannot_hold_is_told_not_to(mariadb
 
 
 @contextmanager
-def latin_database(server_url: URL) -> Iterator[str]:
-    name = f"latin_{uuid.uuid4().hex[:10]}"
+def database_in(encoding: str, server_url: URL) -> Iterator[str]:
+    """Of PostgreSQL; its name."""
+    name = f"other_{uuid.uuid4().hex[:10]}"
     made = engine(server_url).execution_options(isolation_level="AUTOCOMMIT")
-    execute(made, f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    execute(made, f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
     try:
         yield name
     finally:

@@ -104,8 +104,8 @@ def test_what_can_be_called_with_a_message_and_a_name_is_taken(
 def test_a_decorator_that_hides_an_async_def_is_seen(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may run the coroutine, so it is taken; but nothing told of it, and each message failed."""
     written.write_text(
-        "import functools\ndef logged(f):\n    @functools.wraps(f)\n    def g(*a):\n        return f(*a)\n    return g\n"
-        "@logged\nasync def process(message, consumer_name):\n    return message\n"
+        "import functools\ndef logged(f):\n    @functools.wraps(f)\n    def g(*a):\n        return f(*a)\n"
+        "    return g\n@logged\nasync def process(message, consumer_name):\n    return message\n"
     )
     code = user_code.load()
     monkeypatch.delitem(sys.modules, "worker", raising=False)
