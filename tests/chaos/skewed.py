@@ -9,6 +9,9 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
+
+import confluent_kafka
 
 LOOK_EVERY = 0.5  # seconds
 
@@ -27,8 +30,16 @@ class SkewedClock:
         return self._real() + self._ahead
 
 
+class SkewedProducer(confluent_kafka.Producer):
+    """What it sends has the time of that clock, as with a client whose host is ahead."""
+
+    def produce(self, *args: Any, **options: Any) -> None:
+        super().produce(*args, **{"timestamp": int(time.time() * 1000), **options})
+
+
 if __name__ == "__main__":
     vars(time)["time"] = SkewedClock(Path(os.environ["CHAOS_CLOCK"]))
+    vars(confluent_kafka)["Producer"] = SkewedProducer
     from main import main
 
     sys.exit(main())

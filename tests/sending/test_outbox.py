@@ -325,12 +325,12 @@ def test_where_the_client_refuses_a_result_whose_group_is_not_known_groups_are_k
 
 def test_a_result_alone_is_refused_by_a_client_that_is_broken_with_its_own_error() -> None:
     producer, refusals = SmallTopics(), Refusals()
-    box = outbox(producer, refusals, Counters())
 
     def broken(*_: object, **__: object) -> None:
         raise KafkaException(KafkaError(KafkaError._FATAL))
 
     producer.produce = broken  # type: ignore[method-assign]
+    box = outbox(producer, refusals, Counters())
     with pytest.raises(KafkaException):
         box.put_results([Result(b"1", b"x")])
     assert not refusals.whole

@@ -1,4 +1,4 @@
-"""Where partitions end, asked of the broker without making the loop wait.
+"""Where partitions end, and when, asked of the broker without making the loop wait.
 
 A consumer's own question comes behind its fetch, on the same connection: half a second later (`fetch.wait.max.ms`) when
 a partition is at its end. And any other call of that consumer waits with it, in whichever thread (measured, client
@@ -15,6 +15,7 @@ from confluent_kafka.admin._listoffsets import ListOffsetsResultInfo, OffsetSpec
 from utils.logger import logger
 
 _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_NEWEST = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
 _REQUEST = 5.0  # seconds that one question may take
 
 Partition = tuple[str, int]
@@ -28,6 +29,17 @@ def ends_now(admin: AdminClient, partitions: Iterable[Partition]) -> dict[Partit
     committed = IsolationLevel.READ_COMMITTED
     futures = admin.list_offsets(wanted, isolation_level=committed, request_timeout=_REQUEST)
     return {(each.topic, each.partition): future.result().offset for each, future in futures.items()}
+
+
+def newest_times(admin: AdminClient, topics: Iterable[str]) -> list[int]:
+    """The latest time of a message in each partition of these topics, in ms since 1970; -1 where there is none.
+
+    Nothing of a partition that does not answer. Raises KafkaException.
+    """
+    known = admin.list_topics(timeout=_REQUEST).topics
+    wanted = {TopicPartition(topic, number): _NEWEST for topic in topics for number in known[topic].partitions}
+    futures = admin.list_offsets(wanted, request_timeout=_REQUEST)
+    return [future.result().timestamp for future in futures.values() if future.exception() is None]
 
 
 class EndOffsets:

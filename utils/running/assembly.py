@@ -23,6 +23,7 @@ from utils.joining.messages import RESULT_OVERHEAD
 from utils.joining.offsets import Edition
 from utils.joining.suspicion import CrashRecord
 from utils.kafka import clients, membership
+from utils.kafka.ends import newest_times
 from utils.kafka.membership import Membership
 from utils.metrics import Counters
 from utils.monitoring.status import Health
@@ -176,6 +177,7 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
     maps = map_store_of(config, ours, counters, clock.monotonic)
     mute = Mute(clock.monotonic)
     producer = partial(ours.producer, on_throttle=mute.on_throttle)
+    around.refusals.stamps.look(partial(newest_times, ours.admin, topics))
     outbox = Outbox(producer, row.topics_output, failures, around.refusals, counters, mute)
     opened.callback(outbox.close)
     delivery: Delivery

@@ -18,6 +18,7 @@ from utils.metrics import Counters
 from utils.processing.outcome import Outcome
 from utils.sending.failures import Failures
 from utils.sending.pace import Pace
+from utils.sending.stamps import Stamps
 
 _ANY_PARTITION = -1  # the client's word for: by the key
 CLOSE = 5.0  # seconds that closing a producer may take
@@ -58,7 +59,7 @@ class RecordRefused(DeliveryFailed):
 class Refusals:
     """What brokers have refused as too large. Outlives the worker: which record it was may show after a restart only.
 
-    And how much they take at once.
+    And how much they take at once, and which times.
 
     A broker refuses batches: only of a record that was alone in its own is it known that it was the one.
     """
@@ -69,6 +70,7 @@ class Refusals:
     whole: bool = False
     """Groups are to be kept with their results: the client has refused one of which no more was known."""
     pace: Pace = field(default_factory=Pace)
+    stamps: Stamps = field(default_factory=Stamps)
 
     def has_been_alone(self, record: Sent) -> bool:
         _, key, value = record
@@ -113,6 +115,7 @@ class Outbox:
         As long as `counters` know of no message with headers, no trace is looked for: that costs 60 ns an id.
         """
         self.producer = producer(guarded(self.on_delivery, self.fail))
+        self._produce = refusals.stamps.stamped(self.producer.produce)
         self._topics = topics_output
         self._failures = failures
         self._refusals = refusals
@@ -165,7 +168,7 @@ class Outbox:
         Returns the outcomes as they leave: in place of a result that the client finds too large goes a dead letter.
         Raises RecordRefused where another result of its group has left already, DeliveryFailed, KafkaException.
         """
-        produce = self.producer.produce
+        produce = self._produce
         refused: list[tuple[Result, KafkaError]] = []
         traces = _traces(outcomes) if self._counters.with_headers else None
         for topic in self._topics:
@@ -197,7 +200,7 @@ class Outbox:
 
     def put_results(self, results: list[Result]) -> None:
         """`put` for what `results_alone()` has given. Raises RecordRefused, DeliveryFailed, KafkaException."""
-        produce = self.producer.produce
+        produce = self._produce
         for topic in self._topics:
             for result in results:
                 try:
@@ -273,6 +276,7 @@ class Outbox:
         if error is not None and error.code() in _TOO_LARGE:
             self._refused.append((record.topic(), record.key(), record.value()))
         elif error is not None:
+            self._refusals.stamps.note(error)
             self.fail(KafkaException(error))
 
     def _as_known(self, outcome: Outcome) -> Outcome:
@@ -316,7 +320,7 @@ class Outbox:
         """While the queue is full the broker is slower than we are."""
         while True:
             try:
-                return self.producer.produce(topic, value, key, partition, headers=headers)
+                return self._produce(topic, value, key, partition, headers=headers)
             except BufferError:
                 with unmasked():
                     self.producer.poll(_FULL)
