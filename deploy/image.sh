@@ -56,6 +56,7 @@ program() {
     [ ! -e update-in-progress/finish.sh ] || { echo 'an update was interrupted: run `sh update-in-progress/finish.sh`' >&2; exit 1; }
     target=$1
     from=$PWD
+    [ ! -e "$target/main.py" ] || echo "$target holds a program already: files that this version no longer has stay there; a new directory has none (docs/deploy.md, systemd)" >&2
     others=$(left_out)
     [ -z "$others" ] || echo "not taken: ${others% } (where the worker needs it: put it into a directory of your own)" >&2
     opened=$(private)

@@ -23,7 +23,7 @@ case ${1:?a directory to install into} in
     /*) target=$1 ;;
     *) echo 'install: the directory must begin with /' >&2; exit 1 ;;
 esac
-[ ! -e "$target" ] || { echo "install: $target is there already" >&2; exit 1; }
+[ ! -e "$target" ] || { echo "install: $target is there already: install beside it, then rename the two (docs/deploy.md, systemd)" >&2; exit 1; }
 mkdir -p "$target"
 cd tree  # the steps of the image
 sh deploy/image.sh packages "$target"

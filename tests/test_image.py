@@ -62,6 +62,18 @@ def test_a_directory_that_cannot_be_copied_or_hides_a_file_ends_the_build(
     assert not works or not (tmp_path / "app/program.tar").exists()
 
 
+def test_who_installs_over_an_older_version_is_told_that_its_files_stay(tmp_path: Path) -> None:
+    """A module that the newer one has no more could still be imported, on that machine alone."""
+    source, target = build_context(tmp_path), tmp_path / "app"
+    first = with_program(source, target)
+    again = subprocess.run(
+        ["sh", ROOT / "deploy/image.sh", "program", target], cwd=source, capture_output=True, text=True
+    )
+    told = f"{target} holds a program already: files that this version no longer has stay there"
+    assert told not in first.stderr
+    assert told in again.stderr
+
+
 @pytest.mark.parametrize(
     ("file", "read", "works"),
     [
