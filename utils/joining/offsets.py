@@ -23,7 +23,7 @@ MAX_METADATA = 4095
 MANY_LATER = 100  # records that were finished though they came later
 
 _VERSION = "1"
-_MAX_LENGTH = 1 << 30  # a map that claims more offsets than this is taken for damage
+_MAX_LENGTH = 1 << 40  # a map that claims more offsets than this is taken for damage
 _FEWEST_STEPS = 8  # as few as these tell hardly more than the two times of the map
 
 

@@ -16,6 +16,7 @@ _FEW = 4096  # runs or gaps: beyond this many, a bitmap is smaller and faster
 _FAR = 16  # bytes of a bitmap for each that runs or gaps take: with more it is never smaller, and slow
 _TINY = 64  # bytes: nothing else is tried, nor is it deflated, when an encoding is this small
 _VARINT_BYTES = 6
+_MOST_UNFINISHED = 1 << 30  # that a map may claim: they take memory, and those between them none
 _CONTINUED = bytes(range(128, 256))
 
 
@@ -91,6 +92,8 @@ def unpack(payload: str, base: int, length: int) -> tuple[States, bytes]:
 def _of_runs(runs: Sequence[int], base: int, length: int) -> States:
     if sum(runs) > length:
         raise ValueError("runs longer than the length says")
+    if sum(runs[1::2]) > _MOST_UNFINISHED:
+        raise ValueError("more is unfinished than any worker reads")
     states = States(base)
     for index, number in enumerate(runs):
         states.extend(UNFINISHED if index % 2 else FINISHED, number)
