@@ -9,10 +9,15 @@ from confluent_kafka.admin import AdminClient
 
 from tests.builders import partition_offsets
 from tests.fakes import FakeAdmin
-from utils.reading.evidence import Evidence
+from utils.reading.evidence import PATIENCE, Evidence
 
 A = ("a", 0)
 NEVER, TIMEOUT, NOW = float("-inf"), 60.0, 1_000.0
+
+
+class FiveRecords(FakeAdmin):
+    def offset_of(self, at: tuple[str, int], spec: object, isolation: IsolationLevel | None) -> int:
+        return 5
 
 
 class Hiding(FakeAdmin):
@@ -20,6 +25,12 @@ class Hiding(FakeAdmin):
 
     def offset_of(self, at: tuple[str, int], spec: object, isolation: IsolationLevel | None) -> int:
         return 3 if isolation is IsolationLevel.READ_COMMITTED else 5
+
+
+def siblings(*, are_together: bool = True, are_all_here: bool = False) -> SimpleNamespace:
+    return SimpleNamespace(
+        may_be_elsewhere=lambda _now: False, are_together=lambda: are_together, are_all_here=lambda: are_all_here
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,8 +45,36 @@ def test_what_an_open_transaction_hides_is_waited_for_once_more(read: int, arriv
     offsets = partition_offsets()
     for offset in range(read):
         offsets.read(offset)
-    siblings = SimpleNamespace(may_be_elsewhere=lambda _now: False, are_together=lambda: True)
     owned = SimpleNamespace(partitions={A: offsets})
-    evidence = Evidence(cast(AdminClient, Hiding()), cast(Any, owned), cast(Any, siblings))
+    evidence = Evidence(cast(AdminClient, Hiding()), cast(Any, owned), cast(Any, siblings()))
     evidence.waited_enough(NOW, TIMEOUT)  # asks for the ends
     assert evidence.waited_enough(NOW, TIMEOUT)[A].arrived_by == arrived_by
+
+
+@pytest.mark.parametrize(
+    ("are_together", "are_all_here", "arrived_by"),
+    [
+        (True, False, NOW - TIMEOUT),  # it can only be there, or with a worker that does not tell
+        (True, True, NOW - TIMEOUT - PATIENCE * TIMEOUT),
+        (False, True, NEVER),
+    ],
+)
+def test_who_has_all_partitions_waits_for_those_of_other_numbers(
+    are_together: bool, are_all_here: bool, arrived_by: float
+) -> None:
+    """What a producer had put elsewhere, or lay there since partitions were added, was given up unread."""
+    partitions = {
+        (topic, number): partition_offsets(topic=topic, partition=number) for topic in "ab" for number in (0, 1)
+    }
+    for at, offsets in partitions.items():
+        for offset in range(2 if at == ("b", 1) else 5):
+            offsets.read(offset)
+    known = siblings(are_together=are_together, are_all_here=are_all_here)
+    evidence = Evidence(
+        cast(AdminClient, FiveRecords()), cast(Any, SimpleNamespace(partitions=partitions)), cast(Any, known)
+    )
+    evidence.waited_enough(NOW, TIMEOUT)
+    enough = evidence.waited_enough(NOW, TIMEOUT)
+    assert enough["b", 0].arrived_by == arrived_by
+    assert enough["b", 1].arrived_by == NEVER
+    assert enough["a", 1].arrived_by == NOW - TIMEOUT

@@ -415,17 +415,18 @@ JOINING = (
         "6",
         "a mate is awaited in one partition only",
         EVIDENCE,
-        "return enough if self._siblings.are_together() else _of_all_partitions(enough)",
-        "return enough",
+        "        if not self._siblings.are_together():\n",
+        "        if True:\n            return enough\n        if not self._siblings.are_together():\n",
     ),
     _mutant(
         "6",
         "a mate is awaited in the first partition only",
         EVIDENCE,
-        "return enough if self._siblings.are_together() else _of_all_partitions(enough)",
-        "first = min((number for _, number in enough), default=0)\n"
-        "        together = {(topic, number): enough[topic, first] for topic, number in enough}\n"
-        "        return together if self._siblings.are_together() else _of_all_partitions(enough)",
+        "        if not self._siblings.are_together():\n",
+        "        first = min((number for _, number in enough), default=0)\n"
+        "        if self._siblings.are_together():\n"
+        "            return {(topic, number): enough[topic, first] for topic, number in enough}\n"
+        "        if not self._siblings.are_together():\n",
         evictions=True,
         unequal=False,
         alike=True,
@@ -434,9 +435,10 @@ JOINING = (
         "6",
         "a mate is not awaited where it can only be",
         EVIDENCE,
-        "return enough if self._siblings.are_together() else _of_all_partitions(enough)",
-        "plain = dict.fromkeys(enough, Enough(now - timeout, FOREVER))\n"
-        "        return plain if self._siblings.are_together() else _of_all_partitions(enough)",
+        "        if not self._siblings.are_together():\n",
+        "        if self._siblings.are_together():\n"
+        "            return dict.fromkeys(enough, Enough(now - timeout, FOREVER))\n"
+        "        if not self._siblings.are_together():\n",
         evictions=True,
         unequal=False,
         alike=True,

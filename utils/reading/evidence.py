@@ -11,6 +11,8 @@ from utils.kafka.ends import EndOffsets, Partition
 from utils.reading.owned import OwnedPartitions
 from utils.reading.siblings import Siblings
 
+PATIENCE = 10  # times MESSAGE_TIMEOUT for which a worker that has all partitions waits for those of other numbers
+
 
 class ReadThrough:
     """For each partition the last moment for which it is known that all records there were then have been read.
@@ -93,7 +95,18 @@ class Evidence:
             shed_since = self._owned.partitions[at].shed.since
             arrived_by = max(moment - timeout, readable[at] - 2 * timeout)
             enough[at] = Enough(arrived_by, FOREVER if shed_since is None else shed_since)
-        return enough if self._siblings.are_together() else _of_all_partitions(enough)
+        if not self._siblings.are_together():
+            return _of_all_partitions(enough)
+        return _patiently(enough, PATIENCE * timeout) if self._siblings.are_all_here() else enough
+
+
+def _patiently(enough: dict[Partition, Enough], patience: float) -> dict[Partition, Enough]:
+    """As `_of_all_partitions`; but what could have been given up so long ago waits for the others no longer."""
+    patient = {}
+    for at, each in _of_all_partitions(enough).items():
+        alone = enough[at].arrived_by - patience
+        patient[at] = Enough(max(each.arrived_by, alone), each.first_drop)
+    return patient
 
 
 def _of_all_partitions(enough: dict[Partition, Enough]) -> dict[Partition, Enough]:

@@ -57,6 +57,11 @@ class Siblings:
         numbers = self._numbers()
         return not self._grown and _are_equal(numbers) and self._keys.are_alike([*numbers], all_records=all_records)
 
+    def are_all_here(self) -> bool:
+        """Whether all partitions of all topics are ours."""
+        partitions = {topic: offsets.layout.partitions for (topic, _), offsets in self._owned.partitions.items()}
+        return all(len(each) >= partitions[topic] for topic, each in self._numbers().items())
+
     def may_be_elsewhere(self, now: float) -> bool:
         """Whether a missing part may be with another worker of the consumer, which may read other topics than ours."""
         return now < self._settled_at or self._are_apart()
@@ -66,9 +71,7 @@ class Siblings:
 
         `range` does that only while workers of a consumer read other topics than each other.
         """
-        numbers = self._numbers()
-        partitions = {topic: offsets.layout.partitions for (topic, _), offsets in self._owned.partitions.items()}
-        return not _are_equal(numbers) and any(len(each) < partitions[topic] for topic, each in numbers.items())
+        return not _are_equal(self._numbers()) and not self.are_all_here()
 
     def _numbers(self) -> dict[str, set[int]]:
         """The partition numbers that are ours, by topic."""
