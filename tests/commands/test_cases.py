@@ -38,6 +38,29 @@ def test_a_process_that_does_something_else_is_found_out(tmp_path: Path) -> None
         assert tried(case, lambda message, _name: message) != case
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"consumer": "shop"}', "<<<<<<< HEAD"])
+def test_a_file_that_holds_no_case_is_named(tmp_path: Path, content: str) -> None:
+    """One file ended all tests, and nothing said which."""
+    (tmp_path / "broken.json").write_text(content)
+    with pytest.raises(ValueError, match=r"/broken\.json holds no case"):
+        saved(tmp_path)
+
+
+def test_a_full_disk_leaves_the_case_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [file] = save([seen({"id": 7, "content": {}})], tmp_path)
+    before = file.read_text()
+
+    def full(path: Path, text: str, **_: str) -> int:
+        path.write_bytes(text[:5].encode())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        save([seen({"id": 7, "content": {}}), seen({"id": 8, "content": {}})], tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == [file.name]
+    assert file.read_text() == before
+
+
 def test_messages_of_one_id_and_ids_that_no_file_can_be_named_after_have_files_of_their_own(tmp_path: Path) -> None:
     messages: list[dict[str, Any]] = [{"id": "../a/b", "content": {"n": each}} for each in range(2)]
     written = save([seen(each) for each in [*messages, {"id": "x" * 300, "content": {}}]], tmp_path)

@@ -47,14 +47,25 @@ def save(cases: Iterable[Case], directory: Path = DIRECTORY) -> list[Path]:
     for case in cases:
         text = json.dumps(asdict(case), ensure_ascii=False, indent=2)
         written.append(directory / f"{_file_name(case.message)}.json")
-        written[-1].write_text(f"{text}\n", encoding="utf-8")
+        part = written[-1].with_suffix(".part")  # a disk that is full leaves no case that is cut short
+        try:
+            part.write_text(f"{text}\n", encoding="utf-8")
+            part.replace(written[-1])
+        finally:
+            part.unlink(missing_ok=True)
     return written
 
 
 def saved(directory: Path = DIRECTORY) -> dict[str, Case]:
-    """All cases, by the names of their files."""
-    files = sorted(directory.glob("*.json"))
-    return {file.stem: Case(**json.loads(file.read_text(encoding="utf-8"))) for file in files}
+    """All cases, by the names of their files. Raises ValueError for a file that holds none."""
+    return {file.stem: _read(file) for file in sorted(directory.glob("*.json"))}
+
+
+def _read(file: Path) -> Case:
+    try:
+        return Case(**json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} holds no case: mend it, or remove it and save it anew") from error
 
 
 def tried(case: Case, process: Callable[[Message, str], Any]) -> Case:
