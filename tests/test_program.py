@@ -1,5 +1,6 @@
 """What is the frame's and what is its users': in the tests, in the image and in the build context."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,23 @@ def test_what_the_frame_demands_of_its_tests_it_does_not_demand_of_those_in_a_co
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert "1 passed, 2 warnings" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_the_test_that_a_copy_comes_with_fits_each_kind_of_worker(kind: str, tmp_path: Path) -> None:
+    """It called process() as a function without setup(), which is where connections are made."""
+    copy = copied(tmp_path / "copy", FORWARDING)
+    (copy / "worker.py").write_text(
+        f"made = []\n{kind} setup(): made.append(1)\n{kind} process(message, name): return message if made else {{}}\n"
+    )
+    (copy / "tests").mkdir()
+    shutil.copy(ROOT / "tests/test_worker.py", copy / "tests")
+    case = {"consumer": "a", "message": {"id": 1, "content": {}}, "results": [["1", {"id": 1, "content": {}}]]}
+    (copy / "tests/cases").mkdir()
+    (copy / "tests/cases/1.json").write_text(json.dumps(case))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "tests"]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    assert "3 passed" in done.stdout, done.stdout
 
 
 def test_in_the_frames_tests_a_warning_is_an_error() -> None:

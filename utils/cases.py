@@ -1,5 +1,5 @@
 """Where tests/test_worker.py finds the cases of tests/cases/: the files of the frame may move, this name stays."""
 
-from utils.commands.cases import saved, tried
+from utils.commands.cases import opened, saved, tried
 
-__all__ = ["saved", "tried"]
+__all__ = ["opened", "saved", "tried"]

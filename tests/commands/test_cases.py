@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from utils.commands.cases import Anonymous, Case, case_of, group_of, save, saved, tried
+from utils.commands.cases import Anonymous, Case, case_of, group_of, opened, save, saved, tried
 from utils.processing.outcome import attempt
 
 
@@ -30,6 +31,39 @@ def test_a_case_is_the_same_again_as_long_as_process_does_the_same(tmp_path: Pat
     cases = saved(tmp_path)
     assert sorted(case.error for case in cases.values()) == ["", "KeyError"]
     assert {name: tried(case, changed) for name, case in cases.items()} == cases
+
+
+SETUP = """\
+import asyncio
+state = []
+
+async def setup():
+    state.append(asyncio.get_running_loop())
+
+async def process(message, consumer_name):
+    assert state == [asyncio.get_running_loop()], "what setup() has made may belong to its loop"
+    return {**message, "by": consumer_name}
+
+async def teardown():
+    state.append("closed")
+"""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        SETUP,
+        SETUP.replace("async def setup", "def setup"),
+        SETUP.replace("async ", "").replace("asyncio.get_running_loop()", "1"),
+    ],
+)
+def test_the_tests_call_process_between_setup_and_teardown(source: str) -> None:
+    """They called process() alone: each case that had just been saved was red."""
+    worker = ModuleType("worker")
+    exec(source, vars(worker))
+    with opened(worker) as called:
+        assert [called({"id": each}, "shop") for each in (1, 2)] == [{"id": each, "by": "shop"} for each in (1, 2)]
+    assert worker.state[1:] == ["closed"]
 
 
 def test_a_process_that_does_something_else_is_found_out(tmp_path: Path) -> None:

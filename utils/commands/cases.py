@@ -7,11 +7,15 @@ No Kafka. tests/test_worker.py runs the cases; `main.py try --save-tests` writes
 import asyncio
 import hashlib
 import hmac
+import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -21,6 +25,7 @@ from utils.joining.layout import Layout
 from utils.joining.messages import Fragment, Message
 from utils.joining.offsets import PartitionOffsets
 from utils.processing.outcome import Outcome, attempt, attempt_async, is_async
+from utils.processing.runner import nothing
 
 DIRECTORY = Path(__file__).parents[2] / "tests" / "cases"
 
@@ -76,6 +81,25 @@ def tried(case: Case, process: Callable[[Message, str], Any]) -> Case:
     else:
         outcome = attempt(process, group, case.consumer)
     return case_of(case.consumer, case.message, outcome)
+
+
+@contextmanager
+def opened(worker: ModuleType) -> Iterator[Callable[[Message, str], Any]]:
+    """Its process() as a function, after its setup() and before its teardown(). Coroutines run on one event loop."""
+
+    async def awaited(function: Callable[..., Any], *arguments: object) -> Any:
+        returned = function(*arguments)
+        return await returned if inspect.isawaitable(returned) else returned
+
+    def run(function: Callable[..., Any], *arguments: object) -> Any:
+        return loop.run(awaited(function, *arguments)) if is_async(worker.process) else function(*arguments)
+
+    with asyncio.Runner() as loop:
+        run(getattr(worker, "setup", nothing))
+        try:
+            yield partial(run, worker.process)
+        finally:
+            run(getattr(worker, "teardown", nothing))
 
 
 def group_of(message: Message) -> Group:
