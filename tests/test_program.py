@@ -52,18 +52,26 @@ import pytest
 @pytest.mark.slow
 def test_with_a_marker_of_its_own_and_a_library_that_warns() -> None:
     warnings.warn("soon", DeprecationWarning)
+
+
+@pytest.mark.parametrize("total", [1, 1])
+def test_of_equal_parameters(total: int) -> None: ...
+
+
+@pytest.mark.xfail(reason="a service that is sometimes there")
+def test_that_may_fail() -> None: ...
 """
 
 
 def test_what_the_frame_demands_of_its_tests_it_does_not_demand_of_those_in_a_copy(tmp_path: Path) -> None:
-    """An unknown marker kept all tests from running, and a warning was a failure."""
+    """An unknown marker, or two equal parameters, kept all tests from running, and a warning was a failure."""
     (tmp_path / "tests").mkdir()
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "tests/test_prices.py").write_text(THEIRS)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    assert "1 passed, 2 warnings" in done.stdout
+    assert "3 passed, 1 xpassed, 2 warnings" in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["def", "async def"])
