@@ -628,6 +628,13 @@ _CAUSES = (
     ),
     _Cause(
         heals=False,
+        cure="has a view consumer_configs that cannot be written: change the table behind it; only init, pause and"
+        " resume write",
+        codes=frozenset({1288, 1393, 1394, 1471, "0A000", "42809", "55000"}),
+        words="because it is a view",
+    ),
+    _Cause(
+        heals=False,
         cure="forbids it: grant its user SELECT on consumer_configs (for init also CREATE, INSERT, UPDATE; to pause and"
         " resume UPDATE)",
         codes=frozenset({1142, 1143, "42501"}),

@@ -312,6 +312,19 @@ def test_a_row_that_is_not_utf8_takes_no_other_away(server: str, request: pytest
     assert "M\ufffd" not in problem, "it may be a secret"
 
 
+def test_a_view_that_cannot_be_written_is_read_and_said_to_be_one(database: Engine) -> None:
+    """It was blamed on DATABASE_URL, or on DB_HOST."""
+    save(database, row())
+    execute(database, "ALTER TABLE consumer_configs RENAME TO rows_behind")
+    execute(database, "CREATE VIEW consumer_configs AS SELECT DISTINCT * FROM rows_behind")
+    assert load(database, "orders") == row()
+    for name in ("orders", "payments"):
+        with pytest.raises(ConfigError, match=r"has a view consumer_configs that cannot be written: change the table"):
+            save(database, Row.validated(name, "x", "c", "h:9092"))
+    with pytest.raises(ConfigError, match=r"has a view consumer_configs that cannot be written: change the table"):
+        set_paused(database, ["orders"], paused=True)
+
+
 @pytest.mark.parametrize(
     ("server", "kind"),
     [
