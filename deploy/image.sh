@@ -29,7 +29,11 @@ own() {
     for each in */; do
         case $each in
             bench/ | deploy/ | docs/ | examples/ | tests/ | utils/ | __pycache__/ | update-in-progress/) ;;
-            *) [ -e "${each}pyvenv.cfg" ] || echo "${each%/}" ;;
+            *)
+                [ ! -e "${each}pyvenv.cfg" ] || continue
+                case $each in *[[:space:]]*) echo "${each%/}: rename it, for a name with a blank cannot be taken" >&2; return 1 ;; esac
+                echo "${each%/}"
+                ;;
         esac
     done
 }
@@ -56,13 +60,14 @@ program() {
     [ ! -e update-in-progress/finish.sh ] || { echo 'an update was interrupted: run `sh update-in-progress/finish.sh`' >&2; exit 1; }
     target=$1
     from=$PWD
+    mine=$(own)
     [ ! -e "$target/main.py" ] || echo "$target holds a program already: files that this version no longer has stay there; a new directory has none (docs/deploy.md, systemd)" >&2
     others=$(left_out)
     [ -z "$others" ] || echo "not taken: ${others% } (where the worker needs it: put it into a directory of your own)" >&2
     opened=$(private)
     [ -z "$opened" ] || echo "readable by all who have the result: ${opened% } (keep secrets out: settings take files, as DB_PASSWORD_FILE)" >&2
-    # shellcheck disable=SC2046  # a name with a space in it is no package, and an error here
-    set -- ./*.py .frame utils examples $(own)
+    # shellcheck disable=SC2086  # no name has a blank in it
+    set -- ./*.py .frame utils examples $mine
     # Not through a pipe: what the first tar cannot read would be missing in the image, and nothing would say so.
     tar -cf "$target/program.tar" --exclude=__pycache__ "$@"
     tar -xf "$target/program.tar" -C "$target" --no-same-owner

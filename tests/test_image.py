@@ -58,6 +58,7 @@ def test_a_directory_that_cannot_be_copied_or_hides_a_file_ends_the_build(
         (source / name / module).write_text("TEA = 1\n")
     made = with_program(source, tmp_path / "app")
     assert (made.returncode == 0) == works, made.stderr
+    assert ("my data: rename it, for a name with a blank cannot be taken" in made.stderr) == (name == "my data")
     assert (tmp_path / "app" / name / "prices.py").exists() or not works
     assert not works or not (tmp_path / "app/program.tar").exists()
 

@@ -27,9 +27,21 @@ def test_the_image_takes_every_directory_but_the_frames_hidden_ones_and_environm
     assert own_directories(tmp_path) == ["rates", "taxes"]
 
 
+def test_a_directory_with_a_blank_in_its_name_is_told_and_no_test_is_left_out_without_a_word(tmp_path: Path) -> None:
+    """pytest was asked for "my" and "data", and ran nothing."""
+    (tmp_path / "my data").mkdir()
+    (tmp_path / "deploy").mkdir()
+    for name in ("Makefile", "deploy/image.sh"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    command = ["make", "--no-print-directory", "--eval=tell:\n\t@echo $(OWN)", "tell"]
+    done = subprocess.run(command, cwd=tmp_path, env=outside_of_make(), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("my data: rename it, for a name with a blank cannot be taken\n")
+
+
 def test_what_the_image_takes_of_the_frame_is_what_the_tests_run(tmp_path: Path) -> None:
     script = (ROOT / "deploy/image.sh").read_text()
-    assert "./*.py .frame utils examples $(own)" in script
+    assert "./*.py .frame utils examples $mine" in script
     copy = {path.name for path in copied(tmp_path, FORWARDING).iterdir()} - {"__pycache__"}
     assert copy == {
         "main.py",
