@@ -386,7 +386,7 @@ def test_a_time_out_that_is_no_number_is_refused_by_its_name(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("partitions", "kilobytes"), [(0, 1024), (2, 2048), (8, 512), (32, 128), (256, 128), (512, 64), (5000, 32)]
+    ("partitions", "kilobytes"), [(0, 1024), (2, 1024), (8, 256), (16, 128), (256, 128), (512, 64), (5000, 32)]
 )
 def test_the_more_partitions_there_are_the_less_is_fetched_of_each(
     partitions: int, kilobytes: int, monkeypatch: pytest.MonkeyPatch

@@ -231,7 +231,9 @@ FETCHES: Properties = {
     "fetch.queue.backoff.ms": 50,  # after a full queue; with the client's 1,000 reading stood still (measured)
     "max.partition.fetch.bytes": 1_048_576,
 }
-ANSWER, ANSWER_AT_MOST = 4_194_304, 33_554_432  # bytes of all partitions in one answer
+# Bytes of all partitions in one answer. 4 MB: no less CPU, and 60 MB more memory with lz4 (measured: bench/README.md,
+# "Partitions"). With 1 MB a broker that is 50 ms away would send 20 MB/s at most.
+ANSWER, ANSWER_AT_MOST = 2_097_152, 33_554_432
 FETCH, LEAST_FETCH = 131_072, 32_768  # bytes of one partition; less than FETCH only where there are too many of them
 
 
