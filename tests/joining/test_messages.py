@@ -4,7 +4,10 @@ import contextlib
 import itertools
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -296,6 +299,21 @@ def test_a_number_that_json_has_not_never_leaves_as_text_that_is_no_json(number:
     except InvalidResult:
         return
     assert json.loads(result.value, parse_constant=lambda name: pytest.fail(name)) == {"x": None}
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        (Decimal("1.10"), "1.10"),
+        (datetime(2026, 1, 2, 3, 4, tzinfo=UTC), "2026-01-02T03:04:00Z"),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        ({1}, [1]),
+        (b"ab", "YWI="),
+    ],
+)
+def test_what_json_has_no_type_for_is_sent_as_text_or_a_list(value: object, sent: object) -> None:
+    [result] = results({"x": value}, "1")
+    assert json.loads(result.value) == {"x": sent}
 
 
 @given(messages)
