@@ -34,10 +34,11 @@ def ends_now(admin: AdminClient, partitions: Iterable[Partition]) -> dict[Partit
 def newest_times(admin: AdminClient, topics: Iterable[str]) -> list[int]:
     """The latest time of a message in each partition of these topics, in ms since 1970; -1 where there is none.
 
-    Nothing of a partition that does not answer. Raises KafkaException.
+    Nothing of a topic that is not there, nor of a partition that does not answer. Raises KafkaException.
     """
     known = admin.list_topics(timeout=_REQUEST).topics
-    wanted = {TopicPartition(topic, number): _NEWEST for topic in topics for number in known[topic].partitions}
+    there = [topic for topic in topics if topic in known]
+    wanted = {TopicPartition(topic, number): _NEWEST for topic in there for number in known[topic].partitions}
     futures = admin.list_offsets(wanted, request_timeout=_REQUEST)
     return [future.result().timestamp for future in futures.values() if future.exception() is None]
 
