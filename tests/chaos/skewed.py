@@ -1,8 +1,9 @@
 """`python -m tests.chaos.skewed`: main.py on a host whose clock is moved while it runs.
 
-CHAOS_CLOCK: a file with the seconds by which the clock is ahead, looked at twice a second. What measures durations (the
-monotonic clock) is not moved, as on a real host. (Debian's libfaketime does not do: the waits of librdkafka, which are
-by the monotonic clock, then last as long as the clock was moved. Measured, 0.9.10.)
+CHAOS_CLOCK: a file with the seconds by which the clock is ahead, looked at twice a second. What it sends has the
+time of that clock. What measures durations (the monotonic clock) is not moved, as on a real host. (Debian's
+libfaketime does not do: the waits of librdkafka, which are by the monotonic clock, then last as long as the clock
+was moved. Measured, 0.9.10.)
 """
 
 import os

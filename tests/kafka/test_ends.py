@@ -1,10 +1,12 @@
+from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import cast
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.fakes import FakeAdmin
-from utils.kafka.ends import EndOffsets
+from utils.kafka.ends import EndOffsets, newest_times
 
 A, B = ("a", 0), ("b", 0)
 
@@ -58,3 +60,20 @@ def test_the_ends_are_those_of_committed_records() -> None:
     admin, asked = ends()
     asked.ask([A], now=1.0)
     assert admin.isolation == [IsolationLevel.READ_COMMITTED]
+
+
+def test_the_newest_times_are_of_the_topics_that_are_there_and_of_the_partitions_that_answer() -> None:
+    class Brokers:
+        def list_topics(self, **_: object) -> object:
+            return SimpleNamespace(topics={"a": SimpleNamespace(partitions={0: None, 1: None}), "other": None})
+
+        def list_offsets(self, wanted: dict[TopicPartition, object], **_: object) -> object:
+            answers = {each: Future[object]() for each in wanted}
+            for each, answer in answers.items():
+                if each.partition:
+                    answer.set_exception(KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE)))
+                else:
+                    answer.set_result(SimpleNamespace(timestamp=7))
+            return answers
+
+    assert newest_times(cast(AdminClient, Brokers()), ("a", "deleted")) == [7]

@@ -9,7 +9,10 @@ from confluent_kafka.admin import AdminClient
 
 from tests.builders import partition_offsets
 from tests.fakes import FakeAdmin
+from utils.joining.layout import Layout
+from utils.joining.offsets import PartitionOffsets
 from utils.reading.evidence import PATIENCE, Evidence
+from utils.reading.siblings import Siblings
 
 A = ("a", 0)
 NEVER, TIMEOUT, NOW = float("-inf"), 60.0, 1_000.0
@@ -78,3 +81,18 @@ def test_who_has_all_partitions_waits_for_those_of_other_numbers(
     assert enough["b", 0].arrived_by == arrived_by
     assert enough["b", 1].arrived_by == NEVER
     assert enough["a", 1].arrived_by == NOW - TIMEOUT
+
+
+@pytest.mark.parametrize(("there", "are_all_here"), [(2, True), (3, False)])
+def test_whether_all_partitions_are_here_is_told_by_how_many_the_topics_have(there: int, are_all_here: bool) -> None:
+    """Those of the same numbers may be here, and others of the topics with another worker."""
+    layout = Layout("id", partitions=there)
+    partitions = {(topic, number): PartitionOffsets(topic, number, layout, 0) for topic in "ab" for number in (0, 1)}
+    keys = SimpleNamespace(are_alike=lambda _topics, *, all_records: all_records)
+    known = Siblings(cast(Any, SimpleNamespace(partitions=partitions)), cast(Any, keys), lambda: NOW)
+    assert known.are_all_here() == are_all_here
+    assert known.are_together()
+    assert not known.may_be_elsewhere(NOW)
+    del partitions["b", 1]
+    assert not known.are_all_here()
+    assert known.may_be_elsewhere(NOW)

@@ -82,10 +82,12 @@ class OwnedPartitions:
         topics, numbers = [record.topic() for record in records], [record.partition() for record in records]
         return [(self.partitions[at], number) for at, number in runs(topics, numbers)]
 
-    def _unfinished_of_runs(self, runs: Iterable[tuple[PartitionOffsets, int]], offsets: Sequence[int]) -> list[bool]:
+    def _unfinished_of_runs(
+        self, in_runs: Iterable[tuple[PartitionOffsets, int]], offsets: Sequence[int]
+    ) -> list[bool]:
         """Of each of these records whether it is."""
         wanted: list[bool] = []
-        for of, number in runs:
+        for of, number in in_runs:
             begin = len(wanted)
             wanted += self._unfinished_run(of, offsets[begin : begin + number])
         return wanted
