@@ -445,6 +445,19 @@ REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
             ("burst", 0, 19),
         ],
     ),
+    "each right that lacks for a moment ends a process, and that is no loop": (
+        Setup(partitions=3, workers=2, static=True, rows=True),
+        [
+            ("kill twice", 1, 0),
+            ("row", 1, 123),
+            ("step", 1, 0),
+            ("step", 1, 0),
+            ("fault", 2, 172),
+            ("kill", 1, 0),
+            ("kill", 0, 0),
+            ("row", 0, 215),
+        ],
+    ),
 }
 
 

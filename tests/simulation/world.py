@@ -56,11 +56,12 @@ MEETS = " meets "  # in a note: between a kind of action and a state
 LARGE = 4_000  # bytes of a large record
 RECORD = 60  # characters of such a map that fit into one record
 
+FORBIDDEN = "commit is refused for one partition"
 FAULTS = (
     "commit lost",
     "commit answer lost",
     "commit fails for one partition",
-    "commit is refused for one partition",
+    FORBIDDEN,
     "request",
     "broker slow",
     "produce fails",
@@ -300,7 +301,7 @@ class World:
         """Turns of all workers until nothing changes any more, for so many seconds at least."""
         until = self.broker.now + at_least
         exits, before, since = 0, (-1, -1, -1, -1), self.broker.now
-        deaths = DEATHS * self._of(promises.DEADLY) + HANG_EXITS * self._hanging()
+        deaths = DEATHS * self._of(promises.DEADLY) + HANG_EXITS * self._hanging() + self._forbidden()
         quiet, good, fed = self._quiet(), GOOD, self.broker.now
         for _ in range(ROUNDS * (1 + 2 * self.setup.calls) + 12 * deaths):  # each is missed for a session
             for who in range(self.setup.workers):
@@ -324,6 +325,10 @@ class World:
                 raise Violation("liveness", "processes end again and again")
         if not self.setup.tight:
             raise Violation("liveness", "no end of commits and results, though nothing new is sent")
+
+    def _forbidden(self) -> int:
+        """How many faults are still to happen that each end a process for good, as somebody must grant a right."""
+        return sum(number for kind, number in self.planted.items() if kind == FORBIDDEN or kind.startswith(RIGHT_OF))
 
     def _failed_calls(self) -> int:
         """Each takes a turn of the loop. Not counted where the quiet is longer than any wait for the next attempt."""
