@@ -336,6 +336,12 @@ CASES = {
         "properties",
         {"SHUTDOWN_TIMEOUT": "400"},
     ),
+    "heartbeats that are too rare": Case(
+        "KAFKA_HEARTBEAT_INTERVAL_MS: heartbeat.interval.ms (12000) must be less than session.timeout.ms (10000), a"
+        " third at best: the consumer group takes a worker for dead that it does not hear of for so long",
+        "properties",
+        {"KAFKA_HEARTBEAT_INTERVAL_MS": "12000"},
+    ),
     "a transaction that outlives its worker": Case(
         "transaction.timeout.ms (11000) must not be above session.timeout.ms (10000): who takes over from a dead"
         " worker would read past results of its transaction",

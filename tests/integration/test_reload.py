@@ -109,7 +109,7 @@ def test_a_row_that_only_running_shows_to_be_bad_gives_way_to_the_old_one(
 ) -> None:
     scene = scenes(real_kafka, environment={"CONFIG_REFRESH": "1"})
     worker = scene.job.start(main=("-c", NOT_TOLD)).is_assigned()
-    scene.job.write_row(metadatas='{"kafka": {"session.timeout.ms": 100}}')
+    scene.job.write_row(metadatas='{"kafka": {"session.timeout.ms": 100, "heartbeat.interval.ms": 30}}')
     worker.says(CHANGED)
     line = worker.says(REFUSED)
     assert "Kafka refuses a setting" in line["problems"][0]

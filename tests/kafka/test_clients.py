@@ -345,6 +345,27 @@ def test_a_stop_may_not_take_so_long_that_the_group_drives_the_worker_out(
 
 
 @pytest.mark.parametrize(
+    ("given", "sources", "problem"),
+    [
+        ({"heartbeat.interval.ms": "10000"}, {}, "KAFKA_HEARTBEAT_INTERVAL_MS: heartbeat.interval.ms (10000) must be"),
+        ({"heartbeat.interval.ms": "9999"}, {}, None),
+        ({"session.timeout.ms": "2000"}, {"session.timeout.ms": "row"}, "metadatas.kafka.session.timeout.ms: heart"),
+        ({"session.timeout.ms": "30000", "heartbeat.interval.ms": "10000"}, {}, None),
+    ],
+)
+def test_a_worker_may_not_be_silent_so_long_that_the_group_takes_it_for_dead(
+    given: dict[str, str], sources: dict[str, str], problem: str | None
+) -> None:
+    settings = Settings(consumer_name="orders", kafka=given, sources=sources)
+    problems: list[str] = []
+    try:
+        try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
+    except ConfigError as error:
+        problems = error.problems
+    assert [each.startswith(problem or "none") for each in problems] == ([True] if problem else [])
+
+
+@pytest.mark.parametrize(
     ("delivery", "instance", "given", "sources", "problem"),
     [
         ("exactly_once", "é", {}, {}, "GROUP_INSTANCE_ID must be printable ASCII where DELIVERY is exactly"),

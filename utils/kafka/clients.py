@@ -24,6 +24,7 @@ _said: dict[str, float] = {}
 METADATA_REFRESH_MS = 10_000  # until added partitions are noticed: before groups are given up whose parts are there
 MAX_POLL_INTERVAL_MS = 300_000  # the client's default
 SESSION_TIMEOUT_MS = 10_000  # after this time the partitions of a dead worker go to others
+HEARTBEAT_MS = 2_000
 TRANSACTION_TIMEOUT_MS = 5_000  # and its open transaction, which hides what comes behind it, is aborted
 QUEUE_MESSAGES, _QUEUE_KILOBYTES = 1_000_000, 1_048_576  # in the producer's queue at most; the second is the client's
 LARGEST_RECORD = 1_000_000  # the client's default
@@ -98,7 +99,7 @@ def _wrong_properties(settings: Settings) -> list[str]:
             except OSError as error:
                 problems.append(f"{_origin(name, settings)}: {path} cannot be read: {error.strerror}")
     problems = problems or [*_wrong_authority(settings), *_wrong_key(settings)]
-    problems += [*_too_long_a_stop(settings), *_not_in_a_transaction(settings)]
+    problems += [*_too_long_a_stop(settings), *_too_rare_a_heartbeat(settings), *_not_in_a_transaction(settings)]
     if given.get("security.protocol", "").lower().startswith("sasl"):
         mechanism = given.get("sasl.mechanism") or given.get("sasl.mechanisms") or "GSSAPI"
         if mechanism.upper() == "GSSAPI":
@@ -131,6 +132,18 @@ def _too_long_a_stop(settings: Settings) -> Iterator[str]:
         yield (
             f"{name} must be less than max.poll.interval.ms ({most:g} s), not {settings.shutdown_timeout:g}:"
             " the consumer group drives out a worker whose rebalance takes longer"
+        )
+
+
+def _too_rare_a_heartbeat(settings: Settings) -> Iterator[str]:
+    """The client takes it, and the consumer group takes the worker for dead again and again."""
+    session, name = session_timeout(settings.kafka), "heartbeat.interval.ms"
+    heartbeat = _number(settings.kafka.get(name), HEARTBEAT_MS)
+    if heartbeat >= session:
+        yield (
+            f"{_origin(name if name in settings.kafka else 'session.timeout.ms', settings)}: {name} ({heartbeat}) must"
+            f" be less than session.timeout.ms ({session}), a third at best: the consumer group takes a worker for dead"
+            " that it does not hear of for so long"
         )
 
 
@@ -261,7 +274,7 @@ def consumer(
     return Consumer(
         {
             "session.timeout.ms": SESSION_TIMEOUT_MS,
-            "heartbeat.interval.ms": 2_000,
+            "heartbeat.interval.ms": HEARTBEAT_MS,
             "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,
             **fetches(partitions),
             "isolation.level": "read_committed",
