@@ -680,8 +680,10 @@ _CAUSES = (
         heals=True,
         cure="is not ready",
         codes=frozenset(
-            {1040, 1053, 1203, 1213, 1226, 1317, 1927, 1969, 3024, 9001}  # 9001: ProxySQL
-            | {"40001", "40P01", "53200", "53300", "57014", "57P01", "57P02", "57P03"}
+            {1037, 1040, 1041, 1053, 1135, 1203, 1213, 1226, 1317, 1927, 1969, 3024, 3032, 9001}  # 9001: ProxySQL
+            | {1047}  # of Galera: this node is not part of the cluster just now
+            | {"40001", "40P01", "53000", "53200", "53300", "53400", "57014", "57P01", "57P02", "57P03", "57P05"}
+            | {"08P01", "58030"}  # the first of PgBouncer: no server was free in time
         ),
         words="not currently accepting connections|starting up|shutting down|too many|connection slots|recovery",
     ),

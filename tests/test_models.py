@@ -834,7 +834,12 @@ def test_a_driver_that_is_not_installed_names_what_to_install() -> None:
             )
         ),
         (psycopg.errors.OutOfMemory("out of memory"), True),
-        *((pymysql.OperationalError(code, "interrupted"), True) for code in (1317, 1927, 1969, 3024, 9001)),
+        *(
+            (pymysql.OperationalError(code, "interrupted"), True)
+            for code in (1047, 1135, 1317, 1927, 1969, 3024, 3032, 9001)
+        ),
+        (psycopg.errors.ProtocolViolation("query_wait_timeout"), True),
+        (psycopg.errors.IoError("could not read block"), True),
         (psycopg.OperationalError("connection failed: FATAL:  sorry, too many clients already"), True),
         (psycopg.errors.AdminShutdown("terminating connection due to administrator command"), True),
         (psycopg.errors.ConnectionTimeout("connection timeout expired"), True),

@@ -11,7 +11,7 @@ from tests.builders import fragment, group
 from tests.fakes import FakeConsumer, FakeMessage
 from utils.commands.letters import Choice, ListedLetter, details, letters, table
 from utils.joining.dead_letters import Contents, Letter, read, without_contents, write
-from utils.joining.messages import Fragment
+from utils.joining.messages import Fragment, Headers
 from utils.kafka.lookups import EARLIEST, LATEST
 from utils.logger import shown
 
@@ -101,6 +101,15 @@ def test_no_id_can_break_a_line_or_drive_the_terminal() -> None:
     assert shown(hostile) == r"1\n2\x1b[31m\u202e"
     assert all(line.isprintable() for line in table([found(contents(hostile, error=ValueError(hostile)))]))
     assert all(line.isprintable() for line in details(found(contents(hostile, error=ValueError(hostile)))))
+
+
+def test_nor_can_what_another_tool_has_written_there() -> None:
+    forged = "x\n  replayed"
+    about: Headers = [("dlq.reason", forged.encode()), ("dlq.time", forged.encode()), (f"dlq.{forged}", b"1")]
+    each = read(b"1", b"{}", [*about, ("dlq.source", f"{forged}:0:0".encode())])
+    assert each
+    assert all(line.isprintable() for line in table([found(each)]))
+    assert all(line.isprintable() for line in details(found(each)))
 
 
 def test_no_id_fills_the_list() -> None:

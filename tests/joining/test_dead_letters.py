@@ -111,6 +111,16 @@ def test_a_dead_letter_that_fails_again_carries_the_headers_of_its_last_failure_
         (b"no json", [("dlq.reason", b"x"), ("dlq.source", b"a:1:1,b:1:1")]),
         (None, [("dlq.reason", b"x"), ("dlq.source", b"a:1:1,b:1:1")]),
         (b'{"fragments":[{"topic":"a"}]}', [("dlq.reason", b"x"), ("dlq.source", b"a:1:1,b:1:1")]),
+        *(
+            (b'{"fragments":[%s]}' % each, [("dlq.reason", b"x"), ("dlq.source", b"a:1:1,b:1:1")])
+            for each in (
+                b'{"topic":"a","partition":1,"offset":1,"value":5}',
+                b'{"topic":"a","partition":"1","offset":1,"value":""}',
+                b'{"topic":"a","partition":1,"offset":1,"value":"","headers_base64":[["a"]]}',
+                b'{"topic":"a","partition":1,"offset":1,"value_base64":"\xc3\xa9"}',
+                b"5",
+            )
+        ),
         (b"[1]", [("dlq.reason", b"x"), ("dlq.source", b"a:1:1,b:1:1")]),
     ],
 )

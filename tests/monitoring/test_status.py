@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ import pytest
 from tests.program import ROOT
 from tests.test_framework import A0, started
 from utils.monitoring.status import (
+    ANSWERS,
     CONNECTIONS,
     STALLED,
     Address,
@@ -284,6 +286,28 @@ def test_the_loop_answers_at_its_next_turn_on_its_own_thread() -> None:
         bench.step(seconds=0)
         asker.join(0.01)
     assert answers == [(1, threading.get_ident())]
+
+
+def test_a_turn_answers_a_few_questions_only_and_none_for_which_nobody_waits_any_more() -> None:
+    """Else who asks again and again, by many connections, would keep the loop from its work."""
+    bench = started()
+    answered: list[int] = []
+    for _ in range(ANSWERS):
+        assert bench.health.ask(lambda view: answered.append(0), timeout=0.001) is None
+    bench.step()
+    assert answered == []
+    askers = [threading.Thread(target=bench.health.ask, args=(lambda view: answered.append(1), 30)) for _ in range(9)]
+    for each in askers:
+        each.start()
+    while len(bench.health._questions) < len(askers):
+        time.sleep(0.001)
+    turns = 0
+    while len(answered) < len(askers):
+        bench.step(seconds=0)
+        turns += 1
+    assert turns == 3
+    for each in askers:
+        each.join()
 
 
 def test_without_a_worker_nobody_waits_for_an_answer() -> None:

@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
     of_list.add_argument("--replayed", action="store_true", help="also those that were replayed or discarded")
     of_show = commands.add_parser("show", help="all that a dead letter holds")
     of_show.set_defaults(dlq_command=dlq_show)
-    of_show.add_argument("id", type=id_of, metavar="ID")
+    of_show.add_argument("id", nargs="?", type=id_of, metavar="ID", help="only those of this id; some have none")
     of_replay = commands.add_parser("replay", help="process them once more and send the results")
     of_replay.set_defaults(dlq_command=dlq_replay)
     of_discard = commands.add_parser("discard", help="leave them out from now on: they are of no more use")
@@ -50,8 +50,9 @@ def add(commands: Commands) -> None:
         each.add_argument("--all", action="store_true", help="all that were neither replayed nor discarded")
         each.add_argument("--dry-run", action="store_true", help="only say what would be done")
     for each in (of_list, of_replay, of_discard):
-        each.add_argument("--reason", default="", choices=REASONS, help="only those of this reason")
         each.add_argument("--id", type=id_of, help="only those of this id")
+    for each in (of_list, of_show, of_replay, of_discard):
+        each.add_argument("--reason", default="", choices=REASONS, help="only those of this reason")
         each.add_argument("--since", type=time_of, metavar="TIME", help=f"not older than: {FORMS}")
         each.add_argument("--until", type=time_of, metavar="TIME", help="older than")
 
@@ -144,12 +145,14 @@ def dlq_list(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
 
 
 def dlq_show(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
-    choice = Choice(dead.consumer_name, id=arguments.id)
+    choice = _choice(arguments, dead)
+    if choice == Choice(dead.consumer_name):
+        raise ConfigError(["say which dead letters are meant: an ID, --reason, --since or --until"])
     found = [each for each in dead.find() if choice.takes(each.contents)]
     for each in found:
         say("\n".join(details(each)))
     if not found:
-        say(f"no dead letter of {shown(arguments.id)}")
+        say(f"no dead letter of {shown(arguments.id)}" if arguments.id else "no such dead letter")
     return 0 if found else 1
 
 

@@ -101,11 +101,12 @@ def table(found: Iterable[ListedLetter]) -> Iterator[str]:
     counts: Counter[tuple[str, str]] = Counter()
     for time, _, (contents, _, done) in rows:
         about = contents.about
-        counts[contents.reason, about.get("error.class", "")] += 1
+        reason = shown(contents.reason)
+        counts[reason, about.get("error.class", "")] += 1
         why = f"{about.get('error.class', '')} {about.get('error.message', '')}".strip()
         why = why or f"missing: {about.get('missing.topics', '')}"
         state = DONE if done else ""
-        yield f"{time[:19]:19}  {contents.reason:15}  {shown(cut(contents.id)):20}  {shown(why[:80])}{state}"
+        yield f"{shown(time[:19]):19}  {reason:15}  {shown(cut(contents.id)):20}  {shown(why[:80])}{state}"
     yield from ([""] if rows else [])
     for (reason, error), count in counts.most_common():
         yield f"{count:8}  {reason}  {shown(error)}".rstrip()
@@ -115,9 +116,9 @@ def table(found: Iterable[ListedLetter]) -> Iterator[str]:
 def details(each: ListedLetter) -> Iterator[str]:
     """All of a dead letter: where it stands, what it tells of itself, and the messages in it."""
     yield f"{each.at.topic}:{each.at.partition}:{each.at.offset}" + (DONE if each.done else "")
-    yield from (f"  {name}: {shown(text)}" for name, text in each.contents.about.items())
+    yield from (f"  {shown(name)}: {shown(text)}" for name, text in each.contents.about.items())
     for part in each.contents.parts:
-        yield f"  {part.topic}:{part.partition}:{part.offset}"
+        yield f"  {shown(part.topic)}:{part.partition}:{part.offset}"
         yield from (f"    {shown(name)}: {shown(_text(value))}" for name, value in part.headers)
         yield f"    {shown(_text(part.value))}"
 

@@ -4,8 +4,8 @@ Pure: no Kafka, no clock, no logging.
 """
 
 import base64
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -54,6 +54,21 @@ class Contents(msgspec.Struct, frozen=True, gc=False):
     def is_of(self, consumer_name: str) -> bool:
         """Whether this consumer has failed to process it. Without a name another tool wrote it, for whoever asks."""
         return self.about.get("consumer", consumer_name) == consumer_name
+
+
+class _Fragment(msgspec.Struct, frozen=True, gc=False):
+    """A fragment in the JSON of a group: its bytes as text where they are UTF-8, else in Base64."""
+
+    topic: str
+    partition: int
+    offset: int
+    value: str | None = None
+    value_base64: str = ""
+    headers_base64: list[tuple[str, str | None]] = []
+
+
+class _Fragments(msgspec.Struct, frozen=True, gc=False):
+    fragments: tuple[_Fragment, ...]
 
 
 def write(
@@ -109,9 +124,9 @@ def read(key: bytes | None, value: bytes | None, headers: Headers | None) -> Con
         elif len(standing) == 1:
             parts = (Part(*standing[0], value, theirs),)
         else:
-            parts = tuple(map(_from_json, cast(Any, msgspec.json.decode(value or b""))["fragments"]))
+            parts = tuple(map(_part, msgspec.json.decode(value or b"", type=_Fragments).fragments))
         return Contents(_text(key), about["reason"], parts, about)
-    except (KeyError, TypeError, ValueError, msgspec.MsgspecError):
+    except (KeyError, ValueError, msgspec.MsgspecError):
         return None
 
 
@@ -152,11 +167,10 @@ def _fragment(fragment: Fragment) -> dict[str, Any]:
         return {**at, "value_base64": _base64(fragment.value), **more}
 
 
-def _from_json(each: Mapping[str, Any]) -> Part:
-    value = each["value"].encode() if "value" in each else base64.b64decode(each["value_base64"])
-    named = each.get("headers_base64", [])
-    headers: Headers = [(name, None if value is None else base64.b64decode(value)) for name, value in named]
-    return Part(each["topic"], each["partition"], each["offset"], value, headers)
+def _part(each: _Fragment) -> Part:
+    value = base64.b64decode(each.value_base64) if each.value is None else each.value.encode()
+    headers: Headers = [(name, None if text is None else base64.b64decode(text)) for name, text in each.headers_base64]
+    return Part(each.topic, each.partition, each.offset, value, headers)
 
 
 def _base64(value: str | bytes) -> str:

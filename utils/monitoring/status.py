@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 STALLED = 60.0  # seconds without a turn of the loop after which the worker counts as dead
 SLOW_CLIENT = 10.0  # seconds that a request may take to arrive
+ANSWERS = 4  # questions that a turn of the loop answers: however many ask, and how often, the loop goes on
 CONNECTIONS = 32  # at once; each takes a thread, of which a container may have few
 SERVER = "consumer"  # how a worker calls itself in its answers
 TICK = 5.0  # seconds
@@ -71,7 +72,7 @@ class Health:
     def turn(self, now: float) -> None:
         """Told by the loop at each turn, on its thread: the moment to answer."""
         self.turned_at, self.busy_until = now, 0.0
-        while self._questions:
+        for _ in range(min(len(self._questions), ANSWERS)):
             self._questions.popleft()()
 
     def ask(self, question: Callable[["View"], T], timeout: float) -> T | None:
@@ -80,10 +81,11 @@ class Health:
         What the question raises is raised here; the loop goes on.
         """
         answers: SimpleQueue[T | Exception] = SimpleQueue()
+        is_awaited = True
 
         def answer() -> None:
             try:
-                if self.view:
+                if self.view and is_awaited:
                     answers.put(question(self.view))
             except Exception as error:
                 answers.put(error)
@@ -94,6 +96,7 @@ class Health:
         try:
             answered = answers.get(timeout=timeout)
         except Empty:
+            is_awaited = False
             return None
         if isinstance(answered, Exception):
             raise answered
