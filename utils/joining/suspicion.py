@@ -84,6 +84,10 @@ class Suspicion:
         """The process that reads this partition has not ended since: its start is counted once."""
         self.starts_without_progress, self.ran_alone_at_the_end = before
 
+    def forget_starts(self) -> None:
+        """Nothing of the partition is there to be done: nothing of it has ended a process in the starts before."""
+        self.starts_without_progress = min(self.starts_without_progress, 1)
+
     @property
     def crash_record(self) -> CrashRecord:
         return CrashRecord(self.starts_without_progress, self.ran_alone_at_the_end)

@@ -212,6 +212,8 @@ class Locator:
             logger.error("records were deleted before they were read", extra=facts)
             self.counters.skipped_by_retention += earliest - unread
         offsets.skip_to(earliest)
+        if offsets.position >= latest:
+            offsets.suspicion.forget_starts()
         return offsets
 
 
