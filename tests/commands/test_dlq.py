@@ -66,4 +66,4 @@ def test_what_kafka_refuses_while_dead_letters_are_looked_for_is_told_in_a_line(
     monkeypatch.setattr(dlq, "letters", raises)
     row = Row.validated("orders", "a", "out", "127.0.0.1:1")
     with pytest.raises(error):
-        dlq.DeadLetterTopic(Config(SETTINGS, row), "orders-dlq").find()
+        next(dlq.DeadLetterTopic(Config(SETTINGS, row), "orders-dlq").find())

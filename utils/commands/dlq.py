@@ -4,7 +4,7 @@ import argparse
 import math
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -68,11 +68,11 @@ class DeadLetterTopic(NamedTuple):
     def consumer_name(self) -> str:
         return self.config.row.consumer_name
 
-    def find(self) -> list[ListedLetter]:
-        """Raises ConfigError, UnavailableError."""
+    def find(self) -> Iterator[ListedLetter]:
+        """Those of all consumers, one by one: there may be more than memory holds. ConfigError, UnavailableError."""
         settings, row = self.config.settings, self.config.row
         with clients.explained(), clients.reader(settings, row) as consumer:
-            return list(letters(consumer, self.topic, self._load_maps))
+            yield from letters(consumer, self.topic, self._load_maps)
 
     def bring_back_notes(self) -> None:
         """What brokers have forgotten of what was done: see notes.py. Raises ConfigError, UnavailableError."""
@@ -138,7 +138,7 @@ def dead_letter_topic(settings: Settings, row: Row, written: Sequence[str] | Non
 
 def dlq_list(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
     choice = _choice(arguments, dead)
-    found = [each for each in dead.find() if choice.takes(each.contents)]
+    found = (each for each in dead.find() if choice.takes(each.contents))
     for line in table(each for each in found if arguments.replayed or not each.done):
         say(line)
     return 0
@@ -148,9 +148,11 @@ def dlq_show(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
     choice = _choice(arguments, dead)
     if choice == Choice(dead.consumer_name):
         raise ConfigError(["say which dead letters are meant: an ID, --reason, --since or --until"])
-    found = [each for each in dead.find() if choice.takes(each.contents)]
-    for each in found:
-        say("\n".join(details(each)))
+    found = 0
+    for each in dead.find():
+        if choice.takes(each.contents):
+            found += 1
+            say("\n".join(details(each)))
     if not found:
         say(f"no dead letter of {shown(arguments.id)}" if arguments.id else "no such dead letter")
     return 0 if found else 1

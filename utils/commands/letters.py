@@ -97,16 +97,17 @@ def _finished(offset: int, metadata: str | None) -> _Finished:
 
 def table(found: Iterable[ListedLetter]) -> Iterator[str]:
     """A line for each, oldest first, and then how many there are of each kind of error."""
-    rows = sorted((each.contents.about.get("time", ""), number, each) for number, each in enumerate(found))
+    rows: list[tuple[str, int, str]] = []  # and no more of them: there may be more dead letters than memory holds
     counts: Counter[tuple[str, str]] = Counter()
-    for time, _, (contents, _, done) in rows:
-        about = contents.about
-        reason = shown(contents.reason)
-        counts[reason, about.get("error.class", "")] += 1
-        why = f"{about.get('error.class', '')} {about.get('error.message', '')}".strip()
-        why = why or f"missing: {about.get('missing.topics', '')}"
+    for number, (contents, _, done) in enumerate(found):
+        about, reason = contents.about, shown(contents.reason)
+        time, error = about.get("time", ""), about.get("error.class", "")
+        counts[reason, error] += 1
+        why = f"{error} {about.get('error.message', '')}".strip() or f"missing: {about.get('missing.topics', '')}"
         state = DONE if done else ""
-        yield f"{shown(time[:19]):19}  {reason:15}  {shown(cut(contents.id)):20}  {shown(why[:80])}{state}"
+        line = f"{shown(time[:19]):19}  {reason:15}  {shown(cut(contents.id)):20}  {shown(why[:80])}{state}"
+        rows.append((time, number, line))
+    yield from (line for _, _, line in sorted(rows))
     yield from ([""] if rows else [])
     for (reason, error), count in counts.most_common():
         yield f"{count:8}  {reason}  {shown(error)}".rstrip()

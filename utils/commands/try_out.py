@@ -145,7 +145,7 @@ def _from_file(arguments: argparse.Namespace) -> Samples:
 
 def _from_dead_letters(arguments: argparse.Namespace, row: Row, found: Iterable[ListedLetter]) -> Samples:
     chosen = Choice(row.consumer_name)
-    open_ones = [each for each in found if not each.done and chosen.takes(each.contents)]
+    open_ones = (each for each in found if not each.done and chosen.takes(each.contents))
     wanted = [each for each in open_ones if not arguments.id or each.contents.id in arguments.id]
     samples = dead(wanted, row.topics_input)
     return samples.last(arguments.last) if arguments.last else samples
