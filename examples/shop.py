@@ -13,7 +13,7 @@ import json
 import sys
 from typing import Any
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -24,8 +24,15 @@ PARTITIONS = 4  # as many in all topics, so that an id has the same partition nu
 def make_topics(servers: str) -> None:
     admin = AdminClient({"bootstrap.servers": servers})
     for topic, made in admin.create_topics([NewTopic(each, PARTITIONS, 1) for each in _topics()]).items():
-        made.result()
-        print("created", topic)
+        try:
+            made.result(10)
+            print("created", topic)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                sys.exit(f"{servers} does not create {topic}: {error.args[0].str()}")
+            print("there is already", topic)
+        except TimeoutError:
+            sys.exit(f"{servers} cannot be reached")
 
 
 def send(servers: str, topic: str, id: str, content: dict[str, Any]) -> None:

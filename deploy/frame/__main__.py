@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 def _copy(arguments: argparse.Namespace) -> int:
     if not arguments.to:  # TO was not given to make
         raise ImpossibleError("say where the copy shall be: make copy TO=../paid-orders NAME=…")
-    print("\n".join(made(ROOT, Path(arguments.to).resolve(), arguments.name)))
+    print("\n".join(made(ROOT, Path(arguments.to).expanduser().resolve(), arguments.name)))
     return 0
 
 

@@ -55,6 +55,13 @@ def test_where_to_must_be_said(frame: Path) -> None:
     )
 
 
+def test_a_home_that_the_shell_has_left_as_a_tilde_is_that_of_the_user(frame: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "deploy.frame", "copy", "~/copy", "--name", "orders"]
+    subprocess.run(command, cwd=frame, env={**GIT, "HOME": str(tmp_path)}, capture_output=True, check=True)
+    assert (tmp_path / "copy/worker.py").is_file()
+    assert not (frame / "~").exists()
+
+
 def test_inside_another_repository_it_begins_none(frame: Path, tmp_path: Path) -> None:
     around = committed(tmp_path / "around", {"other.txt": "other"})
     assert "inside the repository" in copied(frame, around / "worker").stdout

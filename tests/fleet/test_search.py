@@ -154,7 +154,8 @@ def test_what_is_no_message_is_found_by_its_key_and_the_message_of_another_key_b
 
 
 @pytest.mark.parametrize(
-    ("id", "number"), [("42", 4), ("-7", 4), ("007", 2), ("x", 2), (str(2**40), 3), (str(2**70), 2), ("٤", 2)]
+    ("id", "number"),
+    [("42", 4), ("-7", 4), ("007", 2), ("x", 2), (str(2**40), 3), (str(2**70), 2), ("1" * 5000, 2), ("٤", 2)],
 )
 def test_keys_say_an_id_in_these_forms(id: str, number: int) -> None:
     assert len(forms(id)) == number

@@ -23,6 +23,7 @@ Partition = tuple[str, int]
 
 SAMPLE = 64  # records of a batch whose keys are looked at: by which hash do they lie where they lie?
 _NO_TIME = (0, -1)
+_LONGEST_NUMBER = 20  # characters of one of Java's; Python refuses to read those of thousands
 _REQUEST = 10.0  # seconds that one request may take
 
 
@@ -173,7 +174,7 @@ def forms(id: str) -> list[bytes]:
     """The keys by which producers say an id: as text, as JSON, as one of Java's whole numbers."""
     text = id.encode()
     keys = [text, b'"%s"' % text]
-    if id.isascii() and id.removeprefix("-").isdecimal() and str(int(id)) == id:
+    if len(id) <= _LONGEST_NUMBER and id.isascii() and id.removeprefix("-").isdecimal() and str(int(id)) == id:
         keys += [int(id).to_bytes(size, signed=True) for size in (4, 8) if abs(int(id)) < 1 << (8 * size - 1)]
     return keys
 
