@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import Enum, StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -235,6 +236,15 @@ def decoded(sent: Sequence[Result]) -> list[tuple[bytes, Any]]:
     return [(result.key, json.loads(result.value)) for result in sent]
 
 
+class Tea(StrEnum):
+    GREEN = "green"
+
+
+class Size(Enum):
+    TWO = 2
+    HALF = 0.5
+
+
 def test_a_dict_is_one_result_keyed_by_its_id() -> None:
     assert decoded(results({"id": "7", "x": 1}, "1")) == [(b"7", {"id": "7", "x": 1})]
 
@@ -243,7 +253,10 @@ def test_a_result_without_an_id_is_keyed_by_the_id_of_its_group() -> None:
     assert decoded(results({"x": 1}, "1")) == [(b"1", {"x": 1})]
 
 
-@pytest.mark.parametrize(("id", "key"), [(7, b"7"), (0, b"0"), ("zwölf", "zwölf".encode()), ("07", b"07")])
+@pytest.mark.parametrize(
+    ("id", "key"),
+    [(7, b"7"), (0, b"0"), ("zwölf", "zwölf".encode()), ("07", b"07"), (Tea.GREEN, b"green"), (Size.TWO, b"2")],
+)
 def test_a_key_is_the_id_as_the_next_worker_reads_it(id: object, key: bytes) -> None:
     [result] = results({"id": id}, "1")
     assert result.key == key
@@ -278,7 +291,7 @@ def test_a_coroutine_that_nobody_awaits_is_no_fault_of_the_message() -> None:
     assert not issubclass(NotAwaited, InvalidResult)
 
 
-@pytest.mark.parametrize("id", ["", None, True, False, 1.5, [], {}, "\ud800"])
+@pytest.mark.parametrize("id", ["", None, True, False, 1.5, [], {}, "\ud800", Size.HALF])
 def test_an_id_that_can_be_no_key_is_an_invalid_result(id: object) -> None:
     with pytest.raises(InvalidResult):
         results({"id": id}, "1")

@@ -6,6 +6,7 @@ the memory that way, and one that is never completed is never decoded.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Annotated, Any, cast
 
 import msgspec
@@ -181,6 +182,8 @@ def _result(item: Message, group_id: str) -> Result:
 
 
 def _as_key(id: object) -> str:
+    if isinstance(id, Enum):  # it is text or a number, too, and JSON has that
+        id = id.value
     if isinstance(id, bool) or not isinstance(id, int | str) or id == "":
         raise InvalidResult("the `id` of a result is text (not empty) or a whole number")
     return str(id)
