@@ -602,3 +602,19 @@ def test_what_holds_for_each_of_several_brokers_holds_for_all(monkeypatch: pytes
     monkeypatch.setattr(preflight, "_admin", lambda *_: ManyBrokers({}, {}))
     cluster = look(settings_with(), row_at("kafka:9092"))
     assert (cluster.metadata_limit, cluster.session_timeouts, cluster.commits_stay) == (None, None, None)
+
+
+class SlowBrokers(ManyBrokers):
+    """Which have so many topics that to name them takes more than a second."""
+
+    def list_topics(self, timeout: float) -> Any:
+        if timeout < 1.5:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return super().list_topics(timeout)
+
+
+def test_brokers_that_take_longer_than_a_second_to_name_their_topics_are_not_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(preflight, "_admin", lambda *_: SlowBrokers({}))
+    assert look(settings_with(), row_at("kafka:9092")).brokers == ("kafka:9092",)

@@ -91,12 +91,13 @@ def look(settings: Settings, row: Row) -> Cluster:
     """The cluster as it is now. UnavailableError: not there at the moment; ConfigError: not with these settings."""
     heard: list[KafkaError] = []
     admin = _admin(settings, row, heard.append)
-    deadline = time.monotonic() + _REQUEST
+    deadline, patience = time.monotonic() + _REQUEST, 1.0
     while True:
         try:
             # All topics, not ours by name: a name asked for is created where brokers create topics by themselves.
-            metadata = admin.list_topics(timeout=1)
+            metadata = admin.list_topics(timeout=patience)
         except KafkaException as error:
+            patience *= 2  # over a slow line the names of thousands take longer
             admin.poll(0)
             all_failed = any(each.code() == KafkaError._ALL_BROKERS_DOWN for each in heard)
             if all_failed or time.monotonic() > deadline:
