@@ -4,8 +4,11 @@ No Kafka. Connections are short: nothing that is tied to one leaves this file.
 """
 
 import json
+import os
 import re
+import socket
 import ssl
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +26,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     create_engine,
+    event,
     insert,
     inspect,
     select,
@@ -162,14 +166,33 @@ def engine(url: URL, *, create: bool = False, name: str = "") -> Engine:
         mode = {"mode": "rwc" if create else "rw", "uri": "true"}
         url = url.set(database=f"file:{quote(url.database)}", query={**url.query, **mode})
     try:
-        return create_engine(url, poolclass=NullPool, connect_args=options.get(backend, {}))
+        made = create_engine(url, poolclass=NullPool, connect_args=options.get(backend, {}))
     except (ImportError, NoSuchModuleError) as error:
         package = {"postgresql+psycopg": "psycopg[binary]", "mysql+pymysql": "PyMySQL[rsa]"}.get(url.drivername)
         cure = f": pip install '{package}'" if package else ": install it, or leave '+driver' out of DATABASE_URL"
         raise ConfigError([f"the driver for {url.drivername} is not installed{cure}"]) from error
     except (ArgumentError, ValueError) as error:  # an option that should be a number
         raise explain(error, url).error() from error
+    if backend == "postgresql":
+        event.listen(made, "connect", _end_in_time)
+        event.listen(made, "close", lambda _connection, record: record.info.pop("end").cancel())
+    return made
 
+
+def _end_in_time(connection: Any, record: Any) -> None:
+    """The driver of PostgreSQL waits for an answer for ever: of a proxy, say, whose server has gone without a word."""
+
+    def end() -> None:
+        if not connection.closed:
+            with socket.socket(fileno=os.dup(connection.fileno())) as same:
+                same.shutdown(socket.SHUT_RDWR)  # who waits for an answer hears of it
+
+    record.info["end"] = timer = threading.Timer(LONGEST_CONNECTION, end)
+    timer.daemon = True
+    timer.start()
+
+
+LONGEST_CONNECTION = 20.0  # seconds, to PostgreSQL: more than a statement may take, and the wait for locks
 
 _SESSION = {
     "mysql": "SET SESSION lock_wait_timeout = 5, innodb_lock_wait_timeout = 5,"

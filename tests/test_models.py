@@ -576,6 +576,19 @@ def test_who_runs_the_server_sees_whose_sessions_they_are(server_url: URL) -> No
     assert told == "paid-orders"
 
 
+@pytest.mark.postgresql
+def test_a_server_that_says_nothing_any_more_is_not_waited_for_for_ever(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that looks at the row would hang for good, and no change would ever be seen."""
+    monkeypatch.setattr(models, "LONGEST_CONNECTION", 1.0)
+    with models._connected(engine(make_url(postgresql_url))) as connection:
+        assert connection.execute(text("SELECT 1")).scalar() == 1
+    with pytest.raises(UnavailableError), models._connected(engine(make_url(postgresql_url))) as connection:
+        connection.execute(text("SELECT pg_sleep(8)"))
+
+
+@pytest.mark.postgresql
 def test_a_pooled_session_is_left_to_other_programs_as_it_was(postgresql_url: str) -> None:
     """Behind PgBouncer, pool_mode=transaction, their statements were ended after 10 s."""
     with models._connected(engine(make_url(postgresql_url))) as connection:
