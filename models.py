@@ -127,10 +127,11 @@ def _topics(column: str, listed: str | None, problems: list[str]) -> tuple[str, 
 
 
 def _servers(listed: str | None, problems: list[str]) -> str:
+    """Nothing that a shell would take for more than a name: cures are commands with these addresses."""
     servers = _parts(listed)
     for server in servers:
         match = re.fullmatch(
-            r"((?i:SASL_)?(?i:PLAINTEXT|SSL)://)?([^\s:/@\[\]]+|\[[0-9A-Fa-f:.%]+\])(:(?P<port>\d+))?", server
+            r"((?i:SASL_)?(?i:PLAINTEXT|SSL)://)?([\w.-]+|\[[0-9A-Fa-f:.%]+\])(:(?P<port>\d+))?", server
         )
         if not match or not 1 <= int(match["port"] or 9092) <= 65535:
             rule = "host:port, one or more, comma separated"
@@ -703,10 +704,31 @@ _CAUSES = (
         heals=True,
         cure="is not ready",
         codes=frozenset(
-            {1037, 1040, 1041, 1053, 1135, 1203, 1213, 1226, 1317, 1927, 1969, 3024, 3032, 9001}  # 9001: ProxySQL
+            {
+                1037,
+                1040,
+                1041,
+                1053,
+                1129,
+                1135,
+                1158,
+                1159,
+                1160,
+                1161,
+                1203,
+                1213,
+                1226,
+                1317,
+                1927,
+                1969,
+                3024,
+                3032,
+                9001,
+                9006,
+            }  # 9001: ProxySQL
             | {1047}  # of Galera: this node is not part of the cluster just now
             | {"40001", "40P01", "53000", "53200", "53300", "53400", "57014", "57P01", "57P02", "57P03", "57P05"}
-            | {"08P01", "58030"}  # the first of PgBouncer: no server was free in time
+            | {"08P01", "58000", "58030"}  # the first of PgBouncer: no server was free in time
         ),
         words="not currently accepting connections|starting up|shutting down|too many|connection slots|recovery",
     ),

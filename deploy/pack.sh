@@ -14,9 +14,13 @@ mkdir -p "$work/consumer/tree"
 
 git rev-parse --git-dir >/dev/null 2>&1 || { echo 'pack: git is needed, to know which files are yours' >&2; exit 1; }
 [ -d deploy/wheels ] || { echo 'pack: run `make wheels` first' >&2; exit 1; }
-# What git would commit, and nothing that it ignores: no .env, no database, no environment.
+# What git would commit, and nothing that it ignores: no .env, no database, no environment. Nor the archive before.
+case $archive in
+    /* | ../*) set -- . ;;
+    *) set -- . ":(exclude)$archive" ":(exclude)$archive.sha256" ;;
+esac
 # Not through pipes: what the first tar cannot read would be missing in the archive, and nothing would say so.
-git ls-files --cached --others --exclude-standard -z > "$work/files"
+git ls-files --cached --others --exclude-standard -z -- "$@" > "$work/files"
 tar --null -T "$work/files" -cf "$work/tree.tar"
 tar -xf "$work/tree.tar" -C "$work/consumer/tree"
 rm "$work/tree.tar"

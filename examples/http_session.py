@@ -5,6 +5,7 @@ Copy it over worker.py, add urllib3==2.8.0 to requirements.txt, and set CONCURRE
 
 import os
 from typing import Any
+from urllib.parse import quote
 
 import urllib3
 
@@ -24,7 +25,8 @@ def setup() -> None:
 
 def process(message: dict[str, Any], consumer_name: str) -> dict[str, Any]:
     """Called in as many threads as CONCURRENCY says: the pool may be used by all of them."""
-    answer = pool.request("GET", f"{URL}/{message['content']['item']}")
+    item = quote(str(message["content"]["item"]), safe="")  # whoever has sent it: "../admin" is no other address
+    answer = pool.request("GET", f"{URL}/{item}")
     if answer.status in (429, 503):
         raise Retry(f"the price service answers {answer.status}", after=answer.headers.get("Retry-After"))
     if answer.status == 404:

@@ -8,6 +8,7 @@ import os
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import requests
 
@@ -30,7 +31,8 @@ def setup() -> None:
 
 def process(message: dict[str, Any], consumer_name: str) -> dict[str, Any]:
     """The API may see a message twice, after a crash: it knows it again by its key of idempotency."""
-    headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": f"{consumer_name}-{message['id']}"}
+    again = quote(f"{consumer_name}-{message['id']}", safe="")  # an id may be any text, a header not
+    headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": again}
     answer = _session().post(url, json=message["content"], headers=headers, timeout=TIMEOUT)
     if answer.status_code in (429, 503):
         raise Retry(f"the API answers {answer.status_code}", after=answer.headers.get("Retry-After"))

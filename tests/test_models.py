@@ -122,7 +122,23 @@ def test_brokers_are_one_or_more_addresses(servers: str) -> None:
 
 @pytest.mark.parametrize(
     "servers",
-    ["h:", "h:x", "h:0", "h:70000", "h i:1", "http://h:1/path", "http://h:1", "https://h", "::1:9092", ",", "", None],
+    [
+        "h:",
+        "h:x",
+        "h:0",
+        "h:70000",
+        "h i:1",
+        "http://h:1/path",
+        "http://h:1",
+        "https://h",
+        "::1:9092",
+        ",",
+        "",
+        None,
+        "h;id:1",
+        "$(id)",
+        "h`id`:1",
+    ],
 )
 def test_what_is_no_address_of_a_broker_is_refused(servers: str | None) -> None:
     (problem,) = problems_of(kafka_bootstrap_server=servers)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from utils.commands.command import say
+from utils.commands.command import say, settings_of
 
 
 @pytest.mark.parametrize("text", ["a\x1b]0;title\x07b", "\r", "\x9b2J", "\x7f", "\u202eright", "\0"])
@@ -23,3 +23,13 @@ def test_all_other_text_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) 
 def test_the_terminal_is_cleared_where_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     say("x", clear=True)
     assert capsys.readouterr().out == "\x1b[H\x1b[2Jx\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "name"), [({}, "fleet"), ({"CONSUMER_NAME": ""}, "fleet"), ({"CONSUMER_NAME": "a"}, "a")]
+)
+def test_a_command_about_all_consumers_needs_no_name_and_takes_an_empty_one_for_none(
+    given: dict[str, str], name: str
+) -> None:
+    environ = {"DATABASE_URL": "sqlite:///rows.db", **given}
+    assert settings_of(environ, name="fleet").consumer_name == name

@@ -132,6 +132,11 @@ def test_a_wrong_command_line_is_bad_configuration(run: Here, arguments: Sequenc
     assert problems
 
 
+def test_a_file_has_a_name_though_a_variable_of_a_shell_may_be_empty(run: Here) -> None:
+    with pytest.raises(SystemExit):
+        run(*QUICK, "--html", "")
+
+
 @pytest.mark.parametrize("option", ["--apart", "--timeout", "--serve"])
 @pytest.mark.parametrize("value", ["x", "nan", "inf", "-1", "1e300"])
 def test_a_number_that_can_be_none_is_a_wrong_command_line(run: Here, option: str, value: str) -> None:

@@ -225,6 +225,13 @@ def test_messages_of_a_file_are_tried_without_kafka_and_without_a_database(
     assert main.main(["try", "--file", str(tmp_path / "not there")]) == 78
     assert main.main(["try", "--file", str(file), "--dlq"]) == 78
     assert main.main(["try", "--last", "0"]) == 78
+    monkeypatch.setattr("utils.processing.user_code.defaults", lambda: {"CONSUMER_NAME": "paid-orders"})
+    monkeypatch.setattr(
+        "utils.processing.user_code.load", lambda: UserCode(lambda _message, name: {"by": name}, Hooks())
+    )
+    capsys.readouterr()
+    assert main.main(["try", "--file", str(file), "--json", "--show"]) == 0
+    assert "paid-orders" in capsys.readouterr().out
     monkeypatch.setattr("utils.commands.try_out.CASES", file / "no directory")
     assert main.main(["try", "--file", str(file), "--save-tests"]) == 78
     assert f"--save-tests: {file}/no directory cannot be written (Not a directory)" in capsys.readouterr().err

@@ -22,6 +22,7 @@ class PriceService(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.connections = 0
+        self.asked: list[str] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -34,6 +35,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.connections += 1
 
     def do_GET(self) -> None:
+        self.server.asked.append(self.path)
         body = json.dumps({"price": 7.5}).encode()
         status = self.path.removeprefix("/")
         self.send_response(int(status) if status.isdigit() else 200)
@@ -68,6 +70,13 @@ def test_each_message_gets_its_price_and_connections_are_used_again(service: Pri
     runner.close(SECONDS)
     assert service.connections == 1
     assert len(http_session.pool.pools) == 0
+
+
+def test_what_a_message_holds_is_no_other_address(service: PriceService) -> None:
+    http_session.setup()
+    http_session.process({"content": {"item": "../404?x="}}, "prices")
+    assert service.asked == ["/..%2F404%3Fx%3D"]
+    http_session.teardown()
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,12 @@ def test_a_message_is_sent_with_the_key_and_what_makes_it_harmless_to_send_it_tw
     assert asked.headers["Idempotency-Key"] == "orders-7"
 
 
+def test_an_id_may_be_any_text(api: Server) -> None:
+    for id in ("中", "a\r\nX: 1"):
+        requests_api.process({"id": id, "content": {}}, "orders")
+    assert [asked.headers["Idempotency-Key"] for asked in api.asked] == ["orders-%E4%B8%AD", "orders-a%0D%0AX%3A%201"]
+
+
 @pytest.mark.parametrize(
     ("status", "failure"),
     [(429, Retry), (503, Retry), (422, Reject), (401, requests.HTTPError), (500, requests.HTTPError)],

@@ -1,5 +1,6 @@
 """The checks of brokers and topics: what is said of a broker that does not answer, of topics, and of rights."""
 
+import shlex
 import socket
 import ssl
 import threading
@@ -588,6 +589,12 @@ class ManyBrokers:
         return {broker: answer}
 
     def poll(self, timeout: float) -> None: ...
+
+
+def test_the_command_of_a_cure_is_no_other_command_whoever_the_user_is() -> None:
+    settings = replace(settings_with(), kafka={"sasl.username": "x' ; touch y #"})
+    command = preflight._grant(settings, row_at("kafka:9092"), "READ")
+    assert shlex.split(command)[5:7] == ["User:x' ; touch y #", "--operation"]
 
 
 def test_what_holds_for_each_of_several_brokers_holds_for_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,6 +254,13 @@ def test_an_unknown_path_names_the_known_ones() -> None:
     assert json.loads(body)["paths"] == ["/health/live", "/health/ready", "/page"]
 
 
+def test_no_name_server_is_asked_for_a_name_that_nobody_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not answer delayed the start of each worker by 10 s, or by minutes."""
+    monkeypatch.setattr("socket.getfqdn", None)
+    with serving(Health()) as url:
+        assert get(f"{url}/health/live")[0] == 200
+
+
 def test_a_page_that_fails_is_an_error_of_its_own() -> None:
     def page(_query: Mapping[str, str]) -> Answer:
         raise ValueError("secret")

@@ -157,6 +157,21 @@ def test_a_directory_that_hides_a_file_of_the_worker_is_named(tmp_path: Path) ->
         ]
 
 
+def test_what_hides_a_module_of_pythons_own_is_named(tmp_path: Path) -> None:
+    """It was a traceback out of a library, and exit code 1."""
+    directory = program(tmp_path, GOOD)
+    (directory / "queue.py").touch()
+    (directory / "email").mkdir()
+    (directory / "email" / "__init__.py").touch()
+    (directory / "json").mkdir()  # of data: it hides nothing
+    done = ended(directory, "main.py", "check")
+    assert done.returncode == 78
+    assert done.stderr.splitlines() == [
+        f"{name} hides a module of Python's own, which libraries need: give it another name"
+        for name in ("queue.py", "email/")
+    ]
+
+
 def test_probes_are_answered_while_it_is_imported(tmp_path: Path) -> None:
     """A model that takes more than a minute to load: Kubernetes started the worker again, for ever."""
     go, port = tmp_path / "go", free_port()

@@ -550,10 +550,13 @@ def main() -> None:
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     broker_of = running(EmbeddedBroker()) if given.embedded else real_broker(given.port)
-    with contextlib.suppress(KeyboardInterrupt), broker_of as broker:
-        print(broker.bootstrap, flush=True)
-        print(f"{broker.description}; stop it with Ctrl-C", file=sys.stderr)
-        sys.stdin.read()
+    try:
+        with contextlib.suppress(KeyboardInterrupt), broker_of as broker:
+            print(broker.bootstrap, flush=True)
+            print(f"{broker.description}; stop it with Ctrl-C", file=sys.stderr)
+            sys.stdin.read()
+    except Unavailable as lack:
+        sys.exit(f"no Kafka can be started here: {lack}. Install Docker, or Java 17 and Maven")
 
 
 if __name__ == "__main__":

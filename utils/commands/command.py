@@ -28,9 +28,10 @@ def add_command(commands: Commands, name: str, run: Run, summary: str) -> argpar
     return parser
 
 
-def settings_of(environ: Environ) -> Settings:
-    """Those of the environment, over the user's defaults."""
-    return Settings.read(environ, user_code.defaults())
+def settings_of(environ: Environ, name: str = "") -> Settings:
+    """Those of the environment, over the user's defaults. `name`: where they need no CONSUMER_NAME."""
+    given = {**environ, "CONSUMER_NAME": name} if name and not environ.get("CONSUMER_NAME") else environ
+    return Settings.read(given, user_code.defaults())
 
 
 def time_of(text: str) -> datetime:

@@ -45,7 +45,9 @@ def add(commands: Commands) -> None:
         metavar="S",
         help=f"seconds between the two looks that tell slow from stuck ({APART:g})",
     )
-    parser.add_argument("--html", metavar="FILE", help="also write one page with a picture, which needs no network")
+    parser.add_argument(
+        "--html", type=_file, metavar="FILE", help="also write one page with a picture, which needs no network"
+    )
     parser.add_argument(
         "--serve",
         type=_port,
@@ -62,6 +64,12 @@ def add(commands: Commands) -> None:
     )
 
 
+def _file(text: str) -> str:
+    if text:
+        return text
+    raise argparse.ArgumentTypeError("the name of a file must not be empty")
+
+
 def _port(text: str) -> int:
     if text.isdecimal() and int(text) <= 65535:
         return int(text)
@@ -73,7 +81,7 @@ def fleet(arguments: argparse.Namespace, environ: Environ) -> int:
 
     `fleet pause NAME…` lets the workers of these rows take in nothing more, `fleet resume NAME…` lets them go on.
     """
-    environment = settings_of({"CONSUMER_NAME": "fleet", **environ})
+    environment = settings_of(environ, name="fleet")
     database = engine(environment.url())
     action, names = "".join(arguments.names[:1]), arguments.names[1:]
     if action in {"pause", "resume"}:

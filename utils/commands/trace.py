@@ -45,7 +45,7 @@ def trace(arguments: argparse.Namespace, environ: Environ) -> int:
     only, and needs no worker to run. Exit 1 where it was not found.
     """
     since = arguments.since or datetime.now(UTC) - SINCE
-    environment = settings_of({"CONSUMER_NAME": "trace", **environ})
+    environment = settings_of(environ, name="trace")
     some, problems = subjects(load_all(engine(environment.url())), environment)
     journeys = all_traced(Wanted(arguments.id, since.timestamp(), arguments.everywhere), some)
     if arguments.json:

@@ -117,9 +117,9 @@ def _tried(groups: Sequence[Group], settings: Settings, code: user_code.UserCode
 def _samples(arguments: argparse.Namespace, environ: Environ) -> tuple[Settings, Samples]:
     """The messages that are meant. Of a file, without Kafka and without a database."""
     if arguments.file:
-        given = {name: value for name, value in environ.items() if value}
-        nowhere = {"CONSUMER_NAME": "try", "DATABASE_URL": "sqlite:///none"}
-        return Settings.read(nowhere | given, user_code.defaults()), _from_file(arguments)
+        given, own = {name: value for name, value in environ.items() if value}, user_code.defaults()
+        nowhere = {"CONSUMER_NAME": str(own.get("CONSUMER_NAME") or "try"), "DATABASE_URL": "sqlite:///none"}
+        return Settings.read(nowhere | given, own), _from_file(arguments)
     settings, row = configured(environ)
     if arguments.dlq:
         return settings, _from_dead_letters(arguments, row, dead_letter_topic(settings, row).find())

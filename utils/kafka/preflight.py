@@ -389,7 +389,7 @@ def _missing(
 
 def _grant(settings: Settings, row: Row, operation: str) -> str:
     """The beginning of the command that does it."""
-    user = settings.kafka.get("sasl.username", "…")
+    user = settings.kafka.get("sasl.username", "…").replace("'", "'\"'\"'")  # as a shell wants it: a row may set it
     acls = f"kafka-acls.sh --bootstrap-server {row.bootstrap_servers} --add --allow-principal 'User:{user}'"
     return f"{acls} --operation {operation.capitalize()}"
 

@@ -21,6 +21,7 @@ from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Empty, SimpleQueue
+from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -154,7 +155,9 @@ class Server(ThreadingHTTPServer):
         """`::` is all addresses, those of IPv4 too, whatever this machine takes it for by itself."""
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        super().server_bind()
+        # Not HTTPServer's: it asks for a name that nobody needs, for 10 s and more where no name server answers.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.socket.getsockname()[:2]
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """In a thread of its own. Of too many connections the oldest is ended: a slow client keeps no probe out."""

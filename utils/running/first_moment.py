@@ -39,12 +39,23 @@ def _interrupted(*_: object) -> None:
 
 
 def refuse_hidden_files() -> None:
-    """Where there is config.py and a package config/, Python takes the package: nothing of ours could be imported."""
-    beside = sorted(Path(__file__).parents[2].glob("*.py"))
-    if hidden := [each.stem for each in beside if each.with_suffix("").joinpath("__init__.py").is_file()]:
-        told = (
-            f"the directory {name}/ hides {name}.py, which the worker needs: give it another name" for name in hidden
-        )
+    """Where there is config.py and a package config/, Python takes the package: nothing of ours could be imported. And
+    where there is a queue.py, libraries take it for Python's own.
+    """
+    ours = Path(__file__).parents[2]
+    files, packages = sorted(ours.glob("*.py")), sorted(ours.glob("*/__init__.py"))
+    directories = {each.parent.name for each in packages}
+    told = [
+        f"the directory {each.stem}/ hides {each.name}, which the worker needs: give it another name"
+        for each in files
+        if each.stem in directories
+    ]
+    told += [
+        f"{each} hides a module of Python's own, which libraries need: give it another name"
+        for each in (*(each.name for each in files), *(f"{name}/" for name in sorted(directories)))
+        if each.removesuffix("/").removesuffix(".py") in sys.stdlib_module_names
+    ]
+    if told:
         print(*told, sep="\n", file=sys.stderr)
         sys.exit(_EX_CONFIG)
 
