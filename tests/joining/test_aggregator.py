@@ -131,8 +131,8 @@ def test_it_counts_by_partition_number_which_topics_groups_wait_for() -> None:
     for id, topics, number in (("1", [0], 0), ("2", [0], 0), ("3", [2, 0], 0), ("4", [1], 1), ("5", [1, 2], 1)):
         for topic in topics:
             add(aggregator, id, Fragment(topic, partition_offsets(partition=number), 0, b""), 0.0)
-    assert aggregator.waited_for() == ({0: [0, 3, 2], 1: [2, 0, 1]}, 7 / 10)
-    assert Aggregator(3).waited_for() == ({}, 1.0)
+    assert aggregator.waited_for() == ({0: [0, 3, 2], 1: [2, 0, 1]}, 7 / 10, 1)
+    assert Aggregator(3).waited_for() == ({}, 1.0, 1)
 
 
 def test_of_many_groups_a_few_are_counted_evenly_over_all() -> None:
@@ -141,6 +141,7 @@ def test_of_many_groups_a_few_are_counted_evenly_over_all() -> None:
         of = partition_offsets(partition=number // 25)
         add(aggregator, str(number), Fragment(number % 2, of, number, b""), 0.0)
     assert aggregator.waited_for(most=34).counts == {0: [4, 5], 1: [4, 4], 2: [4, 4], 3: [5, 4]}
+    assert aggregator.waited_for(most=34).stands_for == 3
     assert aggregator.waited_for(most=101).counts == {0: [12, 13], 1: [13, 12], 2: [12, 13], 3: [13, 12]}
 
 

@@ -188,6 +188,21 @@ def test_who_is_ahead_is_paused_as_soon_as_what_waits_has_grown_and_goes_on_as_s
     assert bench.intake.pausing.ahead == set()
 
 
+def test_nobody_is_held_back_for_a_topic_of_which_hardly_anything_is_left() -> None:
+    """Where the mates of what waits never come, nothing of its topic was read any more, though there was room."""
+    bench = Bench(room=32, end=99)
+    bench.consumer.log[B] = {4: b""}
+    bench.read("a", "abcdefghijklmnopq")
+    bench.balance()
+    assert bench.intake.pausing.ahead == {A}
+    assert bench.read("b", "abcd") == "abcd"
+    bench.balance()
+    assert bench.intake.pausing.ahead == set()
+    bench.read("a", "rstuvwxyz", first=17)
+    bench.balance()
+    assert bench.intake.pausing.ahead == set()
+
+
 def test_what_nobody_waits_for_is_paused_too_but_only_while_what_waits_grows_or_falls() -> None:
     bench = Bench(room=32, end=99, partitions=2)
     bench.read("a", "abcdefghijklmnopq")

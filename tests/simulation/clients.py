@@ -394,8 +394,11 @@ class FakeConsumer:
         return next(later, -1)
 
     def get_watermark_offsets(self, at: TopicPartition, timeout: float = -1, cached: bool = False) -> tuple[int, int]:
-        self._begin_request("get_watermark_offsets", timeout)
+        """`cached`: as the last fetch told, if one has."""
         log = self._broker.log((at.topic, at.partition))
+        if cached:
+            return OFFSET_INVALID, OFFSET_INVALID if self._host.choose(4) == 3 else log.stable_end
+        self._begin_request("get_watermark_offsets", timeout)
         return log.start, log.stable_end
 
     def list_topics(self, topic: str | None = None, timeout: float = -1) -> "Metadata":

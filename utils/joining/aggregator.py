@@ -191,7 +191,8 @@ class Aggregator:
 
     def waited_for(self, most: int = SAMPLE) -> WaitedFor:
         """Of many groups one in so many is counted, evenly over all in the order in which they came: at most `most`."""
-        sample = islice(self._waiting.values(), 0, None, len(self._waiting) // most + 1)
+        stands_for = len(self._waiting) // most + 1
+        sample = islice(self._waiting.values(), 0, None, stands_for)
         lacking: dict[int, list[int]] = {}
         present = possible = 0
         for (partition, *arrived), groups in Counter(map(_kind, sample)).items():
@@ -199,7 +200,7 @@ class Aggregator:
             counts = lacking.setdefault(partition, [0] * self._topics)
             for topic in self._lacking(arrived):
                 counts[topic] += groups
-        return WaitedFor(lacking, present / possible if possible else 1.0)
+        return WaitedFor(lacking, present / possible if possible else 1.0, stands_for)
 
     def clear(self) -> None:
         self._waiting.clear()

@@ -18,6 +18,8 @@ class WaitedFor(NamedTuple):
     counts: Counts
     present: float
     """How many fragments they have, of those that they may have before they are complete: all but the last of each."""
+    stands_for: int = 1
+    """How many groups each of those stands for that were counted."""
 
 
 def over_all_partitions(counts: Counts, numbers: Iterable[int]) -> Counts:
@@ -26,8 +28,23 @@ def over_all_partitions(counts: Counts, numbers: Iterable[int]) -> Counts:
     return dict.fromkeys(numbers, sums)
 
 
-def ahead_of_siblings(counts: Counts) -> set[tuple[int, int]]:
-    """Those for which hardly any group waits, beside the ones of their number in other topics.
+def with_hope(counts: Counts, unread: Mapping[tuple[int, int], int], stands_for: int = 1) -> Counts:
+    """As `counts`, without the groups that lack what is not there: of a partition that has hardly anything left to be
+    read. Nobody need wait until that has been read.
+
+    `unread`: how many records each may still hold; any number where that is not told. `stands_for`: see WaitedFor.
+    """
+    return {
+        number: [
+            count if unread.get((topic, number), count * stands_for) * FAR_AHEAD >= count * stands_for else 0
+            for topic, count in enumerate(of_number)
+        ]
+        for number, of_number in counts.items()
+    }
+
+
+def ahead_of_siblings(counts: Counts, hoping: Counts) -> set[tuple[int, int]]:
+    """Those for which hardly any group waits, beside the ones of their number in other topics (`hoping`: `with_hope`).
 
     Reading them on would only bring more groups that wait for their siblings.
     """
@@ -35,18 +52,22 @@ def ahead_of_siblings(counts: Counts) -> set[tuple[int, int]]:
         (topic, number)
         for number, of_number in counts.items()
         for topic, count in enumerate(of_number)
-        if count * FAR_AHEAD <= max(of_number)
+        if count * FAR_AHEAD <= max(hoping[number]) > 0
     }
 
 
-def hardly_waited_for(counts: Counts, partitions: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+def hardly_waited_for(counts: Counts, hoping: Counts, partitions: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
     """Those for which hardly any group waits, beside the others of any number.
 
     Reading them on may bring groups that wait, or complete some. Reading the others makes room for sure.
     """
-    most = max(map(max, counts.values()), default=0)
-    return {
-        (topic, number)
-        for topic, number in partitions
-        if (counts[number][topic] if number in counts else 0) * FAR_AHEAD <= most
-    }
+    most = max(map(max, hoping.values()), default=0)
+    return (
+        set()
+        if counts and not most
+        else {
+            (topic, number)
+            for topic, number in partitions
+            if (counts[number][topic] if number in counts else 0) * FAR_AHEAD <= most
+        }
+    )

@@ -4,8 +4,10 @@ The client fetches one partition after the other, and all of a topic before the 
 comes first waits for what comes last.
 """
 
+from collections import Counter
+
 from utils.joining.aggregator import Aggregator
-from utils.joining.ahead import Counts, ahead_of_siblings, hardly_waited_for, over_all_partitions
+from utils.joining.ahead import WaitedFor, ahead_of_siblings, hardly_waited_for, over_all_partitions, with_hope
 from utils.reading.intake import Intake
 
 LOOKS = 16  # while what waits grows from nothing to all of its room
@@ -41,23 +43,40 @@ class HoldingBack:
         if to_come <= self._room // 4:
             pausing.pause_only(())
             return
-        found = self._ahead(waited_for.counts, moves=now < self._moves_until and not in_pass, in_vain=in_vain)
+        found = self._ahead(waited_for, moves=now < self._moves_until and not in_pass, in_vain=in_vain)
         ahead = {at for at in partitions if (self._topics[at[0]], at[1]) in found}
         pausing.pause_only(ahead if to_come > self._room // 2 else ahead & pausing.ahead)
 
-    def _ahead(self, counts: Counts, *, moves: bool, in_vain: bool) -> set[tuple[int, int]]:
-        """By the indexes of their topics.
+    def _ahead(self, waited_for: WaitedFor, *, moves: bool, in_vain: bool) -> set[tuple[int, int]]:
+        """By the indexes of their topics. None whose siblings have nothing left: what its groups lack may never come.
 
         While what waits moves, these are all that hardly any group waits for: what comes next would soon be ahead, too.
         Not in a pass, which is to read all.
         """
-        together, partitions = self._intake.siblings.are_mostly_together(), self._intake.owned.partitions
+        together, counts = self._intake.siblings.are_mostly_together(), waited_for.counts
+        partitions = [(self._topics[topic], number) for topic, number in self._intake.owned.partitions]
         if not together:
             counts = over_all_partitions(counts, {number for _, number in partitions})
-        ahead = ahead_of_siblings(counts)
+        hoping = with_hope(counts, self._unread(together), waited_for.stands_for)
+        ahead = ahead_of_siblings(counts, hoping)
         if moves:
-            ahead |= hardly_waited_for(counts, [(self._topics[topic], number) for topic, number in partitions])
+            ahead |= hardly_waited_for(counts, hoping, partitions)
         return ahead - self._needed(together) if in_vain else ahead
+
+    def _unread(self, together: bool) -> dict[tuple[int, int], int]:
+        """How many offsets each partition still holds, and the others of its topic where a missing part may be in each.
+
+        Not of what is paused: nothing has told of its end since.
+        """
+        ends, paused, owned = self._intake.owned.ends(), self._intake.pausing.ahead, self._intake.owned.partitions
+        left = {at: end - owned[at].position for at, end in ends.items() if at not in paused}
+        if not together:
+            untold = {topic for topic, _ in owned.keys() - left.keys()}
+            of_topic = Counter[str]()
+            for (topic, _), number in left.items():
+                of_topic[topic] += number
+            left = {at: of_topic[at[0]] for at in owned if at[0] not in untold}
+        return {(self._topics[topic], number): unread for (topic, number), unread in left.items()}
 
     def _needed(self, together: bool) -> set[tuple[int, int]]:
         """What the oldest group waits for: it is given up only when that was read to its end."""

@@ -64,7 +64,7 @@ class Intake:
         self.pausing = Pausing(consumer, self.owned, waits.stopped, clock)
         self.siblings = Siblings(self.owned, keys, clock, waits.settle, waits.topics_changed_at)
         self.evidence = Evidence(admin, self.owned, self.siblings)
-        self.shown_ends = ShownEnds(consumer, admin, self.owned, self.pausing)
+        self.shown_ends = ShownEnds(admin, self.owned, self.pausing)
         self._fetching = Fetching(consumer, waits.gather, clock)
         self._identities = Identities(admin)
         self._rebalances = 0

@@ -146,6 +146,11 @@ class OwnedPartitions:
                 facts = {"topic": topic, "partition": partition, "count": gone}
                 logger.error("records that were waiting are no longer in the log", extra=facts)
 
+    def ends(self) -> dict[Partition, int]:
+        """Of each partition, as the last fetch of it told, which costs no request. Without those of which none has."""
+        ends = {at: self._consumer.get_watermark_offsets(TopicPartition(*at), cached=True)[1] for at in self.partitions}
+        return {at: end for at, end in ends.items() if end >= 0}
+
     # ------------------------------------------------------------------ back in the log
 
     def rewind(self, records: Iterable[Record]) -> None:

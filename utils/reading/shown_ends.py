@@ -3,7 +3,7 @@
 The worker decides nothing by them: what it needs to know of ends, it asks for in `evidence.py`.
 """
 
-from confluent_kafka import Consumer, IsolationLevel, TopicPartition
+from confluent_kafka import IsolationLevel
 from confluent_kafka.admin import AdminClient
 
 from utils.kafka.ends import EndOffsets, Partition
@@ -16,8 +16,7 @@ ASK_EVERY = 10.0  # seconds
 class ShownEnds:
     """As the last fetch told, which costs no request. Paused partitions are not fetched: their ends are asked for."""
 
-    def __init__(self, consumer: Consumer, admin: AdminClient, owned: OwnedPartitions, pausing: Pausing) -> None:
-        self._consumer = consumer
+    def __init__(self, admin: AdminClient, owned: OwnedPartitions, pausing: Pausing) -> None:
         self._ask = EndOffsets(admin, IsolationLevel.READ_COMMITTED)
         self._owned = owned
         self._pausing = pausing
@@ -36,6 +35,4 @@ class ShownEnds:
         if paused and now >= self._next_asked:
             self._next_asked = now + ASK_EVERY
             self._ask.ask(paused, now)
-        ends = {at: self._consumer.get_watermark_offsets(TopicPartition(*at), cached=True)[1] for at in owned}
-        ends |= {at: end for at, end in self._ends_of_paused.items() if at in paused}
-        return {at: end for at, end in ends.items() if end >= 0}
+        return self._owned.ends() | {at: end for at, end in self._ends_of_paused.items() if at in paused}
