@@ -28,7 +28,7 @@ from utils.processing.outcome import Outcome
 from utils.reading.batches import Batch, Contents, Record
 from utils.reading.intake import Intake
 from utils.reading.locator import AssignmentOutdated
-from utils.reading.overflow import Overflow
+from utils.reading.overflow import EVICTED_AT_ONCE, Overflow
 from utils.sending.assignment import Assignment, Locate
 from utils.sending.commits import Commits
 from utils.sending.delivery import Backlog, Delivery
@@ -166,14 +166,15 @@ class Worker:
         self.commits.has_news = True
 
     def _evict(self) -> None:
-        """Give up the groups that have waited for MESSAGE_TIMEOUT."""
+        """Give up the groups that have waited for MESSAGE_TIMEOUT, as many as can leave."""
         began = self.clock()
-        if began < self._next_eviction:
+        if began < self._next_eviction or self.delivery.backlog.groups >= MAX_IN_FLIGHT:
             return
         if evicted := self._waiting.evict(began, self.message_timeout):
             self._send_failed(self.failures.incomplete(evicted, self._waiting.missing))
         now = self.clock()
-        self._next_eviction = now + min(max(EVICT_EVERY, 4 * (now - began)), EVICT_AT_LEAST_EVERY)
+        pause = 0.0 if len(evicted) == EVICTED_AT_ONCE else EVICT_EVERY
+        self._next_eviction = now + min(max(pause, 4 * (now - began)), EVICT_AT_LEAST_EVERY)
 
     def _put_off(self) -> None:
         """Too much waits between attempts, or behind its own id: the newest leaves memory, and is read again later."""

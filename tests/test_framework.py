@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from config import ConfigError, Settings
+from framework import MAX_IN_FLIGHT
 from models import Row
 from tests.builders import admin, group, partition_offsets
 from tests.fakes import TOPIC_ID, FakeConsumer, FakeMessage, Partition
@@ -790,10 +791,10 @@ def test_so_is_what_is_read_again_together_with_something_new() -> None:
 def test_if_the_search_for_what_is_due_takes_long_more_time_lies_between(monkeypatch: pytest.MonkeyPatch) -> None:
     bench, began, takes = started(), list[float](), [1.0]
 
-    def slow(self: Aggregator, enough: Mapping[Any, Enough]) -> tuple[list[Group], list[Fragment]]:
+    def slow(self: Aggregator, enough: Mapping[Any, Enough], most: int) -> tuple[list[Group], list[Fragment]]:
         began.append(bench.clock.now)
         bench.clock.now += takes[0]
-        return evict(self, enough)
+        return evict(self, enough, most)
 
     evict = Aggregator.evict
     monkeypatch.setattr(Aggregator, "evict", slow)
@@ -808,6 +809,22 @@ def test_if_the_search_for_what_is_due_takes_long_more_time_lies_between(monkeyp
     takes[0] = 0.0
     bench.step(12, 1.0)
     assert began[-1] > bench.clock.now - 10
+
+
+def test_of_very_many_those_are_given_up_that_can_leave_and_the_others_at_the_next_turns() -> None:
+    """A dead letter takes more memory than what waits: all at once, they took several times MAX_PENDING_BYTES."""
+    bench = started()
+    bench.feed(A0, *map(str, range(12_000)))
+    bench.step(20)
+    assert len(bench.waiting(A0)) == 12_000
+    bench.delivery.slow = True
+    bench.step(1, TIMEOUT)
+    bench.step(60)
+    assert bench.delivery.backlog.groups == MAX_IN_FLIGHT
+    bench.delivery.slow = False
+    bench.settle_down()
+    assert (bench.counters.evicted, bench.waiting(A0)) == (12_000, [])
+    assert len(bench.delivery.letters) == 12_000
 
 
 class Changing(Bench):

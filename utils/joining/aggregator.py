@@ -156,11 +156,13 @@ class Aggregator:
         oldest = self.oldest_arrival() if self._earliest is None else self._earliest
         return oldest is not None and oldest <= arrived_by
 
-    def evict(self, enough: Mapping[tuple[int, int], "Enough"]) -> tuple[list[Group], list[Fragment]]:
+    def evict(
+        self, enough: Mapping[tuple[int, int], "Enough"], most: int = 1 << 62
+    ) -> tuple[list[Group], list[Fragment]]:
         """Gives up, and returns, the groups that have waited long enough for every topic that they lack; and what was
         superseded, for no part of it can come any more.
 
-        `enough`: for each (topic, partition number).
+        `enough`: for each (topic, partition number). `most`: so many of them.
         """
         latest = max((each.arrived_by for each in enough.values()), default=NEVER)
         evicted: list[Group] = []
@@ -181,6 +183,8 @@ class Aggregator:
                 replaced += self._settle(id)
             else:
                 evicted.append(_group(id, fragments))
+                if len(evicted) == most:
+                    break
         for group in evicted:
             self._remove(group)
         return evicted, replaced

@@ -21,6 +21,7 @@ from utils.reading.intake import Intake
 BALANCE_EVERY = 1.0  # seconds
 LONGEST_PAUSE = 60.0  # seconds between passes that make no room, unless a pass itself takes longer
 NOT_COUNTED = 1 << 62  # as the number of a drop: no other group waits for what was complete
+EVICTED_AT_ONCE = 1_000  # groups: a dead letter takes three times the memory of what waits until it is safe
 MOST_LEFT_OUT = 50_000  # ids that had to make way, and are known: some 100 bytes each
 
 
@@ -177,11 +178,15 @@ class Overflow:
         self.groups.keeps_apart = True
 
     def evict(self, now: float, timeout: float) -> list[Group]:
-        """Give up the groups that have waited for `timeout` seconds, and could not have got a missing part since."""
+        """Give up groups that have waited for `timeout` seconds, and could not have got a missing part since. Of many
+        those that came into memory first, EVICTED_AT_ONCE.
+        """
         if not self.groups.has_waited_since(now - timeout):
             return []
         enough = self._intake.evidence.waited_enough(now, timeout)
-        evicted, superseded = self.groups.evict({(self._topics[at[0]], at[1]): by for at, by in enough.items()})
+        evicted, superseded = self.groups.evict(
+            {(self._topics[at[0]], at[1]): by for at, by in enough.items()}, EVICTED_AT_ONCE
+        )
         self._finish(superseded)
         return evicted
 
