@@ -1,6 +1,9 @@
 """Producers that hash differently, and partitions that are added while workers run, on real Kafka."""
 
+import time
 from collections.abc import Sequence
+from itertools import count, islice
+from pathlib import Path
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
@@ -9,6 +12,7 @@ from confluent_kafka.cimpl import NewPartitions
 from tests.integration.conftest import Scene, Scenes
 from tests.integration.workers import Worker, eventually, feed
 from tests.services.kafka import KafkaBroker, is_led, kept_feeder
+from utils.joining.partitions import murmur2
 
 ADDED = "partitions were added to an input topic"
 NO_FIT = "keys do not fit those of the other topics"
@@ -56,6 +60,36 @@ def test_a_topic_of_librdkafka_beside_one_of_java_is_named_and_joined_by_a_worke
     scene.wait_for_all(worker)
     assert worker.stop() == 0
     assert len(worker.said(NO_FIT)) == 1
+    assert worker.said("stopped")[0]["evicted"] == 0
+    scene.judge(once=True)
+
+
+def ids_of(partition: int, prefix: str, number: int) -> list[str]:
+    """Those whose key belongs there, of two."""
+    return list(islice((id for each in count() if murmur2((id := f"{prefix}{each}").encode(), 2) == partition), number))
+
+
+def test_a_part_that_lies_unread_where_a_producer_has_begun_to_put_it_is_waited_for(
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    """The first keys were as they should be, and believed."""
+    blocked = tmp_path / "blocked"  # while it exists, process() does not return: soon nothing more is read
+    environment = {**GIVEN_UP, "MAX_PENDING_BYTES": "2000000", "PROCESS_BLOCKED": str(blocked)}
+    scene = scenes(real_kafka, partitions=2, slow_process=True, environment=environment)
+    worker = scene.job.start().is_assigned()
+    for partition in range(2):
+        scene.feed(ids_of(partition, "alike-", 200), partition=partition)
+    scene.wait_for_all(worker)
+    blocked.touch()
+    first, second = scene.job.topics_input
+    moved = ids_of(0, "moved-", 20)
+    scene.feed(moved, first)
+    feed(real_kafka, scene.oracle, ids_of(1, "filler-", 3_000), pad=2_000, partition=1)
+    scene.feed(moved, second, partition=1)
+    time.sleep(9.0)  # three times MESSAGE_TIMEOUT
+    blocked.unlink()
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
     assert worker.said("stopped")[0]["evicted"] == 0
     scene.judge(once=True)
 
