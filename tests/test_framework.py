@@ -1416,6 +1416,34 @@ def test_a_commit_that_fails_in_a_revoke_leaves_the_rest_to_the_next_owner() -> 
     assert bench.sent_ids() == ["1"]
 
 
+def test_partitions_that_are_lost_and_come_back_to_a_process_that_lives_are_no_start() -> None:
+    """A machine that is frozen now and then, during a long call: it became a dead letter, and then ended well."""
+    bench = started()
+    bench.executor.hold = math.inf
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.step(3)
+    for _ in range(3):
+        bench.lose()
+        bench.step()
+        bench.durable = bench.next_owner().durable
+        bench.assign(A0, B0)
+        bench.step(3)
+    owned = bench.worker.intake.owned.partitions
+    assert [owned[at].suspicion.starts_without_progress for at in (A0, B0)] == [1, 1]
+    bench.lose()
+    bench.step()
+    other = bench.next_owner()  # another process, which cannot know whether this one lives
+    other.executor.hold = math.inf
+    other.assign(A0, B0)
+    other.step(3)
+    bench.durable = other.next_owner().durable
+    bench.assign(A0, B0)
+    bench.step(2)
+    owned = bench.worker.intake.owned.partitions
+    assert [owned[at].suspicion.starts_without_progress for at in (A0, B0)] == [3, 3]
+
+
 def test_what_was_lost_is_never_committed() -> None:
     bench = started()
     bench.settle_down()

@@ -84,6 +84,14 @@ class Suspicion:
         """The process that reads this partition has not ended since: its start is counted once."""
         self.starts_without_progress, self.ran_alone_at_the_end = before
 
+    def live_on_as(self, before: CrashRecord) -> None:
+        """The partition was lost, and came back to a process that has not ended since: its start is counted once.
+
+        Not where another process has begun with it meanwhile: its commits count one more.
+        """
+        if self.starts_without_progress <= before.starts + 1:
+            self.go_on_as(before._replace(starts=min(before.starts, self.starts_without_progress)))
+
     def forget_starts(self) -> None:
         """Nothing of the partition is there to be done: nothing of it has ended a process in the starts before."""
         self.starts_without_progress = min(self.starts_without_progress, 1)

@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from utils.errors import guarded
 from utils.joining.offsets import CommitPoint, PartitionOffsets
+from utils.joining.suspicion import CrashRecord
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.processing.executor import Executor
@@ -75,7 +76,6 @@ class Assignment:
     def __init__(self, loop: Loop, locate: Locate, commit_interval: float, shutdown_timeout: float) -> None:
         self.consumer = loop.consumer
         self.reading = loop.intake
-        self.owned = loop.intake.owned
         self.executor = loop.executor
         self.delivery = loop.delivery
         self.clock = loop.clock
@@ -84,6 +84,7 @@ class Assignment:
         self.failure: BaseException | None = None
         self._loop = loop
         self._ends_by: float | None = None  # the end of the assignment that is under way
+        self._lost: dict[tuple[str, int], CrashRecord] = {}  # how the partitions stood that Kafka took away last
         self.commits = Commits(
             consumer=loop.consumer,
             owned=loop.intake.owned,
@@ -93,6 +94,10 @@ class Assignment:
             interval=commit_interval,
             clock=loop.clock,
         )
+
+    @property
+    def owned(self) -> Partitions:
+        return self.reading.owned
 
     def subscribe(self, topics: Sequence[str]) -> None:
         self.consumer.subscribe(
@@ -122,6 +127,7 @@ class Assignment:
             self._loop.may_take(LOCATING)
             self.delivery.assigned(consumer)
             located = self.locate(consumer, owned, self.clock())
+            self._recognise(located)
             self.reading.rebalanced(located)
             partitions = [TopicPartition(each.topic, each.partition, each.position) for each in located]
             consumer.assign(partitions)
@@ -146,7 +152,15 @@ class Assignment:
     def _on_lost(self, _consumer: Consumer, _lost: list[TopicPartition]) -> None:
         """Kafka has given our partitions to others: nothing of them may be committed."""
         logger.warning("partitions lost")
+        self._lost = {at: offsets.suspicion.crash_record for at, offsets in self.owned.partitions.items()} or self._lost
         self.forget()
+
+    def _recognise(self, located: Iterable[PartitionOffsets]) -> None:
+        """What was lost and is ours again: the process lives, whatever a frozen machine or a network did meanwhile."""
+        lost, self._lost = self._lost, {}
+        for offsets in located:
+            if before := lost.get((offsets.topic, offsets.partition)):
+                offsets.suspicion.live_on_as(before)
 
     def _drain(self, commit: Callable[[float], float]) -> None:
         """A rebalance that comes while the last commit of `end()` is waited for gets no time of its own."""
