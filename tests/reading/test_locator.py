@@ -1,10 +1,12 @@
 """What the commits of a group tell of the topics that its workers read."""
 
 from collections.abc import Callable
-from typing import cast
+from concurrent.futures import Future
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from tests.builders import admin, partition_offsets
 from utils.joining.layout import Layout
@@ -167,6 +169,31 @@ def test_commits_beside_a_transaction_that_was_left_open_are_waited_for(monkeypa
         locator(cast(Consumer, Hidden()), [TopicPartition("a", 0)], 0.0)
     seen_by_the_broker = 10.0  # the default of transaction.abort.timed.out.transaction.cleanup.interval.ms
     assert asked.value.args[0] > SESSION_TIMEOUT_MS / 1000 + seen_by_the_broker
+
+
+def test_only_for_the_commits_of_its_own_partitions_a_worker_waits_for_transactions() -> None:
+    """Among busy workers there is always one with a transaction: who came back waited for seconds, or in vain."""
+    waited: list[TopicPartition] = []
+
+    class Waiting:
+        def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+            waited.extend(partitions)
+            return partitions
+
+    class Telling:
+        def list_consumer_group_offsets(self, asked: Any, require_stable: bool, request_timeout: float) -> Any:
+            assert not require_stable
+            answer: Future[Any] = Future()
+            answer.set_result(asked[0])
+            return {asked[0].group_id: answer}
+
+    locator = Locator(cast(AdminClient, Telling()), ("a", "b"), 60.0, lambda _commits: {}, Counters(), group="orders")
+    topics = {"a": Topic("id", 2), "b": Topic("id", 2)}
+    for ours in ({("a", 0), ("b", 0)}, {("a", 0), ("a", 1), ("b", 0), ("b", 1)}):
+        waited.clear()
+        found = locator._committed(cast(Consumer, Waiting()), ours, topics)
+        assert {(each.topic, each.partition) for each in waited} == ours
+        assert len(found) == 4
 
 
 class Dated:

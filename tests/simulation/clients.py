@@ -6,9 +6,10 @@ later. A `Host` decides what is left open (how much comes at once, what fails), 
 
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, NoReturn, Protocol, cast
 
 from confluent_kafka import (
@@ -426,13 +427,7 @@ class FakeConsumer:
             self._host.wait(BACKGROUND)
             self._host.here("committed")
             waited += BACKGROUND
-        nul = "\0" * self._host.choose(2)
-        return [
-            Part(*each, group.offsets[each].offset, group.offsets[each].metadata + nul)
-            if each in group.offsets
-            else Part(*each)
-            for each in at
-        ]
+        return _committed(group.offsets, at, nul="\0" * self._host.choose(2))
 
     def commit(self, *, offsets: list[TopicPartition], asynchronous: bool = True) -> list[Part] | None:
         self._host.here("commit")
@@ -466,6 +461,10 @@ class FakeConsumer:
         if self._host.fault("commit answer lost"):
             return KafkaError._TIMED_OUT, {}
         return error, errors if error is not None else errors | dict.fromkeys(failed, _PARTIAL.get(failing or "", 0))
+
+
+def _committed(known: Mapping[Partition, Committed], asked: Iterable[Partition], nul: str) -> list[Part]:
+    return [Part(*at, known[at].offset, known[at].metadata + nul) if at in known else Part(*at) for at in asked]
 
 
 _EVENTS = {"event": KafkaError._ALL_BROKERS_DOWN, "fatal event": KafkaError._FATAL}
@@ -821,6 +820,17 @@ class FakeAdmin:
         committed = isolation_level is IsolationLevel.READ_COMMITTED
         ends = {at: log.stable_end if committed else log.end for at, log in logs.items()}
         return {at: Answer(Listed(end), late, failed) for at, end in ends.items()}
+
+    def list_consumer_group_offsets(
+        self, asked: Any, require_stable: bool, request_timeout: float
+    ) -> dict[str, Answer]:
+        """As the commits are: those of a transaction that has not ended are not among them."""
+        assert not require_stable
+        self._begin("list_consumer_group_offsets", request_timeout)
+        [each] = asked
+        at = [(part.topic, part.partition) for part in each.topic_partitions]
+        found = _committed(self._host.broker.group.offsets, at, nul="\0" * self._host.choose(2))
+        return {each.group_id: Answer(SimpleNamespace(topic_partitions=found))}
 
     def _begin(self, call: str, timeout: float) -> None:
         self._host.here(call)

@@ -4,7 +4,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 
 from config import ConfigError
@@ -39,6 +47,16 @@ def describe(admin: AdminClient, topics: tuple[str, ...]) -> dict[str, Topic]:
         topic: Topic(str(future.result().topic_id), counts[topic], str(cluster.cluster_id))
         for topic, future in described.items()
     }
+
+
+def commits_as_they_are(admin: AdminClient, group: str, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
+    """What a consumer group has committed. Beside an open transaction that is about to change it: what was before.
+
+    `Consumer.committed()` waits for the end of each such transaction (KIP-447). Raises KafkaException.
+    """
+    asked = ConsumerGroupTopicPartitions(group, list(partitions))
+    [answer] = admin.list_consumer_group_offsets([asked], require_stable=False, request_timeout=_REQUEST).values()
+    return checked(answer.result().topic_partitions)
 
 
 def offsets_at(consumer: Consumer, partitions: Sequence[TopicPartition], timestamp: int) -> dict[tuple[str, int], int]:

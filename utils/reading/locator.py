@@ -1,7 +1,7 @@
 """Where a worker reads on: the commits of its consumer group, the maps in them, and the ends of the log."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, TopicPartition
@@ -17,6 +17,7 @@ from utils.kafka.lookups import (
     LATEST,
     Topic,
     checked,
+    commits_as_they_are,
     describe,
     divergence,
     metadata_of,
@@ -84,6 +85,8 @@ class Locator:
     """Its version, for the commits; empty: not known."""
     ends: Mapping[Partition, int] = field(default_factory=dict)
     """Of topics that were added to the row, when that was seen: what comes from there on is read."""
+    group: str = ""
+    """The consumer group. Not needed where all partitions are ours."""
 
     def __call__(self, consumer: Consumer, owned: Sequence[TopicPartition], now: float) -> list[PartitionOffsets]:
         """`now` by the loop's clock: from then on what waits grows older."""
@@ -97,11 +100,8 @@ class Locator:
         if shared := shared_with_others([(each.topic, each.partition) for each in owned], counts):
             facts = {"shared": shared, "cure": OTHER_TOPICS}
             logger.warning("another member of the consumer group joins other topics", extra=facts)
-        every = [TopicPartition(topic, each) for topic in self.topics for each in range(topics[topic].partitions)]
-        commits = [
-            each for each in checked(consumer.committed(every, timeout=_LONGEST_TRANSACTION)) if each.offset >= 0
-        ]
         asked = {(each.topic, each.partition) for each in owned}
+        commits = [each for each in self._committed(consumer, asked, topics) if each.offset >= 0]
         cluster = next(short_name(each.cluster) if each.cluster else "" for each in topics.values())
         metadata = {at: metadata_of(each) for each in commits if (at := (each.topic, each.partition)) in asked}
         ids = {topic: each.id for topic, each in topics.items()}
@@ -140,6 +140,19 @@ class Locator:
             located.append(self._within(offsets, earliest[topic, number], latest[topic, number]))
             located[-1].gone += history.gone(topic, number)
         return located
+
+    def _committed(
+        self, consumer: Consumer, asked: Collection[Partition], topics: Mapping[str, Topic]
+    ) -> list[TopicPartition]:
+        """All commits of the consumer group. Those of our partitions when no transaction is about to change them.
+
+        Those of others tell of topics and rows only. Among many busy workers there is always one with a transaction.
+        """
+        found = checked(consumer.committed([TopicPartition(*at) for at in asked], timeout=_LONGEST_TRANSACTION))
+        every = [(topic, each) for topic in self.topics for each in range(topics[topic].partitions)]
+        if others := [TopicPartition(*at) for at in every if at not in asked]:
+            found += commits_as_they_are(self.admin, self.group, others)
+        return found
 
     def _cut(self, history: "History", ends: Sequence[TopicPartition]) -> dict[Partition, int]:
         """Where logs were cut that had been read further: by an unclean leader election, or by the loss of a disk.

@@ -201,6 +201,7 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
         ours.prober,
         around.frame,
         config.ends,
+        settings.consumer_name,
     )
     return Parts(consumer, ours.admin, locate, delivery, failures, partial(around.membership.leave, ours.is_member))
 

@@ -151,8 +151,8 @@ class Assignment:
 
     def _on_lost(self, _consumer: Consumer, _lost: list[TopicPartition]) -> None:
         """Kafka has given our partitions to others: nothing of them may be committed."""
-        logger.warning("partitions lost")
         self._lost = {at: offsets.suspicion.crash_record for at, offsets in self.owned.partitions.items()} or self._lost
+        logger.warning("partitions lost")
         self.forget()
 
     def _recognise(self, located: Iterable[PartitionOffsets]) -> None:
