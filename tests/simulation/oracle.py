@@ -6,7 +6,7 @@ commit as the next owner would: everything below the offset, and what the map ca
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from utils.metrics import Counters
 
 _parse, _parse_reference = copied(OffsetMap.parse), copied(Reference.parse)  # as they were before any mutant
 
+HOUR = 3_600.0  # seconds
 A_STEP = 1.1  # seconds: how exactly maps tell an arrival
 FORWARDED, FILTERED, TWOFOLD, FAILING, DEADLY = "forwarded", "filtered", "twofold", "failing", "deadly"
 HANGING, FLAKY, LATER, SLEEPY, LONG = "hanging", "fails once", "later", "hangs once", "fails for long"
@@ -566,11 +567,13 @@ class Oracle:
         if max(sent.since for sent in there) - first >= 2 * self.message_timeout - self._slack(there):
             return False  # an open transaction has hidden a part for so long
         span = max(sent.entry.sent for sent in there) - first
-        return span < self.message_timeout - self._slack(there) and self._are_dated(there)
+        return span < self.message_timeout - self._slack(there) and self.are_dated(there)
 
-    def _are_dated(self, fragments: list[Sent]) -> bool:
-        """Whether a restart keeps when these arrived."""
-        return self.keeps_arrivals or all(sent.honest for sent in fragments)
+    def are_dated(self, fragments: Iterable[Sent]) -> bool:
+        """Whether a restart keeps when these arrived: by steps in maps, else by timestamps and the time of the commit,
+        which is that of a host.
+        """
+        return self.keeps_arrivals or (self.slack < HOUR and all(sent.honest for sent in fragments))
 
     def _slack(self, fragments: list[Sent]) -> float:
         return 0.0 if all(sent.honest for sent in fragments) else A_STEP
@@ -639,7 +642,7 @@ class Oracle:
         of_id = self.by_id[sent.id or ""]
         may_mix = (sent.id or "") in self.robbed or self.destroyed or self.torn  # then one may supersede the other
         ours = [each for each in of_id if each.round == sent.round or may_mix]
-        others = ours if self._are_dated(ours) else self.sent.values()
+        others = ours if self.are_dated(ours) else self.sent.values()
         if self.broker.now - min(each.since for each in others) <= self.message_timeout - self._slack(ours):
             return False
         rest = [each for each in ours if each is not sent]  # of the same topic: the mates may be with that one

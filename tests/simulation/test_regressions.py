@@ -445,6 +445,15 @@ REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
             ("burst", 0, 19),
         ],
     ),
+    "where maps have no room for arrivals, a clock that is set by hours may make all that waits as old as the oldest": (
+        Setup(tight=True, overflows=True, calls=True, hours=True),
+        [
+            ("burst", 0, 0),
+            ("rounds", 0, 1),
+            ("burst", 0, 0),
+            ("clock", 0, 1),
+        ],
+    ),
     "each right that lacks for a moment ends a process, and that is no loop": (
         Setup(partitions=3, workers=2, static=True, rows=True),
         [

@@ -271,7 +271,7 @@ class World:
     @property
     def _is_undated(self) -> bool:
         """Neither timestamps nor maps tell when something arrived."""
-        return not self.oracle.keeps_arrivals and not all(sent.honest for sent in self.oracle.sent.values())
+        return not self.oracle.are_dated(self.oracle.sent.values())
 
     def _restart_in_a_replay(self) -> None:
         """Stop all, and again before they have read all of what waits.
