@@ -47,6 +47,7 @@ class Trouble(NamedTuple):
 
 
 BOM = "\ufeff"  # the byte order mark: editors and shells of Windows put it before a text in UTF-8
+LEAST_MEMORY = 65_536  # bytes of MAX_PENDING_BYTES below which there is a warning
 LONGEST = 1e9  # seconds: locks and dates overflow some time above that
 
 
@@ -253,7 +254,7 @@ class Settings:
         unknown = [name for name in environ if name not in sources]
         unset = [name for name in sources if name not in environ]  # where both are there, the other is no slip
         warnings += (*_near_misses(own, tuple(sources), "defaults.py: "), *_near_misses(unknown, unset, ""))
-        warnings += (*_replaced(values, sources), *_kafka_in_one(own))
+        warnings += (*_replaced(values, sources), *_kafka_in_one(own), *_too_little(values, "MAX_PENDING_BYTES"))
         sources |= {**dict.fromkeys(own_kafka, "defaults.py"), **dict.fromkeys(kafka, "environment")}
         settings = cls(**values, kafka={**own_kafka, **kafka}, sources=sources, warnings=warnings)
         problems += [*settings._missing(problems), *settings._tls_problems()]
@@ -282,6 +283,7 @@ class Settings:
         sources = {**self.sources, **dict.fromkeys([key.upper() for key in values] + list(kafka), "row")}
         near = _near_misses(content, [*names, "kafka", "paused"], "metadatas.")
         warnings = (*self.warnings, *notes, *near, *_barred(content, names), *_shared(values))
+        warnings += tuple(_too_little(values, "metadatas.max_pending_bytes"))
         kafka = {**self.kafka, **kafka}
         return replace(self, **values, paused=paused, kafka=kafka, sources=sources, warnings=warnings)
 
@@ -422,6 +424,13 @@ def _replaced(values: Mapping[str, object], sources: Mapping[str, str]) -> Itera
     given = [name for name in parts if sources[name] == "environment"]
     if values["database_url"] and given:
         yield f"{', '.join(given)} {'is' if len(given) == 1 else 'are'} ignored: DATABASE_URL is set"
+
+
+def _too_little(values: Mapping[str, object], name: str) -> Iterator[str]:
+    """Who means megabytes gets hardly a result: most messages are read again and again."""
+    given = values.get("max_pending_bytes")
+    if isinstance(given, int) and given < LEAST_MEMORY:
+        yield f"{name} is {given} bytes: hardly a message has room, and most are read again and again"
 
 
 def _shared(values: Mapping[str, object]) -> Iterator[str]:

@@ -622,7 +622,7 @@ _CAUSES = (
     ),
     _Cause(
         heals=False,
-        cure="has no table consumer_configs: create it with python main.py init",
+        cure="has no table consumer_configs: create it with python main.py init{schema}",
         codes=frozenset({1146, "42P01"}),
         words="no such table",
     ),
@@ -659,8 +659,8 @@ _CAUSES = (
     ),
     _Cause(
         heals=False,
-        cure="forbids it: grant its user SELECT on consumer_configs (for init also CREATE, INSERT, UPDATE; to pause and"
-        " resume UPDATE)",
+        cure="forbids it: grant its user SELECT on consumer_configs (for init also CREATE, INSERT, UPDATE{sequence}; to"
+        " pause and resume UPDATE)",
         codes=frozenset({1142, 1143, "42501"}),
         words=_NEVER,
     ),
@@ -775,12 +775,15 @@ def _files(url: URL) -> dict[str, str]:
     names = {"ca": ("ssl_ca", "sslrootcert"), "cert": ("ssl_cert", "sslcert"), "key": ("ssl_key", "sslkey")}
     given = {name: next((url.query[each] for each in both if each in url.query), "") for name, both in names.items()}
     # PostgreSQL does not tell a password that is over from a wrong one, nor MySQL whether it missed the certificate.
-    expired = ", or its password has expired (VALID UNTIL)" if url.get_backend_name() == "postgresql" else ""
     no_cert = "" if given["cert"] else "; DB_SSL_CERT where the user must show a certificate"
-    return {name: f" ({file})" if file else "" for name, file in given.items()} | {
-        "no_cert": no_cert,
-        "expired": expired,
+    of_postgresql = {
+        "expired": ", or its password has expired (VALID UNTIL)",
+        "schema": ", or grant its user USAGE on the schema where it is",
+        "sequence": ", USAGE on the schema and on the sequence consumer_configs_id_seq",
     }
+    if url.get_backend_name() != "postgresql":
+        of_postgresql = dict.fromkeys(of_postgresql, "")
+    return {name: f" ({file})" if file else "" for name, file in given.items()} | of_postgresql | {"no_cert": no_cert}
 
 
 def _code(reported: Any) -> int | str | None:

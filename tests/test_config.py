@@ -194,6 +194,15 @@ def test_a_setting_that_a_row_cannot_have_is_a_warning() -> None:
     assert warning == "metadatas.http_port is ignored: a row cannot set HTTP_PORT"
 
 
+def test_hardly_any_memory_is_a_warning_for_somebody_may_mean_megabytes() -> None:
+    given = {"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///rows.db"}
+    [warning] = Settings.read({**given, "MAX_PENDING_BYTES": "256"}).warnings
+    assert warning.startswith("MAX_PENDING_BYTES is 256 bytes: hardly a message has room")
+    [warning] = Settings.read(given).overlaid('{"max_pending_bytes": 8}').warnings
+    assert warning.startswith("metadatas.max_pending_bytes is 8 bytes")
+    assert Settings.read({**given, "MAX_PENDING_BYTES": "65536"}).warnings == ()
+
+
 def test_what_the_url_of_the_database_replaces_is_a_warning() -> None:
     """Most of all a password, which is missed by the server only."""
     given = {"CONSUMER_NAME": "x", "DATABASE_URL": "sqlite:////tmp/x.db"}

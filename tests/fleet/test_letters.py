@@ -1,8 +1,9 @@
 """Dead letters that nobody has dealt with are counted by reading them, or by their offsets where there are too many."""
 
 from collections.abc import Callable
-from itertools import count
+from itertools import count as numbers
 
+import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
 from tests.fakes import FakeMessage
@@ -119,8 +120,17 @@ def test_of_very_many_only_the_last_are_read() -> None:
     assert log.read == MOST
 
 
+@pytest.mark.parametrize(("every", "count"), [(2, (2 * MOST) // 2), (MOST + 1, 0)])
+def test_those_that_are_not_read_are_shared_out_as_those_that_are(every: int, count: int) -> None:
+    """A topic for forty consumers: each of them seemed to have all that lies there."""
+    records = [letter(at, "1", consumer="payments" if at % every else "orders") for at in range(1, 2 * MOST + 1)]
+    log = Log([each for each in records if each.offset() % (MOST + 1)] if not count else records, end=2 * MOST + 1)
+    found = counted(log, 0)
+    assert (found.count, found.exact) == (count, False)
+
+
 def test_what_cannot_be_read_in_time_is_counted_by_its_offsets() -> None:
-    times = count(step=0.2)
+    times = numbers(step=0.2)
     found = counted(Log([letter(0, "1")], end=3, stuck=True), 0, clock=lambda: next(times))
     assert found == Letters(3, exact=False)
 
@@ -130,6 +140,6 @@ def test_what_may_not_be_read_is_counted_by_its_offsets_too_and_at_once() -> Non
 
 
 def test_where_brokers_fall_silent_meanwhile_so_are_the_others() -> None:
-    times = count(step=QUIET / 2)
+    times = numbers(step=QUIET / 2)
     log = Log([letter(0, "1")], end=3, stuck=True)
     assert counted(log, 0, clock=lambda: next(times), deadline=1e9) == Letters(3, exact=False)

@@ -464,6 +464,14 @@ def test_starts_that_are_no_numbers_make_the_map_none_of_ours(damage: str) -> No
     assert OffsetMap.parse(signed(body(0, "r") + f":{damage}")) is None
 
 
+@pytest.mark.parametrize("oldest", [-1, 253_402_300_800_000])
+@pytest.mark.parametrize("time", [-1, 253_402_300_800_000])
+def test_a_map_of_a_time_that_there_is_not_is_none_of_ours(oldest: int, time: int) -> None:
+    """`fleet` ended with a traceback for all consumers."""
+    for times in ((oldest, 0), (0, time), (oldest, time)):
+        assert OffsetMap.parse(OffsetMap(TOPIC_ID, 5, *times, States(5)).encode()) is None
+
+
 class Record(NamedTuple):
     offsets: PartitionOffsets
     offset: int

@@ -90,6 +90,7 @@ class _Count:
         self.rest: set[int] = set()  # those that were not read to their end
         self._maps = {number: _map(pile.done, (pile.topic, number)) for number in pile.logs}
         self._older = 0  # below `first`, by their offsets
+        self._seen = 0  # those that were read, of whichever consumer
         self._from_there: dict[int, int] = {}  # the others, by theirs
         self._read: dict[int, int] = {}
         self._newest: tuple[str, Contents] | None = None
@@ -109,7 +110,10 @@ class _Count:
         return end - first - done
 
     def add(self, number: int, offset: int, found: Contents) -> None:
-        if offset < self.first.get(number, offset + 1) or not found.is_of(self.pile.consumer):
+        if offset < self.first.get(number, offset + 1):
+            return
+        self._seen += 1
+        if not found.is_of(self.pile.consumer):
             return
         known = self._maps[number]
         if known and offset < known.states.end and known.states.get(offset) == FINISHED:
@@ -122,13 +126,18 @@ class _Count:
     def result(self) -> Letters:
         known = sum(self._from_there[at] if at in self.rest else self._read.get(at, 0) for at in self.first)
         exact = not self._older and not self.rest
+        known += self._share(self._older)
         if self._newest is None:
-            return Letters(known + self._older, exact)
+            return Letters(known, exact)
         time, newest = self._newest
         error = f"{newest.about.get('error.class', '')}: {newest.about.get('error.message', '')}".strip(": ")
         missing = newest.about.get("missing.topics", "")
         said = error or (f"nothing came on {missing}" if missing else "")
-        return Letters(known + self._older, exact, time, newest.reason, said)
+        return Letters(known, exact, time, newest.reason, said)
+
+    def _share(self, number: int) -> int:
+        """How many of so many are this consumer's: others may share the topic. As among those that were read."""
+        return number * sum(self._read.values()) // self._seen if self._seen else number
 
 
 def _map(done: Commits, at: Partition) -> OffsetMap | None:
