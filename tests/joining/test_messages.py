@@ -16,7 +16,17 @@ from hypothesis import strategies as st
 
 from tests.builders import fragment
 from utils.joining.aggregator import Aggregator, size_of
-from utils.joining.messages import Fragment, InvalidMessage, InvalidResult, NotAwaited, Result, join, read_ids, results
+from utils.joining.messages import (
+    LONGEST_ID,
+    Fragment,
+    InvalidMessage,
+    InvalidResult,
+    NotAwaited,
+    Result,
+    join,
+    read_ids,
+    results,
+)
 
 json_values = st.recursive(
     st.none()
@@ -81,6 +91,15 @@ def test_an_id_is_text_or_a_whole_number_and_is_compared_as_text(value: bytes, i
 def test_any_other_id_makes_a_message_invalid(id: str) -> None:
     with pytest.raises(InvalidMessage):
         read_id(b'{"id":%s}' % id.encode())
+
+
+def test_an_id_has_at_most_so_many_characters_of_whatever_size() -> None:
+    """Of ids of nearly a megabyte, whose text was not counted, a few hundred ended the worker again and again."""
+    for character in ("x", "\U0001f600"):
+        longest = character * LONGEST_ID
+        assert read_id(json.dumps({"id": longest}).encode()) == longest
+        with pytest.raises(InvalidMessage, match="length <= 1000"):
+            read_id(json.dumps({"id": longest + "x"}).encode())
 
 
 @pytest.mark.parametrize("content", ["null", "[]", "1", '"text"', "true", '[{"a":1}]'])

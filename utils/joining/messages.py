@@ -58,17 +58,21 @@ class _Object(msgspec.Struct, frozen=True, gc=False):
     """Any JSON object: checked, not built."""
 
 
+LONGEST_ID = 1_000
+"""Characters. What is kept by ids, in memory and in logs, does not count their text: it may take four bytes each."""
+
+
 class _Head(msgspec.Struct, gc=False):
     """What must be known of a fragment before its group is complete."""
 
-    id: str | int
+    id: Annotated[str, msgspec.Meta(max_length=LONGEST_ID)] | int
     content: _Object = _Object()
 
 
 class _PlainHead(msgspec.Struct, gc=False):
     """As nearly all are: what C code alone can judge."""
 
-    id: Annotated[str, msgspec.Meta(min_length=1)]
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_ID)]
     content: _Object = _Object()
 
 
