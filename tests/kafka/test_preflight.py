@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -307,7 +307,7 @@ def slow_admin(monkeypatch: pytest.MonkeyPatch) -> SlowAdmin:
 @pytest.mark.parametrize(("only_try", "asked"), [(False, 3), (True, 0)])
 def test_a_topic_is_created_when_the_broker_knows_it(slow_admin: SlowAdmin, only_try: bool, asked: int) -> None:
     """Until then it tells no rights to it, and a worker that may not write it took itself for one that may."""
-    cluster: Any = SimpleNamespace(embedded=False, partitions={}, admin=None)
+    cluster: Any = SimpleNamespace(embedded=False, partitions={}, admin=None, replicas={})
     assert preflight.provide_map_topic(settings_with(), row_at("h:1"), cluster, only_try=only_try) == []
     assert slow_admin.asked == asked
 
@@ -589,6 +589,45 @@ class ManyBrokers:
         return {broker: answer}
 
     def poll(self, timeout: float) -> None: ...
+
+
+@pytest.mark.parametrize(("replicas", "wanted"), [({"a": 3, "b": 2}, 2), ({"a": 1, "b": 3}, -1), ({"a": 3}, -1)])
+def test_the_workers_own_topics_have_as_many_replicas_as_its_inputs(
+    monkeypatch: pytest.MonkeyPatch, replicas: dict[str, int], wanted: int
+) -> None:
+    """The default of brokers is one: with that broker the dead letters were gone, and the worker stood still."""
+    created: list[Any] = []
+
+    class Creating(SlowAdmin):
+        def create_topics(self, topics: Sequence[Any], **options: Any) -> dict[str, "Future[None]"]:
+            created.extend(topics)
+            return super().create_topics(topics, **options)
+
+    cluster = Cluster(("h:1",), {"a": 3, "b": 3}, replicas=replicas, admin=cast(AdminClient, Creating()))
+    for provide in (provide_dead_letter_topic, provide_map_topic):
+        assert provide(settings_with(), row_at("h:1"), cluster, only_try=True) == []
+    assert [each.replication_factor for each in created] == [wanted, wanted]
+
+
+def test_a_topic_of_its_own_with_fewer_replicas_is_named() -> None:
+    replicas = {"a": 3, "b": 3, "orders-dlq": 1, "orders-offsets": 3}
+    cluster = Cluster(("h:1",), {}, replicas=replicas)
+    told = preflight.fewer_replicas(row_at("h:1"), cluster, "orders-dlq")
+    assert told.startswith("topic orders-dlq has 1 replica, the input topics have 3: ")
+    assert preflight.fewer_replicas(row_at("h:1"), cluster, "orders-offsets") == ""
+    assert preflight.fewer_replicas(row_at("h:1"), cluster, "not there") == ""
+
+
+def test_where_not_enough_brokers_are_there_for_its_topics_a_worker_waits() -> None:
+    class Refusing(SlowAdmin):
+        def create_topics(self, topics: Sequence[Any], **_: Any) -> dict[str, "Future[None]"]:
+            future: Future[None] = Future()
+            future.set_exception(KafkaException(KafkaError(KafkaError.INVALID_REPLICATION_FACTOR)))
+            return {each.topic: future for each in topics}
+
+    cluster = Cluster(("h:1",), {"a": 3, "b": 3}, replicas={"a": 3, "b": 3}, admin=cast(AdminClient, Refusing()))
+    with pytest.raises(UnavailableError, match="topic orders-offsets is missing, and not enough brokers are there"):
+        provide_map_topic(settings_with(), row_at("h:1"), cluster)
 
 
 def test_the_command_of_a_cure_is_no_other_command_whoever_the_user_is() -> None:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._metadata import TopicMetadata
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
@@ -83,6 +84,8 @@ class Cluster:
     metadata_limit: int | None = None  # the least METADATA_SETTING of the brokers; None: not told
     commits_stay: float | None = None  # seconds, once a consumer group is empty; None: not told
     configs: Configs = field(default_factory=dict)  # of the row's topics and the worker's own: those that are told
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    """Of the row's topics and the worker's own: that partition's which has the fewest."""
     admin: AdminClient | None = field(default=None, compare=False, repr=False)
     """Which has asked, for more questions: each new client connects twice, and asks for all topics."""
 
@@ -112,8 +115,15 @@ def look(settings: Settings, row: Row) -> Cluster:
             counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
             limits = _session_timeouts(told), min(_told(told, METADATA_SETTING), default=None)
             named = {*row.topics_input, *row.topics_output, settings.dead_letters, map_topic(row.consumer_name)}
-            configs = {} if embedded else _configs(admin, sorted(named & counts.keys()))
-            return Cluster(tuple(sorted(addresses.values())), counts, embedded, *limits, _stay(told), configs, admin)
+            there = sorted(named & counts.keys())
+            configs = {} if embedded else _configs(admin, there)
+            replicas = {name: _fewest_replicas(metadata.topics[name]) for name in there}
+            facts = *limits, _stay(told), configs, replicas, admin
+            return Cluster(tuple(sorted(addresses.values())), counts, embedded, *facts)
+
+
+def _fewest_replicas(topic: TopicMetadata) -> int:
+    return min((len(each.replicas) for each in topic.partitions.values()), default=0)
 
 
 def _reach(
@@ -214,7 +224,8 @@ def provide_dead_letter_topic(settings: Settings, row: Row, cluster: Cluster, *,
     if name in cluster.partitions:
         return compacted_dead_letters(settings, row, cluster.configs)
     partitions = max(cluster.partitions.get(topic, 1) for topic in row.topics_input)
-    problem = _create(settings, row, cluster, NewTopic(name, partitions, config=DEAD_LETTER_TOPIC), only_try=only_try)
+    topic = NewTopic(name, partitions, replicas_of_inputs(row, cluster), config=DEAD_LETTER_TOPIC)
+    problem = _create(settings, row, cluster, topic, only_try=only_try)
     without = "; or do without, with an empty DLQ_TOPIC: what fails is then logged and discarded"
     return [f"topic {name} for dead letters {problem}{without}"] if problem else []
 
@@ -228,12 +239,33 @@ def provide_map_topic(settings: Settings, row: Row, cluster: Cluster, *, only_tr
     if cluster.embedded:
         return []
     if name not in cluster.partitions:
-        problem = _create(settings, row, cluster, NewTopic(name, 1, config=MAP_TOPIC), only_try=only_try)
+        topic = NewTopic(name, 1, replicas_of_inputs(row, cluster), config=MAP_TOPIC)
+        problem = _create(settings, row, cluster, topic, only_try=only_try)
         return [f"topic {name} for maps of waiting messages {problem}"] if problem else []
     if cluster.configs.get(name, {}).get("cleanup.policy", "compact") == "compact":
         return []
     cure = alter(row, name, "cleanup.policy=compact")
     return [f"topic {name} for maps of waiting messages must be compacted, and nothing else: {cure}"]
+
+
+def replicas_of_inputs(row: Row, cluster: Cluster) -> int:
+    """How many the worker's own topics are to have: with fewer they are gone, and it stands still, before its inputs
+    are. -1, the default of the brokers, where the inputs have one, or do not tell.
+    """
+    least = min((cluster.replicas.get(topic, 0) for topic in row.topics_input), default=0)
+    return least if least > 1 else -1
+
+
+def fewer_replicas(row: Row, cluster: Cluster, name: str) -> str:
+    """What is said of a topic of the worker's own that has fewer of them; nothing where it has as many."""
+    has, needs = cluster.replicas.get(name, 0), replicas_of_inputs(row, cluster)
+    if not 0 < has < needs:
+        return ""
+    tool = f"kafka-reassign-partitions.sh --bootstrap-server {row.bootstrap_servers}"
+    number = f"{has} replica{'s' * (has > 1)}"
+    return (
+        f"topic {name} has {number}, the input topics have {needs}: without its brokers the worker stands still: {tool}"
+    )
 
 
 def commit_limits(cluster: Cluster) -> CommitLimits:
@@ -259,6 +291,11 @@ def _create(settings: Settings, row: Row, cluster: Cluster, topic: NewTopic, *, 
             return ""
         if (trouble := explain(reason)).heals:
             raise trouble.error() from error
+        if reason.code() == KafkaError.INVALID_REPLICATION_FACTOR:  # a broker is away
+            few = (
+                f"topic {topic.topic} is missing, and not enough brokers are there to create it: {plain(reason.str())}"
+            )
+            raise Trouble(heals=True, line=few).error() from error
         if reason.code() == KafkaError.TOPIC_EXCEPTION:  # for Kafka's metrics a.b and a_b are one
             cure = "choose another name (DLQ_TOPIC, CONSUMER_NAME)"
             return f"is missing and cannot be created ({plain(reason.str())}): {cure}"

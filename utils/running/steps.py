@@ -187,7 +187,8 @@ def _dead_letters(start: Start) -> Iterator[Seen]:
     settings, row, cluster = start.settings, start.row, start.cluster
     _must_not(preflight.provide_dead_letter_topic(settings, row, cluster, only_try=start.only_try))
     name = settings.dead_letters
-    if why := topic_configs.forgotten_dead_letters(settings, row, cluster.configs):
+    few = preflight.fewer_replicas(row, cluster, name)
+    if why := topic_configs.forgotten_dead_letters(settings, row, cluster.configs) or few:
         yield Seen(why, "lacking")
         return
     there = "" if cluster.embedded or name in cluster.partitions else ": run will create it"
@@ -237,7 +238,8 @@ def _maps(start: Start) -> Iterator[Seen]:
         _must_not(problems)
     there = "" if cluster.embedded or map_topic(row.consumer_name) in cluster.partitions else ": run will create it"
     text = f"commits pause when a map of waiting messages does not fit: {'; '.join(problems)}"
-    yield Seen(text, "lacking") if problems else Seen(f"topic {map_topic(row.consumer_name)}{there}")
+    text = text if problems else preflight.fewer_replicas(row, cluster, map_topic(row.consumer_name))
+    yield Seen(text, "lacking") if text else Seen(f"topic {map_topic(row.consumer_name)}{there}")
 
 
 def _commits(start: Start) -> Iterator[Seen]:
