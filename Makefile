@@ -62,7 +62,7 @@ pack: setup wheels .venv-deploy/done  ## packs tree, wheels, base image and SBOM
 	CYCLONEDX=.venv-deploy/bin/cyclonedx-py sh deploy/pack.sh $(or $(ARCHIVE),consumer.tar)
 
 pack-check: setup .venv-deploy/done  ## packs, and installs that without a network
-	PYTHON=$(PYTHON) CYCLONEDX=$(CURDIR)/.venv-deploy/bin/cyclonedx-py sh deploy/pack-check.sh
+	PYTHON=$(PYTHON) CYCLONEDX="$(CURDIR)/.venv-deploy/bin/cyclonedx-py" sh deploy/pack-check.sh
 
 audit: .venv-deploy/done  ## asks for known faults of the locked packages; AUDIT_URL=… of a mirror of OSV
 	.venv-deploy/bin/pip-audit --requirement requirements.lock --disable-pip --progress-spinner off \

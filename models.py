@@ -170,7 +170,11 @@ def engine(url: URL, *, create: bool = False, name: str = "") -> Engine:
         made = create_engine(url, poolclass=NullPool, connect_args=options.get(backend, {}))
     except (ImportError, NoSuchModuleError) as error:
         package = {"postgresql+psycopg": "psycopg[binary]", "mysql+pymysql": "PyMySQL[rsa]"}.get(url.drivername)
-        cure = f": pip install '{package}'" if package else ": install it, or leave '+driver' out of DATABASE_URL"
+        cure = (
+            f": add {package} to requirements.txt, then make lock, and set up or build anew"
+            if package
+            else ": install it, or leave '+driver' out of DATABASE_URL"
+        )
         raise ConfigError([f"the driver for {url.drivername} is not installed{cure}"]) from error
     except (ArgumentError, ValueError) as error:  # an option that should be a number
         raise explain(error, url).error() from error
@@ -483,7 +487,7 @@ def _with_pause(metadatas: str, *, paused: bool) -> str:
     """This text of a JSON object, or of nothing, with a pause or without. All else in it stays as it was written:
     read and written again, 1.10 would be another text, and of two equal keys one would be gone.
     """
-    written = metadatas if metadatas.strip() else "{}"
+    written = metadatas if metadatas.strip() not in {"", "null"} else "{}"
     members = _members(written)
     while said := [at for at, member in enumerate(members) if member.key == "paused"]:
         at = said[0]
@@ -528,9 +532,10 @@ def _blanks_end(written: str, at: int) -> int:
 def _json_object(metadatas: str | None) -> dict[str, Any] | None:
     """What a row's metadatas hold; None where it is something else than settings, such as free text."""
     try:
-        content = json.loads((metadatas or "").removeprefix(BOM)) if (metadatas or "").strip() else {}
+        content = json.loads((metadatas or "").removeprefix(BOM).strip() or "null")
     except (ValueError, RecursionError):
         return None
+    content = {} if content is None else content
     return content if isinstance(content, dict) else None
 
 

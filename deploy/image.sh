@@ -58,6 +58,7 @@ private() {
 
 program() {
     [ ! -e update-in-progress/finish.sh ] || { echo 'an update was interrupted: run `sh update-in-progress/finish.sh`' >&2; exit 1; }
+    [ -f worker.py ] || { echo 'worker.py is not there, or is a link to what is not there: put the file itself here' >&2; exit 1; }
     target=$1
     from=$PWD
     mine=$(own)

@@ -422,6 +422,8 @@ def test_a_pause_leaves_the_text_around_it_alone(sqlite_url: str, metadatas: str
     [
         ('{"paused": "yes", "a": 1.0}', '{"a": 1.0, "paused": true}', '{"a": 1.0}'),
         ('{"paused": 0, "a": 1.0, "paused": false , "b": 2}', '{"a": 1.0 , "b": 2, "paused": true}', None),
+        ("null", '{"paused": true}', "{}"),
+        ('\u00a0{"paused": false}', '\u00a0{"paused": true}', "\u00a0{}"),
         ('{"\\u0070aused": false}', '{"paused": true}', "{}"),
     ],
 )
