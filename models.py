@@ -9,6 +9,7 @@ import re
 import socket
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from sqlalchemy import (
     cast,
     create_engine,
     event,
+    func,
     insert,
     inspect,
     select,
@@ -114,14 +116,14 @@ def _parts(listed: str | None) -> list[str]:
 
 def _topics(column: str, listed: str | None, problems: list[str]) -> tuple[str, ...]:
     topics = _parts(listed)
-    for topic in dict.fromkeys(topics):
+    for topic, times in Counter(topics).items():
         # The rule of org.apache.kafka.common.internals.Topic.
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", topic) or topic in {".", ".."}:
             rule = "up to 249 of A-Z a-z 0-9 . _ -"
             problems.append(f"{column} names {quoted(topic)}, which Kafka does not allow: {rule}")
         if topic in INTERNAL_TOPICS:
             problems.append(f"{column} names {topic}, which is Kafka's own: choose another topic")
-        if topics.count(topic) > 1:
+        if times > 1:
             problems.append(f"{column} names {topic} twice")
     return tuple(topics)
 
@@ -331,6 +333,9 @@ def _as_text() -> list[Any]:
     return [cast(column, Text) for column in columns]
 
 
+LONGEST_LISTED = 65_536
+"""Characters of a column in a list of all rows: what somebody writes into another row ends no worker."""
+
 NAMELESS = "(no name)"
 """What a row without one is listed by: no consumer can be called so."""
 
@@ -347,7 +352,8 @@ def load_all(engine: Engine) -> list[ListedRow]:
     """Every row, by name, also those that are no good. ConfigError: no table. UnavailableError: no database."""
     with _connected(engine) as connection:
         try:
-            rows = connection.execute(select(*_as_text()).order_by(ConsumerConfig.consumer_name)).all()
+            columns = [func.substr(column, 1, LONGEST_LISTED + 1) for column in _as_text()]
+            rows = connection.execute(select(*columns).order_by(ConsumerConfig.consumer_name)).all()
         except DBAPIError as error:
             if not _is_not_utf8(error):
                 raise
@@ -392,6 +398,10 @@ def _listed(number: int, name: str, *columns: str | None) -> ListedRow:
     if not re.fullmatch(CONSUMER_NAME, name):
         return ListedRow(
             name, None, (f"no worker can be called {name!r}: rename the row, with A-Z a-z 0-9 . _ - only",)
+        )
+    if any(len(column or "") > LONGEST_LISTED for column in columns):
+        return ListedRow(
+            name, None, (f"row {name} has a column of more than {LONGEST_LISTED:,} characters: shorten it",)
         )
     try:
         row = Row.validated(name, *columns)

@@ -282,6 +282,20 @@ def test_a_row_whose_name_no_worker_can_have_is_no_good_and_says_what_to_do(sqli
         load(database, "orders")
 
 
+def test_of_a_row_that_is_far_too_long_only_its_beginning_is_read(database: Engine) -> None:
+    """Another team's row of some hundred megabytes ended each worker at its start."""
+    insert(database, "one")
+    with database.begin() as connection:
+        if database.dialect.name == "mysql":  # whose TEXT of init holds no more
+            connection.execute(text("ALTER TABLE consumer_configs MODIFY metadatas LONGTEXT"))
+        long = {"given": "x" * (models.LONGEST_LISTED + 1)}
+        connection.execute(text("UPDATE consumer_configs SET metadatas = :given"), long)
+    insert(database, "two")
+    one, two = load_all(database)
+    assert one.problems == ("row one has a column of more than 65,536 characters: shorten it",)
+    assert two.row
+
+
 def test_two_rows_of_a_name_pause_where_both_say_so(sqlite_url: str) -> None:
     database = made_by_hand(sqlite_url, "VARCHAR(200)")
     insert(database, "orders")

@@ -103,8 +103,9 @@ def test_a_replay_that_is_stopped_goes_on_the_next_time_and_doubles_nothing(
     process = Commands(scene.job, tmp_path / "slow", PROCESS_SECONDS="0.005").start("replay", "--all")
     scene.wait_for(300)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=SECONDS)
-    assert process.returncode == 0
+    out, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
+    assert "stopped: what it has not come to stays as it was" in out
     assert 300 <= results(scene).total() < 2_000
     Commands(scene.job, tmp_path / "again").run("replay", "--all")
     assert results(scene) == Counter(ids)

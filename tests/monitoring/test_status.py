@@ -19,6 +19,7 @@ from tests.test_framework import A0, started
 from utils.monitoring.status import (
     ANSWERS,
     CONNECTIONS,
+    PROBES,
     STALLED,
     Address,
     Answer,
@@ -122,7 +123,7 @@ def test_the_check_asks_by_a_name_that_is_always_allowed(monkeypatch: pytest.Mon
     monkeypatch.setattr("utils.monitoring.status.from_here", lambda _host: "127.0.0.1")
     monkeypatch.setattr("utils.monitoring.status._is_address", lambda _name: False)
     with serving(Health()) as url:
-        assert get(f"{url}/health/live")[0] == 421
+        assert get(f"{url}/no/probe")[0] == 421
         assert check("worker.example", url.rpartition(":")[2]) == 0
 
 
@@ -223,10 +224,12 @@ def test_a_name_that_only_this_network_can_give_or_that_is_allowed_is_answered(h
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "local.evil.example"])
-def test_the_name_of_a_foreign_site_is_refused_on_every_path(host: str) -> None:
+def test_the_name_of_a_foreign_site_is_refused_on_every_path_where_something_can_be_read(host: str) -> None:
     assert not is_allowed_host(host, ())
     with serving(Health(), {"/page": lambda _: Answer("text/plain", b"ids")}) as url:
-        for path in ("/page", "/health/live", "/nothing"):
+        for probe in PROBES:  # of a load balancer that calls the machine by its full name
+            assert get(url + probe, Host=host)[0] in (200, 503)
+        for path in ("/page", "/health/live/", "/health/live?x", "/nothing"):
             status, _, body = get(url + path, Host=host)
             assert status == 421
             assert b"HTTP_ALLOWED_HOSTS" in body

@@ -89,6 +89,9 @@ class LetterSet:
         return self._count
 
 
+STOPPED = "stopped: what it has not come to stays as it was"
+
+
 @dataclass(slots=True)
 class ReplayResult:
     """What has become of the dead letters that were chosen."""
@@ -321,8 +324,9 @@ class Replay:
         """Until all is read and done, or `stopping` is set. Sets `stopping` at its end; raises what it cannot mend."""
         try:
             self.assignment.subscribe([self.topic])
-            while not self.stopping.is_set() and not self._is_done():
+            while not (done := self._is_done()) and not self.stopping.is_set():
                 self.step()
+            self.result.error = "" if done else STOPPED
             _count_left_over(self.use, self.result)
             self.assignment.end()
             self.stopping.set()

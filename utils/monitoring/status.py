@@ -34,6 +34,7 @@ CONNECTIONS = 32  # at once; each takes a thread, of which a container may have 
 SERVER = "consumer"  # how a worker calls itself in its answers
 TICK = 5.0  # seconds
 ASK = 3.0  # seconds that an answer to `ask` may take
+PROBES = ("/health/live", "/health/ready")  # answered by whatever name: nobody can read anything there
 METHODS = ("GET", "HEAD", "OPTIONS")
 LOCAL_NAMES = (".localhost", ".local", ".internal", ".svc", ".svc.cluster.local")
 """Ends of names that no public DNS server answers for, so that no foreign page can have one."""
@@ -191,7 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         host = self.headers.get("Host", "")
-        if not is_allowed_host(host, self.server.allowed_hosts):
+        if not (self.path in PROBES or is_allowed_host(host, self.server.allowed_hosts)):
             cure = "if the worker is reached by this name, add it to HTTP_ALLOWED_HOSTS"
             self._answer(_json(421, {"error": f"not a name of this worker: {host}", "cure": cure}))
             return
