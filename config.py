@@ -564,7 +564,18 @@ def _kafka_of_row(given: object, problems: list[str]) -> dict[str, str]:
         for name in sorted(properties)
         if name.startswith(BARRED_IN_ROWS)
     ]
+    problems += [
+        f"metadatas.kafka.{name} must name a file or a directory, not {quoted(path)}"
+        for name, path in properties.items()
+        if name.endswith(".location") and _may_block(path)
+    ]
     return properties
+
+
+def _may_block(path: str) -> bool:
+    """A pipe or a device: the client reads it while it holds Python's lock, and the whole process stands still."""
+    real = Path(os.path.realpath(path))
+    return str(real).startswith(("/proc/", "/sys/")) or (real.exists() and not (real.is_file() or real.is_dir()))
 
 
 def _properties(named: Mapping[str, tuple[str, object]], problems: list[str]) -> dict[str, str]:

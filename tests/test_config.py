@@ -203,6 +203,19 @@ def test_hardly_any_memory_is_a_warning_for_somebody_may_mean_megabytes() -> Non
     assert Settings.read({**given, "MAX_PENDING_BYTES": "65536"}).warnings == ()
 
 
+@pytest.mark.parametrize("path", ["/dev/stdin", "/dev/tty", "/proc/kmsg", "pipe", "link"])
+def test_a_row_names_no_file_that_may_never_end(tmp_path: Path, path: str) -> None:
+    """Who may write one row froze each worker of it, and `fleet`."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "ca.pem").touch()
+    settings = Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///rows.db"})
+    for good in ("ca.pem", "not there", "."):
+        settings.overlaid(json.dumps({"kafka": {"ssl.ca.location": str(tmp_path / good)}}))
+    with pytest.raises(ConfigError, match=r"metadatas.kafka.ssl.ca.location must name a file or a directory, not '/"):
+        settings.overlaid(json.dumps({"kafka": {"ssl.ca.location": str(tmp_path / path)}}))
+
+
 def test_what_the_url_of_the_database_replaces_is_a_warning() -> None:
     """Most of all a password, which is missed by the server only."""
     given = {"CONSUMER_NAME": "x", "DATABASE_URL": "sqlite:////tmp/x.db"}

@@ -274,7 +274,9 @@ def size_of(fragments: Sequence[Fragment]) -> int:
     """Bytes of memory that these fragments take while they wait."""
     size = sum(map(len, map(_value, fragments))) + len(fragments) * FRAGMENT_OVERHEAD
     for headers in filter(None, map(_headers, fragments)):
-        size += sum([len(name) + len(value or b"") + HEADER_OVERHEAD for name, value in headers])
+        size += sum(
+            [len(name) * (1 if name.isascii() else 4) + len(value or b"") + HEADER_OVERHEAD for name, value in headers]
+        )
     return size
 
 
