@@ -116,6 +116,7 @@ def keep(worker: Worker) -> Iterator[Worker]:
 # ---------------------------------------------------------------- processes
 
 
+@fault_of("ConsumerGone")
 @fault_of("ConsumerDown")
 def killed(stage: Stage) -> Iterator[Worker]:
     worker = stage.start()
