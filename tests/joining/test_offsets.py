@@ -464,12 +464,13 @@ def test_starts_that_are_no_numbers_make_the_map_none_of_ours(damage: str) -> No
     assert OffsetMap.parse(signed(body(0, "r") + f":{damage}")) is None
 
 
-@pytest.mark.parametrize("oldest", [-1, 253_402_300_800_000])
-@pytest.mark.parametrize("time", [-1, 253_402_300_800_000])
+@pytest.mark.parametrize("oldest", [-62_135_596_800_001, 253_402_300_800_000])
+@pytest.mark.parametrize("time", [-62_135_596_800_001, 253_402_300_800_000])
 def test_a_map_of_a_time_that_there_is_not_is_none_of_ours(oldest: int, time: int) -> None:
     """`fleet` ended with a traceback for all consumers."""
     for times in ((oldest, 0), (0, time), (oldest, time)):
         assert OffsetMap.parse(OffsetMap(TOPIC_ID, 5, *times, States(5)).encode()) is None
+    assert OffsetMap.parse(OffsetMap(TOPIC_ID, 5, -60_000, 0, States(5)).encode()), "of a host that begins in 1970"
 
 
 class Record(NamedTuple):

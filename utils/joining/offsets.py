@@ -23,7 +23,7 @@ MAX_METADATA = 4095
 MANY_LATER = 100  # records that were finished though they came later
 
 _VERSION = "1"
-_YEAR_10000 = 253_402_300_800_000  # ms since the epoch: dates end there
+_YEAR_1, _YEAR_10000 = -62_135_596_800_000, 253_402_300_800_000  # ms since the epoch: dates begin and end there
 _MAX_LENGTH = 1 << 40  # a map that claims more offsets than this is taken for damage
 _FEWEST_STEPS = 8  # as few as these tell hardly more than the two times of the map
 
@@ -386,7 +386,7 @@ class OffsetMap(NamedTuple):
         try:
             starts, trying, hung = [*(fields[8] if len(fields) == 9 else "0.").split("."), ""][:3]
             base, oldest_ms, time_ms, length = map(int, fields[3:7])
-            if not (0 <= length <= _MAX_LENGTH and 0 <= oldest_ms < _YEAR_10000 and 0 <= time_ms < _YEAR_10000):
+            if not 0 <= length <= _MAX_LENGTH or not all(_YEAR_1 <= ms < _YEAR_10000 for ms in (oldest_ms, time_ms)):
                 return None
             states, rest = unpack(fields[7], base, length)
             head = fields[1], base, oldest_ms, time_ms, states, fields[2]
