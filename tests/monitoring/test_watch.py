@@ -17,7 +17,7 @@ from config import Settings
 from tests.builders import dispatcher
 from tests.processing.test_dispatcher import FakeRunner
 from tests.test_framework import A0, B0, INTERVAL, Bench
-from utils.joining.messages import Message
+from utils.joining.messages import LONGEST_ID, Message
 from utils.logger import _json, logger
 from utils.monitoring.pages import POLICY, shown
 from utils.monitoring.status import Answer
@@ -34,8 +34,8 @@ HOSTILE = [
     "nul\0and\x1b[31m",
     "two\nlines\u2028three",
     "\u200b",
-    "x" * 10_000,
-    "a" + "\u0301" * 5_000,
+    "x" * LONGEST_ID,
+    "a" + "\u0301" * (LONGEST_ID - 1),
     "  ",
     "\U0001f600 日本語 ع",
 ]

@@ -13,7 +13,7 @@ from utils.processing.outcome import InFlight
 from utils.reading.intake import Intake
 from utils.sending.delivery import Delivery
 
-LONGEST_ID = 1024  # characters of an id that are shown
+SHOWN_OF_ID = 1024  # characters of an id that are shown
 
 
 class Watched(Protocol):
@@ -114,7 +114,7 @@ class View:
             in_flight=worker.executor.in_flight,
             oldest_call=calls[0].seconds if calls else 0.0,
             circuit_open_for=worker.executor.circuit_open_for if worker.intake.owned.partitions else None,
-            calls=tuple(CallView(call.id[:LONGEST_ID], len(call.id), call.seconds) for call in calls[:oldest]),
+            calls=tuple(CallView(call.id[:SHOWN_OF_ID], len(call.id), call.seconds) for call in calls[:oldest]),
             uncommitted=worker.delivery.pending,
             max_pending_bytes=worker.max_pending_bytes,
             message_timeout=worker.message_timeout,
@@ -153,7 +153,7 @@ class View:
     def _waiting(self, group: Group, now: float) -> WaitingView:
         topics, missing = self.worker.topics_input, self.aggregator.missing(group)
         return WaitingView(
-            id=group.id[:LONGEST_ID],
+            id=group.id[:SHOWN_OF_ID],
             id_characters=len(group.id),
             age=max(now - group.arrival, 0.0),
             given_up_in=group.arrival + self.worker.message_timeout - now,
