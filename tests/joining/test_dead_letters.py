@@ -118,6 +118,8 @@ def test_a_dead_letter_that_fails_again_carries_the_headers_of_its_last_failure_
                 b'{"topic":"a","partition":"1","offset":1,"value":""}',
                 b'{"topic":"a","partition":1,"offset":1,"value":"","headers_base64":[["a"]]}',
                 b'{"topic":"a","partition":1,"offset":1,"value_base64":"\xc3\xa9"}',
+                b'{"topic":"a","partition":1,"offset":1}',
+                b'{"topic":"a","partition":1,"offset":1,"value":null}',
                 b"5",
             )
         ),

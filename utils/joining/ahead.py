@@ -62,12 +62,10 @@ def hardly_waited_for(counts: Counts, hoping: Counts, partitions: Iterable[tuple
     Reading them on may bring groups that wait, or complete some. Reading the others makes room for sure.
     """
     most = max(map(max, hoping.values()), default=0)
-    return (
-        set()
-        if counts and not most
-        else {
-            (topic, number)
-            for topic, number in partitions
-            if (counts[number][topic] if number in counts else 0) * FAR_AHEAD <= most
-        }
-    )
+    if counts and not most:
+        return set()
+    return {
+        (topic, number)
+        for topic, number in partitions
+        if (counts[number][topic] if number in counts else 0) * FAR_AHEAD <= most
+    }

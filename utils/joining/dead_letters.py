@@ -63,7 +63,7 @@ class _Fragment(msgspec.Struct, frozen=True, gc=False):
     partition: int
     offset: int
     value: str | None = None
-    value_base64: str = ""
+    value_base64: str | None = None
     headers_base64: list[tuple[str, str | None]] = []
 
 
@@ -168,7 +168,9 @@ def _fragment(fragment: Fragment) -> dict[str, Any]:
 
 
 def _part(each: _Fragment) -> Part:
-    value = base64.b64decode(each.value_base64) if each.value is None else each.value.encode()
+    if each.value is None and each.value_base64 is None:
+        raise ValueError("a fragment without its bytes")
+    value = base64.b64decode(each.value_base64 or "") if each.value is None else each.value.encode()
     headers: Headers = [(name, None if text is None else base64.b64decode(text)) for name, text in each.headers_base64]
     return Part(each.topic, each.partition, each.offset, value, headers)
 
