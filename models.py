@@ -186,6 +186,9 @@ def engine(url: URL, *, create: bool = False, name: str = "") -> Engine:
     return made
 
 
+LONGEST_CONNECTION = 20.0  # seconds, to PostgreSQL: more than a statement may take, and the wait for locks
+
+
 def _end_in_time(connection: Any, record: Any) -> None:
     """The driver of PostgreSQL waits for an answer for ever: of a proxy, say, whose server has gone without a word."""
 
@@ -198,8 +201,6 @@ def _end_in_time(connection: Any, record: Any) -> None:
     timer.daemon = True
     timer.start()
 
-
-LONGEST_CONNECTION = 20.0  # seconds, to PostgreSQL: more than a statement may take, and the wait for locks
 
 _SESSION = {
     "mysql": "SET SESSION lock_wait_timeout = 5, innodb_lock_wait_timeout = 5,"
@@ -719,28 +720,8 @@ _CAUSES = (
         heals=True,
         cure="is not ready",
         codes=frozenset(
-            {
-                1037,
-                1040,
-                1041,
-                1053,
-                1129,
-                1135,
-                1158,
-                1159,
-                1160,
-                1161,
-                1203,
-                1213,
-                1226,
-                1317,
-                1927,
-                1969,
-                3024,
-                3032,
-                9001,
-                9006,
-            }  # 9001: ProxySQL
+            {1037, 1040, 1041, 1053, 1129, 1135, 1203, 1213, 1226, 1317, 1927, 1969, 3024, 3032}
+            | {1158, 1159, 1160, 1161, 9001, 9006}  # the last two of ProxySQL
             | {1047}  # of Galera: this node is not part of the cluster just now
             | {"40001", "40P01", "53000", "53200", "53300", "53400", "57014", "57P01", "57P02", "57P03", "57P05"}
             | {"08P01", "58000", "58030"}  # the first of PgBouncer: no server was free in time

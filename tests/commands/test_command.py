@@ -26,10 +26,17 @@ def test_the_terminal_is_cleared_where_that_is_asked_for(capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
-    ("given", "name"), [({}, "fleet"), ({"CONSUMER_NAME": ""}, "fleet"), ({"CONSUMER_NAME": "a"}, "a")]
+    ("given", "own", "name"),
+    [
+        ({}, {}, "fleet"),
+        ({"CONSUMER_NAME": ""}, {}, "fleet"),
+        ({"CONSUMER_NAME": "a"}, {"CONSUMER_NAME": "b"}, "a"),
+        ({"CONSUMER_NAME": ""}, {"CONSUMER_NAME": "b"}, "b"),
+    ],
 )
-def test_a_command_about_all_consumers_needs_no_name_and_takes_an_empty_one_for_none(
-    given: dict[str, str], name: str
+def test_a_command_that_needs_no_name_has_one_where_neither_environment_nor_defaults_give_it(
+    given: dict[str, str], own: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("utils.processing.user_code.defaults", lambda: own)
     environ = {"DATABASE_URL": "sqlite:///rows.db", **given}
     assert settings_of(environ, name="fleet").consumer_name == name

@@ -1,6 +1,6 @@
 """Which partitions are ahead, by what the groups lack."""
 
-from utils.joining.ahead import Counts, ahead_of_siblings, hardly_waited_for, over_all_partitions, with_hope
+from utils.joining.ahead import Counts, ahead_of_siblings, hardly_waited_for, over_all_partitions, worth_waiting_for
 
 
 def ahead(counts: Counts) -> set[tuple[int, int]]:
@@ -31,20 +31,20 @@ def test_none_is_ahead_of_what_has_been_read_to_its_end() -> None:
     """Its groups may wait for what never comes: to hold it back would hold up all that comes from now on."""
     counts: Counts = {0: [2, 100], 1: [0, 50]}
     owned = [(topic, number) for number in range(2) for topic in range(2)]
-    for unread, hoping in (
+    for unread, worth in (
         ({}, counts),
         ({(1, 0): 10}, counts),
         ({(1, 0): 9}, {0: [2, 0], 1: [0, 50]}),
         ({(1, 0): 0, (1, 1): 0}, {0: [2, 0], 1: [0, 0]}),
     ):
-        assert with_hope(counts, unread) == hoping
-    hoping = with_hope(counts, {(1, 0): 0})
-    assert ahead_of_siblings(counts, hoping) == {(0, 1)}
-    assert hardly_waited_for(counts, hoping, owned) == {(0, 0), (0, 1)}
-    none = with_hope(counts, dict.fromkeys(owned, 0))
+        assert worth_waiting_for(counts, unread) == worth
+    worth = worth_waiting_for(counts, {(1, 0): 0})
+    assert ahead_of_siblings(counts, worth) == {(0, 1)}
+    assert hardly_waited_for(counts, worth, owned) == {(0, 0), (0, 1)}
+    none = worth_waiting_for(counts, dict.fromkeys(owned, 0))
     assert ahead_of_siblings(counts, none) == hardly_waited_for(counts, none, owned) == set()
 
 
 def test_what_is_left_is_held_against_the_groups_that_those_stand_for_that_were_counted() -> None:
-    assert with_hope({0: [0, 100]}, {(1, 0): 99}, stands_for=10) == {0: [0, 0]}
-    assert with_hope({0: [0, 100]}, {(1, 0): 100}, stands_for=10) == {0: [0, 100]}
+    assert worth_waiting_for({0: [0, 100]}, {(1, 0): 99}, stands_for=10) == {0: [0, 0]}
+    assert worth_waiting_for({0: [0, 100]}, {(1, 0): 100}, stands_for=10) == {0: [0, 100]}

@@ -323,6 +323,16 @@ def test_a_property_that_only_the_consumer_refuses_is_found_without_a_broker() -
         try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
 
 
+def only_problem_is(problem: str | None, settings: Settings) -> None:
+    """The beginning of the one that is told; None: there is none."""
+    problems: list[str] = []
+    try:
+        try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
+    except ConfigError as error:
+        problems = error.problems
+    assert [each.startswith(problem or "none") for each in problems] == ([True] if problem else [])
+
+
 @pytest.mark.parametrize(
     ("seconds", "given", "sources", "problem"),
     [
@@ -336,12 +346,7 @@ def test_a_stop_may_not_take_so_long_that_the_group_drives_the_worker_out(
     seconds: float, given: dict[str, str], sources: dict[str, str], problem: str | None
 ) -> None:
     settings = Settings(consumer_name="orders", shutdown_timeout=seconds, kafka=given, sources=sources)
-    problems: list[str] = []
-    try:
-        try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
-    except ConfigError as error:
-        problems = error.problems
-    assert [each.startswith(problem or "none") for each in problems] == ([True] if problem else [])
+    only_problem_is(problem, settings)
 
 
 @pytest.mark.parametrize(
@@ -357,12 +362,7 @@ def test_a_worker_may_not_be_silent_so_long_that_the_group_takes_it_for_dead(
     given: dict[str, str], sources: dict[str, str], problem: str | None
 ) -> None:
     settings = Settings(consumer_name="orders", kafka=given, sources=sources)
-    problems: list[str] = []
-    try:
-        try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
-    except ConfigError as error:
-        problems = error.problems
-    assert [each.startswith(problem or "none") for each in problems] == ([True] if problem else [])
+    only_problem_is(problem, settings)
 
 
 @pytest.mark.parametrize(
@@ -381,12 +381,7 @@ def test_what_the_client_takes_in_no_transaction_is_refused_where_there_are_some
     settings = Settings(
         consumer_name="orders", delivery=delivery, group_instance_id=instance, kafka=given, sources=sources
     )
-    problems: list[str] = []
-    try:
-        try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
-    except ConfigError as error:
-        problems = error.problems
-    assert [each.startswith(problem or "none") for each in problems] == ([True] if problem else [])
+    only_problem_is(problem, settings)
 
 
 @pytest.mark.parametrize("reason", ["Failed to create producer: Failed to create thread: Cannot", "Unable to create"])

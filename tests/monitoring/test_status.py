@@ -118,7 +118,7 @@ def test_over_ipv6_probes_and_pages_are_answered_and_names_are_checked_as_over_i
             assert get(page, Host="evil.example")[0] == 421
 
 
-def test_the_check_asks_by_a_name_that_is_always_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_is_answered_also_where_nobody_has_allowed_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the worker listens on the address of a name that somebody has to allow."""
     monkeypatch.setattr("utils.monitoring.status.from_here", lambda _host: "127.0.0.1")
     monkeypatch.setattr("utils.monitoring.status._is_address", lambda _name: False)

@@ -29,9 +29,10 @@ def add_command(commands: Commands, name: str, run: Run, summary: str) -> argpar
 
 
 def settings_of(environ: Environ, name: str = "") -> Settings:
-    """Those of the environment, over the user's defaults. `name`: where they need no CONSUMER_NAME."""
-    given = {**environ, "CONSUMER_NAME": name} if name and not environ.get("CONSUMER_NAME") else environ
-    return Settings.read(given, user_code.defaults())
+    """Those of the environment, over the user's defaults. `name`: the CONSUMER_NAME where neither has one."""
+    own = user_code.defaults()
+    is_nameless = name and not (environ.get("CONSUMER_NAME") or own.get("CONSUMER_NAME"))
+    return Settings.read({**environ, "CONSUMER_NAME": name} if is_nameless else environ, own)
 
 
 def time_of(text: str) -> datetime:
@@ -42,8 +43,8 @@ def time_of(text: str) -> datetime:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def id_of(text: str) -> str:
-    """The `type` of an argument that is the id of a message. None is empty; a variable of a shell may be."""
+def not_empty(text: str) -> str:
+    """The `type` of an argument that is an id, or a file. None is empty; a variable of a shell may be."""
     if text:
         return text
     raise argparse.ArgumentTypeError("must not be empty")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from config import ConfigError, Settings
 from models import Row, engine, load, map_topic
-from utils.commands.command import Commands, Environ, add_command, id_of, say, settings_of, time_of
+from utils.commands.command import Commands, Environ, add_command, not_empty, say, settings_of, time_of
 from utils.commands.letters import Choice, ListedLetter, details, letters, table
 from utils.commands.moments import FORMS
 from utils.commands.notes import bring_back, commits_of, note
@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
     of_list.add_argument("--replayed", action="store_true", help="also those that were replayed or discarded")
     of_show = commands.add_parser("show", help="all that a dead letter holds")
     of_show.set_defaults(dlq_command=dlq_show)
-    of_show.add_argument("id", nargs="?", type=id_of, metavar="ID", help="only those of this id; some have none")
+    of_show.add_argument("id", nargs="?", type=not_empty, metavar="ID", help="only those of this id; some have none")
     of_replay = commands.add_parser("replay", help="process them once more and send the results")
     of_replay.set_defaults(dlq_command=dlq_replay)
     of_discard = commands.add_parser("discard", help="leave them out from now on: they are of no more use")
@@ -50,7 +50,7 @@ def add(commands: Commands) -> None:
         each.add_argument("--all", action="store_true", help="all that were neither replayed nor discarded")
         each.add_argument("--dry-run", action="store_true", help="only say what would be done")
     for each in (of_list, of_replay, of_discard):
-        each.add_argument("--id", type=id_of, help="only those of this id")
+        each.add_argument("--id", type=not_empty, help="only those of this id")
     for each in (of_list, of_show, of_replay, of_discard):
         each.add_argument("--reason", default="", choices=REASONS, help="only those of this reason")
         each.add_argument("--since", type=time_of, metavar="TIME", help=f"not older than: {FORMS}")

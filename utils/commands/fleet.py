@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from config import ConfigError, Settings
 from models import engine, load, load_all, set_paused
-from utils.commands.command import Commands, Environ, add_command, say, seconds_of, settings_of
+from utils.commands.command import Commands, Environ, add_command, not_empty, say, seconds_of, settings_of
 from utils.fleet.pages import POLICY, page
 from utils.fleet.verdicts import ConsumerSeen, Level, MemberSeen, runs
 from utils.fleet.watcher import FleetSeen, Watcher
@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
         help=f"seconds between the two looks that tell slow from stuck ({APART:g})",
     )
     parser.add_argument(
-        "--html", type=_file, metavar="FILE", help="also write one page with a picture, which needs no network"
+        "--html", type=not_empty, metavar="FILE", help="also write one page with a picture, which needs no network"
     )
     parser.add_argument(
         "--serve",
@@ -62,12 +62,6 @@ def add(commands: Commands) -> None:
         metavar="S",
         help=f"seconds that a cluster may take to answer ({TIMEOUT:g})",
     )
-
-
-def _file(text: str) -> str:
-    if text:
-        return text
-    raise argparse.ArgumentTypeError("the name of a file must not be empty")
 
 
 def _port(text: str) -> int:

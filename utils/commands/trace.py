@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 
 from config import ConfigError, Settings
 from models import ListedRow, engine, load_all
-from utils.commands.command import Commands, Environ, add_command, id_of, say, settings_of, time_of
+from utils.commands.command import Commands, Environ, add_command, not_empty, say, settings_of, time_of
 from utils.commands.moments import FORMS
 from utils.fleet.journeys import Journey, follow
 from utils.fleet.looks import Subject, subject_of
@@ -33,7 +33,7 @@ _REQUEST = 3.0  # seconds after which a cluster that says nothing is taken to be
 
 def add(commands: Commands) -> None:
     parser = add_command(commands, "trace", trace, "tell where a message is now, and what each consumer has made of it")
-    parser.add_argument("id", type=id_of, metavar="ID")
+    parser.add_argument("id", type=not_empty, metavar="ID")
     parser.add_argument("--since", type=time_of, metavar="TIME", help=f"no older messages (2h): {FORMS}")
     parser.add_argument("--everywhere", action="store_true", help="in all partitions, not only where a key's hash says")
     parser.add_argument("--show", action="store_true", help="show what is in the messages, and texts of errors")

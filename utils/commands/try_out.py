@@ -15,7 +15,7 @@ from config import ConfigError, Settings
 from models import Row
 from utils.commands.cases import DIRECTORY as CASES
 from utils.commands.cases import save
-from utils.commands.command import Commands, Environ, add_command, id_of, say
+from utils.commands.command import Commands, Environ, add_command, not_empty, say, settings_of
 from utils.commands.dlq import configured, dead_letter_topic
 from utils.commands.letters import Choice, ListedLetter
 from utils.commands.samples import FIRST, Backwards, Samples, dead, last, of_file, of_ids
@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
     source = parser.add_mutually_exclusive_group()
     parser.add_argument("--last", type=_number, metavar="N", help=f"the last N messages that are whole ({DEFAULT})")
     parser.add_argument(
-        "--id", type=id_of, action="append", default=[], metavar="ID", help="only this id; more than once for more"
+        "--id", type=not_empty, action="append", default=[], metavar="ID", help="only this id; more than once for more"
     )
     source.add_argument("--dlq", action="store_true", help="dead letters that were neither replayed nor discarded")
     source.add_argument("--file", type=Path, metavar="FILE", help="messages as process() gets them, JSON, one a line")
@@ -117,9 +117,8 @@ def _tried(groups: Sequence[Group], settings: Settings, code: user_code.UserCode
 def _samples(arguments: argparse.Namespace, environ: Environ) -> tuple[Settings, Samples]:
     """The messages that are meant. Of a file, without Kafka and without a database."""
     if arguments.file:
-        given, own = {name: value for name, value in environ.items() if value}, user_code.defaults()
-        nowhere = {"CONSUMER_NAME": str(own.get("CONSUMER_NAME") or "try"), "DATABASE_URL": "sqlite:///none"}
-        return Settings.read(nowhere | given, own), _from_file(arguments)
+        given = {name: value for name, value in environ.items() if value}
+        return settings_of({"DATABASE_URL": "sqlite:///none", **given}, name="try"), _from_file(arguments)
     settings, row = configured(environ)
     if arguments.dlq:
         return settings, _from_dead_letters(arguments, row, dead_letter_topic(settings, row).find())

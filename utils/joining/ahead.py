@@ -28,7 +28,7 @@ def over_all_partitions(counts: Counts, numbers: Iterable[int]) -> Counts:
     return dict.fromkeys(numbers, sums)
 
 
-def with_hope(counts: Counts, unread: Mapping[tuple[int, int], int], stands_for: int = 1) -> Counts:
+def worth_waiting_for(counts: Counts, unread: Mapping[tuple[int, int], int], stands_for: int = 1) -> Counts:
     """As `counts`, without the groups that lack what is not there: of a partition that has hardly anything left to be
     read. Nobody need wait until that has been read.
 
@@ -43,8 +43,8 @@ def with_hope(counts: Counts, unread: Mapping[tuple[int, int], int], stands_for:
     }
 
 
-def ahead_of_siblings(counts: Counts, hoping: Counts) -> set[tuple[int, int]]:
-    """Those for which hardly any group waits, beside the ones of their number in other topics (`hoping`: `with_hope`).
+def ahead_of_siblings(counts: Counts, worth: Counts) -> set[tuple[int, int]]:
+    """Those for which hardly any group waits, beside the ones of their number in other topics. `worth`: see above.
 
     Reading them on would only bring more groups that wait for their siblings.
     """
@@ -52,16 +52,16 @@ def ahead_of_siblings(counts: Counts, hoping: Counts) -> set[tuple[int, int]]:
         (topic, number)
         for number, of_number in counts.items()
         for topic, count in enumerate(of_number)
-        if count * FAR_AHEAD <= max(hoping[number]) > 0
+        if count * FAR_AHEAD <= max(worth[number]) > 0
     }
 
 
-def hardly_waited_for(counts: Counts, hoping: Counts, partitions: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+def hardly_waited_for(counts: Counts, worth: Counts, partitions: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
     """Those for which hardly any group waits, beside the others of any number.
 
     Reading them on may bring groups that wait, or complete some. Reading the others makes room for sure.
     """
-    most = max(map(max, hoping.values()), default=0)
+    most = max(map(max, worth.values()), default=0)
     if counts and not most:
         return set()
     return {

@@ -7,7 +7,7 @@ comes first waits for what comes last.
 from collections import Counter
 
 from utils.joining.aggregator import Aggregator
-from utils.joining.ahead import WaitedFor, ahead_of_siblings, hardly_waited_for, over_all_partitions, with_hope
+from utils.joining.ahead import WaitedFor, ahead_of_siblings, hardly_waited_for, over_all_partitions, worth_waiting_for
 from utils.reading.intake import Intake
 
 LOOKS = 16  # while what waits grows from nothing to all of its room
@@ -57,10 +57,10 @@ class HoldingBack:
         partitions = [(self._topics[topic], number) for topic, number in self._intake.owned.partitions]
         if not together:
             counts = over_all_partitions(counts, {number for _, number in partitions})
-        hoping = with_hope(counts, self._unread(together), waited_for.stands_for)
-        ahead = ahead_of_siblings(counts, hoping)
+        worth = worth_waiting_for(counts, self._unread(together), waited_for.stands_for)
+        ahead = ahead_of_siblings(counts, worth)
         if moves:
-            ahead |= hardly_waited_for(counts, hoping, partitions)
+            ahead |= hardly_waited_for(counts, worth, partitions)
         return ahead - self._needed(together) if in_vain else ahead
 
     def _unread(self, together: bool) -> dict[tuple[int, int], int]:
