@@ -2,7 +2,6 @@
 
 from typing import Any, cast
 
-import pytest
 from confluent_kafka import Consumer
 
 from tests.builders import admin, partition_offsets
@@ -95,16 +94,18 @@ def test_with_room_again_only_what_was_dropped_and_passed_is_read_again() -> Non
 
 def test_what_made_room_before_it_was_read_again_is_not_set_back_to_after_that() -> None:
     bench = Bench(room=16, end=19)
-    bench.read("a", "abcdefghijklmnopq")  # there is no room for q
-    assert bench.read("b", "ponmlkjihgfedcb") == "ponmlkjihgfedcb"
-    bench.read("b", "z", first=15)
-    bench.read("a", "r", first=17)
-    assert bench.balance() == [("a", 16)]
-    bench.read("b", "z", first=16, value=bytes(14 * ONE))  # the newest group makes room for what waits
+    bench.read("a", "abcdefghijklm")
+    bench.read("a", "q", first=13, value=of(4))  # there is no room for it
+    assert bench.read("b", "mlkjihgfedcb") == "mlkjihgfedcb"
+    bench.read("b", "z", first=12)
+    bench.read("a", "r", first=14)
+    assert bench.balance() == [("a", 13)]
+    bench.read("b", "z", first=13, value=bytes(14 * ONE))  # the newest group makes room for what waits
     assert [*map(bench.aggregator.waits, "arz")] == [True, False, True]
-    bench.read("b", "z", first=17)
-    bench.read("a", "qr", first=16)
-    assert bench.read("b", "q", first=18) == "q"
+    bench.read("b", "z", first=14)
+    bench.read("a", "q", first=13, value=of(4))
+    bench.read("a", "r", first=14)
+    assert bench.read("b", "q", first=15) == "q"
     assert [*map(bench.aggregator.waits, "arz")] == [True, True, True]
     assert bench.balance() == []
 
@@ -127,8 +128,8 @@ def test_what_has_no_room_beside_what_waits_is_not_read_again_before_that_is_gon
     bench.read("b", "n", value=of(9))
     assert bench.read("a", "n", first=1) == "n"
     bench.read("a", "qrstuvwxy", first=2)
-    assert bench.read("b", "rstuvwx", first=2) == "rstuvwx"
-    assert bench.balance() == [("a", 10)]  # y has room beside q
+    assert bench.read("b", "rstuvwy", first=2) == "rstuvwy"
+    assert bench.balance() == [("a", 9)]  # x has room beside q
 
 
 def test_what_had_room_until_it_grew_is_not_read_again_either() -> None:
@@ -253,10 +254,10 @@ def test_a_pass_is_not_over_before_everything_was_read_up_to_the_end() -> None:
 
 def test_what_was_admitted_late_makes_room_for_what_was_dropped_before() -> None:
     bench = Bench(room=8, end=24)
-    bench.read("a", "abcdefghijklmnopqrstuvwx")  # a to h are kept
-    assert bench.read("b", "ponmlkji" + "hgfedcba" + "xwvutsrq") == "hgfedcba"
-    assert len(bench.aggregator) == 0  # x to q are not kept: what they would wait for was dropped before
-    assert bench.balance() == [("a", 8), ("b", 0)]
+    bench.read("a", "abcdefghijklmnopqrstuvwx")  # a to g are kept, and x as the last that has come
+    assert bench.read("b", "ponmlkji" + "hgfedcba" + "xwvutsrq") == "gfedcbax"
+    assert len(bench.aggregator) == 0  # w to q are not kept: what they would wait for was dropped before
+    assert bench.balance() == [("a", 7), ("b", 0)]
 
 
 def test_of_an_id_that_was_dropped_no_later_message_is_joined_first() -> None:
@@ -271,16 +272,27 @@ def test_of_an_id_that_was_dropped_no_later_message_is_joined_first() -> None:
     assert bench.joined == [(0, 0), (1, 1), (2, 2), (3, 3)]
 
 
-def test_where_too_many_ids_were_dropped_to_know_them_nothing_new_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("utils.reading.overflow.MOST_LEFT_OUT", 1)
-    bench = Bench(room=2, end=8)
-    bench.read("a", "1234")
-    assert bench.read("b", "12") == "12"
-    assert bench.read("a", "5", first=4) == ""
-    assert not bench.aggregator.waits("5")
-    assert bench.balance() == [("a", 2)]
-    bench.read("a", "34", first=2)
-    assert bench.read("b", "34", first=2) == "34"
+def test_what_comes_side_by_side_is_joined_though_all_that_waits_beside_it_never_will_be() -> None:
+    bench = Bench(room=16, end=100)
+    bench.read("a", "ABCDEFGHIJKLMNOPQRST")  # A to N stay, to be given up one day
+    joined = ""
+    for at, id in enumerate("abcdefgh"):
+        bench.read("a", id + id.upper() * 2, first=20 + 3 * at)
+        joined += bench.read("b", id, first=at)
+    assert joined == "abcdefgh"
+    assert [*map(bench.aggregator.waits, "ABCDEFGHIJKLMN")] == [True] * 14
+    assert bench.aggregator.bytes <= bench.overflow.room
+
+
+def test_what_is_joined_side_by_side_makes_no_pass_less_vain() -> None:
+    bench = Bench(room=8, end=20)
+    bench.read("a", "ABCDEFGHIJKL")
+    for at, id in enumerate("abcdefgh"):
+        bench.read("a", id, first=12 + at)
+        assert bench.read("b", id, first=at) == id
+    bench.read("b", "Y" * 12, first=8)
+    bench.balance()  # all was read to its end
+    assert bench.balance() == []  # what waits makes room after a while only
 
 
 # ---------------------------------------------------------------- complete groups that there is no room to park

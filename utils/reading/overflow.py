@@ -4,6 +4,7 @@ overflow: what does not fit is shed, and read again later.
 No Kafka but by the intake, no clock, no logging; `now` is a parameter.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import compress
@@ -16,13 +17,13 @@ from utils.joining.states import FINISHED
 from utils.kafka.ends import Partition
 from utils.metrics import Counters
 from utils.reading.holding import HoldingBack
+from utils.reading.ids import ManyIds
 from utils.reading.intake import Intake
 
 BALANCE_EVERY = 1.0  # seconds
 LONGEST_PAUSE = 60.0  # seconds between passes that make no room, unless a pass itself takes longer
 NOT_COUNTED = 1 << 62  # as the number of a drop: no other group waits for what was complete
 EVICTED_AT_ONCE = 1_000  # groups: a dead letter takes three times the memory of what waits until it is safe
-MOST_LEFT_OUT = 50_000  # ids that had to make way, and are known: some 100 bytes each
 
 
 @dataclass(slots=True)
@@ -59,8 +60,7 @@ class PutOff:
     They wait for such room, but not for long: what is parked may rest for hours, and they may be done at once.
     """
 
-    ids: set[str] = field(default_factory=set)  # of which nothing is kept until then; also of what else made way
-    is_crowded: bool = False  # there are more than that: nothing of any other id is kept that does not wait already
+    ids: ManyIds = field(default_factory=ManyIds)  # of which nothing is kept until then; also of what else made way
     records: int = 0
     largest: int = 0  # bytes of a group
     reached: dict[Partition, int] = field(default_factory=dict)  # how far reading had come before it was set back
@@ -73,11 +73,6 @@ class PutOff:
     def add(self, group: Group) -> None:
         self.ids.add(group.id)
         self.largest = max(self.largest, group.bytes)
-
-    def add_left_out(self, id: str) -> None:
-        self.is_crowded = self.is_crowded or len(self.ids) >= MOST_LEFT_OUT
-        if not self.is_crowded:
-            self.ids.add(id)
 
     def have_waited(self, now: float) -> bool:
         if self.until is None:
@@ -94,7 +89,7 @@ class PutOff:
         self.until = now + self.pause if self.records else None
 
     def clear(self) -> None:
-        self.ids, self.is_crowded, self.records, self.largest = set(), False, 0, 0
+        self.ids, self.records, self.largest = ManyIds(), 0, 0
 
 
 class Overflow:
@@ -116,6 +111,12 @@ class Overflow:
         self.drops = 0  # so far: tells what came before which drop
         self._pass: Pass | None = None  # there is something to be read again
         self._put_off = PutOff()
+        self._newcomers = OrderedDict[str, None]()  # ids that came when there was room for newcomers only, in order
+
+    @property
+    def _room_for_any(self) -> int:
+        """The other eighth is for newcomers only."""
+        return self.room - self.room // 8
 
     @property
     def room_to_park(self) -> int:
@@ -126,7 +127,9 @@ class Overflow:
         """The groups that are complete with what there is room for. What is superseded is finished.
 
         A part of a group that waits has room; the newest groups make it. That may be the group that has just grown:
-        else two that have no room together could drop each other for ever, and neither be given up.
+        else two that have no room together could drop each other for ever, and neither be given up. But the last eighth
+        is for newcomers: of these the first makes room for the next one. So parts that come side by side meet, however
+        long the others wait.
 
         Of an id that was put off or dropped none is kept: later parts would be joined before earlier ones, which come
         in the next pass.
@@ -134,39 +137,48 @@ class Overflow:
         if self.groups.keeps_apart and not self._intake.owned.may_replay:
             self._finish(self.groups.settle())
         if self._put_off.ids:
-            stays = [not self._is_away(id) for id in ids]
+            stays = [id not in self._put_off.ids for id in ids]
             self._drop_for_later([each for each, kept in zip(fragments, stays, strict=True) if not kept])
             ids, fragments = list(compress(ids, stays)), list(compress(fragments, stays))
         complete, superseded = self._add(ids, fragments, now)
         self._finish(superseded)
-        if self._pass:
-            self._pass.completed += len(complete)
         return complete
 
     def _add(self, ids: Sequence[str], fragments: Sequence[Fragment], now: float) -> tuple[list[Group], list[Fragment]]:
         aggregator, size = self.groups, size_of(fragments)
-        if aggregator.bytes + size <= self.room:
-            return aggregator.add(ids, fragments, size)
-        complete: list[Group] = []
-        superseded: list[Fragment] = []
+        if aggregator.bytes + size <= self._room_for_any:
+            self._newcomers.clear()  # who of them is still here has room like all others
+            complete, superseded = aggregator.add(ids, fragments, size)
+            self._note_progress(len(complete))
+            return complete, superseded
+        complete, superseded = [], []
         for id, fragment in zip(ids, fragments, strict=True):
-            if self._is_away(id):
+            if id in self._put_off.ids:
                 self._drop_for_later((fragment,))
                 continue
-            if aggregator.bytes >= self.room and not aggregator.waits(id):
-                self._drop(id, (fragment,), now)
-                continue
+            if aggregator.bytes >= self._room_for_any and not aggregator.waits(id):
+                self._newcomers[id] = None
             fragment.drops = self.drops
             completed, replaced = aggregator.add((id,), (fragment,), size_of((fragment,)))
             complete += completed
             superseded += replaced
-            if aggregator.bytes > self.room:
-                self.shed(self.room, now, added=id)
+            if completed and id in self._newcomers:
+                del self._newcomers[id]
+            else:
+                self._note_progress(len(completed))
+            self._make_room(now, id)
         return complete, superseded
 
-    def _is_away(self, id: str) -> bool:
-        away = self._put_off
-        return id in away.ids or (away.is_crowded and not self.groups.waits(id))
+    def _note_progress(self, completed: int) -> None:
+        if self._pass:
+            self._pass.completed += completed
+
+    def _make_room(self, now: float, added: str) -> None:
+        """So that the bound holds, now that something of this id was added."""
+        while self.groups.bytes > self.room and self._newcomers:
+            self._drop_groups(self.groups.take(self._newcomers.popitem(last=False)[0]), now)
+        if self.groups.bytes > self.room:
+            self.shed(self.room, now, added)
 
     def _finish(self, superseded: Sequence[Fragment]) -> None:
         self._counters.superseded += len(superseded)
@@ -210,7 +222,10 @@ class Overflow:
 
     def shed(self, down_to: int, now: float, added: str = "") -> None:
         """Drop groups as `Aggregator.shed` does."""
-        for group in self.groups.shed(down_to, added=added):
+        self._drop_groups(self.groups.shed(down_to, added=added), now)
+
+    def _drop_groups(self, groups: Sequence[Group], now: float) -> None:
+        for group in groups:
             self._pass = self._pass or Pass(now)
             self._pass.largest = max(self._pass.largest, group.bytes)
             self._drop(group.id, group.fragments, now)
@@ -225,7 +240,7 @@ class Overflow:
             self.drops += 1
             fragment.offsets.drop(fragment.offset, self.drops)
         if any(has_come_back(each) or each.offset < each.offsets.position for each in fragments):
-            self._put_off.add_left_out(id)
+            self._put_off.ids.add(id)
 
     def balance(self, now: float, parked: int = 0) -> None:
         """Near the bound those partitions wait that are ahead, while they are; with room read what was shed again.
@@ -311,5 +326,6 @@ class Overflow:
     def forget(self) -> None:
         """The partitions are ours no more."""
         self.groups.clear()
+        self._newcomers.clear()
         self._pass = None
         self._put_off = PutOff()
