@@ -512,7 +512,7 @@ OWNED_PROPERTIES = frozenset(
     enable.auto.commit auto.commit.enable enable.auto.offset.store auto.offset.reset enable.partition.eof
     isolation.level enable.idempotence acks request.required.acks transactional.id delivery.report.only.error
     partitioner default.topic.config logger on.commit on.delivery
-    topic.blacklist queuing.strategy offset.store.method test.mock.num.brokers
+    topic.blacklist queuing.strategy offset.store.method test.mock.num.brokers internal.termination.signal
     """.split()  # noqa: SIM905  a list would say the same in a page of quotes
 )
 # What begins so makes the client load a library, run a command (Kerberos' is made of three of them), or send a file
@@ -589,6 +589,8 @@ def _properties(named: Mapping[str, tuple[str, object]], problems: list[str]) ->
             problems.append(f"{label} must not be set: the worker's rules stand on {name}{_instead(name)}")
         elif isinstance(value, bool):
             properties[name] = str(value).lower()
+        elif isinstance(value, float) and value.is_integer():
+            properties[name] = str(int(value))  # 2e6 in JSON
         elif isinstance(value, str | int | float):
             properties[name] = str(value)
         else:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import ssl
 import threading
 from collections import Counter
@@ -160,8 +161,10 @@ def engine(url: URL, *, create: bool = False, name: str = "") -> Engine:
     }
     backend = url.get_backend_name()
     called = {"mysql": "program_name", "postgresql": "application_name"}.get(backend, "")
-    if name and called and called not in url.query:
+    if name and called:
         options[backend][called] = name
+    if backend in options:  # what the URL says wins
+        options[backend] = {option: value for option, value in options[backend].items() if option not in url.query}
     _try_options(url)
     if url.drivername == "mysql+pymysql" and url.password:  # text would be sent in Latin-1: no server has it so
         options["mysql"]["password"] = str(url.password).encode(errors="surrogateescape")
@@ -498,7 +501,7 @@ def _with_pause(metadatas: str, *, paused: bool) -> str:
     """This text of a JSON object, or of nothing, with a pause or without. All else in it stays as it was written:
     read and written again, 1.10 would be another text, and of two equal keys one would be gone.
     """
-    written = metadatas if metadatas.strip() not in {"", "null"} else "{}"
+    written = metadatas if metadatas.removeprefix(BOM).strip() not in {"", "null"} else "{}"
     members = _members(written)
     while said := [at for at, member in enumerate(members) if member.key == "paused"]:
         at = said[0]
@@ -583,9 +586,9 @@ _TLS_CAUSES = (
         words=r"\balert\b|_alert_|valid client certificate|certificate authentication failed",
     ),
     _Cause(
-        heals=True,  # so ends, too, who is shut down at that moment
+        heals=True,  # so ends, too, who is shut down at that moment, or later
         cure="ends the connection while TLS begins: if this stays, check DB_SSL_CERT{cert}, which it may refuse",
-        words="eof occurred in violation of protocol",
+        words="eof occurred in violation of protocol|unexpected eof|eof detected|ssl connection has been closed",
     ),
     _Cause(
         heals=False,
@@ -729,6 +732,11 @@ _CAUSES = (
         words="not currently accepting connections|starting up|shutting down|too many|connection slots|recovery",
     ),
     _Cause(
+        heals=False,
+        cure="takes no such option: check DATABASE_URL",
+        words=r"invalid ([\w.]+ )*(value|number|option)|could not match",
+    ),
+    _Cause(
         heals=True,
         cure="cannot be reached: if this stays, check DB_HOST and DB_PORT (or DATABASE_URL)",
         codes=frozenset({2002, 2003, 2005, 2006, 2013, "08000", "08001", "08003", "08006"}),
@@ -741,11 +749,19 @@ _CAUSES = (
         heals=False, cure="takes no such option: check DATABASE_URL", words="FATAL: .*(parameter|protocol|argument)"
     ),
     _Cause(
+        heals=False,
+        cure="does not answer as a server of PostgreSQL does: check DB_HOST and DB_PORT (or DATABASE_URL)",
+        words="expected authentication request|invalid response to SSL negotiation",
+    ),
+    _Cause(
         heals=True,
         cure="lets nobody in just now: if this stays, check DATABASE_URL, or DB_HOST and the others",
         words="FATAL: ",
     ),
-    _Cause(heals=False, cure="cannot be used: check DATABASE_URL, or DB_HOST and the others", words=""),
+)
+_UNKNOWN = _Cause(heals=False, cure="cannot be used: check DATABASE_URL, or DB_HOST and the others", words="")
+_UNKNOWN_OF_SERVER = _Cause(
+    heals=True, cure="cannot be used just now: if this stays, check DATABASE_URL, or DB_HOST and the others", words=""
 )
 
 
@@ -762,8 +778,17 @@ def explain(error: Exception, url: URL) -> Trouble:
         for each in (*_TLS_CAUSES, *_CAUSES)
         if (code in each.codes if code else re.search(each.words, message, re.IGNORECASE))
     )
-    cause = next(told, None) or next(fitting, _CAUSES[-1])
+    cause = next(told, None) or next(fitting, _UNKNOWN_OF_SERVER if _is_of_server(reported) else _UNKNOWN)
     return Trouble(cause.heals, f"{_place(url)} {cause.cure.format(**_files(url))} ({_first_line(message)})")
+
+
+def _is_of_server(reported: Exception) -> bool:
+    """Whether a server, or the way to it, has failed. Nobody knows all that may happen there: most of it is over soon,
+    and who waits says why.
+    """
+    kinds = {each.__name__ for each in type(reported).__mro__}
+    is_of_server = not kinds.isdisjoint({"OperationalError", "InternalError", "InterfaceError"})  # names of PEP 249
+    return is_of_server and not isinstance(reported, sqlite3.Error)
 
 
 def _files(url: URL) -> dict[str, str]:

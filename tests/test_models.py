@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pymysql  # type: ignore[import-untyped]
 import pytest
-from sqlalchemy import URL, Engine, make_url, text
+from sqlalchemy import URL, Engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
 
 import models
@@ -437,6 +437,8 @@ def test_a_pause_leaves_the_text_around_it_alone(sqlite_url: str, metadatas: str
         ('{"paused": "yes", "a": 1.0}', '{"a": 1.0, "paused": true}', '{"a": 1.0}'),
         ('{"paused": 0, "a": 1.0, "paused": false , "b": 2}', '{"a": 1.0 , "b": 2, "paused": true}', None),
         ("null", '{"paused": true}', "{}"),
+        ("\ufeff", '{"paused": true}', "{}"),
+        ("\ufeffnull ", '{"paused": true}', "{}"),
         ('\u00a0{"paused": false}', '\u00a0{"paused": true}', "\u00a0{}"),
         ('{"\\u0070aused": false}', '{"paused": true}', "{}"),
     ],
@@ -608,6 +610,29 @@ def test_who_runs_the_server_sees_whose_sessions_they_are(server_url: URL) -> No
     assert told == "paid-orders"
 
 
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("mysql://u@h/d?connect_timeout=30&read_timeout=60", {"connect_timeout": 30, "read_timeout": 60}),
+        ("mysql://u@h/d", {"connect_timeout": 5, "read_timeout": 10}),
+        ("postgresql://u@h/d?connect_timeout=30", {"connect_timeout": "30", "client_encoding": "utf8"}),
+        ("sqlite:///f?timeout=30", {"timeout": 30.0}),
+    ],
+)
+def test_what_the_address_says_of_time_outs_holds(url: str, expected: dict[str, object]) -> None:
+    given: dict[str, object] = {}
+    made = engine(Settings(database_url=url).url(), name="orders")
+
+    def connects(_dialect: object, _record: object, _args: object, parameters: dict[str, object]) -> None:
+        given.update(parameters)
+        raise ConnectionRefusedError
+
+    event.listen(made, "do_connect", connects)
+    with pytest.raises(ConfigError):
+        ping(made)
+    assert {name: given[name] for name in expected} == expected
+
+
 @pytest.mark.postgresql
 def test_a_server_that_says_nothing_any_more_is_not_waited_for_for_ever(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
@@ -721,7 +746,7 @@ def database_in(encoding: str, server_url: URL) -> Iterator[str]:
 
 @both_servers
 def test_an_option_that_the_driver_does_not_know_does_not_heal(server_url: URL) -> None:
-    with pytest.raises(ConfigError, match=r"cannot be used: check DATABASE_URL"):
+    with pytest.raises(ConfigError, match=r"(cannot be used|takes no such option): check DATABASE_URL"):
         ping(engine(server_url.update_query_dict({"no_such_option": "1"})))
 
 
@@ -896,6 +921,26 @@ def test_a_driver_that_is_not_installed_names_what_to_install() -> None:
         (pymysql.OperationalError(1021, "Disk full"), True),
         (psycopg.errors.DiskFull("could not extend file: No space left on device"), True),
         (sqlite3.OperationalError("something new"), False),
+        (pymysql.OperationalError(9876, "something new"), True),
+        (pymysql.InternalError("Packet sequence number wrong - got 0 expected 1"), True),
+        (pymysql.InterfaceError(0, "something new"), True),
+        (pymysql.ProgrammingError(9876, "something new"), False),
+        (psycopg.OperationalError("the connection is lost"), True),
+        (psycopg.OperationalError("connection failed: ERROR:  no more connections allowed (max_client_conn)"), True),
+        (psycopg.ProgrammingError("something new"), False),
+        (psycopg.OperationalError('invalid integer value "x" for connection option "connect_timeout"'), False),
+        (
+            psycopg.OperationalError("connection failed: expected authentication request from server, but received S"),
+            False,
+        ),
+        *(
+            (psycopg.OperationalError(f"consuming input failed: {text}"), True)
+            for text in (
+                "SSL SYSCALL error: EOF detected",
+                "SSL connection has been closed unexpectedly",
+                "SSL error: unexpected eof while reading",
+            )
+        ),
     ],
 )
 def test_only_what_heals_by_itself_is_worth_waiting_for(error: Exception, heals: bool) -> None:

@@ -28,7 +28,8 @@ def made(frame: Path, to: Path, name: str) -> list[str]:
         lines.append("what is not committed here is not in the copy")
     to.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(git.run("archive", "--format=tar", "HEAD"))) as archive:
-        archive.extractall(to, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.2, that of Debian 12, has none
+        archive.extractall(to)
     if name:
         defaults = to / "defaults.py"
         defaults.write_text(_UNNAMED.sub(f'CONSUMER_NAME = "{name}"', defaults.read_text()))

@@ -40,7 +40,7 @@ FOUND = Journey({"mid": [MID], "b": [B], "a": [A]}, [JOIN, BILL], ["c: forbidden
 
 
 def told(journey: Journey, *, show: bool = False) -> list[str]:
-    return list(lines("1", SINCE, {"h:1": journey}, ["row x is not looked at: why"], show=show))
+    return list(lines("1", SINCE, {"h:1": journey}, ["row x is not looked at: why\nforged"], show=show))
 
 
 def test_records_stand_before_the_consumers_that_read_them_and_what_was_not_seen_comes_last() -> None:
@@ -56,7 +56,7 @@ def test_records_stand_before_the_consumers_that_read_them_and_what_was_not_seen
         "    bill: waiting for a message in c, since 2026-01-31 08:00:00; given up after 2026-01-31 08:01:00,"
         " when all that could hold it has been read",
         "not seen:",
-        "  row x is not looked at: why",
+        "  row x is not looked at: why\\nforged",
         "  c: forbidden",
     ]
 

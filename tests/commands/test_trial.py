@@ -218,6 +218,8 @@ def test_messages_of_a_file_are_tried_without_kafka_and_without_a_database(
     out = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line.get("state") for line in out] == ["forwarded", "filtered", None]
     assert len(list((tmp_path / "cases").glob("*.json"))) == 2
+    for name in ("DATABASE_URL_FILE", "KAFKA_SASL_PASSWORD_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "not there"))
     file.write_text('{"id": "whole-1"}\n{"id": "fail-2"}\n')
     assert main.main(["try", "--file", str(file)]) == 1
     assert main.main(["try", "--file", str(file), "--id", "whole-1"]) == 0

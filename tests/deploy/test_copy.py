@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,19 @@ def test_a_copy_is_a_repository_with_its_name_and_the_commit_that_it_was_made_of
     assert '\nCONSUMER_NAME = "Paid_orders-2.0"  #' in (to / "defaults.py").read_text()
     assert git(to, "status", "--porcelain") == ""
     assert git(to, "rev-list", "--count", "HEAD") == "1"
+
+
+def test_the_python_of_debian_12_makes_one(frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tarfile knows no filters."""
+    extract_all = tarfile.TarFile.extractall
+
+    def extract_all_of_3_11_2(self: tarfile.TarFile, path: Path) -> None:
+        extract_all(self, path, filter="data")
+
+    monkeypatch.delattr(tarfile, "data_filter")
+    monkeypatch.setattr(tarfile.TarFile, "extractall", extract_all_of_3_11_2)
+    copy.made(frame, tmp_path / "copy", "")
+    assert (tmp_path / "copy" / "worker.py").is_file()
 
 
 @pytest.mark.parametrize("name", ["x y;z", "../../x", "a'b", 'a"b', "a\nb", "ä", "x" * 201])

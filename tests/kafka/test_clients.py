@@ -333,6 +333,17 @@ def only_problem_is(problem: str | None, settings: Settings) -> None:
     assert [each.startswith(problem or "none") for each in problems] == ([True] if problem else [])
 
 
+@pytest.mark.parametrize("text", ["45s", "45_000", "45,000", "1e5", "045000", "45000 ", " 45000", "+45000", "4.5e4"])
+def test_a_number_must_be_one_for_the_client_takes_what_the_text_begins_with(text: str) -> None:
+    settings = Settings(kafka={"session.timeout.ms": text}, sources={"session.timeout.ms": "row"})
+    only_problem_is(f"metadatas.kafka.session.timeout.ms must be a whole number, not {text!r}", settings)
+
+
+def test_a_text_may_begin_with_a_digit() -> None:
+    kafka = {"client.id": "01-worker", "client.rack": "1a", "session.timeout.ms": "45000"}
+    only_problem_is(None, Settings(consumer_name="orders", kafka=kafka))
+
+
 @pytest.mark.parametrize(
     ("seconds", "given", "sources", "problem"),
     [

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from config import Settings, seconds
 from utils.commands.moments import moment
@@ -17,6 +17,7 @@ from utils.running.streams import printing
 
 Environ = Mapping[str, str]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+T = TypeVar("T")
 Run = Callable[[argparse.Namespace, Environ], int]
 """What a command does with its arguments and the environment; returns the exit code."""
 
@@ -28,11 +29,24 @@ def add_command(commands: Commands, name: str, run: Run, summary: str) -> argpar
     return parser
 
 
-def settings_of(environ: Environ, name: str = "") -> Settings:
-    """Those of the environment, over the user's defaults. `name`: the CONSUMER_NAME where neither has one."""
+def settings_of(environ: Environ, name: str = "", *, offline: bool = False) -> Settings:
+    """Those of the environment, over the user's defaults. `name`: the CONSUMER_NAME where neither has one. `offline`:
+    without what says how to reach a database, and without files of secrets, which may not be there.
+    """
     own = user_code.defaults()
+    if offline:
+        environ, own = {"DATABASE_URL": "sqlite:///none", **_offline(environ)}, _offline(own)
     is_nameless = name and not (environ.get("CONSUMER_NAME") or own.get("CONSUMER_NAME"))
     return Settings.read({**environ, "CONSUMER_NAME": name} if is_nameless else environ, own)
+
+
+def _offline(given: Mapping[str, T]) -> dict[str, T]:
+    """Properties of Kafka's client stay, but for secrets in files: results must not be larger than they allow."""
+    return {
+        name: value
+        for name, value in given.items()
+        if not name.startswith(("DB_", "DATABASE_URL")) and not (name.startswith("KAFKA_") and name.endswith("_FILE"))
+    }
 
 
 def time_of(text: str) -> datetime:

@@ -212,7 +212,7 @@ def _not_seen_lines(journeys: Mapping[str, Journey], problems: Sequence[str]) ->
     told = [*problems, *(line for each in journeys.values() for line in each.not_seen)]
     if told:
         yield "not seen:"
-        yield from (f"  {line}" for line in told)
+        yield from (f"  {shown(line)}" for line in told)
 
 
 def _time(seconds: float | None) -> str:

@@ -117,8 +117,7 @@ def _tried(groups: Sequence[Group], settings: Settings, code: user_code.UserCode
 def _samples(arguments: argparse.Namespace, environ: Environ) -> tuple[Settings, Samples]:
     """The messages that are meant. Of a file, without Kafka and without a database."""
     if arguments.file:
-        given = {name: value for name, value in environ.items() if value}
-        return settings_of({"DATABASE_URL": "sqlite:///none", **given}, name="try"), _from_file(arguments)
+        return settings_of(environ, name="try", offline=True), _from_file(arguments)
     settings, row = configured(environ)
     if arguments.dlq:
         return settings, _from_dead_letters(arguments, row, dead_letter_topic(settings, row).find())

@@ -99,6 +99,7 @@ def _wrong_properties(settings: Settings) -> list[str]:
             except OSError as error:
                 problems.append(f"{_origin(name, settings)}: {path} cannot be read: {error.strerror}")
     problems = problems or [*_wrong_authority(settings), *_wrong_key(settings)]
+    problems += _wrong_numbers(settings)
     problems += [*_too_long_a_stop(settings), *_too_rare_a_heartbeat(settings), *_not_in_a_transaction(settings)]
     if given.get("security.protocol", "").lower().startswith("sasl"):
         mechanism = given.get("sasl.mechanism") or given.get("sasl.mechanisms") or "GSSAPI"
@@ -111,6 +112,14 @@ def _wrong_properties(settings: Settings) -> list[str]:
             lacking = [name for name in ("sasl.username", "sasl.password") if not given.get(name)]
             problems += [f"{_origin(name, settings)} must be set: sasl.mechanism is {mechanism}" for name in lacking]
     return problems
+
+
+def _wrong_numbers(settings: Settings) -> Iterator[str]:
+    """The client takes what a text begins with for the number (`45s` for 45 ms), and a 0 before it for another one."""
+    for name, value in settings.kafka.items():
+        is_nearly_one = re.match(r"\s*[-+]?\d", value) and not re.fullmatch(r"-?(0|[1-9]\d*)", value)
+        if is_nearly_one and _refusal(name, value) is None and _refusal(name, "x") is not None:
+            yield f"{_origin(name, settings)} must be a whole number, not {value!r}"
 
 
 def _wrong_authority(settings: Settings) -> Iterator[str]:
