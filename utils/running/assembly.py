@@ -37,6 +37,7 @@ from utils.sending.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from utils.sending.failures import Failures
 from utils.sending.map_store import MapStore, MapTopic
 from utils.sending.outbox import Mute, Outbox, Refusals, Report
+from utils.sending.pace import PATIENCE, PATIENCE_OF_A_TRANSACTION
 
 GATHER, GATHER_STAGED = 0.004, 0.01  # seconds that a record stays for others (see Intake); where results wait anyway
 SETTLE = 15.0  # seconds beside CONFIG_REFRESH until all workers of a consumer have applied a change of the input topics
@@ -143,7 +144,8 @@ class KafkaClients:
 
     def producer(self, report: Report, on_throttle: Callable[[ThrottleEvent], None]) -> Producer:
         records, size = clients.queue_room(self._properties)
-        self._refusals.pace.at_most(min(records * RESULT_OVERHEAD, size) // 2)
+        patience = PATIENCE_OF_A_TRANSACTION if self._settings.delivery == "exactly_once" else PATIENCE
+        self._refusals.pace.at_most(min(records * RESULT_OVERHEAD, size) // 2, patience)
         is_transactional, instance = self._settings.delivery == "exactly_once", self._settings.group_instance_id
         return clients.producer(
             self._properties,
