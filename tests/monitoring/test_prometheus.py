@@ -153,3 +153,13 @@ def test_a_loop_that_is_busy_shows_what_it_showed_the_last_time(monkeypatch: pyt
     scrape(bench, collector)
     monkeypatch.setattr("utils.monitoring.prometheus.ANSWER_WITHIN", 0.01)
     assert b'consumer_groups_waiting{consumer="orders"} 1.0' in collector.page()
+
+
+def test_while_one_asks_the_loop_the_others_are_told_what_was_told_last() -> None:
+    bench = started()
+    bench.feed(A0, {"id": "1"})
+    bench.step()
+    collector = metrics(bench)
+    scrape(bench, collector)
+    with collector._asking:
+        assert b'consumer_groups_waiting{consumer="orders"} 1.0' in collector.page()

@@ -8,9 +8,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from email.message import Message
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.program import ROOT
 from tests.test_framework import A0, started
 from utils.monitoring.status import (
     ANSWERS,
+    ASKERS,
     CONNECTIONS,
     PROBES,
     STALLED,
@@ -318,6 +320,49 @@ def test_a_turn_answers_a_few_questions_only_and_none_for_which_nobody_waits_any
     assert turns == 3
     for each in askers:
         each.join()
+
+
+def test_what_nobody_waits_for_any_more_costs_no_answer() -> None:
+    bench = started()
+    for _ in range(50 * ANSWERS):
+        assert bench.health.ask(lambda view: 1, timeout=0) is None
+    with asking(bench.health, lambda view: 2) as answers:
+        bench.step(seconds=0)
+    assert answers == [2]
+
+
+def test_only_so_many_wait_at_once_and_metrics_come_before_them() -> None:
+    bench = started()
+    with ExitStack() as stack:
+        for _ in range(ASKERS):
+            stack.enter_context(asking(bench.health, lambda view: 1))
+        assert bench.health.ask(lambda view: 1, timeout=3600) is None
+        order = list[str]()
+        first = threading.Thread(target=bench.health.ask_first, args=(lambda view: order.append("metrics"), 30))
+        first.start()
+        while len(bench.health._questions) <= ASKERS:
+            time.sleep(0.001)
+        bench.step(seconds=0)
+        first.join()
+        assert order == ["metrics"]
+        for _ in range(ASKERS):
+            bench.step(seconds=0)
+    with asking(bench.health, lambda view: 3) as answers:
+        bench.step(seconds=0)
+    assert answers == [3]
+
+
+@contextmanager
+def asking(health: Health, question: Callable[[Any], int]) -> Iterator[list[int | None]]:
+    """Somebody asks, and has an answer at the end."""
+    answers = list[int | None]()
+    waiting = len(health._questions)
+    thread = threading.Thread(target=lambda: answers.append(health.ask(question, 30)))
+    thread.start()
+    while len(health._questions) == waiting:
+        time.sleep(0.001)
+    yield answers
+    thread.join()
 
 
 def test_without_a_worker_nobody_waits_for_an_answer() -> None:

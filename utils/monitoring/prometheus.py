@@ -3,6 +3,7 @@
 The loop knows nothing of it. A new metric is one line in one of the tables.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -105,6 +106,7 @@ class Metrics(Collector):
     wall_clock: Callable[[], float] = time.time
 
     _last: Snapshot | None = None
+    _asking: threading.Lock = field(default_factory=threading.Lock)
 
     def page(self) -> bytes:
         """All of them in the text format."""
@@ -163,11 +165,16 @@ class Metrics(Collector):
             yield self._gauge("last_poll_timestamp_seconds", "When the loop last turned, since the epoch", last)
 
     def _snapshot(self) -> Snapshot | None:
-        """None where there is no worker at the moment."""
+        """None where there is no worker at the moment. However many ask for metrics, one of them asks the loop, and
+        before all who ask for pages: alerts look at these numbers.
+        """
         if self.health.turned_at is None:
             self._last = None
-        else:
-            self._last = self.health.ask(lambda view: view.snapshot(), ANSWER_WITHIN) or self._last
+        elif self._asking.acquire(blocking=False):
+            try:
+                self._last = self.health.ask_first(lambda view: view.snapshot(), ANSWER_WITHIN) or self._last
+            finally:
+                self._asking.release()
         return self._last
 
     def _of_partitions(self, each: Exported, partitions: Iterable[PartitionView]) -> Metric:

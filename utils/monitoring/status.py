@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 STALLED = 60.0  # seconds without a turn of the loop after which the worker counts as dead
 SLOW_CLIENT = 10.0  # seconds that a request may take to arrive
 ANSWERS = 4  # questions that a turn of the loop answers: however many ask, and how often, the loop goes on
+ASKERS = 16  # that wait for the loop at once; each is a thread, also when its client has gone
 CONNECTIONS = 32  # at once; each takes a thread, of which a container may have few
 SERVER = "consumer"  # how a worker calls itself in its answers
 TICK = 5.0  # seconds
@@ -53,7 +54,8 @@ class Health:
     mismatches: dict[str, str] = field(default_factory=dict)  # input topics whose keys do not fit, and why
     refused: tuple[str, ...] = ()  # what is wrong with the row, which has been changed: the old one is still in force
     view: "View | None" = None  # of the latest worker; for its thread only, but for how many groups wait
-    _questions: deque[Callable[[], None]] = field(default_factory=deque)
+    _questions: deque[Callable[[], bool]] = field(default_factory=deque)
+    _places: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(ASKERS))
 
     def is_live(self, now: float) -> bool:
         """Whether the loop turns. Waiting for Kafka or the database is no death: a restart would not cure it."""
@@ -74,27 +76,43 @@ class Health:
     def turn(self, now: float) -> None:
         """Told by the loop at each turn, on its thread: the moment to answer."""
         self.turned_at, self.busy_until = now, 0.0
-        for _ in range(min(len(self._questions), ANSWERS)):
-            self._questions.popleft()()
+        answered = 0
+        while self._questions and answered < ANSWERS:
+            answered += self._questions.popleft()()
 
     def ask(self, question: Callable[["View"], T], timeout: float) -> T | None:
-        """The answer, which the loop's thread gives. None: no worker runs, or it is busy for longer than `timeout` s.
+        """The answer, which the loop's thread gives. None: no worker runs, it is busy for longer than `timeout` s, or
+        too many ask.
 
         What the question raises is raised here; the loop goes on.
         """
+        if self.turned_at is None or not self._places.acquire(blocking=False):
+            return None
+        try:
+            return self._answer(question, timeout, self._questions.append)
+        finally:
+            self._places.release()
+
+    def ask_first(self, question: Callable[["View"], T], timeout: float) -> T | None:
+        """As `ask`, before all others. For one at a time."""
+        return None if self.turned_at is None else self._answer(question, timeout, self._questions.appendleft)
+
+    def _answer(
+        self, question: Callable[["View"], T], timeout: float, put: Callable[[Callable[[], bool]], None]
+    ) -> T | None:
         answers: SimpleQueue[T | Exception] = SimpleQueue()
         is_awaited = True
 
-        def answer() -> None:
+        def answer() -> bool:
+            """Whether anybody waits for it."""
             try:
                 if self.view and is_awaited:
                     answers.put(question(self.view))
             except Exception as error:
                 answers.put(error)
+            return is_awaited
 
-        if self.turned_at is None:
-            return None
-        self._questions.append(answer)
+        put(answer)
         try:
             answered = answers.get(timeout=timeout)
         except Empty:
