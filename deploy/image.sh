@@ -68,7 +68,8 @@ program() {
     opened=$(private)
     [ -z "$opened" ] || echo "readable by all who have the result: ${opened% } (keep secrets out: settings take files, as DB_PASSWORD_FILE)" >&2
     # shellcheck disable=SC2086  # no name has a blank in it
-    set -- ./*.py .frame utils examples $mine
+    set -- ./*.py .frame utils $mine
+    [ ! -d examples ] || set -- "$@" examples # for `main.py demo`; a copy may have deleted them
     # Not through a pipe: what the first tar cannot read would be missing in the image, and nothing would say so.
     tar -cf "$target/program.tar" --exclude=__pycache__ "$@"
     tar -xf "$target/program.tar" -C "$target" --no-same-owner

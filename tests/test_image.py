@@ -1,6 +1,7 @@
 """deploy/image.sh, the steps of the Dockerfile: what they say where they cannot go on."""
 
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -61,6 +62,14 @@ def test_a_directory_that_cannot_be_copied_or_hides_a_file_ends_the_build(
     assert ("my data: rename it, for a name with a blank cannot be taken" in made.stderr) == (name == "my data")
     assert (tmp_path / "app" / name / "prices.py").exists() or not works
     assert not works or not (tmp_path / "app/program.tar").exists()
+
+
+def test_a_copy_that_has_deleted_the_examples_can_be_built(tmp_path: Path) -> None:
+    source = build_context(tmp_path)
+    shutil.rmtree(source / "examples")
+    made = with_program(source, tmp_path / "app")
+    assert made.returncode == 0, made.stderr
+    assert not (tmp_path / "app/examples").exists()
 
 
 def test_who_installs_over_an_older_version_is_told_that_its_files_stay(tmp_path: Path) -> None:

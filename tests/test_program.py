@@ -41,7 +41,8 @@ def test_a_directory_with_a_blank_in_its_name_is_told_and_no_test_is_left_out_wi
 
 def test_what_the_image_takes_of_the_frame_is_what_the_tests_run(tmp_path: Path) -> None:
     script = (ROOT / "deploy/image.sh").read_text()
-    assert "./*.py .frame utils examples $mine" in script
+    assert "./*.py .frame utils $mine" in script
+    assert 'set -- "$@" examples' in script
     copy = {path.name for path in copied(tmp_path, FORWARDING).iterdir()} - {"__pycache__"}
     assert copy == {
         "main.py",

@@ -137,6 +137,20 @@ def test_a_server_that_hangs_up_is_waited_for_with_a_hint() -> None:
         look(settings_with(), row_at(address))
 
 
+@pytest.mark.parametrize("asks", [False, True])
+@pytest.mark.parametrize("protocol", ["ssl", "sasl_ssl"])
+def test_who_ends_connections_for_tls_and_is_no_broker_without_it_is_waited_for(protocol: str, asks: bool) -> None:
+    """A load balancer whose brokers are away: to switch TLS off would send it the password."""
+    login = {"sasl_mechanism": "PLAIN", "sasl_username": "bob", "sasl_password": "secret"}
+
+    def hang_up(connection: socket.socket) -> None:
+        if asks:
+            connection.recv(4096)
+
+    with listening(hang_up) as address, pytest.raises(UnavailableError, match="if this stays"):
+        look(settings_with(security_protocol=protocol, **login), row_at(address))
+
+
 def test_tls_towards_a_broker_without_tls_does_not_heal(real_kafka: KafkaBroker) -> None:
     with pytest.raises(ConfigError, match=r"does not speak TLS: set KAFKA_SECURITY_PROTOCOL"):
         look(settings_with(security_protocol="ssl"), row_at(real_kafka.bootstrap))
@@ -160,6 +174,10 @@ def test_a_login_that_is_refused_does_not_heal_and_hides_the_password(real_kafka
         (KafkaError.GROUP_AUTHORIZATION_FAILED, False),
         (KafkaError._SSL, False),
         (KafkaError.UNKNOWN, False),
+        (KafkaError.NOT_CONTROLLER, True),
+        (KafkaError.THROTTLING_QUOTA_EXCEEDED, True),
+        (KafkaError.COORDINATOR_NOT_AVAILABLE, True),
+        (KafkaError.NOT_ENOUGH_REPLICAS, True),
     ],
 )
 def test_only_what_heals_by_itself_is_worth_waiting_for(code: int, heals: bool) -> None:

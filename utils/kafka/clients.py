@@ -460,6 +460,29 @@ _REFUSED_SETTINGS = {
     KafkaError.INVALID_TRANSACTION_TIMEOUT: "KAFKA_TRANSACTION_TIMEOUT_MS must not be above transaction.max.timeout.ms"
     " of the brokers",
 }
+# The protocol calls them retriable. The client sets that flag on errors of transactions only.
+_HEALING = {
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.NOT_ENOUGH_REPLICAS,
+    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    KafkaError.NOT_CONTROLLER,
+    KafkaError.CONCURRENT_TRANSACTIONS,
+    KafkaError.KAFKA_STORAGE_ERROR,
+    KafkaError.LISTENER_NOT_FOUND,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+    KafkaError.THROTTLING_QUOTA_EXCEEDED,
+}
 CONNECTION_ERRORS = {
     KafkaError._TRANSPORT,
     KafkaError._RESOLVE,
@@ -495,8 +518,9 @@ def explain(error: KafkaError) -> Trouble:
     if "Invalid response size" in reason:  # the client advises to take larger ones: it has read text as a number
         told = reason.partition("): increase")[0]
         return Trouble(False, f"what answers is no Kafka: check kafka_bootstrap_server of the row ({told}))")
-    if "PLAINTEXT broker listener" in reason:
-        return Trouble(heals=False, line=f"the broker does not speak TLS: set {PROTOCOL} without SSL ({reason})")
+    if ended_in_handshake(error):
+        ended = f"Kafka ends the connection while TLS begins: if this stays, check {PROTOCOL}"
+        return Trouble(heals=True, line=f"{ended} ({reason})")
     if code == KafkaError._SSL or "certificate verify failed" in reason or "SSL alert number" in reason:
         return tls_fails(reason)
     if code in CONNECTION_ERRORS and (address := advertised(error)) and re.search("Connect|resolve|setup", reason):
@@ -508,7 +532,7 @@ def explain(error: KafkaError) -> Trouble:
         return Trouble(
             heals=True, line=f"Kafka's client gets no thread or no memory: if this stays, {limits} ({reason})"
         )
-    if error.retriable() and not error.fatal():
+    if (error.retriable() or code in _HEALING) and not error.fatal():
         return Trouble(heals=True, line=f"Kafka is not ready ({reason})")
     return Trouble(heals=False, line=f"Kafka: {error.name()} ({reason})")
 
@@ -541,6 +565,13 @@ def _tls_cure(reason: str) -> str:
 def wrong_session_timeout(timeout: int) -> str:
     """What is said of one that the brokers do not take."""
     return f"Kafka refuses a setting: {_REFUSED_SETTINGS[KafkaError.INVALID_SESSION_TIMEOUT]} ({timeout})"
+
+
+def ended_in_handshake(error: KafkaError) -> bool:
+    """So ends a connection for TLS to a listener without it, and to a broker that is shut down at that moment: the
+    client guesses the first.
+    """
+    return "PLAINTEXT broker listener" in error.str()
 
 
 def advertised(error: KafkaError) -> str:

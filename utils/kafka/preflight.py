@@ -6,6 +6,7 @@ Nothing is changed, but that the worker's own topics, of dead letters and of map
 import difflib
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -30,6 +31,7 @@ from utils.kafka.clients import (
     RIGHTS_ERRORS,
     SERVERS,
     advertised,
+    ended_in_handshake,
     explain,
     named_properties,
     not_reached,
@@ -57,6 +59,7 @@ _BY_ANOTHER_CHECK = {
 }
 FAMILY = "broker.address.family"
 _FAMILIES = {"v4": socket.AF_INET, "v6": socket.AF_INET6}
+_API_VERSIONS = 18  # of a request
 _SHOWN = 20  # topics that an error names at most
 
 DEAD_LETTER_TOPIC = {"retention.ms": "-1"}
@@ -483,7 +486,7 @@ def _why(heard: list[KafkaError], settings: Settings, row: Row) -> Trouble:
     reason = plain(next((each for each in heard if each.code() != KafkaError._ALL_BROKERS_DOWN), heard[0]).str())
     cures = f"{SERVERS}{_or_family(settings)}"
     down = Trouble(heals=True, line=f"Kafka at {row.bootstrap_servers} cannot be reached: {cures} ({reason})")
-    return hopeless or told or _wrong_protocol(settings, row) or down
+    return hopeless or _no_tls(heard, settings, row) or told or _wrong_protocol(settings, row) or down
 
 
 def _or_family(settings: Settings) -> str:
@@ -526,6 +529,36 @@ def _addresses(servers: Sequence[str]) -> Iterator[tuple[str, int]]:
         yield address.hostname or "", address.port or 9092
 
 
+def _no_tls(heard: Sequence[KafkaError], settings: Settings, row: Row) -> Trouble | None:
+    """A broker that ended connections for TLS may not speak it: find out by asking without."""
+    if not any(map(ended_in_handshake, heard)):
+        return None
+    family = _FAMILIES.get(settings.kafka.get(FAMILY, "any"), socket.AF_UNSPEC)
+    for host, port in _addresses(row.bootstrap_servers.split(",")):
+        if _is_open_kafka(host, port, family):
+            answers = f"{host}:{port} answers without it"
+            return Trouble(heals=False, line=f"the broker does not speak TLS: set {PROTOCOL} without SSL ({answers})")
+    return None
+
+
+def _is_open_kafka(host: str, port: int, family: socket.AddressFamily) -> bool:
+    """Whether a broker answers there to what each may be asked first, without TLS and without a login (KIP-35)."""
+    asks = struct.pack(">ihhih", 10, _API_VERSIONS, 0, number := 1_848_921, -1)
+    try:
+        with _connection(host, port, family) as connection:
+            connection.sendall(asks)
+            answer = connection.makefile("rb").read(8)
+            return len(answer) == 8 and struct.unpack(">ii", answer)[1] == number
+    except (OSError, UnicodeError):
+        return False
+
+
+def _connection(host: str, port: int, family: socket.AddressFamily) -> socket.socket:
+    if family is not socket.AF_UNSPEC:
+        host = str(socket.getaddrinfo(host, port, family)[0][4][0])
+    return socket.create_connection((host, port), timeout=_REQUEST)
+
+
 def _wrong_protocol(settings: Settings, row: Row) -> Trouble | None:
     """The client reports a broker that wants TLS or a login only as `disconnected`: find out by asking for TLS."""
     if "ssl" in settings.kafka.get("security.protocol", "plaintext").lower():
@@ -544,9 +577,7 @@ def _greet(host: str, port: int, family: socket.AddressFamily) -> Literal["tls",
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        if family is not socket.AF_UNSPEC:
-            host = str(socket.getaddrinfo(host, port, family)[0][4][0])
-        with socket.create_connection((host, port), timeout=_REQUEST) as connection:
+        with _connection(host, port, family) as connection:
             try:
                 with context.wrap_socket(connection):
                     return "tls"
