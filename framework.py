@@ -24,6 +24,7 @@ from utils.metrics import Counters
 from utils.monitoring.status import Health
 from utils.monitoring.view import View
 from utils.processing.executor import Executor
+from utils.processing.garbage import Garbage
 from utils.processing.outcome import Outcome
 from utils.reading.batches import Batch, Contents, Record
 from utils.reading.intake import Intake
@@ -66,6 +67,7 @@ class Worker:
     _bytes_in_flight: int = 0  # of the groups in process()
     _bytes_of_results: float = 0.0  # of one group, lately; the guess for each group that is in process()
     _next_eviction: float = 0.0
+    _garbage: Garbage = field(default_factory=Garbage)
 
     commits: Commits = field(init=False)
     assignment: Assignment = field(init=False)
@@ -149,7 +151,9 @@ class Worker:
         """Send the results, and dead letters in place of what has failed. Called by the loop and by the assignment."""
         if not outcomes:
             return
-        self._bytes_in_flight -= sum([outcome.group.bytes for outcome in outcomes])
+        done = sum([outcome.group.bytes for outcome in outcomes])
+        self._bytes_in_flight -= done
+        self._garbage.passed(done)
         sizes = [len(outcome.results) for outcome in outcomes if outcome.error is None]
         if len(sizes) < len(outcomes):
             outcomes = [self.failures.failed(each) if each.error is not None else each for each in outcomes]

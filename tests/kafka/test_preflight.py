@@ -21,7 +21,7 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from config import ConfigError, Settings, UnavailableError
-from models import Row
+from models import Row, map_topic
 from tests.conftest import Topics, grant
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
@@ -578,13 +578,25 @@ def no_right_to_create(broker: KafkaBroker) -> Iterator[None]:
 def test_a_map_may_be_as_long_as_the_brokers_tell_less_the_character_that_the_client_adds(
     told: int | None, characters: int
 ) -> None:
-    limits = commit_limits(Cluster((), {}, metadata_limit=told))
+    limits = commit_limits(settings_with(), row_at("h:1"), Cluster((), {}, metadata_limit=told))
     assert (limits.metadata, limits.told) == (characters, told is not None)
 
 
 def test_brokers_that_take_hardly_any_metadata_are_named_with_the_cure() -> None:
     with pytest.raises(ConfigError, match=r"offset\.metadata\.max\.bytes of the brokers is 100.*set it to 512"):
-        commit_limits(Cluster((), {}, metadata_limit=100))
+        commit_limits(settings_with(), row_at("h:1"), Cluster((), {}, metadata_limit=100))
+
+
+@pytest.mark.parametrize(
+    ("given", "topic", "record"),
+    [({}, {}, 1_000_000), ({"message_max_bytes": "50000"}, {}, 50_000), ({}, {"max.message.bytes": "70000"}, 70_000)],
+)
+def test_a_map_goes_into_records_that_the_client_and_its_topic_take(
+    given: dict[str, str], topic: dict[str, str], record: int
+) -> None:
+    row = row_at("h:1")
+    cluster = Cluster((), {}, configs={map_topic(row.consumer_name): topic})
+    assert commit_limits(settings_with(**given), row, cluster).record == record
 
 
 class ManyBrokers:

@@ -1137,6 +1137,34 @@ def test_no_call_begins_while_results_beyond_a_limit_are_not_collected(way: str)
     runner.close(SECONDS)
 
 
+def test_coroutines_begin_what_waits_also_where_results_became_too_many_while_they_were_collected() -> None:
+    """All calls had ended, none began, and nobody looked again."""
+    may_end = threading.Event()
+
+    def process(message: Message, _name: str) -> object:
+        may_end.wait(SECONDS)
+        return [message] * LARGE
+
+    runner = Coroutines(in_a_coroutine(process), NAME, 1, terms=CallTerms(most=1))
+    runner.open()
+    runner.submit(groups("abc"))
+    done = runner._done
+    collect = done.collect
+
+    def collect_late(timeout: float, calls: int = 1) -> list[Outcome]:
+        may_end.set()
+        while not done.is_full or runner._calls:
+            time.sleep(0.001)
+        return collect(timeout, calls)
+
+    done.collect = collect_late  # type: ignore[method-assign]
+    assert len(runner.collect(0)) == 1
+    done.collect = collect  # type: ignore[method-assign]
+    collected = [each for _ in range(2) for each in runner.collect(SECONDS)]
+    assert [each.group.id for each in collected] == ["b", "c"]
+    runner.close(SECONDS)
+
+
 def test_a_thread_that_was_waiting_for_a_group_when_the_room_went_begins_none() -> None:
     pool = ThreadPool(lambda message, _name: message, NAME, 2, terms=CallTerms(most=1))
     [late] = groups("a")

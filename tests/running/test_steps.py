@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from sqlalchemy import make_url
 
-from config import ConfigError
+from config import ConfigError, Settings
 from models import Row, engine, init_db, save
 from tests.conftest import Topics
 from tests.services.kafka import KafkaBroker, unique_name
@@ -95,6 +95,7 @@ DELETED = (
 def test_how_long_commits_outlive_the_workers_is_told(days: int | None, expected: list[tuple[str, str]]) -> None:
     """After that, all topics are read from their beginning."""
     start = Start(environ={}, listen=lambda _settings: "")
+    start.settings, start.row = Settings(), Row.validated("orders", "a", "b", "h:1")
     stay = None if days is None else days * 86_400.0
     start.cluster = preflight.Cluster((), {}, metadata_limit=4096, commits_stay=stay)
     [step] = [step for step in STEPS if step.subject == "commits"]

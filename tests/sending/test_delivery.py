@@ -25,7 +25,7 @@ from utils.kafka import clients
 from utils.kafka.clients import cure_of
 from utils.metrics import Counters, Histogram
 from utils.processing.outcome import Outcome
-from utils.sending.delivery import AtLeastOnce, Backlog, ExactlyOnce
+from utils.sending.delivery import AtLeastOnce, Backlog, ExactlyOnce, Session
 from utils.sending.failures import Failures
 from utils.sending.map_store import HELD_BACK, MapStore, MapTopic
 from utils.sending.outbox import DeliveryFailed, Mute, Outbox, RecordRefused, Refusals
@@ -556,6 +556,7 @@ class FakeTransactions:
         self.code = code
         self.room = room
         self.heals = False  # it fails once only
+        self.patience = 0.0  # of the last commit
 
     def _call(self, name: str, *arguments: object) -> None:
         self.calls.append((name, *arguments))
@@ -589,7 +590,8 @@ class FakeTransactions:
     def send_offsets_to_transaction(self, offsets: list[TopicPartition], group: object, _timeout: float) -> None:
         self._call("offsets", [(each.topic, each.partition, each.offset, each.metadata) for each in offsets], group)
 
-    def commit_transaction(self, _timeout: float) -> None:
+    def commit_transaction(self, timeout: float) -> None:
+        self.patience = timeout
         self._call("commit")
 
     def abort_transaction(self, _timeout: float) -> None:
@@ -609,6 +611,15 @@ class FakeMember:
 
     def consumer_group_metadata(self) -> str:
         return f"generation {self.generation}"
+
+
+@pytest.mark.parametrize(("session", "seconds"), [(10.0, 8.0), (30.0, 24.0), (600.0, 30.0)])
+def test_a_transaction_may_take_longer_where_the_session_may(session: float, seconds: float) -> None:
+    producer = FakeTransactions()
+    delivery = ExactlyOnce(outbox(producer, "out"), store(), session=Session(session))
+    delivery.assigned(cast(Consumer, FakeMember()))
+    commit(delivery)
+    assert producer.patience == seconds
 
 
 class ExpelledMember(FakeMember):
@@ -839,7 +850,7 @@ def test_exactly_once_a_fenced_producer_asks_whether_its_worker_is_replaced(
         asked.append(member_id)
         return taken
 
-    delivery = ExactlyOnce(outbox(producer, "out"), store(), is_place_taken=is_place_taken)
+    delivery = ExactlyOnce(outbox(producer, "out"), store(), session=Session(is_place_taken=is_place_taken))
     delivery.assigned(cast(Consumer, FakeMember()))
     producer.abort_transaction = lambda _timeout: producer._call("commit")  # type: ignore[method-assign]
     with pytest.raises(DeliveryFailed) as caught:  # in a revoke too: a KafkaException there means: go on

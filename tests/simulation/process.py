@@ -187,6 +187,8 @@ class ModelClients:
         created = FakeConsumer(self._process, lambda _error, _partitions: None, committed_only=False, tells_ends=True)
         return cast(Consumer, created)
 
+    session_timeout = SESSION
+
     def is_place_taken(self, member_id: str) -> bool:
         return False
 

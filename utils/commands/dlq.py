@@ -129,7 +129,7 @@ def dead_letter_topic(settings: Settings, row: Row, written: Sequence[str] | Non
     if problems := preflight.missing_dead_letter_rights(settings, row, cluster, group.consumer_name, written):
         raise ConfigError(problems)
     is_noted = map_topic(row.consumer_name) in cluster.partitions
-    config = Config(group, row, cluster.embedded or is_noted, preflight.commit_limits(cluster))
+    config = Config(group, row, cluster.embedded or is_noted, preflight.commit_limits(settings, row, cluster))
     dead = DeadLetterTopic(config, topic, is_noted)
     if is_noted:
         dead.bring_back_notes()

@@ -20,7 +20,8 @@ from typing import NamedTuple
 from utils.joining.offsets import CommitPoint, JoinedWith, OffsetMap, checksum
 
 MAX_RECORD = 500_000
-"""Characters of a map that go into one record: clients and brokers take 1,000,000 bytes unless told otherwise."""
+"""Characters of a map that go into one record at most. Those of transactions share a batch."""
+_BESIDE = 600  # bytes of a record beside its map: the key, which names a topic, and the batch; rounded up
 
 _VERSION = "stored-1"
 
@@ -108,6 +109,11 @@ def was_brought(head: OffsetMap | Reference | None, topic_id: str, cluster: str)
 def digest(value: bytes) -> str:
     """Tells a record from any other that was ever written under its key."""
     return hashlib.blake2b(value, digest_size=12).hexdigest()
+
+
+def characters_of(record: int) -> int:
+    """How much of a map goes into one record that may have so many bytes."""
+    return min(MAX_RECORD, max(record - _BESIDE, record // 3))
 
 
 class MapSlots:

@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 from config import ConfigError, Settings, Trouble, is_secret
 from models import Row
 from utils.errors import guarded
+from utils.kafka.limits import LARGEST_RECORD
 from utils.logger import logger
 
 Properties = Mapping[str, Any]
@@ -27,7 +28,6 @@ SESSION_TIMEOUT_MS = 10_000  # after this time the partitions of a dead worker g
 HEARTBEAT_MS = 2_000
 TRANSACTION_TIMEOUT_MS = 5_000  # and its open transaction, which hides what comes behind it, is aborted
 QUEUE_MESSAGES, _QUEUE_KILOBYTES = 1_000_000, 1_048_576  # in the producer's queue at most; the second is the client's
-LARGEST_RECORD = 1_000_000  # the client's default
 TRANSACTION_BACKOFF_MS = 20  # until a request of a transaction that came too soon after another one is made again
 _ASK_GROUP = 5.0  # seconds that it may take to say who its members are
 

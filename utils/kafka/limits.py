@@ -12,6 +12,9 @@ DEFAULT_METADATA = 4095
 LEAST_METADATA = 511
 """Characters without which commits are not possible: a map of nothing takes some 150, a reference up to 300."""
 
+LARGEST_RECORD = 1_000_000
+"""Bytes of a record that the client sends at most unless it is set otherwise; a topic takes a little more."""
+
 _REQUEST = 500_000
 """Bytes of one commit. The coordinator of a consumer group writes all of it as one batch, for which its topic takes
 1,048,588; a larger one is refused as UNKNOWN, in a transaction too (measured)."""
@@ -38,6 +41,8 @@ class CommitLimits:
     """By the brokers; else this is their default."""
     taken: int = 0
     """The longest map that brokers are known to take."""
+    record: int = LARGEST_RECORD
+    """Bytes of a record of the topic of maps at most, as the client and that topic are set."""
 
     def longest_map(self, points: Sequence[Commit], group: str) -> int:
         """Longer maps than this are to be stored elsewhere, so that all that is left makes a commit."""

@@ -33,6 +33,7 @@ from utils.kafka.clients import (
     advertised,
     ended_in_handshake,
     explain,
+    largest_record,
     named_properties,
     not_reached,
     plain,
@@ -42,7 +43,7 @@ from utils.kafka.clients import (
 )
 from utils.kafka.clients import producer as kafka_producer
 from utils.kafka.ends import Partition, ends_now
-from utils.kafka.limits import DEFAULT_METADATA, LEAST_METADATA, CommitLimits
+from utils.kafka.limits import DEFAULT_METADATA, LARGEST_RECORD, LEAST_METADATA, CommitLimits
 from utils.kafka.names import Named, own_collisions
 from utils.kafka.topic_configs import Configs, alter, compacted_dead_letters
 
@@ -271,11 +272,12 @@ def fewer_replicas(row: Row, cluster: Cluster, name: str) -> str:
     )
 
 
-def commit_limits(cluster: Cluster) -> CommitLimits:
-    """What the brokers take of a commit. ConfigError where that is too little."""
-    told = cluster.metadata_limit
+def commit_limits(settings: Settings, row: Row, cluster: Cluster) -> CommitLimits:
+    """What the brokers take of a commit, and their topic of maps of a record. ConfigError where that is too little."""
+    told, topic = cluster.metadata_limit, cluster.configs.get(map_topic(row.consumer_name), {})
+    record = min(largest_record(settings.kafka), int(topic.get("max.message.bytes") or LARGEST_RECORD))
     # The client sends one character more (measured).
-    limits = CommitLimits() if told is None else CommitLimits(told - 1, told=True)
+    limits = CommitLimits(record=record) if told is None else CommitLimits(told - 1, told=True, record=record)
     if limits.metadata < LEAST_METADATA:
         cure = f"set it to {LEAST_METADATA + 1} or more on every broker; Kafka's default is {DEFAULT_METADATA + 1}"
         raise ConfigError([f"{METADATA_SETTING} of the brokers is {told}, too little for a commit: {cure}"])

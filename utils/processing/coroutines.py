@@ -62,9 +62,9 @@ class Coroutines:
         self._loop.call_soon_threadsafe(self._begin)
 
     def collect(self, timeout: float) -> list[Outcome]:
-        was_full = self._done.is_full
         outcomes = self._done.collect(timeout, len(self._calls))
-        if was_full:
+        # Results may have been too many at any moment before, also while this has waited: then none has begun.
+        if self._waiting and len(self._calls) < self._concurrency and not self._done.is_full:
             self._loop.call_soon_threadsafe(self._begin)
         return outcomes
 

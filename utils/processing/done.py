@@ -86,11 +86,11 @@ class Done:
 
         `calls` that are running: of many, each outcome would wake the loop for a turn of its own. Raises ThreadDied.
         """
-        made = self._made  # all of that was put before, and is collected now, perhaps with more
         if self._untold.acquire(timeout=timeout) and calls >= MANY:
             time.sleep(min(SOON, timeout))
         if self._died:
             raise self._died
+        made = self._made  # all of that was put before, and is collected now, perhaps with more
         outcomes = [self._outcomes.popleft() for _ in range(len(self._outcomes))]
         if made > self._collected:
             with self._lock:

@@ -244,7 +244,7 @@ def _maps(start: Start) -> Iterator[Seen]:
 
 def _commits(start: Start) -> Iterator[Seen]:
     """How long a map in them may be, and for how long they outlive the workers."""
-    limits = start.limits = preflight.commit_limits(start.cluster)
+    limits = start.limits = preflight.commit_limits(start.settings, start.row, start.cluster)
     text, stay = f"take maps of {limits.metadata:,} characters", start.cluster.commits_stay
     setting = preflight.RETENTION_SETTING
     if stay is not None and stay < A_WEEKEND:

@@ -24,8 +24,8 @@ from utils.sending.pace import WITHIN
 
 Clock = Callable[[], float]
 
-_TRANSACTION = 8.0  # seconds that one step of a transaction may block; less than the session time-out
-_OFFSETS = 9.0  # seconds after which the step that sends the offsets is left behind
+_STEP, _LONGEST_STEP = 0.8, 30.0  # of the session time-out, and seconds: for so long a step of a transaction may block
+_OFFSETS = 1.0  # seconds more, after which the step that sends the offsets is left behind
 _SETTLE = 0.05  # seconds that one step of the loop waits for acknowledgements
 _BATCH = 1_000_000  # bytes: `batch.size` of the client
 _STORE = 8.0  # seconds that maps which do not fit into a commit may take to be acknowledged
@@ -323,6 +323,14 @@ class _Staged:
             self.outcomes[part] = outbox.put(self.outcomes[part])
 
 
+class Session(NamedTuple):
+    """What a transaction has to do with the worker's place in the consumer group."""
+
+    timeout: float = 10.0  # seconds
+    is_place_taken: Callable[[str], bool] = lambda _member_id: False
+    """Given our member id, whether another member has our GROUP_INSTANCE_ID now: the transactional id is made of it."""
+
+
 class ExactlyOnce:
     """Results wait for the commit and go with their offsets in one transaction, opened only for that moment.
 
@@ -338,16 +346,14 @@ class ExactlyOnce:
         maps: MapStore,
         commit_time: Histogram | None = None,
         latency: Histogram | None = None,
-        is_place_taken: Callable[[str], bool] = lambda _member_id: False,
+        session: Session | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        """`is_place_taken`: given our member id, whether another member has our GROUP_INSTANCE_ID now.
-
-        The transactional id is made of it, too.
-        """
         self._outbox = outbox
         self._maps = maps
-        self._is_place_taken = is_place_taken
+        session = session or Session()
+        self._is_place_taken = session.is_place_taken
+        self._step = min(session.timeout * _STEP, _LONGEST_STEP)
         self._answer = True
         self._producer = outbox.producer
         self._pace = outbox.pace
@@ -375,7 +381,7 @@ class ExactlyOnce:
         if not consumer.memberid():
             raise DeliveryFailed("expelled from the consumer group before the assignment was taken in")
         if not self._initialised:
-            self._producer.init_transactions(_TRANSACTION)
+            self._producer.init_transactions(self._step)
             self._initialised = True
 
     def send(self, outcomes: list[Outcome]) -> None:
@@ -439,7 +445,7 @@ class ExactlyOnce:
             self._send_offsets(fitting)
             self._put_settled()
             with unmasked():
-                self._producer.commit_transaction(_TRANSACTION)
+                self._producer.commit_transaction(self._step)
         except (KafkaException, DeliveryFailed) as error:
             if self._clock() - began > WITHIN:
                 self._pace.failed()
@@ -479,7 +485,7 @@ class ExactlyOnce:
         return not self._abort()
 
     def _flush(self) -> None:
-        if self._outbox.flush(_TRANSACTION):
+        if self._outbox.flush(self._step):
             raise DeliveryFailed("results of a transaction were not acknowledged in time") from _TIMED_OUT
 
     def _put_settled(self) -> None:
@@ -508,7 +514,10 @@ class ExactlyOnce:
         """
         offsets = _as_offsets(points)
         try:
-            bounded(lambda: self._producer.send_offsets_to_transaction(offsets, self._group, _TRANSACTION), _OFFSETS)
+            bounded(
+                lambda: self._producer.send_offsets_to_transaction(offsets, self._group, self._step),
+                self._step + _OFFSETS,
+            )
         except TimeoutError:
             self._outbox.is_stuck = True
             raise DeliveryFailed("no answer to the offsets of a transaction") from _TIMED_OUT
@@ -529,7 +538,7 @@ class ExactlyOnce:
         """The code of the error that kept the transaction open, or 0. Fenced, or no broker: its time-out ends it."""
         try:
             with unmasked():
-                self._producer.abort_transaction(_TRANSACTION)
+                self._producer.abort_transaction(self._step)
         except KafkaException as error:
             logger.warning("transaction not aborted", extra={"error": str(error)})
             return int(error.args[0].code())

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from config import ConfigError
 from utils.joining.offsets import CommitPoint
-from utils.joining.references import MapSlots, Partition, Reference, digest
+from utils.joining.references import MapSlots, Partition, Reference, characters_of, digest
 from utils.kafka.limits import CommitLimits
 from utils.kafka.lookups import LATEST, checked
 from utils.kafka.ranges import at_once
@@ -57,7 +57,7 @@ class MapStore:
         self._limits = limits or CommitLimits()
         self._longest = 0  # of the maps in the last commit
         self._allowed = 0  # by the limit of then
-        self._slots = MapSlots()
+        self._slots = MapSlots(characters_of(self._limits.record))
         self._end = 0  # of the topic, when it was asked for last
         self._next_asked = 0.0
         self.pause = 0.0  # seconds by which the next commit is to be later, for the sake of the broker
