@@ -28,7 +28,7 @@ cat > "$work/offline.sh" <<'OFFLINE'
 set -eu
 ip link set lo up 2>/dev/null || true
 sh consumer/install.sh "$PWD/app"
-cp consumer/tree/tests/forwarding.py app/worker.py && : > app/defaults.py
+printf 'def process(message, consumer_name):\n    return message\n' > app/worker.py && : > app/defaults.py
 cd app && timeout 60 .venv/bin/python main.py demo --results 3
 OFFLINE
 (cd "$work" && PYTHON=$target_python PIP_CONFIG_FILE=/dev/null $isolated sh -eu offline.sh)

@@ -14,7 +14,8 @@ from tests.conftest import Topics
 from tests.services.kafka import KafkaBroker, unique_name
 from utils.commands.check import findings
 from utils.kafka import preflight
-from utils.running.steps import ROW_STEPS, STEPS, Seen, Start, Step, take
+from utils.monitoring.status import Address, Health, serve
+from utils.running.steps import ROW_STEPS, STEPS, Seen, Start, Step, is_worker, take
 
 
 @pytest.fixture(autouse=True)
@@ -100,3 +101,14 @@ def test_how_long_commits_outlive_the_workers_is_told(days: int | None, expected
     start.cluster = preflight.Cluster((), {}, metadata_limit=4096, commits_stay=stay)
     [step] = [step for step in STEPS if step.subject == "commits"]
     assert [(each.how, each.text) for each in step.take(start)] == expected
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("orders", True), ("shop", False), ("", False)])
+def test_a_port_is_taken_by_our_own_worker_or_by_somebody_else(theirs: str, ours: bool) -> None:
+    """Forty workers of a machine may take each other's, and then run would end."""
+    server = serve(Health(), Address("127.0.0.1", 0, consumer=theirs))
+    try:
+        assert is_worker(Settings(consumer_name="orders", http_port=server.server_port)) is ours
+    finally:
+        server.shutdown()
+        server.server_close()

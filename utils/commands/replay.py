@@ -24,7 +24,7 @@ from utils.joining.layout import Layout
 from utils.joining.messages import Fragment, Headers, InvalidMessage, read_each, read_ids
 from utils.joining.offsets import CommitPoint, PartitionOffsets
 from utils.kafka.lookups import LATEST, offsets_at
-from utils.logger import logger
+from utils.logger import logger, shown
 from utils.metrics import Counters
 from utils.processing.executor import Executor
 from utils.processing.outcome import Outcome
@@ -253,7 +253,7 @@ class Joining:
             raise CannotReplay("its messages were too large for it")
         for part in contents.parts:
             if part.topic not in self._index:
-                raise CannotReplay(f"{part.topic} is no input topic any more")
+                raise CannotReplay(f"{shown(part.topic)} is no input topic any more")
         return [Held(self._fragment(part, offsets, offset), (part.partition, part.offset)) for part in contents.parts]
 
     def _fragment(self, part: Part, offsets: PartitionOffsets, offset: int) -> Fragment:

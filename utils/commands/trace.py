@@ -182,7 +182,7 @@ def _visit_lines(visit: Visit, show: bool) -> Iterator[str]:
         about = visit.letter.contents.about
         error = " ".join(filter(None, [about.get("error.class", ""), about.get("error.message", "") if show else ""]))
         what = error or f"missing {about.get('missing.topics', '')}"
-        yield f"        dead letter {visit.letter.at}: {visit.letter.contents.reason}, {shown(what)}"
+        yield f"        dead letter {visit.letter.at}: {shown(visit.letter.contents.reason)}, {shown(what)}"
     yield from (f"        result {each.at}  {_time(each.time)}" for each in visit.consumer.results)
     yield from (f"        {remark}" for remark in visit.remarks)
 

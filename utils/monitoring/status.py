@@ -32,7 +32,7 @@ SLOW_CLIENT = 10.0  # seconds that a request may take to arrive
 ANSWERS = 4  # questions that a turn of the loop answers: however many ask, and how often, the loop goes on
 ASKERS = 16  # that wait for the loop at once; each is a thread, also when its client has gone
 CONNECTIONS = 32  # at once; each takes a thread, of which a container may have few
-SERVER = "consumer"  # how a worker calls itself in its answers
+SERVER = "consumer"  # how a worker calls itself in its answers, with the name of its consumer behind it
 TICK = 5.0  # seconds
 ASK = 3.0  # seconds that an answer to `ask` may take
 PROBES = ("/health/live", "/health/ready")  # answered by whatever name: nobody can read anything there
@@ -139,6 +139,12 @@ class Address(NamedTuple):
     host: str
     port: int
     allowed_hosts: Collection[str] = ()
+    consumer: str = ""  # whose worker answers there
+
+
+def server_of(consumer: str) -> str:
+    """How a worker of this consumer calls itself in its answers."""
+    return f"{SERVER}/{consumer}" if consumer else SERVER
 
 
 def place(host: str, port: int | str) -> str:
@@ -164,6 +170,7 @@ class Server(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         super().__init__((address.host, address.port), _Handler)
         self.pages = pages
+        self.name = server_of(address.consumer)
         self.allowed_hosts = {socket.gethostname().lower(), *(name.lower() for name in address.allowed_hosts)}
         self._tick = tick
         self._next_tick = 0.0
@@ -252,7 +259,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
 
     def version_string(self) -> str:
-        return SERVER
+        return self.server.name
 
     def log_message(self, format: str, *arguments: object) -> None:
         """A probe every few seconds is no news."""

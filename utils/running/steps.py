@@ -17,7 +17,7 @@ from utils.kafka.limits import CommitLimits
 from utils.kafka.names import Named, collisions, replay_group
 from utils.logger import logger
 from utils.monitoring.report import duration
-from utils.monitoring.status import SERVER, Address, ask, from_here, place, serve
+from utils.monitoring.status import Address, ask, from_here, place, serve, server_of
 from utils.monitoring.watch import Watch
 from utils.processing import user_code
 
@@ -324,9 +324,10 @@ def once(step: Step, start: Start) -> list[Seen]:
 
 
 def is_worker(settings: Settings) -> bool:
-    """Whether what listens there is a worker: `check` may run beside one, in its container."""
+    """Whether what listens there is a worker of this consumer: `check` may run beside one, in its container."""
     try:
-        return ask(from_here(settings.http_host), settings.http_port)[1] == SERVER
+        _, server = ask(from_here(settings.http_host), settings.http_port)
+        return server == server_of(settings.consumer_name)
     except OSError:
         return False
 
@@ -335,7 +336,7 @@ def answer_http(settings: Settings) -> tuple[Watch, str]:
     """Answer HTTP requests about the workers of this process, from now on: who watches them, and the address."""
     watch = Watch(settings)
     names = settings.http_allowed_hosts.replace(",", " ").split()
-    address = Address(settings.http_host, settings.http_port, names)
+    address = Address(settings.http_host, settings.http_port, names, settings.consumer_name)
     try:
         server = serve(watch.health, address, watch.pages(), watch.tick)
     except OSError as error:
