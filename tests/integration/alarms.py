@@ -372,7 +372,7 @@ def a_table_that_somebody_has_dropped(stage: Stage) -> Iterator[Worker]:
     yield worker
     with stage.job.database() as connection:
         connection.execute(text("DROP TABLE consumer_configs"))
-    reaches(worker, "consumer_row_reads_failed_total", 1)
+    reaches(worker, "consumer_row_unread", 1)
     assert value(worker, "consumer_row_refused") == 0
     yield from keep(worker)
 

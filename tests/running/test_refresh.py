@@ -305,9 +305,11 @@ def test_a_database_that_is_away_is_said_once_and_counted_each_time(
     for _ in range(3):
         bench.finds(UnavailableError("no database"))
     assert bench.counters.failed_row_reads == 3
+    unread = [bench.health.unread]
     assert not bench.ending.is_set()
     assert not bench.health.refused
     bench.finds(CONFIG)
+    assert [*unread, bench.health.unread] == [True, False]
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 

@@ -160,6 +160,7 @@ class Metrics(Collector):
         yield self._gauge(
             "row_refused", "1 while the row is no good and an earlier one in force", bool(self.health.refused)
         )
+        yield self._gauge("row_unread", "1 while the row cannot be read", self.health.unread)
         if turned_at is not None:
             last = self.wall_clock() - (now - turned_at)
             yield self._gauge("last_poll_timestamp_seconds", "When the loop last turned, since the epoch", last)

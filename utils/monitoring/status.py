@@ -52,6 +52,7 @@ class Health:
     setup_since: float | None = None  # setup() of worker.py has run since then, and the loop has not begun
     joined: bool = False  # Kafka has told which partitions are ours
     mismatches: dict[str, str] = field(default_factory=dict)  # input topics whose keys do not fit, and why
+    unread: bool = False  # the row could not be read the last time: the one that is known stays
     refused: tuple[str, ...] = ()  # what is wrong with the row, which has been changed: the old one is still in force
     view: "View | None" = None  # of the latest worker; for its thread only, but for how many groups wait
     _questions: deque[Callable[[], bool]] = field(default_factory=deque)

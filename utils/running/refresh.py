@@ -234,12 +234,12 @@ class Refresh:
         self._counters.failed_row_reads += 1
         if not self._unavailable:
             logger.warning("the row cannot be read: the one that is known stays", extra={"error": why})
-        self._unavailable = True
+        self._unavailable = self._health.unread = True
 
     def _is_available(self) -> None:
         if self._unavailable:
             logger.info("the row can be read again")
-        self._unavailable = False
+        self._unavailable = self._health.unread = False
 
 
 def tell_warnings(warnings: Iterable[str]) -> None:
