@@ -110,6 +110,7 @@ def test_the_defaults_of_properties_are_those_of_the_code() -> None:
         "transaction.timeout.ms": clients.TRANSACTION_TIMEOUT_MS,
         "topic.metadata.refresh.interval.ms": clients.METADATA_REFRESH_MS,
         "queued.max.messages.kbytes": clients.FETCHES["queued.max.messages.kbytes"],
+        "queued.min.messages": clients.FETCHES["queued.min.messages"],
         "message.max.bytes": 1_000_000,  # librdkafka's
         "batch.size": 1_000_000,  # librdkafka's
     }
