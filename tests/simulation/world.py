@@ -26,7 +26,6 @@ from tests.simulation.process import (
 )
 from tests.simulation.schedule import INPUTS, SHORT, Action, Schedule, Setup
 from utils.joining.messages import RESULT_OVERHEAD, Headers, Message
-from utils.joining.references import MapSlots
 from utils.kafka import limits
 from utils.logger import logger
 from utils.metrics import Counters
@@ -757,7 +756,7 @@ def model_time(setup: Setup) -> Iterator[None]:
             patch("utils.joining.states.BITS", 3),  # so that some states of these short logs lie in segments
             patch("utils.joining.states.WINDOW", 16),
             patch("utils.joining.states.BUSY", 1),
-            patch("utils.sending.map_store.MapSlots", partial(MapSlots, RECORD)),
+            patch("utils.sending.map_store.characters_of", lambda _record: RECORD),
             patch("utils.reading.keys.KeyWatch.are_alike", _are_alike if setup.alike else KeyWatch.are_alike),
         ):
             yield
