@@ -156,7 +156,9 @@ class Worker:
         self._garbage.passed(done)
         sizes = [len(outcome.results) for outcome in outcomes if outcome.error is None]
         if len(sizes) < len(outcomes):
-            outcomes = [self.failures.failed(each) if each.error is not None else each for each in outcomes]
+            outcomes = [
+                left for each in outcomes for left in ([each] if each.error is None else self.failures.failed(each))
+            ]
         self.counters.results += sum(sizes)
         self.counters.filtered += sizes.count(0)
         before = self.delivery.backlog.bytes

@@ -41,11 +41,23 @@ def test_an_invalid_record_is_a_group_of_its_own_with_its_bytes_for_memory(caplo
 )
 def test_the_reason_is_that_of_the_error(error: BaseException, expected: str, failed: int, invalid: int) -> None:
     keeping, counters = failures()
-    outcome = keeping.failed(Outcome(group("1", fragment(0), fragment(1)), [], error))
+    [outcome] = keeping.failed(Outcome(group("1", fragment(0), fragment(1)), [], error))
     assert reason(outcome) == expected
     assert outcome.error is None  # whose frames hold what process() had
     assert (counters.failed, counters.invalid) == (failed, invalid)
     assert counters.dead_letters == {expected: 1}
+
+
+def test_of_a_group_only_the_part_that_is_no_message_is_invalid_and_the_other_may_still_be_joined() -> None:
+    keeping, counters = failures()
+    bad = Fragment(0, partition_offsets(topic="a"), 3, b'{"id": "1", "content": {"paid": 1e999}}')
+    good = Fragment(1, partition_offsets(topic="b"), 4, b'{"id": "1"}')
+    invalid, incomplete = keeping.failed(Outcome(group("1", bad, good), [], InvalidMessage("out of range")))
+    assert (reason(invalid), invalid.group.fragments) == ("invalid_message", (bad,))
+    assert (reason(incomplete), incomplete.group.fragments) == ("incomplete", (good,))
+    assert incomplete.letter
+    assert dict(incomplete.letter.headers)["dlq.missing.topics"] == b"a"
+    assert (counters.invalid, counters.evicted) == (1, 1)
 
 
 def test_groups_that_were_not_completed_are_one_log_line_and_name_what_is_missing(
@@ -81,7 +93,7 @@ def test_without_a_topic_nothing_is_kept_and_all_is_logged_with_its_coordinates(
     failed = Outcome(group("1"), [], ZeroDivisionError())
     outcomes = [
         keeping.invalid(fragment(), None, InvalidMessage("why")),
-        keeping.failed(failed),
+        *keeping.failed(failed),
         keeping.refused(Outcome(group("1"), [Result(b"1", b"x")]), "too large"),
         *keeping.incomplete([group("1")], lambda _: ["b"]),
     ]

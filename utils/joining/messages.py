@@ -155,6 +155,19 @@ def join(fragments: Sequence[Fragment]) -> Message:
     return joined
 
 
+def not_json(fragments: Sequence[Fragment]) -> tuple[Fragment, ...]:
+    """Those for which `join` has raised InvalidMessage."""
+    return tuple([each for each in fragments if not _is_json(each.value)])
+
+
+def _is_json(value: bytes) -> bool:
+    try:
+        _decode(value)
+    except _UNREADABLE:
+        return False
+    return True
+
+
 def results(returned: object, group_id: str) -> list[Result]:
     """What `process()` returned, as records: a dict is one, a list of dicts as many, None is none.
 

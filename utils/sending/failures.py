@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 
 from utils.errors import unquoted
 from utils.joining import dead_letters
-from utils.joining.aggregator import Group
+from utils.joining.aggregator import Group, size_of
 from utils.joining.dead_letters import Letter, sources
-from utils.joining.messages import Fragment, InvalidMessage, InvalidResult
+from utils.joining.messages import Fragment, InvalidMessage, InvalidResult, not_json
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.processing.outcome import Outcome
@@ -55,18 +55,31 @@ class Failures:
             for group, topics in zip(groups, lacking, strict=True)
         ]
 
-    def failed(self, outcome: Outcome) -> Outcome:
+    def failed(self, outcome: Outcome) -> list[Outcome]:
         """An outcome with an error: of process(), of what it returned, or of what turned out to be no message."""
         group, error = outcome.group, outcome.error
-        where = {"id": group.id, "source": sources(group)}
         if isinstance(error, InvalidMessage):
-            self._counters.invalid += len(group.fragments)
-            logger.error("invalid message", extra={**where, "error": str(error)})
-            return self._without_result(group, dead_letters.INVALID_MESSAGE, error)
+            return self._not_json(group, error)
         self._counters.failed += 1
+        where = {"id": group.id, "source": sources(group)}
         logger.error("process() failed", extra=where, exc_info=unquoted(error))
         reason = dead_letters.RESULT_INVALID if isinstance(error, InvalidResult) else dead_letters.PROCESS_FAILED
-        return self._without_result(group, reason, error, attempts=outcome.attempts)
+        return [self._without_result(group, reason, error, attempts=outcome.attempts)]
+
+    def _not_json(self, group: Group, error: InvalidMessage) -> list[Outcome]:
+        """The parts that are to blame. The others are given up without them: `dlq replay` joins them with what may be
+        sent in their place.
+        """
+        guilty = not_json(group.fragments) or group.fragments
+        innocent = tuple([each for each in group.fragments if each not in guilty])
+        self._counters.invalid += len(guilty)
+        bad = Group(group.id, guilty, size_of(guilty))
+        logger.error("invalid message", extra={"id": group.id, "source": sources(bad), "error": str(error)})
+        outcomes = [self._without_result(bad, dead_letters.INVALID_MESSAGE, error)]
+        if innocent:
+            missing = [each.offsets.topic for each in guilty]
+            outcomes += self.incomplete([Group(group.id, innocent, size_of(innocent))], lambda _group: missing)
+        return outcomes
 
     def refused(self, outcome: Outcome, why: str) -> Outcome:
         """An outcome with a record that is too large for its topic, according to the client or the broker."""
