@@ -550,6 +550,14 @@ MEMORY = (
         "self.states.set(offset, SHED)\n        self.shed.add(number)",
         "self.states.set(offset, FINISHED)",
     ),
+    _mutant(
+        "7",
+        "who makes room for a newcomer is forgotten",
+        OVERFLOW,
+        "self._drop_groups(self.groups.take(self._newcomers.popitem(last=False)[0]), now)",
+        "self.groups.take(self._newcomers.popitem(last=False)[0])",
+        tight=True,
+    ),
     _mutant("7", "what was shed is not read again", OWNED, "if offsets.shed.since is not None}", "if not offsets}"),
     _mutant(
         "7",
