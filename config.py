@@ -10,6 +10,7 @@ import math
 import os
 import re
 import ssl
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
@@ -573,9 +574,18 @@ def _kafka_of_row(given: object, problems: list[str]) -> dict[str, str]:
 
 
 def _may_block(path: str) -> bool:
-    """A pipe or a device: the client reads it while it holds Python's lock, and the whole process stands still."""
-    real = Path(os.path.realpath(path))
-    return str(real).startswith(("/proc/", "/sys/")) or (real.exists() and not (real.is_file() or real.is_dir()))
+    """A pipe or a device: the client reads it while it holds Python's lock, and the whole process stands still.
+
+    What cannot be looked at here (a directory that is closed to us) is told to the worker that uses it, not to others.
+    """
+    real = os.path.realpath(path)
+    if real.startswith(("/proc/", "/sys/")):
+        return True
+    try:
+        mode = Path(real).stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _properties(named: Mapping[str, tuple[str, object]], problems: list[str]) -> dict[str, str]:

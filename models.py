@@ -602,9 +602,15 @@ _TLS_CAUSES = (
     ),
     _Cause(
         heals=False,
+        cure="has no line for this host, user and database in its pg_hba.conf: add one there; or, where it has one for"
+        " TLS alone (hostssl), set DB_SSL_CA=FILE to who signed its certificate, or DB_SSL_CA=system",
+        words="no pg_hba.conf entry",
+    ),
+    _Cause(
+        heals=False,
         cure="wants TLS: set DB_SSL_CA=FILE to who signed its certificate, or DB_SSL_CA=system",
         codes=frozenset({3159}),
-        words="insecure transport|no encryption|ssl off",
+        words="insecure transport",
     ),
     _Cause(
         heals=False,
@@ -625,7 +631,7 @@ _CAUSES = (
         heals=False,
         cure="refuses the login: check DB_USER and DB_PASSWORD (or DATABASE_URL){expired}{no_cert}",
         codes=frozenset({1045, 1130, 1251, 1698, 2059, "28P01", "28000"}),
-        words="authentication failed|no password supplied|no pg_hba.conf entry|role .* does not exist|no such user",
+        words="authentication failed|no password supplied|role .* does not exist|no such user",
     ),
     _Cause(
         heals=False,
@@ -817,6 +823,7 @@ def _place(url: URL) -> str:
     if url.get_backend_name() == "sqlite":
         return f"SQLite file {unquote((url.database or '').removeprefix('file:'))}"
     host = url.host or url.query.get("unix_socket") or url.query.get("host") or "localhost"
+    host = host if isinstance(host, str) else ",".join(host)
     return f"database {url.database} at {host}" + (f":{url.port}" if url.port else "")
 
 

@@ -210,7 +210,7 @@ def test_a_row_names_no_file_that_may_never_end(tmp_path: Path, path: str) -> No
     (tmp_path / "link").symlink_to("pipe")
     (tmp_path / "ca.pem").touch()
     settings = Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///rows.db"})
-    for good in ("ca.pem", "not there", "."):
+    for good in ("ca.pem", "not there", ".", "x" * 300, "ca.pem/x"):
         settings.overlaid(json.dumps({"kafka": {"ssl.ca.location": str(tmp_path / good)}}))
     with pytest.raises(ConfigError, match=r"metadatas.kafka.ssl.ca.location must name a file or a directory, not '/"):
         settings.overlaid(json.dumps({"kafka": {"ssl.ca.location": str(tmp_path / path)}}))
