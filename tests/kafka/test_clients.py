@@ -229,6 +229,8 @@ def test_a_login_in_the_address_of_a_token_endpoint_is_in_no_log(caplog: pytest.
         ({"transaction.timeout.ms": "10000"}, False),
         ({"transaction.timeout.ms": "10001"}, True),
         ({"transaction.timeout.ms": "10001", "session.timeout.ms": "20000"}, False),
+        ({"transaction.timeout.ms": "50000", "session.timeout.ms": "90000"}, False),
+        ({"transaction.timeout.ms": "50001", "session.timeout.ms": "90000"}, True),
     ],
 )
 def test_a_transaction_must_end_before_the_partitions_of_a_dead_worker_go_on(

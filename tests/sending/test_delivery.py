@@ -25,7 +25,7 @@ from utils.kafka import clients
 from utils.kafka.clients import cure_of
 from utils.metrics import Counters, Histogram
 from utils.processing.outcome import Outcome
-from utils.sending.delivery import AtLeastOnce, Backlog, ExactlyOnce, Session
+from utils.sending.delivery import AtLeastOnce, Backlog, ExactlyOnce, TransactionTerms
 from utils.sending.failures import Failures
 from utils.sending.map_store import HELD_BACK, MapStore, MapTopic
 from utils.sending.outbox import DeliveryFailed, Mute, Outbox, RecordRefused, Refusals
@@ -613,10 +613,10 @@ class FakeMember:
         return f"generation {self.generation}"
 
 
-@pytest.mark.parametrize(("session", "seconds"), [(10.0, 8.0), (30.0, 24.0), (600.0, 30.0)])
-def test_a_transaction_may_take_longer_where_the_session_may(session: float, seconds: float) -> None:
+@pytest.mark.parametrize(("timeout", "seconds"), [(5.0, 8.0), (10.0, 11.0), (50.0, 51.0)])
+def test_a_transaction_is_waited_for_until_brokers_have_ended_it(timeout: float, seconds: float) -> None:
     producer = FakeTransactions()
-    delivery = ExactlyOnce(outbox(producer, "out"), store(), session=Session(session))
+    delivery = ExactlyOnce(outbox(producer, "out"), store(), terms=TransactionTerms(timeout))
     delivery.assigned(cast(Consumer, FakeMember()))
     commit(delivery)
     assert producer.patience == seconds
@@ -850,7 +850,7 @@ def test_exactly_once_a_fenced_producer_asks_whether_its_worker_is_replaced(
         asked.append(member_id)
         return taken
 
-    delivery = ExactlyOnce(outbox(producer, "out"), store(), session=Session(is_place_taken=is_place_taken))
+    delivery = ExactlyOnce(outbox(producer, "out"), store(), terms=TransactionTerms(is_place_taken=is_place_taken))
     delivery.assigned(cast(Consumer, FakeMember()))
     producer.abort_transaction = lambda _timeout: producer._call("commit")  # type: ignore[method-assign]
     with pytest.raises(DeliveryFailed) as caught:  # in a revoke too: a KafkaException there means: go on

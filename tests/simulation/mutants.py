@@ -761,8 +761,8 @@ PROCESS_AND_DELIVER = (
         "9",
         "failed groups are finished",
         LOOP,
-        "[self.failures.failed(each) if each.error is not None",
-        "[Outcome(each.group, []) if each.error is not None",
+        "([each] if each.error is None else self.failures.failed(each))",
+        "[each if each.error is None else Outcome(each.group, [])]",
     ),
     _mutant(
         "9",
@@ -839,8 +839,8 @@ PROCESS_AND_DELIVER = (
         "I7",
         "what has failed is not counted",
         FAILURES,
-        'self._counters.failed += 1\n        logger.error("process() failed"',
-        'logger.error("process() failed"',
+        "self._counters.failed += 1\n        where",
+        "where",
         **_COUNTED,
     ),
     _mutant(

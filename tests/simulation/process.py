@@ -172,8 +172,8 @@ class ModelClients:
     def producer(self, report: Report, on_throttle: object) -> Producer:
         options, process = self._options, self._process
         identity = f"group-{self._instance or process.identity}" if options.exactly_once else ""
-        timeout = TRANSACTION_TIMEOUT_MS / 1000 if options.narrow and not process.was_slow else SESSION
         rate = RATE if options.narrow else 0.0
+        timeout = self.transaction_timeout
         process.producer = FakeProducer(process, options.producer_room, process.wall_ms, identity, timeout, rate)
         return process.producer.reporting_to(report)
 
@@ -187,7 +187,9 @@ class ModelClients:
         created = FakeConsumer(self._process, lambda _error, _partitions: None, committed_only=False, tells_ends=True)
         return cast(Consumer, created)
 
-    session_timeout = SESSION
+    @property
+    def transaction_timeout(self) -> float:
+        return TRANSACTION_TIMEOUT_MS / 1000 if self._options.narrow and not self._process.was_slow else SESSION
 
     def is_place_taken(self, member_id: str) -> bool:
         return False

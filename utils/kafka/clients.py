@@ -27,6 +27,7 @@ MAX_POLL_INTERVAL_MS = 300_000  # the client's default
 SESSION_TIMEOUT_MS = 10_000  # after this time the partitions of a dead worker go to others
 HEARTBEAT_MS = 2_000
 TRANSACTION_TIMEOUT_MS = 5_000  # and its open transaction, which hides what comes behind it, is aborted
+LONGEST_TRANSACTION_MS = 50_000  # less than the time without a turn of the loop after which a worker counts as dead
 QUEUE_MESSAGES, _QUEUE_KILOBYTES = 1_000_000, 1_048_576  # in the producer's queue at most; the second is the client's
 TRANSACTION_BACKOFF_MS = 20  # until a request of a transaction that came too soon after another one is made again
 _ASK_GROUP = 5.0  # seconds that it may take to say who its members are
@@ -247,6 +248,11 @@ _TOO_LONG = (
     " KAFKA_SESSION_TIMEOUT_MS (or `kafka` in the row's metadatas)"
 )
 
+_LONGER_THAN_WAITED_FOR = (
+    "transaction.timeout.ms ({timeout}) must not be above {most}: the worker waits for a transaction no longer, and it"
+    " would stay open; lower KAFKA_TRANSACTION_TIMEOUT_MS (or `kafka` in the row's metadatas)"
+)
+
 FETCHES: Properties = {
     "queued.min.messages": 40_000,  # as many as 8 MB of 200 B: the client counts values only, no keys and no headers
     "queued.max.messages.kbytes": 8_192,  # 32 MB: no less CPU, and 70 MB more of memory (measured, 200 B)
@@ -370,15 +376,11 @@ def producer(
     defaults: dict[str, Any] = {"linger.ms": 0, "max.in.flight": 1, "message.timeout.ms": 60_000}
     transactional: dict[str, Any] = {}
     if transactional_id:
-        session = session_timeout(properties)
-        default = session if is_slow else min(session, TRANSACTION_TIMEOUT_MS)
-        timeout = properties.get("transaction.timeout.ms", default)
-        if _number(timeout, 0) > session:
-            raise ConfigError([_TOO_LONG.format(timeout=timeout, session=session)])
-        linger = min(500, _number(timeout, TRANSACTION_TIMEOUT_MS) // 2)
-        defaults = {"linger.ms": linger, "retry.backoff.ms": TRANSACTION_BACKOFF_MS}
-        transactional = {"transactional.id": transactional_id, "transaction.timeout.ms": timeout}
-        transactional["message.timeout.ms"] = _number(timeout, TRANSACTION_TIMEOUT_MS)
+        timeout = transaction_timeout(properties, is_slow=is_slow)
+        defaults = {"linger.ms": min(500, timeout // 2), "retry.backoff.ms": TRANSACTION_BACKOFF_MS}
+        given = properties.get("transaction.timeout.ms", timeout)
+        transactional = {"transactional.id": transactional_id, "transaction.timeout.ms": given}
+        transactional["message.timeout.ms"] = timeout
         if on_throttle:
             transactional["throttle_cb"] = guarded(on_throttle, _tell)
     configured = _number(properties.get("batch.size"), batch_size)
@@ -414,6 +416,18 @@ def largest_record(properties: Properties) -> int:
 def session_timeout(properties: Properties) -> int:
     """In ms, as these properties set it."""
     return _number(properties.get("session.timeout.ms"), SESSION_TIMEOUT_MS)
+
+
+def transaction_timeout(properties: Properties, *, is_slow: bool) -> int:
+    """In ms. Raises ConfigError where it is set too high."""
+    session = session_timeout(properties)
+    default = min(session, LONGEST_TRANSACTION_MS if is_slow else TRANSACTION_TIMEOUT_MS)
+    timeout = _number(properties.get("transaction.timeout.ms"), default)
+    if timeout > session:
+        raise ConfigError([_TOO_LONG.format(timeout=timeout, session=session)])
+    if timeout > LONGEST_TRANSACTION_MS:
+        raise ConfigError([_LONGER_THAN_WAITED_FOR.format(timeout=timeout, most=LONGEST_TRANSACTION_MS)])
+    return timeout
 
 
 def _number(value: object, default: int) -> int:

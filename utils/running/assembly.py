@@ -33,7 +33,7 @@ from utils.reading.intake import Intake, Waits
 from utils.reading.locator import Locator, Partition
 from utils.running.refresh import Config
 from utils.sending.assignment import Locate
-from utils.sending.delivery import AtLeastOnce, Delivery, ExactlyOnce, Session
+from utils.sending.delivery import AtLeastOnce, Delivery, ExactlyOnce, TransactionTerms
 from utils.sending.failures import Failures
 from utils.sending.map_store import MapStore, MapTopic
 from utils.sending.outbox import Mute, Outbox, Refusals, Report
@@ -88,8 +88,8 @@ class Clients(Protocol):
         """A name of no other that writes maps."""
 
     @property
-    def session_timeout(self) -> float:
-        """Seconds."""
+    def transaction_timeout(self) -> float:
+        """Seconds after which brokers abort one."""
 
     def is_place_taken(self, member_id: str) -> bool:
         """Whether another member of the consumer group has our GROUP_INSTANCE_ID."""
@@ -170,8 +170,8 @@ class KafkaClients:
         return uuid.uuid4().hex[:12]
 
     @property
-    def session_timeout(self) -> float:
-        return clients.session_timeout(self._properties) / 1000
+    def transaction_timeout(self) -> float:
+        return clients.transaction_timeout(self._properties, is_slow=self._refusals.pace.has_failed) / 1000
 
     def is_place_taken(self, member_id: str) -> bool:
         return clients.is_place_taken(self.admin, self._settings, member_id)
@@ -192,8 +192,8 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
     opened.callback(outbox.close)
     delivery: Delivery
     if settings.delivery == "exactly_once":
-        session = Session(ours.session_timeout, ours.is_place_taken)
-        delivery = ExactlyOnce(outbox, maps, counters.commit_time, counters.latency, session, clock.monotonic)
+        terms = TransactionTerms(ours.transaction_timeout, ours.is_place_taken)
+        delivery = ExactlyOnce(outbox, maps, counters.commit_time, counters.latency, terms, clock.monotonic)
     else:
         delivery = AtLeastOnce(outbox, maps, counters.commit_time, counters.latency, clock.monotonic)
     consumer = ours.consumer(guarded(delivery.on_commit, outbox.fail))

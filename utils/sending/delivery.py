@@ -24,7 +24,9 @@ from utils.sending.pace import WITHIN
 
 Clock = Callable[[], float]
 
-_STEP, _LONGEST_STEP = 0.8, 30.0  # of the session time-out, and seconds: for so long a step of a transaction may block
+# Seconds that a step of a transaction may block: longer than brokers let it be open. One whose commit is given up
+# earlier can neither go on nor be aborted (the client refuses that), and stays open.
+_LEAST_STEP, _STEP_LATER = 8.0, 1.0
 _OFFSETS = 1.0  # seconds more, after which the step that sends the offsets is left behind
 _SETTLE = 0.05  # seconds that one step of the loop waits for acknowledgements
 _BATCH = 1_000_000  # bytes: `batch.size` of the client
@@ -323,10 +325,10 @@ class _Staged:
             self.outcomes[part] = outbox.put(self.outcomes[part])
 
 
-class Session(NamedTuple):
-    """What a transaction has to do with the worker's place in the consumer group."""
+class TransactionTerms(NamedTuple):
+    """What holds for the transactions of a worker."""
 
-    timeout: float = 10.0  # seconds
+    timeout: float = 5.0  # seconds after which brokers abort one
     is_place_taken: Callable[[str], bool] = lambda _member_id: False
     """Given our member id, whether another member has our GROUP_INSTANCE_ID now: the transactional id is made of it."""
 
@@ -346,14 +348,14 @@ class ExactlyOnce:
         maps: MapStore,
         commit_time: Histogram | None = None,
         latency: Histogram | None = None,
-        session: Session | None = None,
+        terms: TransactionTerms | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self._outbox = outbox
         self._maps = maps
-        session = session or Session()
-        self._is_place_taken = session.is_place_taken
-        self._step = min(session.timeout * _STEP, _LONGEST_STEP)
+        terms = terms or TransactionTerms()
+        self._is_place_taken = terms.is_place_taken
+        self._step = max(terms.timeout + _STEP_LATER, _LEAST_STEP)
         self._answer = True
         self._producer = outbox.producer
         self._pace = outbox.pace
