@@ -184,7 +184,7 @@ def engine(url: URL, *, create: bool = False, name: str = "") -> Engine:
     except (ArgumentError, ValueError) as error:  # an option that should be a number
         raise explain(error, url).error() from error
     if backend == "postgresql":
-        event.listen(made, "connect", _end_in_time)
+        event.listen(made, "connect", _end_in_time, insert=True)  # SQLAlchemy itself asks first things of the server
         event.listen(made, "close", lambda _connection, record: record.info.pop("end").cancel())
     return made
 
@@ -851,14 +851,14 @@ def _connected(engine: Engine) -> Iterator[Connection]:
     # AttributeError for a charset that there is not.
     except (SQLAlchemyError, OSError, RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
         raise _refused(error, engine.url) from error
-    with connection:
-        try:
+    try:
+        with connection:
             if settings := _SESSION.get(engine.dialect.name):
                 connection.exec_driver_sql(settings)
             yield connection
-        except IntegrityError as error:
-            if _code(error.orig) in {1062, "23505"} or str(error.orig).startswith("UNIQUE constraint failed"):
-                raise  # the name is there already: `save` knows what that means
-            raise _refused(error, engine.url) from error
-        except DBAPIError as error:
-            raise _refused(error, engine.url) from error
+    except IntegrityError as error:
+        if _code(error.orig) in {1062, "23505"} or str(error.orig).startswith("UNIQUE constraint failed"):
+            raise  # the name is there already: `save` knows what that means
+        raise _refused(error, engine.url) from error
+    except DBAPIError as error:  # also of the last words to a server that has just gone
+        raise _refused(error, engine.url) from error

@@ -1,12 +1,13 @@
 """The row: what is valid, its life in each database, and what is said of a database that does not work."""
 
 import json
+import socket
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -643,6 +644,67 @@ def test_a_server_that_says_nothing_any_more_is_not_waited_for_for_ever(
         assert connection.execute(text("SELECT 1")).scalar() == 1
     with pytest.raises(UnavailableError), models._connected(engine(make_url(postgresql_url))) as connection:
         connection.execute(text("SELECT pg_sleep(8)"))
+
+
+@contextmanager
+def behind_a_proxy(url: URL, goes_on: Callable[[bytes, bytes], bool]) -> Iterator[URL]:
+    """The server's address as its clients have it: a proxy that forwards all, until `goes_on` says no of what the
+    client, and the server, have said so far. Then it says nothing more: it hangs up where the client spoke last.
+    """
+    server = socket.create_connection((url.host or "", url.port or 0))
+    with closing(server), closing(socket.create_server(("127.0.0.1", 0))) as listener:
+
+        def forward(client: socket.socket, said: list[bytes], at: int, there: socket.socket) -> None:
+            with suppress(OSError):
+                while data := client.recv(65_536):
+                    said[at] += data
+                    if not goes_on(*said):
+                        if at == 0:
+                            client.shutdown(socket.SHUT_RDWR)
+                        return
+                    there.sendall(data)
+
+        def serve() -> None:
+            client, _ = listener.accept()
+            said = [b"", b""]
+            with client:
+                back = threading.Thread(target=forward, args=(server, said, 1, client), daemon=True)
+                back.start()
+                forward(client, said, 0, server)
+                with suppress(OSError):
+                    server.shutdown(socket.SHUT_RDWR)
+                back.join()
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        yield url.set(host="127.0.0.1", port=listener.getsockname()[1])
+        serving.join()
+
+
+@pytest.mark.postgresql
+def test_a_server_that_says_nothing_after_the_login_is_not_waited_for_for_ever(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLAlchemy has questions of its own before any of ours."""
+    monkeypatch.setattr(models, "LONGEST_CONNECTION", 1.0)
+    is_ready = b"Z\0\0\0\5I"
+    url = make_url(postgresql_url).update_query_dict({"sslmode": "disable"})
+    with behind_a_proxy(url, lambda _asked, told: told.count(is_ready) < 2) as there, pytest.raises(UnavailableError):
+        ping(engine(there))
+
+
+@both_servers
+def test_a_server_that_goes_as_we_leave_is_one_that_cannot_be_reached(server_url: URL) -> None:
+    """The last word to it is a ROLLBACK, beyond all that was asked."""
+    plain = {"postgresql": {"sslmode": "disable"}, "mysql": {"ssl_disabled": "true"}}[server_url.get_backend_name()]
+    url = server_url.update_query_dict(plain)
+    ping(engine(url))
+
+    def goes_on(asked: bytes, _told: bytes) -> bool:
+        return asked.count(b"ROLLBACK") < 2  # the first is of SQLAlchemy's own questions
+
+    with behind_a_proxy(url, goes_on) as there, pytest.raises(UnavailableError):
+        ping(engine(there))
 
 
 @pytest.mark.postgresql
