@@ -86,10 +86,10 @@ class Worker:
     # ------------------------------------------------------------------ the loop
 
     def run(self) -> None:
-        """Until `worker_stop` is set or a topic was made again. Raises what it cannot go on with. Closes the client."""
+        """Until `worker_stop` is set or the input is another. Raises what it cannot go on with. Closes the client."""
         try:
             self.assignment.subscribe(self.topics_input)
-            while not (self.worker_stop.is_set() or self.intake.reads_former_topic(self.clock())):
+            while not (self.worker_stop.is_set() or self.intake.is_outdated(self.clock())):
                 self.step()
             self.assignment.end()
         except BaseException as error:

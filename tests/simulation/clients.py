@@ -764,7 +764,8 @@ class Metadata:
     @staticmethod
     def of(broker: Broker) -> "Metadata":
         counts = {name: len(topic.logs) for name, topic in broker.topics.items()}
-        return Metadata({name: TopicMetadata(dict.fromkeys(range(count))) for name, count in counts.items()})
+        led = SimpleNamespace(leader=0)
+        return Metadata({name: TopicMetadata(dict.fromkeys(range(count), led)) for name, count in counts.items()})
 
 
 @dataclass(slots=True)

@@ -1163,8 +1163,8 @@ BEGINNINGS = (
         "14",
         "a new group reads from the end",
         LOCATOR,
-        "offsets_at(consumer, owned, EARLIEST)",
-        "offsets_at(consumer, owned, LATEST)",
+        "offsets_at(consumer, led, EARLIEST)",
+        "offsets_at(consumer, led, LATEST)",
     ),
     _mutant(
         "14",

@@ -14,6 +14,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._metadata import TopicMetadata
 
 from config import ConfigError
 
@@ -31,22 +32,37 @@ class Topic:
     id: str
     partitions: int
     cluster: str = ""  # "": it has none
+    leaderless: frozenset[int] = frozenset()
+    """Partitions that nobody can read for now: all their replicas are away."""
 
 
 def describe(admin: AdminClient, topics: tuple[str, ...]) -> dict[str, Topic]:
-    """Identity and number of partitions of each topic. Raises ConfigError where one is missing, KafkaException."""
-    cluster = admin.list_topics(timeout=_REQUEST)
-    missing = [topic for topic in topics if topic not in cluster.topics]
-    if missing:
-        raise ConfigError([f"topic {topic} does not exist" for topic in missing])
+    """Identity and number of partitions of each topic, and which have no leader, once an election has had its time.
+
+    Raises ConfigError where a topic is missing, KafkaException.
+    """
+    deadline = time.monotonic() + _ELECTED
+    while True:
+        cluster = admin.list_topics(timeout=_REQUEST)
+        missing = [topic for topic in topics if topic not in cluster.topics]
+        if missing:
+            raise ConfigError([f"topic {topic} does not exist" for topic in missing])
+        leaderless = {topic: _leaderless(cluster.topics[topic]) for topic in topics}
+        if not any(leaderless.values()) or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
     counts = {topic: len(cluster.topics[topic].partitions) for topic in topics}
     if str(cluster.cluster_id).startswith("mockCluster"):  # the embedded broker answers no admin requests
         return {topic: Topic("", count) for topic, count in counts.items()}
     described = admin.describe_topics(TopicCollection(list(topics)), request_timeout=_REQUEST)
     return {
-        topic: Topic(str(future.result().topic_id), counts[topic], str(cluster.cluster_id))
+        topic: Topic(str(future.result().topic_id), counts[topic], str(cluster.cluster_id), leaderless[topic])
         for topic, future in described.items()
     }
+
+
+def _leaderless(topic: TopicMetadata) -> frozenset[int]:
+    return frozenset(number for number, partition in topic.partitions.items() if partition.leader < 0)
 
 
 def commits_as_they_are(admin: AdminClient, group: str, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:

@@ -5,7 +5,7 @@ rebalance.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer
@@ -15,6 +15,7 @@ from utils.joining.aggregator import NEVER
 from utils.joining.offsets import PartitionOffsets
 from utils.kafka.ends import Partition
 from utils.kafka.identities import Identities
+from utils.kafka.leaders import Leaders
 from utils.metrics import Counters
 from utils.reading.batches import Batch, Record
 from utils.reading.evidence import Evidence
@@ -67,20 +68,29 @@ class Intake:
         self.shown_ends = ShownEnds(admin, self.owned, self.pausing)
         self._fetching = Fetching(consumer, waits.gather, clock)
         self._identities = Identities(admin)
+        self._leaders = Leaders(admin)
         self._rebalances = 0
 
-    def rebalanced(self, owned: Iterable[PartitionOffsets]) -> None:
-        """Told by the rebalance callbacks: these partitions are ours now, and what was read before is not."""
+    def rebalanced(self, owned: Iterable[PartitionOffsets], left_out: Collection[Partition] = ()) -> None:
+        """Told by the rebalance callbacks: these partitions are ours now, and what was read before is not. `left_out`:
+        so are these, but they have no leader.
+        """
         self._rebalances += 1
         self.owned.rebalanced(owned)
         self._identities.assigned(self.owned.partitions.values())
+        self._leaders.assigned(left_out)
         self.pausing.rebalanced()
         self.siblings.rebalanced()
         self.evidence.rebalanced()
         self.shown_ends.rebalanced()
 
-    def reads_former_topic(self, now: float) -> bool:
-        """Whether a topic was deleted and made again since its partitions were assigned: not all of it will be read."""
+    def is_outdated(self, now: float) -> bool:
+        """Whether not all will be read that could be: since the partitions were assigned, a topic was deleted and made
+        again, or one that had no leader has got one.
+        """
+        return self._reads_former_topic(now) or self._leaders.have_returned(now)
+
+    def _reads_former_topic(self, now: float) -> bool:
         return bool(self._identities.made_again(self.owned.partitions.values(), now))
 
     def read(self, load: float, wait: float) -> list[Record]:

@@ -89,7 +89,7 @@ class Locator:
     """The consumer group. Not needed where all partitions are ours."""
 
     def __call__(self, consumer: Consumer, owned: Sequence[TopicPartition], now: float) -> list[PartitionOffsets]:
-        """`now` by the loop's clock: from then on what waits grows older."""
+        """`now` by the loop's clock: from then on what waits grows older. Not of partitions that have no leader."""
         if not owned:
             return []
         topics = describe(self.admin, self.topics)
@@ -109,7 +109,13 @@ class Locator:
             at: text for at, text in metadata.items() if not was_brought(Reference.parse(text), ids[at[0]], cluster)
         }
         history = History(commits, ids, self.load_maps(stored), cluster)
-        earliest, ends = offsets_at(consumer, owned, EARLIEST), places_at(consumer, owned, LATEST)
+        led = [each for each in owned if each.partition not in topics[each.topic].leaderless]
+        if len(led) < len(owned):
+            left_out = [f"{each.topic}:{each.partition}" for each in owned if each not in led]
+            logger.error(
+                "partitions have no leader: they are not read until they have one", extra={"left_out": left_out}
+            )
+        earliest, ends = offsets_at(consumer, led, EARLIEST), places_at(consumer, led, LATEST)
         latest = {(each.topic, each.partition): each.offset for each in ends}
         tags = topic_tags(self.topics)
         self.edition.number = history.edition(tags, self.edition.number)

@@ -4,7 +4,7 @@ The callbacks run inside poll() and close(). No exception may leave them: what w
 loop to raise.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -33,7 +33,7 @@ class Input(Protocol):
     @property
     def owned(self) -> Partitions: ...
 
-    def rebalanced(self, owned: Iterable[PartitionOffsets]) -> None: ...
+    def rebalanced(self, owned: Iterable[PartitionOffsets], left_out: Collection[tuple[str, int]] = ()) -> None: ...
 
 
 class Loop(Protocol):
@@ -128,7 +128,8 @@ class Assignment:
             self.delivery.assigned(consumer)
             located = self.locate(consumer, owned, self.clock())
             self._recognise(located)
-            self.reading.rebalanced(located)
+            found = {(each.topic, each.partition) for each in located}
+            self.reading.rebalanced(located, {(each.topic, each.partition) for each in owned} - found)
             partitions = [TopicPartition(each.topic, each.partition, each.position) for each in located]
             consumer.assign(partitions)
             consumer.resume(partitions)  # a pause outlives a rebalance (measured)
