@@ -602,7 +602,7 @@ def _properties(named: Mapping[str, tuple[str, object]], problems: list[str]) ->
         elif isinstance(value, float) and value.is_integer():
             properties[name] = str(int(value))  # 2e6 in JSON
         elif isinstance(value, str | int | float):
-            properties[name] = str(value)
+            properties[name] = str(value).rstrip("\r\n")  # as of a password
         else:
             problems.append(f"{label} must be text, a number, true or false")
     return properties

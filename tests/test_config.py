@@ -630,6 +630,7 @@ def test_the_kafka_object_of_the_row_wins_and_becomes_text() -> None:
 
     assert settings.kafka == {"linger.ms": "20", "client.rack": "b", "enable.metrics.push": "false"}
     assert settings.overlaid('{"kafka": {"message.max.bytes": 2e6}}').kafka["message.max.bytes"] == "2000000"
+    assert settings.overlaid('{"kafka": {"sasl.password": "secret\\n"}}').kafka["sasl.password"] == "secret"
 
 
 @pytest.mark.parametrize("name", sorted(OWNED_PROPERTIES | {"error.cb", "stats.cb"}))

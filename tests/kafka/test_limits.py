@@ -3,7 +3,15 @@
 import pytest
 
 from utils.joining.offsets import MAX_METADATA, CommitPoint
-from utils.kafka.limits import _BESIDE, _REFERENCE, _REQUEST, LEAST_METADATA, CommitLimits
+from utils.kafka.limits import (
+    _BESIDE,
+    _REFERENCE,
+    _REQUEST,
+    LARGEST_BATCH,
+    LEAST_METADATA,
+    CommitLimits,
+    least_commit,
+)
 
 GROUP = "orders"
 
@@ -70,3 +78,17 @@ def test_what_a_predecessor_has_stored_is_not_tried_where_brokers_do_not_tell() 
     assert (limits.metadata, told.metadata) == (1_999, MAX_METADATA)
     limits.note_stored(100)
     assert limits.metadata == LEAST_METADATA
+
+
+def test_where_brokers_take_little_a_commit_is_half_of_it_at_most() -> None:
+    committed = points(*[4_000] * 40)
+    limit = CommitLimits(batch=40_000).longest_map(committed, GROUP)
+    assert size(committed, limit) <= 20_000
+
+
+@pytest.mark.parametrize(
+    ("partitions", "fits"),
+    [({"a": 64, "b": 64}, True), ({"a": 2_500, "b": 2_500}, False), ({f"t{n:03}": 12 for n in range(100)}, False)],
+)
+def test_a_commit_of_all_partitions_may_be_more_than_brokers_take(partitions: dict[str, int], fits: bool) -> None:
+    assert (least_commit(GROUP, partitions) <= LARGEST_BATCH) is fits

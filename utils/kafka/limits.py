@@ -3,7 +3,7 @@
 Pure: no Kafka, no clock, no logging.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,11 +14,13 @@ LEAST_METADATA = 511
 
 LARGEST_RECORD = 1_000_000
 """Bytes of a record that the client sends at most unless it is set otherwise; a topic takes a little more."""
+LARGEST_BATCH = 1_048_588
+"""Bytes of a batch that brokers take at most (`message.max.bytes`) unless they are set otherwise. The coordinator of a
+consumer group writes all of a commit as one; a larger one is refused as UNKNOWN, in a transaction too (measured)."""
 
-_REQUEST = 500_000
-"""Bytes of one commit. The coordinator of a consumer group writes all of it as one batch, for which its topic takes
-1,048,588; a larger one is refused as UNKNOWN, in a transaction too (measured)."""
+_REQUEST = 500_000  # bytes of one commit, or half of what brokers take
 _REFERENCE = 300  # characters that a reference takes at most, for a map of one record
+_LEAST, _OF_A_TOPIC = 140, 9  # characters of a map of nothing, and of each input topic that it names
 _BESIDE = 100  # bytes of a partition in that batch beside its metadata and the names of consumer and topic, rounded up
 
 
@@ -29,6 +31,12 @@ class Commit(Protocol):
     def topic(self) -> str: ...
     @property
     def metadata(self) -> str: ...
+
+
+def least_commit(group: str, partitions: Mapping[str, int]) -> int:
+    """Bytes of a commit of all partitions of these input topics, where nothing waits. By topic: how many it has."""
+    of_a_map = _LEAST + _OF_A_TOPIC * len(partitions)
+    return sum([number * (len(group) + len(topic) + _BESIDE + of_a_map) for topic, number in partitions.items()])
 
 
 @dataclass(slots=True)
@@ -43,13 +51,15 @@ class CommitLimits:
     """The longest map that brokers are known to take."""
     record: int = LARGEST_RECORD
     """Bytes of a record of the topic of maps at most, as the client and that topic are set."""
+    batch: int = LARGEST_BATCH
+    """Bytes of a commit at most, as the coordinator writes it."""
 
     def longest_map(self, points: Sequence[Commit], group: str) -> int:
         """Longer maps than this are to be stored elsewhere, so that all that is left makes a commit."""
         lengths = sorted([len(point.metadata) for point in points])
         limit, size = self.metadata, sum([len(group) + len(point.topic) + _BESIDE for point in points])
         size += sum([length if length <= limit else _REFERENCE for length in lengths])
-        while size > _REQUEST and lengths and lengths[-1] > _REFERENCE:
+        while size > min(_REQUEST, self.batch // 2) and lengths and lengths[-1] > _REFERENCE:
             length = lengths.pop()
             if length <= self.metadata:
                 limit, size = length - 1, size - length + _REFERENCE

@@ -43,7 +43,7 @@ from utils.kafka.clients import (
 )
 from utils.kafka.clients import producer as kafka_producer
 from utils.kafka.ends import Partition, ends_now
-from utils.kafka.limits import DEFAULT_METADATA, LARGEST_RECORD, LEAST_METADATA, CommitLimits
+from utils.kafka.limits import DEFAULT_METADATA, LARGEST_BATCH, LEAST_METADATA, CommitLimits
 from utils.kafka.names import Named, own_collisions
 from utils.kafka.topic_configs import Configs, alter, compacted_dead_letters
 
@@ -92,6 +92,8 @@ class Cluster:
     """Of the row's topics and the worker's own: that partition's which has the fewest."""
     admin: AdminClient | None = field(default=None, compare=False, repr=False)
     """Which has asked, for more questions: each new client connects twice, and asks for all topics."""
+    largest_batch: int = LARGEST_BATCH
+    """Bytes that a broker takes at once for a topic that is not set otherwise, as Kafka's own; as far as it is told."""
 
 
 def look(settings: Settings, row: Row) -> Cluster:
@@ -123,7 +125,8 @@ def look(settings: Settings, row: Row) -> Cluster:
             configs = {} if embedded else _configs(admin, there)
             replicas = {name: _fewest_replicas(metadata.topics[name]) for name in there}
             facts = *limits, _stay(told), configs, replicas, admin
-            return Cluster(tuple(sorted(addresses.values())), counts, embedded, *facts)
+            batch = min(_told(told, "message.max.bytes"), default=LARGEST_BATCH)
+            return Cluster(tuple(sorted(addresses.values())), counts, embedded, *facts, batch)
 
 
 def _fewest_replicas(topic: TopicMetadata) -> int:
@@ -275,9 +278,11 @@ def fewer_replicas(row: Row, cluster: Cluster, name: str) -> str:
 def commit_limits(settings: Settings, row: Row, cluster: Cluster) -> CommitLimits:
     """What the brokers take of a commit, and their topic of maps of a record. ConfigError where that is too little."""
     told, topic = cluster.metadata_limit, cluster.configs.get(map_topic(row.consumer_name), {})
-    record = min(largest_record(settings.kafka), int(topic.get("max.message.bytes") or LARGEST_RECORD))
+    batch = cluster.largest_batch
+    record = min(largest_record(settings.kafka), int(topic.get("max.message.bytes") or batch))
     # The client sends one character more (measured).
-    limits = CommitLimits(record=record) if told is None else CommitLimits(told - 1, told=True, record=record)
+    metadata = DEFAULT_METADATA if told is None else told - 1
+    limits = CommitLimits(metadata, told=told is not None, record=record, batch=batch)
     if limits.metadata < LEAST_METADATA:
         cure = f"set it to {LEAST_METADATA + 1} or more on every broker; Kafka's default is {DEFAULT_METADATA + 1}"
         raise ConfigError([f"{METADATA_SETTING} of the brokers is {told}, too little for a commit: {cure}"])

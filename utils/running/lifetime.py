@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TypeVar
 
@@ -42,7 +42,8 @@ def ending_in_time(process_stop: threading.Event, timeout: float, standstill: fl
     def end_with_the_process() -> None:
         while not (worker_stop.is_set() or process_stop.wait(1.0)):
             if standstill:
-                faulthandler.dump_traceback_later(standstill, exit=True, file=STDERR)
+                with suppress(RuntimeError):  # no thread is to be had at the moment
+                    faulthandler.dump_traceback_later(standstill, exit=True, file=STDERR)
         faulthandler.cancel_dump_traceback_later()
         worker_stop.set()
 
@@ -60,8 +61,9 @@ def ending_in_time(process_stop: threading.Event, timeout: float, standstill: fl
             return
         # In a thread of its own: where nobody reads the log any more, saying it takes for ever.
         telling = threading.Thread(target=tell, name="tell", daemon=True)
-        telling.start()
-        telling.join(TELLING)
+        with suppress(RuntimeError):  # no thread is to be had at the moment
+            telling.start()
+            telling.join(TELLING)
         os._exit(1)
 
     threading.Thread(target=end_with_the_process, name="end with the process", daemon=True).start()

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from config import ConfigError, Settings, UnavailableError, masked
 from models import Row, engine, load, load_all, map_topic, ping
 from utils.kafka import clients, preflight, topic_configs
-from utils.kafka.limits import CommitLimits
+from utils.kafka.limits import CommitLimits, least_commit
 from utils.kafka.names import Named, collisions, replay_group
 from utils.logger import logger
 from utils.monitoring.report import duration
@@ -246,6 +246,13 @@ def _commits(start: Start) -> Iterator[Seen]:
     """How long a map in them may be, and for how long they outlive the workers."""
     limits = start.limits = preflight.commit_limits(start.settings, start.row, start.cluster)
     text, stay = f"take maps of {limits.metadata:,} characters", start.cluster.commits_stay
+    counts = {topic: start.cluster.partitions.get(topic, 0) for topic in start.row.topics_input}
+    if (least := least_commit(start.row.consumer_name, counts)) > limits.batch:
+        yield Seen(
+            f"a worker that has all {sum(counts.values()):,} partitions alone makes commits of {least:,} bytes, and the"
+            f" brokers take {limits.batch:,} (message.max.bytes): start several workers together, or read fewer topics",
+            "lacking",
+        )
     setting = preflight.RETENTION_SETTING
     if stay is not None and stay < A_WEEKEND:
         yield Seen(
