@@ -261,3 +261,13 @@ def test_what_others_left_behind_before_a_restart_is_no_sign_of_an_outage() -> N
     fail(many, range(1_000, 1_000 + OUTAGE))
     assert [*opened, many.circuit.opened_at] == [None, 0.0]
     assert many.made("0") == 0
+
+
+def test_a_message_that_process_wants_later_is_no_outage_unless_it_wants_it_later_once_more() -> None:
+    mine = attempts(limit=5)
+    for number in range(200):
+        assert mine.failed(str(number), Retry("not settled yet", after=5), 100.0) == 105.0
+    assert mine.circuit.opened_at is None
+    for number in range(200):
+        mine.failed(str(number), Retry("not settled yet", after=5), 200.0)
+    assert mine.circuit.opened_at == 200.0

@@ -148,11 +148,13 @@ class Attempts:
         self._failed[id] = self.made(id) + 1
         if isinstance(error, HOPELESS):
             return None
-        if not isinstance(error, InvalidResult):  # else the outside has answered
+        after = asked_for(error) if isinstance(error, Retry) else None
+        # Else the outside has answered; or process() wants a message later, which may well be its way with all of them.
+        if not isinstance(error, InvalidResult) and (after is None or self.made(id) > 1):
             self._do_not_count(self.circuit.failed(id, now, before=id in self._failed_before))
         if self.made(id) >= self._limit:
             return None
-        if isinstance(error, Retry) and (after := asked_for(error)) is not None:
+        if after is not None:
             return now + after if after <= self._patience else None
         return now + self._backoff.wait(max(self.made(id), 1))
 
