@@ -7,7 +7,7 @@ WITHIN = 1.0  # seconds in which what is on its way should arrive: far less than
 FIRST = 1 << 19  # bytes: as long as nothing is known
 MOST = 1 << 25  # bytes: with more at once nothing gets quicker
 PATIENCE = 20.0  # seconds that less would not make shorter: a third of the time-out of a record
-PATIENCE_OF_A_TRANSACTION = 1.5  # of the 5 s after which it is aborted
+PATIENCE_OF_A_TRANSACTION = 1.0  # of the 5 s after which it is aborted
 CAREFULLY = 16  # a quota that was not used for ten seconds lets pass ten times as much before it holds back
 
 
@@ -38,15 +38,26 @@ class Pace:
         if 2 * sent < self.size:
             return
         self._fixed = min(self._fixed, seconds)
-        if seconds <= WITHIN + self._fixed:
-            self.size = min(self.size + sent // CAREFULLY, self._most)
+        for_bytes = seconds - self._fixed
+        if for_bytes <= WITHIN:
+            is_little = for_bytes < WITHIN / 2
+            more = int(sent * min(self._fixed, 1.0)) if is_little else 0  # for there are few of these in the same time
+            self.size = min(self.size + max(sent // CAREFULLY, more), self._most)
             return
-        before, took = self._slow
-        if sent < before:  # less has taken so much less: the rest of the time is not for bytes
-            for_bytes = sent * max(took - seconds, 0.0) / (before - sent)
-            self._fixed = min(max(seconds - for_bytes, 0.0), self._patience)
+        self.size = max(self._in_time(sent, seconds), 1)
         self._slow = sent, seconds
-        self.size = max(min(int(sent / (seconds - self._fixed) * WITHIN), sent), 1) if seconds > self._fixed else sent
+
+    def _in_time(self, sent: int, seconds: float) -> int:
+        """How much would have been in time, after this that was not."""
+        before, took = self._slow
+        if sent >= before:
+            return int(sent / (seconds - self._fixed) * WITHIN)
+        for_bytes = sent * max(took - seconds, 0.0) / (before - sent)  # more of them took so much more time
+        self._fixed = min(max(seconds - for_bytes, 0.0), self._patience)
+        for_bytes = seconds - self._fixed
+        if for_bytes * 10 < seconds:  # it was for nothing that less was sent
+            return before
+        return min(int(sent / for_bytes * WITHIN), sent)
 
     def failed(self) -> None:
         """What was sent was not acknowledged in time."""
