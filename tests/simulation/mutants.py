@@ -1261,7 +1261,7 @@ SURROUNDINGS = (
         "3",
         "a commit is as large as its maps make it",
         LIMITS,
-        "while size > _REQUEST and lengths",
+        "while size > min(_REQUEST, self.batch // 2) and lengths",
         "while False and lengths",
         **_CROWDED,
     ),

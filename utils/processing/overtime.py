@@ -83,6 +83,7 @@ class Overtime:
         return failed
 
     def cancel(self) -> None:
+        self._blocked = {}
         self._late = {id: late._replace(group=None) for id, late in self._late.items()}
 
     def ended(self, id: str) -> Late | None:
@@ -105,7 +106,11 @@ class Overtime:
         return None
 
     def _is_one_blocked(self, calls: list[Group], now: float) -> bool:
-        blocked = [call.id for call in calls if call.id not in self._late and self._order.has_behind(call.id)]
+        blocked = [
+            call.id  # also where what was behind it has left memory since, to be read again
+            for call in calls
+            if call.id not in self._late and (call.id in self._blocked or self._order.has_behind(call.id))
+        ]
         self._blocked = {id: self._blocked.get(id, now) for id in blocked}
         return any(now - since > self._timeout for since in self._blocked.values())
 
