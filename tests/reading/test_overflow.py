@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+import pytest
 from confluent_kafka import Consumer
 
 from tests.builders import admin, partition_offsets
@@ -270,6 +271,20 @@ def test_of_an_id_that_was_dropped_no_later_message_is_joined_first() -> None:
     assert bench.read("a", "34", first=2) == ""
     assert bench.read("b", "34", first=2) == "34"
     assert bench.joined == [(0, 0), (1, 1), (2, 2), (3, 3)]
+
+
+def test_what_a_group_lacks_is_taken_though_its_id_is_taken_for_one_that_had_to_make_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody waits for what is dropped so: the group could be given up, with its other part in Kafka."""
+    monkeypatch.setattr("utils.reading.ids.KNOWN", 1)
+    monkeypatch.setattr("utils.reading.ids.BITS", 1 << 3)  # so that nearly each is taken for one of the others
+    bench = Bench(room=2, end=90)
+    bench.read("a", "1")
+    bench.read("a", "234567890ABCDEFGHIJKLMNOPQRSTUVWXYZ", first=1)
+    assert bench.read("b", "1") == "1"
+    assert bench.read("a", "k", first=36) == ""
+    assert not bench.aggregator.waits("k")  # it is taken for one of them
 
 
 def test_what_comes_side_by_side_is_joined_though_all_that_waits_beside_it_never_will_be() -> None:

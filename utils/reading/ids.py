@@ -24,6 +24,10 @@ class ManyIds:
         at = hash(id) % BITS
         return bool(self._bits[at >> 3] & 1 << (at & 7))
 
+    def is_known(self, id: str) -> bool:
+        """Whether it was added, beyond doubt. No: nobody can tell."""
+        return id in self._known
+
     def add(self, id: str) -> None:
         if len(self._known) < KNOWN:
             self._known.add(id)

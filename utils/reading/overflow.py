@@ -137,7 +137,7 @@ class Overflow:
         if self.groups.keeps_apart and not self._intake.owned.may_replay:
             self._finish(self.groups.settle())
         if self._put_off.ids:
-            stays = [id not in self._put_off.ids for id in ids]
+            stays = [not self._is_away(id) for id in ids]
             self._drop_for_later([each for each, kept in zip(fragments, stays, strict=True) if not kept])
             ids, fragments = list(compress(ids, stays)), list(compress(fragments, stays))
         complete, superseded = self._add(ids, fragments, now)
@@ -153,7 +153,7 @@ class Overflow:
             return complete, superseded
         complete, superseded = [], []
         for id, fragment in zip(ids, fragments, strict=True):
-            if id in self._put_off.ids:
+            if self._is_away(id):
                 self._drop_for_later((fragment,))
                 continue
             if aggregator.bytes >= self._room_for_any and not aggregator.waits(id):
@@ -168,6 +168,11 @@ class Overflow:
                 self._note_progress(len(completed))
             self._make_room(now, id)
         return complete, superseded
+
+    def _is_away(self, id: str) -> bool:
+        """Of those that are known only roughly none that waits: it would not wait for what is dropped so."""
+        ids = self._put_off.ids
+        return ids.is_known(id) or (id in ids and (len(self._topics) == 1 or not self.groups.waits(id)))
 
     def _note_progress(self, completed: int) -> None:
         if self._pass:
