@@ -337,7 +337,9 @@ def only_problem_is(problem: str | None, settings: Settings) -> None:
 
 @pytest.mark.parametrize("text", ["45s", "45_000", "45,000", "1e5", "045000", "45000 ", " 45000", "+45000", "4.5e4"])
 def test_a_number_must_be_one_for_the_client_takes_what_the_text_begins_with(text: str) -> None:
-    settings = Settings(kafka={"session.timeout.ms": text}, sources={"session.timeout.ms": "row"})
+    settings = Settings(
+        consumer_name="orders", kafka={"session.timeout.ms": text}, sources={"session.timeout.ms": "row"}
+    )
     only_problem_is(f"metadatas.kafka.session.timeout.ms must be a whole number, not {text!r}", settings)
 
 
