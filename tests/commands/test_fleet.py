@@ -235,6 +235,15 @@ def test_a_table_that_cannot_be_read_any_more_is_told_and_the_rows_stay(database
     watcher.close()
 
 
+def test_an_empty_table_that_cannot_be_read_any_more_ends_no_page(sqlite_url: str) -> None:
+    init_db(database := engine(make_url(sqlite_url), create=True))
+    with closing(Watcher(Settings(), database, (), 0.2, 0.0)) as watcher:
+        assert not watcher.see().problem
+        with database.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE consumer_configs RENAME TO elsewhere")
+        assert "no table consumer_configs" in watcher.see().problem
+
+
 @pytest.mark.parametrize("names", [(), ("orders",)])
 def test_what_rows_take_from_each_other_is_noted_also_where_not_all_are_looked_at(
     sqlite_url: str, names: tuple[str, ...]

@@ -40,18 +40,18 @@ class Watcher:
         self._database = database
         self._names = names
         self._sites = Sites(timeout, apart)
-        self._rows: list[ListedRow] = []
+        self._rows: list[ListedRow] | None = None  # as of the last time that the table could be read
         self._collisions: Mapping[str, Sequence[str]] = {}
         self._before: dict[str, Look] = {}
 
     def see(self) -> FleetSeen:
-        """The first time after two looks. Raises UnavailableError and ConfigError, as long as no row is known."""
+        """The first time after two looks. Raises UnavailableError, ConfigError, until the table has been read once."""
         problem = ""
         try:
             rows = load_all(self._database)
             self._rows, self._collisions = self._chosen(rows), self._of_names(rows)
         except (UnavailableError, ConfigError) as error:
-            if not self._rows:
+            if self._rows is None:
                 raise
             problem = "; ".join(error.problems) if isinstance(error, ConfigError) else str(error)
         listed = [self._subject(each) for each in self._rows]
