@@ -83,7 +83,6 @@ class Refresh:
         self._rebalances = 0
         self._wanted = False  # a worker waits for a look that begins after it has asked
         self._is_told = False  # that look told which topics the row names, and a worker can work by it
-        self._unavailable = False
 
     # ------------------------------------------------------------------ for the worker's thread
 
@@ -167,7 +166,7 @@ class Refresh:
         if self._next:
             return False
         if self._wanted:
-            return self._clock() >= self._next_look or not self._unavailable
+            return self._clock() >= self._next_look or not self._health.unread
         return every > 0 and (self._clock() >= self._next_look or rebalances != self._rebalances)
 
     def look(self) -> None:
@@ -185,7 +184,7 @@ class Refresh:
         except Exception as error:  # this thread must not end: nobody would notice
             logger.exception("looking at the row failed")
             self._is_unavailable(str(error))
-        if wanted and not self._unavailable:
+        if wanted and not self._health.unread:
             self._is_told, self._wanted = is_told, False
         self._next_look = self._clock() + (TRY_AGAIN if self._wanted else self.current.settings.config_refresh)
 
@@ -232,14 +231,14 @@ class Refresh:
 
     def _is_unavailable(self, why: str) -> None:
         self._counters.failed_row_reads += 1
-        if not self._unavailable:
+        if not self._health.unread:
             logger.warning("the row cannot be read: the one that is known stays", extra={"error": why})
-        self._unavailable = self._health.unread = True
+        self._health.unread = True
 
     def _is_available(self) -> None:
-        if self._unavailable:
+        if self._health.unread:
             logger.info("the row can be read again")
-        self._unavailable = self._health.unread = False
+        self._health.unread = False
 
 
 def tell_warnings(warnings: Iterable[str]) -> None:
