@@ -205,7 +205,6 @@ LARGE = {
     "utils/sending/delivery.py AtLeastOnce": "one commit, from what is sent to what is confirmed",
     "utils/sending/delivery.py ExactlyOnce": "one transaction, from what is staged to what is committed",
     "utils/fleet/verdicts.py ConsumerSeen": "what the page shows, and `fleet --json` by the same names",
-    "utils/reading/locator.py Locator": "all that tells where to read on",
     "utils/sending/map_store.py MapStore": "what it is given, and how far the last commit came",
 }
 """What may be larger, and why."""

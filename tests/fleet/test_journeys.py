@@ -59,9 +59,10 @@ class FakeBrokers:
         lacking = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
         return {name: lacking if name in self._lacking else Topic(f"id of {name}", 4, "here") for name in names}
 
-    def commits(self, names: Collection[str]) -> dict[str, Any]:
-        self.asked.append(sorted(names))
-        return {name: self._commits.get(name, {}) for name in names}
+    def commits(self, asked: Mapping[str, Collection[tuple[str, int]]]) -> dict[str, Any]:
+        self.asked.append(sorted(asked))
+        known = {name: self._commits.get(name, {}) for name in asked}
+        return {name: {at: known[name][at] for at in of if at in known[name]} for name, of in asked.items()}
 
     def groups(self, names: Collection[str]) -> dict[str, Any]:
         return {name: ConsumerGroup("STABLE", (Member("h", "c", "", ()),)) for name in names}

@@ -5,7 +5,6 @@ from functools import partial
 import pytest
 from confluent_kafka import Producer
 
-from config import Settings
 from tests.integration.conftest import Scenes
 from tests.integration.workers import ASSIGNED
 from tests.services.kafka import JavaBroker, unique_name
@@ -69,5 +68,5 @@ def test_where_logs_differ_is_told_also_of_many_partitions_with_much_behind(
     producer.flush()
     own_broker.restart()  # a new leader epoch
     positions = {(topic, number): (100 if number else each + 7, 0) for number in range(partitions)}
-    asking = partial(prober, {"bootstrap.servers": own_broker.bootstrap}, Settings(consumer_name="long"))
+    asking = partial(prober, {"bootstrap.servers": own_broker.bootstrap}, "long")
     assert divergence(asking, positions) == {(topic, 0): each}

@@ -1,12 +1,10 @@
 """What the commits of a group tell of the topics that its workers read."""
 
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from tests.builders import admin, partition_offsets
 from utils.joining.layout import Layout
@@ -181,13 +179,13 @@ def test_only_for_the_commits_of_its_own_partitions_a_worker_waits_for_transacti
             return partitions
 
     class Telling:
-        def list_consumer_group_offsets(self, asked: Any, require_stable: bool, request_timeout: float) -> Any:
-            assert not require_stable
-            answer: Future[Any] = Future()
-            answer.set_result(asked[0])
-            return {asked[0].group_id: answer}
+        def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+            return partitions
 
-    locator = Locator(cast(AdminClient, Telling()), ("a", "b"), 60.0, lambda _commits: {}, Counters(), group="orders")
+        def close(self) -> None: ...
+
+    prober = cast(Callable[[], Consumer], Telling)
+    locator = Locator(admin(), ("a", "b"), 60.0, lambda _commits: {}, Counters(), prober=prober)
     topics = {"a": Topic("id", 2), "b": Topic("id", 2)}
     for ours in ({("a", 0), ("b", 0)}, {("a", 0), ("a", 1), ("b", 0), ("b", 1)}):
         waited.clear()

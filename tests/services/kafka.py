@@ -313,6 +313,11 @@ class EmbeddedBroker:
             self._library.rd_kafka_destroy(self._client)
         self._cluster = self._client = None
 
+    def fail_next(self, request: int, *errors: int) -> None:
+        """Answer the next requests of this kind, by its number in Kafka's protocol, with these errors."""
+        codes = (ctypes.c_int * len(errors))(*errors)
+        self._library.rd_kafka_mock_push_request_errors_array(self._cluster, request, len(errors), codes)
+
     def create_topic(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
         if config:
             raise ValueError("topics of the embedded broker have no configuration")
@@ -536,6 +541,11 @@ def _librdkafka() -> ctypes.CDLL:
         ("rd_kafka_mock_cluster_destroy", None, [pointer]),
         ("rd_kafka_mock_cluster_bootstraps", text, [pointer]),
         ("rd_kafka_mock_group_initial_rebalance_delay_ms", None, [pointer, ctypes.c_int32]),
+        (
+            "rd_kafka_mock_push_request_errors_array",
+            integer,
+            [pointer, ctypes.c_int16, ctypes.c_size_t, ctypes.POINTER(integer)],
+        ),
         ("rd_kafka_mock_topic_create", integer, [pointer, text, integer, integer]),
     ):
         function = getattr(library, name)

@@ -417,10 +417,10 @@ class FakeConsumer:
     # ------------------------------------------------------------------ commits
 
     def committed(self, partitions: Iterable[TopicPartition], timeout: float = -1) -> list[Part]:
-        """Waits for transactions that are about to change the answer, as the broker has the client do (KIP-447)."""
+        """A consumer that is read_committed waits for transactions that are about to change the answer (KIP-447)."""
         self._begin_request("committed", timeout)
         at, group, waited = [(each.topic, each.partition) for each in partitions], self._broker.group, 0.0
-        while any(group.pending.get(each) for each in at):
+        while self._committed_only and any(group.pending.get(each) for each in at):
             self._host.note("waited for a transaction with offsets")
             if waited >= timeout:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
@@ -821,17 +821,6 @@ class FakeAdmin:
         committed = isolation_level is IsolationLevel.READ_COMMITTED
         ends = {at: log.stable_end if committed else log.end for at, log in logs.items()}
         return {at: Answer(Listed(end), late, failed) for at, end in ends.items()}
-
-    def list_consumer_group_offsets(
-        self, asked: Any, require_stable: bool, request_timeout: float
-    ) -> dict[str, Answer]:
-        """As the commits are: those of a transaction that has not ended are not among them."""
-        assert not require_stable
-        self._begin("list_consumer_group_offsets", request_timeout)
-        [each] = asked
-        at = [(part.topic, part.partition) for part in each.topic_partitions]
-        found = _committed(self._host.broker.group.offsets, at, nul="\0" * self._host.choose(2))
-        return {each.group_id: Answer(SimpleNamespace(topic_partitions=found))}
 
     def _begin(self, call: str, timeout: float) -> None:
         self._host.here(call)

@@ -20,7 +20,7 @@ from utils.commands.moments import FORMS
 from utils.joining.offsets import OffsetMap
 from utils.joining.references import Reference
 from utils.kafka import clients, preflight
-from utils.kafka.lookups import EARLIEST, LATEST, checked, metadata_of, offsets_at
+from utils.kafka.lookups import EARLIEST, LATEST, checked, committed, metadata_of, offsets_at
 from utils.kafka.ranges import records_of
 
 ADOPTED = "adopted"  # in the commits, so that a second run does not go back once more
@@ -138,7 +138,7 @@ def _refuse_what_is_beyond(group: str, places: Sequence[Place]) -> None:
 
 def _commits(settings: Settings, row: Row, every: Sequence[TopicPartition]) -> Mapping[Partition, TopicPartition]:
     with clients.reader(settings, row) as consumer:
-        answers = checked(consumer.committed(list(every), timeout=PATIENCE))
+        answers = committed(consumer, list(every), PATIENCE)
     return {(each.topic, each.partition): each for each in answers if each.offset >= 0}
 
 

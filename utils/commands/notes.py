@@ -16,7 +16,7 @@ from models import Row, map_topic
 from utils.errors import guarded
 from utils.joining.offsets import OffsetMap
 from utils.kafka import clients
-from utils.kafka.lookups import EARLIEST, LATEST, checked, describe, metadata_of, offsets_at
+from utils.kafka.lookups import EARLIEST, LATEST, checked, committed, describe, metadata_of, offsets_at
 from utils.kafka.ranges import records_of
 from utils.logger import logger
 from utils.reading.locator import LoadMaps
@@ -31,7 +31,7 @@ def commits_of(consumer: Consumer, topic: str, load_maps: LoadMaps) -> dict[int,
     """By partition number: what the consumer group of `consumer` has committed, each map in full."""
     partitions = consumer.list_topics(topic, timeout=_REQUEST).topics[topic].partitions
     asked = [TopicPartition(topic, number) for number in sorted(partitions)]
-    commits = [each for each in checked(consumer.committed(asked, timeout=_REQUEST)) if each.offset >= 0]
+    commits = [each for each in committed(consumer, asked, _REQUEST) if each.offset >= 0]
     metadata = {(topic, each.partition): metadata_of(each) for each in commits}
     stored = load_maps(metadata)
     maps = {at: stored.get(at) or text or "" for at, text in metadata.items()}

@@ -118,7 +118,8 @@ def traced(wanted: Wanted, some: Sequence[Subject]) -> Journey:
             stack.callback(consumer.close)
             now = time.monotonic()
             search = Search(admin, consumer, wanted, now + PATIENCE)
-            return follow(some, Brokers(admin, now + PATIENCE), search)
+            brokers = Brokers(admin, partial(clients.prober, _properties(one)), now + PATIENCE)
+            return follow(some, brokers, search)
     except (KafkaException, ConfigError) as error:
         return _unseen(some, error)
 

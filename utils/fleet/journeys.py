@@ -18,7 +18,7 @@ from utils.joining.dead_letters import read
 from utils.joining.journey import CommittedOffsets, Consumer, LetterAt, Sighting, Visit, judged
 from utils.joining.progress import Committed
 from utils.kafka import clients
-from utils.kafka.groups import Brokers, Commits, ConsumerGroup
+from utils.kafka.groups import Brokers, Commits, ConsumerGroup, partitions_of
 from utils.kafka.lookups import Topic
 from utils.kafka.names import replay_group
 
@@ -190,13 +190,15 @@ def _letters(consumer_name: str, found: Iterable[Sighting], replayed: CommittedO
 
 def _ask(some: Sequence[Subject], brokers: Brokers, topics: Mapping[str, Topic]) -> dict[str, _Told]:
     names = [each.row.consumer_name for each in some]
-    commits = brokers.commits([*names, *(replay_group(each.row) for each in some)])
+    read = {each.row.consumer_name: partitions_of(each.row.topics_input, topics) for each in some}
+    replayed = {replay_group(each.row): partitions_of(_dead_letters(each), topics) for each in some}
+    commits = brokers.commits(read | replayed)
     groups = brokers.groups(names)
     found = {}
     for name, each in zip(names, some, strict=True):
-        group, replayed = groups[name], _committed(each, commits[replay_group(each.row)], topics)
+        group, done = groups[name], _committed(each, commits[replay_group(each.row)], topics)
         members = len(group.members) if isinstance(group, ConsumerGroup) else None
-        found[name] = _Told(_committed(each, commits[name], topics), replayed or {}, members)
+        found[name] = _Told(_committed(each, commits[name], topics), done or {}, members)
     return found
 
 

@@ -21,7 +21,7 @@ from utils.joining.offsets import OffsetMap, short_name
 from utils.joining.progress import Committed, Log, Progress, progress
 from utils.joining.references import Reference, was_brought
 from utils.kafka import clients as kafka
-from utils.kafka.groups import Brokers, Commits, ConsumerGroup
+from utils.kafka.groups import Brokers, Commits, ConsumerGroup, partitions_of
 from utils.kafka.lookups import Topic
 from utils.kafka.names import replay_group
 from utils.metrics import Counters
@@ -190,7 +190,8 @@ class _Site:
     def look(self, subjects: Sequence[Subject], until: Deadline) -> dict[str, Look]:
         """Raises ConfigError where the client refuses a property."""
         self._heard.clear()
-        said = _asked(self._client(subjects[0]), subjects, until)
+        prober = partial(kafka.prober, self._properties(subjects[0]))
+        said = _asked(Brokers(self._client(subjects[0]), prober, until.first, until.clock), subjects, until)
         if isinstance(said, KafkaError):
             return self._all_away(subjects)
         told = self._letters(subjects, said, until)
@@ -261,24 +262,21 @@ class _Site:
         return found
 
 
-def _asked(admin: AdminClient, subjects: Sequence[Subject], until: Deadline) -> _Said | KafkaError:
+def _asked(brokers: Brokers, subjects: Sequence[Subject], until: Deadline) -> _Said | KafkaError:
     """An error where the cluster is not there for us."""
-    brokers = Brokers(admin, until.first, until.clock)
     dead = [each.settings.dead_letters for each in subjects if each.settings.dead_letters]
     topics = brokers.topics([*(topic for each in subjects for topic in each.topics), *dead])
     silent = [each for each in topics.values() if isinstance(each, KafkaError) and _is_away(each)]
     if silent and len(silent) == len(topics):
         return silent[0]
     brokers.deadline = until.end
-    names = [each.row.consumer_name for each in subjects]
-    groups, now = brokers.groups(names), time.time()
-    replaying = [
-        replay_group(each.row) for each in subjects if isinstance(topics.get(each.settings.dead_letters), Topic)
-    ]
-    commits = brokers.commits([*names, *replaying])
+    groups, now = brokers.groups(each.row.consumer_name for each in subjects), time.time()
+    read = {each.row.consumer_name: partitions_of(each.row.topics_input, topics) for each in subjects}
+    replayed = {replay_group(each.row): partitions_of([each.settings.dead_letters], topics) for each in subjects}
+    commits = brokers.commits(read | replayed)
     # After the commits: an end that was asked for before could lie below one.
     known = {name: each for name, each in topics.items() if isinstance(each, Topic)}
-    partitions = [(name, number) for name, each in known.items() for number in range(each.partitions)]
+    partitions = partitions_of(known, topics)
     begins, ends = brokers.begins(partitions), brokers.ends(partitions)
     logs: dict[str, dict[int, Log]] = {name: {} for name in known}
     for at in partitions:

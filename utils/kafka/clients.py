@@ -319,9 +319,12 @@ def onlooker(properties: Properties, group: str) -> Consumer:
     return Consumer({**FETCHES, **properties, **own})
 
 
-def prober(properties: Properties, settings: Settings) -> Consumer:
-    """For `lookups`: what is at an offset. It joins no consumer group. Where brokers cannot tell, it claims nothing."""
-    own = {"group.id": settings.consumer_name, "auto.offset.reset": "latest", "isolation.level": "read_uncommitted"}
+def prober(properties: Properties, group: str) -> Consumer:
+    """For lookups: what is at an offset, and what the consumer group has committed, also beside an open transaction.
+
+    It does not join the consumer group. Where brokers cannot tell, it claims nothing.
+    """
+    own = {"group.id": group, "auto.offset.reset": "latest", "isolation.level": "read_uncommitted"}
     few = {"fetch.message.max.bytes": 1_000, "fetch.wait.max.ms": 50, "enable.partition.eof": True}
     return Consumer({**properties, **few, **own, "enable.auto.commit": False, "enable.auto.offset.store": False})
 

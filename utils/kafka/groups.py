@@ -1,26 +1,19 @@
 """What a consumer group has committed, who its members are, and where its topics end: asked of the brokers alone.
 
-Many things at once, by an admin client that joins nothing, with one deadline for all. What is not answered is a value,
+Many things at once, by clients that join nothing, with one deadline for all. What is not answered is a value,
 a KafkaError in its place, and no exception. Rights: DESCRIBE of the topics and consumer groups that are asked for.
 """
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
-from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
-    IsolationLevel,
-    KafkaError,
-    KafkaException,
-    TopicCollection,
-    TopicPartition,
-)
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from utils.kafka.lookups import Topic, metadata_of
+from utils.kafka.lookups import Topic, commits_as_they_are, metadata_of
 
 Partition = tuple[str, int]
 T = TypeVar("T")
@@ -28,6 +21,7 @@ T = TypeVar("T")
 _EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _LEAST = 0.2  # seconds that a request may take, also when the deadline is near
+_AT_ONCE = 8  # consumer groups whose commits are asked for: each by a client of some five threads
 
 
 class Member(NamedTuple):
@@ -57,8 +51,16 @@ Commits = Mapping[Partition, Commit]
 class Brokers:
     """Those of one cluster, until `deadline`, a moment of `clock` by which all must have been answered."""
 
-    def __init__(self, admin: AdminClient, deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        admin: AdminClient,
+        prober: Callable[[str], Consumer],
+        deadline: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`prober`: a client that asks for what this consumer group has committed."""
         self._admin = admin
+        self._prober = prober
         self.deadline = deadline
         self._clock = clock
 
@@ -79,14 +81,23 @@ class Brokers:
         found = self._answers(self._admin.describe_consumer_groups(asked, **self._in_time()))
         return {name: each if isinstance(each, KafkaError) else _group(each) for name, each in found.items()}
 
-    def commits(self, names: Iterable[str]) -> dict[str, Commits | KafkaError]:
-        """All that each of these consumer groups has committed."""
-        options = self._in_time()
-        futures: dict[str, Future[Any]] = {}
-        for name in sorted(set(names)):  # the client takes one name a call; the requests are on their way together
-            futures |= self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(name)], **options)
-        found = self._answers(futures)
-        return {name: each if isinstance(each, KafkaError) else _commits(each) for name, each in found.items()}
+    def commits(self, asked: Mapping[str, Iterable[Partition]]) -> dict[str, Commits | KafkaError]:
+        """What each of these consumer groups has committed of these partitions.
+
+        A client a group, for a moment: why no admin client is asked, `commits_as_they_are` tells.
+        """
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return dict(zip(asked, pool.map(self._commits_of, asked, asked.values()), strict=True))
+
+    def _commits_of(self, group: str, partitions: Iterable[Partition]) -> Commits | KafkaError:
+        if not (wanted := [TopicPartition(*at) for at in partitions]):
+            return {}
+        try:
+            found = commits_as_they_are(lambda: self._prober(group), wanted, self._left())
+        except KafkaException as error:
+            told: KafkaError = error.args[0]
+            return told
+        return {(at.topic, at.partition): Commit(at.offset, metadata_of(at)) for at in found if at.offset >= 0}
 
     def begins(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """The first offset of each partition; those that are not answered are left out."""
@@ -105,11 +116,20 @@ class Brokers:
         return {(at.topic, at.partition): each.offset for at, each in found.items() if not isinstance(each, KafkaError)}
 
     def _in_time(self) -> dict[str, Any]:
-        return {"request_timeout": max(self.deadline - self._clock(), _LEAST)}
+        return {"request_timeout": self._left()}
+
+    def _left(self) -> float:
+        return max(self.deadline - self._clock(), _LEAST)
 
     def _answers(self, futures: "Mapping[T, Future[Any]]") -> dict[T, Any]:
         """Of each what it is, or the KafkaError that came instead."""
         return {asked: _answer(future) for asked, future in futures.items()}
+
+
+def partitions_of(names: Iterable[str], topics: Mapping[str, Topic | KafkaError]) -> list[Partition]:
+    """Those of these topics that are known."""
+    known = [(name, each) for name in names if isinstance(each := topics.get(name), Topic)]
+    return [(name, number) for name, each in known for number in range(each.partitions)]
 
 
 def _answer(future: "Future[Any]") -> Any:
@@ -138,11 +158,3 @@ def _member(described: Any) -> Member:
     assigned = described.assignment.topic_partitions if described.assignment else []
     partitions = tuple(sorted((each.topic, each.partition) for each in assigned))
     return Member(described.host.lstrip("/"), described.client_id or "", described.group_instance_id or "", partitions)
-
-
-def _commits(answered: Any) -> Commits:
-    return {
-        (each.topic, each.partition): Commit(each.offset, metadata_of(each))
-        for each in answered.topic_partitions
-        if each.offset >= 0 and not each.error
-    }

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -19,6 +18,12 @@ from confluent_kafka.admin._metadata import TopicMetadata
 from config import ConfigError
 
 _REQUEST = 10.0  # seconds that one request may take
+_LEAST = 0.2  # seconds that one may take, also when the deadline is near
+_MOVING = {
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
 _ELECTED = 5.0  # seconds until a broker has heard of an election that the cluster tells of already
 EARLIEST, LATEST = -2, -1  # timestamps of the ListOffsets request that stand for the two ends of the log
 
@@ -65,14 +70,35 @@ def _leaderless(topic: TopicMetadata) -> frozenset[int]:
     return frozenset(number for number, partition in topic.partitions.items() if partition.leader < 0)
 
 
-def commits_as_they_are(admin: AdminClient, group: str, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
+def commits_as_they_are(
+    prober: Callable[[], Consumer], partitions: Sequence[TopicPartition], timeout: float = _REQUEST
+) -> list[TopicPartition]:
     """What a consumer group has committed. Beside an open transaction that is about to change it: what was before.
 
-    `Consumer.committed()` waits for the end of each such transaction (KIP-447). Raises KafkaException.
+    A consumer that is read_committed waits for the end of each such transaction (KIP-447). An admin client could be
+    asked, too, but it ends the process (SIGSEGV) where the group has just got another coordinator: librdkafka's
+    issue 5040 (measured). Raises KafkaException.
     """
-    asked = ConsumerGroupTopicPartitions(group, list(partitions))
-    [answer] = admin.list_consumer_group_offsets([asked], require_stable=False, request_timeout=_REQUEST).values()
-    return checked(answer.result().topic_partitions)
+    asking = prober()
+    try:
+        return committed(asking, partitions, timeout)
+    finally:
+        asking.close()
+
+
+def committed(consumer: Consumer, partitions: Sequence[TopicPartition], timeout: float) -> list[TopicPartition]:
+    """What its consumer group has committed; asked again while another broker takes over as the coordinator.
+
+    `timeout` in seconds. Raises KafkaException.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return checked(consumer.committed(list(partitions), timeout=max(deadline - time.monotonic(), _LEAST)))
+        except KafkaException as error:
+            if error.args[0].code() not in _MOVING or time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
 
 
 def offsets_at(consumer: Consumer, partitions: Sequence[TopicPartition], timestamp: int) -> dict[tuple[str, int], int]:

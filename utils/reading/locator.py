@@ -16,8 +16,8 @@ from utils.kafka.lookups import (
     EARLIEST,
     LATEST,
     Topic,
-    checked,
     commits_as_they_are,
+    committed,
     describe,
     divergence,
     metadata_of,
@@ -80,13 +80,12 @@ class Locator:
     located is taken out of it."""
     membership: Membership = field(default_factory=Membership)
     prober: Callable[[], Consumer] | None = None
-    """For `lookups`. Without one the logs are not compared with what was read, and nobody asks how old a record is."""
+    """For `lookups`. Without one the logs are not compared with what was read, nobody asks how old a record is, nor for
+    the commits of others."""
     frame: str = ""
     """Its version, for the commits; empty: not known."""
     ends: Mapping[Partition, int] = field(default_factory=dict)
     """Of topics that were added to the row, when that was seen: what comes from there on is read."""
-    group: str = ""
-    """The consumer group. Not needed where all partitions are ours."""
 
     def __call__(self, consumer: Consumer, owned: Sequence[TopicPartition], now: float) -> list[PartitionOffsets]:
         """`now` by the loop's clock: from then on what waits grows older. Not of partitions that have no leader."""
@@ -154,10 +153,11 @@ class Locator:
 
         Those of others tell of topics and rows only. Among many busy workers there is always one with a transaction.
         """
-        found = checked(consumer.committed([TopicPartition(*at) for at in asked], timeout=_LONGEST_TRANSACTION))
+        found = committed(consumer, [TopicPartition(*at) for at in asked], _LONGEST_TRANSACTION)
         every = [(topic, each) for topic in self.topics for each in range(topics[topic].partitions)]
-        if others := [TopicPartition(*at) for at in every if at not in asked]:
-            found += commits_as_they_are(self.admin, self.group, others)
+        others = [TopicPartition(*at) for at in every if at not in asked]
+        if others and self.prober:
+            found += commits_as_they_are(self.prober, others)
         return found
 
     def _cut(self, history: "History", ends: Sequence[TopicPartition]) -> dict[Partition, int]:

@@ -82,7 +82,7 @@ class Clients(Protocol):
         """One that reads the topic of maps."""
 
     def prober(self) -> Consumer:
-        """One that finds out where a log begins to differ from what was read."""
+        """One that finds out where a log begins to differ from what was read, and what others have committed."""
 
     def new_writer(self) -> str:
         """A name of no other that writes maps."""
@@ -164,7 +164,7 @@ class KafkaClients:
         return clients.map_reader(self._properties, self._settings)
 
     def prober(self) -> Consumer:
-        return clients.prober(self._properties, self._settings)
+        return clients.prober(self._properties, self._settings.consumer_name)
 
     def new_writer(self) -> str:
         return uuid.uuid4().hex[:12]
@@ -211,7 +211,6 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
         ours.prober,
         around.frame,
         config.ends,
-        settings.consumer_name,
     )
     return Parts(consumer, ours.admin, locate, delivery, failures, partial(around.membership.leave, ours.is_member))
 
