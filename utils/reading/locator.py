@@ -1,8 +1,10 @@
 """Where a worker reads on: the commits of its consumer group, the maps in them, and the ends of the log."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -132,8 +134,8 @@ class Locator:
             if start is None:
                 start = earliest[topic, number]
                 if (topic, number) in new:
-                    others = [each for each in located if (each.topic, each.partition) not in new]
-                    since = self._since(others) if since is None else since
+                    if since is None:
+                        since = self._since([each for each in located if (each.topic, each.partition) not in new])
                     start = self._recent(consumer, topic, number, since, start, latest[topic, number])
             partitions = topics[topic].partitions
             joined_with = ours._replace(partitions=partitions).encode()
@@ -312,7 +314,7 @@ class History:
         Those of this partition number do, if there are any: others of the consumer group, which have got the new topic
         in the same moment, may have made commits of theirs already.
         """
-        joined = self._joined_with(number) or self._joined_with()
+        joined = self._by_number.get(number) or self._joined_with
         return bool(joined) and not any(each.names(topic) for each in joined)
 
     def edition(self, tags: str, known: int) -> int:
@@ -320,7 +322,7 @@ class History:
 
         RowOutdated: other topics have a number as high. Only the row itself tells which of the two is the newer one.
         """
-        joined = self._joined_with()
+        joined = self._joined_with
         ours = max([known, *(each.edition for each in joined if each.tags == tags)]) if known else 0
         others = max((each.edition for each in joined if each.tags != tags), default=0)
         if known and others >= ours:
@@ -329,12 +331,20 @@ class History:
 
     def differs(self, tags: str) -> bool:
         """Whether others of the consumer read, or have read, other topics than these."""
-        return any(each.tags != tags for each in self._joined_with())
+        return any(each.tags != tags for each in self._joined_with)
 
-    def _joined_with(self, number: int | None = None) -> set[JoinedWith]:
-        """Of all partitions, or those with this number. Not of another cluster: topics may have other names there."""
-        of = [at for at in self._heads if number in {None, at[1]} and not self._was_brought(*at)]
-        return {JoinedWith.parse(head.joined_with) for at in of if (head := self._heads[at]) and head.joined_with}
+    @cached_property
+    def _joined_with(self) -> set[JoinedWith]:
+        return set().union(*self._by_number.values())
+
+    @cached_property
+    def _by_number(self) -> dict[int, set[JoinedWith]]:
+        """Of the partitions with each number. Not of another cluster: topics may have other names there."""
+        found = defaultdict[int, set[JoinedWith]](set)
+        for at, head in self._heads.items():
+            if head and head.joined_with and not self._was_brought(*at):
+                found[at[1]].add(JoinedWith.parse(head.joined_with))
+        return found
 
 
 def check_counts(topics: Mapping[str, Topic], owned: int) -> None:
