@@ -635,7 +635,8 @@ _CAUSES = (
     ),
     _Cause(
         heals=False,
-        cure="is not there, or not for this user: check DB_NAME (or DATABASE_URL), or create it",
+        cure="is not there, or not for this user: check DB_NAME (or DATABASE_URL), create it, or grant the rights on it"
+        " (those of a role: SET DEFAULT ROLE)",
         codes=frozenset({1044, 1049, "3D000"}),
         words="database .* does not exist|no such database|permission denied for database",
     ),

@@ -76,8 +76,9 @@ def test_a_file_of_another_encoding_is_said_to_be_one(written: Path, monkeypatch
     with pytest.raises(ConfigError) as caught:
         user_code.load()
     monkeypatch.delitem(sys.modules, "worker", raising=False)
-    why = "SyntaxError: source code string cannot contain null bytes"
-    assert caught.value.problems == [f"worker.py cannot be imported: {why}; save it as UTF-8"]
+    [problem] = caught.value.problems
+    assert problem.startswith("worker.py cannot be imported: ")
+    assert problem.endswith("; save it as UTF-8")
 
 
 @pytest.mark.parametrize(

@@ -89,10 +89,10 @@ def _not_imported(file: str, error: BaseException) -> str:
         return "worker.py is not there: it must define process(message, consumer_name)"
     if isinstance(error, SyntaxError):
         place = f" in {error.filename}:{error.lineno}" if error.filename else ""
-        told = f"{type(error).__name__}{place}: {error.msg}{'; save it as UTF-8' if 'null bytes' in error.msg else ''}"
+        told = f"{type(error).__name__}{place}: {error.msg}"
     elif isinstance(error, (ImportError, NameError, AttributeError)):  # they tell names, and no values
         told = f"{told}: {error}"
-    cure = ""
+    cure = "; save it as UTF-8" if "null bytes" in str(error) else ""  # no SyntaxError in Python 3.11.2
     if isinstance(error, ModuleNotFoundError):
         cure = "; add what it needs to requirements.txt (then make lock), or a directory of your own to the image"
     return f"{file} cannot be imported: {told}{cure}"
