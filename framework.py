@@ -23,6 +23,7 @@ from utils.logger import logger
 from utils.metrics import Counters
 from utils.monitoring.status import Health
 from utils.monitoring.view import View
+from utils.processing.crowd import Crowd
 from utils.processing.executor import Executor
 from utils.processing.garbage import Garbage
 from utils.processing.outcome import Outcome
@@ -68,6 +69,7 @@ class Worker:
     _bytes_of_results: float = 0.0  # of one group, lately; the guess for each group that is in process()
     _next_eviction: float = 0.0
     _garbage: Garbage = field(default_factory=Garbage)
+    _crowd: Crowd = field(default_factory=Crowd)
 
     commits: Commits = field(init=False)
     assignment: Assignment = field(init=False)
@@ -145,7 +147,9 @@ class Worker:
     def _process(self, groups: list[Group]) -> None:
         if groups:
             self._bytes_in_flight += sum([group.bytes for group in groups])
+            parked = self.executor.parked.groups
             self.executor.submit(groups)
+            self._crowd.note(len(groups), self.executor.parked.groups - parked)
 
     def deliver(self, outcomes: list[Outcome]) -> None:
         """Send the results, and dead letters in place of what has failed. Called by the loop and by the assignment."""
@@ -197,7 +201,11 @@ class Worker:
         parked, backlog = self.executor.parked, self.delivery.backlog if backlog is None else backlog
         in_flight = self.executor.in_flight - parked.groups
         in_bytes = self._bytes_in_flight + in_flight * self._bytes_of_results + backlog.bytes
-        return max((in_flight + backlog.groups) / MAX_IN_FLIGHT, in_bytes / self._waiting.room)
+        load = max((in_flight + backlog.groups) / MAX_IN_FLIGHT, in_bytes / self._waiting.room)
+        crowded = parked.bytes * 2 / self._waiting.room_to_park
+        if crowded > load and self._crowd.stops_reading(parked.moved, self.clock()):
+            return crowded
+        return load
 
     def _is_full(self) -> bool:
         """Whether only results that become safe can make room now. Commits.turn asks before and after some have."""

@@ -24,20 +24,22 @@ def taken_in_turn(waiting: deque[Group], *, newest: bool) -> Group:
 
 
 class Parked(NamedTuple):
-    """How much is parked."""
+    """How much is parked, and how many groups have been called after they had waited for their id."""
 
     groups: int
     bytes: int
+    moved: int
 
 
 class Parking:
     """Groups that wait for their own id, in the order of each id. `groups` and `bytes`: how much they are."""
 
-    __slots__ = ("_again", "_resting", "_serial", "busy", "bytes", "due", "groups")
+    __slots__ = ("_again", "_resting", "_serial", "busy", "bytes", "due", "groups", "moved")
 
     def __init__(self) -> None:
         self.groups = 0
         self.bytes = 0
+        self.moved = 0  # so far: how many that were behind their id have been called
         self.busy: dict[str, deque[Group]] = {}
         """By each id that is being called or rests: the groups behind it."""
         self.due: dict[str, float] = {}
@@ -99,6 +101,7 @@ class Parking:
         if not behind:
             return None
         self._remove(behind[0])
+        self.moved += 1
         return behind.popleft()
 
     def release(self, id: str) -> deque[Group]:

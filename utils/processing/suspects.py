@@ -104,7 +104,9 @@ class Suspects:
     @property
     def parked(self) -> Parking | Parked:
         parked, aside = self._executor.parked, self._aside
-        return Parked(parked.groups + aside.groups, parked.bytes + aside.bytes) if aside.groups else parked
+        if not aside.groups:
+            return parked
+        return Parked(parked.groups + aside.groups, parked.bytes + aside.bytes, parked.moved)
 
     def shed(self, down_to: int) -> list[Group]:
         if not self._size:
