@@ -171,3 +171,21 @@ def test_read_again_in_any_order_an_id_is_joined_as_without_the_stop(
         assert bench.waiting == undisturbed.waiting
         assert sorted(bench.superseded) == sorted(undisturbed.superseded[before[1] :])
         assert bench.aggregator.bytes == undisturbed.aggregator.bytes
+
+
+def test_thousands_behind_an_id_are_not_looked_at_for_each_group() -> None:
+    """8,000 pairs of one id, which were in process() when the worker ended: the loop stood still for a minute."""
+    looks, many = 0, 1_000
+
+    class Counted(PartitionOffsets):
+        def comes_back(self, offset: int) -> bool:
+            nonlocal looks
+            looks += 1
+            return True
+
+    bench = Bench([Counted("a", 0, partition_offsets(0).layout, 0), Counted("b", 0, partition_offsets(0).layout, 0)])
+    for topic in (0, 1):
+        for offset in range(many):
+            bench.read(topic, offset)
+    assert bench.joined == [[(0, offset), (1, offset)] for offset in range(many)]
+    assert looks < 10 * many

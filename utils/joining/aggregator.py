@@ -208,7 +208,7 @@ class Aggregator:
 
     def clear(self) -> None:
         self._waiting.clear()
-        self._behind.parts.clear()
+        self._behind.clear()
         self.keeps_apart = False
         self._earliest = None
         self.bytes = 0
@@ -257,8 +257,12 @@ class Aggregator:
     def _open_next(self, id: str) -> list[Fragment]:
         """The group of this id has left: the next one is of what waited behind it. Returns what is superseded."""
         superseded: list[Fragment] = []
-        if parts := self._behind.take(id):
-            group: Fragments = (parts[0],)
+        group: Fragments
+        if self.keeps_apart and (first := self._behind.take_first(id)):
+            self._waiting[id] = group = tuple(sorted(first, key=_topic))
+            self.disorder(_arrival(group))
+        elif parts := self._behind.take(id):
+            group = (parts[0],)
             for each in parts[1:]:
                 group, replaced = self._put_in(id, group, each)
                 superseded += replaced

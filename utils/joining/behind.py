@@ -6,6 +6,9 @@ that group are unfinished, then, and are read again: the first record of each to
 second the second.
 """
 
+from itertools import chain
+from operator import itemgetter
+
 from utils.joining.messages import Fragment
 
 Fragments = tuple[Fragment, ...]  # one a topic, in the order of the topics
@@ -30,26 +33,52 @@ def supersede(group: Fragments, old: Fragment, new: Fragment) -> tuple[Fragments
 
 
 class Behind:
-    """`parts`: by id, in the order in which they were read. Their topics are among those of the group before them."""
+    """`parts`: by id and topic, in the order in which they were read, numbered by it. Their topics are among those of
+    the group before them.
+    """
 
-    __slots__ = ("parts",)
+    __slots__ = ("_in_order", "_number", "parts")
 
     def __init__(self) -> None:
-        self.parts: dict[str, list[Fragment]] = {}
+        self.parts: dict[str, dict[int, list[tuple[int, Fragment]]]] = {}
+        self._number = 0
+        self._in_order = True  # those of an id come in the order of their offsets
 
     def put(self, id: str, new: Fragment) -> list[Fragment]:
         """Returns the one that it supersedes, if that is behind the group, too, and has not come back."""
-        parts = self.parts.setdefault(id, [])
-        last = next((at for at in reversed(range(len(parts))) if parts[at].topic == new.topic), None)
-        if last is None or has_come_back(parts[last]):
-            parts.append(new)
+        parts = self.parts.setdefault(id, {}).setdefault(new.topic, [])
+        if not parts or has_come_back(parts[-1][1]):
+            self._number += 1
+            self._in_order &= not parts or parts[-1][1].offset < new.offset
+            parts.append((self._number, new))
             return []
-        (parts[last],), replaced = supersede((parts[last],), parts[last], new)
+        number, last = parts[-1]
+        (kept,), replaced = supersede((last,), last, new)
+        parts[-1] = number, kept
         return replaced
 
     def take(self, id: str) -> list[Fragment]:
         """All of this id."""
-        return self.parts.pop(id, [])
+        return [each for _, each in sorted(chain(*self.parts.pop(id, {}).values()), key=itemgetter(0))]
+
+    def take_first(self, id: str) -> list[Fragment]:
+        """The first of each topic: they are the next group. None where that must be found out part by part.
+
+        There may be thousands behind an id: to look at all of them for each group took minutes (measured).
+        """
+        parts = self.parts.get(id)
+        if not parts or not self._in_order or not all(has_come_back(each[0][1]) for each in parts.values()):
+            return []
+        first = [each.pop(0)[1] for each in parts.values()]
+        if left := {topic: each for topic, each in parts.items() if each}:
+            self.parts[id] = left
+        else:
+            del self.parts[id]
+        return first
+
+    def clear(self) -> None:
+        self.parts.clear()
+        self._in_order = True
 
     def put_into(self, id: str, group: Fragments) -> tuple[Fragments, list[Fragment]]:
         """The group before them with the last of each topic, and what these have superseded."""
