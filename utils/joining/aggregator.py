@@ -124,20 +124,19 @@ class Aggregator:
         arrival.
         """
         dropped = []
-        while self.bytes > down_to and len(self._waiting) > 1:
-            newest, second = islice(reversed(self._waiting), 2)
-            if newest == added and _arrival(self._waiting[newest]) < _arrival(self._waiting[second]):
-                newest = second
-            dropped += self.take(newest)
+        waiting = self._waiting
+        while self.bytes > down_to and len(waiting) > 1:
+            newest = waiting.popitem()  # by its key each would be found behind the places of those before it
+            if newest[0] == added:
+                second = waiting.popitem()
+                newest, stays = (second, newest) if _arrival(newest[1]) < _arrival(second[1]) else (newest, second)
+                waiting[stays[0]] = stays[1]
+            dropped.append(self._out_of_memory(*newest))
         return dropped
 
     def take(self, id: str) -> list[Group]:
         """All that waits of this id, out of memory: as one group, if there is any."""
-        if id not in self._waiting:
-            return []
-        group = _group(id, (*self._waiting.pop(id), *self._behind.take(id)))
-        self.bytes -= group.bytes
-        return [group]
+        return [self._out_of_memory(id, self._waiting.pop(id))] if id in self._waiting else []
 
     def settle(self) -> list[Fragment]:
         """All was read again that may be lacking. So what came later supersedes; returns what is superseded."""
@@ -221,6 +220,11 @@ class Aggregator:
         partition, *arrived = kind
         each = [enough.get((topic, partition), Enough(NEVER, NEVER)) for topic in self._lacking(arrived)]
         return Enough(min([of.arrived_by for of in each]), min([of.first_drop for of in each]))
+
+    def _out_of_memory(self, id: str, fragments: Fragments) -> Group:
+        group = _group(id, (*fragments, *self._behind.take(id)))
+        self.bytes -= group.bytes
+        return group
 
     def _remove(self, group: Group) -> None:
         del self._waiting[group.id]
