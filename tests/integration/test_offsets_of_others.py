@@ -1,12 +1,13 @@
 """Offsets, maps and topics that somebody else has changed: nothing lost, nothing half, and a line that says so."""
 
+import json
 import os
 import signal
 from collections import Counter
 from contextlib import suppress
 
 import pytest
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.conftest import Topics
@@ -255,3 +256,26 @@ def test_unequal_partition_counts_are_an_error_where_a_worker_does_not_own_all_p
     assert last.stop() == 0
     assert len(last.said(ASSIGNED)) == 1
     scene.judge()
+
+
+def test_a_commit_above_an_open_transaction_is_not_beyond_the_end_of_the_log(
+    real_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    """A tool that commits the end of the log knows nothing of transactions: all was processed a second time."""
+    scene = scenes(real_kafka, 1, partitions=1)
+    [topic] = scene.job.topics_input
+    scene.feed(ids(10, "done-"))
+    run_once(scene)
+    upstream = Producer({"bootstrap.servers": real_kafka.bootstrap, "transactional.id": scene.job.name})
+    upstream.init_transactions(SECONDS)
+    upstream.begin_transaction()
+    upstream.produce(topic, json.dumps({"id": "never"}), "never")
+    upstream.flush(SECONDS)
+    scene.job.overwrite_commits({(topic, 0): (11, "")})
+    worker = scene.job.start().is_assigned()
+    scene.feed(ids(10, "new-"))
+    upstream.abort_transaction(SECONDS)
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    assert not worker.said("beyond the end of the log")
+    scene.judge(once=True)

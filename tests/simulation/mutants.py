@@ -563,8 +563,8 @@ MEMORY = (
         "7",
         "what came last drops what waits",
         AGGREGATOR,
-        "newest, second = islice(reversed(self._waiting), 2)",
-        "newest, second = [list(self._waiting)[-2 if added else -1]] * 2",
+        "newest = waiting.popitem()  # by its key each would be found behind the places of those before it",
+        "newest = (id := list(waiting)[-2 if added else -1], waiting.pop(id))",
         **_SHED,
     ),
     _mutant(

@@ -147,6 +147,7 @@ def _places(former: Settings, row: Row, every: Sequence[TopicPartition], since: 
     with clients.reader(former, row) as consumer:
         known = [each for each in every if (each.topic, each.partition) in commits]
         at, ends = offsets_at(consumer, known, _milliseconds(since)), offsets_at(consumer, known, LATEST)
+        whole = _ends_of_logs(former, row, known)
         places = []
         for each in every:
             partition = (each.topic, each.partition)
@@ -156,8 +157,17 @@ def _places(former: Settings, row: Row, every: Sequence[TopicPartition], since: 
             committed = commits[partition].offset
             before_it = partial(_before, consumer, each, committed, wait)
             start = start_of(committed, at[partition], ends[partition], before_it)
-            places.append(Place(*partition, committed, start, ends[partition]))
+            places.append(Place(*partition, committed, start, whole[partition]))
     return places
+
+
+def _ends_of_logs(settings: Settings, row: Row, known: Sequence[TopicPartition]) -> Mapping[Partition, int]:
+    """With what an open transaction hides: a hand-written worker may have read that."""
+    asking = clients.prober(clients.client_properties(settings, row), settings.consumer_name)
+    try:
+        return offsets_at(asking, known, LATEST)
+    finally:
+        asking.close()
 
 
 def start_of(committed: int, since: int, end: int, before_it: Callable[[], int]) -> int:

@@ -21,13 +21,14 @@ _REQUEST = 5.0  # seconds that one question may take
 Partition = tuple[str, int]
 
 
-def ends_now(admin: AdminClient, partitions: Iterable[Partition]) -> dict[Partition, int]:
+def ends_now(
+    admin: AdminClient, partitions: Iterable[Partition], isolation: IsolationLevel = IsolationLevel.READ_COMMITTED
+) -> dict[Partition, int]:
     """Waits for the answers. Raises KafkaException."""
     wanted = {TopicPartition(*at): _LATEST for at in partitions}
     if not wanted:
         return {}
-    committed = IsolationLevel.READ_COMMITTED
-    futures = admin.list_offsets(wanted, isolation_level=committed, request_timeout=_REQUEST)
+    futures = admin.list_offsets(wanted, isolation_level=isolation, request_timeout=_REQUEST)
     return {(each.topic, each.partition): future.result().offset for each, future in futures.items()}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from config import ConfigError
@@ -14,6 +14,7 @@ from utils.joining.layout import Layout
 from utils.joining.offsets import Edition, JoinedWith, OffsetMap, PartitionOffsets, short_name, topic_tags
 from utils.joining.references import Reference, was_brought
 from utils.joining.suspicion import CrashRecord
+from utils.kafka.ends import ends_now
 from utils.kafka.lookups import (
     EARLIEST,
     LATEST,
@@ -116,7 +117,7 @@ class Locator:
             logger.error(
                 "partitions have no leader: they are not read until they have one", extra={"left_out": left_out}
             )
-        earliest, ends = offsets_at(consumer, led, EARLIEST), places_at(consumer, led, LATEST)
+        earliest, ends = offsets_at(consumer, led, EARLIEST), self._ends(consumer, led, history)
         latest = {(each.topic, each.partition): each.offset for each in ends}
         tags = topic_tags(self.topics)
         self.edition.number = history.edition(tags, self.edition.number)
@@ -161,6 +162,14 @@ class Locator:
         if others and self.prober:
             found += commits_as_they_are(self.prober, others)
         return found
+
+    def _ends(self, consumer: Consumer, led: Sequence[TopicPartition], history: "History") -> list[TopicPartition]:
+        """Of what may be read. Where more was committed: of the log, whose end an open transaction hides."""
+        ends = places_at(consumer, led, LATEST)
+        hidden = {(each.topic, each.partition): each for each in ends if history.reaches(each) > each.offset}
+        for at, offset in ends_now(self.admin, hidden, IsolationLevel.READ_UNCOMMITTED).items():
+            hidden[at].offset = max(hidden[at].offset, offset)
+        return ends
 
     def _cut(self, history: "History", ends: Sequence[TopicPartition]) -> dict[Partition, int]:
         """Where logs were cut that had been read further: by an unclean leader election, or by the loss of a disk.
@@ -270,6 +279,11 @@ class History:
             logger.error("the topic was made again: reading it from its beginning", extra={"topic": topic})
             return None, None
         return commit.offset, found if found and found.base == commit.offset else None
+
+    def reaches(self, at: TopicPartition) -> int:
+        """The highest offset that the commit of this partition tells of; -1: there is none."""
+        commit = self._commits.get((at.topic, at.partition))
+        return max(commit.offset, self.read_up_to(at.topic, at.partition) or 0) if commit else -1
 
     def read_up_to(self, topic: str, number: int) -> int | None:
         """How far this very partition had been read by its commit, as its map tells; None: it has none that fits."""
