@@ -13,6 +13,7 @@ import ssl
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -120,6 +121,7 @@ def database_url(raw: object) -> str:
     raise ValueError("text")
 
 
+_MOST_NAMES, _LONGEST_NAME = 200, 60  # that may be a setting misspelled: to look at one takes some 0.5 ms
 _DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
 _DRIVERS |= {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
@@ -288,6 +290,15 @@ class Settings:
         kafka = {**self.kafka, **kafka}
         return replace(self, **values, paused=paused, kafka=kafka, sources=sources, warnings=warnings)
 
+    def of_row(self, consumer_name: str, metadatas: str | None) -> "Settings":
+        """Those of any worker, by this environment. Raises ConfigError, whatever its row holds: others look at it."""
+        try:
+            return replace(self, consumer_name=consumer_name).overlaid(metadatas)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError([f"metadatas cannot be looked at: {type(error).__name__}"]) from error
+
     @property
     def dead_letters(self) -> str:
         """The topic of dead letters; empty: there is none."""
@@ -377,7 +388,13 @@ def _parsed(each: Field[Any], raw: object, label: str, problems: list[str]) -> A
 
 def quoted(raw: object) -> str:
     """What somebody has set, for the line that calls it wrong: cut, and without a login that stands in an address."""
-    shown = repr(re.sub(r"(?s).*:.*@", "***@", raw) if isinstance(raw, str) else raw)
+    if isinstance(raw, str):
+        login, at, address = raw.rpartition("@")
+        raw = f"***@{address}" if at and ":" in login else raw
+    try:
+        shown = repr(raw)
+    except RecursionError:
+        return "what is nested too deep"
     return shown if len(shown) <= 80 else f"{shown[:80]}…"
 
 
@@ -398,8 +415,9 @@ def _json_object(metadatas: str | None) -> tuple[dict[str, Any], list[str]]:
 
 
 def _near_misses(given: Iterable[str], names: Sequence[str], place: str) -> Iterator[str]:
+    """Of many or long keys only the first: they may stand in a row of which somebody else's worker looks at all."""
     by_lower = {name.lower(): name for name in names}
-    for key in given:
+    for key in islice((each for each in given if len(each) <= _LONGEST_NAME), _MOST_NAMES):
         close = difflib.get_close_matches(key.lower(), by_lower, n=1, cutoff=0.85)
         if close and key not in names:
             yield f"{place}{key} is not a setting and is ignored: did you mean {by_lower[close[0]]}?"
@@ -578,12 +596,12 @@ def _may_block(path: str) -> bool:
 
     What cannot be looked at here (a directory that is closed to us) is told to the worker that uses it, not to others.
     """
-    real = os.path.realpath(path)
-    if real.startswith(("/proc/", "/sys/")):
-        return True
     try:
+        real = os.path.realpath(path)
+        if real.startswith(("/proc/", "/sys/")):
+            return True
         mode = Path(real).stat().st_mode
-    except OSError:
+    except (OSError, ValueError):  # of characters, too, that the names of files here cannot have
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 

@@ -134,7 +134,7 @@ def _servers(listed: str | None, problems: list[str]) -> str:
     servers = _parts(listed)
     for server in servers:
         match = re.fullmatch(
-            r"((?i:SASL_)?(?i:PLAINTEXT|SSL)://)?([\w.-]+|\[[0-9A-Fa-f:.%]+\])(:(?P<port>\d+))?", server
+            r"((?i:SASL_)?(?i:PLAINTEXT|SSL)://)?([\w.-]+|\[[0-9A-Fa-f:.%]+\])(:(?P<port>[0-9]{1,5}))?", server
         )
         if not match or not 1 <= int(match["port"] or 9092) <= 65535:
             rule = "host:port, one or more, comma separated"
@@ -411,6 +411,8 @@ def _listed(number: int, name: str, *columns: str | None) -> ListedRow:
         row = Row.validated(name, *columns)
     except ConfigError as error:
         return ListedRow(name, None, tuple(error.problems))
+    except Exception as error:  # no worker ends by what stands in the row of another one
+        return ListedRow(name, None, (f"row {name} cannot be looked at: {type(error).__name__}",))
     if number > 1:
         return ListedRow(name, None, (f"table consumer_configs has {number} rows {name!r}: keep one",))
     return ListedRow(name, row)

@@ -6,10 +6,11 @@ import os
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from config import OWNED_PROPERTIES, ConfigError, Settings
+from config import OWNED_PROPERTIES, ConfigError, Settings, quoted
 
 MINIMAL = {"CONSUMER_NAME": "orders", "DB_NAME": "app", "DB_USER": "worker"}
 SECRET = "p@ss/w:rd %41#?"
@@ -75,6 +76,43 @@ def test_kafka_properties_may_stand_in_defaults_py() -> None:
 
     assert settings.kafka == {"linger.ms": "5", "client.rack": "b", "enable.metrics.push": "false"}
     assert (settings.sources["linger.ms"], settings.sources["client.rack"]) == ("defaults.py", "environment")
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("mysql://u:secret@h@x/d\n", "'***@x/d\\n'"),
+        ("a@b", "'a@b'"),
+        ("a:b", "'a:b'"),
+        ([["x:y@z"]], "[['x:y@z']]"),
+        (":" * 60_000, "'" + ":" * 79 + "…"),
+    ],
+)
+def test_what_was_set_is_quoted_without_a_login_and_cut(given: object, shown: str) -> None:
+    assert quoted(given) == shown
+
+
+def test_what_is_nested_too_deep_to_be_quoted_is_said_to_be_so() -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert quoted(deep) == "what is nested too deep"
+    while deep:  # else Python frees it step in step
+        deep = cast("list[object]", deep.pop())
+
+
+def test_the_row_of_another_consumer_is_bad_and_no_more_whatever_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(_content: object, _problems: object) -> dict[str, str]:
+        raise RuntimeError("never thought of")
+
+    monkeypatch.setattr("config._kafka_of_row", explode)
+    with pytest.raises(ConfigError, match="metadatas cannot be looked at: RuntimeError"):
+        Settings().of_row("other", "{}")
+
+
+def test_a_row_with_thousands_of_odd_keys_is_soon_looked_at() -> None:
+    warnings = Settings().of_row("other", json.dumps({f"message_timeou{at}": 1 for at in range(10_000)})).warnings
+    assert len(warnings) <= 200
 
 
 @pytest.mark.parametrize("name", ["MESSAGE_TIMOUT", "message_timeout", "COMMIT_INTERVALL"])

@@ -262,6 +262,14 @@ def metadatas_of(database: Engine, name: str) -> str | None:
     return load(database, name).metadatas
 
 
+@pytest.mark.parametrize("servers", [":" * 60_000, "h:" + "9" * 5_000, "h:٣", "@" * 60_000])
+def test_no_worker_stands_still_or_ends_by_the_addresses_in_the_row_of_another_one(servers: str) -> None:
+    """A pattern took hours for the first, with Python's lock, and int() refuses the second."""
+    listed = models._listed(1, "other", "a", "b", servers, None)
+    assert listed.row is None
+    assert listed.problems[0].startswith("row other: kafka_bootstrap_server must be host:port")
+
+
 def test_all_rows_are_listed_by_name_and_a_bad_one_with_what_is_wrong(database: Engine) -> None:
     insert(database, "second")
     insert(database, "first", topics="no good!")

@@ -189,6 +189,12 @@ def test_without_a_worker_the_page_is_there_and_says_so() -> None:
     assert "No answer about" in page
 
 
+def test_half_a_character_in_the_log_leaves_the_answers_readable(watched: Watched) -> None:
+    logger.warning("a file is called \ud800", extra={"id": "\udc80"})
+    assert watched.json("/status.json")["troubles"][0]["message"] == "a file is called \ud800"
+    assert "a file is called ?" in watched.page()
+
+
 def test_only_the_oldest_are_on_the_page_and_more_in_the_json(watched: Watched) -> None:
     watched.feed(A0, *[f"order-{number}" for number in range(OLDEST + 5)])
     watched.step()

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-import msgspec
 from sqlalchemy import Engine
 
 from config import ConfigError, Settings
@@ -19,6 +18,7 @@ from utils.fleet.pages import POLICY, page
 from utils.fleet.verdicts import ConsumerSeen, Level, MemberSeen, runs
 from utils.fleet.watcher import FleetSeen, Watcher
 from utils.logger import shown
+from utils.monitoring.as_json import as_json
 from utils.monitoring.report import duration
 from utils.monitoring.status import Address, Answer, Server, place
 
@@ -123,7 +123,7 @@ class _Shown:
         if self._arguments.html:
             _write(self._arguments.html, page(seen))
         if self._arguments.serve is None or self._arguments.watch:
-            _print(seen, as_json=self._arguments.json, anew=self._arguments.watch and sys.stdout.isatty())
+            _print(seen, for_programs=self._arguments.json, anew=self._arguments.watch and sys.stdout.isatty())
 
     def _serve(self, environment: Settings) -> str:
         """From a thread of its own; the address. ConfigError: it cannot be had."""
@@ -141,7 +141,7 @@ class _Shown:
         return Answer("text/html; charset=utf-8", page(self._seen, served=True).encode(errors="replace"), POLICY)
 
     def _json(self, _query: Mapping[str, str]) -> Answer:
-        return Answer("application/json", msgspec.json.encode(self._seen) + b"\n")
+        return Answer("application/json", as_json(self._seen) + b"\n")
 
 
 def _write(path: str, text: str) -> None:
@@ -172,9 +172,9 @@ def _replace(file: Path, text: str) -> None:
         raise
 
 
-def _print(seen: FleetSeen, *, as_json: bool, anew: bool) -> None:
-    if as_json:
-        say(msgspec.json.encode(seen).decode())
+def _print(seen: FleetSeen, *, for_programs: bool, anew: bool) -> None:
+    if for_programs:
+        say(as_json(seen).decode())
         return
     say("\n".join(map(_printable, lines(seen))), clear=anew)
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -56,8 +56,7 @@ def subject_of(listed: ListedRow, environment: Settings) -> Subject:
     """With the settings of the row over those of the environment, as its workers have them. Raises ConfigError."""
     if listed.row is None:
         raise ConfigError(list(listed.problems))
-    own = replace(environment, consumer_name=listed.consumer_name)
-    return Subject(listed.row, own.overlaid(listed.row.metadatas))
+    return Subject(listed.row, environment.of_row(listed.consumer_name, listed.row.metadatas))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from platform import python_version
 
-import msgspec
-
 from config import Settings
 from utils.errors import named
 from utils.logger import cut, facts_of
 from utils.metrics import Counters
+from utils.monitoring.as_json import as_json
 from utils.monitoring.history import History, Sample
 from utils.monitoring.pages import POLICY, page
 from utils.monitoring.prometheus import CONTENT_TYPE, Metrics
@@ -192,4 +191,4 @@ def _utc(seconds: float) -> str:
 
 
 def _json(value: object) -> Answer:
-    return Answer("application/json", msgspec.json.encode(value) + b"\n")
+    return Answer("application/json", as_json(value) + b"\n")

@@ -375,7 +375,7 @@ def collisions_of(row: Row, database: Engine, environment: Settings) -> Sequence
 
 
 def _dead_letters_of(row: Row, environment: Settings) -> str:
-    settings, _ = tried(lambda: replace(environment, consumer_name=row.consumer_name).overlaid(row.metadatas))
+    settings, _ = tried(lambda: environment.of_row(row.consumer_name, row.metadatas))
     return settings.dead_letters if settings else ""
 
 
