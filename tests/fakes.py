@@ -238,6 +238,9 @@ class FakeProducer:
         self.produced.append((topic, key, value))
         self.unacknowledged += 1
 
+    def __len__(self) -> int:
+        return self.unacknowledged
+
     def poll(self, _timeout: float) -> None:
         events, self.events = self.events, []
         for event in events:

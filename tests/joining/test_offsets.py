@@ -698,6 +698,27 @@ def test_a_map_holds_however_far_what_waits_lies_behind(gap: int) -> None:
     assert [*loaded.states.runs()] == [(BASE, BASE + 1), (BASE + gap, BASE + gap + 1)]
 
 
+def test_a_map_of_more_than_a_billion_offsets_is_read_however_much_waits_in_it() -> None:
+    """One message waited for a day beside a busy partition: its map was made, and could not be read."""
+    offsets, last, every = partition_offsets(BASE), 5_000, 1 << 18
+    for number in range(last + 1):
+        assert offsets.read(BASE + number * every)
+    point = offsets.commit_point(oldest_ms=0, now_ms=0)
+    loaded = OffsetMap.decode(point.metadata, TOPIC_ID, BASE)
+    assert loaded
+    assert loaded.states.unfinished() == last + 1
+
+
+def test_of_many_steps_of_arrivals_a_map_has_as_many_as_can_be_read() -> None:
+    states = States(BASE)
+    states.extend(UNFINISHED, 20_000)
+    steps = tuple((BASE + number, number * 1_000) for number in range(20_000))
+    found = OffsetMap.decode(OffsetMap(TOPIC_ID, BASE, 0, 20_000_000, states, steps=steps).encode(), TOPIC_ID, BASE)
+    assert found
+    assert 500 <= len(found.steps) <= 1_000
+    assert all(found.steps[at][1] <= time + 64_000 for at, (_, time) in enumerate(steps[::32]) if at < 400)
+
+
 @pytest.mark.parametrize("unfinished", [1 << 39, (1 << 30) + 1])
 def test_a_map_that_claims_more_unfinished_ones_than_memory_has_is_damaged(unfinished: int) -> None:
     numbers, payload = unfinished, bytearray(b"\x00")

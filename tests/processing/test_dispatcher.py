@@ -767,6 +767,21 @@ def test_what_was_shed_while_it_rested_is_tried_again_no_sooner_and_its_attempts
     assert thrice.find("b") == InFlight("tried again", 2.0, 2)
 
 
+def test_what_rests_too_long_to_be_remembered_is_tried_too_early_and_never_given_up_for_it(
+    thrice: Dispatcher, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 200,000 messages that asked to be tried in an hour, some were dead letters after some minutes."""
+    monkeypatch.setattr("utils.processing.parking.MOST_NOTED", 1)
+    waiting = [Group(id, (fragment(offset=offset),), 100) for offset, id in enumerate("abc")]
+    for _ in range(5):
+        thrice.submit(waiting)
+        while runner.waiting:
+            runner.turn(Retry(after=3600))
+            assert thrice.collect(0) == []
+        waiting = sorted(thrice.shed(0), key=lambda each: each.id)
+        assert len(waiting) >= 2
+
+
 def test_in_an_outage_nothing_is_shed_for_what_is_held_came_later(thrice: Dispatcher, runner: FakeRunner) -> None:
     outage(thrice, runner, further=3)
     assert thrice.shed(0) == []

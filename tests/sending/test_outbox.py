@@ -37,6 +37,7 @@ class SmallTopics:
         self.taken: list[Produced] = []
         self.headers: list[Headers | None] = []  # of all records that were produced
         self.full = self.closed = False
+        self.room = 1_000  # bytes of the queue
         self._queue: list[Produced] = []
         self._report: Report | None = None
 
@@ -52,8 +53,13 @@ class SmallTopics:
         if self.full:
             self.full = False
             raise BufferError
+        if len(value or b"") > self.room:
+            raise BufferError
         self.headers.append(headers)
         self._queue.append((topic, key, value))
+
+    def __len__(self) -> int:
+        return len(self._queue)
 
     def poll(self, _timeout: float) -> int:
         return 0
@@ -105,6 +111,14 @@ def test_a_result_that_the_client_finds_too_large_leaves_as_a_dead_letter_and_th
     box.flush(0)
     assert [(topic, key) for topic, key, _ in producer.taken] == [("out", b"1"), ("out", b"3"), ("letters", b"2")]
     assert producer.letters() == [(b"2", b"in")]
+
+
+def test_a_result_that_an_empty_queue_has_no_room_for_is_too_large() -> None:
+    """With KAFKA_QUEUE_BUFFERING_MAX_KBYTES=512 one of 600 kB stopped the worker for good."""
+    producer = SmallTopics()
+    producer.room = 50
+    box = outbox(producer)
+    assert reasons(box.put([result("1", 51), result("2", 50)])) == ["too_large", None]
 
 
 def test_closing_waits_for_nothing_and_leaves_a_producer_alone_that_is_stuck_in_a_call() -> None:

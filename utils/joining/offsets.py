@@ -25,6 +25,7 @@ MANY_LATER = 100  # records that were finished though they came later
 _VERSION = "1"
 _YEAR_1, _YEAR_10000 = -62_135_596_800_000, 253_402_300_800_000  # ms since the epoch: dates begin and end there
 _MAX_LENGTH = 1 << 40  # a map that claims more offsets than this is taken for damage
+_MOST_STEPS = 1_000  # in a map: four times as many could be read
 _FEWEST_STEPS = 8  # as few as these tell hardly more than the two times of the map
 
 
@@ -352,6 +353,8 @@ class OffsetMap(NamedTuple):
         if tag.islower():
             tag, packed = tag.upper(), zlib.compress(packed)
         steps: Sequence[Step] = self.steps
+        while len(steps) > _MOST_STEPS:
+            steps = halved(steps)
         text = self._with(tag + as_text(packed + pack_steps(steps, self.base, self.time_ms)))
         while len(text) > MAX_METADATA >= len(plain) and len(steps) > _FEWEST_STEPS:
             steps = halved(steps)

@@ -13,6 +13,8 @@ from utils.joining.states import FINISHED, UNFINISHED, Run, States
 
 _MAX_INFLATED = 1 << 27  # bytes: what a damaged or hostile payload may grow to
 _FEW = 4096  # runs or gaps: beyond this many, a bitmap is smaller and faster
+_MOST_RUNS = 1 << 20  # that are read, each some 60 bytes meanwhile
+_LONGEST_BITMAP = _MAX_INFLATED * 8  # offsets: of more, runs are the only way, however many they are
 _FAR = 16  # bytes of a bitmap for each that runs or gaps take: with more it is never smaller, and slow
 _TINY = 64  # bytes: nothing else is tried, nor is it deflated, when an encoding is this small
 _VARINT_BYTES = 6
@@ -44,7 +46,10 @@ def as_text(data: bytes) -> str:
 
 def _encodings(states: States) -> Iterator[tuple[str, bytes]]:
     smallest = 0
-    runs = list(islice(states.runs(), _FEW))
+    runs = list(islice(states.runs(), _FEW if len(states) <= _LONGEST_BITMAP else None))
+    if len(runs) >= _FEW and len(states) > _LONGEST_BITMAP:
+        yield "r", _varints(chain.from_iterable(_with_gaps(runs, states.base)))
+        return
     if len(runs) < _FEW:
         by_runs = _varints(chain.from_iterable(_with_gaps(runs, states.base)))
         yield "r", by_runs
@@ -80,7 +85,7 @@ def unpack(payload: str, base: int, length: int) -> tuple[States, bytes]:
         data, rest = _inflate(data)
     match tag.lower():
         case "r":
-            return _of_runs(_read_varints(data, 2 * _FEW), base, length), rest
+            return _of_runs(_read_varints(data, 2 * _MOST_RUNS), base, length), rest
         case "g":
             gaps = _read_varints(data, _FEW)
             return _of_runs([number for gap in gaps for number in (gap, 1)][:-1], base, length), rest

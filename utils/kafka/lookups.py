@@ -154,7 +154,8 @@ def _first_of_each(
     """What a client that begins to read there is given first: a record, or that this is the end (its error says so)."""
     if not positions:
         return {}
-    found, deadline, reader = dict[tuple[str, int], Message](), time.monotonic() + _REQUEST, prober()
+    found, reader = dict[tuple[str, int], Message](), prober()
+    deadline = time.monotonic() + _REQUEST  # of the first, and then of each: of many partitions one may come at a time
     try:
         reader.assign(list(positions))
         while len(found) < len(positions):
@@ -165,7 +166,7 @@ def _first_of_each(
                 continue
             at = (str(message.topic()), message.partition() or 0)
             if at not in found:
-                found[at] = message
+                found[at], deadline = message, time.monotonic() + _REQUEST
                 reader.pause([TopicPartition(*at)])  # what follows in it would fill the queue that the others need
     finally:
         reader.close()

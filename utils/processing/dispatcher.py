@@ -110,6 +110,7 @@ class Dispatcher:
             return
         was_open, now = self._probing.is_open, self._clock()
         self.parked.note(id, self._attempts.recalled(id, attempts, now))
+        self._forget_attempts()
         if self._probing.is_open and not was_open:
             self._open_circuit(id, self._overtime.error, now)
 
@@ -121,6 +122,7 @@ class Dispatcher:
             return []
         shed = self.parked.shed(down_to)
         self.in_flight -= len(shed)
+        self._forget_attempts()
         return shed
 
     def put_aside(self, aside: Parking) -> int:
@@ -130,8 +132,11 @@ class Dispatcher:
 
     def take_back(self, aside: Parking) -> None:
         groups = aside.release_all()
+        self.parked.forgotten += aside.forgotten
+        aside.forgotten.clear()
         for id, due in aside.due.items():
             self.parked.note(id, due)
+        self._forget_attempts()
         self.submit(groups)
 
     def calls(self) -> list[Call]:
@@ -151,6 +156,12 @@ class Dispatcher:
     def circuit_open_for(self) -> float | None:
         opened_at = self._attempts.circuit.opened_at
         return None if opened_at is None else self._clock() - opened_at
+
+    def _forget_attempts(self) -> None:
+        """Else each reading of what rests too long would count as one, and end it as a dead letter within minutes."""
+        for id in self.parked.forgotten:
+            self._attempts.forget(id)
+        self.parked.forgotten.clear()
 
     # ------------------------------------------------------------------ into process()
 

@@ -34,7 +34,7 @@ class Parked(NamedTuple):
 class Parking:
     """Groups that wait for their own id, in the order of each id. `groups` and `bytes`: how much they are."""
 
-    __slots__ = ("_again", "_resting", "_serial", "busy", "bytes", "due", "groups", "moved")
+    __slots__ = ("_again", "_resting", "_serial", "busy", "bytes", "due", "forgotten", "groups", "moved")
 
     def __init__(self) -> None:
         self.groups = 0
@@ -44,6 +44,8 @@ class Parking:
         """By each id that is being called or rests: the groups behind it."""
         self.due: dict[str, float] = {}
         """Of ids that are not in memory: when their next attempt may be."""
+        self.forgotten: list[str] = []
+        """Those of them that were too many: they are tried too early, so their attempts count for nothing."""
         self._again: list[tuple[float, int, Group]] = []  # a heap: when, and what is tried again; their ids are busy
         self._resting: set[str] = set()  # their ids
         self._serial = count()
@@ -54,7 +56,9 @@ class Parking:
         Then it is tried as soon as it is read again. It takes no room from what is read: nothing would end that.
         """
         if len(self.due) >= MOST_NOTED:
-            del self.due[next(iter(self.due))]
+            first = next(iter(self.due))
+            del self.due[first]
+            self.forgotten.append(first)
         self.due[id] = due
 
     def put_behind(self, group: Group) -> None:

@@ -176,12 +176,13 @@ class Outbox:
                 for result in outcome.results:
                     trace = traces.get(id(outcome)) if traces else None
                     try:
-                        if trace:
-                            produce(topic, result.value, result.key, headers=trace)
-                        else:
-                            produce(topic, result.value, result.key)
-                    except BufferError:
-                        self._put_patiently(topic, result.key, result.value, trace)
+                        try:
+                            if trace:
+                                produce(topic, result.value, result.key, headers=trace)
+                            else:
+                                produce(topic, result.value, result.key)
+                        except BufferError:
+                            self._put_patiently(topic, result.key, result.value, trace)
                     except KafkaException as error:
                         refused.append((result, _too_large(error)))
         if refused:
@@ -204,9 +205,10 @@ class Outbox:
         for topic in self._topics:
             for result in results:
                 try:
-                    produce(topic, result.value, result.key)
-                except BufferError:
-                    self._put_patiently(topic, result.key, result.value)
+                    try:
+                        produce(topic, result.value, result.key)
+                    except BufferError:
+                        self._put_patiently(topic, result.key, result.value)
                 except KafkaException as error:
                     reason = _too_large(error)
                     self._refusals.whole = True
@@ -317,11 +319,14 @@ class Outbox:
         headers: Headers | None = None,
         partition: int = _ANY_PARTITION,
     ) -> None:
-        """While the queue is full the broker is slower than we are."""
+        """While the queue is full the broker is slower than we are. What an empty one has no room for is too large."""
         while True:
             try:
                 return self._produce(topic, value, key, partition, headers=headers)
             except BufferError:
+                if not len(self.producer):
+                    why = "larger than queue.buffering.max.kbytes"
+                    raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, why)) from None
                 with unmasked():
                     self.producer.poll(_FULL)
                 self._check()
