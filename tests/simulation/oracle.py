@@ -406,8 +406,10 @@ class Oracle:
         return any(self._is_complete(parts) for parts in self.made.get(sent.uid, ()))
 
     def _was_called(self, sent: Sent) -> bool:
-        """Of an id that hangs one call is enough: given up with a topic that was added since, it needs no other."""
-        hangs = behaviour(sent.id or "") == HANGING and len(self.rows) > 1
+        """Of an id that hangs one call is enough: given up with a topic that was added since, or with a part that came
+        meanwhile in the place of another one, it needs no other.
+        """
+        hangs = behaviour(sent.id or "") == HANGING and (len(self.rows) > 1 or self.many_calls)
         return any(each.uid in self.called for each in (self.by_id[sent.id or ""] if hangs else [sent]))
 
     def is_over(self, id: str) -> bool:

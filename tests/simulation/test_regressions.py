@@ -10,6 +10,10 @@ from tests.simulation.world import simulate
 Actions = list[tuple[str, int, int]]
 
 REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
+    "with dead letters off, a part that came in the place of one whose call hangs is given up with it": (
+        Setup(discards=True, calls=True, many_calls=True),
+        [("feed", 0, 56), ("mate", 0, 0), ("calls", 0, 160), ("lose", 0, 0), ("duplicate", 0, 0)],
+    ),
     "what waits behind a call that hangs is noticed also where it leaves memory again and again": (
         Setup(topics=1, tight=True, calls=True, many_calls=True),
         [
