@@ -1,5 +1,6 @@
 """A partition of the input that nobody can read: all its replicas are away."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,9 +8,12 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from tests.integration.conftest import PROCESS
 from tests.integration.oracle import Oracle
-from tests.integration.workers import Job, Outputs, feed, short_session
-from tests.services.kafka import JavaBroker, unique_name
+from tests.integration.stream import Records
+from tests.integration.test_scrape import metrics
+from tests.integration.workers import Job, Outputs, eventually, feed, short_session
+from tests.services.kafka import JavaBroker, kept_feeder, unique_name
 from tests.services.processes import running
 
 FIRST, SECOND = 1, 2  # the brokers, by their ids
@@ -21,21 +25,25 @@ def second(own_broker: JavaBroker) -> Iterator[JavaBroker]:
         yield broker
 
 
+def created(broker: JavaBroker, name: str, replicas: dict[str, list[list[int]]]) -> None:
+    """The input topics with these replicas, and all others of this consumer on the first broker."""
+    replicas = {**replicas, f"{name}-out": [[FIRST]], f"{name}-dlq": [[FIRST]] * 2, f"{name}-offsets": [[FIRST]]}
+    configs = {f"{name}-dlq": {"retention.ms": "-1"}, f"{name}-offsets": {"cleanup.policy": "compact"}}
+    topics = [
+        NewTopic(each, len(on), replica_assignment=on, config=configs.get(each, {})) for each, on in replicas.items()
+    ]
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    for made in admin.create_topics(topics).values():
+        made.result()
+
+
 @pytest.mark.real_kafka
 def test_the_others_are_read_meanwhile_and_this_one_as_soon_as_it_has_a_leader_again(
     own_broker: JavaBroker, second: JavaBroker, tmp_path: Path
 ) -> None:
     """No worker came beyond its start, and six starts ended the process."""
     name, topic = unique_name("leaderless"), unique_name("in")
-    replicas = {topic: [[FIRST], [SECOND]], f"{name}-out": [[FIRST]], f"{name}-dlq": [[FIRST]] * 2}
-    replicas[f"{name}-offsets"] = [[FIRST]]
-    admin = AdminClient({"bootstrap.servers": own_broker.bootstrap})
-    configs = {f"{name}-dlq": {"retention.ms": "-1"}, f"{name}-offsets": {"cleanup.policy": "compact"}}
-    topics = [
-        NewTopic(each, len(on), replica_assignment=on, config=configs.get(each, {})) for each, on in replicas.items()
-    ]
-    for made in admin.create_topics(topics).values():
-        made.result()
+    created(own_broker, name, {topic: [[FIRST], [SECOND]]})
     with Job(own_broker, name, [topic], [f"{name}-out"], tmp_path, environment=short_session(own_broker)) as job:
         oracle = Oracle(job.topics_input)
         feed(own_broker, oracle, [f"whole-{number}" for number in range(10)], [topic])
@@ -54,3 +62,39 @@ def test_the_others_are_read_meanwhile_and_this_one_as_soon_as_it_has_a_leader_a
         outputs.read_to_the_end()
         oracle.judge(job.commits()).require(once=True)
         outputs.close()
+
+
+@pytest.mark.real_kafka
+def test_what_has_met_stays_together_where_a_sibling_has_no_leader_at_the_restart(
+    own_broker: JavaBroker, second: JavaBroker, tmp_path: Path
+) -> None:
+    """The first of `a`, which had met its mate, was superseded by the second: a result of parts that never met."""
+    name, a, b = (unique_name(each) for each in ("leaderless", "a", "b"))
+    created(own_broker, name, {a: [[FIRST]], b: [[SECOND]]})
+    blocked = tmp_path / "blocked"
+    blocked.write_text("twice")
+    environment = {**short_session(own_broker), "PROCESS_BLOCKED": str(blocked)}
+    with Job(own_broker, name, [a, b], [f"{name}-out"], tmp_path, process=PROCESS, environment=environment) as job:
+        oracle = Oracle(job.topics_input)
+        worker = job.start().is_assigned()
+        feed(own_broker, oracle, ["twice"])
+        eventually(lambda: metrics(worker)["groups_in_flight", ""] == 1, "in process()")
+        feed(own_broker, oracle, ["twice"], [a])
+        eventually(lambda: metrics(worker)["groups_waiting", ""] == 1, "the second waits")
+        worker.kill()
+        second.kill()
+        blocked.unlink()
+        worker = job.start()
+        worker.says("partitions have no leader")
+        feed(own_broker, oracle, ["other"], [a])
+        second.restart()
+        kept_feeder.cache_clear()
+        feed(own_broker, oracle, ["twice", "other"], [b])
+        outputs = Outputs(job, oracle)
+        outputs.wait(lambda: sum(oracle.results.values()) >= 3, worker)
+        assert worker.stop() == 0
+        outputs.close()
+        results = [json.loads(value)["content"] for value in Records.of(own_broker, f"{name}-out").values["twice"]]
+        assert {tuple(each.values()) for each in results} == {
+            (f"{a}/twice/{version}", f"{b}/twice/{version}") for version in range(2)
+        }

@@ -29,6 +29,22 @@ class Looked:
         return answers
 
 
+class Some(Looked):
+    """`led`: by topic, whether each of its partitions has a leader."""
+
+    def __init__(self, **led: list[bool]) -> None:
+        super().__init__(None)
+        self._led = led
+
+    def describe_topics(self, topics: Any, **_options: Any) -> dict[str, "Future[Any]"]:
+        answers = {topic: Future[Any]() for topic in topics.topic_names}
+        for topic, future in answers.items():
+            leaders = [SimpleNamespace(id=1) if led else None for led in self._led[topic]]
+            partitions = [SimpleNamespace(id=number, leader=each) for number, each in enumerate(leaders)]
+            future.set_result(SimpleNamespace(partitions=partitions))
+        return answers
+
+
 def returned(leaders: Leaders, turns: int = 6) -> list[bool]:
     return [leaders.have_returned(100.0 + turn * LOOK_EVERY / 2) for turn in range(turns)]
 
@@ -57,3 +73,17 @@ def test_as_long_as_none_has_one_or_nothing_is_told_it_is_asked_again() -> None:
     leaders.assigned(())
     assert not any(returned(leaders))
     assert looked.asked == [["a"]] * 3
+
+
+def test_siblings_that_have_a_leader_wait_for_those_that_have_none() -> None:
+    """Else the worker would start again every two seconds."""
+    missed = {("a", 0), ("b", 0), ("a", 1), ("b", 1)}
+    for a, b, back in (
+        ([True, True], [False, False], False),
+        ([True, True], [True, False], True),
+        ([True, True, True], [True, False], False),  # ids meet across numbers: all were left out
+        ([True, True, True], [True, True], True),
+    ):
+        leaders = Leaders(cast(AdminClient, Some(a=a, b=b)))
+        leaders.assigned(missed)
+        assert any(returned(leaders)) == back

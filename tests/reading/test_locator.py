@@ -14,7 +14,7 @@ from utils.joining.states import FINISHED, UNFINISHED, States
 from utils.kafka.clients import SESSION_TIMEOUT_MS
 from utils.kafka.lookups import Topic
 from utils.metrics import Counters
-from utils.reading.locator import History, Locator, RowOutdated
+from utils.reading.locator import History, Locator, RowOutdated, readable
 
 AB, ABC = ("a", "b"), ("a", "b", "c")
 
@@ -192,6 +192,18 @@ def test_only_for_the_commits_of_its_own_partitions_a_worker_waits_for_transacti
         found = locator._committed(cast(Consumer, Waiting()), ours, topics)
         assert {(each.topic, each.partition) for each in waited} == ours
         assert len(found) == 4
+
+
+def test_where_a_partition_has_no_leader_none_is_read_that_is_joined_with_it() -> None:
+    """What had met a part of it would be joined with a later one."""
+    owned = [TopicPartition(topic, number) for topic in AB for number in range(2)]
+    away = frozenset({0})
+    for a, b, read in (
+        (Topic("a", 2), Topic("b", 2), owned),
+        (Topic("a", 2), Topic("b", 2, leaderless=away), [owned[1], owned[3]]),
+        (Topic("a", 3), Topic("b", 2, leaderless=away), []),
+    ):
+        assert readable(owned, {"a": a, "b": b}) == read
 
 
 class Dated:

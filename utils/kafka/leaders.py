@@ -1,9 +1,10 @@
 """Whether partitions that had no leader when they were assigned have one by now, asked without making the loop wait."""
 
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future
 
-from confluent_kafka import KafkaException, Node, TopicCollection
+from confluent_kafka import KafkaException, Node, TopicCollection, TopicPartitionInfo
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._topic import TopicDescription
 
@@ -24,17 +25,20 @@ class Leaders:
         self._next_look = 0.0
 
     def assigned(self, without: Collection[Partition]) -> None:
-        """`without`: of the partitions that are ours now, those that had no leader."""
+        """`without`: of the partitions that are ours now, those that had no leader, or whose siblings had none."""
         self._missed, self._open = set(without), {}
 
     def have_returned(self, now: float) -> bool:
-        """Whether one of them has a leader again."""
+        """Whether one of them has a leader again, and so have all that are joined with it."""
         if not self._missed:
             return False
         if self._open and all(future.done() for future in self._open.values()):
             answers, self._open = self._open, {}
-            led = {at for topic, future in answers.items() for at in _led(topic, future)}
-            if back := sorted(self._missed & led):
+            every = {topic: _partitions(future) for topic, future in answers.items()}
+            led = {(topic, each.id) for topic, some in every.items() for each in some if _is_led(each.leader)}
+            counts = {len(some) for some in every.values()}
+            joined = _by_number(self._missed) if len(counts) == 1 else [self._missed]
+            if back := sorted(at for some in joined if some <= led for at in some):
                 named = [f"{topic}:{number}" for topic, number in back]
                 logger.warning("partitions have a leader again: starting again", extra={"partitions": named})
                 self._missed = set()
@@ -50,9 +54,17 @@ def _is_led(leader: Node | None) -> bool:
     return leader is not None and leader.id >= 0
 
 
-def _led(topic: str, described: "Future[TopicDescription]") -> set[Partition]:
-    """Nothing where it could not be told."""
+def _by_number(partitions: Iterable[Partition]) -> Iterable[set[Partition]]:
+    found = defaultdict[int, set[Partition]](set)
+    for at in partitions:
+        found[at[1]].add(at)
+    return found.values()
+
+
+def _partitions(described: "Future[TopicDescription]") -> Sequence[TopicPartitionInfo]:
+    """None where it could not be told."""
     try:
-        return {(topic, each.id) for each in described.result().partitions if _is_led(each.leader)}
+        partitions: list[TopicPartitionInfo] = described.result().partitions
     except KafkaException:
-        return set()
+        return []
+    return partitions

@@ -73,7 +73,7 @@ class Intake:
 
     def rebalanced(self, owned: Iterable[PartitionOffsets], left_out: Collection[Partition] = ()) -> None:
         """Told by the rebalance callbacks: these partitions are ours now, and what was read before is not. `left_out`:
-        so are these, but they have no leader.
+        so are these, but they, or their siblings, have no leader.
         """
         self._rebalances += 1
         self.owned.rebalanced(owned)

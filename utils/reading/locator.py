@@ -111,12 +111,13 @@ class Locator:
             at: text for at, text in metadata.items() if not was_brought(Reference.parse(text), ids[at[0]], cluster)
         }
         history = History(commits, ids, self.load_maps(stored), cluster)
-        led = [each for each in owned if each.partition not in topics[each.topic].leaderless]
+        led = readable(owned, topics)
         if len(led) < len(owned):
-            left_out = [f"{each.topic}:{each.partition}" for each in owned if each not in led]
-            logger.error(
-                "partitions have no leader: they are not read until they have one", extra={"left_out": left_out}
-            )
+            without = [f"{name}:{number}" for name, each in topics.items() for number in sorted(each.leaderless)]
+            read = {(each.topic, each.partition) for each in led}
+            left_out = [f"{topic}:{number}" for topic, number in sorted(asked - read)]
+            facts = {"without_leader": without, "left_out": left_out}
+            logger.error("partitions have no leader: they are not read until they have one", extra=facts)
         earliest, ends = offsets_at(consumer, led, EARLIEST), self._ends(consumer, led, history)
         latest = {(each.topic, each.partition): each.offset for each in ends}
         tags = topic_tags(self.topics)
@@ -359,6 +360,17 @@ class History:
             if head and head.joined_with and not self._was_brought(*at):
                 found[at[1]].add(JoinedWith.parse(head.joined_with))
         return found
+
+
+def readable(owned: Sequence[TopicPartition], topics: Mapping[str, Topic]) -> list[TopicPartition]:
+    """Those that are read while some partition has no leader: none whose messages might have met one of that (rule 8).
+
+    Else what comes again, of which a part had met one that cannot be read now, would be joined with a later one.
+    """
+    away = {number for each in topics.values() for number in each.leaderless}
+    if away and len({each.partitions for each in topics.values()}) > 1:
+        return []
+    return [each for each in owned if each.partition not in away]
 
 
 def check_counts(topics: Mapping[str, Topic], owned: int) -> None:
