@@ -1,15 +1,17 @@
 """worker.py as its user may have written it: what is wrong with it is one line, whoever needs it."""
 
+import importlib
 import os
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 from textwrap import dedent
+from types import ModuleType
 
 import pytest
 
-from config import ConfigError
+from config import ConfigError, UnavailableError
 from tests.integration.workers import eventually
 from tests.program import ROOT, copied
 from tests.services.processes import free_port
@@ -53,7 +55,8 @@ BAD = {
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a worker.py can be written that is imported."""
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "worker", raising=False)
+    monkeypatch.setitem(sys.modules, "worker", ModuleType("worker"))  # so that its end takes away what a test imports
+    monkeypatch.delitem(sys.modules, "worker")
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     return tmp_path / "worker.py"
 
@@ -69,6 +72,40 @@ def test_what_is_wrong_with_it_is_one_line(written: Path, fault: str, monkeypatc
     assert problem.startswith(says)
     assert "\n" not in problem
     assert "topsecret" not in problem
+
+
+@pytest.mark.parametrize(
+    "raises",
+    [
+        "raise ConnectionRefusedError('topsecret')",
+        "import socket\nraise socket.gaierror('topsecret')",
+        "import pymysql\nraise pymysql.err.OperationalError('topsecret')",
+    ],
+)
+def test_a_service_that_is_away_while_it_is_imported_may_come_later(
+    written: Path, monkeypatch: pytest.MonkeyPatch, raises: str
+) -> None:
+    """After a boot with a slow network the worker ended with 78, and systemd starts it no more."""
+    written.write_text(f"{raises}\n{GOOD}")
+    with pytest.raises(UnavailableError, match=r"worker.py cannot be imported: \w+rror at worker.py:\d$"):
+        user_code.load()
+    written.write_text(GOOD)
+    importlib.invalidate_caches()
+    assert user_code.load().process({}, "") == {}
+    monkeypatch.delitem(sys.modules, "worker", raising=False)
+
+
+@pytest.mark.parametrize(
+    "needs",
+    ["import signal\nsignal.signal(signal.SIGUSR2, signal.SIG_DFL)", "import asyncio\nasyncio.get_event_loop()"],
+)
+def test_what_needs_the_main_thread_fails_here_as_it_does_in_run(
+    written: Path, monkeypatch: pytest.MonkeyPatch, needs: str
+) -> None:
+    written.write_text(f"{needs}\n{GOOD}")
+    with pytest.raises(ConfigError, match="it is imported in a thread: leave signals to the frame"):
+        user_code.load()
+    monkeypatch.delitem(sys.modules, "worker", raising=False)
 
 
 def test_a_file_of_another_encoding_is_said_to_be_one(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,18 +8,25 @@ import argparse
 import importlib.util
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from config import ConfigError
+from config import ConfigError, UnavailableError
 from utils.errors import named
 from utils.logger import stay_heard
 from utils.processing.outcome import is_async
 from utils.processing.runner import Hooks, nothing
 
 _LACKS = (ImportError, SyntaxError, NameError)  # wherever it runs; anything else may be of the environment
+_NO_FILE = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+_WRONG = (*_LACKS, *_NO_FILE, AttributeError, TypeError, ValueError, LookupError, ArithmeticError, AssertionError)
+"""What no time heals. What a library raises of its own, or the network, may be a service that is away for a moment."""
+_NEEDS_MAIN = ("main thread", "no current event loop")
 
 
 class UserCode(NamedTuple):
@@ -54,7 +61,10 @@ def use(file: Path) -> None:
 
 
 def load() -> UserCode:
-    """Import worker.py, the first time; ConfigError names all that is wrong with it."""
+    """Import worker.py, the first time; ConfigError names all that is wrong with it.
+
+    UnavailableError: what it wants of others while it is imported may come later.
+    """
     worker = _imported("worker")
     process: Any = getattr(worker, "process", None)
     hooks = Hooks(*(getattr(worker, each, nothing) for each in Hooks._fields))
@@ -70,17 +80,40 @@ def load() -> UserCode:
 
 
 def defaults() -> Mapping[str, object]:
-    """Import defaults.py, the first time: what it names. Without that file, nothing. Raises ConfigError."""
+    """Import defaults.py, the first time: what it names. Without that file, nothing. Raises as `load` does."""
     return vars(_imported("defaults")) if importlib.util.find_spec("defaults") else {}
 
 
 def _imported(name: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        return _apart(partial(importlib.import_module, name))
     except (Exception, SystemExit) as error:  # sys.exit() in it would look like a stop in order
-        raise ConfigError([_not_imported(f"{name}.py", error)]) from error
+        told = _not_imported(f"{name}.py", error)
+        raise (UnavailableError(told) if _may_heal(error) else ConfigError([told])) from error
     finally:
         stay_heard()
+
+
+def _apart(call: Callable[[], ModuleType]) -> ModuleType:
+    """In a thread, always: `run` does it so, to stop in time. What needs the main thread shall fail in `check`, too."""
+    if threading.current_thread() is not threading.main_thread():
+        return call()
+    future: Future[ModuleType] = Future()
+
+    def attempt() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=attempt, name="import", daemon=True).start()
+    return future.result()
+
+
+def _may_heal(error: BaseException) -> bool:
+    return isinstance(error, Exception) and not (
+        isinstance(error, _WRONG) or (type(error).__module__ == "builtins" and not isinstance(error, OSError))
+    )
 
 
 def _not_imported(file: str, error: BaseException) -> str:
@@ -92,6 +125,11 @@ def _not_imported(file: str, error: BaseException) -> str:
         told = f"{type(error).__name__}{place}: {error.msg}"
     elif isinstance(error, (ImportError, NameError, AttributeError)):  # they tell names, and no values
         told = f"{told}: {error}"
+    if any(each in str(error) for each in _NEEDS_MAIN):
+        return (
+            f"{file} cannot be imported: {told}: {error}; it is imported in a thread: leave signals to the frame, and"
+            " take an event loop where process() or setup() runs"
+        )
     cure = "; save it as UTF-8" if "null bytes" in str(error) else ""  # no SyntaxError in Python 3.11.2
     if isinstance(error, ModuleNotFoundError):
         cure = "; add what it needs to requirements.txt (then make lock), or a directory of your own to the image"
@@ -134,6 +172,8 @@ def main() -> int:
     for step in (load, defaults):
         try:
             step()
+        except UnavailableError as error:
+            print(error, file=sys.stderr)
         except ConfigError as error:
             print(*error.problems, sep="\n", file=sys.stderr)
             cause = error.__cause__

@@ -78,8 +78,12 @@ class Step(NamedTuple):
 
 
 def _settings(start: Start) -> Iterator[Seen]:
-    own, problems = tried(user_code.defaults)
-    own = own or {}
+    own: Mapping[str, object] = {}
+    problems: list[str] = []
+    try:
+        own = user_code.defaults()
+    except ConfigError as error:
+        problems += error.problems
     settings, found = tried(lambda: Settings.read(start.environ, own))
     problems += found
     if problems:  # the defaults in place of what is wrong, so that other steps can be tried
