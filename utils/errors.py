@@ -40,9 +40,15 @@ def unquoted(error: BaseException | None) -> Unquoted | None:
     return Unquoted(error) if error is not None else None
 
 
-def tame(error: BaseException) -> BaseException:
-    """An error of process() that the loop may look at: code of its class, where there is some, is tried here."""
+def tame(
+    error: BaseException, decisive: Callable[[BaseException], BaseException] = lambda error: error
+) -> BaseException:
+    """An error of process() that the loop may look at: code of its class, where there is some, is tried here.
+
+    `decisive`: which one of several that it holds.
+    """
     try:
+        error = decisive(error)
         for each in chain(error):
             _ = type(each).__name__, each.__traceback__, isinstance(each, Untold)
     except BaseException:

@@ -11,6 +11,7 @@ from utils.errors import tame
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import Letter
 from utils.joining.messages import RESULT_OVERHEAD, Message, Result, join, results
+from utils.retry import Reject, Retry
 
 Process = Callable[[Message, str], object]
 AsyncProcess = Callable[[Message, str], Awaitable[object]]
@@ -61,7 +62,7 @@ def attempt(process: Process, group: Group, consumer_name: str) -> Outcome:
         message = join(group.fragments)
         return Outcome(group, results(process(message, consumer_name), group.id))
     except BaseException as error:  # user code may raise anything, and sys.exit() must not end the thread
-        return Outcome(group, [], tame(error))
+        return Outcome(group, [], tame(error, decisive))
 
 
 async def attempt_async(process: AsyncProcess, group: Group, consumer_name: str) -> Outcome:
@@ -70,7 +71,20 @@ async def attempt_async(process: AsyncProcess, group: Group, consumer_name: str)
         message = join(group.fragments)
         return Outcome(group, results(await process(message, consumer_name), group.id))
     except BaseException as error:
-        return Outcome(group, [], tame(error))
+        return Outcome(group, [], tame(error, decisive))
+
+
+def decisive(error: BaseException) -> BaseException:
+    """Of an ExceptionGroup, as asyncio.TaskGroup raises it: the Reject or Retry in it, or the first error of it."""
+    errors, leaves = [error], list[BaseException]()
+    while errors:
+        each = errors.pop()
+        if isinstance(each, BaseExceptionGroup):
+            errors += reversed(each.exceptions)
+        else:
+            leaves.append(each)
+    said = [each for kind in (Reject, Retry) for each in leaves if isinstance(each, kind)]
+    return (said or leaves)[0]
 
 
 def took_too_long(timeout: float) -> TimeoutError:
