@@ -5,6 +5,9 @@ PYTHONS ?= python3.14 python3.13 python3.12 python3.11 python3
 REQUIREMENTS := requirements.txt requirements-dev.txt
 LOCKS := $(REQUIREMENTS:.txt=.lock)
 UV := uv==0.13.9
+# uv reads neither pip.conf nor PIP_INDEX_URL: behind a mirror it shall ask the one that pip asks.
+AS_PIP = index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(PYTHON) -m pip config get global.index-url 2>/dev/null)}}"; \
+    [ -z "$$index" ] || export UV_DEFAULT_INDEX="$$index";
 
 # For `make wheels`: the Python of the Dockerfile, and the machines on which the image shall be built.
 WHEELS_PYTHON ?= 3.13
@@ -84,9 +87,9 @@ wheels: setup  ## fills deploy/wheels, from which the image is then built withou
 
 lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; ARGS=--upgrade for newer versions below
 	$(PYTHON) -m pip install --quiet $(UV)
-	$(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	$(AS_PIP) $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --custom-compile-command "make lock" requirements.txt -o requirements.lock $(ARGS)
-	$(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	$(AS_PIP) $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --custom-compile-command "make lock" requirements-dev.txt -c requirements.lock -o requirements-dev.lock $(ARGS)
 
 # The second install installs nothing: it fails where a requirement is not met by the lock.
