@@ -86,6 +86,10 @@ class _Merge:
     # ------------------------------------------------------------ what belongs into the trees
 
     def _is_merged(self, path: str) -> bool:
+        """Not what a slim copy does without: what is there under such a name has nothing to do with the frame's."""
+        is_slim = frame_version(self.copy.root / FRAME).left_out
+        if is_slim and is_left_out(path) and ("/" not in path or self._was_left_out(path)):
+            return False
         return not is_yours(path) and not lists.is_list(path) and path != FRAME
 
     def _now(self, path: str) -> str:

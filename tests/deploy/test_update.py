@@ -149,6 +149,23 @@ def test_a_slim_copy_gets_what_the_frame_leaves_out_no_more(frame: Frame, tmp_pa
     assert not (copy / "tests/test_fresh.py").exists()
 
 
+def test_in_a_slim_copy_files_with_names_of_what_was_left_out_are_yours(frame: Frame, tmp_path: Path) -> None:
+    """Your own tests/conftest.py was taken for an edited one of the frame: no update came through."""
+    place = cloned(frame, tmp_path / "frame", frame.new)
+    committed(place, {"tests/conftest.py": f"of the frame\n{LINES}", "tests/fakes.py": "old\n"})
+    old = git(place, "rev-parse", "HEAD")
+    committed(place, {"tests/conftest.py": f"of the new frame\n{LINES}", "tests/fakes.py": None, "tests/x.py": "x\n"})
+    newer = Frame(place, old, git(place, "rev-parse", "HEAD"))
+    copy = by_archive(Frame(place, old, old), tmp_path / "copy")
+    mine = {"tests/conftest.py": "mine\n", "tests/fakes.py": "mine, too\n", ".gitattributes": "*.bin lfs\n"}
+    write(copy, {**mine, "tests/x.py": "mine\n"})
+    done = update(newer, copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for path, content in mine.items():
+        assert (copy / path).read_text() == content
+        assert path not in done.stdout
+
+
 def test_files_and_folders_that_were_deleted_stay_deleted(frame: Frame, tmp_path: Path) -> None:
     copy = cloned(frame, tmp_path / "copy")
     shutil.rmtree(copy / "bench")
