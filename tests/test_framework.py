@@ -210,7 +210,7 @@ class Bench:
         self.delivery = FakeDelivery(self.clock)
         self.executor = FakeExecutor(self.clock, self.process)
         self.counters = Counters()
-        self.health = Health()
+        self.health = Health(stopwatch=lambda: 0.0)
         self.stopping = threading.Event()
         settings = Settings(
             message_timeout=TIMEOUT,
