@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from sqlalchemy import NullPool, create_engine, text
 
 from tests.integration.conftest import Scene, Scenes
-from tests.integration.workers import eventually, feed, feeder
+from tests.integration.workers import Job, eventually, feed, feeder, short_session
 from tests.program import program
 from tests.services.kafka import KafkaBroker
 from tests.services.starts import run_python
@@ -249,3 +249,30 @@ def test_a_commit_beyond_the_end_of_the_log_is_named_and_not_adopted(real_kafka:
     assert f"{second}:0  1 is" not in problem
     scene.job.overwrite_commits({(first, 0): (1, "")})
     assert "is adopted" in adopted(scene)
+
+
+def test_a_consumer_of_this_frame_that_is_renamed_goes_on_by_the_commits_of_its_old_name(
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    """As docs/change-the-row.md says: by its new name alone it would process all that the topics hold once more."""
+    scene = scenes(real_kafka)
+    scene.feed([f"before-{each}" for each in range(100)])
+    worker = scene.job.start().is_assigned()
+    scene.wait_for_all(worker)
+    eventually(lambda: scene.job.lag() == 0, "nothing waits")
+    assert worker.stop() == 0
+    time.sleep(1.1)  # longer than --wait
+    job = scene.job
+    environment = short_session(real_kafka)
+    with Job(
+        real_kafka, f"{job.name}-new", job.topics_input, job.topics_output, tmp_path, environment=environment
+    ) as new:
+        command = ["main.py", "adopt", "--wait", "1", "--group", job.name]
+        done = run_python(command, program(), new.whole_environment())
+        assert done.returncode == 0, done.stdout + done.stderr
+        worker = new.start().is_assigned()
+        scene.feed([f"after-{each}" for each in range(20)])
+        scene.wait_for_all(worker)
+        assert worker.stop() == 0
+        scene.outputs.read_to_the_end()
+        scene.oracle.judge(new.commits()).require(once=True)

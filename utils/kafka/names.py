@@ -56,7 +56,7 @@ def collisions(consumers: Sequence[Named]) -> Mapping[str, Sequence[str]]:
         name = row.consumer_name
         if other := groups.get(name):
             is_group = f"row {name} has the name of the consumer group of dlq replay of {other.row.consumer_name}"
-            tell(one, other, f"{is_group}: rename one of the two")
+            tell(one, other, f"{is_group}: rename one of the two (docs/change-the-row.md)")
         columns = (("topics_input", row.topics_input), ("topics_output", row.topics_output))
         named = [(f"row {name}: {column} names {topic}", topic) for column, topics in columns for topic in topics]
         for says, topic in [*named, (f"DLQ_TOPIC of {name} is {one.dead_letters}", one.dead_letters)]:

@@ -437,7 +437,11 @@ def _missing(
 def _grant(settings: Settings, row: Row, operation: str) -> str:
     """The beginning of the command that does it."""
     user = settings.kafka.get("sasl.username", "…").replace("'", "'\"'\"'")  # as a shell wants it: a row may set it
-    acls = f"kafka-acls.sh --bootstrap-server {row.bootstrap_servers} --add --allow-principal 'User:{user}'"
+    # docs/failures.md says what stands in FILE: the login of somebody who may grant rights.
+    login = (
+        "" if settings.kafka.get("security.protocol", "plaintext").lower() == "plaintext" else " --command-config FILE"
+    )
+    acls = f"kafka-acls.sh --bootstrap-server {row.bootstrap_servers}{login} --add --allow-principal 'User:{user}'"
     return f"{acls} --operation {operation.capitalize()}"
 
 
