@@ -18,7 +18,8 @@ def named(
     [
         (
             named("t1-dlq-replay"),
-            "row t1-dlq-replay has the name of the consumer group of dlq replay of t1: rename one of the two",
+            "row t1-dlq-replay has the name of the consumer group of dlq replay of t1: rename one of the two"
+            " (docs/change-the-row.md)",
         ),
         (
             named("t2", inputs="a,t1-offsets"),

@@ -55,6 +55,20 @@ def test_an_edition_that_is_no_number_is_not_known(text: str) -> None:
     assert JoinedWith.parse(text).edition == 0
 
 
+def test_a_commit_of_another_tool_is_told_from_those_of_the_frame() -> None:
+    """kafka-console-consumer with the group of a worker took what waited, and nothing said so."""
+    ours = OffsetMap("id", 5, 0, 0, States(5), by(AB, 7).encode()).encode()
+    for metadata, others, is_told in (
+        ("", ours, True),
+        ("junk", ours, True),
+        ("adopted", ours, False),
+        ("", "", False),
+    ):
+        commits = [TopicPartition("a", 0, 5, metadata), TopicPartition("a", 1, 5, others)]
+        found = History(commits, {"a": "id"}, {})
+        assert [found.is_of_another_tool("a", number) for number in range(3)] == [is_told, False, False]
+
+
 def test_a_topic_that_no_commit_names_is_new() -> None:
     assert history(by(AB, 7), by(AB, 9)).is_new("c", 0)
     assert not history(by(ABC, 9), by(AB, 7)).is_new("c", 0)

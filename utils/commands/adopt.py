@@ -18,12 +18,11 @@ from models import Row, engine, load
 from utils.commands.command import Commands, Environ, add_command, say, seconds_of, settings_of, time_of
 from utils.commands.moments import FORMS
 from utils.joining.offsets import OffsetMap
-from utils.joining.references import Reference
+from utils.joining.references import ADOPTED, Reference
 from utils.kafka import clients, preflight
 from utils.kafka.lookups import EARLIEST, LATEST, checked, committed, metadata_of, offsets_at
 from utils.kafka.ranges import records_of
 
-ADOPTED = "adopted"  # in the commits, so that a second run does not go back once more
 EMPTY = {ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD}  # dead: there is no such one
 PATIENCE = 10.0  # seconds that one request may take
 FEW = 10  # offsets before a commit where its last record is looked for first, then ten times as many

@@ -25,6 +25,8 @@ _BESIDE = 600  # bytes of a record beside its map: the key, which names a topic,
 
 _VERSION = "stored-1"
 
+ADOPTED = "adopted"
+"""In the commits that `adopt` has made, so that a second run does not go back once more."""
 Partition = tuple[str, int]
 
 

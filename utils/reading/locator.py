@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from config import ConfigError
 from utils.joining.layout import Layout
 from utils.joining.offsets import Edition, JoinedWith, OffsetMap, PartitionOffsets, short_name, topic_tags
-from utils.joining.references import Reference, was_brought
+from utils.joining.references import ADOPTED, Reference, was_brought
 from utils.joining.suspicion import CrashRecord
 from utils.kafka.ends import ends_now
 from utils.kafka.lookups import (
@@ -131,6 +131,10 @@ class Locator:
         located: list[PartitionOffsets] = []
         for topic, number in sorted(earliest, key=new.__contains__):  # it depends on the others where they begin
             start, loaded = history.committed(topic, number)
+            if history.is_of_another_tool(topic, number):
+                self.counters.missing_maps += 1
+                at = {"topic": topic, "partition": number, "offset": start}
+                logger.error("a commit is of another tool: what waited before it is not known any more", extra=at)
             if start is not None and (end := cut.get((topic, number))) is not None:
                 start, loaded = min(start, end), loaded.up_to(end) if loaded and start < end else None
             if start is None:
@@ -280,6 +284,12 @@ class History:
             logger.error("the topic was made again: reading it from its beginning", extra={"topic": topic})
             return None, None
         return commit.offset, found if found and found.base == commit.offset else None
+
+    def is_of_another_tool(self, topic: str, number: int) -> bool:
+        """Whether somebody else has committed for this consumer group, whose other commits are ours."""
+        commit, head = self._commits.get((topic, number)), self._heads.get((topic, number))
+        is_theirs = commit is not None and head is None and metadata_of(commit) != ADOPTED
+        return is_theirs and bool(self._joined_with)
 
     def reaches(self, at: TopicPartition) -> int:
         """The highest offset that the commit of this partition tells of; -1: there is none."""
