@@ -43,9 +43,7 @@ COUNTERS = (
     Exported("messages_skipped_by_retention", "Messages deleted before they were read", "skipped_by_retention"),
     Exported("messages_cut_off", "Messages that were read and that the brokers have lost since", "cut_off"),
     Exported("maps_stored", "Maps of waiting messages too long for a commit, written to their topic", "stored_maps"),
-    Exported(
-        "maps_missing", "Maps that were not there any more: stored ones, or another tool has committed", "missing_maps"
-    ),
+    Exported("maps_missing", "Maps that are gone: stored ones, or another tool has committed", "missing_maps"),
     Exported("key_mismatches", "Input topics found to have other keys than their siblings", "mismatches"),
     Exported("groups_completed", "Ids whose message was there on every input topic", "completed"),
     Exported("groups_filtered", "Ids for which process() returned None", "filtered"),

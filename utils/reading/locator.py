@@ -133,8 +133,8 @@ class Locator:
             start, loaded = history.committed(topic, number)
             if history.is_of_another_tool(topic, number):
                 self.counters.missing_maps += 1
-                at = {"topic": topic, "partition": number, "offset": start}
-                logger.error("a commit is of another tool: what waited before it is not known any more", extra=at)
+                commit = {"topic": topic, "partition": number, "offset": start}
+                logger.error("a commit is of another tool: what waited before it is not known any more", extra=commit)
             if start is not None and (end := cut.get((topic, number))) is not None:
                 start, loaded = min(start, end), loaded.up_to(end) if loaded and start < end else None
             if start is None:
