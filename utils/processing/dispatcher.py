@@ -206,7 +206,7 @@ class Dispatcher:
                 self._order.halted()  # the thread waits for a word: for one, and no more
             raise
         if outcomes and outcomes[-1].error is not None:
-            self._go_on_after_failure()
+            self._go_on_after_failure(outcomes[-1].group.id)
         return [outcome for outcome in ended if outcome]
 
     def _ended(self, outcome: Outcome, now: float) -> Outcome | None:
@@ -279,8 +279,8 @@ class Dispatcher:
         elif behind:
             self._start(behind)
 
-    def _go_on_after_failure(self) -> None:
-        halted = self._order.halted()
+    def _go_on_after_failure(self, id: str) -> None:
+        halted = self._order.halted(rests=self.parked.rests(id))
         if self._probing.is_open:
             self._probing.hold(self._with_those_behind(halted))
             return
