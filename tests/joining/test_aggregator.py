@@ -353,3 +353,19 @@ class AnyFeed(RuleBasedStateMachine):
 
 TestAnyFeed = AnyFeed.TestCase
 TestAnyFeed.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_while_many_are_due_not_all_are_looked_at_for_some_of_them() -> None:
+    aggregator = Aggregator(2)
+    for offset, arrival in enumerate([5.0, 1.0, 4.0, 3.0, 9.0]):
+        part = Fragment(0, partition_offsets(), offset, b"", arrival=arrival)
+        aggregator.add([str(offset)], [part], size_of([part]))
+        aggregator.disorder(1.0)
+    enough = {(1, 0): Enough(6.0, 9)}
+    for left in (3, 1):
+        assert aggregator.has_waited_since(6.0)
+        assert len(aggregator.evict(enough, 2)[0]) == 2
+        assert len(aggregator) == left
+    assert aggregator.has_waited_since(6.0), "the last ones were as many as wanted"
+    assert aggregator.evict(enough, 2)[0] == []
+    assert not aggregator.has_waited_since(6.0)

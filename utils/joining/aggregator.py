@@ -58,6 +58,7 @@ class Aggregator:
         self._waiting: dict[str, Fragments] = {}
         self._behind = Behind()  # only behind groups that wait
         self._earliest: float | None = None  # a lower bound of all arrivals; None: they are in order
+        self._more_are_due = False  # the last eviction has found as many as it was to find
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -149,6 +150,8 @@ class Aggregator:
 
     def has_waited_since(self, arrived_by: float) -> bool:
         """Whether a group's first fragment arrived by that time. Finds out whether they are in order again."""
+        if self._more_are_due:  # to look at all of many for each thousand of them kept no pace with what came
+            return True
         if self._earliest is not None and self._earliest <= arrived_by:
             arrivals = list(map(_arrival, self._waiting.values()))
             self._earliest = None if arrivals == sorted(arrivals) else min(arrivals)
@@ -186,6 +189,7 @@ class Aggregator:
                     break
         for group in evicted:
             self._remove(group)
+        self._more_are_due = len(evicted) == most
         return evicted, replaced
 
     def missing(self, group: Group) -> list[int]:
@@ -208,7 +212,7 @@ class Aggregator:
     def clear(self) -> None:
         self._waiting.clear()
         self._behind.clear()
-        self.keeps_apart = False
+        self.keeps_apart = self._more_are_due = False
         self._earliest = None
         self.bytes = 0
 
