@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 import framework
-from config import ConfigError
+from config import ConfigError, Settings, UnavailableError
 from tests.running.test_refresh import CONFIG, SETTINGS
 from utils.joining.layout import Layout
 from utils.joining.offsets import OffsetMap, PartitionOffsets
@@ -309,6 +309,23 @@ def test_after_a_row_by_which_no_worker_can_run_the_one_before_is_worked_by_unti
     assert not works.turns
     assert works.refresh.current.row == CONFIG.row
     assert works.watch.health.refused
+
+
+def test_a_row_that_wants_more_threads_than_there_are_is_withdrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All workers of the row ended at once, and each next start did."""
+    works = Works(monkeypatch, row_changes, signal_comes)
+    works.calls.fit = lambda settings: settings.concurrency == CONFIG.settings.concurrency
+    works.changed = replace(works.changed, settings=replace(CONFIG.settings, concurrency=400))
+
+    def opened(settings: Settings, *_: object, **_more: object) -> SimpleNamespace:
+        if settings.concurrency == 400:
+            raise UnavailableError("CONCURRENCY is 400, and only 193 threads could be started")
+        return works.calls
+
+    monkeypatch.setattr("utils.running.supervision.opened_calls", opened)
+    assert works.code() == 0
+    assert works.refresh.current.settings.concurrency == CONFIG.settings.concurrency
+    assert "only 193 threads" in str(works.watch.health.refused)
 
 
 def test_what_no_worker_survives_ends_the_process_with_another_code_than_0(monkeypatch: pytest.MonkeyPatch) -> None:

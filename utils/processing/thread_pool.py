@@ -43,6 +43,7 @@ class ThreadPool:
             for number in range(self._concurrency):
                 self._threads.append(self._done.start_thread(partial(self._work, number), f"process {number}"))
         except RuntimeError as error:
+            self._end()
             given = f"CONCURRENCY is {self._concurrency}, and only {len(self._threads)} threads could be started"
             limits = "raise the limit of threads here (TasksMax of systemd, pids of a container)"
             raise UnavailableError(f"{given}: lower it, or {limits} ({error})") from error

@@ -57,7 +57,12 @@ def work(refresh: Refresh, process_stop: Event, watch: Watch) -> int:
                 former, calls = calls, None
                 if not former.close() or former.dispatcher.is_stuck:
                     return 1  # ids that are still in process() must not get there a second time
-            calls = calls or opened_calls(settings, watch.counters, process_stop, health=watch.health)
+            try:
+                calls = calls or opened_calls(settings, watch.counters, process_stop, health=watch.health)
+            except UnavailableError as error:  # no threads for what a row asks for: all workers of it would end
+                if not refresh.withdraw(error):
+                    raise
+                continue
             _work_by_row(refresh, calls.dispatcher, process_stop, watch)
             refresh.next()  # without one the row was withdrawn, and the one before is in force again
     except Stopped:
