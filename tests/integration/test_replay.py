@@ -270,12 +270,14 @@ def test_what_was_done_stays_known_where_brokers_forget_the_commits_of_it(
     commands = Commands(scene.job, tmp_path)
     commands.run("replay", "--id", "reject-1")
     commands.run("discard", "--id", "reject-2")
-    forget = AdminClient({"bootstrap.servers": real_kafka.bootstrap}).delete_consumer_groups
+    admin = AdminClient({"bootstrap.servers": real_kafka.bootstrap})
     for left in (4, 0):
-        [asked] = forget([f"{scene.job.name}-dlq-replay"]).values()
+        [asked] = admin.delete_consumer_groups([f"{scene.job.name}-dlq-replay"]).values()
         asked.result()
         assert f"{left}  in all" in commands.run("list")
         assert "6  in all" in commands.run("list", "--replayed")
+        groups = {each.group_id for each in admin.list_consumer_groups().result().valid}
+        assert f"{scene.job.name}-dlq-replay" not in groups, "who looks has committed nothing, and needs no right to"
         assert f"{left}  replayed" in commands.run("replay", "--all")
     assert results(scene) == Counter(f"reject-{number}" for number in range(6) if number != 2)
 

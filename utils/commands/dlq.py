@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 from config import ConfigError, Settings
@@ -15,7 +16,7 @@ from models import Row, engine, load, map_topic
 from utils.commands.command import Commands, Environ, add_command, not_empty, say, settings_of, time_of
 from utils.commands.letters import Choice, ListedLetter, details, letters, table
 from utils.commands.moments import FORMS
-from utils.commands.notes import bring_back, commits_of, note
+from utils.commands.notes import Commit, bring_back, commits_of, forgotten, note
 from utils.commands.replay import Discarding, Joining, Replay, ReplayResult, Use, progress_bar, rehearse
 from utils.joining.dead_letters import REASONS
 from utils.joining.references import Partition
@@ -63,6 +64,7 @@ class DeadLetterTopic(NamedTuple):
     config: Config
     topic: str
     is_noted: bool = False  # what is done is, in the topic of maps
+    forgotten: Mapping[int, Commit] = MappingProxyType({})  # what is noted only: brokers keep commits for a week
 
     @property
     def consumer_name(self) -> str:
@@ -72,14 +74,20 @@ class DeadLetterTopic(NamedTuple):
         """Those of all consumers, one by one: there may be more than memory holds. ConfigError, UnavailableError."""
         settings, row = self.config.settings, self.config.row
         with clients.explained(), clients.reader(settings, row) as consumer:
-            yield from letters(consumer, self.topic, self._load_maps)
+            yield from letters(consumer, self.topic, self._load_maps, self.forgotten)
 
-    def bring_back_notes(self) -> None:
-        """What brokers have forgotten of what was done: see notes.py. Raises ConfigError, UnavailableError."""
+    def with_notes(self, *, commits: bool) -> "DeadLetterTopic":
+        """With what brokers have forgotten of what was done: see notes.py. Raises ConfigError, UnavailableError.
+
+        `commits`: for a run over them. To look at them needs no right to commit.
+        """
         settings, row, longest = self.config.settings, self.config.row, self.config.limits.metadata
         admin = KafkaClients(settings, row, Refusals()).admin
         with clients.explained(), admin, clients.reader(settings, row) as consumer:
-            bring_back(consumer, admin, self.topic, row, self._load_maps, longest)
+            noted = forgotten(consumer, admin, self.topic, row, self._load_maps)
+            if commits:
+                bring_back(consumer, self.topic, noted, longest)
+            return self._replace(forgotten=noted)
 
     def note(self) -> None:
         """What is done, so that it stays known."""
@@ -131,9 +139,7 @@ def dead_letter_topic(settings: Settings, row: Row, written: Sequence[str] | Non
     is_noted = map_topic(row.consumer_name) in cluster.partitions
     config = Config(group, row, cluster.embedded or is_noted, preflight.commit_limits(settings, row, cluster))
     dead = DeadLetterTopic(config, topic, is_noted)
-    if is_noted:
-        dead.bring_back_notes()
-    return dead
+    return dead.with_notes(commits=written is not None) if is_noted else dead
 
 
 def dlq_list(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:

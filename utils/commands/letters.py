@@ -1,15 +1,16 @@
 """What is in the topic of dead letters, and what of it is done with. Reads only: it joins no consumer group."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
 
 from utils.commands.moments import moment
-from utils.commands.notes import commits_of
+from utils.commands.notes import Commit, commits_of
 from utils.joining.dead_letters import Contents, read
 from utils.joining.messages import read_each
 from utils.joining.offsets import OffsetMap
@@ -63,11 +64,17 @@ class Choice:
         return (not self.since or self.since <= time) and (not self.until or time < self.until)
 
 
-def letters(consumer: Consumer, topic: str, load_maps: LoadMaps) -> Iterator[ListedLetter]:
-    """The dead letters that are there now. `consumer` never joins the consumer group that replays, but has its name."""
+def letters(
+    consumer: Consumer, topic: str, load_maps: LoadMaps, forgotten: Mapping[int, Commit] = MappingProxyType({})
+) -> Iterator[ListedLetter]:
+    """The dead letters that are there now. `consumer` never joins the consumer group that replays, but has its name.
+
+    `forgotten`: what has no commit any more, and was noted.
+    """
     partitions = consumer.list_topics(topic, timeout=_REQUEST).topics[topic].partitions
     asked = [TopicPartition(topic, number) for number in sorted(partitions)]
-    done = {number: _finished(*commit) for number, commit in commits_of(consumer, topic, load_maps).items()}
+    commits = {**forgotten, **commits_of(consumer, topic, load_maps)}
+    done = {number: _finished(*commit) for number, commit in commits.items()}
     begins, ends = offsets_at(consumer, asked, EARLIEST), offsets_at(consumer, asked, LATEST)
     # A partition without a record may end above 0: retention has deleted what was there.
     for records in records_of(consumer, {at: (begin, ends[at]) for at, begin in begins.items()}):

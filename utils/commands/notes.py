@@ -38,21 +38,28 @@ def commits_of(consumer: Consumer, topic: str, load_maps: LoadMaps) -> dict[int,
     return {each.partition: (each.offset, maps[topic, each.partition]) for each in commits}
 
 
-def bring_back(consumer: Consumer, admin: AdminClient, topic: str, row: Row, load_maps: LoadMaps, longest: int) -> None:
-    """Commit once more what was noted of partitions that have no commit. Not of a former topic of that name: it would
-    hide what is in this one.
-
-    Of a map of more than `longest` characters only what lies below it is known then: the rest is there once more.
+def forgotten(
+    consumer: Consumer, admin: AdminClient, topic: str, row: Row, load_maps: LoadMaps
+) -> Mapping[int, Commit]:
+    """What was noted of partitions that have no commit. Not of a former topic of that name: it would hide what is in
+    this one.
     """
     known = commits_of(consumer, topic, load_maps)
     if not consumer.list_topics(topic, timeout=_REQUEST).topics[topic].partitions.keys() - known.keys():
-        return
+        return {}
     topic_id = describe(admin, (topic,))[topic].id
-    noted = {
+    return {
         number: (offset, metadata)
         for number, (offset, metadata) in _noted(consumer, topic, row).items()
         if number not in known and (of := OffsetMap.parse(metadata)) and of.topic_id == topic_id
     }
+
+
+def bring_back(consumer: Consumer, topic: str, noted: Mapping[int, Commit], longest: int) -> None:
+    """Commit it once more.
+
+    Of a map of more than `longest` characters only what lies below it is known then: the rest is there once more.
+    """
     if noted:
         offsets = [
             TopicPartition(topic, number, offset, metadata if len(metadata) <= longest else "")
