@@ -28,6 +28,7 @@ from utils.processing.executor import Executor
 from utils.processing.garbage import Garbage
 from utils.processing.outcome import Outcome
 from utils.reading.batches import Batch, Contents, Record
+from utils.reading.fetching import FEW
 from utils.reading.intake import Intake
 from utils.reading.locator import AssignmentOutdated
 from utils.reading.overflow import EVICTED_AT_ONCE, Overflow
@@ -108,10 +109,12 @@ class Worker:
         """One turn of the loop."""
         self.health.turn(self.clock())
         takes_results = self.delivery.backlog.bytes < self._waiting.room  # else they stay, and process() soon waits
-        if records := self._read(takes_results):
-            self._process(self._receive(records))
+        records = self._read(takes_results)
+        complete = self._receive(records) if records else []
+        self._process(complete)
         if takes_results:
-            self.deliver(self.executor.collect(BUSY))
+            more_is_there = len(records) >= FEW and not complete
+            self.deliver(self.executor.collect(0 if more_is_there else BUSY))
         self.commits.turn(self._is_full)
         self._evict()
         self._put_off()

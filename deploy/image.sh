@@ -53,7 +53,7 @@ left_out() {
 private() {
     # shellcheck disable=SC2046  # as below
     set -- $(own)
-    [ $# = 0 ] || [ -z "$(find worker.py -perm -004)" ] || find "$@" -type f ! -name '*.pyc' ! -perm -004 | tr '\n' ' '
+    [ $# = 0 ] || [ -z "$(find worker.py -perm -004)" ] || find "$@" -type f ! -name '*.pyc' ! -path '*/.*' ! -perm -004 | tr '\n' ' '
 }
 
 program() {
@@ -65,13 +65,17 @@ program() {
     [ ! -e "$target/main.py" ] || echo "$target holds a program already: files that this version no longer has stay there; a new directory has none (docs/deploy.md, systemd)" >&2
     others=$(left_out)
     [ -z "$others" ] || echo "not taken: ${others% } (where the worker needs it: put it into a directory of your own)" >&2
+    # shellcheck disable=SC2086  # no name has a blank in it
+    hidden=$([ -z "$mine" ] || find $mine -name '.?*' -prune -print | tr '\n' ' ')
+    [ -z "$hidden" ] || echo "not taken, for they are hidden: ${hidden% }" >&2
     opened=$(private)
     [ -z "$opened" ] || echo "readable by all who have the result: ${opened% } (keep secrets out: settings take files, as DB_PASSWORD_FILE)" >&2
     # shellcheck disable=SC2086  # no name has a blank in it
     set -- ./*.py .frame utils $mine
     [ ! -d examples ] || set -- "$@" examples # for `main.py demo`; a copy may have deleted them
     # Not through a pipe: what the first tar cannot read would be missing in the image, and nothing would say so.
-    tar -cf "$target/program.tar" --exclude=__pycache__ "$@"
+    # Hidden files in a directory of yours: a .env with secrets, an environment of an editor. git leaves them out, too.
+    tar -cf "$target/program.tar" --exclude=__pycache__ --exclude='*/.[!/]*' "$@"
     tar -xf "$target/program.tar" -C "$target" --no-same-owner
     rm "$target/program.tar"
     chmod -R a+rX,go-w "$target"  # a checkout made under a strict umask could not be read by the image's user

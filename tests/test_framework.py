@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from config import ConfigError, Settings
-from framework import MAX_IN_FLIGHT
+from framework import BUSY, MAX_IN_FLIGHT
 from models import Row
 from tests.builders import admin, group, partition_offsets
 from tests.fakes import TOPIC_ID, FakeConsumer, FakeMessage, Partition
@@ -1692,3 +1692,27 @@ def test_a_stop_before_anything_was_assigned_commits_nothing() -> None:
     bench.stopping.set()
     bench.worker.run()
     assert (bench.delivery.commits, bench.consumer.closed) == ([], True)
+
+
+def test_while_a_call_lasts_what_is_there_to_be_read_is_read_at_once() -> None:
+    """A million records that were finished took 20 s to be skipped, for each thousand waited for the call."""
+    bench = started()
+    bench.executor.hold = math.inf
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.step()
+    assert bench.executor.in_flight == 1
+    waits: list[float] = []
+
+    def collect(timeout: float) -> list[Outcome]:
+        waits.append(timeout)
+        return []
+
+    bench.executor.collect = collect  # type: ignore[method-assign]
+    bench.feed(A0, *(f"waits {number}" for number in range(150)))
+    bench.step()
+    bench.feed(A0, "few")
+    bench.step()
+    bench.feed(B0, *(f"waits {number}" for number in range(150)))
+    bench.step()
+    assert waits == [0, BUSY, BUSY], "nothing new is to be called; few have come; some are called now"

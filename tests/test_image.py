@@ -127,6 +127,21 @@ def test_a_file_that_only_its_owner_may_read_is_told_for_in_the_image_all_may(tm
     assert (tmp_path / "app/mine/password").stat().st_mode & 0o777 == 0o644
 
 
+def test_hidden_files_in_a_directory_of_yours_stay_behind_and_are_named(tmp_path: Path) -> None:
+    """pricing/.env, which git ignores, went into the image, and all could read it."""
+    source = build_context(tmp_path)
+    for file in ("pricing/.env", "pricing/.venv/bin/python", "pricing/rates.csv"):
+        (source / file).parent.mkdir(parents=True, exist_ok=True)
+        (source / file).write_text("x")
+    made = with_program(source, tmp_path / "app")
+    assert made.returncode == 0, made.stderr
+    assert {each.name for each in (tmp_path / "app/pricing").iterdir()} == {"rates.csv"}
+    assert (tmp_path / "app/.frame").exists()
+    [line] = [line for line in made.stderr.splitlines() if line.startswith("not taken, for they are hidden")]
+    assert "pricing/.env" in line
+    assert "pricing/.venv" in line
+
+
 def test_what_cannot_be_read_ends_the_packing(tmp_path: Path) -> None:
     """The archive was made without it, and its sums were right."""
     source = committed(tmp_path / "frame", {"Dockerfile": "ARG PYTHON_IMAGE=none\n", "prices/table.csv": "tea 1\n"})
