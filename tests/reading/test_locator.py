@@ -67,6 +67,8 @@ def test_a_commit_of_another_tool_is_told_from_those_of_the_frame() -> None:
         commits = [TopicPartition("a", 0, 5, metadata), TopicPartition("a", 1, 5, others)]
         found = History(commits, {"a": "id"}, {})
         assert [found.is_of_another_tool("a", number) for number in range(3)] == [is_told, False, False]
+        assert found.is_of_another_program() == (not others)
+    assert not History([], {"a": "id"}, {}).is_of_another_program()
 
 
 def test_a_topic_that_no_commit_names_is_new() -> None:

@@ -111,6 +111,9 @@ class Locator:
             at: text for at, text in metadata.items() if not was_brought(Reference.parse(text), ids[at[0]], cluster)
         }
         history = History(commits, ids, self.load_maps(stored), cluster)
+        if history.is_of_another_program():
+            cure = {"cure": "if it kept messages in memory: stop all of it, and let python main.py adopt take it over"}
+            logger.warning("the commits of the consumer group are of another program", extra=cure)
         led = readable(owned, topics)
         if len(led) < len(owned):
             without = [f"{name}:{number}" for name, each in topics.items() for number in sorted(each.leaderless)]
@@ -284,6 +287,11 @@ class History:
             logger.error("the topic was made again: reading it from its beginning", extra={"topic": topic})
             return None, None
         return commit.offset, found if found and found.base == commit.offset else None
+
+    def is_of_another_program(self) -> bool:
+        """Whether there are commits, and none of them is by a worker, or by `adopt`."""
+        known = any(self._heads.values()) or any(metadata_of(each) == ADOPTED for each in self._commits.values())
+        return bool(self._commits) and not known
 
     def is_of_another_tool(self, topic: str, number: int) -> bool:
         """Whether somebody else has committed for this consumer group, whose other commits are ours."""
