@@ -8,7 +8,7 @@ from tests.builders import fragment, group, partition_offsets
 from utils.joining.messages import Fragment, InvalidMessage, InvalidResult, Result
 from utils.metrics import Counters
 from utils.processing.outcome import Outcome
-from utils.sending.failures import Failures
+from utils.sending.failures import LINES, SPAN, Failures
 
 
 def failures(topic: str = "letters") -> tuple[Failures, Counters]:
@@ -28,6 +28,25 @@ def test_an_invalid_record_is_a_group_of_its_own_with_its_bytes_for_memory(caplo
     assert (outcome.group.fragments, outcome.group.bytes) == ((record,), 7)
     assert counters.invalid == counters.dead_letters["invalid_message"] == 1
     assert vars(caplog.records[0]) | {"source": "a:2:7", "error": "why"} == vars(caplog.records[0])
+
+
+@pytest.mark.parametrize("topic", ["letters", ""])
+def test_a_flood_of_what_dead_letters_name_does_not_fill_the_log(topic: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A producer that sends junk wrote 190 GB of log a day."""
+    now = 0.0
+    keeping = Failures("orders", topic, Counters(), lambda: now)
+
+    def lines(number: int) -> list[int]:
+        caplog.clear()
+        for offset in range(number):
+            keeping.invalid(Fragment(0, partition_offsets(topic="a"), offset, b"junk"), None, InvalidMessage("why"))
+        return [vars(each).get("not_logged", 0) for each in caplog.records]
+
+    assert lines(LINES + 7) == [0] * (LINES if topic else LINES + 7), "without dead letters only the log names them"
+    now = SPAN
+    assert lines(2) == ([7, 0] if topic else [0, 0])
+    now = 0.0  # a clock that was set back
+    assert lines(1) == [0]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ process() had in its hands.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from utils.errors import unquoted
@@ -19,6 +19,28 @@ from utils.metrics import Counters
 from utils.processing.outcome import Outcome
 
 EXAMPLES = 10  # groups that a log line names at most
+LINES, SPAN = 100, 10.0  # of one kind, in so many seconds: the dead letters name all, and a disk has an end
+
+
+class Sparing:
+    """At most so many log lines of a kind in a span; the first of the next one tells how many there were besides."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began = float("-inf")
+        self._lines = self._left_out = 0
+
+    def next(self) -> dict[str, int] | None:
+        """What to tell beside the next line; None: leave that out."""
+        now = self._clock()
+        if not 0 <= now - self._began < SPAN:
+            self._began, self._lines = now, 0
+        self._lines += 1
+        if self._lines > LINES:
+            self._left_out += 1
+            return None
+        left_out, self._left_out = self._left_out, 0
+        return {"not_logged": left_out} if left_out else {}
 
 
 class Failures:
@@ -32,12 +54,13 @@ class Failures:
         self._consumer_name = consumer_name
         self._counters = counters
         self._wall_clock = wall_clock
+        self._lines_of_invalid, self._lines_of_failed = Sparing(wall_clock), Sparing(wall_clock)
 
     def invalid(self, fragment: Fragment, key: bytes | None, error: InvalidMessage) -> Outcome:
         """A record that is no message: it has no id, so that the key of the record stays that of the dead letter."""
         self._counters.invalid += 1
         group = Group("", (fragment,), len(fragment.value))
-        logger.error("invalid message", extra={"source": sources(group)[0], "error": str(error)})
+        self._tell_invalid({"source": sources(group)[0], "error": str(error)})
         return self._without_result(group, dead_letters.INVALID_MESSAGE, error, key=key)
 
     def incomplete(self, groups: Sequence[Group], missing: Callable[[Group], Sequence[str]]) -> list[Outcome]:
@@ -61,8 +84,9 @@ class Failures:
         if isinstance(error, InvalidMessage):
             return self._not_json(group, error)
         self._counters.failed += 1
-        where = {"id": group.id, "source": sources(group)}
-        logger.error("process() failed", extra=where, exc_info=unquoted(error))
+        if (beside := self._besides(self._lines_of_failed)) is not None:
+            where = {"id": group.id, "source": sources(group), **beside}
+            logger.error("process() failed", extra=where, exc_info=unquoted(error))
         reason = dead_letters.RESULT_INVALID if isinstance(error, InvalidResult) else dead_letters.PROCESS_FAILED
         return [self._without_result(group, reason, error, attempts=outcome.attempts)]
 
@@ -74,7 +98,7 @@ class Failures:
         innocent = tuple([each for each in group.fragments if each not in guilty])
         self._counters.invalid += len(guilty)
         bad = Group(group.id, guilty, size_of(guilty))
-        logger.error("invalid message", extra={"id": group.id, "source": sources(bad), "error": str(error)})
+        self._tell_invalid({"id": group.id, "source": sources(bad), "error": str(error)})
         outcomes = [self._without_result(bad, dead_letters.INVALID_MESSAGE, error)]
         if innocent:
             missing = [each.offsets.topic for each in guilty]
@@ -92,6 +116,14 @@ class Failures:
         self._counters.results -= len(outcome.results)
         logger.error("result too large", extra=where)
         return self._without_result(group, dead_letters.TOO_LARGE, TooLarge(why), attempts=outcome.attempts)
+
+    def _tell_invalid(self, facts: Mapping[str, object]) -> None:
+        if (beside := self._besides(self._lines_of_invalid)) is not None:
+            logger.error("invalid message", extra={**facts, **beside})
+
+    def _besides(self, lines: Sparing) -> dict[str, int] | None:
+        """Where no dead letter tells of it, each has its line."""
+        return lines.next() if self.topic else {}
 
     def _log_incomplete(self, groups: Sequence[Group], lacking: Sequence[Sequence[str]], *, of: int) -> None:
         """`of`: how many the line stands for."""
