@@ -241,6 +241,9 @@ class Settings:
         problems: list[str] = []
         values: dict[str, Any] = {}
         sources: dict[str, str] = {}
+        # Kubernetes and links of Docker put these there beside a service named db or http: an address, no setting.
+        injected = {name for name in ("DB_PORT", "HTTP_PORT") if environ.get(name, "").startswith("tcp://")}
+        environ = {name: value for name, value in environ.items() if name not in injected}
         environ = _with_secrets_of_files(environ, problems)
         own = _with_secrets_of_files(own or {}, problems, environ)
         problems += _no_texts(environ)

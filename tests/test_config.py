@@ -110,6 +110,13 @@ def test_the_row_of_another_consumer_is_bad_and_no_more_whatever_it_holds(monkey
         Settings().of_row("other", "{}")
 
 
+def test_an_address_that_kubernetes_puts_into_the_environment_is_no_port() -> None:
+    settings = Settings.read({"DB_PORT": "tcp://10.96.0.1:3306", "HTTP_PORT": "tcp://10.96.0.2:80"})
+    assert (settings.db_port, settings.http_port) == (3306, Settings().http_port)
+    with pytest.raises(ConfigError, match="HTTP_PORT"):
+        Settings.read({"HTTP_PORT": "udp://10.96.0.2:80"})
+
+
 def test_a_row_with_thousands_of_odd_keys_is_soon_looked_at() -> None:
     warnings = Settings().of_row("other", json.dumps({f"message_timeou{at}": 1 for at in range(10_000)})).warnings
     assert len(warnings) <= 200
