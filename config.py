@@ -242,7 +242,7 @@ class Settings:
         values: dict[str, Any] = {}
         sources: dict[str, str] = {}
         # Kubernetes and links of Docker put these there beside a service named db or http: an address, no setting.
-        injected = {name for name in ("DB_PORT", "HTTP_PORT") if environ.get(name, "").startswith("tcp://")}
+        injected = {name for name in ("DB_PORT", "HTTP_PORT") if re.fullmatch(_LINKED, environ.get(name, ""))}
         environ = {name: value for name, value in environ.items() if name not in injected}
         environ = _with_secrets_of_files(environ, problems)
         own = _with_secrets_of_files(own or {}, problems, environ)
@@ -544,6 +544,7 @@ BARRED_IN_ROWS = (
     "plugin.", "ssl.engine.", "ssl.providers", "sasl.kerberos.",
     "sasl.oauthbearer.assertion.", "sasl.oauthbearer.metadata.",
 )  # fmt: skip
+_LINKED = r"tcp://[\w.:\[\]-]+:[0-9]+"
 # Kubernetes puts these into every container beside a service named kafka or kafka-…: addresses, no properties.
 _INJECTED = re.compile(r"KAFKA_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT|PORT_\d+_(TCP|UDP)(_.+)?)")
 

@@ -111,10 +111,10 @@ def test_the_row_of_another_consumer_is_bad_and_no_more_whatever_it_holds(monkey
 
 
 def test_an_address_that_kubernetes_puts_into_the_environment_is_no_port() -> None:
-    settings = Settings.read({"DB_PORT": "tcp://10.96.0.1:3306", "HTTP_PORT": "tcp://10.96.0.2:80"})
+    settings = Settings.read({**MINIMAL, "DB_PORT": "tcp://10.96.0.1:3306", "HTTP_PORT": "tcp://10.96.0.2:80"})
     assert (settings.db_port, settings.http_port) == (3306, Settings().http_port)
     with pytest.raises(ConfigError, match="HTTP_PORT"):
-        Settings.read({"HTTP_PORT": "udp://10.96.0.2:80"})
+        Settings.read({**MINIMAL, "HTTP_PORT": "udp://10.96.0.2:80"})
 
 
 def test_a_row_with_thousands_of_odd_keys_is_soon_looked_at() -> None:
@@ -286,7 +286,7 @@ def test_all_problems_are_named_at_once() -> None:
     problems = problems_of(
         {
             "CONSUMER_NAME": "two words",
-            "DB_PORT": "tcp://10.0.0.1:3306",
+            "DB_PORT": "udp://10.0.0.1:3306",
             "MESSAGE_TIMEOUT": "abc",
             "DELIVERY": "twice",
             "LOG_LEVEL": "loud",

@@ -10,6 +10,39 @@ from tests.simulation.world import simulate
 Actions = list[tuple[str, int, int]]
 
 REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
+    "what another tool commits after a worker was expelled may be overwritten by the last commit of that one": (
+        Setup(topics=1, quirks=True),
+        [
+            ("step", 0, 0),
+            ("step", 0, 0),
+            ("step", 0, 0),
+            ("feed all", 0, 0),
+            ("step", 0, 0),
+            ("stop", 0, 0),
+            ("lose", 0, 0),
+            ("damage", 0, 1),
+            ("step", 0, 1),
+        ],
+    ),
+    "a row that is two changes behind does not come after the newest one": (
+        Setup(workers=3, rows=True),
+        [
+            ("row", 2, 0),
+            ("calls", 1, 20),
+            ("step", 1, 0),
+            ("lose", 0, 0),
+            ("calls", 0, 2),
+            ("step", 0, 0),
+            ("row", 0, 0),
+            ("calls", 1, 18),
+            ("step", 0, 0),
+            ("step", 1, 0),
+            ("stop", 1, 0),
+            ("step", 0, 0),
+            ("step", 1, 0),
+            ("step", 0, 0),
+        ],
+    ),
     "with dead letters off, a part that came in the place of one whose call hangs is given up with it": (
         Setup(discards=True, calls=True, many_calls=True),
         [("feed", 0, 56), ("mate", 0, 0), ("calls", 0, 160), ("lose", 0, 0), ("duplicate", 0, 0)],

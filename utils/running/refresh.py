@@ -78,6 +78,7 @@ class Refresh:
         self._withdrawn: _Withdrawn | None = None
         self._shared: Row | None = None  # withdrawn, and then seen to be the one by which others work
         self._next: Config | None = None
+        self._is_numbered = False  # its edition is known: higher by one than that of a commit that was seen
         self._ending = threading.Event()
         self._next_look = clock() + current.settings.config_refresh
         self._rebalances = 0
@@ -105,8 +106,9 @@ class Refresh:
         if not self._before or self._counters.commits > self._commits:  # else no worker has worked by the former
             self._before = former
         self._commits = self._counters.commits
-        if self._note_topics(former):
+        if self._note_topics(former) and not self._is_numbered:
             self.edition.comes_after(self.edition.number)
+        self._is_numbered = False
         return True
 
     def withdraw(self, error: Exception) -> bool:
@@ -151,6 +153,7 @@ class Refresh:
             self._sleep(0.1)
         if self._is_told:
             self.edition.comes_after(seen)
+            self._is_numbered = self._next is not None  # counted twice, it would come after a row that is newer
 
     # ------------------------------------------------------------------ in a thread of its own
 
