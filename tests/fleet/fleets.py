@@ -18,7 +18,7 @@ STATES: Sequence[tuple[Level, str, str]] = (
     ("bad", "not seen", "Kafka cannot be reached: if this stays, check kafka_bootstrap_server of the row."),
     ("warning", "behind", "48,210 unread, 210 a second read, 190 a second come: about 40 min behind."),
     ("warning", "paused", "Paused by its row: 3,100 unread: fleet resume lets it go on."),
-    ("warning", "idle", "All is read. 3 dead letters, the newest: ValueError: no such customer."),
+    ("warning", "idle", "All is read. 3 dead letters, the newest: NoSuchCustomer."),
 )
 WORDS = ("orders", "payments", "customers", "invoices", "stock", "shipping", "returns", "prices", "reviews", "alerts")
 STEPS = ("raw", "parsed", "joined", "priced", "checked", "billed", "sent", "scored", "stored")
@@ -51,7 +51,7 @@ def consumer(
         waits=is_seen and len(topics_input) > 1,
         since="2026-01-02T03:04:05Z" if is_seen and len(topics_input) > 1 else None,
         age=75.0 if is_seen and len(topics_input) > 1 else None,
-        letters=Letters(3, True, "2026-01-02T03:04:05Z", "process_failed", "ValueError: no such customer")
+        letters=Letters(3, True, "2026-01-02T03:04:05Z", "process_failed", "NoSuchCustomer")
         if "dead letters" in sentence
         else Letters(0),
         members=members,

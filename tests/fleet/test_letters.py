@@ -89,7 +89,7 @@ def test_the_newest_tells_what_happened() -> None:
     log = Log([letter(0, "2026-01-02T00:00:00Z"), letter(1, "2026-01-01T00:00:00Z")], end=2)
     found = counted(log, 0)
     assert (found.time, found.reason) == ("2026-01-02T00:00:00Z", PROCESS_FAILED)
-    assert found.error == "ValueError: oh at 2026-01-02T00:00:00Z"
+    assert found.error == "ValueError", "its text may quote the message, and the page has no login"
     assert counted(Log([letter(0, "2026-01-01T00:00:00Z", missing="b")], end=1), 0).error == "nothing came on b"
 
 

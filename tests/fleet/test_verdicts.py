@@ -243,9 +243,9 @@ def test_what_cannot_be_seen_is_bad_and_says_why(now: Look) -> None:
 
 
 def test_dead_letters_make_a_good_line_one_to_be_looked_at() -> None:
-    found = seen(letters=Letters(3, True, "2026-01-01", "process_failed", "ValueError: no such customer"))
+    found = seen(letters=Letters(3, True, "2026-01-01", "process_failed", "NoSuchCustomer"))
     assert state(found) == ("warning", "idle")
-    assert "3 dead letters, the newest: ValueError: no such customer." in found.sentence
+    assert "3 dead letters, the newest: NoSuchCustomer." in found.sentence
     assert state(seen(letters=Letters(0))) == ("ok", "idle")
     assert "About 900 dead letters." in seen(letters=Letters(900, exact=False)).sentence
 

@@ -839,8 +839,8 @@ PROCESS_AND_DELIVER = (
         "I7",
         "what has failed is not counted",
         FAILURES,
-        "self._counters.failed += 1\n        where",
-        "where",
+        "self._counters.failed += 1\n        if (beside",
+        "if (beside",
         **_COUNTED,
     ),
     _mutant(

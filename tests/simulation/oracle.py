@@ -304,9 +304,7 @@ class Oracle:
     def on_commit(self, at: Partition, committed: Committed) -> None:
         if not any(at[0] in row for row in self.rows):
             return
-        if (
-            not self.broker.group.members
-        ):  # by one that was expelled, and knows it: brokers take it, over that of a tool
+        if not self.broker.group.members:  # by one that was expelled: brokers take it, also over that of a tool
             self.to_be_called.pop(at, None)
         if (found := _parse(self._stored_map(at, committed.metadata))) and found.trying is not None:
             self.ran_alone.add((at, found.trying))

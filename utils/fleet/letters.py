@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaException
 
-from utils.joining.dead_letters import Contents, read
+from utils.joining.dead_letters import PROCESS_FAILED, Contents, read
 from utils.joining.messages import read_each
 from utils.joining.offsets import OffsetMap
 from utils.joining.progress import Log
@@ -130,7 +130,9 @@ class _Count:
         if self._newest is None:
             return Letters(known, exact)
         time, newest = self._newest
-        error = f"{newest.about.get('error.class', '')}: {newest.about.get('error.message', '')}".strip(": ")
+        # What process() has raised may quote the message, and the page has no login.
+        message = "" if newest.reason == PROCESS_FAILED else newest.about.get("error.message", "")
+        error = f"{newest.about.get('error.class', '')}: {message}".strip(": ")
         missing = newest.about.get("missing.topics", "")
         said = error or (f"nothing came on {missing}" if missing else "")
         return Letters(known, exact, time, newest.reason, said)
