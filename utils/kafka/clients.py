@@ -441,7 +441,10 @@ def _number(value: object, default: int) -> int:
 
 # ---------------------------------------------------------------- What may be wrong with a broker.
 
-_LOGIN = "check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD (or `kafka` in the row's metadatas)"
+_LOGIN = (
+    "check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD (or `kafka` in the row's metadatas);"
+    " a worker reads secrets at its start: restart one whose secret was changed since"
+)
 _TOKEN_LOGIN = "check KAFKA_SASL_OAUTHBEARER_CLIENT_ID, …_CLIENT_SECRET and …_SCOPE (or `kafka` in the row's metadatas)"
 PROTOCOL = "KAFKA_SECURITY_PROTOCOL (or security.protocol in `kafka` of the row's metadatas)"
 SERVERS = "if this stays, check kafka_bootstrap_server of the row"
