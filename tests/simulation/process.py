@@ -209,6 +209,7 @@ class ModelProcess:
         self.dead = False
         self.ended = False
         self.frozen = False
+        self.calls_of_expelled = False  # the call that ends now is one of an assignment before
         self.is_in_a_turn = False  # stopped there, and not between two turns of the loop
         self.error: BaseException | None = None  # what the process ended with
         self.violation: Violation | None = None
@@ -353,6 +354,11 @@ class ModelProcess:
     def is_expelled(self) -> bool:
         """Whether the group has gone on without this process, which may not know it yet."""
         return self.consumer is None or self.consumer.is_expelled
+
+    @property
+    def calls_for_former(self) -> bool:
+        """Whether the call that ends now was begun by a worker that was expelled: that may be a member again."""
+        return self.calls_of_expelled or self.is_expelled
 
     def describe(self) -> str:
         """What the worker has in mind, for the story of a schedule that failed."""
@@ -618,7 +624,7 @@ class ScheduledRunner:
         self._host = host
         self._process = process
         self._waiting: deque[Group] = deque()
-        self._running: list[tuple[Group, float]] = []  # and since when
+        self._running: list[tuple[Group, float, bool]] = []  # since when; of one that was expelled
         self._hanging: list[tuple[Group, float]] = []
         self._halted = False
 
@@ -656,10 +662,11 @@ class ScheduledRunner:
         places = 1 if self.one_by_one else PLACES
         places = 0 if self._done.is_full else places
         while self._waiting and not self._halted and len(self._running) + len(self._hanging) < places:
-            self._running.append((self._waiting.popleft(), self._host.monotonic()))
+            self._running.append((self._waiting.popleft(), self._host.monotonic(), self._host.is_expelled))
         return bool(self._running)
 
-    def _end(self, group: Group, since: float) -> None:
+    def _end(self, group: Group, since: float, expelled: bool) -> None:
+        self._host.calls_of_expelled = expelled
         outcome = attempt(self._process, group, "name")
         if self._host.dead and isinstance(outcome.error, Killed):
             raise Killed
@@ -690,4 +697,5 @@ class ScheduledRunner:
 
     def calls(self) -> list[Call]:
         now = self._host.monotonic()
-        return [Call(group.id, now - since) for group, since in (*self._running, *self._hanging)]
+        running = [(group, since) for group, since, _ in self._running]
+        return [Call(group.id, now - since) for group, since in (*running, *self._hanging)]

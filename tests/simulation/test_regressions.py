@@ -10,6 +10,27 @@ from tests.simulation.world import simulate
 Actions = list[tuple[str, int, int]]
 
 REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
+    "a call that a worker had begun when it was expelled ends when it is a member again": (
+        Setup(partitions=3, workers=2, static=True, quirks=True, odd=True, many_calls=True),
+        [
+            ("step", 0, 0),
+            ("feed", 0, 0),
+            ("step", 0, 0),
+            ("feed all", 0, 0),
+            ("step", 0, 0),
+            ("freeze", 0, 0),
+            ("feed all", 0, 0),
+            ("feed all", 0, 0),
+            ("feed all", 0, 0),
+            ("mate", 0, 0),
+            ("feed", 0, 85),
+            ("rounds", 0, 1),
+            ("version", 0, 0),
+            ("same", 0, 0),
+            ("thaw", 0, 0),
+            ("step", 0, 224),
+        ],
+    ),
     "what another tool commits after a worker was expelled may be overwritten by the last commit of that one": (
         Setup(topics=1, quirks=True),
         [

@@ -142,7 +142,7 @@ class World:
 
     def process(self, who: int, message: Message, _consumer_name: str) -> object:
         """The user's process()."""
-        what = self.oracle.is_called(message, expelled=self._processes[who].is_expelled)
+        what = self.oracle.is_called(message, expelled=self._processes[who].calls_for_former)
         self.note(f"process(): {what}")
         if what == promises.DEADLY:
             self.oracle.ended_in_a_call = True
