@@ -51,7 +51,9 @@ def trace(arguments: argparse.Namespace, environ: Environ) -> int:
     if arguments.json:
         say(json.dumps(_as_json(arguments.id, since, journeys, problems, arguments.show)))
     else:
-        for line in lines(arguments.id, since, journeys, problems, show=arguments.show):
+        for line in lines(
+            arguments.id, since, journeys, problems, show=arguments.show, everywhere=arguments.everywhere
+        ):
             say(line)
     return 0 if any(each.sightings for each in journeys.values()) else 1
 
@@ -139,11 +141,19 @@ def _properties(one: Subject, on_error: Callable[[KafkaError], None] = clients.u
 
 
 def lines(
-    id: str, since: datetime, journeys: Mapping[str, Journey], problems: Sequence[str], *, show: bool
+    id: str,
+    since: datetime,
+    journeys: Mapping[str, Journey],
+    problems: Sequence[str],
+    *,
+    show: bool,
+    everywhere: bool = False,
 ) -> Iterator[str]:
     yield f"{shown(id)}, in messages since {since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     if not any(each.sightings for each in journeys.values()):
         yield "  not found: neither in the topics that the consumers read, nor in those that they write"
+        if not everywhere:
+            yield "  looked at: the partitions in which this id is, if it is the key; --everywhere looks at all"
     for name, journey in journeys.items():
         if len(journeys) > 1 and journey.sightings:
             yield f"cluster {name}"
