@@ -125,12 +125,13 @@ def _not_imported(file: str, error: BaseException) -> str:
         told = f"{type(error).__name__}{place}: {error.msg}"
     elif isinstance(error, (ImportError, NameError, AttributeError)):  # they tell names, and no values
         told = f"{told}: {error}"
-    if any(each in str(error) for each in _NEEDS_MAIN):
+    text = str(error) if type(error).__module__ == "builtins" else ""  # that of another one may raise, or tell values
+    if any(each in text for each in _NEEDS_MAIN):
         return (
-            f"{file} cannot be imported: {told}: {error}; it is imported in a thread: leave signals to the frame, and"
+            f"{file} cannot be imported: {told}: {text}; it is imported in a thread: leave signals to the frame, and"
             " take an event loop where process() or setup() runs"
         )
-    cure = "; save it as UTF-8" if "null bytes" in str(error) else ""  # no SyntaxError in Python 3.11.2
+    cure = "; save it as UTF-8" if "null bytes" in text else ""  # no SyntaxError in Python 3.11.2
     if isinstance(error, ModuleNotFoundError):
         cure = "; add what it needs to requirements.txt (then make lock), or a directory of your own to the image"
     return f"{file} cannot be imported: {told}{cure}"
