@@ -767,6 +767,20 @@ def test_what_was_shed_while_it_rested_is_tried_again_no_sooner_and_its_attempts
     assert thrice.find("b") == InFlight("tried again", 2.0, 2)
 
 
+def test_a_failure_that_is_final_takes_back_nothing_that_waits(
+    executor: Dispatcher, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a tenth of Reject the 8,000 that waited were taken back and submitted again for each."""
+    monkeypatch.setattr(runner, "cancel", lambda: pytest.fail("taken back"))
+    executor.submit(groups("abc"))
+    runner.end(runner.begin(), Reject("never"))
+    assert ids(executor.collect(0)) == "a"
+    assert runner.ids() == "bc"
+    assert not runner.halted
+    assert runner.turn() == "bc"
+    assert ids(executor.collect(0)) == "bc"
+
+
 def test_what_rests_too_long_to_be_remembered_is_tried_too_early_and_never_given_up_for_it(
     thrice: Dispatcher, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
