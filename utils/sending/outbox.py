@@ -122,6 +122,7 @@ class Outbox:
         self._counters = counters or Counters(with_headers=1)
         self._mute = mute or Mute()
         self._failure: Exception | None = None
+        self._failed_at = ""  # topic and partition of the first record that was not delivered
         self._refused: list[Sent] = []
         self.is_stuck = False  # a call of the producer has not returned: closing it now would end the process
 
@@ -235,8 +236,9 @@ class Outbox:
 
     def _check(self) -> None:
         if self._failure:
-            error = self._failure.args[0] if isinstance(self._failure, KafkaException) else None
-            raise DeliveryFailed(error.str() if error else "a callback of the client has failed") from self._failure
+            is_kafkas = isinstance(self._failure, KafkaException)
+            why = self._failure.args[0].str() + self._failed_at if is_kafkas else "a callback of the client has failed"
+            raise DeliveryFailed(why) from self._failure
 
     @property
     def may_accuse(self) -> bool:
@@ -280,6 +282,8 @@ class Outbox:
         elif error is not None:
             self._refusals.stamps.note(error)
             self.fail(KafkaException(error))
+            with suppress(Exception):  # it cannot be asked while the client has an error to raise
+                self._failed_at = self._failed_at or f" ({record.topic()}:{record.partition()})"
 
     def _as_known(self, outcome: Outcome) -> Outcome:
         for _ in range(self._refusals.groups.get(_source(outcome), 0)):
