@@ -1,5 +1,11 @@
 """The command line: which command runs, how it ends, and what `run` builds. `python main.py --help`."""
 
+import sys
+
+if sys.flags.safe_path:  # PYTHONSAFEPATH: by itself Python looks for nothing beside this file
+    sys.path.insert(0, __file__.rpartition("/")[0] or ".")
+
+# isort: split
 from utils.running import first_moment
 
 if __name__ == "__main__":  # before all that takes time
@@ -9,7 +15,6 @@ if __name__ == "__main__":  # before all that takes time
 import argparse
 import os
 import re
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout

@@ -33,3 +33,15 @@ def test_the_version_is_the_newest_of_the_changelog() -> None:
 def test_the_command_line_tells_it() -> None:
     done = subprocess.run([sys.executable, "main.py", "--version"], cwd=ROOT, capture_output=True, text=True)
     assert re.fullmatch(rf"frame {re.escape(str(frame_version()))}\n", done.stdout)
+
+
+def test_it_is_told_also_where_python_looks_for_nothing_beside_the_program() -> None:
+    """PYTHONSAFEPATH, as some harden their machines, was a traceback: no module named utils."""
+    told = subprocess.run(
+        [sys.executable, ROOT / "main.py", "--version"],
+        env={"PYTHONSAFEPATH": "1"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+    )
+    assert (told.returncode, told.stdout.split()[:1]) == (0, ["frame"]), told.stderr
