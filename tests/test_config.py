@@ -117,6 +117,19 @@ def test_an_address_that_kubernetes_puts_into_the_environment_is_no_port() -> No
         Settings.read({**MINIMAL, "HTTP_PORT": "udp://10.96.0.2:80"})
 
 
+def test_a_file_whose_name_the_locale_has_not_is_told_to_the_worker_that_uses_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With LANG=de_DE.ISO-8859-1 the row of one consumer ended each start of all others."""
+
+    def realpath(path: str) -> str:
+        raise UnicodeEncodeError("latin-1", path, 0, 1, "no such letter")
+
+    monkeypatch.setattr("os.path.realpath", realpath)
+    row = '{"kafka": {"ssl.ca.location": "/etc/ssl/\u017b.pem"}}'
+    assert Settings().of_row("other", row).kafka == {"ssl.ca.location": "/etc/ssl/\u017b.pem"}
+
+
 def test_a_row_with_thousands_of_odd_keys_is_soon_looked_at() -> None:
     warnings = Settings().of_row("other", json.dumps({f"message_timeou{at}": 1 for at in range(10_000)})).warnings
     assert len(warnings) <= 200
