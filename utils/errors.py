@@ -40,9 +40,7 @@ def unquoted(error: BaseException | None) -> Unquoted | None:
     return Unquoted(error) if error is not None else None
 
 
-def tame(
-    error: BaseException, decisive: Callable[[BaseException], BaseException] = lambda error: error
-) -> BaseException:
+def tame(error: BaseException, decisive: Callable[[BaseException], BaseException]) -> BaseException:
     """An error of process() that the loop may look at: code of its class, where there is some, is tried here.
 
     `decisive`: which one of several that it holds.

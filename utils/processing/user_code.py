@@ -10,7 +10,6 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +20,7 @@ from utils.errors import named
 from utils.logger import stay_heard
 from utils.processing.outcome import is_async
 from utils.processing.runner import Hooks, nothing
+from utils.threads import in_thread
 
 _LACKS = (ImportError, SyntaxError, NameError)  # wherever it runs; anything else may be of the environment
 _NO_FILE = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -98,16 +98,7 @@ def _apart(call: Callable[[], ModuleType]) -> ModuleType:
     """In a thread, always: `run` does it so, to stop in time. What needs the main thread shall fail in `check`, too."""
     if threading.current_thread() is not threading.main_thread():
         return call()
-    future: Future[ModuleType] = Future()
-
-    def attempt() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=attempt, name="import", daemon=True).start()
-    return future.result()
+    return in_thread(call, "import").result()
 
 
 def _may_heal(error: BaseException) -> bool:

@@ -5,13 +5,14 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TypeVar
 
 from config import UnavailableError
 from utils.logger import logger
+from utils.threads import in_thread
 
 LONGEST_PAUSE = 10.0  # seconds between two tries
 RELOAD = 30  # seconds that a worker may take to end because its row has changed: several steps of a transaction
@@ -160,15 +161,7 @@ def interruptibly(
 
     `while_waiting` is called again and again meanwhile, on the thread of who waits.
     """
-    future: Future[T] = Future()
-
-    def attempt() -> None:
-        try:
-            future.set_result(step())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=attempt, name="start", daemon=True).start()
+    future = in_thread(step, "start")
     while not wait([future], timeout=0.1).done:
         if stopping.is_set():
             raise Stopped

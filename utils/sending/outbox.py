@@ -1,9 +1,7 @@
 """Records on their way out: results to every output topic, dead letters to theirs, and which of them were refused."""
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -19,6 +17,7 @@ from utils.processing.outcome import Outcome
 from utils.sending.failures import Failures
 from utils.sending.pace import Pace
 from utils.sending.stamps import Stamps
+from utils.threads import in_thread
 
 _ANY_PARTITION = -1  # the client's word for: by the key
 CLOSE = 5.0  # seconds that closing a producer may take
@@ -371,14 +370,4 @@ def _too_large(error: KafkaException) -> KafkaError:
 
 def bounded(call: Callable[[], object], seconds: float) -> None:
     """Make the call in a thread, which is left behind when it takes longer: TimeoutError."""
-    future: Future[None] = Future()
-
-    def attempt() -> None:
-        try:
-            call()
-            future.set_result(None)
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=attempt, name="bounded", daemon=True).start()
-    future.result(seconds)
+    in_thread(call, "bounded").result(seconds)
