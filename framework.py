@@ -32,6 +32,7 @@ from utils.reading.fetching import FEW
 from utils.reading.intake import Intake
 from utils.reading.locator import AssignmentOutdated
 from utils.reading.overflow import EVICTED_AT_ONCE, Overflow
+from utils.reading.pausing import ALMOST_FULL
 from utils.sending.assignment import Assignment, Locate
 from utils.sending.commits import Commits
 from utils.sending.delivery import Backlog, Delivery
@@ -125,7 +126,8 @@ class Worker:
     def _read(self, takes_results: bool) -> list[Record]:
         """The next records, as soon as there are any; none while there is no memory for them."""
         busy = min(self.commits.interval, IDLE) if self.delivery.pending or self.commits.has_news else IDLE
-        records = self.intake.read(self._load(), 0 if self.executor.in_flight and takes_results else busy)
+        groups = self.executor.in_flight + self.delivery.backlog.groups
+        records = self.intake.read(self._load(), groups, 0 if self.executor.in_flight and takes_results else busy)
         if self.assignment.failure:
             raise self.assignment.failure
         return records
@@ -213,7 +215,7 @@ class Worker:
     def _is_full(self) -> bool:
         """Whether only results that become safe can make room now. Commits.turn asks before and after some have."""
         is_stopped = self.delivery.holds_back or self.delivery.backlog.bytes >= self._waiting.room
-        return is_stopped or self._load() >= 1 > self._load(Backlog())
+        return is_stopped or self._load() >= ALMOST_FULL > self._load(Backlog())
 
     def _fragments(self, batch: Batch, contents: Contents, now: float) -> list[Fragment]:
         """One for each record: `offsets` is the PartitionOffsets of its partition, `offset` where it stands there."""

@@ -29,6 +29,7 @@ from utils.processing.outcome import Call, InFlight, Outcome, attempt
 from utils.processing.parking import Parking
 from utils.reading.intake import Waits
 from utils.reading.locator import AssignmentOutdated
+from utils.reading.pausing import ALMOST_FULL
 from utils.retry import Reject
 from utils.running import assembly
 from utils.running.assembly import Parts, Surroundings, worker_of
@@ -1084,8 +1085,8 @@ def test_it_does_so_before_process_runs_dry(limit: str) -> None:
     bench.delivery._sent = [Outcome(Group("1", group().fragments, 1_000), [])]
     bench.step(1, INTERVAL)
     assert bench.delivery.pending == 1  # it would make no room
-    bench.executor.in_flight = 7_999 if limit == "groups" else 1
-    bench.worker._bytes_in_flight = 9_999
+    bench.executor.in_flight = int(8_000 * ALMOST_FULL) - 1 if limit == "groups" else 1
+    bench.worker._bytes_in_flight = int(10_000 * ALMOST_FULL) - 1
     polls = bench.consumer.polls
     bench.step(2)
     assert bench.delivery.pending == 0

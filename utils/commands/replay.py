@@ -30,6 +30,7 @@ from utils.processing.executor import Executor
 from utils.processing.outcome import Outcome
 from utils.reading.batches import Record
 from utils.reading.intake import Intake
+from utils.reading.pausing import ALMOST_FULL
 from utils.sending.assignment import Assignment, Locate
 from utils.sending.commits import Commits
 from utils.sending.delivery import Delivery
@@ -341,7 +342,8 @@ class Replay:
             self.consumer.close()
 
     def step(self) -> None:
-        records = self.intake.read(self._load(), 0 if self.executor.in_flight else IDLE)
+        there = self.executor.in_flight + self.delivery.pending
+        records = self.intake.read(self._load(), there, 0 if self.executor.in_flight else IDLE)
         if self.assignment.failure:
             raise self.assignment.failure
         batch = self.intake.unfinished(records)
@@ -357,7 +359,7 @@ class Replay:
         return (self.executor.in_flight + self.delivery.pending) / MAX_IN_FLIGHT
 
     def _is_full(self) -> bool:
-        return self._load() >= 1 and self.delivery.pending > 0
+        return self._load() >= ALMOST_FULL and self.delivery.pending > 0
 
     def _take(self, record: Record, headers: Headers | None, offsets: PartitionOffsets) -> Group | None:
         contents = read(record.key(), record.value(), headers)

@@ -41,15 +41,17 @@ class Fetching:
         self._sleep = sleep
         self._soon = 0.0  # until when a record comes soon after a read of a few
 
-    def next(self, wait: float) -> list[Record]:
-        """The next records, as soon as there are any; waits up to `wait` seconds for the first.
+    def next(self, wait: float, most: int = BATCH) -> list[Record]:
+        """The next records, `most` of them, as soon as there are any; waits up to `wait` seconds for the first.
 
         Unless `wait` is 0, what comes soon after a read of a few stays for `gather` seconds, for more to come.
         Raises KafkaException for what the client does not mend by itself.
         """
         first = self._first(wait)
-        messages = [first, *self._consumer.consume(BATCH, 0)] if first is not None else []
-        self._soon = self._clock() + self._gather if 0 < len(messages) < FEW else 0.0
+        messages = [first] if first is not None else []
+        if messages and most > 1:
+            messages += self._consumer.consume(most - 1, 0)
+        self._soon = self._clock() + self._gather if 0 < len(messages) < min(FEW, most) else 0.0
         if [message for message in messages if message.error()]:
             messages = [each for each in messages if not _is_event(each)]
         return cast("list[Record]", messages)

@@ -93,16 +93,17 @@ class Intake:
     def _reads_former_topic(self, now: float) -> bool:
         return bool(self._identities.made_again(self.owned.partitions.values(), now))
 
-    def read(self, load: float, wait: float) -> list[Record]:
+    def read(self, load: float, groups: int, wait: float) -> list[Record]:
         """The next records, as soon as there are any; waits up to `wait` seconds for the first.
 
-        `load`: 1 and more is no room; with paused partitions they go on below a half. Raises KafkaException for what
-        the client does not mend by itself.
+        `load`: 1 and more is no room; with paused partitions they go on below a half. `groups`: how many make that
+        load. Raises KafkaException for what the client does not mend by itself.
         """
-        if not self.pausing.may_poll(load):
+        most = self.pausing.most(load, groups)
+        if not most:
             return []
         rebalances = self._rebalances
-        records = self._fetching.next(wait)
+        records = self._fetching.next(wait, most)
         if rebalances != self._rebalances:  # in the middle of the read: what came before it is not ours any more
             self.owned.rewind(records)
             return []

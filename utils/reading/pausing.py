@@ -8,9 +8,14 @@ from collections.abc import Callable, Iterable
 from confluent_kafka import Consumer, TopicPartition
 
 from utils.kafka.ends import Partition
+from utils.reading.fetching import BATCH
 from utils.reading.owned import OwnedPartitions
 
 PAUSE_AFTER = 1.0  # seconds without room for more records before the partitions are paused, to poll on
+ALMOST_FULL = 1 - 1 / 64  # with more load, reading waits for more room: a turn for a few records costs as one for many
+FEW_AFTER = 0.5
+"""Seconds; then a few are read. So where process() is slow but not still, nothing is paused: the client throws away
+what it has read ahead of a paused partition, and fetches it again (measured)."""
 
 
 class Pausing:
@@ -41,22 +46,27 @@ class Pausing:
     def is_paused(self, at: Partition) -> bool:
         return self._all_paused or at in self.ahead
 
-    def may_poll(self, load: float) -> bool:
-        """Whether there is room for what a poll brings, or all partitions are paused, so that it brings no records.
+    def most(self, load: float, groups: int) -> int:
+        """How many records a poll may bring: as many as there is room for. 0: there is none, do not poll.
 
-        `load`: 1 and more is no room; with paused partitions they go on below a half.
+        `load`: 1 and more is no room; with paused partitions they go on below a half. `groups`: how many make that
+        load. While all partitions are paused a poll brings no records, whatever this says.
         """
         is_stopped = self.is_stopped
-        if not is_stopped and load < (0.5 if self._all_paused else 1):
+        if not is_stopped and load < (0.5 if self._all_paused else ALMOST_FULL):
             self._resume()
-            return True
+            return _fit(load, groups)
         now = self._clock()
         if self._full_since is None:
             self._full_since = now
-        if not self._all_paused and (is_stopped or now - self._full_since > PAUSE_AFTER):
+        full_for = now - self._full_since
+        if not is_stopped and load < 1 and not self._all_paused and full_for > FEW_AFTER:
+            self._full_since = None
+            return _fit(load, groups)
+        if not self._all_paused and (is_stopped or full_for > PAUSE_AFTER):
             self._consumer.pause([TopicPartition(*at) for at in self._owned.partitions])
             self._all_paused = True
-        return self._all_paused
+        return BATCH if self._all_paused else 0
 
     def _resume(self) -> None:
         """There is room: all go on but those that are ahead."""
@@ -72,3 +82,8 @@ class Pausing:
         if paused := ahead - self.ahead:
             self._consumer.pause([TopicPartition(*at) for at in paused])
         self.ahead = ahead
+
+
+def _fit(load: float, groups: int) -> int:
+    """How many records have room, if each takes what one of these groups takes."""
+    return min(max(int(groups * (1 - load) / load), 1), BATCH) if load > 0.5 else BATCH
