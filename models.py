@@ -362,15 +362,28 @@ def load_all(engine: Engine) -> list[ListedRow]:
             if not _is_not_utf8(error):
                 raise
             connection.rollback()
-            name, *_ = _as_text()
-            names = connection.scalars(select(name).order_by(ConsumerConfig.consumer_name)).all()
-            return [_by_itself(engine, each or NAMELESS) for each in dict.fromkeys(names)]
+            ids = connection.scalars(select(ConsumerConfig.id).order_by(ConsumerConfig.consumer_name)).all()
+            found = dict.fromkeys([_name_of(connection, each) for each in ids])
+            return [each if isinstance(each, ListedRow) else _by_itself(engine, each) for each in found]
     names = [row[0] or NAMELESS for row in rows]
     return [
         _listed(names.count(name), name, *row[1:])
         for at, (name, row) in enumerate(zip(names, rows, strict=True))
         if name not in names[:at]
     ]
+
+
+def _name_of(connection: Connection, id: int) -> "str | ListedRow":
+    """The name in one row; the row itself, as no good, where the name is not UTF-8."""
+    name, *_ = _as_text()
+    try:
+        return connection.scalar(select(name).where(ConsumerConfig.id == id)) or NAMELESS
+    except DBAPIError as error:
+        if not _is_not_utf8(error):
+            raise
+        connection.rollback()
+        cure = "write it anew, or delete the row"
+        return ListedRow(f"(id {id})", None, (f"the row with id {id} has a consumer_name that is not UTF-8: {cure}",))
 
 
 def _by_itself(engine: Engine, name: str) -> ListedRow:

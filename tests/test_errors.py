@@ -59,6 +59,20 @@ def test_a_cause_that_is_named_stands_for_what_was_handled_and_one_that_is_hidde
     assert way_to(caught(hidden=True)).count("Traceback") == 1
 
 
+def test_what_was_made_and_never_raised_is_told_by_its_class_alone() -> None:
+    """A cause that was made for it, one of several in a group, and what a process of its own has raised."""
+    cause = caught(OSError(SECRET))
+    assert way_to(cause).startswith("Traceback (most recent call last):\nOSError\n")
+    assert SECRET not in way_to(cause)
+
+    def process(_message: Message, _consumer_name: str) -> object:
+        raise ExceptionGroup("fields", [ValueError(SECRET), KeyError(SECRET)])
+
+    error = attempt(process, group("1"), "").error
+    assert error
+    assert named(error) == f"ValueError at test_errors.py:{process.__code__.co_firstlineno + 1}"
+
+
 def test_errors_that_are_each_others_cause_are_told_once() -> None:
     first, second = ValueError(), KeyError()
     first.__cause__, second.__cause__ = second, first

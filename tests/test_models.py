@@ -341,8 +341,13 @@ def test_a_row_that_is_not_utf8_takes_no_other_away(server: str, request: pytest
             insert(database, name)
         bytes_of = "CAST(X'4DFC' AS BLOB)" if server == "sqlite_url" else "E'M\\xfc'"
         execute(database, f"UPDATE consumer_configs SET metadatas = {bytes_of} WHERE consumer_name = 'two'")
+        insert(database, "four")
+        execute(database, f"UPDATE consumer_configs SET consumer_name = {bytes_of} WHERE consumer_name = 'four'")
+        insert(database, "")
         listed = {each.consumer_name: each for each in load_all(database)}
-    assert [*listed] == ["no good", "one", "three", "two"]
+    assert sorted(listed) == ["(id 5)", "(no name)", "no good", "one", "three", "two"]
+    [problem] = listed["(id 5)"].problems
+    assert problem == "the row with id 5 has a consumer_name that is not UTF-8: write it anew, or delete the row"
     assert [name for name, each in listed.items() if each.row] == ["one", "three"]
     assert "no worker can be called" in listed["no good"].problems[0]
     [problem] = listed["two"].problems

@@ -46,7 +46,9 @@ def tame(error: BaseException, decisive: Callable[[BaseException], BaseException
     `decisive`: which one of several that it holds.
     """
     try:
-        error = decisive(error)
+        whole, error = error, decisive(error)
+        if error.__traceback__ is None:  # it was made, and raised only as one of several
+            error = error.with_traceback(whole.__traceback__)
         for each in chain(error):
             _ = type(each).__name__, each.__traceback__, isinstance(each, Untold)
     except BaseException:
@@ -57,13 +59,16 @@ def tame(error: BaseException, decisive: Callable[[BaseException], BaseException
 def named(error: BaseException) -> str:
     """Class and place, `ValueError at worker.py:12`; of an error of the worker's own, class and text.
 
-    What a library has raised is told with the line of the user's code that called it: `…, called at worker.py:12`.
+    What a library has raised is told with the line of the user's code that called it: `…, called at worker.py:12`. Of
+    what was never raised there is only the class: it may be the cause of an error of process(), and quote the message.
     """
     if isinstance(error, Unquoted):
         return named(error.error)
     steps = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    if not steps or isinstance(error, Quotable):  # what was never raised is not of process() either
+    if isinstance(error, Quotable):
         return f"{type(error).__name__}: {error}"
+    if not steps:
+        return type(error).__name__
     users = [step for step in steps if _is_users(step[0])]
     called = f", called at {_place(*users[-1])}" if users and users[-1] != steps[-1] else ""
     return f"{type(error).__name__} at {_place(*steps[-1])}{called}"

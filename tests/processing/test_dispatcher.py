@@ -13,7 +13,7 @@ from tests.builders import dispatcher, fragment, group
 from utils.joining.aggregator import Group
 from utils.processing.attempts import FREE_PROBES_FOR, LONGEST_PROBE, OUTAGE
 from utils.processing.dispatcher import Dispatcher
-from utils.processing.outcome import Call, InFlight, Outcome
+from utils.processing.outcome import Call, InFlight, Outcome, TookTooLong
 from utils.processing.runner import Overdue
 from utils.retry import Reject, Retry
 
@@ -543,7 +543,7 @@ def test_a_late_call_that_does_not_end_is_given_up_after_as_many_times_its_time(
     for clock.now in (11, 15, 22, 27, 33, 38):
         outcomes += executor.collect(0)
     [outcome] = outcomes
-    assert (type(outcome.error), outcome.attempts) == (TimeoutError, 3)
+    assert (type(outcome.error), outcome.attempts) == (TookTooLong, 3)
     many.end("ab")
     assert ids(executor.collect(0)) == "b"
 
@@ -579,7 +579,7 @@ def test_a_message_whose_call_hangs_over_a_rebalance_is_given_up_too(many: FakeR
     for clock.now in (11, 15, 22, 27, 33, 38):
         outcomes += executor.collect(0)
     [outcome] = outcomes
-    assert (outcome.group.id, type(outcome.error), outcome.attempts) == ("a", TimeoutError, 3)
+    assert (outcome.group.id, type(outcome.error), outcome.attempts) == ("a", TookTooLong, 3)
     assert executor.in_flight == 1
     many.end("ab")
     assert executor.collect(0) == []  # nobody's, both of them
@@ -718,7 +718,7 @@ def test_the_next_process_goes_on_with_its_attempts_and_calls_others_first(runne
     runner.hanging, runner.too_many = "a", True
     clock.now = 20.0
     [outcome] = executor.collect(0)
-    assert (type(outcome.error), outcome.attempts) == (TimeoutError, 3)
+    assert (type(outcome.error), outcome.attempts) == (TookTooLong, 3)
     assert executor.is_stuck
 
 

@@ -20,7 +20,7 @@ from utils.metrics import BOUNDS, Counters, Histogram
 from utils.processing.coroutines import Coroutines
 from utils.processing.dispatcher import Dispatcher
 from utils.processing.done import MANY, ThreadDied
-from utils.processing.outcome import Call, Outcome, Process
+from utils.processing.outcome import Call, Outcome, Process, TookTooLong
 from utils.processing.runner import CallTerms, Hooks, Runner
 from utils.processing.single_thread import LARGE, SingleThread
 from utils.processing.thread_pool import ThreadPool
@@ -738,7 +738,7 @@ def test_a_coroutine_is_cancelled_when_its_time_is_over() -> None:
     assert ids(outcomes) == "ab"
     assert cancelled.is_set()
     assert [str(outcome.error) for outcome in outcomes] == ["process() took longer than PROCESS_TIMEOUT (0.01 s)"] * 2
-    assert [type(outcome.error) for outcome in outcomes] == [TimeoutError] * 2
+    assert [type(outcome.error) for outcome in outcomes] == [TookTooLong] * 2
     runner.close(SECONDS)
 
 

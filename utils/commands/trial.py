@@ -15,7 +15,7 @@ from config import ConfigError
 from utils.commands.cases import Anonymous, Case, case_of, group_of
 from utils.commands.difference import changes
 from utils.commands.samples import Samples, lacking_by_topic
-from utils.errors import named
+from utils.errors import Quotable, named
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import text_of
 from utils.joining.messages import InvalidMessage, Message, Result, join
@@ -55,7 +55,7 @@ class Timed:
             self.calls.append((id, self.clock() - began))
 
 
-class TooLarge(Exception):
+class TooLarge(Quotable):
     """A result that Kafka's client would not take."""
 
 

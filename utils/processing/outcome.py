@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from utils.errors import tame
+from utils.errors import Quotable, tame
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import Letter
 from utils.joining.messages import RESULT_OVERHEAD, Message, Result, join, results
@@ -87,5 +87,12 @@ def decisive(error: BaseException) -> BaseException:
     return (said or leaves)[0]
 
 
-def took_too_long(timeout: float) -> TimeoutError:
-    return TimeoutError(f"process() took longer than PROCESS_TIMEOUT ({timeout:g} s)")
+class TookTooLong(Quotable, TimeoutError):
+    """Told, and named in dead letters, as what Python itself would raise."""
+
+
+TookTooLong.__name__ = TookTooLong.__qualname__ = TimeoutError.__name__
+
+
+def took_too_long(timeout: float) -> TookTooLong:
+    return TookTooLong(f"process() took longer than PROCESS_TIMEOUT ({timeout:g} s)")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from utils.errors import unquoted
+from utils.errors import Quotable, unquoted
 from utils.joining import dead_letters
 from utils.joining.aggregator import Group, size_of
 from utils.joining.dead_letters import Letter, sources
@@ -152,5 +152,5 @@ class Failures:
         return Outcome(group, [], letter=letter)
 
 
-class TooLarge(Exception):
+class TooLarge(Quotable):
     """A result does not fit into its topic."""
