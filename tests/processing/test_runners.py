@@ -961,6 +961,19 @@ def test_what_setup_raises_is_raised_to_whoever_opens(kind: type) -> None:
 
 
 @RUNNERS
+def test_a_setup_that_only_makes_a_generator_has_not_been_called(kind: type) -> None:
+    """As behind a decorator, which hides that it yields."""
+
+    async def unchanged(message: Message, _name: str) -> Message:
+        return message
+
+    process: Any = unchanged if kind is Coroutines else (lambda message, _name: message)
+    hooks = Hooks(setup=lambda: (each for each in "ab"))
+    with pytest.raises(TypeError, match="it returned a generator, which nobody runs"):
+        (kind(process, NAME, hooks) if kind is SingleThread else kind(process, NAME, 2, hooks)).open()
+
+
+@RUNNERS
 def test_what_teardown_raises_is_raised_to_whoever_closes(kind: type) -> None:
     runner = Story(fails="teardown").runner(kind)
     runner.open()

@@ -44,6 +44,14 @@ BAD = {
     "raises": (f"raise RuntimeError('topsecret')\n{GOOD}", "worker.py cannot be imported: RuntimeError at worker.py:1"),
     "exits": (f"import sys\nsys.exit(0)\n{GOOD}", "worker.py cannot be imported: SystemExit at worker.py:2"),
     "hook": (f"{GOOD}def setup(pool):\n    pass\n", "worker.py: setup must be a function that takes no arguments"),
+    "hook yields": (
+        f"{GOOD}def setup():\n    yield\n",
+        "worker.py: setup() must do its work and return, and not yield",
+    ),
+    "hook is a context": (
+        f"from contextlib import contextmanager\n{GOOD}@contextmanager\ndef setup():\n    yield\n",
+        "worker.py: setup() must do its work and return, and not yield",
+    ),
     "async hook": (
         f"{GOOD}async def teardown():\n    pass\n",
         "worker.py: teardown() is `async def`, so process() must be so too",

@@ -95,7 +95,7 @@ class Runner(Protocol):
 def call_hook(hook: Callable[[], object], end: Future[None]) -> bool:
     """Whether it has ended well; how it did is noted in `end`."""
     try:
-        hook()
+        refuse_unrun(hook())
     except BaseException as error:
         end.set_exception(error)
         return False
@@ -109,11 +109,19 @@ async def await_hook(hook: Callable[[], object], end: Future[None]) -> bool:
         returned = hook()
         if inspect.isawaitable(returned):
             await returned
+        else:
+            refuse_unrun(returned)
     except BaseException as error:
         end.set_exception(error)
         return False
     end.set_result(None)
     return True
+
+
+def refuse_unrun(returned: object) -> None:
+    """What only makes a coroutine or a generator, as behind a decorator, has done nothing."""
+    if inspect.iscoroutine(returned) or inspect.isgenerator(returned) or inspect.isasyncgen(returned):
+        raise TypeError(f"it returned a {type(returned).__name__}, which nobody runs: it must do its work, and return")
 
 
 def overdue(calls: Iterable[tuple[Group, float]], begun_by: float, places: int) -> Overdue:

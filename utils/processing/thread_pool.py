@@ -10,7 +10,7 @@ from config import UnavailableError
 from utils.joining.aggregator import Group
 from utils.processing.done import Done
 from utils.processing.outcome import Call, Outcome, Process, attempt
-from utils.processing.runner import NO_HOOKS, CallTerms, Hooks, Overdue, call_hook, overdue, running_calls
+from utils.processing.runner import NO_HOOKS, CallTerms, Hooks, Overdue, call_hook, overdue, refuse_unrun, running_calls
 
 
 class ThreadPool:
@@ -38,7 +38,7 @@ class ThreadPool:
         self._waiting: SimpleQueue[Group | None] = SimpleQueue()
 
     def open(self) -> None:
-        self._hooks.setup()
+        refuse_unrun(self._hooks.setup())
         try:
             for number in range(self._concurrency):
                 self._threads.append(self._done.start_thread(partial(self._work, number), f"process {number}"))

@@ -72,6 +72,8 @@ def load() -> UserCode:
     for name, hook in hooks._asdict().items():
         if not callable(hook) or not _takes(hook):
             problems.append(f"worker.py: {name} must be a function that takes no arguments")
+        elif _yields(hook) or _yields(inspect.unwrap(hook)):
+            problems.append(f"worker.py: {name}() must do its work and return, and not yield")
         elif is_async(hook) and callable(process) and not is_async(process):
             problems.append(f"worker.py: {name}() is `async def`, so process() must be so too")
     if problems:
@@ -133,9 +135,13 @@ def _problems_of_process(process: object) -> list[str]:
         return ["worker.py defines no process(): it must be a function, process(message, consumer_name)"]
     if not _takes(process, {}, ""):
         return [f"worker.py: process{inspect.signature(process)} must take two arguments: message, consumer_name"]
-    if inspect.isgeneratorfunction(process) or inspect.isasyncgenfunction(process):
+    if _yields(process):
         return ["worker.py: process() must return its results, as a list where they are several, and not yield them"]
     return []
+
+
+def _yields(function: object) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _takes(function: Callable[..., Any], *arguments: object) -> bool:
