@@ -8,10 +8,12 @@ from confluent_kafka import IsolationLevel
 from confluent_kafka.admin import AdminClient
 
 from tests.builders import partition_offsets
-from tests.fakes import FakeAdmin
+from tests.fakes import FakeAdmin, FakeConsumer
 from utils.joining.layout import Layout
 from utils.joining.offsets import PartitionOffsets
+from utils.metrics import Counters
 from utils.reading.evidence import PATIENCE, Evidence
+from utils.reading.intake import Intake
 from utils.reading.siblings import Siblings
 
 A = ("a", 0)
@@ -30,9 +32,14 @@ class Hiding(FakeAdmin):
         return 3 if isolation is IsolationLevel.READ_COMMITTED else 5
 
 
-def siblings(*, are_together: bool = True, are_all_here: bool = False) -> SimpleNamespace:
+def siblings(
+    *, are_together: bool = True, are_all_here: bool = False, some_are_left_out: bool = False
+) -> SimpleNamespace:
     return SimpleNamespace(
-        may_be_elsewhere=lambda _now: False, are_together=lambda: are_together, are_all_here=lambda: are_all_here
+        may_be_elsewhere=lambda _now: False,
+        are_together=lambda: are_together,
+        are_all_here=lambda: are_all_here,
+        some_are_left_out=some_are_left_out,
     )
 
 
@@ -81,6 +88,27 @@ def test_who_has_all_partitions_waits_for_those_of_other_numbers(
     assert enough["b", 0].arrived_by == arrived_by
     assert enough["b", 1].arrived_by == NEVER
     assert enough["a", 1].arrived_by == NOW - TIMEOUT
+
+
+@pytest.mark.parametrize("are_together", [False, True])
+def test_what_may_be_in_a_partition_without_a_leader_is_waited_for(are_together: bool) -> None:
+    """Where the producers of the topics hash differently, say, a missing part may be in each. It was given up."""
+    known = siblings(are_together=are_together, some_are_left_out=True)
+    owned = SimpleNamespace(partitions={(topic, 0): partition_offsets(topic=topic) for topic in "ab"})
+    for offsets in owned.partitions.values():
+        for offset in range(5):
+            offsets.read(offset)
+    evidence = Evidence(cast(AdminClient, FiveRecords()), cast(Any, owned), cast(Any, known))
+    evidence.waited_enough(NOW, TIMEOUT)
+    waits = 0 if are_together else PATIENCE * TIMEOUT
+    assert {each.arrived_by for each in evidence.waited_enough(NOW, TIMEOUT).values()} == {NOW - TIMEOUT - waits}
+
+
+def test_partitions_without_a_leader_are_told_of_at_each_assignment() -> None:
+    intake = Intake(cast(Any, FakeConsumer()), Counters(), cast(AdminClient, FiveRecords()))
+    for left_out in ({("a", 1), ("b", 1)}, set()):
+        intake.rebalanced([partition_offsets()], left_out)
+        assert intake.siblings.some_are_left_out is bool(left_out)
 
 
 @pytest.mark.parametrize(("there", "are_all_here"), [(2, True), (3, False)])

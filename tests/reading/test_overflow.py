@@ -451,3 +451,23 @@ def test_when_all_was_read_again_what_waits_is_superseded_and_that_is_counted() 
     assert bench.aggregator.bytes == ONE
     assert bench.counters.superseded == 2
     assert list(bench.offsets["a"].states) == [FINISHED, FINISHED, UNFINISHED]
+
+
+def test_an_id_that_was_given_up_is_no_newcomer_any_more() -> None:
+    """Each was kept for good where what waits lay in the last eighth, and made way first when it came again."""
+    bench = Bench(room=16, end=40)
+    bench.read("a", "0123456789abcdef")
+    bench.read("b", "", first=0)
+    newcomers = list(bench.overflow._newcomers)
+    assert newcomers == ["e", "f"]
+    for _ in range(3):
+        bench.balance(100)
+        bench.read("b", "zz", first=bench.offsets["b"].position)
+    bench.now += 1000
+    bench.offsets["b"].skip_to(40)
+    bench.offsets["a"].skip_to(40)
+    for _ in range(3):
+        bench.overflow.evict(bench.now, 60.0)
+        bench.now += 100
+    assert len(bench.aggregator) == 0
+    assert not bench.overflow._newcomers

@@ -11,7 +11,10 @@ from utils.kafka.ends import EndOffsets, Partition
 from utils.reading.owned import OwnedPartitions
 from utils.reading.siblings import Siblings
 
-PATIENCE = 10  # times MESSAGE_TIMEOUT for which a worker that has all partitions waits for those of other numbers
+PATIENCE = 10
+"""Times MESSAGE_TIMEOUT for which a worker that has all partitions waits for those of other numbers; also one that has
+some that it cannot read, where a missing part may be in each.
+"""
 
 
 class ReadThrough:
@@ -96,7 +99,8 @@ class Evidence:
             arrived_by = max(moment - timeout, readable[at] - 2 * timeout)
             enough[at] = Enough(arrived_by, FOREVER if shed_since is None else shed_since)
         if not self._siblings.are_together():
-            return _of_all_partitions(enough)
+            enough = _of_all_partitions(enough)
+            return _later(enough, PATIENCE * timeout) if self._siblings.some_are_left_out else enough
         return _patiently(enough, PATIENCE * timeout) if self._siblings.are_all_here() else enough
 
 
@@ -107,6 +111,11 @@ def _patiently(enough: dict[Partition, Enough], patience: float) -> dict[Partiti
         alone = enough[at].arrived_by - patience
         patient[at] = Enough(max(each.arrived_by, alone), each.first_drop)
     return patient
+
+
+def _later(enough: dict[Partition, Enough], patience: float) -> dict[Partition, Enough]:
+    """A partition that is ours is not read: only what could have been given up so long ago waits for it no longer."""
+    return {at: Enough(each.arrived_by - patience, each.first_drop) for at, each in enough.items()}
 
 
 def _of_all_partitions(enough: dict[Partition, Enough]) -> dict[Partition, Enough]:

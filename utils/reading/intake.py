@@ -80,7 +80,7 @@ class Intake:
         self._identities.assigned(self.owned.partitions.values())
         self._leaders.assigned(left_out)
         self.pausing.rebalanced()
-        self.siblings.rebalanced()
+        self.siblings.rebalanced(some_are_left_out=bool(left_out))
         self.evidence.rebalanced()
         self.shown_ends.rebalanced()
 

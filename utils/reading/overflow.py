@@ -205,6 +205,7 @@ class Overflow:
             {(self._topics[at[0]], at[1]): by for at, by in enough.items()}, EVICTED_AT_ONCE
         )
         self._finish(superseded)
+        self._are_no_newcomers(evicted)
         return evicted
 
     def missing(self, group: Group) -> list[str]:
@@ -216,6 +217,7 @@ class Overflow:
         """There is no room for these complete groups, nor for later ones of their ids before they were read again."""
         for group in groups:
             self._put_off.add(group)
+            self._newcomers.pop(group.id, None)
             for each in (group, *self.groups.take(group.id)):
                 self._drop_for_later(each.fragments)
 
@@ -227,7 +229,15 @@ class Overflow:
 
     def shed(self, down_to: int, now: float, added: str = "") -> None:
         """Drop groups as `Aggregator.shed` does."""
-        self._drop_groups(self.groups.shed(down_to, added=added), now)
+        groups = self.groups.shed(down_to, added=added)
+        self._are_no_newcomers(groups)
+        self._drop_groups(groups, now)
+
+    def _are_no_newcomers(self, groups: Sequence[Group]) -> None:
+        """They have left: what comes of their ids from now on comes anew."""
+        if self._newcomers:
+            for group in groups:
+                self._newcomers.pop(group.id, None)
 
     def _drop_groups(self, groups: Sequence[Group], now: float) -> None:
         for group in groups:

@@ -29,9 +29,11 @@ class Siblings:
         self._settle = settle
         self._settled_at = topics_changed_at + settle
         self._grown = False  # partitions were added to a topic
+        self.some_are_left_out = False  # of our partitions, which are not read
 
-    def rebalanced(self) -> None:
+    def rebalanced(self, *, some_are_left_out: bool = False) -> None:
         """After `owned` was."""
+        self.some_are_left_out = some_are_left_out
         layouts = [offsets.layout for offsets in self._owned.partitions.values()]
         if any(layout.differs for layout in layouts):
             self._settled_at = self._clock() + self._settle
