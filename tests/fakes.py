@@ -256,9 +256,12 @@ class FakeProducer:
 
     def fail(self, code: int) -> None:
         """The last result fails, the others were acknowledged."""
-        assert self._report is not None
         self.unacknowledged = 0
-        self._report(KafkaError(code), None)
+        self.report(KafkaError(code), None)
+
+    def report(self, error: KafkaError, failed: Any) -> None:
+        assert self._report is not None
+        self._report(error, failed)
 
 
 class FakeAdmin:

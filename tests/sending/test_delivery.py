@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, ThrottleEvent, TopicPartition
 
 from tests.builders import group
-from tests.fakes import FakeProducer, Report
+from tests.fakes import FakeMessage, FakeProducer, Report
 from utils.joining.aggregator import Group
 from utils.joining.messages import RESULT_OVERHEAD, Result
 from utils.joining.offsets import CommitPoint, OffsetMap
@@ -1039,6 +1039,26 @@ def test_at_least_once_of_a_group_that_is_more_than_that_part_after_part_and_it_
     producer.acknowledge()
     assert settled(delivery, large) == ["1"]
     assert (delivery.pending, delivery.backlog) == (0, Backlog())
+
+
+def test_at_least_once_of_a_group_that_is_refused_in_one_of_its_parts_the_rest_does_not_leave() -> None:
+    """It left after the dead letter, and where another one of it was refused the dead letter came twice."""
+    producer, refusals = FakeProducer(), slow(2 * SIZE)
+    refusals.batch_size = 1
+    delivery = AtLeastOnce(outbox(producer, "out", refusals=refusals), store())
+    large = Outcome(group("1"), [Result(b"%d" % number, b"{}") for number in range(9)])
+    delivery.send([large])
+    topic, key, value = producer.produced[0]
+    first = FakeMessage((topic, 0), 0, value, its_key=cast(bytes, key))
+    producer.events.append(lambda: producer.report(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), first))
+    producer.acknowledge()
+    assert not delivery.settle(), "its dead letter is on the way"
+    assert [topic for topic, _, _ in producer.produced] == ["out", "out", "letters"]
+    producer.acknowledge()
+    assert settled(delivery, large) == ["1"]
+    delivery.send([])
+    assert len(producer.produced) == 3
+    assert (delivery.pending, delivery.backlog, refusals.groups) == (0, Backlog(), {})
 
 
 def test_at_least_once_what_takes_long_is_sent_in_smaller_amounts() -> None:

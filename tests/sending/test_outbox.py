@@ -196,6 +196,15 @@ def test_of_several_results_none_stays_in_a_transaction_when_one_of_them_is_too_
     assert len(again.taken) == 1
 
 
+def test_of_many_such_groups_that_are_put_together_all_are_known_after_one_restart() -> None:
+    """Each cost a restart of its own, and what was beside them left as many times."""
+    refusals, many = Refusals(), [result(str(number), 10, 101) for number in range(10)]
+    with pytest.raises(RecordRefused):
+        outbox(SmallTopics(), refusals).put([result("10", 10), *many])
+    box = outbox(SmallTopics(), refusals)
+    assert reasons(box.put(box.as_known(many))) == ["too_large"] * 10
+
+
 def test_a_dead_letter_that_the_client_finds_too_large_keeps_its_sources_only() -> None:
     producer = SmallTopics()
     box = outbox(producer)

@@ -180,6 +180,7 @@ class AtLeastOnce:
             ids = set(map(id, guilty))
             self._sent = [outcome for outcome in self._sent if id(outcome) not in ids]
             self._sent += self._outbox.put(self._outbox.as_known(guilty))
+            self._drop_rest_of(guilty)
             return False
         self._pace.passed(self._on_the_way, self._clock() - self._settling_since)
         self._outbox.forget(self._sent)
@@ -189,6 +190,14 @@ class AtLeastOnce:
         self.backlog = Backlog().plus(self._held, self._held_size)
         self._settling = False
         return True
+
+    def _drop_rest_of(self, guilty: list[Outcome]) -> None:
+        """In place of a group that has left in parts up to here, its dead letter has left."""
+        groups = {id(outcome.group) for outcome in guilty}
+        if rest := [outcome for outcome in self._held if id(outcome.group) in groups]:
+            self._held = [outcome for outcome in self._held if id(outcome.group) not in groups]
+            self._held_size -= _size(rest, self._copies)
+            _mark_sent(rest)
 
     def drop(self) -> None:
         self._held, self._held_size, self._sent = [], 0, []

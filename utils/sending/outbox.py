@@ -292,13 +292,15 @@ class Outbox:
     def _instead(self, outcomes: list[Outcome], refused: list[tuple[Result, KafkaError]]) -> list[Outcome]:
         """The outcomes without those whose results the client has refused: dead letters in their place."""
         errors = {id(result): error for result, error in refused}
-        left = []
+        left, left_in_part = [], None
         for outcome in outcomes:
             error = next((errors[id(result)] for result in outcome.results if id(result) in errors), None)
             if error is not None and len(outcome.results) > 1:
                 self._note_refusal(outcome)
-                raise RecordRefused(error.str())
+                left_in_part = error
             left.append(self._failures.refused(outcome, error.str()) if error else outcome)
+        if left_in_part is not None:  # all of them are known now: one restart is enough
+            raise RecordRefused(left_in_part.str())
         return left
 
     def _put_letter(self, outcome: Outcome, letter: Letter) -> Outcome:
