@@ -32,7 +32,7 @@ from utils.commands.command import Environ, add_command, say
 from utils.kafka import preflight
 from utils.logger import configure, configure_again, logger
 from utils.monitoring.watch import Watch
-from utils.running.lifetime import Stopped, patiently, stop_on_signals
+from utils.running.lifetime import Stopped, leave, patiently, stop_on_signals
 from utils.running.refresh import Config, Refresh, tell_warnings
 from utils.running.steps import ROW_STEPS, STEPS, Seen, Start, answer_http, take
 from utils.running.streams import printing
@@ -222,4 +222,4 @@ def _owns_all(watch: Watch, row: Row, cluster: preflight.Cluster) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -475,6 +475,29 @@ with lifetime.ending_in_time(threading.Event(), 0.0, standstill=600.0):
                 os.killpg(process.pid, signal.SIGKILL)  # and a child that waits for ever
 
 
+def test_a_thread_that_process_has_left_behind_does_not_keep_the_process_from_ending(tmp_path: Path) -> None:
+    """As of an executor whose call process() has given up. Python waits for it without an end."""
+    worker = tmp_path / "worker.py"
+    worker.write_text("""
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+pool = ThreadPoolExecutor()
+
+def process(message, consumer_name):
+    pool.submit(time.sleep, 10**6)
+    return message
+""")
+    (tmp_path / "messages.jsonl").write_text('{"id": "1"}\n')
+    done = subprocess.run(
+        [sys.executable, "main.py", "try", "--file", str(tmp_path / "messages.jsonl")],
+        cwd=copied(tmp_path / "program", worker), capture_output=True, text=True, timeout=SECONDS,
+        env={**os.environ, "CONSUMER_NAME": "orders"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "ended without threads that do not end" in done.stderr
+
+
 def test_where_threads_run_nothing_ends_the_process() -> None:
     lives = """
 import threading, time

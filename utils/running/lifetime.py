@@ -3,12 +3,14 @@
 import faulthandler
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from config import UnavailableError
 from utils.logger import logger
@@ -19,6 +21,7 @@ RELOAD = 30  # seconds that a worker may take to end because its row has changed
 TELLING = 1.0  # seconds that saying so may take
 STANDSTILL = 30.0  # seconds beside PROCESS_TIMEOUT that a call may keep all other threads from running
 STDERR = 2
+LEAVING = 2.0  # seconds that threads of worker.py, and what libraries do at the exit, may take in all
 GRACE = 0.7  # seconds beside SHUTDOWN_TIMEOUT that closing the clients may take
 
 T = TypeVar("T")
@@ -60,11 +63,7 @@ def ending_in_time(process_stop: threading.Event, timeout: float, standstill: fl
                 return
         if worker_ended.wait(timeout + GRACE):
             return
-        # In a thread of its own: where nobody reads the log any more, saying it takes for ever.
-        telling = threading.Thread(target=tell, name="tell", daemon=True)
-        with suppress(RuntimeError):  # no thread is to be had at the moment
-            telling.start()
-            telling.join(TELLING)
+        _in_time(tell)
         os._exit(1)
 
     threading.Thread(target=end_with_the_process, name="end with the process", daemon=True).start()
@@ -74,6 +73,31 @@ def ending_in_time(process_stop: threading.Event, timeout: float, standstill: fl
     finally:
         worker_ended.set()
         worker_stop.set()
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with this code, and in time.
+
+    Python waits for all threads that are no daemons, without an end: those of an executor, for example, whose call
+    process() has given up.
+    """
+    with suppress(RuntimeError):  # no thread is to be had at the moment
+        threading.Thread(target=_leave_behind, args=(code,), name="leave", daemon=True).start()
+    sys.exit(code)
+
+
+def _leave_behind(code: int) -> None:
+    time.sleep(LEAVING)
+    _in_time(lambda: logger.error("ended without threads that do not end"))
+    os._exit(code)
+
+
+def _in_time(tell: Callable[[], None]) -> None:
+    """In a thread of its own: where nobody reads the log any more, saying it takes for ever."""
+    telling = threading.Thread(target=tell, name="tell", daemon=True)
+    with suppress(RuntimeError):  # no thread is to be had at the moment
+        telling.start()
+        telling.join(TELLING)
 
 
 def stop_on_signals() -> threading.Event:
