@@ -4,7 +4,7 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any, cast
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Uuid
 from confluent_kafka.admin import AdminClient
 
 from tests.builders import partition_offsets
@@ -77,6 +77,14 @@ def test_a_topic_of_which_nothing_is_told_was_not_made_again() -> None:
     looked.made_again()
     looked.answer(a=KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)))
     assert looked.made_again() == set()
+
+
+def test_a_broker_that_has_no_identities_yet_says_nothing() -> None:
+    """In a rolling upgrade from Kafka below 2.8 each look may be answered by an old broker, or by a new one."""
+    looked = Looked()
+    looked.made_again()
+    looked.answer(a=str(Uuid(0, 0)), b="another")
+    assert looked.made_again() == {"b"}
 
 
 def test_an_answer_that_may_be_older_than_the_assignment_is_not_heard() -> None:

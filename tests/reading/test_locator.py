@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import cast
 
 import pytest
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Message, TopicPartition, Uuid
 
 from tests.builders import admin, partition_offsets
 from utils.joining.layout import Layout
@@ -349,6 +349,19 @@ def test_a_topic_that_was_really_made_again_is_still_told_from_it(cluster: str) 
     history = made_on(cluster)
     assert history.committed("a", 0) == (None, None)
     assert history.gone("a", 0) == 1
+
+
+@pytest.mark.parametrize("none", ["", str(Uuid(0, 0))])
+def test_a_commit_made_before_the_brokers_had_identities_of_topics_stands_after_their_upgrade(none: str) -> None:
+    """Kafka below 2.8. All was read from its beginning, and every result sent a second time."""
+    history = made_on(HERE, none)
+    offset, found = history.committed("a", 0)
+    assert offset == 5
+    assert found is not None
+    assert (history.read_up_to("a", 0), history.gone("a", 0), history.epoch("a", 0)) == (7, 0, 3)
+    elsewhere = made_on(THERE, none)
+    assert elsewhere.committed("a", 0) == (5, None)
+    assert elsewhere.epoch("a", 0) == -1
 
 
 @pytest.mark.parametrize("cluster", [HERE, THERE])

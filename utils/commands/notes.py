@@ -20,6 +20,7 @@ from utils.kafka.lookups import EARLIEST, LATEST, checked, committed, describe, 
 from utils.kafka.ranges import records_of
 from utils.logger import logger
 from utils.reading.locator import LoadMaps
+from utils.topic_ids import is_another
 
 _REQUEST = 10.0  # seconds that one request may take
 _KEY = "dlq-done:"
@@ -51,7 +52,7 @@ def forgotten(
     return {
         number: (offset, metadata)
         for number, (offset, metadata) in _noted(consumer, topic, row).items()
-        if number not in known and (of := OffsetMap.parse(metadata)) and of.topic_id == topic_id
+        if number not in known and (of := OffsetMap.parse(metadata)) and not is_another(of.topic_id, topic_id)
     }
 
 

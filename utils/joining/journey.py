@@ -14,6 +14,7 @@ from utils.joining.messages import Headers
 from utils.joining.offsets import PartitionOffsets
 from utils.joining.progress import Committed
 from utils.joining.states import FINISHED
+from utils.topic_ids import is_another
 
 Partition = tuple[str, int]
 
@@ -86,7 +87,8 @@ class CommittedOffsets(NamedTuple):
 
     def _is_of_former(self, at: Partition, commit: Committed) -> bool:
         """Of a topic of this name that is gone, or of a log that was cut: a worker reads it from its beginning."""
-        if commit.map and commit.map.topic_id != self.topic_ids.get(at[0]):
+        here = self.topic_ids.get(at[0])
+        if commit.map and (here is None or is_another(commit.map.topic_id, here)):
             return True
         return commit.offset > self.ends.get(at, commit.offset)
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 class Layout(NamedTuple):
     topic_id: str
-    """Its identity: a topic made again has another one."""
+    """Its identity: a topic made again has another one. Empty: not known."""
     joined_with: str = ""
     """All input topics of the worker, for its commits: see JoinedWith."""
     partitions: int = 0

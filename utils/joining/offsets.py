@@ -15,6 +15,7 @@ from utils.joining.packing import as_text, pack, pack_steps, unpack, unpack_step
 from utils.joining.shed import Shed
 from utils.joining.states import FINISHED, SHED, UNFINISHED, States
 from utils.joining.suspicion import Suspicion
+from utils.topic_ids import identity
 
 MAX_METADATA = 4095
 """Characters of commit metadata that a broker accepts with its default `offset.metadata.max.bytes` of 4,096
@@ -392,7 +393,7 @@ class OffsetMap(NamedTuple):
             if not 0 <= length <= _MAX_LENGTH or not all(_YEAR_1 <= ms < _YEAR_10000 for ms in (oldest_ms, time_ms)):
                 return None
             states, rest = unpack(fields[7], base, length)
-            head = fields[1], base, oldest_ms, time_ms, states, fields[2]
+            head = identity(fields[1]), base, oldest_ms, time_ms, states, fields[2]
             steps, counts = unpack_steps(rest, base, time_ms), (int(starts), int(trying) if trying else None)
             return OffsetMap(*head, *counts, steps, _read_hung(hung))
         except (ValueError, IndexError, zlib.error):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from utils.joining.offsets import JoinedWith, OffsetMap
+from utils.topic_ids import is_another
 
 Partition = tuple[str, int]
 
@@ -61,7 +62,7 @@ def progress(at: Partition, log: Log, commit: Committed | None) -> Progress:
         return Progress(*at, log.end, log.begin, 0, None, False, None, None)
     found = commit.map
     time = found.time_ms / 1000 if found else None
-    if found is not None and found.topic_id != log.topic_id:  # a worker reads it from its beginning
+    if found is not None and is_another(found.topic_id, log.topic_id):  # a worker reads it from its beginning
         return Progress(*at, log.end, log.begin, 0, None, False, commit.offset, time, trouble="former topic")
     if commit.offset > log.end:  # a worker finds out where it was cut
         return Progress(*at, log.end, log.end, 0, None, False, commit.offset, time, trouble="log cut")

@@ -18,6 +18,7 @@ from itertools import count
 from typing import NamedTuple
 
 from utils.joining.offsets import CommitPoint, JoinedWith, OffsetMap, checksum
+from utils.topic_ids import identity
 
 MAX_RECORD = 500_000
 """Characters of a map that go into one record at most. Those of transactions share a batch."""
@@ -89,7 +90,7 @@ class Reference:
             base, slot, since = int(fields[3]), int(fields[6]), int(fields[7])
         except ValueError:
             return None
-        return Reference(fields[1], fields[2], base, lot, slot, before, since, tuple(fields[8].split(".")))
+        return Reference(identity(fields[1]), fields[2], base, lot, slot, before, since, tuple(fields[8].split(".")))
 
     def records(self, topic: str, partition: int) -> list[tuple[bytes, str]]:
         """Key and digest of each record."""
@@ -103,7 +104,7 @@ def was_brought(head: OffsetMap | Reference | None, topic_id: str, cluster: str)
 
     Such a tool translates the offset, and copies the map as it is.
     """
-    if head is None or head.topic_id == topic_id or not cluster:
+    if head is None or (topic_id and head.topic_id == topic_id) or not cluster:
         return False
     return JoinedWith.parse(head.joined_with).cluster not in {"", cluster}
 

@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from utils.kafka.lookups import Topic, commits_as_they_are, metadata_of
+from utils.topic_ids import identity
 
 Partition = tuple[str, int]
 T = TypeVar("T")
@@ -147,7 +148,7 @@ def _cluster_id(described: Any) -> str:
 def _topic(described: Any, cluster: str) -> Topic | KafkaError:
     if isinstance(described, KafkaError):
         return described
-    return Topic(str(described.topic_id), len(described.partitions), cluster)
+    return Topic(identity(described.topic_id), len(described.partitions), cluster)
 
 
 def _group(described: Any) -> ConsumerGroup:

@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._topic import TopicDescription
 
 from utils.logger import logger
+from utils.topic_ids import identity
 
 LOOK_EVERY = 2.0  # seconds; what is read of a new topic meanwhile is read twice. A look: 0.6 ms of CPU (measured),
 LOOK_PAUSE = 0.01  # and more for each partition, for which so many seconds pass besides
@@ -75,6 +76,6 @@ class Identities:
 def _identity(described: "Future[TopicDescription]") -> str:
     """Nothing where it could not be told."""
     try:
-        return str(described.result().topic_id)
+        return identity(described.result().topic_id)
     except KafkaException:
         return ""

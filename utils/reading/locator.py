@@ -31,6 +31,7 @@ from utils.kafka.lookups import (
 from utils.kafka.membership import Membership, shared_with_others
 from utils.logger import logger
 from utils.metrics import Counters
+from utils.topic_ids import is_another
 
 _LONGEST_TRANSACTION = 25.0
 """Seconds for which brokers may not tell commits: beside a transaction that was left open, which they end when its time
@@ -330,7 +331,9 @@ class History:
     def _is_of_another(self, topic: str, number: int) -> bool:
         """Whether this commit was made for another topic than the one that is here: a former one, or one elsewhere."""
         head = self._heads[topic, number]
-        return head is not None and head.topic_id != self._topic_ids[topic]
+        if head is None:
+            return False
+        return is_another(head.topic_id, self._topic_ids[topic]) or self._was_brought(topic, number)
 
     def _was_brought(self, topic: str, number: int) -> bool:
         return was_brought(self._heads[topic, number], self._topic_ids.get(topic, ""), self._cluster)
