@@ -18,7 +18,7 @@ from utils.kafka import clients
 from utils.metrics import Counters
 from utils.processing.outcome import Outcome
 from utils.sending.failures import Failures
-from utils.sending.outbox import NARROW, DeliveryFailed, Outbox, RecordRefused, Refusals
+from utils.sending.outbox import NARROW, DeliveryFailed, Outbox, RecordRefused, Refusals, Refused
 
 Produced = tuple[str, bytes | None, bytes | None]
 TRACE: Headers = [("traceparent", b"00-1-2-01")]
@@ -290,6 +290,27 @@ def test_a_dead_letter_that_the_broker_refuses_keeps_its_sources_only_and_then_i
         box.accuse(left)
 
 
+@pytest.mark.parametrize("then", [[], [10]], ids=["none", "a small one"])
+def test_of_a_group_that_was_refused_another_result_leaves_and_no_dead_letter(then: list[int]) -> None:
+    """process() is called again after the restart, and need not return the same."""
+    refusals = Refusals()
+    with pytest.raises(RecordRefused):
+        outbox(SmallTopics(), refusals).put([result("1", 10, 101)])
+    box = outbox(SmallTopics(), refusals)
+    assert reasons(box.put(box.as_known([result("1", *then)]))) == [None]
+
+
+def test_of_a_group_whose_result_was_refused_the_dead_letter_of_another_failure_keeps_its_contents() -> None:
+    refusals = Refusals()
+    with pytest.raises(RecordRefused):
+        outbox(SmallTopics(), refusals).put([result("1", 10, 101)])
+    box = outbox(again := SmallTopics(), refusals)
+    letter = Letter(b"1", b"in", [("dlq.source", b"a:0:1")], "process_failed")
+    box.put(box.as_known([Outcome(a_group("1"), [], letter=letter)]))
+    box.flush(0)
+    assert again.letters() == [(b"1", b"in")]
+
+
 def test_what_is_safe_is_forgotten() -> None:
     refusals = Refusals(batch_size=1)
     box = outbox(SmallTopics(broker=50), refusals)
@@ -325,7 +346,7 @@ def test_of_ordinary_outcomes_the_results_are_enough() -> None:
         (Outcome(a_group("2"), [], letter=Letter(b"2", b"in", [], "incomplete")), Refusals(), Counters()),
         (result("2", 10_000), Refusals(), Counters()),  # it may be too large
         (result("2", 10), Refusals(batch_size=NARROW), Counters()),
-        (result("2", 10), Refusals(groups={"a:0:7": 1}), Counters()),
+        (result("2", 10), Refusals(groups={"a:0:7": Refused()}), Counters()),
         (result("2", 10), Refusals(), Counters(with_headers=1)),  # there may be a trace to carry on
     ],
 )

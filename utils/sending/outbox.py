@@ -1,5 +1,6 @@
 """Records on their way out: results to every output topic, dead letters to theirs, and which of them were refused."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,7 +27,7 @@ _FULL = 0.05  # seconds that a full queue is waited for before it is tried again
 _PURGED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 _SMALL = 10_000  # bytes of a result: less than what a client takes, unless somebody has set that very low
-_MOST_REFUSALS = 2  # of one group: of its result, and of the dead letter in its place
+_SMALLER = 2  # times: a result that is so much smaller than the one that was refused may leave
 
 Sent = tuple[str | None, bytes | None, bytes | None]  # topic, key and value of a record
 Report = Callable[[KafkaError | None, Message], None]  # of a delivery that has failed
@@ -55,6 +56,14 @@ class RecordRefused(DeliveryFailed):
 
 
 @dataclass(slots=True)
+class Refused:
+    """What of one group was too large for its topic."""
+
+    result: float = math.inf  # bytes of the smallest one
+    letter: bool = False
+
+
+@dataclass(slots=True)
 class Refusals:
     """What brokers have refused as too large. Outlives the worker: which record it was may show after a restart only.
 
@@ -65,7 +74,7 @@ class Refusals:
 
     batch_size: int = 0
     """Bytes of a batch of several records; a larger record is alone in its own. 0: as many as the client takes."""
-    groups: dict[str, int] = field(default_factory=dict)  # how often each, by the source of its first fragment
+    groups: dict[str, Refused] = field(default_factory=dict)  # by the source of the first fragment
     whole: bool = False
     """Groups are to be kept with their results: the client has refused one of which no more was known."""
     pace: Pace = field(default_factory=Pace)
@@ -264,8 +273,9 @@ class Outbox:
             )
             raise RecordRefused(f"a batch was too large for {', '.join(topics)}")
         guilty = [outcome for outcome in outcomes if not refused.isdisjoint(self._records_of(outcome))]
+        sizes = {record: len(record[2] or b"") for record in refused}
         for outcome in guilty:
-            self._note_refusal(outcome)
+            self._note_refusal(outcome, min(sizes[each] for each in self._records_of(outcome) & refused))
         return guilty
 
     def forget(self, outcomes: Iterable[Outcome]) -> None:
@@ -285,7 +295,11 @@ class Outbox:
                 self._failed_at = self._failed_at or f" ({record.topic()}:{record.partition()})"
 
     def _as_known(self, outcome: Outcome) -> Outcome:
-        for _ in range(self._refusals.groups.get(_source(outcome), 0)):
+        """process() has been called again since, and may have come to something else, which is in nobody's way."""
+        known, sizes = self._refusals.groups.get(_source(outcome)), [len(each.value) for each in outcome.results]
+        if known and max(sizes, default=0) * _SMALLER > known.result:
+            outcome = self._failures.refused(outcome, "refused by the broker")
+        if known and known.letter and outcome.letter:
             outcome = self._failures.refused(outcome, "refused by the broker")
         return outcome
 
@@ -296,7 +310,7 @@ class Outbox:
         for outcome in outcomes:
             error = next((errors[id(result)] for result in outcome.results if id(result) in errors), None)
             if error is not None and len(outcome.results) > 1:
-                self._note_refusal(outcome)
+                self._note_refusal(outcome, min(len(each.value) for each in outcome.results if id(each) in errors))
                 left_in_part = error
             left.append(self._failures.refused(outcome, error.str()) if error else outcome)
         if left_in_part is not None:  # all of them are known now: one restart is enough
@@ -336,11 +350,15 @@ class Outbox:
                     self.producer.poll(_FULL)
                 self._check()
 
-    def _note_refusal(self, outcome: Outcome) -> None:
-        source = _source(outcome)
-        self._refusals.groups[source] = self._refusals.groups.get(source, 0) + 1
-        if self._refusals.groups[source] > _MOST_REFUSALS:
+    def _note_refusal(self, outcome: Outcome, size: int) -> None:
+        """Of its dead letter, or of a result with a value of so many bytes."""
+        known = self._refusals.groups.setdefault(_source(outcome), Refused())
+        if not outcome.letter:
+            known.result = min(known.result, size)
+        elif known.letter:
             raise DeliveryFailed(f"not even the sources of a dead letter fit into {self._failures.topic}")
+        else:
+            known.letter = True
 
     def _records_of(self, outcome: Outcome) -> set[Sent]:
         records: set[Sent] = {(topic, result.key, result.value) for topic, result in _records([outcome], self._topics)}
