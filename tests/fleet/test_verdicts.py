@@ -242,6 +242,14 @@ def test_what_cannot_be_seen_is_bad_and_says_why(now: Look) -> None:
 # ---------------------------------------------------------------- what else
 
 
+def test_what_one_consumer_has_committed_hides_no_other() -> None:
+    """Whatever cannot be judged is a line, as all else is."""
+    odd = replace(part("a", 0, 10, 10), unfinished=1, waits=True, since=-200_000_000_000.0)
+    found = seen(odd, before=[odd])
+    assert (found.level, found.state) == ("bad", "not seen")
+    assert found.sentence == "it cannot be judged: ValueError."
+
+
 def test_dead_letters_make_a_good_line_one_to_be_looked_at() -> None:
     found = seen(letters=Letters(3, True, "2026-01-01", "process_failed", "NoSuchCustomer"))
     assert state(found) == ("warning", "idle")

@@ -124,6 +124,7 @@ def test_a_dead_letter_that_fails_again_carries_the_headers_of_its_last_failure_
             )
         ),
         (b"[1]", [("dlq.reason", b"x"), ("dlq.source", b"a:1:1,b:1:1")]),
+        (b'{"y":' + b"[" * 5000 + b"]" * 5000 + b"}", [("dlq.reason", b"x"), ("dlq.source", b"a:1:1,b:1:1")]),
     ],
 )
 def test_any_other_record_is_none_of_ours(value: bytes | None, headers: Headers | None) -> None:

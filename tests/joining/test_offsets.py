@@ -912,6 +912,14 @@ def test_steps_from_a_host_whose_clock_is_ahead_are_put_in_order() -> None:
     assert [time - 1_700_000_000_000 for _, time in loaded.steps] == [0, 60_000, 60_000]
 
 
+def test_steps_of_no_date_are_none() -> None:
+    """No worker writes such a thing; `fleet` ended for all consumers where somebody had committed it."""
+    steps = ((BASE, 1_700_000_000_000 - 100 * 2**41),)
+    loaded = OffsetMap.parse(offset_map(b"\0\0\0")._replace(steps=steps).encode())
+    assert loaded is not None
+    assert loaded.steps == ()
+
+
 @pytest.mark.parametrize("rest", [b"\xff", b"\x00", b"\x02\x01", b"\x02\x01\x01", b"\x01" * 9, b"\xff" * 50])
 def test_what_follows_the_states_and_is_no_steps_is_ignored(rest: bytes) -> None:
     payload = packed("R", zlib.compress(b"\x00\x01") + rest)

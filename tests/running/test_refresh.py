@@ -339,6 +339,18 @@ def test_a_row_by_which_no_worker_can_begin_gives_way_to_the_one_before(bench: B
     assert ending.is_set(), "another one is"
 
 
+def test_a_pause_is_obeyed_also_while_the_row_is_one_by_which_no_worker_can_begin(bench: Bench) -> None:
+    """The worker began by that row once more, went back to the one before, and worked on for up to an hour."""
+    bench.finds(OTHER)
+    bench.next()
+    assert bench.withdraw(ConfigError(["grant the right"]))
+    bench.begin(ending := threading.Event())
+    for config, is_paused in ((paused(OTHER), True), (OTHER, False)):
+        bench.finds(config)
+        assert (bench.current.row, bench.current.settings.paused) == (ROW, is_paused)
+        assert not ending.is_set(), "a pause makes no other row of it"
+
+
 def test_a_row_that_was_to_blame_is_tried_again_for_a_right_may_have_been_granted(bench: Bench) -> None:
     bench.finds(OTHER)
     for _ in range(2):

@@ -16,6 +16,7 @@ from utils.fleet.looks import Pair, Subject
 from utils.joining.progress import Progress
 from utils.kafka.groups import ConsumerGroup, Member
 from utils.kafka.lookups import Topic
+from utils.logger import logger
 from utils.monitoring.report import duration
 
 Partition = tuple[str, int]
@@ -106,7 +107,11 @@ def judged(
     """None, both of them, where the row is no good. `collisions`: with other rows, see utils/kafka/names.py."""
     if subject is None or looks is None:
         return ConsumerSeen(listed.consumer_name, "bad", ROW_NO_GOOD, _sentence("; ".join(listed.problems)))
-    seen = _Judge(subject, looks).judged()
+    try:
+        seen = _Judge(subject, looks).judged()
+    except Exception as error:  # what one group has committed, or a topic of it says, hides no other consumer
+        logger.exception("a consumer cannot be judged", extra={"row": listed.consumer_name})
+        return ConsumerSeen(listed.consumer_name, "bad", NOT_SEEN, f"it cannot be judged: {type(error).__name__}.")
     level: Level = "warning" if collisions and seen.level == "ok" else seen.level
     return replace(seen, level=level, sentence=" ".join([seen.sentence, *map(_sentence, collisions)]))
 

@@ -126,7 +126,7 @@ def read(key: bytes | None, value: bytes | None, headers: Headers | None) -> Con
         else:
             parts = tuple(map(_part, msgspec.json.decode(value or b"", type=_Fragments).fragments))
         return Contents(_text(key), about["reason"], parts, about)
-    except (KeyError, ValueError, msgspec.MsgspecError):
+    except (KeyError, ValueError, RecursionError, msgspec.MsgspecError):
         return None
 
 

@@ -395,6 +395,8 @@ class OffsetMap(NamedTuple):
             states, rest = unpack(fields[7], base, length)
             head = identity(fields[1]), base, oldest_ms, time_ms, states, fields[2]
             steps, counts = unpack_steps(rest, base, time_ms), (int(starts), int(trying) if trying else None)
+            if not all(_YEAR_1 <= ms < _YEAR_10000 for _, ms in steps):
+                steps = ()
             return OffsetMap(*head, *counts, steps, _read_hung(hung))
         except (ValueError, IndexError, zlib.error):
             return None

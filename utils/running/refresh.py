@@ -48,9 +48,15 @@ is no such row. A row that is no good for another reason may pause the worker al
 class _Withdrawn(NamedTuple):
     """A row that looked good, but no worker could begin by it."""
 
-    row: Row
+    config: Config
     pause: float  # seconds
     until: float  # when it is tried once more
+
+    def is_of(self, found: Config) -> bool:
+        """Whether this is that row, paused since or not."""
+        row, settings = self.config.row, self.config.settings
+        is_like = settings == found.settings or settings.differs_in_pause(found.settings)
+        return is_like and replace(found.row, metadatas=row.metadatas) == row
 
 
 class Refresh:
@@ -124,10 +130,10 @@ class Refresh:
         if isinstance(error, ConfigError):
             pause, problems = WITHDRAWN_AT_MOST, error.problems
         else:
-            pause = min(last.pause * 2, WITHDRAWN_AT_MOST) if last and last.row == self.current.row else WITHDRAWN
+            pause = min(last.pause * 2, WITHDRAWN_AT_MOST) if last and last.is_of(self.current) else WITHDRAWN
             problems = [str(error)]
         problems = [f"no worker could begin by it, in {pause:.0f} s it is tried again: {each}" for each in problems]
-        self._withdrawn = _Withdrawn(self.current.row, pause, self._clock() + pause)
+        self._withdrawn = _Withdrawn(self.current, pause, self._clock() + pause)
         self._refuse(problems)
         former, self.current, self._before, self._next = self.current, self._before, None, None
         self._note_topics(former)
@@ -147,7 +153,7 @@ class Refresh:
         this process could begin by a row counts no more: those who have committed by it can.
         """
         if self._withdrawn:
-            self._shared, self._withdrawn = self._withdrawn.row, None
+            self._shared, self._withdrawn = self._withdrawn.config.row, None
         self._is_told, self._wanted = False, True
         while self._wanted and not worker_stop.is_set():
             self._sleep(0.1)
@@ -198,9 +204,11 @@ class Refresh:
             self._note_pause(found.settings.paused)
             self.current = replace(found, problems=())
             return False
-        if not self._withdrawn or found.row != self._withdrawn.row:
+        if not self._withdrawn or not self._withdrawn.is_of(found):
             self._withdrawn = None
         elif self._clock() < self._withdrawn.until:
+            self._note_pause(found.settings.paused)  # by which row ever it works: somebody wants it to stop now
+            self.current = replace(self.current, settings=replace(self.current.settings, paused=found.settings.paused))
             return False
         if self._health.refused:
             if self._withdrawn:
