@@ -6,8 +6,9 @@ import os
 import signal
 import socket
 import subprocess
+import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -188,6 +189,27 @@ def test_a_page_that_cannot_be_finished_leaves_the_one_before_and_nothing_beside
     assert run(*QUICK, "--html", str(file)).problems == [f"--html: {file} cannot be written (No space left on device)"]
     assert file.read_text() == "the one before"
     assert not Path(f"{file}.new").exists()
+
+
+def test_a_page_that_cannot_be_written_for_a_moment_does_not_end_who_watches(
+    run: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended with 78, and with it the page that it served."""
+    www = tmp_path / "www"
+    www.mkdir()
+    file, away = www / "fleet.html", tmp_path / "away"
+
+    def end() -> None:
+        raise KeyboardInterrupt
+
+    def back() -> None:
+        away.rename(www)
+        file.unlink()
+
+    moments: list[Callable[[], object]] = [lambda: www.rename(away), back, end]
+    monkeypatch.setattr(time, "sleep", lambda _seconds: moments.pop(0)())
+    assert run(*QUICK, "--watch", "--html", str(file)).code == 1
+    assert file.exists(), "it is tried again at the next look"
 
 
 def test_a_link_beside_the_page_is_not_followed(run: Here, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from utils.commands.command import Commands, Environ, add_command, not_empty, sa
 from utils.fleet.pages import POLICY, page
 from utils.fleet.verdicts import ConsumerSeen, Level, MemberSeen, runs
 from utils.fleet.watcher import FleetSeen, Watcher
-from utils.logger import shown
+from utils.logger import logger, shown
 from utils.monitoring.as_json import as_json
 from utils.monitoring.report import duration
 from utils.monitoring.status import Address, Answer, Server, place
@@ -93,7 +93,7 @@ def fleet(arguments: argparse.Namespace, environ: Environ) -> int:
             while arguments.watch or arguments.serve is not None:
                 time.sleep(EVERY)
                 seen = watcher.see()
-                show(seen)
+                show.again(seen)
     return 1 if seen.is_bad else 0
 
 
@@ -120,10 +120,17 @@ class _Shown:
 
     def __call__(self, seen: FleetSeen) -> None:
         self._seen = seen
-        if self._arguments.html:
-            _write(self._arguments.html, page(seen))
         if self._arguments.serve is None or self._arguments.watch:
             _print(seen, for_programs=self._arguments.json, anew=self._arguments.watch and sys.stdout.isatty())
+        if self._arguments.html:
+            _write(self._arguments.html, page(seen))
+
+    def again(self, seen: FleetSeen) -> None:
+        """A disk that is full for a moment takes the page away from nobody."""
+        try:
+            self(seen)
+        except ConfigError as error:
+            logger.warning("the page is not written this time", extra={"problems": error.problems})
 
     def _serve(self, environment: Settings) -> str:
         """From a thread of its own; the address. ConfigError: it cannot be had."""
