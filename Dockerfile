@@ -21,6 +21,6 @@ COPY --from=build /app /app
 # A number, so that Kubernetes can see that it is not root (runAsNonRoot).
 USER 10001:10001
 # Asks whether the worker's loop turns; Kafka being away does not make a worker unhealthy.
-HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["python", "-m", "utils.monitoring.status"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["env", "PYTHONPATH=.", "python", "-m", "utils.monitoring.status"]
 ENTRYPOINT ["python", "main.py"]
 CMD ["run"]

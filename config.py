@@ -508,8 +508,9 @@ def _secret_of(name: str, path: object, problems: list[str]) -> str | None:
     except ValueError:  # of the name (a NUL in it), or not UTF-8
         content, wrong = "", "is no text in UTF-8"
     if wrong:
-        # What has no / in it may be the secret itself, set in the wrong place.
-        problems.append(f"{name} names {repr(str(path)) if '/' in str(path) else 'a file'}, which {wrong}")
+        # What looks like no path may be the secret itself, set in the wrong place.
+        shown = repr(str(path)) if re.fullmatch(r"\.{0,2}/[\w./@%-]*", str(path)) else "a file"
+        problems.append(f"{name} names {shown}, which {wrong}")
         return None
     return content
 

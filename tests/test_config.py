@@ -626,8 +626,9 @@ def test_a_file_that_holds_no_secret_is_named_and_its_content_is_not(
     assert problems == [f"{name} names '{file}', which {says}"]
 
 
-def test_a_secret_in_place_of_the_name_of_its_file_is_not_shown() -> None:
-    (problem,) = problems_of({**MINIMAL, "DB_PASSWORD_FILE": "topsecret"})
+@pytest.mark.parametrize("secret", ["topsecret", "q8Zk/Wv2+Top", "/q8Zk/Wv2+Top=="])
+def test_a_secret_in_place_of_the_name_of_its_file_is_not_shown(secret: str) -> None:
+    (problem,) = problems_of({**MINIMAL, "DB_PASSWORD_FILE": secret})
 
     assert problem == "DB_PASSWORD_FILE names a file, which cannot be read: No such file or directory"
 
