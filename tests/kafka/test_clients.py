@@ -1,6 +1,8 @@
 """What the clients' errors mean, and what they log."""
 
+import logging
 import threading
+from collections import Counter
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -205,6 +207,20 @@ def test_the_log_tells_what_clients_warn_of_but_not_that_a_property_belongs_to_t
     client.flush(0)  # the client hands its own lines over here
     warnings = [record.getMessage() for record in caplog.records if "CONFWARN" in record.getMessage()]
     assert warnings == ["CONFWARN: something else"]
+
+
+def test_a_line_that_a_client_repeats_is_logged_once_but_not_one_of_its_debugging(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Without a thread to be had for a broker it comes some 50 times a second, for each."""
+    caplog.set_level(logging.DEBUG, "consumer")
+    client_properties(Settings(), Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
+    for _ in range(3):
+        for broker in (1, 2):
+            logger.getChild("kafka").critical("THREAD: no thread for broker %s", broker)
+        logger.getChild("kafka").debug("FETCH: nothing")
+    told = Counter(record.getMessage() for record in caplog.records)
+    assert told == {"THREAD: no thread for broker 1": 1, "THREAD: no thread for broker 2": 1, "FETCH: nothing": 3}
 
 
 def test_a_login_in_the_address_of_a_token_endpoint_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,7 +21,9 @@ from utils.logger import logger
 Properties = Mapping[str, Any]
 
 QUIET = 10.0  # seconds until the same kind of trouble with a broker is logged again
-_said: dict[str, float] = {}
+_said: dict[str, float] = {}  # when each error was told last
+_lines: dict[str, float] = {}  # and each line of a client's own
+_MOST_LINES = 1_000  # that are remembered
 METADATA_REFRESH_MS = 10_000  # until added partitions are noticed: before groups are given up whose parts are there
 MAX_POLL_INTERVAL_MS = 300_000  # the client's default
 SESSION_TIMEOUT_MS = 10_000  # after this time the partitions of a dead worker go to others
@@ -49,12 +51,8 @@ def client_properties(settings: Settings, row: Row) -> dict[str, Any]:
 def log_error(error: KafkaError) -> None:
     """The clients' `error_cb`: tells what is wrong and what to do. They mend by themselves what heals."""
     heals, line = explain(error)
-    now = time.monotonic()
-    if (
-        now - _said.get(error.name(), -QUIET) < QUIET
-    ):  # while a broker is away each client reports it many times a second
+    if _was_said(error.name(), _said):  # while a broker is away each client reports it many times a second
         return
-    _said[error.name()] = now
     logger.log(logging.WARNING if heals else logging.ERROR, line, extra={"kafka_error": error.name()})
 
 
@@ -233,11 +231,25 @@ def _is_news(record: logging.LogRecord) -> bool:
     """Not what is said elsewhere, or meant so.
 
     The client logs each failed connection twice, as a line and to `error_cb`, which says it with its cure. And our
-    properties go to both clients: each warns of those that are the other one's.
+    properties go to both clients: each warns of those that are the other one's. Some trouble it tells many times a
+    second, of each broker for which it gets no thread, for example: the same line again is none for QUIET seconds.
     """
     text = record.getMessage()
     failed_connection = record.levelno == logging.ERROR and text.startswith("FAIL ")
-    return not (failed_connection or "property and will be ignored by this" in text)
+    if failed_connection or "property and will be ignored by this" in text:
+        return False
+    return record.levelno < logging.WARNING or not _was_said(text, _lines)
+
+
+def _was_said(text: str, said: dict[str, float]) -> bool:
+    """Whether it was within the last QUIET seconds; from now on it was."""
+    now = time.monotonic()
+    if now - said.get(text, -QUIET) < QUIET:
+        return True
+    if len(said) >= _MOST_LINES:
+        said.clear()
+    said[text] = now
+    return False
 
 
 # ---------------------------------------------------------------- Clients.
