@@ -149,6 +149,24 @@ def test_a_success_in_between_begins_the_count_anew() -> None:
     assert mine.made("0") == 1
 
 
+@pytest.mark.parametrize(("ids", "messages"), [(2, 10 * OUTAGE), (3, OUTAGE), (OUTAGE - 1, OUTAGE)])
+def test_where_few_ids_are_there_messages_that_come_after_each_other_open_it(ids: int, messages: int) -> None:
+    """Of ten devices, say, each message became a dead letter for as long as a service was down."""
+    mine, left = attempts(limit=3), messages
+    given_up = 0
+    while not mine.circuit.is_open and left:
+        for id in range(ids):
+            for _ in range(3):
+                if mine.failed(str(id), ERROR, 0.0) is None:
+                    mine.forget(str(id))
+                    given_up, left = given_up + 1, left - 1
+                    break
+    assert mine.circuit.is_open == (ids > 2)
+    if ids > 2:
+        assert given_up < OUTAGE
+        assert all(0 <= mine.made(str(id)) <= 1 for id in range(ids)), "what was given up is not taken off again"
+
+
 def test_many_messages_that_always_fail_do_not_open_it_while_others_succeed() -> None:
     mine = attempts(limit=1000)
     for round in range(500):

@@ -4,12 +4,14 @@ Pure: no Kafka, no clock, no logging; `now` is in seconds of whatever clock the 
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 
 from utils.joining.messages import InvalidMessage, InvalidResult
 from utils.retry import Reject, Retry, asked_for
 
-OUTAGE = 20  # different ids that fail in a row, without a success in between
+OUTAGE = 20  # messages that fail in a row, each of an id of its own, without a success in between
+FEW_IDS = 3  # of so many different ids others count, too: each begun after the one of its id before had failed for good
 LONGEST_BACKOFF = 60.0  # seconds
 LONGEST_PROBE = 10.0  # seconds between two probes, and so about how long the end of an outage goes unnoticed
 
@@ -38,7 +40,8 @@ class Backoff:
 
 
 class Circuit:
-    """Opens when different ids fail one after the other: then it is not the messages, and trying more is no use.
+    """Opens when different ids fail one after the other: then it is not the messages, and trying more is no use. Where
+    few ids are there, so are messages that come after each other of at least FEW_IDS of them.
 
     While it is open, one probe at a time, each with another id, finds out when something succeeds again. A message that
     fails again and again is one id, and the next success of any other begins the count anew: it never opens. Nor do
@@ -50,11 +53,12 @@ class Circuit:
     """
 
     def __init__(self, backoff: Backoff, outage: float = OUTAGE) -> None:
-        """`outage`: different ids that open it."""
+        """`outage`: how many failing messages open it."""
         self._backoff = backoff
         self._outage = outage
         self._row: dict[str, int] = {}  # ids that have failed since the last success, and how often
-        self._evidence: set[str] = set()  # those of them that had not failed before it
+        self._evidence = Counter[str]()  # those of them that had not failed before it, and how many messages of each
+        self._counted: set[str] = set()  # of these the message that is tried now is one
         self._probes = 0
         self.opened_at: float | None = None
         self.next_probe = math.inf
@@ -78,19 +82,31 @@ class Circuit:
         if self.opened_at is not None:
             return {id: 1} if now - self.opened_at < FREE_PROBES_FOR else {}
         if not before:
-            self._evidence.add(id)
+            self._count(id)
         return self._judged(now)
+
+    def _count(self, id: str) -> None:
+        if id not in self._counted:
+            self._counted.add(id)
+            self._evidence[id] += 1
+
+    def gave_up(self, id: str) -> None:
+        """Its message has failed for good: the next one of this id is another."""
+        self._counted.discard(id)
+        if id in self._row:
+            self._row[id] = 0
 
     def recalled(self, id: str, times: int, now: float) -> dict[str, int]:
         """This id has failed so often in processes before this one. Returns what `failed` returns."""
         self._row[id] = times
         if self.opened_at is not None:
             return {id: times}
-        self._evidence.add(id)
+        self._count(id)
         return self._judged(now)
 
     def _judged(self, now: float) -> dict[str, int]:
-        if len(self._evidence) < self._outage:
+        messages = self._evidence.total() if len(self._evidence) >= FEW_IDS else len(self._evidence)
+        if messages < self._outage:
             return {}
         self.opened_at = now
         self._probes = 0
@@ -112,7 +128,9 @@ class Circuit:
 
     def succeeded(self) -> Iterable[str]:
         """Returns the ids that have failed since the success before."""
-        row, self._row, self._evidence = self._row, {}, set()
+        row, self._row = self._row, {}
+        self._evidence.clear()
+        self._counted.clear()
         self.opened_at = None
         self.next_probe = math.inf
         return row
@@ -153,6 +171,7 @@ class Attempts:
         if not isinstance(error, InvalidResult) and (after is None or self.made(id) > 1):
             self._do_not_count(self.circuit.failed(id, now, before=id in self._failed_before))
         if self.made(id) >= self._limit:
+            self.circuit.gave_up(id)
             return None
         if after is not None:
             return now + after if after <= self._patience else None
