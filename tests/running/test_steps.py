@@ -1,14 +1,15 @@
 """The steps of a start: what they ask the brokers by, and that it is let go of."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
 from sqlalchemy import make_url
 
-from config import ConfigError, Settings
+from config import ConfigError, Settings, UnavailableError
 from models import Row, engine, init_db, save
 from tests.conftest import Topics
 from tests.services.kafka import KafkaBroker, unique_name
@@ -74,6 +75,33 @@ def test_the_client_is_let_go_of_when_all_is_asked(well: bool) -> None:
     except ConfigError:
         assert not well
     assert (start.cluster.admin, start.cluster.partitions) == (None, {"a": 1})
+
+
+def test_a_row_that_is_corrected_while_a_worker_waits_for_what_it_names_is_taken(sqlite_url: str) -> None:
+    """It asked the old address for ever, and the log said to check the row."""
+    database, environ = engine(make_url(sqlite_url), create=True), {"CONSUMER_NAME": "a", "DATABASE_URL": sqlite_url}
+    init_db(database)
+    tried = []
+
+    def asks(start: Start) -> Iterator[Seen]:
+        tried.append((start.row.bootstrap_servers, start.settings.message_timeout))
+        if start.row.bootstrap_servers != "there:1":
+            raise UnavailableError("nobody answers")
+        yield Seen("all well")
+
+    def patiently(step: Callable[[], list[Seen]]) -> list[Seen]:
+        for address in ("away:1", "there:1"):
+            with suppress(UnavailableError):
+                return step()
+            save(database, Row.validated("a", "x", "y", address, '{"pause": 1}' if address == "there:1" else None))
+        return step()
+
+    save(database, Row.validated("a", "x", "y", "away:1", '{"message_timeout": 7}'))
+    steps = [each for each in STEPS if each.subject in {"settings", "database", "row"}]
+    start = Start(environ=environ, listen=lambda _settings: "")
+    seen = [step.subject for step, _ in take(start, [*steps, Step("broker", asks, needs="row")], patiently)]
+    assert seen == ["settings", "database", "row", "row", "broker"]
+    assert tried == [("away:1", 7.0), ("away:1", 7.0), ("there:1", 60.0)]
 
 
 MAPS = "take maps of 4,095 characters"

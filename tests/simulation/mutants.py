@@ -1237,7 +1237,7 @@ ROWS = (
         "8",
         "a row that others work by stays withdrawn",
         REFRESH,
-        "self._shared, self._withdrawn = self._withdrawn.row, None",
+        "self._shared, self._withdrawn = self._withdrawn.config.row, None",
         "pass",
         rows=True,
         workers=2,

@@ -3,9 +3,9 @@
 So nothing that `run` needs can be missing in `check`, and both say the same of it.
 """
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
 from sqlalchemy import Engine
@@ -130,7 +130,7 @@ def _database(start: Start) -> Iterator[Seen]:
 
 def _row(start: Start) -> Iterator[Seen]:
     row = start.row = load(start.database, start.settings.consumer_name)
-    start.settings = start.settings.overlaid(row.metadatas)
+    start.settings = start.environment.overlaid(row.metadatas)
     yield Seen(f"{row.consumer_name} joins {', '.join(row.topics_input)}")
     if start.settings.paused and start.only_try:  # a worker that runs says so itself
         yield Seen(f"paused: a worker takes nothing in until fleet resume {row.consumer_name}", "lacking")
@@ -303,18 +303,26 @@ STEPS = (
 def take(
     start: Start, steps: Sequence[Step], patiently: Callable[[Callable[[], list[Seen]]], list[Seen]]
 ) -> Iterator[tuple[Step, Seen]]:
-    """For `run`: what each step has seen. `patiently` waits for what may heal. ConfigError names all problems."""
+    """For `run`: what each step has seen. `patiently` waits for what may heal. ConfigError names all problems.
+
+    While it waits for what the row names, somebody may correct the row: then all that needs it is taken anew.
+    """
     problems: list[str] = []
     needs = ""
+    left = deque(steps)
     try:
-        for step in steps:
+        while left:
+            step = left.popleft()
             if not problems:
                 needs = step.needs
             elif step.needs not in ("", needs):
                 continue
             try:
-                found = once(step, start) if problems else patiently(partial(once, step, start))
+                found = once(step, start) if problems else patiently(_Tries(step, start))
                 yield from ((step, seen) for seen in found if not problems)
+            except _RowCorrected:
+                start.let_go()
+                left = deque(steps[[each.subject for each in steps].index("row") :])
             except ConfigError as error:
                 problems += error.problems
                 start.only_try = True
@@ -325,6 +333,30 @@ def take(
         start.let_go()
     if problems:
         raise ConfigError(problems)
+
+
+class _RowCorrected(Exception):
+    """While a step waited for what the row had named."""
+
+
+@dataclass(slots=True)
+class _Tries:
+    """Of one step, until one ends well. Raises _RowCorrected."""
+
+    step: Step
+    start: Start
+    is_first: bool = True
+
+    def __call__(self) -> list[Seen]:
+        is_first, self.is_first = self.is_first, False
+        if not is_first and self.step.needs not in ("", "settings", "database") and _is_corrected(self.start):
+            raise _RowCorrected
+        return once(self.step, self.start)
+
+
+def _is_corrected(start: Start) -> bool:
+    row, _ = tried(lambda: load(start.database, start.environment.consumer_name))
+    return row is not None and row != start.row
 
 
 def once(step: Step, start: Start) -> list[Seen]:
