@@ -57,6 +57,29 @@ def test_what_is_written_where_the_log_was_cut_is_read_and_nothing_twice(
     assert not again.said(LOST)
 
 
+def test_what_is_written_where_the_log_was_cut_is_read_also_by_who_had_read_nothing_since_it_was_assigned(
+    own_broker: JavaBroker, scenes: Scenes
+) -> None:
+    """Its client knew no epoch of its position, so it read on there once the log had grown again: 10 of these 40."""
+    environment = {"CONFIG_REFRESH": "0.5", "KAFKA_SESSION_TIMEOUT_MS": "45000"}
+    scene = scenes(own_broker, inputs=1, partitions=1, environment=environment)
+    [topic] = scene.job.topics_input
+    worker = scene.job.start().is_assigned()
+    for prefix in ("kept-", "lost-"):
+        scene.feed(ids(30, prefix))
+        scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    scene.job.write_row(metadatas='{"paused": true}')
+    worker = scene.job.start().is_assigned()
+    own_broker.restart_without(topic, 30)
+    scene.feed(ids(40, "new-"))
+    scene.job.write_row(metadatas="")
+    scene.wait_for_all(worker)
+    assert worker.says(LOST)["to"] == 60
+    assert worker.stop() == 0
+    assert sum(scene.oracle.results.values()) == 100, "each of the three kinds once"
+
+
 def test_where_logs_differ_is_told_also_of_many_partitions_with_much_behind(
     own_broker: JavaBroker,
 ) -> None:

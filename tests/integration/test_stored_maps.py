@@ -4,15 +4,19 @@ import random
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from config import Settings
+from models import Row
 from tests.integration.conftest import Scene, Scenes
 from tests.integration.workers import ends_of, eventually
-from tests.services.kafka import JavaBroker, KafkaBroker
+from tests.services.kafka import JavaBroker, KafkaBroker, unique_name
 from tests.services.processes import running
+from utils.kafka.clients import client_properties, producer
 
 MANY = 40_000  # of which a random half waits: a map of 6,700 characters
 FEW, SHORT = 10_000, "1024"  # as many for a broker that takes only this as metadata: a quarter of the time
@@ -31,9 +35,9 @@ def eager_kafka(real_kafka: KafkaBroker) -> Iterator[KafkaBroker]:
     """A broker that compacts as soon as it may, and has little room for a map in a commit."""
     if shutil.which("java") is None:
         pytest.skip("only a broker started with Java can be told to compact at once")
-    with running(
-        JavaBroker({"log.cleaner.backoff.ms": "200", "offset.metadata.max.bytes": SHORT}, heap="512m")
-    ) as broker:
+    properties = {"log.cleaner.backoff.ms": "200", "offset.metadata.max.bytes": SHORT}
+    properties["auto.create.topics.enable"] = "true"  # as is Kafka's default
+    with running(JavaBroker(properties, heap="512m")) as broker:
         yield broker
 
 
@@ -128,6 +132,15 @@ def test_a_topic_of_maps_that_somebody_deleted_loses_nothing_and_is_an_error_in_
     assert worker.stop() == 0
     assert worker.said("stopped")[0]["missing_maps"] == 1
     scene.judge()
+
+
+def test_no_client_of_ours_makes_the_brokers_create_a_topic(eager_kafka: KafkaBroker) -> None:
+    """A topic of dead letters that somebody deleted came back by itself, with one partition that keeps a week."""
+    name, row = unique_name("deleted"), Row.validated("orders", "a", "b", eager_kafka.bootstrap)
+    with closing(producer(client_properties(Settings(), row), lambda *_: None)) as ours:
+        ours.produce(name, b"{}")
+        assert ours.list_topics(name, timeout=60).topics[name].error is not None
+    assert name not in AdminClient({"bootstrap.servers": eager_kafka.bootstrap}).list_topics(timeout=60).topics
 
 
 def test_without_the_right_topic_commits_are_held_back_and_nothing_is_lost(

@@ -97,6 +97,14 @@ class PartitionOffsets:
         return self.layout.topic_id
 
     @property
+    def place(self) -> tuple[str, int, int, str, int]:
+        """Where reading goes on, as the client takes it: with a leader epoch, by which it finds out that a log is cut.
+
+        It knows none by itself until it has read a record. That of a later record tells as well.
+        """
+        return self.topic, self.partition, self.position, "", self.epoch
+
+    @property
     def base(self) -> int:
         return self.states.base
 

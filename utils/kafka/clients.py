@@ -42,6 +42,8 @@ def client_properties(settings: Settings, row: Row) -> dict[str, Any]:
     return {
         "bootstrap.servers": row.bootstrap_servers,
         "client.id": row.consumer_name,
+        # Else a producer's question for a topic that was deleted makes the brokers create it, with their defaults.
+        "allow.auto.create.topics": False,
         **settings.kafka,
         "error_cb": guarded(log_error, _tell),
         "logger": _client_log(),

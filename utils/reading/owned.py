@@ -157,7 +157,7 @@ class OwnedPartitions:
         """Have these records fetched once more, as far as their partitions are ours."""
         for at in {(record.topic(), record.partition()) for record in records}:
             if offsets := self.partitions.get(at):
-                self._consumer.seek(TopicPartition(*at, offsets.position))
+                self._consumer.seek(TopicPartition(*offsets.place))
 
     def read_shed_again(self) -> list[Partition]:
         """Go back to the lowest offset for which there was no room, where reading has passed one since it last did.
@@ -166,8 +166,9 @@ class OwnedPartitions:
         """
         self.may_replay = True
         set_back = {at: offsets for at, offsets in self.partitions.items() if offsets.shed.since is not None}
-        for at, offsets in set_back.items():
+        for offsets in set_back.values():
             before = offsets.position
-            self._consumer.seek(TopicPartition(*at, offsets.set_back()))
+            offsets.set_back()
+            self._consumer.seek(TopicPartition(*offsets.place))
             self._counters.read_again += before - offsets.position
         return [*set_back]

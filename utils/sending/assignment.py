@@ -130,7 +130,7 @@ class Assignment:
             self._recognise(located)
             found = {(each.topic, each.partition) for each in located}
             self.reading.rebalanced(located, {(each.topic, each.partition) for each in owned} - found)
-            partitions = [TopicPartition(each.topic, each.partition, each.position) for each in located]
+            partitions = [TopicPartition(*each.place) for each in located]
             consumer.assign(partitions)
             consumer.resume(partitions)  # a pause outlives a rebalance (measured)
             self.commits.has_news = bool(located)  # the first commit notes where reading began
