@@ -7,7 +7,7 @@ import random
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -49,12 +49,15 @@ class Committer:
     def __init__(self, answer: list[Answered] | None = None) -> None:
         self.commits: list[tuple[list[tuple[str, int, int, str | None]], bool]] = []
         self.answer = answer or [Answered("a", 0), Answered("b", 0)]
+        self.first: list[list[Answered]] = []  # answers to the next ones
         self.broken: int | None = None  # the error of requests about the topic of maps
 
     def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> list[Answered] | None:
         named = [(each.topic, each.partition, each.offset, each.metadata) for each in offsets]
         self.commits.append((named, asynchronous))
-        return None if asynchronous else self.answer
+        if asynchronous:
+            return None
+        return self.first.pop(0) if self.first else self.answer
 
     def offsets_for_times(self, _partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         if self.broken is not None:
@@ -540,6 +543,53 @@ def test_in_a_revoke_an_error_on_one_partition_is_raised() -> None:
     consumer = Committer([Answered("a", 0), Answered("b", 0, failed(KafkaError.ILLEGAL_GENERATION))])
     with pytest.raises(KafkaException):
         at_least_once(FakeProducer()).commit_now(as_consumer(consumer), POINTS)
+
+
+BEFORE = [CommitPoint("a", 0, 3, "map of a0 before"), CommitPoint("b", 0, 4, "map of b0 before")]
+DENIED = KafkaError.TOPIC_AUTHORIZATION_FAILED
+
+
+@pytest.mark.parametrize("in_a_revoke", [False, True])
+def test_a_commit_that_kafka_has_refused_is_taken_back_topic_by_topic(in_a_revoke: bool) -> None:
+    """It may be carried out for one of the topics: of what had met one part was done, and the other given up."""
+    consumer, delivery = Committer(), at_least_once(FakeProducer())
+    delivery.commit(as_consumer(consumer), BEFORE)
+    answer(delivery)
+    assert delivery.committed() is True
+    refused = [Answered("a", 0, failed(DENIED)), Answered("b", 0, failed(DENIED))]
+    consumer.answer, consumer.first = [Answered("a", 0)], [refused] if in_a_revoke else []
+
+    def commit() -> None:
+        if in_a_revoke:
+            delivery.commit_now(as_consumer(consumer), POINTS)
+        delivery.commit(as_consumer(consumer), POINTS)
+        answer(delivery, failed(DENIED), *refused)
+        delivery.committed()
+
+    with pytest.raises(KafkaException) as raised:
+        commit()
+    assert raised.value.args[0].code() == DENIED
+    assert consumer.commits[2:] == [
+        ([("a", 0, 3, "map of a0 before")], False),
+        ([("b", 0, 4, "map of b0 before")], False),
+    ]
+    with suppress(KafkaException):
+        delivery.committed()
+    assert len(consumer.commits) == 4, "once"
+
+
+@pytest.mark.parametrize("code", [DENIED, KafkaError.ILLEGAL_GENERATION])
+def test_nothing_is_taken_back_of_another_assignment_nor_of_a_commit_that_is_made_again(code: int) -> None:
+    consumer, delivery = Committer(), at_least_once(FakeProducer())
+    delivery.commit(as_consumer(consumer), BEFORE)
+    answer(delivery)
+    if code == DENIED:
+        delivery.drop()
+    delivery.commit(as_consumer(consumer), POINTS)
+    answer(delivery, failed(code), Answered("a", 0, failed(code)))
+    with suppress(KafkaException):
+        assert delivery.committed() is False
+    assert len(consumer.commits) == 2
 
 
 # ---------------------------------------------------------------- exactly once

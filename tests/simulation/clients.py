@@ -59,7 +59,10 @@ class Host(Protocol):
     def broken(self, rule: str, what: str, cause: Exception | None = None) -> None:
         """The worker has done what it must never do."""
 
-    def check_commit(self) -> None:
+    def commit_refused(self, partitions: Iterable[Partition]) -> None:
+        """A commit is about to be carried out for some of these, and not for others."""
+
+    def check_commit(self, wanted: Mapping[Partition, Committed]) -> None:
         """Offsets are about to be committed: complains where this worker must not do it any more."""
 
     def check_resume(self) -> None:
@@ -431,15 +434,15 @@ class FakeConsumer:
 
     def commit(self, *, offsets: list[TopicPartition], asynchronous: bool = True) -> list[Part] | None:
         self._host.here("commit")
-        self._host.check_commit()
         wanted = _offsets(offsets)
+        self._host.check_commit(wanted)
         error, errors = self._request_commit(wanted)
         parts = [Part(*at, each.offset, each.metadata, _error(errors.get(at))) for at, each in wanted.items()]
-        if error is None and len(errors) == len(wanted) > 0:
-            error = next(iter(errors.values()))  # as the client: when all have failed, all of it has
-        elif KafkaError.OFFSET_METADATA_TOO_LARGE in errors.values():
+        if KafkaError.OFFSET_METADATA_TOO_LARGE in errors.values():
             self._host.note("map refused as too long")
-            error = KafkaError.OFFSET_METADATA_TOO_LARGE  # of all, though the others were carried out (measured)
+        if error is None and errors:  # as the client: of all, though the others were carried out (measured)
+            error = next(iter(errors.values()))
+            parts = [Part(*at, each.offset, each.metadata, _error(error)) for at, each in wanted.items()]
         self._host.note("commit failed" if error is not None else "commit failed in part" if errors else "commit")
         if asynchronous:
             if self._answers:
@@ -457,6 +460,8 @@ class FakeConsumer:
         failing = next((kind for kind in _PARTIAL if self._host.fault(kind)), None)
         failed = {list(wanted)[-1 - self._host.choose(len(wanted))]} if failing and wanted else set()
         accepted = {at: each for at, each in wanted.items() if at not in failed}
+        if failed:
+            self._host.commit_refused(wanted)
         error, errors = self._broker.commit(self._identity(), accepted)
         if self._host.fault("commit answer lost"):
             return KafkaError._TIMED_OUT, {}
@@ -690,7 +695,7 @@ class FakeProducer:
     def send_offsets_to_transaction(self, offsets: list[TopicPartition], group: bytes, timeout: float = -1) -> None:
         self._begin("send_offsets_to_transaction", timeout, in_transaction=True)
         self._raise_if_fenced()
-        self._host.check_commit()
+        self._host.check_commit({})
         code = self._broker.add_offsets(self._join_transaction(), _identity_in(group), _offsets(offsets))
         if code is not None:
             self._abortable(code)

@@ -6,7 +6,7 @@ commit as the next owner would: everything below the offset, and what the map ca
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,6 +135,11 @@ class Oracle:
     """Ids that have lost a fragment before it was done."""
     ran_alone: set[tuple[Partition, int]] = field(default_factory=set)
     """What commits have named as run alone."""
+
+    stood: dict[Partition, set[bytes]] = field(default_factory=dict)
+    """All that commits have said of a partition."""
+    before_refusal: dict[Partition, set[bytes]] = field(default_factory=dict)
+    """That, before one that was carried out for it, and refused for others."""
 
     def __post_init__(self) -> None:
         self.rows = [frozenset(self.inputs)]
@@ -322,8 +327,25 @@ class Oracle:
                 sent.excused |= offset < committed.offset and old
         if finished != before:
             self.changes += 1
-            self._check_commit(at, committed, finished, before)
+            if finished not in self.before_refusal.get(at, ()):
+                self._check_commit(at, committed, finished, before)
+            self.stood.setdefault(at, set()).add(finished)
             self.finished[at] = finished
+
+    def may_take_back(self, partitions: Iterable[Partition]) -> None:
+        """A commit is about to be carried out for some of these, and not for others.
+
+        They may go back to what was: to the last commit that the worker knows to be confirmed.
+        """
+        for at in partitions:
+            self.before_refusal[at] = {b"", *self.stood.get(at, ())}
+
+    def is_taken_back(self, wanted: Mapping[Partition, Committed]) -> bool:
+        """Whether these are commits as they were before one that was refused in part."""
+        return bool(wanted) and all(
+            at in self.before_refusal and self._finished(at, committed) in self.before_refusal[at]
+            for at, committed in wanted.items()
+        )
 
     def _note_known(self, at: Partition, end: int) -> None:
         """A commit knows the offsets below `end`."""

@@ -5,7 +5,7 @@ It runs in a thread, but only while the schedule lets it: each call of a client 
 
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any, Protocol, cast
 
@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from config import ConfigError, Settings
 from framework import Worker
 from models import Row
-from tests.simulation.broker import SESSION, Broker
+from tests.simulation.broker import SESSION, Broker, Committed, Partition
 from tests.simulation.clients import FakeAdmin, FakeConsumer, FakeProducer
 from utils.errors import chain
 from utils.joining.aggregator import Group
@@ -73,6 +73,14 @@ class Violation(AssertionError):
         self.story: list[str] = []  # what happened, where it was traced
 
 
+class Judge(Protocol):
+    """Who knows what was committed."""
+
+    def may_take_back(self, partitions: Iterable[Partition]) -> None: ...
+
+    def is_taken_back(self, wanted: Mapping[Partition, Committed]) -> bool: ...
+
+
 class World(Protocol):
     """What all processes share."""
 
@@ -89,6 +97,9 @@ class World(Protocol):
     """By how many seconds the clock of a process's host is set wrong."""
     paused: bool
     """The row says that nothing more is to be taken in."""
+
+    @property
+    def oracle(self) -> Judge: ...
 
     @property
     def is_punctual(self) -> bool:
@@ -561,7 +572,13 @@ class ModelProcess:
         is_wrong_by = self._options.skew * (self._number % 3 - 1) + self.world.clocks.get(self.name, 0.0)
         return WALL + self.broker.now + is_wrong_by
 
-    def check_commit(self) -> None:
+    def commit_refused(self, partitions: Iterable[Partition]) -> None:
+        self.world.oracle.may_take_back(partitions)
+
+    def check_commit(self, wanted: Mapping[Partition, Committed]) -> None:
+        if self.world.oracle.is_taken_back(wanted):
+            self.note("commit taken back")
+            return
         if self.worker and self.worker.assignment.failure:
             self.broken("rule 11", f"a commit after {self.worker.assignment.failure!r}")
         if self.consumer and self.consumer.closing and not self._worker_stop.is_requested:

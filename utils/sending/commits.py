@@ -4,6 +4,7 @@ A commit names every partition that is owned, with its map. The loop goes on unt
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from utils.metrics import Counters
 from utils.sending.delivery import Delivery
 
 BUSY = 0.02  # seconds that a look for an answer waits
+ANSWERED = 2.0  # seconds that the answer to the last commit of a loop that has failed is waited for
 AGEING = 5.0
 """Seconds: so often a commit tells how long something has waited, where nothing comes. A crash takes back no more."""
 
@@ -114,6 +116,13 @@ class Commits:
         pause = self.delivery.commit_now(consumer, points)
         self._count(True)
         return pause
+
+    def fail(self) -> None:
+        """The loop has failed. The answer to a commit on its way is still heard: it may have to be taken back."""
+        by = self.clock() + ANSWERED
+        with suppress(Exception):  # why it has failed is known already
+            while self._unanswered and self.delivery.committed() is None and self.clock() < by:
+                self.consumer.poll(BUSY)
 
     def drop(self) -> None:
         """Of partitions that are ours no more nothing is committed."""

@@ -21,6 +21,7 @@ from utils.sending.latency import Latency
 from utils.sending.map_store import MapStore
 from utils.sending.outbox import DeliveryFailed, Outbox, RecordRefused, bounded, unmasked
 from utils.sending.pace import WITHIN
+from utils.sending.whole import WholeCommits
 
 Clock = Callable[[], float]
 
@@ -142,6 +143,7 @@ class AtLeastOnce:
         self._answer: bool | None = True
         self._commit_error: KafkaError | None = None
         self._last: tuple[Consumer, list[CommitPoint]] | None = None  # what is committed, until it is dropped
+        self._whole = WholeCommits()
         self._does_not_fit = False  # the answer was that it has maps too long for the brokers
         self._commit_time = commit_time or Histogram()
         self._latency = Latency(latency, clock)
@@ -203,6 +205,7 @@ class AtLeastOnce:
         self._held, self._held_size, self._sent = [], 0, []
         self.backlog, self._settling = Backlog(), False
         self._last, self._does_not_fit = None, False
+        self._whole.forget()
         self._latency.drop()
 
     def commit(self, consumer: Consumer, points: list[CommitPoint]) -> float:
@@ -211,12 +214,15 @@ class AtLeastOnce:
         if fitting := self._stored(consumer, points):
             self._unanswered += 1
             self._answer = None
+            self._whole.made(fitting)
             consumer.commit(offsets=_as_offsets(fitting), asynchronous=True)
         self._produce()
         return self._maps.pause
 
     def committed(self) -> bool | None:
         if self._commit_error:
+            if self._last:
+                self._whole.take_back(self._last[0])
             raise KafkaException(self._commit_error)
         if self._does_not_fit and self._last:  # at once: a part of it may have been carried out
             self._does_not_fit = False
@@ -227,6 +233,7 @@ class AtLeastOnce:
         fitting = self._stored(consumer, points)
         if not fitting:
             raise KafkaException(KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE))
+        self._whole.made(fitting)
         try:
             for partition in consumer.commit(offsets=_as_offsets(fitting), asynchronous=False) or ():
                 if partition.error:
@@ -234,8 +241,11 @@ class AtLeastOnce:
         except KafkaException as error:
             self._maps.ended(False)
             if not self._maps.makes_fit(error.args[0]):
+                if not may_repeat(error.args[0]):
+                    self._whole.take_back(consumer)
                 raise
             return self.commit_now(consumer, points)
+        self._whole.confirmed()
         return self._maps.pause
 
     def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
@@ -245,6 +255,8 @@ class AtLeastOnce:
         self._unanswered -= 1
         if not self._unanswered:
             self._answer = not errors
+            if self._answer:
+                self._whole.confirmed()
             self._maps.ended(self._answer)
             self._commit_time.add(self._clock() - self._commit_began)
         self._commit_error = self._commit_error or next(
