@@ -22,7 +22,7 @@ PROMETHEUS = ROOT / "deploy/prometheus"
 ALERTS = (PROMETHEUS / "alerts.yml").read_text()
 DASHBOARD = json.loads((ROOT / "deploy/grafana/consumers.json").read_text())
 RUNBOOK = (ROOT / "docs/runbook.md").read_text()
-OF_PROMETHEUS = {"consumer", "instance", "job"}  # labels that every metric has, or gets when it is scraped
+OF_PROMETHEUS = {"consumer", "instance", "job", "namespace"}  # labels that every metric has, or gets when it is scraped
 
 
 KNOWN = cache(exported)

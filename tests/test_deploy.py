@@ -220,9 +220,11 @@ def test_it_scales_by_a_metric_of_the_worker_to_the_workload_that_is_there(overl
     assert objects[kind]["metadata"]["name"] == spec["scaleTargetRef"]["name"]
     assert "replicas" not in objects[kind]["spec"]  # else every apply would undo what KEDA did
     [trigger] = spec["triggers"]
-    metric, consumer = re.fullmatch(r'sum\((\w+)\{consumer="(.*)"\}\)', trigger["metadata"]["query"]).groups()  # type: ignore[union-attr]
-    assert metric in exported()
-    assert consumer == objects["ConfigMap"]["data"]["CONSUMER_NAME"]
+    query = re.fullmatch(r'sum\((\w+)\{consumer="(.*)", namespace="(.*)"\}\)', trigger["metadata"]["query"])
+    assert query
+    assert query[1] in exported()
+    assert query[2] == objects["ConfigMap"]["data"]["CONSUMER_NAME"]
+    assert query[3] == objects["ScaledObject"]["metadata"]["namespace"]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
