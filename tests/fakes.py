@@ -282,10 +282,12 @@ class FakeAdmin:
         self._late = late
         self.asked: list[object] = []  # partitions, topics and groups
         self.isolation: list[IsolationLevel | None] = []
+        self.leaderless: set[Partition] = set()
         self.open: dict[object, Future[Any]] = {}  # what was asked last of each of them, and is not answered
 
     def describe_topics(self, topics: Any, **_options: Any) -> dict[str, "Future[Any]"]:
-        return {topic: self._asked(topic, SimpleNamespace(topic_id=TOPIC_ID)) for topic in topics.topic_names}
+        """`leaderless`: partitions that have no leader now, of three in each topic."""
+        return {topic: self._asked(topic, self._described(topic)) for topic in topics.topic_names}
 
     def describe_consumer_groups(self, names: list[str], **_options: Any) -> dict[str, "Future[Any]"]:
         return {name: self._asked(name, self._group()) for name in names}
@@ -299,6 +301,11 @@ class FakeAdmin:
             at = each.topic, each.partition
             answers[each] = self._asked(at, SimpleNamespace(offset=self.offset_of(at, spec, isolation_level)))
         return answers
+
+    def _described(self, topic: str) -> object:
+        leaders = [None if (topic, number) in self.leaderless else SimpleNamespace(id=1) for number in range(3)]
+        partitions = [SimpleNamespace(id=number, leader=leader) for number, leader in enumerate(leaders)]
+        return SimpleNamespace(topic_id=TOPIC_ID, partitions=partitions)
 
     def _group(self) -> object:
         return self._members if isinstance(self._members, KafkaException) else SimpleNamespace(members=self._members)

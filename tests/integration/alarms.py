@@ -10,7 +10,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,7 @@ class Stage:
     stack: ExitStack
     job: Job = None  # type: ignore[assignment]
     oracle: Oracle = None  # type: ignore[assignment]
+    transaction_ms: int = 900_000  # the most that Kafka allows by itself
 
     def start(self, *, partitions: int = 1, largest: int = 1_000_000, **environment: str) -> Worker:
         """A worker over two topics with a process() that does what the environment says; it has its partitions.
@@ -191,29 +192,53 @@ def short(broker: KafkaBroker) -> dict[str, str]:
 
 @fault_of("ConsumerStalled")
 def an_open_transaction_of_somebody_else(stage: Stage) -> Iterator[Worker]:
-    worker = stage.start()
+    worker = stage.start(MESSAGE_TIMEOUT="3600")
     stage.feed(numbered(10))
     reaches(worker, "consumer_results_total", 10)
     yield worker
-    producer = open_transaction(stage)
-    stage.feed(numbered(100, "behind-"))
-    reaches(worker, "consumer_messages_read_total", 120)
-    read_and_committed(worker)
+    with open_transaction(stage):
+        stage.feed(numbered(100, "behind-"))
+        reaches(worker, "consumer_messages_read_total", 120)
+        read_and_committed(worker)
+        while True:
+            yield worker
+            before = value(worker, "consumer_commits_total")
+            reaches(worker, "consumer_commits_total", before + 1)  # of what waits they tell the age
+
+
+@fault_of("ConsumerPartitionStalled")
+def an_open_transaction_in_one_of_two_partitions(stage: Stage) -> Iterator[Worker]:
+    worker = stage.start(partitions=2)
+    stage.feed(numbered(100))
+    reaches(worker, "consumer_results_total", 100)
+    eventually(lambda: not value(worker, "consumer_partition_lag"), "all is read", pause=0.2)
+    yield worker
+    with open_transaction(stage):
+        number = 0
+        while True:
+            stage.feed(numbered(10, f"behind-{number}-"), partition=0)
+            stage.feed(numbered(10, f"read-{number}-"), partition=1)
+            number += 1
+            reaches(worker, "consumer_results_total", 100 + 10 * number)
+            reaches(worker, "consumer_partition_lag", 1)
+            yield worker
+
+
+@contextmanager
+def open_transaction(stage: Stage) -> Iterator[None]:
+    """In the first partition of the second topic: what comes after it cannot be read."""
+    settings: dict[str, str | int] = {"bootstrap.servers": stage.broker.bootstrap, "log_level": 0}
+    settings |= {"transactional.id": unique_name("hanging"), "transaction.timeout.ms": stage.transaction_ms}
+    producer = Producer(settings)
+    producer.init_transactions(SECONDS)
+    producer.begin_transaction()
+    producer.produce(stage.b, b'{"id": "open"}', "open", partition=0)
+    assert producer.flush(SECONDS) == 0
     try:
-        yield from keep(worker)
+        yield
     finally:
         with suppress(KafkaException):  # the broker may have been stopped before
             producer.abort_transaction(10)
-
-
-def open_transaction(stage: Stage) -> Producer:
-    settings: dict[str, str | int] = {"bootstrap.servers": stage.broker.bootstrap, "log_level": 0}
-    producer = Producer(settings | {"transactional.id": unique_name("hanging"), "transaction.timeout.ms": 900_000})
-    producer.init_transactions(SECONDS)
-    producer.begin_transaction()
-    producer.produce(stage.b, b'{"id": "open"}', "open")
-    assert producer.flush(SECONDS) == 0
-    return producer
 
 
 def read_and_committed(worker: Worker) -> None:
@@ -355,6 +380,21 @@ def a_call_without_a_time_out(stage: Stage) -> Iterator[Worker]:
     blocked.touch()
     stage.feed(["hangs"])
     yield from keep(worker)
+
+
+@fault_of("ConsumerCallsAllHang")
+def a_service_that_hangs_and_processes_that_end_for_it(stage: Stage) -> Iterator[Worker]:
+    blocked = stage.file("blocked")
+    worker = stage.start(PROCESS_BLOCKED=str(blocked), PROCESS_TIMEOUT="70")
+    stage.feed(numbered(10))
+    reaches(worker, "consumer_results_total", 10)
+    yield worker
+    blocked.touch()
+    stage.feed(numbered(50, "hangs-"))  # each becomes a dead letter after some processes
+    while True:
+        yield worker
+        if worker.process.poll() is not None:
+            worker = stage.job.start()
 
 
 @fault_of("ConsumerRowRefused")

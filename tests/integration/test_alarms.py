@@ -23,6 +23,7 @@ SOON_SEEN = [  # those whose fault is no everyday one
     "ConsumerRestarting",
     "ConsumerRebalancing",
     "ConsumerStalled",
+    "ConsumerPartitionStalled",
     "ConsumerNotCommitting",
     "ConsumerMapNearlyFull",
     "ConsumerMapMissing",
@@ -73,7 +74,10 @@ def fires(alert: str, moments: list[Series], directory: Path) -> bool:
     return tested.returncode == 0
 
 
-ELSEWHERE = {"ConsumerLogCut"}  # takes a broker of its own, whose log is cut while it is down: test_cut_logs.py
+ELSEWHERE = {  # takes a broker of its own,
+    "ConsumerLogCut",  # whose log is cut while it is down: test_cut_logs.py
+    "ConsumerPartitionsWithoutLeader",  # and a second one, which dies: test_leaderless.py
+}
 
 
 def test_every_alert_has_its_fault() -> None:

@@ -11,12 +11,14 @@ from confluent_kafka.cimpl import NewTopic
 from tests.integration.conftest import PROCESS
 from tests.integration.oracle import Oracle
 from tests.integration.stream import Records
+from tests.integration.test_alarms import exported, fires
 from tests.integration.test_scrape import metrics
-from tests.integration.workers import Job, Outputs, eventually, feed, short_session
+from tests.integration.workers import Job, Outputs, Worker, eventually, feed, short_session
 from tests.services.kafka import JavaBroker, kept_feeder, unique_name
 from tests.services.processes import running
 
 FIRST, SECOND = 1, 2  # the brokers, by their ids
+LEFT_OUT = "partitions have no leader"
 
 
 @pytest.fixture
@@ -65,6 +67,36 @@ def test_the_others_are_read_meanwhile_and_this_one_as_soon_as_it_has_a_leader_a
 
 
 @pytest.mark.real_kafka
+def test_an_alert_tells_of_it_where_its_leader_went_away_while_it_was_read_and_where_it_was_left_out_at_the_start(
+    own_broker: JavaBroker, second: JavaBroker, tmp_path: Path
+) -> None:
+    """Nothing told of the first, whose lag stays as it was, and a line of the log of the second."""
+    name, topic = unique_name("leaderless"), unique_name("in")
+    created(own_broker, name, {topic: [[FIRST], [SECOND]]})
+    with Job(own_broker, name, [topic], [f"{name}-out"], tmp_path, environment=short_session(own_broker)) as job:
+        worker = job.start().is_assigned()
+        well = exported(worker.scrape(), worker.pid)
+        second.kill()
+        eventually(lambda: without_leader(worker) == 1, "it went away")
+        while_it_is_read = exported(worker.scrape(), worker.pid)
+        assert worker.stop() == 0
+        assert not worker.said(LEFT_OUT)
+        worker = job.start()
+        worker.says(LEFT_OUT)
+        eventually(lambda: without_leader(worker) == 1, "it is left out")
+        left_out = exported(worker.scrape(), worker.pid)
+        second.restart()
+        eventually(lambda: without_leader(worker) == 0, "it has a leader again")
+        assert worker.stop() == 0
+    for moments, expected in (([well], False), ([well, while_it_is_read], True), ([well, left_out], True)):
+        assert fires("ConsumerPartitionsWithoutLeader", moments, tmp_path) is expected
+
+
+def without_leader(worker: Worker) -> float | None:
+    return metrics(worker).get(("partitions_without_leader", ""))
+
+
+@pytest.mark.real_kafka
 def test_what_has_met_stays_together_where_a_sibling_has_no_leader_at_the_restart(
     own_broker: JavaBroker, second: JavaBroker, tmp_path: Path
 ) -> None:
@@ -85,7 +117,7 @@ def test_what_has_met_stays_together_where_a_sibling_has_no_leader_at_the_restar
         second.kill()
         blocked.unlink()
         worker = job.start()
-        worker.says("partitions have no leader")
+        worker.says(LEFT_OUT)
         feed(own_broker, oracle, ["other"], [a])
         second.restart()
         kept_feeder.cache_clear()

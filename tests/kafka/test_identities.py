@@ -1,5 +1,6 @@
 """Topics that were deleted and made again while they are read are found, and nothing else is taken for one."""
 
+from collections.abc import Collection
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any, cast
@@ -25,13 +26,15 @@ class Looked:
         self.open.append({topic: Future() for topic in topics.topic_names})
         return self.open[-1]
 
-    def answer(self, **changed: str | KafkaException) -> None:
+    def answer(self, leaderless: Collection[tuple[str, int]] = (), **changed: str | KafkaException) -> None:
         for topic, future in self.open[-1].items():
             found = changed.get(topic, f"id of {topic}")
             if isinstance(found, KafkaException):
                 future.set_exception(found)
             else:
-                future.set_result(SimpleNamespace(topic_id=found))
+                leaders = [None if (topic, number) in leaderless else SimpleNamespace(id=1) for number in range(3)]
+                partitions = [SimpleNamespace(id=number, leader=each) for number, each in enumerate(leaders)]
+                future.set_result(SimpleNamespace(topic_id=found, partitions=partitions))
 
     def made_again(self, after: float = LOOK_EVERY) -> set[str]:
         self.now += after
@@ -112,3 +115,19 @@ def test_a_broker_without_identities_is_not_asked() -> None:
     owned = [partition_offsets(0, None, "a", 0, "")]
     assert looked.identities.made_again(owned, looked.now) == set()
     assert looked.open == []
+
+
+def test_the_same_answer_tells_which_partitions_have_no_leader() -> None:
+    """Nothing told of a leader that went away while its partition was read: for as long as that lasted."""
+    looked = Looked()
+    looked.made_again(2 * LOOK_EVERY)
+    looked.answer({("a", 0), ("b", 2)})
+    assert looked.made_again(0) == set()
+    assert looked.identities.leaderless == {("a", 0), ("b", 2)}
+    looked.made_again(2 * LOOK_EVERY)
+    looked.answer(a=KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+    looked.made_again(0)
+    assert looked.identities.leaderless == {("a", 0)}, "of a topic that was not told, what was known stays"
+    looked.made_again(2 * LOOK_EVERY)
+    looked.identities.assigned(OWNED)
+    assert looked.identities.leaderless == set(), "what has none then is left out"

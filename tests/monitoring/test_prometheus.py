@@ -117,6 +117,13 @@ def test_an_open_circuit_is_a_1() -> None:
     assert value(scrape(bench), "consumer_circuit_open") == 0
 
 
+def test_partitions_without_a_leader_are_counted_also_where_nothing_else_is_read() -> None:
+    bench = started()
+    assert value(scrape(bench), "consumer_partitions_without_leader") == 0
+    bench.worker.intake.rebalanced([], {A0, B0})
+    assert value(scrape(bench), "consumer_partitions_without_leader") == 2
+
+
 def test_an_unknown_end_is_no_lag_of_zero() -> None:
     families = scrape(started())
     assert families["consumer_partition_lag"].samples == []

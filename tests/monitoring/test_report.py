@@ -60,6 +60,12 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
         pytest.param(judged(ready=False), "warning", "Waiting for Kafka", id="not joined"),
         pytest.param(judged(None), "warning", "Busy", id="no answer"),
         pytest.param(judged(replace(IDLE, partitions=())), "ok", "Standing by", id="surplus"),
+        pytest.param(
+            judged(replace(IDLE, partitions=(), without_leader=2), errors=1),
+            "bad",
+            "Not all is read: 2 partitions without a leader.",
+            id="no leader",
+        ),
         pytest.param(judged(), "ok", "Idle: all that has come is read.", id="idle"),
         pytest.param(judged(rates=(1234.4, 600)), "ok", "1,234 messages a second in, 600 results out.", id="working"),
         pytest.param(judged(errors=3), "warning", "Idle: all that has come is read. 3 errors", id="errors"),

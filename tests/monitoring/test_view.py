@@ -1,6 +1,11 @@
 """What the loop shows of itself, on a worker with fakes around it."""
 
+from typing import cast
+
+from tests.builders import partition_offsets
+from tests.fakes import FakeAdmin
 from tests.test_framework import A0, A1, B0, B1, TIMEOUT, Bench, started
+from utils.kafka.identities import LOOK_EVERY
 from utils.monitoring.view import SHOWN_OF_ID, PartitionView, Snapshot, View
 
 
@@ -55,6 +60,18 @@ def test_the_end_of_a_paused_partition_is_asked_for_since_it_is_not_fetched() ->
     bench.feed(A0, "2", "3")
     shown = partition(bench, A0)
     assert (shown.paused, shown.lag) == (True, 2)
+
+
+def test_partitions_of_ours_that_have_no_leader_are_counted_whether_they_were_left_out_or_lost_it_since() -> None:
+    """Nobody was told: one that was left out has no lag, and of one that lost its leader the last known lag stays."""
+    bench = started()
+    assert snapshot(bench).without_leader == 0
+    cast(FakeAdmin, bench.parts.admin).leaderless = {B0, B1}
+    for turn in range(2):
+        assert not bench.worker.intake.is_outdated(bench.clock() + 2 * LOOK_EVERY * turn)
+    assert snapshot(bench).without_leader == 1, "b:1 is another worker's"
+    bench.worker.intake.rebalanced([partition_offsets()], {A1, B1})
+    assert snapshot(bench).without_leader == 2
 
 
 def test_the_size_of_the_map_in_the_last_commit_is_shown() -> None:

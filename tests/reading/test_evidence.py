@@ -109,6 +109,7 @@ def test_partitions_without_a_leader_are_told_of_at_each_assignment() -> None:
     for left_out in ({("a", 1), ("b", 1)}, set()):
         intake.rebalanced([partition_offsets()], left_out)
         assert intake.siblings.some_are_left_out is bool(left_out)
+        assert intake.without_leader == left_out
 
 
 @pytest.mark.parametrize(("there", "are_all_here"), [(2, True), (3, False)])

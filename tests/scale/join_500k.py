@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,11 +225,13 @@ def command_line(job: Job, *arguments: str) -> None:
 
 
 @contextmanager
-def a_broker(bootstrap: str) -> Iterator[KafkaBroker]:
-    """The one at this address, of which the topics are deleted in the end, or where that is empty one of its own."""
+def a_broker(bootstrap: str, properties: Mapping[str, str] | None = None) -> Iterator[KafkaBroker]:
+    """The one at this address, of which the topics are deleted in the end, or where that is empty one of its own, with
+    these properties.
+    """
     if bootstrap:
         os.environ["KAFKA_BOOTSTRAP_SERVERS"] = bootstrap
-    with running(EnvBroker() if bootstrap else JavaBroker(measured=True)) as broker:
+    with running(EnvBroker() if bootstrap else JavaBroker(properties, measured=True)) as broker:
         yield broker
 
 

@@ -801,6 +801,7 @@ class Listed:
 @dataclass(slots=True)
 class Described:
     topic_id: str
+    partitions: tuple[()] = ()  # whoever leads them is not told
 
 
 class FakeAdmin:

@@ -1,4 +1,5 @@
-"""Whether the topics that are read are still the ones that they were, asked of the broker without making the loop wait.
+"""Whether the topics that are read are still the ones that they were, asked of the broker without making the loop wait;
+and, as the answer tells it too, which of their partitions have no leader.
 
 The client does not tell: where a topic was deleted and made again, it reads on in the new one at the offset of the old
 one, as long as there is such an offset (librdkafka 2.16; `rd_kafka_topic_metadata_update` says so). What comes before
@@ -13,6 +14,8 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._topic import TopicDescription
 
+from utils.kafka.ends import Partition
+from utils.kafka.leaders import is_led, partitions_of
 from utils.logger import logger
 from utils.topic_ids import identity
 
@@ -39,6 +42,8 @@ class Identities:
         self._next_look = 0.0
         self._first: dict[str, str] = {}  # by topic: the identity that the client of these partitions has known first
         self._changed: set[str] = set()
+        self.leaderless: set[Partition] = set()
+        """Of the topics that are read, as the last answer told, which costs no request of its own."""
 
     def assigned(self, owned: Iterable[Owned]) -> None:
         """These partitions are read now; an answer that is open may be older than what is known of them.
@@ -46,7 +51,7 @@ class Identities:
         A client that has known a former topic may read nothing of the new one: it passes over news of a leader whose
         epoch is below the one that it knows, and epochs begin anew (librdkafka 2.16; `rd_kafka_toppar_leader_update`).
         """
-        self._open = {}
+        self._open, self.leaderless = {}, set()
         known = {each.topic: each.topic_id for each in owned if each.topic_id}
         self._changed = {topic for topic, found in known.items() if self._first.setdefault(topic, found) != found}
 
@@ -58,6 +63,7 @@ class Identities:
         if self._open and all(future.done() for future in self._open.values()):
             answers, self._open = self._open, {}
             found = {topic: _identity(future) for topic, future in answers.items()}
+            self._note_leaders(answers)
             self._changed |= {each.topic for each in owned if found.get(each.topic, "") not in {"", each.topic_id}}
         if self._changed:
             for topic in sorted(self._changed):
@@ -71,6 +77,12 @@ class Identities:
             if topics := sorted(set(topics)):
                 self._open = self._admin.describe_topics(TopicCollection(topics), request_timeout=_REQUEST)
         return set()
+
+    def _note_leaders(self, answers: dict[str, Future[TopicDescription]]) -> None:
+        """Of a topic that could not be told, what is known stays."""
+        told = {topic: partitions for topic, future in answers.items() if (partitions := partitions_of(future))}
+        without = {(topic, each.id) for topic, some in told.items() for each in some if not is_led(each.leader)}
+        self.leaderless = {at for at in self.leaderless if at[0] not in told} | without
 
 
 def _identity(described: "Future[TopicDescription]") -> str:

@@ -20,38 +20,48 @@ class Leaders:
 
     def __init__(self, admin: AdminClient) -> None:
         self._admin = admin
-        self._missed: set[Partition] = set()
+        self.missed: set[Partition] = set()
+        """They have no leader, or their siblings have none."""
         self._open: dict[str, Future[TopicDescription]] = {}
         self._next_look = 0.0
 
     def assigned(self, without: Collection[Partition]) -> None:
         """`without`: of the partitions that are ours now, those that had no leader, or whose siblings had none."""
-        self._missed, self._open = set(without), {}
+        self.missed, self._open = set(without), {}
 
     def have_returned(self, now: float) -> bool:
         """Whether one of them has a leader again, and so have all that are joined with it."""
-        if not self._missed:
+        if not self.missed:
             return False
         if self._open and all(future.done() for future in self._open.values()):
             answers, self._open = self._open, {}
-            every = {topic: _partitions(future) for topic, future in answers.items()}
-            led = {(topic, each.id) for topic, some in every.items() for each in some if _is_led(each.leader)}
+            every = {topic: partitions_of(future) for topic, future in answers.items()}
+            led = {(topic, each.id) for topic, some in every.items() for each in some if is_led(each.leader)}
             counts = {len(some) for some in every.values()}
-            joined = _by_number(self._missed) if len(counts) == 1 else [self._missed]
+            joined = _by_number(self.missed) if len(counts) == 1 else [self.missed]
             if back := sorted(at for some in joined if some <= led for at in some):
                 named = [f"{topic}:{number}" for topic, number in back]
                 logger.warning("partitions have a leader again: starting again", extra={"partitions": named})
-                self._missed = set()
+                self.missed = set()
                 return True
         if now >= self._next_look and not self._open:
             self._next_look = now + LOOK_EVERY
-            topics = sorted({topic for topic, _ in self._missed})
+            topics = sorted({topic for topic, _ in self.missed})
             self._open = self._admin.describe_topics(TopicCollection(topics), request_timeout=_REQUEST)
         return False
 
 
-def _is_led(leader: Node | None) -> bool:
+def is_led(leader: Node | None) -> bool:
     return leader is not None and leader.id >= 0
+
+
+def partitions_of(described: "Future[TopicDescription]") -> Sequence[TopicPartitionInfo]:
+    """None where it could not be told."""
+    try:
+        partitions: list[TopicPartitionInfo] = described.result().partitions
+    except KafkaException:
+        return []
+    return partitions
 
 
 def _by_number(partitions: Iterable[Partition]) -> Iterable[set[Partition]]:
@@ -59,12 +69,3 @@ def _by_number(partitions: Iterable[Partition]) -> Iterable[set[Partition]]:
     for at in partitions:
         found[at[1]].add(at)
     return found.values()
-
-
-def _partitions(described: "Future[TopicDescription]") -> Sequence[TopicPartitionInfo]:
-    """None where it could not be told."""
-    try:
-        partitions: list[TopicPartitionInfo] = described.result().partitions
-    except KafkaException:
-        return []
-    return partitions

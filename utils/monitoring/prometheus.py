@@ -81,6 +81,11 @@ GAUGES = (
         "circuit_open", "1 while process() fails for one id after the other and no more are taken in", "circuit_open"
     ),
     Exported("paused", "1 while the row says that nothing more is to be taken in", "paused"),
+    Exported(
+        "partitions_without_leader",
+        "Partitions of this worker that cannot be read: they, or what is joined with them, have no leader",
+        "without_leader",
+    ),
     Exported("groups_uncommitted", "Ids whose results are out and not committed yet", "uncommitted"),
     Exported("max_pending_bytes", "The setting MAX_PENDING_BYTES", "max_pending_bytes"),
     Exported("message_timeout_seconds", "The setting MESSAGE_TIMEOUT", "message_timeout"),

@@ -90,6 +90,7 @@ class Snapshot:
     oldest: tuple[WaitingView, ...]
     parked: int = 0  # of the groups in flight: they rest between two attempts, or wait behind their id
     paused: bool = False  # the row says that nothing more is to be taken in
+    without_leader: int = 0  # partitions that are ours and cannot be read: they, or siblings of them, have no leader
 
     @property
     def circuit_open(self) -> bool:
@@ -122,6 +123,7 @@ class View:
             oldest=tuple(self._waiting(group, now) for group in self.aggregator.oldest(oldest)),
             parked=worker.executor.parked.groups,
             paused=worker.intake.pausing.is_stopped,
+            without_leader=len(worker.intake.without_leader),
         )
 
     def waiting(self, id: str) -> WaitingView | None:

@@ -84,6 +84,11 @@ class Intake:
         self.evidence.rebalanced()
         self.shown_ends.rebalanced()
 
+    @property
+    def without_leader(self) -> set[Partition]:
+        """Of our partitions, those that cannot be read for now: they, or siblings of them, have no leader."""
+        return self._leaders.missed | (self._identities.leaderless & self.owned.partitions.keys())
+
     def is_outdated(self, now: float) -> bool:
         """Whether not all will be read that could be: since the partitions were assigned, a topic was deleted and made
         again, or one that had no leader has got one.
