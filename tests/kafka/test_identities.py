@@ -21,6 +21,10 @@ class Looked:
         self.identities = Identities(cast(AdminClient, self))
         self.open: list[dict[str, Future[Any]]] = []
         self.now = 100.0
+        self.found: list[str] = []  # topics by which brokers were looked for
+
+    def list_topics(self, topic: str, timeout: float) -> None:
+        self.found.append(topic)
 
     def describe_topics(self, topics: Any, **_options: Any) -> dict[str, "Future[Any]"]:
         self.open.append({topic: Future() for topic in topics.topic_names})
@@ -131,3 +135,16 @@ def test_the_same_answer_tells_which_partitions_have_no_leader() -> None:
     looked.made_again(2 * LOOK_EVERY)
     looked.identities.assigned(OWNED)
     assert looked.identities.leaderless == set(), "what has none then is left out"
+
+
+def test_where_nothing_is_told_the_client_looks_for_another_broker() -> None:
+    """It went on to wait for the one that it took for the controller, which was down: nothing was told any more."""
+    looked, no_answer = Looked(), KafkaException(KafkaError(KafkaError._TIMED_OUT))
+    looked.made_again()
+    looked.answer(a=no_answer)
+    looked.made_again(2 * LOOK_EVERY)
+    assert looked.found == []
+    looked.made_again()
+    looked.answer(a=no_answer, b=no_answer)
+    looked.made_again(0)
+    assert looked.found == ["a"]

@@ -16,6 +16,11 @@ class Looked:
     def __init__(self, leader: object) -> None:
         self.leader = leader
         self.asked: list[list[str]] = []
+        self.found = 0  # times that brokers were looked for
+
+    def list_topics(self, topic: str, timeout: float) -> None:
+        self.found += 1
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
 
     def describe_topics(self, topics: Any, **_options: Any) -> dict[str, "Future[Any]"]:
         self.asked.append(list(topics.topic_names))
@@ -70,6 +75,7 @@ def test_as_long_as_none_has_one_or_nothing_is_told_it_is_asked_again() -> None:
         leaders.assigned({("a", 2)})
         assert not any(returned(leaders))
         assert looked.asked == [["a"]] * 3
+        assert looked.found == (3 if isinstance(leader, KafkaException) else 0)
     leaders.assigned(())
     assert not any(returned(leaders))
     assert looked.asked == [["a"]] * 3

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._topic import TopicDescription
 
 from utils.kafka.ends import Partition
-from utils.kafka.leaders import is_led, partitions_of
+from utils.kafka.leaders import find_brokers, is_led, partitions_of
 from utils.logger import logger
 from utils.topic_ids import identity
 
@@ -81,6 +81,8 @@ class Identities:
     def _note_leaders(self, answers: dict[str, Future[TopicDescription]]) -> None:
         """Of a topic that could not be told, what is known stays."""
         told = {topic: partitions for topic, future in answers.items() if (partitions := partitions_of(future))}
+        if not told:
+            find_brokers(self._admin, next(iter(answers)))
         without = {(topic, each.id) for topic, some in told.items() for each in some if not is_led(each.leader)}
         self.leaderless = {at for at in self.leaderless if at[0] not in told} | without
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 
 from confluent_kafka import KafkaException, Node, TopicCollection, TopicPartitionInfo
 from confluent_kafka.admin import AdminClient
@@ -13,6 +14,7 @@ from utils.logger import logger
 
 LOOK_EVERY = 2.0  # seconds
 _REQUEST = 5.0  # seconds that one look may take
+_FIND = 1.0  # seconds; a few ms as long as there is any broker
 
 
 class Leaders:
@@ -36,6 +38,8 @@ class Leaders:
         if self._open and all(future.done() for future in self._open.values()):
             answers, self._open = self._open, {}
             every = {topic: partitions_of(future) for topic, future in answers.items()}
+            if not any(every.values()):
+                find_brokers(self._admin, next(iter(answers)))
             led = {(topic, each.id) for topic, some in every.items() for each in some if is_led(each.leader)}
             counts = {len(some) for some in every.values()}
             joined = _by_number(self.missed) if len(counts) == 1 else [self.missed]
@@ -62,6 +66,16 @@ def partitions_of(described: "Future[TopicDescription]") -> Sequence[TopicPartit
     except KafkaException:
         return []
     return partitions
+
+
+def find_brokers(admin: AdminClient, topic: str) -> None:
+    """Nothing could be told: have the client ask anew who is there, for the next look.
+
+    It asks the broker that it takes for the controller. With KRaft that is any of them, and where this one is down, the
+    client waits for it, and looks for no other (librdkafka 2.16; `rd_kafka_broker_controller_async`).
+    """
+    with suppress(KafkaException):
+        admin.list_topics(topic, timeout=_FIND)
 
 
 def _by_number(partitions: Iterable[Partition]) -> Iterable[set[Partition]]:
