@@ -18,7 +18,16 @@ from utils.kafka import clients
 from utils.metrics import Counters
 from utils.processing.outcome import Outcome
 from utils.sending.failures import Failures
-from utils.sending.outbox import NARROW, DeliveryFailed, Outbox, RecordRefused, Refusals, Refused
+from utils.sending.outbox import (
+    NARROW,
+    REMEMBERED,
+    DeliveryFailed,
+    Largest,
+    Outbox,
+    RecordRefused,
+    Refusals,
+    Refused,
+)
 
 Produced = tuple[str, bytes | None, bytes | None]
 TRACE: Headers = [("traceparent", b"00-1-2-01")]
@@ -288,6 +297,21 @@ def test_a_dead_letter_that_the_broker_refuses_keeps_its_sources_only_and_then_i
     box.on_delivery(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), record("letters", b"1", None))
     with pytest.raises(DeliveryFailed, match="not even the sources"):
         box.accuse(left)
+
+
+def test_what_is_as_large_as_a_result_that_the_broker_has_refused_is_known_for_a_while() -> None:
+    """With exactly once each cost a restart of its own. Not for ever: the limit of a topic may be raised."""
+    now = [0.0]
+    refusals = Refusals(batch_size=1, largest=Largest(lambda: now[0]))
+    box = outbox(SmallTopics(broker=50), refusals)
+    sent = box.put([result("1", 30), result("2", 60)])
+    box.flush(0)
+    box.accuse(sent)
+    box = outbox(SmallTopics(broker=50), refusals)  # after the restart
+    many = [result("3", 60), result("4", 59), result("5", 10, 70), result("6")]
+    assert reasons(box.put(box.as_known(many))) == ["too_large", None, "too_large", None]
+    now[0] += REMEMBERED
+    assert reasons(box.put(box.as_known([result("7", 60)]))) == [None], "it is tried again"
 
 
 @pytest.mark.parametrize("then", [[], [10]], ids=["none", "a small one"])

@@ -394,7 +394,7 @@ class Replay:
             )
         elif any(len(each.key) + len(each.value) + ROOM > self.largest for each in outcome.results):
             why = "the result is too large"
-        elif sources(group)[0] in self.refusals.groups:
+        elif sources(group)[0] in self.refusals.groups or self.refusals.largest.refuses(outcome):
             why = "the result is too large for its topic"
         if why:
             self.result.note(letters_of(group.fragments), done=False)

@@ -27,7 +27,10 @@ _FULL = 0.05  # seconds that a full queue is waited for before it is tried again
 _PURGED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 _SMALL = 10_000  # bytes of a result: less than what a client takes, unless somebody has set that very low
+REMEMBERED = 60.0  # seconds for which what is as large as a result that was refused is taken to be refused, too
 _SMALLER = 2  # times: a result that is so much smaller than the one that was refused may leave
+
+REFUSED = "refused by the broker"
 
 Sent = tuple[str | None, bytes | None, bytes | None]  # topic, key and value of a record
 Report = Callable[[KafkaError | None, Message], None]  # of a delivery that has failed
@@ -63,6 +66,31 @@ class Refused:
     letter: bool = False
 
 
+class Largest:
+    """How large a result may be, as far as brokers have shown lately: each refusal of a transaction costs a restart.
+
+    Not for long: the limit of a topic may be raised.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._refused: float = math.inf  # bytes of key and value of the smallest one
+        self._until = 0.0
+
+    def note(self, size: int) -> None:
+        """Of a result that was refused, and not for its batch."""
+        known = self._refused if self._clock() < self._until else math.inf
+        self._refused, self._until = min(known, size), self._clock() + REMEMBERED
+
+    def refuses(self, outcome: Outcome) -> bool:
+        """Whether one of its results is as large."""
+        return self.is_known and any(len(each.key) + len(each.value) >= self._refused for each in outcome.results)
+
+    @property
+    def is_known(self) -> bool:
+        return self._clock() < self._until
+
+
 @dataclass(slots=True)
 class Refusals:
     """What brokers have refused as too large. Outlives the worker: which record it was may show after a restart only.
@@ -75,6 +103,7 @@ class Refusals:
     batch_size: int = 0
     """Bytes of a batch of several records; a larger record is alone in its own. 0: as many as the client takes."""
     groups: dict[str, Refused] = field(default_factory=dict)  # by the source of the first fragment
+    largest: Largest = field(default_factory=lambda: Largest())
     whole: bool = False
     """Groups are to be kept with their results: the client has refused one of which no more was known."""
     pace: Pace = field(default_factory=Pace)
@@ -169,6 +198,9 @@ class Outbox:
 
     def as_known(self, outcomes: list[Outcome]) -> list[Outcome]:
         """These outcomes, with dead letters in place of what the broker has refused before."""
+        if self._refusals.largest.is_known:
+            refuses = self._refusals.largest.refuses
+            outcomes = [self._failures.refused(each, REFUSED) if refuses(each) else each for each in outcomes]
         return [self._as_known(outcome) for outcome in outcomes] if self._refusals.groups else outcomes
 
     def put(self, outcomes: list[Outcome]) -> list[Outcome]:
@@ -274,6 +306,9 @@ class Outbox:
             raise RecordRefused(f"a batch was too large for {', '.join(topics)}")
         guilty = [outcome for outcome in outcomes if not refused.isdisjoint(self._records_of(outcome))]
         sizes = {record: len(record[2] or b"") for record in refused}
+        for topic, key, value in refused:
+            if topic in self._topics:
+                self._refusals.largest.note(len(key or b"") + len(value or b""))
         for outcome in guilty:
             self._note_refusal(outcome, min(sizes[each] for each in self._records_of(outcome) & refused))
         return guilty
@@ -298,9 +333,9 @@ class Outbox:
         """process() has been called again since, and may have come to something else, which is in nobody's way."""
         known, sizes = self._refusals.groups.get(_source(outcome)), [len(each.value) for each in outcome.results]
         if known and max(sizes, default=0) * _SMALLER > known.result:
-            outcome = self._failures.refused(outcome, "refused by the broker")
+            outcome = self._failures.refused(outcome, REFUSED)
         if known and known.letter and outcome.letter:
-            outcome = self._failures.refused(outcome, "refused by the broker")
+            outcome = self._failures.refused(outcome, REFUSED)
         return outcome
 
     def _instead(self, outcomes: list[Outcome], refused: list[tuple[Result, KafkaError]]) -> list[Outcome]:
