@@ -1,5 +1,6 @@
 """The way to process(): how it ends."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -9,11 +10,12 @@ import pytest
 
 from config import Settings
 from utils.logger import logger
+from utils.metrics import Counters
 from utils.monitoring.status import Health
 from utils.processing.dispatcher import Dispatcher
 from utils.processing.runner import Hooks, Runner
 from utils.processing.user_code import UserCode
-from utils.running.calls import Calls, open_runner
+from utils.running.calls import Calls, SetupFailed, open_runner, opened_calls
 
 
 class HangingRunner:
@@ -51,6 +53,34 @@ def test_a_setup_that_does_not_return_is_told_more_and_more_rarely(caplog: pytes
     ]
     assert slow.seen == {None, 100.0}, "health has told since when"
     assert slow.health.setup_since is None
+
+
+class RaisingRunner:
+    """setup() and teardown() raise what is no Exception."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def open(self) -> None:
+        raise self._error
+
+    def close(self, timeout: float) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_a_hook_that_raises_what_is_no_exception_is_told_as_any_other(
+    kind: type[BaseException], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The classic end of an async teardown(), `task.cancel(); await task`, ended the process with 1, by a traceback."""
+    raising = cast(Runner, RaisingRunner(kind()))
+    monkeypatch.setattr("utils.running.calls.runner_of", lambda *_: raising)
+    with pytest.raises(SetupFailed) as failed:
+        opened_calls(Settings(), Counters(), threading.Event())
+    assert isinstance(failed.value.__cause__, kind)
+    dispatcher = cast(Dispatcher, SimpleNamespace(is_stuck=False))
+    assert Calls(raising, dispatcher, Settings()).close()
+    assert caplog.records[-1].getMessage() == "no orderly teardown()"
 
 
 def test_a_setup_that_raises_is_over(caplog: pytest.LogCaptureFixture) -> None:

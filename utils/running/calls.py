@@ -40,7 +40,7 @@ class Calls(NamedTuple):
         timeout = 0 if self.dispatcher.is_stuck else self.settings.shutdown_timeout
         try:
             self.runner.close(timeout)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # CancelledError, say, of a task that it has cancelled and awaited
             ended = not isinstance(error, TimeoutError)
             if not ended and user_code.load().hooks.teardown is nothing:
                 logger.warning("process() had not ended when the worker did", extra={"timeout": timeout})
@@ -67,7 +67,7 @@ def opened_calls(
         open_runner(runner, process_stop, health)
     except (Stopped, UnavailableError):
         raise
-    except (Exception, SystemExit) as error:  # sys.exit() would look like a stop in order
+    except BaseException as error:  # also CancelledError; and sys.exit() would look like a stop in order
         raise SetupFailed from error
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
