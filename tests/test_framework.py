@@ -34,6 +34,7 @@ from utils.retry import Reject
 from utils.running import assembly
 from utils.running.assembly import Parts, Surroundings, worker_of
 from utils.running.refresh import Config
+from utils.sending.commits import AGEING, KEEP
 from utils.sending.delivery import Backlog, _size
 from utils.sending.failures import Failures
 from utils.sending.outbox import DeliveryFailed
@@ -1091,6 +1092,17 @@ def test_it_does_so_before_process_runs_dry(limit: str) -> None:
     bench.step(2)
     assert bench.delivery.pending == 0
     assert bench.consumer.polls > polls  # so that the answer comes
+
+
+def test_there_is_a_commit_now_and_then_also_where_nothing_comes() -> None:
+    """Else brokers close the producer's connections, and the next transaction is late."""
+    bench = started()
+    bench.settle_down()
+    commits = len(bench.delivery.commits)
+    bench.step(1, KEEP - AGEING)
+    assert len(bench.delivery.commits) == commits
+    bench.step(2, 2 * AGEING)
+    assert len(bench.delivery.commits) == commits + 1
 
 
 def test_what_is_held_back_leaves_commit_after_commit_and_none_waits_for_its_interval() -> None:

@@ -3,6 +3,7 @@
 A commit names every partition that is owned, with its map. The loop goes on until its answer comes.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,11 @@ BUSY = 0.02  # seconds that a look for an answer waits
 ANSWERED = 2.0  # seconds that the answer to the last commit of a loop that has failed is waited for
 AGEING = 5.0
 """Seconds: so often a commit tells how long something has waited, where nothing comes. A crash takes back no more."""
+
+KEEP = 240.0
+"""Seconds: so often there is a commit in any case. Brokers close connections of 10 minutes without a request, and
+balancers in front of them earlier. Then the next transaction is late by its own time-out, or fails (measured).
+"""
 
 
 class Partitions(Protocol):
@@ -51,6 +57,7 @@ class Commits:
 
     _settling: bool = False  # a settle() has begun, and is gone on with until it is done
     _unanswered: bool = False
+    _began: float = math.inf  # the last commit
     _earliest: float = 0.0
     _next: float = 0.0
 
@@ -72,16 +79,18 @@ class Commits:
             return
         self.has_news = True
         if is_due and (self.clock() >= self._next or is_full()) and (points := self.points()):
-            self.has_news, self._unanswered = False, True
+            self.has_news, self._unanswered, self._began = False, True, self.clock()
             self._earliest = self.clock() + self.delivery.commit(self.consumer, points)
             self._next = self._earliest + self.interval
         elif self.delivery.pending:
             self.delivery.send([])  # what has come meanwhile, and has waited for this
 
     def _has_aged(self) -> bool:
-        """Whether something is unfinished, and the last commit, or look, is `AGEING` ago."""
+        """Whether something is unfinished, and the last commit, or look, is `AGEING` ago; or the last commit `KEEP`."""
         if self.clock() < self._next + AGEING:
             return False
+        if self.clock() >= self._began + KEEP:
+            return True
         self._next = self.clock()
         return any(each.unfinished() for each in self.owned.partitions.values())
 
