@@ -21,9 +21,9 @@ ANSWERED = 2.0  # seconds that the answer to the last commit of a loop that has 
 AGEING = 5.0
 """Seconds: so often a commit tells how long something has waited, where nothing comes. A crash takes back no more."""
 
-KEEP = 240.0
-"""Seconds: so often there is a commit in any case. Brokers close connections of 10 minutes without a request, and
-balancers in front of them earlier. Then the next transaction is late by its own time-out, or fails (measured).
+KEEP = 200.0
+"""Seconds: so often there is a commit in any case. Some balancers close connections that were quiet for four minutes.
+Then the next transaction of a producer is late by its own time-out, or fails (measured).
 """
 
 
