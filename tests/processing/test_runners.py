@@ -1,12 +1,14 @@
 """process() off the loop's thread: whatever it raises, and nothing from before a drop; one by one and many at once."""
 
 import asyncio
+import decimal
 import gc
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from contextvars import Context, ContextVar
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -958,6 +960,43 @@ def test_what_setup_raises_is_raised_to_whoever_opens(kind: type) -> None:
     with pytest.raises(RuntimeError, match="setup"):
         story.runner(kind).open()
     assert story.told == ["setup"]
+
+
+@RUNNERS
+def test_each_call_has_the_context_of_the_import_and_of_setup_and_its_thread_shares_none(kind: type) -> None:
+    """Threads begin with none: what worker.py had said of how decimal rounds was lost, and money rounded otherwise."""
+    imported, both, seen = Context(), threading.Barrier(1 if kind is SingleThread else 2), list[object]()
+    name = ContextVar("name", default="none")
+    imported.run(lambda: setattr(decimal.getcontext(), "prec", 5))
+
+    def setup() -> None:
+        name.set("of setup")
+        decimal.getcontext().rounding = decimal.ROUND_HALF_UP
+
+    def call(message: Message, _name: str) -> Message:
+        if kind is ThreadPool:
+            decimal.getcontext().prec += 1
+            both.wait(SECONDS)
+        seen.append((name.get(), decimal.getcontext().prec, decimal.Decimal("2.5").quantize(decimal.Decimal(1))))
+        name.set("of a call")
+        return message
+
+    async def coroutine(message: Message, name: str) -> Message:
+        return call(message, name)
+
+    terms = CallTerms(context=imported.copy())
+    runner: Runner = SingleThread(call, NAME, Hooks(setup, lambda: seen.append(name.get())), terms)
+    if kind is not SingleThread:
+        process = coroutine if kind is Coroutines else call
+        runner = kind(process, NAME, 2, Hooks(setup, lambda: seen.append(name.get())), terms)
+    runner.open()
+    executor = dispatcher(runner)
+    executor.submit(groups("ab"))
+    assert not any(outcome.error for outcome in collect(executor, 2))
+    runner.close(SECONDS)
+    of_setup = ("of setup", 6 if kind is ThreadPool else 5, decimal.Decimal(3))
+    second = ("of a call", *of_setup[1:]) if kind is SingleThread else of_setup
+    assert seen == [of_setup, second, "of a call" if kind is SingleThread else "of setup"]
 
 
 @RUNNERS

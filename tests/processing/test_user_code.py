@@ -5,18 +5,22 @@ import os
 import subprocess
 import sys
 import urllib.request
+from contextvars import Context
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
 
 import pytest
 
-from config import ConfigError, UnavailableError
+from config import ConfigError, Settings, UnavailableError
+from tests.builders import group
 from tests.integration.workers import eventually
 from tests.program import ROOT, copied
 from tests.services.processes import free_port
 from tests.services.starts import run_python, start_python
+from utils.metrics import Histogram
 from utils.processing import user_code
+from utils.running.calls import runner_of
 
 GOOD = "def process(message, consumer_name):\n    return message\n"
 BAD = {
@@ -156,6 +160,27 @@ def test_a_decorator_that_hides_an_async_def_is_seen(written: Path, monkeypatch:
     code = user_code.load()
     monkeypatch.delitem(sys.modules, "worker", raising=False)
     assert (code.is_async, code.hides_async) == (False, True)
+
+
+def test_what_it_says_for_its_context_while_it_is_imported_holds_in_process(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is imported in a thread of its own: decimal rounded otherwise in the worker than in the tests of its user."""
+    monkeypatch.setattr(user_code, "_OF_IMPORT", Context())
+    written.write_text(
+        "import decimal\ndecimal.getcontext().rounding = decimal.ROUND_HALF_UP\n"
+        "def process(message, consumer_name):\n"
+        "    return {'rounded': str(decimal.Decimal('2.5').quantize(decimal.Decimal(1)))}\n"
+    )
+    code = user_code.load()
+    assert user_code.load().context is code.context, "also where it was imported before"
+    monkeypatch.delitem(sys.modules, "worker")
+    runner = runner_of("orders", Settings(), Histogram(), code)
+    runner.open()
+    runner.submit([group("1")])
+    outcomes = runner.collect(60)
+    runner.close(60)
+    assert [result.value for each in outcomes for result in each.results] == [b'{"rounded":"3"}']
 
 
 def program(directory: Path, source: str) -> Path:

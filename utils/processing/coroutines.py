@@ -99,7 +99,7 @@ class Coroutines:
         """Until `_work` has ended. sys.exit() in a task, or stop(), ends a run before: all goes on in the next."""
         runner = asyncio.Runner()  # of a loop that is broken it is not closed, which would wait for all tasks
         loop = runner.get_loop()
-        work = loop.create_task(self._work())
+        work = loop.create_task(self._work(), context=self._terms.context)
         work.add_done_callback(lambda _: loop.stop())
         while not work.done():
             ended_by = "stop()"
@@ -128,7 +128,9 @@ class Coroutines:
     def _begin(self) -> None:
         may_begin = self._concurrency if not self._done.is_full else 0
         while len(self._calls) < may_begin and (group := self._take()):
-            self._calls[self._loop.create_task(self._call(group))] = group, NOT_BEGUN
+            # Not as an argument: a factory of tasks that setup() has set may know none.
+            task = self._terms.context.copy().run(self._loop.create_task, self._call(group))
+            self._calls[task] = group, NOT_BEGUN
         timeout = self._terms.timeout
         if timeout and not self._timed:
             self._timed = True

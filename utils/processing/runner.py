@@ -8,6 +8,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -35,7 +36,7 @@ NO_HOOKS = Hooks()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallTerms:
-    """How calls are bounded and timed."""
+    """How calls are bounded and timed, and in which context they run."""
 
     timeout: float | None = None
     """Seconds after which a coroutine is cancelled; a thread cannot be."""
@@ -43,6 +44,8 @@ class CallTerms:
     """Bytes of results that wait to be collected, before no further call begins."""
     clock: Callable[[], float] = time.monotonic
     times: Histogram = field(default_factory=Histogram)
+    context: Context = field(default_factory=Context)
+    """In which setup() runs. The threads and coroutines of process() have it, or a copy."""
 
 
 class Overdue(NamedTuple):

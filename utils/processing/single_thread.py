@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 
 from utils.joining.aggregator import Group
@@ -42,7 +43,8 @@ class SingleThread:
         self._go_on: SimpleQueue[bool] = SimpleQueue()
 
     def open(self) -> None:
-        self._done.start_thread(self._work, "process", self._opened, self._closed)
+        work = partial(self._terms.context.run, self._work)
+        self._done.start_thread(work, "process", self._opened, self._closed)
         self._opened.result()
 
     def submit(self, groups: Iterable[Group]) -> None:

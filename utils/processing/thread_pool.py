@@ -1,5 +1,6 @@
 """process() in as many threads as calls may run at once."""
 
+import decimal
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -38,10 +39,11 @@ class ThreadPool:
         self._waiting: SimpleQueue[Group | None] = SimpleQueue()
 
     def open(self) -> None:
-        refuse_unrun(self._hooks.setup())
+        refuse_unrun(self._terms.context.run(self._hooks.setup))
         try:
             for number in range(self._concurrency):
-                self._threads.append(self._done.start_thread(partial(self._work, number), f"process {number}"))
+                work = partial(self._terms.context.copy().run, self._work, number)
+                self._threads.append(self._done.start_thread(work, f"process {number}"))
         except RuntimeError as error:
             self._end()
             given = f"CONCURRENCY is {self._concurrency}, and only {len(self._threads)} threads could be started"
@@ -81,10 +83,11 @@ class ThreadPool:
             self._waiting.put(None)
         for thread in self._threads:
             thread.join()
-        call_hook(self._hooks.teardown, self._closed)
+        self._terms.context.run(call_hook, self._hooks.teardown, self._closed)
 
     def _work(self, thread: int) -> None:
         done, terms = self._done, self._terms
+        decimal.setcontext(decimal.getcontext().copy())  # what the threads have of setup() is one object
         while group := self._next():
             self._calls[thread] = group, (began := terms.clock())
             outcome = attempt(self._process, group, self._consumer_name)

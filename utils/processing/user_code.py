@@ -10,6 +10,7 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,7 @@ _LACKS = (ImportError, SyntaxError, NameError)  # wherever it runs; anything els
 _NO_FILE = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 _WRONG = (*_LACKS, *_NO_FILE, AttributeError, TypeError, ValueError, LookupError, ArithmeticError, AssertionError)
 """What no time heals. What a library raises of its own, or the network, may be a service that is away for a moment."""
+_OF_IMPORT = Context()
 _NEEDS_MAIN = ("main thread", "no current event loop")
 
 
@@ -34,6 +36,8 @@ class UserCode(NamedTuple):
 
     process: Callable[..., Any]
     hooks: Hooks
+    context: Context = Context()
+    """In which it was imported: how decimal rounds, say, is not of a module but of a context."""
 
     @property
     def is_async(self) -> bool:
@@ -52,7 +56,7 @@ def use(file: Path) -> None:
         raise ConfigError([f"{file} is no file of Python that could take the place of worker.py"])
     module = sys.modules["worker"] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        _OF_IMPORT.run(spec.loader.exec_module, module)
     except (Exception, SystemExit) as error:
         del sys.modules["worker"]
         raise ConfigError([_not_imported(str(file), error)]) from error
@@ -78,7 +82,7 @@ def load() -> UserCode:
             problems.append(f"worker.py: {name}() is `async def`, so process() must be so too")
     if problems:
         raise ConfigError(problems)
-    return UserCode(process, hooks)
+    return UserCode(process, hooks, _OF_IMPORT)
 
 
 def defaults() -> Mapping[str, object]:
@@ -88,7 +92,7 @@ def defaults() -> Mapping[str, object]:
 
 def _imported(name: str) -> ModuleType:
     try:
-        return _apart(partial(importlib.import_module, name))
+        return _apart(partial(_OF_IMPORT.run, importlib.import_module, name))
     except (Exception, SystemExit) as error:  # sys.exit() in it would look like a stop in order
         told = _not_imported(f"{name}.py", error)
         raise (UnavailableError(told) if _may_heal(error) else ConfigError([told])) from error

@@ -107,6 +107,7 @@ def runner_of(
         timeout=(settings.process_timeout or None) if code.is_async else None,
         most=settings.max_pending_bytes // 8,
         times=times,
+        context=code.context.copy(),
     )
     if code.is_async:
         return Coroutines(process, consumer_name, settings.concurrency, hooks, terms)
