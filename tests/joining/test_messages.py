@@ -348,6 +348,42 @@ def test_what_json_has_no_type_for_is_sent_as_text_or_a_list(value: object, sent
     assert json.loads(result.value) == {"x": sent}
 
 
+class Markup(str):
+    """As libraries for HTML make it."""
+
+    def __str__(self) -> str:
+        return "of its own"
+
+
+class Price(float): ...
+
+
+class Count(int):
+    def __repr__(self) -> str:
+        return "of its own"
+
+
+@pytest.mark.parametrize("value", [Markup("a"), Price(1.5), Count(12), [Markup("a")], {Markup("a"): 1}])
+def test_text_and_numbers_of_a_class_of_their_own_are_what_they_are(value: object) -> None:
+    """Python's own json takes them, so a worker written by hand had sent them; here each message was a dead letter."""
+    [result] = results({"x": value}, "1")
+    assert result.value.decode() == json.dumps({"x": value}, separators=(",", ":"))
+
+
+@pytest.mark.parametrize(("id", "key"), [(Markup("a"), "a"), (Count(12), "12")])
+def test_also_a_key_of_such_a_class_is_the_id_as_the_next_worker_reads_it(id: object, key: str) -> None:
+    [result] = results({"id": id}, "1")
+    assert result.key.decode() == key == read_id(result.value)
+
+
+@pytest.mark.parametrize("key", [None, True, (1, 2)])
+def test_a_name_that_is_neither_text_nor_a_number_is_an_invalid_result(key: object) -> None:
+    with pytest.raises(
+        InvalidResult, match=rf"^not JSON: a value, or a name in an object, of type {type(key).__name__}$"
+    ):
+        results({"x": {key: 1}}, "1")
+
+
 @given(messages)
 def test_a_joined_message_that_is_returned_as_it_is_can_be_read_by_the_next_worker(message: dict[str, Any]) -> None:
     joined = join(fragments(message))

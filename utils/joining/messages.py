@@ -54,6 +54,19 @@ RESULT_OVERHEAD = 150
 (measured, CPython 3.11)."""
 
 
+def _plain(value: object) -> object:
+    """Text or a number, of a class that is made from these: the encoder asks for what it does not know, and so never
+    for most of what there is.
+    """
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__int__(value)
+    raise TypeError(f"a value, or a name in an object, of type {type(value).__name__}")
+
+
 class _Object(msgspec.Struct, frozen=True, gc=False):
     """Any JSON object: checked, not built."""
 
@@ -80,7 +93,7 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeErro
 _decode_head = msgspec.json.Decoder(_Head).decode
 _decode_plain_head = msgspec.json.Decoder(_PlainHead).decode
 _decode: Callable[[bytes], Message] = msgspec.json.Decoder().decode  # an object, for that has been checked
-_encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode
 
 
 def read_each(
@@ -203,4 +216,4 @@ def _as_key(id: object) -> str:
         id = id.value
     if isinstance(id, bool) or not isinstance(id, int | str) or id == "":
         raise InvalidResult("the `id` of a result is text (not empty) or a whole number")
-    return str(id)
+    return str(_plain(id))
