@@ -162,6 +162,45 @@ def test_a_decorator_that_hides_an_async_def_is_seen(written: Path, monkeypatch:
     assert (code.is_async, code.hides_async) == (False, True)
 
 
+DECORATED = """
+import functools
+
+def with_session(function):
+    @functools.wraps(function)
+    def called(*arguments):
+        return function(*arguments, "a session")
+    return called
+
+@with_session
+def process(message, consumer_name, session):
+    return {"by": [consumer_name, session]}
+
+@with_session
+def setup(session):
+    pass
+"""
+
+
+def test_what_a_decorator_adds_is_not_asked_of_the_worker(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended with 78: "process(message, consumer_name, session) must take two arguments", though it takes these."""
+    written.write_text(DECORATED)
+    code = user_code.load()
+    monkeypatch.delitem(sys.modules, "worker")
+    assert code.process({}, "orders") == {"by": ["orders", "a session"]}
+    code.hooks.setup()
+
+
+def test_what_a_decorator_leaves_over_is_what_counts(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written.write_text(
+        "import functools\ndef of_message(f):\n    @functools.wraps(f)\n    def g(message):\n"
+        "        return f(message, '')\n    return g\n@of_message\n"
+        "def process(message, consumer_name):\n    return message\n"
+    )
+    with pytest.raises(ConfigError, match=r"process\(message\) must take two arguments"):
+        user_code.load()
+    monkeypatch.delitem(sys.modules, "worker")
+
+
 def test_what_it_says_for_its_context_while_it_is_imported_holds_in_process(
     written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,7 +138,7 @@ def _problems_of_process(process: object) -> list[str]:
     if not callable(process):
         return ["worker.py defines no process(): it must be a function, process(message, consumer_name)"]
     if not _takes(process, {}, ""):
-        return [f"worker.py: process{inspect.signature(process)} must take two arguments: message, consumer_name"]
+        return [f"worker.py: process{_signature(process)} must take two arguments: message, consumer_name"]
     if _yields(process):
         return ["worker.py: process() must return its results, as a list where they are several, and not yield them"]
     return []
@@ -150,12 +150,17 @@ def _yields(function: object) -> bool:
 
 def _takes(function: Callable[..., Any], *arguments: object) -> bool:
     try:
-        inspect.signature(function).bind(*arguments)
+        _signature(function).bind(*arguments)
     except TypeError:
         return False
     except ValueError:  # built in, and nobody knows
         pass
     return True
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """What a call of it takes, and not what a decorator calls, which may add arguments."""
+    return inspect.signature(function, follow_wrapped=False)
 
 
 def _is_left_behind(error: BaseException | None, made_from: Path | None) -> bool:
