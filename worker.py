@@ -30,6 +30,6 @@ def process(message: dict[str, Any], consumer_name: str) -> dict[str, Any] | lis
     What should be made only once, a pool of connections or a model, make in `setup()`, and close it in `teardown()`:
     two more functions, without arguments, if you define them here (examples/http_session.py).
 
-    To log: `from utils.logger import logger`.
+    To log: `from utils.logger import logger`. Other loggers tell warnings only (docs/log-messages.md).
     """
     return message

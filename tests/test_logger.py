@@ -161,6 +161,20 @@ def test_the_level_holds_for_the_worker_and_libraries_are_heard_from_warnings_on
     assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["but this"]
 
 
+def test_another_logger_that_has_a_level_of_its_own_is_heard_from_that_on() -> None:
+    """As docs/log-messages.md says of the modules of users."""
+    stream = io.StringIO()
+    configure("DEBUG", stream=stream)
+    other = logging.getLogger("rates")
+    other.info("dropped")
+    logging.basicConfig(level=logging.INFO)
+    other.info("dropped, too")
+    other.setLevel(logging.INFO)
+    other.info("heard")
+    other.setLevel(logging.NOTSET)
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["heard"]
+
+
 def test_configured_again_it_says_everything_once() -> None:
     first, second = io.StringIO(), io.StringIO()
     configure("INFO", stream=first)

@@ -13,6 +13,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 import main
 from config import ConfigError
 from tests.builders import dispatcher, fragment, group
+from tests.program import copied
+from tests.services.starts import run_python
 from utils.commands.samples import Samples
 from utils.commands.trial import RECORD_OVERHEAD, Timed, TooLarge, Trial, cases, failed, made_anonymous, report, run
 from utils.joining.aggregator import Group
@@ -201,6 +203,30 @@ def test_process_is_called_with_what_was_made_anonymous() -> None:
     [renamed] = made_anonymous(groups("whole-1"), ["id"])
     assert renamed.id != "whole-1"
     assert join(renamed.fragments)["id"] == renamed.id
+
+
+PRINTS = """
+import logging, subprocess, sys
+logging.basicConfig(stream=sys.stdout, force=True)
+print("while it is imported")
+
+def process(message, consumer_name):
+    print("in process()")
+    logging.error("in its log")
+    subprocess.run(["echo", "in a child"], check=True)
+    return message
+"""
+
+
+def test_with_json_there_are_lines_of_json_and_no_others_whatever_worker_py_prints(tmp_path: Path) -> None:
+    """What it printed while it was imported, and what a child printed, lay between them."""
+    (tmp_path / "prints.py").write_text(PRINTS)
+    directory = copied(tmp_path / "program", tmp_path / "prints.py", defaults='print("in defaults.py")')
+    (tmp_path / "messages.jsonl").write_text('{"id": "1"}\n')
+    done = run_python(["main.py", "try", "--file", str(tmp_path / "messages.jsonl"), "--json"], directory, {})
+    assert [json.loads(line).get("state") for line in done.stdout.splitlines()] == ["forwarded", None], done.stderr
+    for printed in ("in defaults.py", "while it is imported", "in process()", "in its log", "in a child"):
+        assert printed in done.stderr
 
 
 def test_messages_of_a_file_are_tried_without_kafka_and_without_a_database(

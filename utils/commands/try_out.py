@@ -5,7 +5,7 @@ import math
 import random
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import closing, redirect_stdout
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from utils.processing import user_code
 from utils.processing.attempts import Attempts
 from utils.running.calls import Calls, dispatcher_of, open_runner, runner_of
 from utils.running.lifetime import stop_on_signals
+from utils.running.streams import others_print_to_stderr
 
 DEFAULT = 20  # messages
 MOST_READ = 1 << 28  # bytes of messages that are held at most while the window is widened
@@ -75,15 +76,15 @@ def try_out(arguments: argparse.Namespace, environ: Environ) -> int:
     """Call process() of this working copy with messages that are there, and tell what would come of them. Nothing is
     sent or committed, but what process() itself does outside is real. Exit 1 where a message fails or none is found.
     """
-    settings, samples = _samples(arguments, environ)
-    groups = samples.groups
-    if arguments.anonymous:
-        groups = made_anonymous(groups, arguments.anonymous)
-    code = user_code.load()
-    timed, trial = Timed(code.process), Trial(settings.consumer_name)
-    if groups:
-        logger.warning(WARNING, extra={"messages": len(groups)})
-        with redirect_stdout(sys.stderr):  # what process() prints is no line of ours
+    with others_print_to_stderr():  # what worker.py prints is no line of ours
+        settings, samples = _samples(arguments, environ)
+        groups = samples.groups
+        if arguments.anonymous:
+            groups = made_anonymous(groups, arguments.anonymous)
+        code = user_code.load()
+        timed, trial = Timed(code.process), Trial(settings.consumer_name)
+        if groups:
+            logger.warning(WARNING, extra={"messages": len(groups)})
             trial = _tried(groups, settings, code._replace(process=timed.wrapped()))
     for line in report(trial, samples, timed, show=arguments.show, as_json=arguments.json):
         say(line)

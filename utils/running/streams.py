@@ -1,11 +1,26 @@
-"""Standard output: where it cannot be written, a command ends in one line."""
+"""Standard output: where it cannot be written, a command ends in one line. And it may be kept free for these lines."""
 
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 from config import UnavailableError
+
+STDOUT, STDERR = 1, 2
+
+
+@contextmanager
+def others_print_to_stderr() -> Iterator[None]:
+    """What is printed inside, by libraries of C and by children too, goes to standard error."""
+    kept = os.dup(STDOUT)
+    os.dup2(STDERR, STDOUT)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, STDOUT)
+        os.close(kept)
 
 
 @contextmanager
