@@ -15,11 +15,13 @@ from config import ConfigError
 from tests.builders import dispatcher, fragment, group
 from tests.program import copied
 from tests.services.starts import run_python
+from utils.commands.cases import tried as tried_again
 from utils.commands.samples import Samples
 from utils.commands.trial import RECORD_OVERHEAD, Timed, TooLarge, Trial, cases, failed, made_anonymous, report, run
 from utils.joining.aggregator import Group
 from utils.joining.messages import join
 from utils.processing.coroutines import Coroutines
+from utils.processing.outcome import Outcome, took_too_long
 from utils.processing.runner import Hooks, Runner
 from utils.processing.single_thread import SingleThread
 from utils.processing.thread_pool import ThreadPool
@@ -192,6 +194,15 @@ def test_it_has_failed_where_a_message_did_or_nothing_was_tried_or_an_id_was_not
     assert failed(good, Samples(), ["whole-1", "none-1", "whole-2"])
 
 
+def test_a_failure_that_no_test_could_see_is_no_case() -> None:
+    """The test of such a case was red at once, though nothing had changed: it knows no limit of a size or a time."""
+    trial, _ = tried(groups("whole-1", "huge-1", "fail-1"))
+    trial.outcomes.append(Outcome(groups("slow-1")[0], [], took_too_long(1)))
+    assert [(case.message["id"], case.error) for case in cases(trial)] == [("whole-1", ""), ("fail-1", "ValueError")]
+    for case in cases(trial):
+        assert tried_again(case, process) == case
+
+
 def test_process_is_called_with_what_was_made_anonymous() -> None:
     [changed] = made_anonymous(groups("whole-1"), ["content.was"])
     trial, _ = tried([changed])
@@ -239,10 +250,12 @@ def test_messages_of_a_file_are_tried_without_kafka_and_without_a_database(
     monkeypatch.setattr("utils.commands.try_out.CASES", tmp_path / "cases")
     monkeypatch.setattr("utils.commands.try_out.stop_on_signals", threading.Event)
     file = tmp_path / "messages.jsonl"
-    file.write_text('{"id": "whole-1"}\n{"id": "none-2"}\n')
-    assert main.main(["try", "--file", str(file), "--json", "--save-tests"]) == 0
-    out = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line.get("state") for line in out] == ["forwarded", "filtered", None]
+    file.write_text('{"id": "whole-1"}\n{"id": "none-2"}\n{"id": "huge-3"}\n')
+    assert main.main(["try", "--file", str(file), "--json", "--save-tests"]) == 1
+    told = capsys.readouterr()
+    out = [json.loads(line) for line in told.out.splitlines()]
+    assert [line.get("state") for line in out] == ["forwarded", "filtered", "failed", None]
+    assert f"2 cases in {tmp_path / 'cases'} (1 left out: no test would see it fail as it did)\n" in told.err
     assert len(list((tmp_path / "cases").glob("*.json"))) == 2
     for name in ("DATABASE_URL_FILE", "KAFKA_SASL_PASSWORD_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "not there"))

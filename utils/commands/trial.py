@@ -21,7 +21,7 @@ from utils.joining.dead_letters import text_of
 from utils.joining.messages import InvalidMessage, Message, Result, join
 from utils.logger import cut, shown
 from utils.processing.executor import Executor
-from utils.processing.outcome import Outcome, is_async
+from utils.processing.outcome import Outcome, TookTooLong, is_async
 
 SLOWEST = 5  # calls that are told
 EXAMPLES = 5  # ids, or results of one message, that a line or a message tells at most
@@ -130,8 +130,9 @@ def failed(trial: Trial, samples: Samples, ids: Collection[str]) -> bool:
 
 
 def cases(trial: Trial) -> Iterator[Case]:
+    """Not of what no test sees: it has no message to begin with, or knows no limit of the worker's."""
     for outcome in trial.outcomes:
-        if not isinstance(outcome.error, InvalidMessage):
+        if not isinstance(outcome.error, InvalidMessage | TooLarge | TookTooLong):
             yield case_of(trial.consumer, join(outcome.group.fragments), outcome)
 
 

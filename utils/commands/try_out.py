@@ -93,7 +93,9 @@ def try_out(arguments: argparse.Namespace, environ: Environ) -> int:
             written = save(cases(trial), CASES)
         except OSError as error:
             raise ConfigError([f"--save-tests: {CASES} cannot be written ({error.strerror})"]) from None
-        print(f"{len(written)} case{'' if len(written) == 1 else 's'} in {CASES}", file=sys.stderr)
+        left_out = len(trial.outcomes) - len(written)
+        why = f" ({left_out} left out: no test would see it fail as it did)" if left_out else ""
+        print(f"{len(written)} case{'' if len(written) == 1 else 's'} in {CASES}{why}", file=sys.stderr)
     return 1 if failed(trial, samples, arguments.id) else 0
 
 
