@@ -56,6 +56,27 @@ private() {
     [ $# = 0 ] || [ -z "$(find worker.py -perm -004)" ] || find "$@" -type f ! -name '*.pyc' ! -path '*/.*' ! -perm -004 | tr '\n' ' '
 }
 
+# Links of the program at $1, which was made from $2. One that leads to nothing in it, or out of it, is an error: in a
+# build, which has no more than this tree, it leads to nothing. What an absolute one leads to may be mounted later.
+links() {
+    cd "$1"
+    here=$(pwd -P)
+    from=$2
+    shift 2
+    find "$@" -type l | while IFS= read -r each; do
+        to=$(readlink "$each")
+        case $to in
+            "$from"/*) ;;
+            /*)
+                echo "${each#./} -> $to: a link, which is taken as it is: the worker needs there what it leads to" >&2
+                continue
+                ;;
+        esac
+        [ ! -e "$each" ] || case $(readlink -f "$each") in "$here"/*) continue ;; esac
+        echo "${each#./} -> $to: a link to what is not in the program: put the file or directory itself there"
+    done
+}
+
 program() {
     [ ! -e update-in-progress/finish.sh ] || { echo 'an update was interrupted: run `sh update-in-progress/finish.sh`' >&2; exit 1; }
     [ -f worker.py ] || { echo 'worker.py is not there, or is a link to what is not there: put the file itself here' >&2; exit 1; }
@@ -73,11 +94,16 @@ program() {
     # shellcheck disable=SC2086  # no name has a blank in it
     set -- ./*.py .frame utils $mine
     [ ! -d examples ] || set -- "$@" examples # for `main.py demo`; a copy may have deleted them
+    for each in *; do # a link to nothing is no directory: `own` does not see it
+        [ -e "$each" ] || [ ! -L "$each" ] || set -- "$@" "$each"
+    done
     # Not through a pipe: what the first tar cannot read would be missing in the image, and nothing would say so.
     # Hidden files in a directory of yours: a .env with secrets, an environment of an editor. git leaves them out, too.
     tar -cf "$target/program.tar" --exclude=__pycache__ --exclude='*/.[!/]*' "$@"
     tar -xf "$target/program.tar" -C "$target" --no-same-owner
     rm "$target/program.tar"
+    lost=$(links "$target" "$from" "$@")
+    [ -z "$lost" ] || { echo "$lost" >&2; exit 1; }
     chmod -R a+rX,go-w "$target"  # a checkout made under a strict umask could not be read by the image's user
     # --version: a directory of yours may hide a file of the program.
     (cd "$target" && .venv/bin/python -m compileall -q "$@" && .venv/bin/python -B main.py --version >/dev/null &&

@@ -142,6 +142,48 @@ def test_hidden_files_in_a_directory_of_yours_stay_behind_and_are_named(tmp_path
     assert "pricing/.venv" in line
 
 
+LINKS = {
+    "a directory out of the tree": ("shared_lib", "../shared_lib", False),
+    "a directory that the build has not got": ("shared_lib", "../no_such_lib", False),
+    "a file out of the tree": ("data/rates.csv", "../../shared_lib/rates.csv", False),
+    "a file that is not taken": ("data/rates.csv", "../rates.csv", False),
+    "a file in this tree by its full name": ("data/rates.csv", "{source}/data/tea.csv", False),
+    "the worker": ("worker.py", "../shared_lib/worker.py", False),
+    "a file beside it": ("data/rates.csv", "tea.csv", True),
+    "a file of another directory": ("data/rates.csv", "../mine/rates.csv", True),
+    "a directory of the tree": ("shared_lib", "mine", True),
+}
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_a_link_to_what_is_not_in_the_image_ends_the_build(tmp_path: Path, link: str) -> None:
+    """It led to nothing in the image, and each message failed there; or the cure was to add it to requirements.txt."""
+    source = build_context(tmp_path)
+    for file in ("data/tea.csv", "mine/rates.csv", "rates.csv", "../shared_lib/rates.csv"):
+        (source / file).parent.mkdir(exist_ok=True)
+        (source / file).write_text("tea 1\n")
+    shutil.copy(FORWARDING, tmp_path / "shared_lib/worker.py")
+    name, to, works = LINKS[link]
+    to = to.format(source=source)
+    (source / name).unlink(missing_ok=True)
+    (source / name).symlink_to(to)
+    made = with_program(source, tmp_path / "app")
+    assert (made.returncode == 0) == works, made.stderr
+    told = f"{name} -> {to}: a link to what is not in the program: put the file or directory itself there"
+    assert (made.stderr.splitlines()[-1:] == [told]) == (not works)
+
+
+@pytest.mark.parametrize("name", ["rates", "data/rates.csv"])
+def test_a_link_to_what_may_be_mounted_where_the_worker_runs_is_taken_and_told(tmp_path: Path, name: str) -> None:
+    source = build_context(tmp_path)
+    (source / "data").mkdir()
+    (source / name).symlink_to("/mnt/no such rates")
+    made = with_program(source, tmp_path / "app")
+    assert made.returncode == 0, made.stderr
+    assert f"{name} -> /mnt/no such rates: a link, which is taken as it is: the worker needs there what" in made.stderr
+    assert (tmp_path / "app" / name).is_symlink()
+
+
 def test_what_cannot_be_read_ends_the_packing(tmp_path: Path) -> None:
     """The archive was made without it, and its sums were right."""
     source = committed(tmp_path / "frame", {"Dockerfile": "ARG PYTHON_IMAGE=none\n", "prices/table.csv": "tea 1\n"})
