@@ -3,13 +3,15 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from deploy.frame.base import find_base
 from deploy.frame.git import Git, ImpossibleError
-from deploy.frame.ownership import YOURS
+from deploy.frame.ownership import YOURS, is_left_out, is_yours
 from deploy.frame.trees import Copy, Repository
+from utils.version import frame_version
 
 NOT_COPIED = (".git", ".venv", "venv", ".*_cache", ".hypothesis", "__pycache__", ".frame")
 
@@ -27,12 +29,38 @@ def test(copy: Path, source: str, base: str, arguments: str) -> int:
         commit = find_base(base, Copy(copy), repository).commit
         full.mkdir()
         Git(fetched).run(f"--work-tree={full}", "checkout", "--quiet", commit, "--", ".")
-        shutil.copytree(copy, full, ignore=shutil.ignore_patterns(*NOT_COPIED), dirs_exist_ok=True)
+        not_the_frames = _of_names_of_the_frame(copy, full)
+        _lay_over(full, copy, not_the_frames)
         (full / ".venv").symlink_to((copy / ".venv").resolve())
+        for path in not_the_frames:
+            print(f"without {path} of yours: the frame has a file of that name")
         print(f"the frame's tests of {commit[:10]}, with your {', '.join(YOURS)} and your edits", flush=True)
         return subprocess.run(
             ["make", "test", f"ARGS={arguments}"], cwd=full, env={**os.environ, "MAKEFLAGS": ""}
         ).returncode
+
+
+def _of_names_of_the_frame(copy: Path, full: Path) -> list[str]:
+    """What has the name of a file that a slim copy does without is no edit of it."""
+    if not frame_version(copy / ".frame").left_out:
+        return []
+    paths = [path.relative_to(full).as_posix() for path in full.rglob("*") if path.is_file()]
+    return sorted(path for path in paths if is_left_out(path) and not is_yours(path) and os.path.lexists(copy / path))
+
+
+def _lay_over(full: Path, copy: Path, but: Collection[str]) -> None:
+    """All files of the copy, but for these and for links to nothing."""
+    by_name = shutil.ignore_patterns(*NOT_COPIED)
+
+    def ignored(directory: str, names: list[str]) -> set[str]:
+        place = Path(directory).relative_to(copy)
+        return {*by_name(directory, names), *(name for name in names if (place / name).as_posix() in but)}
+
+    try:
+        shutil.copytree(copy, full, ignore=ignored, ignore_dangling_symlinks=True, dirs_exist_ok=True)
+    except shutil.Error as error:
+        place, _, why = error.args[0][0]
+        raise ImpossibleError(f"{place} cannot be copied: {why}") from None
 
 
 def _clone(source: str, to: Path) -> None:

@@ -1,9 +1,11 @@
 """`make update`: a copy of any kind comes to another version, or stays as it was to the last byte."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -364,6 +366,36 @@ def test_the_frames_tests_run_on_a_slim_copy_with_its_edits(real: Frame, tmp_pat
     assert f"the frame's tests of {real.new[:10]}" in done.stdout
     assert "1 passed" in done.stdout
     assert not (copy / "tests/program.py").exists()
+
+
+def test_the_frames_tests_run_beside_whatever_else_is_in_a_slim_copy(real: Frame, tmp_path: Path) -> None:
+    """A link to nothing ended it with "nothing was changed: None". Its tests/conftest.py stood in for the frame's."""
+    copy = by_archive(real, tmp_path / "copy")
+    (copy / ".venv").symlink_to(sys.prefix)
+    of_the_frame = git(real.place, "show", f"{real.new}:tests/fakes.py")
+    (tmp_path / "of the frame").write_text(of_the_frame)
+    test = f"""
+    from pathlib import Path
+
+    def test_mine():
+        here = Path(__file__).parent
+        assert (here / "fakes.py").read_text().strip() == Path({str(tmp_path / "of the frame")!r}).read_text().strip()
+        assert (here / "helpers.py").exists()
+    """
+    mine = {"tests/helpers.py": "", "tests/fakes.py": "mine\n", "data/x": ""}
+    write(copy, {"tests/test_worker_more.py": textwrap.dedent(test), **mine})
+    (copy / "data/latest").symlink_to("no such file")
+    only = "-p no:cacheprovider -n 0 -q tests/test_worker_more.py"
+    (copy / "Makefile").write_text((copy / "Makefile").read_text().replace("test: setup", "test:"))  # it is set up
+    command = [sys.executable, "-m", "deploy.frame", "test", str(real.place), "--arguments", only]
+    done = subprocess.run(command, cwd=copy, env=GIT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "without tests/fakes.py of yours: the frame has a file of that name" in done.stdout
+    (copy / "data/latest").unlink()
+    os.mkfifo(copy / "data/pipe")
+    done = subprocess.run(command, cwd=copy, env=GIT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert f"{copy}/data/pipe cannot be copied" in done.stderr
 
 
 def test_the_job_for_dozens_of_copies_pushes_a_branch_with_the_new_version(real: Frame, tmp_path: Path) -> None:
