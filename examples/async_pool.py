@@ -17,11 +17,10 @@ client: httpx.AsyncClient
 async def setup() -> None:
     """On the event loop on which process() runs, so the pool belongs to it."""
     global client
-    calls = int(os.environ.get("CONCURRENCY", "1"))
     client = httpx.AsyncClient(
         base_url=os.environ.get("RATES_URL", "http://localhost:8000"),
         timeout=httpx.Timeout(10, connect=3),
-        limits=httpx.Limits(max_connections=calls, max_keepalive_connections=calls),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),  # CONCURRENCY is limit enough
     )
 
 

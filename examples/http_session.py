@@ -13,6 +13,7 @@ from utils.retry import Reject, Retry
 
 URL = os.environ.get("PRICES_URL", "http://localhost:8000/prices")  # + /<item> answers {"price": …}
 TIMEOUT = urllib3.Timeout(connect=3, read=10)  # seconds; a call without one may hang for good
+KEPT = 1000  # connections at most; there are as many as calls have run at once
 
 pool: urllib3.PoolManager
 
@@ -20,7 +21,7 @@ pool: urllib3.PoolManager
 def setup() -> None:
     """Called once, before the first message."""
     global pool
-    pool = urllib3.PoolManager(maxsize=int(os.environ.get("CONCURRENCY", "1")), timeout=TIMEOUT, retries=False)
+    pool = urllib3.PoolManager(maxsize=KEPT, timeout=TIMEOUT, retries=False)
 
 
 def process(message: dict[str, Any], consumer_name: str) -> dict[str, Any]:

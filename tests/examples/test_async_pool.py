@@ -1,4 +1,4 @@
-"""The example of `async def`: calls wait at once, over as many connections as CONCURRENCY says."""
+"""The example of `async def`: calls wait at once, each over a connection of its own."""
 
 import asyncio
 import threading
@@ -18,7 +18,7 @@ def rates(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     with serving() as server:
         server.answer = {"rate": 1.1}
         monkeypatch.setenv("RATES_URL", server.url)
-        monkeypatch.setenv("CONCURRENCY", "3")
+        monkeypatch.setenv("CONCURRENCY", "")
         yield server
 
 
@@ -37,6 +37,7 @@ def processed(*contents: dict[str, Any]) -> list[Any]:
 
 
 def test_messages_get_their_rates_at_the_same_time(rates: Server) -> None:
+    """Where CONCURRENCY was set in the row or in defaults.py, one was asked for after the other."""
     rates.together = threading.Barrier(3)  # none is answered before all three are asked for
     messages = processed(*({"currency": each} for each in ("EUR", "USD", "CHF")))
     assert [message["content"]["rate"] for message in messages] == [1.1] * 3

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -22,6 +23,7 @@ class PriceService(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.connections = 0
+        self.together = threading.Barrier(1)
         self.asked: list[str] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
 
@@ -36,6 +38,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
+        self.server.together.wait(SECONDS)
         body = json.dumps({"price": 7.5}).encode()
         status = self.path.removeprefix("/")
         self.send_response(int(status) if status.isdigit() else 200)
@@ -70,6 +73,20 @@ def test_each_message_gets_its_price_and_connections_are_used_again(service: Pri
     runner.close(SECONDS)
     assert service.connections == 1
     assert len(http_session.pool.pools) == 0
+
+
+def test_as_many_connections_as_calls_run_at_once_are_used_again(
+    service: PriceService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where CONCURRENCY was set in the row or in defaults.py, all calls but one made a new connection each time."""
+    monkeypatch.setenv("CONCURRENCY", "")
+    service.together = threading.Barrier(3)  # none is answered before all three are asked for
+    http_session.setup()
+    for _ in range(4):
+        with ThreadPoolExecutor(3) as threads:
+            list(threads.map(http_session.process, [{"content": {"item": "tea"}} for _ in range(3)], ["prices"] * 3))
+    http_session.teardown()
+    assert service.connections == 3
 
 
 def test_what_a_message_holds_is_no_other_address(service: PriceService) -> None:
