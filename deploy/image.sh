@@ -15,7 +15,7 @@ packages() {
     fi
     "${PYTHON:-python3}" -m venv "$target/.venv"
     "$target/.venv/bin/python" -m pip install --no-cache-dir --only-binary=:all: --require-hashes "$@" -r requirements.lock || {
-        [ $# = 0 ] || echo "$WHEELS lacks a part of requirements.lock, for this Python and machine: run \`make wheels\`" >&2
+        [ $# = 0 ] || lacking "$("$target/.venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')" >&2
         exit 1
     }
     # Installs nothing: it fails where the lock is older than requirements.txt.
@@ -23,6 +23,15 @@ packages() {
         { echo 'requirements.lock lacks a part of requirements.txt: run `make lock`' >&2; exit 1; }
     "$target/.venv/bin/python" deploy/interpreter.py
     "$target/.venv/bin/python" -m pip uninstall --quiet --yes pip  # a running container installs nothing
+}
+
+# Why $WHEELS are not enough for this Python, such as 3.13. Their names tell for which they are: cp313-cp313.
+lacking() {
+    theirs=$(find "$WHEELS" -name '*.whl' | sed -n 's/.*-cp3\([0-9]*\)-cp3\1-.*/3.\1/p' | sort -u)
+    case $theirs in
+        '' | *[[:space:]]* | "$1") echo "$WHEELS lacks a part of requirements.lock, for this Python and machine: run \`make wheels\`" ;;
+        *) echo "$WHEELS is for Python $theirs, and this is $1: set PYTHON=python$theirs, or make it for this one, where there is a network, with \`make wheels WHEELS_PYTHON=$1\`" ;;
+    esac
 }
 
 own() {

@@ -25,7 +25,10 @@ case ${1:?a directory to install into} in
 esac
 [ ! -e "$target" ] || { echo "install: $target is there already: install beside it, then rename the two (docs/deploy.md, systemd)" >&2; exit 1; }
 mkdir -p "$target"
+trap 'rm -rf "$target"' EXIT  # of half a program nothing is left, so that the next try may begin
+trap 'exit 1' HUP INT TERM
 cd tree  # the steps of the image
 sh deploy/image.sh packages "$target"
 sh deploy/image.sh program "$target"
+trap - EXIT
 echo "install: done. cd $target && .venv/bin/python main.py check"

@@ -19,13 +19,19 @@ ENVIRONMENT = """\
 """
 
 
-def test_wheels_that_lack_a_part_of_the_lock_come_with_the_cure(tmp_path: Path) -> None:
-    wheels, python, pip = tmp_path / "wheels", tmp_path / "python", find_spec("pip")
-    wheels.mkdir()
+def quick_python(directory: Path) -> Path:
+    """Makes environments."""
+    python, pip = directory / "python", find_spec("pip")
     assert pip
     assert pip.origin
     python.write_text(ENVIRONMENT.format(python=sys.executable, pip=Path(pip.origin).parent))
     python.chmod(0o700)
+    return python
+
+
+def test_wheels_that_lack_a_part_of_the_lock_come_with_the_cure(tmp_path: Path) -> None:
+    wheels, python = tmp_path / "wheels", quick_python(tmp_path)
+    wheels.mkdir()
     environ = {**os.environ, "WHEELS": str(wheels), "PYTHON": str(python)}
     command: list[str | Path] = ["sh", ROOT / "deploy/image.sh", "packages", tmp_path / "app"]
     made = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
@@ -33,6 +39,34 @@ def test_wheels_that_lack_a_part_of_the_lock_come_with_the_cure(tmp_path: Path) 
     lacks = f"{wheels} lacks a part of requirements.lock, for this Python and machine: run `make wheels`"
     assert made.stderr.strip().splitlines()[-1] == lacks
     assert "No matching distribution found" in made.stderr
+
+
+def test_an_archive_for_another_python_installs_nothing_and_says_for_which_it_is(tmp_path: Path) -> None:
+    """Half a directory stayed, which refused the second try, and the cure was one for a machine with a network."""
+    consumer, target = tmp_path / "consumer", tmp_path / "programs/orders"
+    for file in ("deploy/image.sh", "deploy/interpreter.py", "requirements.lock", "requirements.txt"):
+        (consumer / "tree" / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, consumer / "tree" / file)
+    (consumer / "tree/deploy/wheels").mkdir()
+    for name in ("a-1.0-cp399-cp399-manylinux_2_28_x86_64", "b-1.0-py3-none-any", "c-1.0-cp39-abi3-manylinux1_x86_64"):
+        (consumer / f"tree/deploy/wheels/{name}.whl").touch()
+    shutil.copy(ROOT / "deploy/install.sh", consumer)
+    sums = subprocess.run(["sha256sum", "install.sh"], cwd=consumer, capture_output=True, text=True, check=True)
+    (consumer / "SHA256SUMS").write_text(sums.stdout)
+    this = "{}.{}".format(*sys.version_info)
+    for _ in range(2):
+        made = subprocess.run(
+            ["sh", consumer / "install.sh", target],
+            env={**os.environ, "PYTHON": str(quick_python(tmp_path))},
+            capture_output=True,
+            text=True,
+        )
+        assert made.returncode == 1, made.stderr
+        assert made.stderr.splitlines()[-1] == (
+            f"deploy/wheels is for Python 3.99, and this is {this}: set PYTHON=python3.99, or make it for this one,"
+            f" where there is a network, with `make wheels WHEELS_PYTHON={this}`"
+        )
+        assert not target.exists()
 
 
 def build_context(directory: Path) -> Path:
