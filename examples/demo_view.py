@@ -66,7 +66,8 @@ class View:
             case "process() failed":
                 yield self._note(_RED, extra["id"], "process() failed", _reason(record))
             case message if record.levelno >= logging.WARNING:
-                yield self._note(_RED, "", record.levelname.lower(), f"{message} {_reason(record)}".rstrip())
+                text = ": ".join(filter(None, (message, _reason(record))))
+                yield self._note(_RED, extra.get("id", ""), record.levelname.lower(), text)
 
     def summary(self, counters: Mapping[str, int], shown: int) -> Iterator[str]:
         """Two lines: what has become of all messages that were read, and what to do next."""
@@ -128,7 +129,7 @@ def _reason(record: logging.LogRecord) -> str:
     error = record.exc_info[1] if record.exc_info else None
     error = error.error if isinstance(error, Unquoted) else error  # all that is in the demo is made up
     if error is None:
-        return ""
+        return str(record.__dict__.get("error", ""))  # class and place, where it is tried again
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename.rpartition('/')[2]}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{place}"

@@ -80,6 +80,15 @@ def test_a_failure_of_process_names_the_error_and_its_place() -> None:
     assert line == f"7     process() failed: KeyError: 'price' ({place})"
 
 
+def test_also_one_that_is_tried_again_names_them_and_so_does_an_outage() -> None:
+    """A slip that fails for every message is never told otherwise: no attempt counts while all fail."""
+    again = "process() failed and is tried again"
+    [line] = logged(again, logging.WARNING, id="7", attempt=1, error="NameError at worker.py:2")
+    assert line == "7     warning: process() failed and is tried again: NameError at worker.py:2"
+    [line] = logged("process() fails for one id after the other", held=3, error="NameError at worker.py:2")
+    assert line.strip() == "error: process() fails for one id after the other: NameError at worker.py:2"
+
+
 def test_the_address_of_the_status_page_comes_before_the_columns() -> None:
     address, _, columns = logged("status page", logging.INFO, url="http://127.0.0.1:1/")
     assert address.endswith("http://127.0.0.1:1/")
