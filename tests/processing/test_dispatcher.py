@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.builders import dispatcher, fragment, group
 from utils.joining.aggregator import Group
+from utils.metrics import Counters
 from utils.processing.attempts import FREE_PROBES_FOR, LONGEST_PROBE, OUTAGE
 from utils.processing.dispatcher import Dispatcher
 from utils.processing.outcome import Call, InFlight, Outcome, TookTooLong
@@ -546,6 +547,27 @@ def test_a_late_call_that_does_not_end_is_given_up_after_as_many_times_its_time(
     assert (type(outcome.error), outcome.attempts) == (TookTooLong, 3)
     many.end("ab")
     assert ids(executor.collect(0)) == "b"
+
+
+def test_a_late_call_is_said_to_be_tried_again_when_it_has_returned(
+    many: FakeRunner, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log told of attempts that were never made, and when the next one would be."""
+    counters = Counters()
+    executor = dispatcher(many, attempts=9, timeout=10, counters=counters, clock=clock)
+    executor.submit(groups("a"))
+    many.begin()
+    many.hanging = "a"
+    for clock.now in (11, 22):
+        executor.collect(0)
+    assert [(each.getMessage(), each.attempt) for each in caplog.records] == [  # type: ignore[attr-defined]
+        ("process() has not returned in time: it is called again when it has", number) for number in (1, 2)
+    ]
+    assert not hasattr(caplog.records[0], "next_try_in_s")
+    assert counters.retried == 0
+    many.end("a")
+    executor.collect(0)
+    assert counters.retried == 1
 
 
 def test_a_late_call_is_tried_again_no_sooner_than_its_backoff_says(many: FakeRunner, clock: Clock) -> None:

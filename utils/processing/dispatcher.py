@@ -238,21 +238,27 @@ class Dispatcher:
         self.parked.rest(group, due)
         return None
 
-    def _judge(self, id: str, error: BaseException, now: float) -> float | None:
-        """When it shall be tried again, if it shall, as the attempts say; and what it says of all the others."""
+    def _judge(self, id: str, error: BaseException, now: float, *, goes_on: bool = False) -> float | None:
+        """When it shall be tried again, if it shall, as the attempts say; and what it says of all the others.
+
+        `goes_on`: its call has not ended, and it is tried again no sooner than that.
+        """
         was_open = self._probing.is_open
         due = self._attempts.failed(id, error, now)
         self._probing.failed(id, error, now)
-        if due is not None:
+        facts = {"id": id, "attempt": self._attempts.made(id), "error": named(error)}
+        if due is not None and goes_on:
+            logger.warning("process() has not returned in time: it is called again when it has", extra=facts)
+        elif due is not None:
             self._counters.retried += 1
-            facts = {"id": id, "attempt": self._attempts.made(id), "next_try_in_s": round(due - now, 1)}
-            logger.warning("process() failed and is tried again", extra={**facts, "error": named(error)})
+            facts["next_try_in_s"] = round(due - now, 1)
+            logger.warning("process() failed and is tried again", extra=facts)
         if self._probing.is_open and not was_open:
             self._open_circuit(id, error, now)
         return due
 
     def _judge_late(self, id: str, error: BaseException, now: float) -> float | None:
-        due = self._judge(id, error, now)
+        due = self._judge(id, error, now, goes_on=True)
         if due is not None and self._is_cancelled:
             self.in_flight -= 1
         return due
@@ -261,6 +267,7 @@ class Dispatcher:
         """Its message is tried again, unless it has failed for good or is not ours."""
         late = self._overtime.ended(id)
         if late and late.group:
+            self._counters.retried += 1
             self.parked.rest(late.group, late.due)
             return
         if late:
