@@ -9,8 +9,14 @@ class Retry(Exception):
     It counts as an attempt, as any other exception does.
     """
 
-    def __init__(self, why: str = "", after: float | str | None = None) -> None:
-        """`after`: also as text, such as an HTTP service says it in Retry-After; a date is as if there were none."""
+    def __init__(self, why: str = "", after: object = None) -> None:
+        """`after`: seconds, or a timedelta; also as text, as an HTTP service says it in Retry-After: a date there is as
+        if there were none.
+
+        Raises TypeError for what can be no time, and for a time in the place of `why`.
+        """
+        if _is_time(why) or not (after is None or isinstance(after, str) or _is_time(after)):
+            raise TypeError(f"not Retry(why, after=seconds): Retry({type(why).__name__}, {type(after).__name__})")
         super().__init__(why)
         self.after = _seconds(after)
 
@@ -23,9 +29,15 @@ def asked_for(error: Retry) -> float | None:
         return None
 
 
+def _is_time(value: object) -> bool:
+    return hasattr(value, "__float__") or hasattr(value, "total_seconds")
+
+
 def _seconds(after: object) -> float | None:
+    if hasattr(after, "total_seconds"):
+        after = after.total_seconds()
     try:
-        seconds = float(after) if isinstance(after, int | float | str) else float("nan")
+        seconds = float(after) if isinstance(after, str) or hasattr(after, "__float__") else float("nan")
     except (ValueError, OverflowError):
         return None
     return min(max(seconds, 0.0), LONGEST_RETRY) if seconds < float("inf") else None

@@ -1,5 +1,10 @@
 """When a message is tried again, when it is given up, and when it is not the message's fault."""
 
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +14,7 @@ from utils.processing.attempts import FREE_PROBES_FOR, LONGEST_BACKOFF, LONGEST_
 from utils.retry import LONGEST_RETRY, Reject, Retry
 
 ERROR = RuntimeError("mine")
+NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 
 
 def attempts(limit: int = 3, backoff: float = 1.0) -> Attempts:
@@ -73,6 +79,20 @@ def test_no_message_waits_for_longer_than_a_day_at_a_time(after: float | str) ->
 
 def test_a_time_in_the_past_is_at_once() -> None:
     assert attempts().failed("a", Retry(after=-5), 100.0) == 100.0
+
+
+@pytest.mark.parametrize("after", [timedelta(minutes=5), Decimal(300), Fraction(300)])
+def test_a_time_may_be_given_as_any_number_or_as_a_time(after: Any) -> None:
+    """It was taken as if there were none: an attempt after 1, 3, 7 and 15 s, and then a dead letter."""
+    assert attempts().failed("a", Retry("busy", after=after), 100.0) == 400.0
+
+
+@pytest.mark.parametrize(
+    "given", [{"why": 300}, {"why": 0.5}, {"why": timedelta(minutes=5)}, {"after": [300]}, {"after": NOON}]
+)
+def test_what_can_be_no_time_or_stands_in_the_wrong_place_is_an_error_of_its_own(given: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=r"Retry\(why, after=seconds\)"):
+        Retry(**given)
 
 
 class Busy(Retry):
