@@ -5,9 +5,15 @@ PYTHONS ?= python3.14 python3.13 python3.12 python3.11 python3
 REQUIREMENTS := requirements.txt requirements-dev.txt
 LOCKS := $(REQUIREMENTS:.txt=.lock)
 UV := uv==0.13.9
-# uv reads neither pip.conf nor PIP_INDEX_URL: behind a mirror it shall ask the one that pip asks.
-AS_PIP = index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(PYTHON) -m pip config get global.index-url 2>/dev/null)}}"; \
-    [ -z "$$index" ] || export UV_DEFAULT_INDEX="$$index";
+# uv reads neither pip.conf nor PIP_INDEX_URL and the like: it shall look where pip looks, in a mirror, say, or in an index
+# of your own. It takes several with a blank between them, but places of files with a comma.
+PIP_CONFIG = $$($(PYTHON) -m pip config get global.$(1) 2>/dev/null | xargs)
+AS_PIP = index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$(call PIP_CONFIG,index-url)}}"; \
+    more="$${UV_INDEX:-$${PIP_EXTRA_INDEX_URL:-$(call PIP_CONFIG,extra-index-url)}}"; \
+    files="$${UV_FIND_LINKS:-$$(echo $${PIP_FIND_LINKS:-$(call PIP_CONFIG,find-links)} | tr ' ' ,)}"; \
+    [ -z "$$index" ] || export UV_DEFAULT_INDEX="$$index"; \
+    [ -z "$$more" ] || export UV_INDEX="$$more"; \
+    [ -z "$$files" ] || export UV_FIND_LINKS="$$files";
 
 # For `make wheels`: the Python of the Dockerfile, and the machines on which the image shall be built.
 WHEELS_PYTHON ?= 3.13

@@ -69,3 +69,40 @@ def make_check(directory: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         ["make", "check", "OWN_TESTS="], cwd=directory, env=outside_of_make(), capture_output=True, text=True
     )
+
+
+ASKS_AS_PIP = """\
+#!/bin/sh
+# A Python whose pip is configured, and whose uv tells what it was told.
+case "$*" in
+    "-m pip config get global.index-url") [ -z "$MIRROR" ] || echo https://mirror.example/simple ;;
+    "-m pip config get global.extra-index-url") printf 'https://%s.example/simple\\n' ours theirs ;;
+    "-m pip config get global.find-links") exit 1 ;;
+    "-m uv pip compile "*) env | grep '^UV_' | sort > "$TOLD" || : ;;
+esac
+"""
+OURS = "UV_INDEX=https://ours.example/simple"
+
+
+@pytest.mark.parametrize(
+    ("environ", "told"),
+    [
+        ({}, [f"{OURS} https://theirs.example/simple"]),
+        ({"MIRROR": "1"}, ["UV_DEFAULT_INDEX=https://mirror.example/simple", f"{OURS} https://theirs.example/simple"]),
+        ({"PIP_EXTRA_INDEX_URL": "https://b.example/simple"}, ["UV_INDEX=https://b.example/simple"]),
+        (
+            {"PIP_FIND_LINKS": "/a /b", "UV_INDEX": "https://c.example/simple"},
+            ["UV_FIND_LINKS=/a,/b", "UV_INDEX=https://c.example/simple"],
+        ),
+    ],
+)
+def test_a_lock_is_made_from_where_pip_looks(tmp_path: Path, environ: dict[str, str], told: list[str]) -> None:
+    """A package of one's own company was not found: pip's extra-index-url was not handed on."""
+    (tmp_path / "python").write_text(ASKS_AS_PIP)
+    (tmp_path / "python").chmod(0o700)
+    outside = {name: value for name, value in outside_of_make().items() if not name.startswith(("UV_", "PIP_"))}
+    environ = {**outside, "TOLD": str(tmp_path / "told"), **environ}
+    command = ["make", "lock", f"PYTHON={tmp_path / 'python'}"]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "told").read_text().splitlines() == told
