@@ -34,9 +34,9 @@ def process(message: dict[str, Any], consumer_name: str) -> dict[str, Any]:
     again = quote(f"{consumer_name}-{message['id']}", safe="")  # an id may be any text, a header not
     headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": again}
     answer = _session().post(url, json=message["content"], headers=headers, timeout=TIMEOUT)
-    if answer.status_code in (429, 503):
+    if answer.status_code in (409, 429, 503):  # 409: a call with this key, which has timed out here, still runs there
         raise Retry(f"the API answers {answer.status_code}", after=answer.headers.get("Retry-After"))
-    if answer.status_code in (400, 404, 409, 422):  # the message is at fault, and will be so the next time
+    if answer.status_code in (400, 404, 422):  # the message is at fault, and will be so the next time
         raise Reject(f"the API answers {answer.status_code}: {answer.text[:200]}")
     # 401 and 403, too: that the key is wrong is the fault of no message. Tried again, and in the end a dead letter.
     answer.raise_for_status()

@@ -42,7 +42,7 @@ def test_an_id_may_be_any_text(api: Server) -> None:
 
 @pytest.mark.parametrize(
     ("status", "failure"),
-    [(429, Retry), (503, Retry), (422, Reject), (401, requests.HTTPError), (500, requests.HTTPError)],
+    [(409, Retry), (429, Retry), (503, Retry), (422, Reject), (401, requests.HTTPError), (500, requests.HTTPError)],
 )
 def test_other_answers_are_failures_each_of_its_kind(api: Server, status: int, failure: type[Exception]) -> None:
     api.status, api.headers = status, {"Retry-After": "7"}
