@@ -109,7 +109,11 @@ def test_a_service_that_is_away_while_it_is_imported_may_come_later(
 
 @pytest.mark.parametrize(
     "needs",
-    ["import signal\nsignal.signal(signal.SIGUSR2, signal.SIG_DFL)", "import asyncio\nasyncio.get_event_loop()"],
+    [
+        "import signal\nsignal.signal(signal.SIGUSR2, signal.SIG_DFL)",
+        "import asyncio\nasyncio.get_event_loop()",
+        "import asyncio\nasyncio.get_running_loop()",  # as aiohttp.ClientSession() does
+    ],
 )
 def test_what_needs_the_main_thread_fails_here_as_it_does_in_run(
     written: Path, monkeypatch: pytest.MonkeyPatch, needs: str

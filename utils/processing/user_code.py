@@ -28,7 +28,7 @@ _NO_FILE = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectory
 _WRONG = (*_LACKS, *_NO_FILE, AttributeError, TypeError, ValueError, LookupError, ArithmeticError, AssertionError)
 """What no time heals. What a library raises of its own, or the network, may be a service that is away for a moment."""
 _OF_IMPORT = Context()
-_NEEDS_MAIN = ("main thread", "no current event loop")
+_NEEDS_MAIN = ("main thread", "no current event loop", "no running event loop")
 
 
 class UserCode(NamedTuple):
