@@ -134,6 +134,7 @@ def of_ids(
 
     `make`: a Backwards for such partitions; `topics`: the input topics, and how many partitions each has.
     """
+    ids = dict.fromkeys(ids)
     keys = [id.encode() for id in ids]
     likely = {(topic, of(key, number)) for topic, number in topics.items() for key in keys for of in (murmur2, crc32)}
     every = {(topic, each) for topic, number in topics.items() for each in range(number)}
