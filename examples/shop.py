@@ -10,6 +10,7 @@ A producer must keep to no more than this: JSON with an `id`, the `id` as the ke
 
 import argparse
 import json
+import logging
 import sys
 from typing import Any
 
@@ -19,10 +20,12 @@ from confluent_kafka.cimpl import NewTopic
 
 ORDERS, PAYMENTS, PAID = "orders", "payments", "paid"
 PARTITIONS = 4  # as many in all topics, so that an id has the same partition number in each
+PATIENCE = 10.0  # seconds
 
 
 def make_topics(servers: str) -> None:
-    admin = AdminClient({"bootstrap.servers": servers})
+    admin = AdminClient(_properties(servers))
+    _find(admin, servers)
     for topic, made in admin.create_topics([NewTopic(each, PARTITIONS, 1) for each in _topics()]).items():
         try:
             made.result(10)
@@ -36,7 +39,8 @@ def make_topics(servers: str) -> None:
 
 
 def send(servers: str, topic: str, id: str, content: dict[str, Any]) -> None:
-    producer = Producer({"bootstrap.servers": servers, "partitioner": "murmur2_random"})
+    producer = Producer({**_properties(servers), "partitioner": "murmur2_random"})
+    _find(producer, servers)
     producer.produce(topic, key=id, value=json.dumps({"id": id, "content": content}))
     left = producer.flush(10)
     if left:
@@ -46,7 +50,8 @@ def send(servers: str, topic: str, id: str, content: dict[str, Any]) -> None:
 
 def print_results(servers: str, number: int) -> None:
     """All that was ever sent, from the beginning. It joins no consumer group and commits nothing."""
-    reader = Consumer({"bootstrap.servers": servers, "group.id": "none", "isolation.level": "read_committed"})
+    reader = Consumer({**_properties(servers), "group.id": "none", "isolation.level": "read_committed"})
+    _find(reader, servers)
     reader.assign([TopicPartition(PAID, each, 0) for each in range(PARTITIONS)])
     while number:
         record = reader.poll(1)
@@ -54,6 +59,19 @@ def print_results(servers: str, number: int) -> None:
             print((record.value() or b"").decode(), flush=True)
             number -= 1
     reader.close()
+
+
+def _properties(servers: str) -> dict[str, Any]:
+    """Of a client that does not say again and again that nobody answers."""
+    return {"bootstrap.servers": servers, "logger": logging.Logger("silent", logging.CRITICAL + 1)}
+
+
+def _find(client: AdminClient | Producer | Consumer, servers: str) -> None:
+    try:
+        client.list_topics(timeout=PATIENCE)
+    except KafkaException:
+        where = "start it (step 2 of docs/tutorial.md), or say where it is: --kafka"
+        sys.exit(f"no Kafka answers at {servers}: {where}")
 
 
 def _topics() -> list[str]:
