@@ -57,7 +57,7 @@ def demo(results: int | None, work: Work, stopping: threading.Event) -> int:
 def _broker() -> Iterator[tuple[Producer, str]]:
     """A broker with the topics of the demo, alive as long as the producer that comes with it; and its address."""
     producer = Producer({"test.mock.num.brokers": 1, "linger.ms": 0, "logger": _silent()})
-    for topic in (ORDERS, PAYMENTS, RESULTS):
+    for topic in (ORDERS, PAYMENTS, RESULTS, f"{NAME}-dlq"):
         producer.list_topics(topic, timeout=10)  # asking for a topic creates it
     [broker] = producer.list_topics(timeout=10).brokers.values()
     yield producer, f"{broker.host}:{broker.port}"

@@ -196,6 +196,8 @@ class Job(AbstractContextManager["Job"]):
             "DATABASE_URL": self._database_url,
             "LOG_LEVEL": "INFO",
             "HTTP_PORT": "0",
+            # On the embedded broker topics cannot be created otherwise.
+            **({"KAFKA_ALLOW_AUTO_CREATE_TOPICS": "true"} if broker.kind == "embedded" else {}),
             **(environment or {}),
         }
         self.workers: list[Worker] = []

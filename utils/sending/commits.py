@@ -3,7 +3,6 @@
 A commit names every partition that is owned, with its map. The loop goes on until its answer comes.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -57,7 +56,6 @@ class Commits:
 
     _settling: bool = False  # a settle() has begun, and is gone on with until it is done
     _unanswered: bool = False
-    _began: float = math.inf  # the last commit
     _earliest: float = 0.0
     _next: float = 0.0
 
@@ -79,7 +77,7 @@ class Commits:
             return
         self.has_news = True
         if is_due and (self.clock() >= self._next or is_full()) and (points := self.points()):
-            self.has_news, self._unanswered, self._began = False, True, self.clock()
+            self.has_news, self._unanswered = False, True
             self._earliest = self.clock() + self.delivery.commit(self.consumer, points)
             self._next = self._earliest + self.interval
         elif self.delivery.pending:
@@ -89,10 +87,10 @@ class Commits:
         """Whether something is unfinished, and the last commit, or look, is `AGEING` ago; or the last commit `KEEP`."""
         if self.clock() < self._next + AGEING:
             return False
-        if self.clock() >= self._began + KEEP:
-            return True
-        self._next = self.clock()
-        return any(each.unfinished() for each in self.owned.partitions.values())
+        self._next, partitions = self.clock(), self.owned.partitions
+        return bool(partitions) and (
+            self._next >= self._earliest + KEEP or any(each.unfinished() for each in partitions.values())
+        )
 
     def finish_safe(self) -> bool:
         """Whether what was sent is safe; then its offsets are finished."""
