@@ -11,13 +11,18 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin._acl import AclOperation
+from confluent_kafka.admin._resource import ResourceType
 from sqlalchemy import NullPool, create_engine, text
 
+from tests.conftest import grant
 from tests.integration.conftest import Scene, Scenes
+from tests.integration.test_rights import allow_all_again
 from tests.integration.workers import Job, eventually, feed, feeder, short_session
 from tests.program import program
 from tests.services.kafka import KafkaBroker
 from tests.services.starts import run_python
+from utils.joining.references import ADOPTED
 
 CLASSIC = Path(__file__).with_name("classic_skeleton.py")
 WAIT = "60"  # seconds that the classic worker keeps a message
@@ -249,6 +254,47 @@ def test_a_commit_beyond_the_end_of_the_log_is_named_and_not_adopted(real_kafka:
     assert f"{second}:0  1 is" not in problem
     scene.job.overwrite_commits({(first, 0): (1, "")})
     assert "is adopted" in adopted(scene)
+
+
+def test_who_lacks_a_right_adopts_nothing(guarded_kafka: KafkaBroker, scenes: Scenes) -> None:
+    """The commit was carried out for the one topic and refused for the other, and so was each later run: "is adopted
+    already: just start it". What had waited in the other topic was lost then.
+    """
+    scene = scenes(guarded_kafka, partitions=1)
+    first, second = scene.job.topics_input
+    scene.feed(["waits-1", "waits-2"], first)
+    scene.feed(["pays-1", "pays-2"], second)
+    scene.job.overwrite_commits({(first, 0): (2, ""), (second, 0): (2, "")})
+    before = scene.job.commits()
+    grant(guarded_kafka, ResourceType.TOPIC, second, AclOperation.DESCRIBE)
+    for dry in (("--dry-run",), ()):
+        assert f"no right to READ topic {second}: kafka-acls.sh" in adopted(scene, *dry, code=78)
+    assert scene.job.commits() == before
+    allow_all_again(guarded_kafka, second)
+    eventually(lambda: "would be adopted" in adopted(scene, "--dry-run"), "the right is there")
+    assert "is adopted" in adopted(scene)
+    assert {each.offset for each in scene.job.commits().values()} == {0}
+
+
+def test_what_was_adopted_in_part_is_adopted_in_whole(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(real_kafka, partitions=1)
+    first, second = scene.job.topics_input
+    scene.feed(["1", "2"])
+    scene.job.overwrite_commits({(first, 0): (1, ADOPTED), (second, 0): (2, "")})
+    told = adopted(scene)
+    assert f"{second}:0  2 -> 0  (2 are read again)" in told
+    assert f"{first}:0" not in told
+    assert "an earlier run has adopted the other partitions" in told
+    assert {at: each.offset for at, each in scene.job.commits().items()} == {(first, 0): 1, (second, 0): 0}
+    assert "is adopted already" in adopted(scene, code=78)
+
+
+def test_a_partition_without_a_commit_is_no_part_that_is_left(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    scene = scenes(real_kafka, partitions=1)
+    scene.feed(["1"])
+    scene.job.overwrite_commits({(scene.job.topics_input[0], 0): (1, "")})
+    assert "no commit: it is read from its beginning" in adopted(scene)
+    assert "is adopted already" in adopted(scene, code=78)
 
 
 def test_a_consumer_of_this_frame_that_is_renamed_goes_on_by_the_commits_of_its_old_name(

@@ -71,11 +71,14 @@ def adopt(arguments: argparse.Namespace, environ: Environ) -> int:
 
     Each goes back by --wait (MESSAGE_TIMEOUT) before --stopped (now), so that what waited is read again.
     """
+    stopped = arguments.stopped or datetime.now(UTC)
     settings = settings_of(environ)
     row = load(engine(settings.url()), settings.consumer_name)
     settings = settings.overlaid(row.metadatas)
     cluster = preflight.look(settings, row)
-    if problems := preflight.missing_topics(row, cluster):
+    # Rights, too: brokers judge a commit topic by topic, and half of it may be done before it is refused.
+    problems = preflight.missing_topics(row, cluster) or preflight.missing_rights(settings, row, cluster, "READ")
+    if problems:
         raise ConfigError(problems)
     former = replace(settings, consumer_name=arguments.group or settings.consumer_name, group_instance_id="")
     with clients.explained():
@@ -83,10 +86,11 @@ def adopt(arguments: argparse.Namespace, environ: Environ) -> int:
             AdminClient(clients.client_properties(settings, row)), {former.consumer_name, row.consumer_name}
         )
         every = [TopicPartition(topic, each) for topic in row.topics_input for each in range(cluster.partitions[topic])]
-        _refuse_what_is_ours(settings, row, every)
+        left = _not_adopted(settings, row, every)
         wait = settings.message_timeout if arguments.wait is None else arguments.wait
-        stopped = arguments.stopped or datetime.now(UTC)
-        places = _places(former, row, every, stopped - timedelta(seconds=wait), wait)
+        places = _places(former, row, left, stopped - timedelta(seconds=wait), wait)
+        if len(left) < len(every):
+            _refuse_what_is_done(row, places)
         _refuse_what_is_not_there(former.consumer_name, row, places)
         say("\n".join(map(str, places)))
         _refuse_what_is_beyond(former.consumer_name, places)
@@ -111,13 +115,21 @@ def _refuse_members(admin: AdminClient, groups: set[str]) -> None:
         raise ConfigError(problems)
 
 
-def _refuse_what_is_ours(settings: Settings, row: Row, every: Sequence[TopicPartition]) -> None:
-    for each in _commits(settings, row, every).values():
-        metadata = metadata_of(each)
-        if OffsetMap.parse(metadata) or Reference.parse(metadata):
-            raise ConfigError([f"consumer group {row.consumer_name} has commits of this frame already: just start it"])
-        if metadata == ADOPTED:
-            raise ConfigError([f"consumer group {row.consumer_name} is adopted already: just start it"])
+def _not_adopted(settings: Settings, row: Row, every: Sequence[TopicPartition]) -> list[TopicPartition]:
+    """The partitions that no earlier run has adopted: brokers may have carried out its commit in part."""
+    said = {at: metadata_of(each) for at, each in _commits(settings, row, every).items()}
+    if any(OffsetMap.parse(metadata) or Reference.parse(metadata) for metadata in said.values()):
+        raise ConfigError([f"consumer group {row.consumer_name} has commits of this frame already: just start it"])
+    return [each for each in every if said.get((each.topic, each.partition)) != ADOPTED]
+
+
+def _refuse_what_is_done(row: Row, places: Sequence[Place]) -> None:
+    """Where an earlier run has adopted some partitions: unless it was refused, it has left those without a commit."""
+    if all(each.committed is None for each in places):
+        raise ConfigError([f"consumer group {row.consumer_name} is adopted already: just start it"])
+    say(
+        "an earlier run has adopted the other partitions. If the former worker ended a while ago, say so with --stopped"
+    )
 
 
 def _refuse_what_is_not_there(group: str, row: Row, places: Sequence[Place]) -> None:
@@ -142,7 +154,7 @@ def _commits(settings: Settings, row: Row, every: Sequence[TopicPartition]) -> M
 
 
 def _places(former: Settings, row: Row, every: Sequence[TopicPartition], since: datetime, wait: float) -> list[Place]:
-    commits = _commits(former, row, every)
+    commits = _commits(former, row, every) if every else {}
     with clients.reader(former, row) as consumer:
         known = [each for each in every if (each.topic, each.partition) in commits]
         at, ends = offsets_at(consumer, known, _milliseconds(since)), offsets_at(consumer, known, LATEST)
