@@ -1,13 +1,16 @@
 """From where the partitions of a group that is adopted are read again."""
 
+import argparse
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from config import ConfigError
 from tests.fakes import FakeMessage, FakeReader
-from utils.commands.adopt import FEW, _before, start_of
+from utils.commands.adopt import FEW, _before, _not_in_the_future, adopt, start_of
 from utils.kafka.lookups import EARLIEST
 
 A = "a", 0
@@ -80,3 +83,18 @@ def test_a_broker_that_gives_no_records_is_no_reason_to_go_back_by_nothing(monke
     monkeypatch.setattr("utils.kafka.ranges.QUIET", 0.01)
     with pytest.raises(KafkaException):
         before(Silent(LOG), 200, wait=20)
+
+
+def test_a_former_worker_that_ended_in_the_future_is_none() -> None:
+    """It was taken without a word, and then nothing was read again: what waited was lost. A time of Berlin that is
+    typed without its zone is two hours ahead in summer.
+    """
+    soon = datetime.now(UTC) + timedelta(hours=2)
+    with pytest.raises(ConfigError, match=r"--stopped .* is in the future.* a time without a zone is UTC"):
+        adopt(argparse.Namespace(stopped=soon), {})
+
+
+def test_a_clock_that_is_a_little_ahead_of_ours_tells_of_now() -> None:
+    now = datetime(2026, 11, 30, 12, tzinfo=UTC)
+    assert _not_in_the_future(now + timedelta(seconds=30), now) == _not_in_the_future(None, now) == now
+    assert _not_in_the_future(now - timedelta(hours=1), now) == now - timedelta(hours=1)

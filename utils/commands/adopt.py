@@ -26,6 +26,7 @@ from utils.kafka.ranges import records_of
 EMPTY = {ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD}  # dead: there is no such one
 PATIENCE = 10.0  # seconds that one request may take
 FEW = 10  # offsets before a commit where its last record is looked for first, then ten times as many
+CLOCKS_DIFFER = timedelta(minutes=1)  # by so much the clock of who tells a time may be ahead of ours
 
 Partition = tuple[str, int]
 
@@ -71,7 +72,7 @@ def adopt(arguments: argparse.Namespace, environ: Environ) -> int:
 
     Each goes back by --wait (MESSAGE_TIMEOUT) before --stopped (now), so that what waited is read again.
     """
-    stopped = arguments.stopped or datetime.now(UTC)
+    stopped = _not_in_the_future(arguments.stopped, datetime.now(UTC))
     settings = settings_of(environ)
     row = load(engine(settings.url()), settings.consumer_name)
     settings = settings.overlaid(row.metadatas)
@@ -99,6 +100,14 @@ def adopt(arguments: argparse.Namespace, environ: Environ) -> int:
     what = "would be" if arguments.dry_run else "is"
     say(f"the consumer group {row.consumer_name} {what} adopted: now start its workers by this frame, and no others")
     return 0
+
+
+def _not_in_the_future(given: datetime | None, now: datetime) -> datetime:
+    """When the former worker ended. After a time that is yet to come nothing lies that could be read again."""
+    if given and given > now + CLOCKS_DIFFER:
+        cure = "a time without a zone is UTC: add yours (+02:00), or say how long ago it was (10m)"
+        raise ConfigError([f"--stopped {given:%Y-%m-%dT%H:%M} (UTC) is in the future, now it is {now:%H:%M}: {cure}"])
+    return min(given or now, now)
 
 
 def _refuse_members(admin: AdminClient, groups: set[str]) -> None:
