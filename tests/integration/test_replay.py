@@ -2,11 +2,13 @@
 
 import re
 import signal
+import subprocess
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from confluent_kafka import OFFSET_END, TopicPartition
+from confluent_kafka import OFFSET_END, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclOperation
 from confluent_kafka.admin._resource import ResourceType
@@ -280,6 +282,47 @@ def test_what_was_done_stays_known_where_brokers_forget_the_commits_of_it(
         assert f"{scene.job.name}-dlq-replay" not in groups, "who looks has committed nothing, and needs no right to"
         assert f"{left}  replayed" in commands.run("replay", "--all")
     assert results(scene) == Counter(f"reject-{number}" for number in range(6) if number != 2)
+
+
+def test_what_a_killed_replay_has_done_stays_known_where_brokers_forget_the_commits_of_it(
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    """It was noted at the end of a run only, so that all of it was sent a second time a week later."""
+    scene = scenes(real_kafka, slow_process=True, environment=ODD, partitions=1)
+    fed(scene, [f"reject-{number}" for number in range(40)])
+    slow, commands = Commands(scene.job, tmp_path / "slow", PROCESS_SECONDS="0.3"), Commands(scene.job, tmp_path)
+    killed(slow.start("replay", "--all"), lambda: results(scene).total() >= 15)
+    left = in_all(commands)
+    assert 0 < left < 40
+    before = notes(scene)
+    killed(slow.start("replay", "--all"), lambda: notes(scene) > before)  # as it begins
+    admin = AdminClient({"bootstrap.servers": real_kafka.bootstrap, "log_level": 0})
+    eventually(lambda: _is_deleted(admin, f"{scene.job.name}-dlq-replay"), "no member any more")
+    assert in_all(commands) <= left
+
+
+def killed(process: "subprocess.Popen[str]", when: Callable[[], bool]) -> None:
+    eventually(when, "the moment to kill it")
+    process.kill()
+    process.communicate()
+
+
+def in_all(commands: Commands) -> int:
+    [number] = re.findall(r"^ +(\d+)  in all$", commands.run("list"), re.MULTILINE)
+    return int(number)
+
+
+def notes(scene: Scene) -> int:
+    return sum((each.key() or b"").startswith(b"dlq-done:") for each in records(scene.broker, [scene.job.map_topic]))
+
+
+def _is_deleted(admin: AdminClient, group: str) -> bool:
+    [asked] = admin.delete_consumer_groups([group]).values()
+    try:
+        asked.result()
+    except KafkaException:
+        return False
+    return True
 
 
 def test_what_was_done_of_a_former_topic_hides_nothing_in_one_that_was_made_again(

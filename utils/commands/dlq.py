@@ -5,18 +5,18 @@ import math
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
-from config import ConfigError, Settings
+from config import ConfigError, Settings, UnavailableError
 from models import Row, engine, load, map_topic
 from utils.commands.command import Commands, Environ, add_command, not_empty, say, settings_of, time_of
 from utils.commands.letters import Choice, ListedLetter, details, letters, table
 from utils.commands.moments import FORMS
-from utils.commands.notes import Commit, bring_back, commits_of, forgotten, note
+from utils.commands.notes import Commit, bring_back, commits_of, forgotten, not_noted, note, noting
 from utils.commands.replay import Discarding, Joining, Replay, ReplayResult, Use, progress_bar, rehearse
 from utils.joining.dead_letters import REASONS
 from utils.joining.references import Partition
@@ -89,11 +89,16 @@ class DeadLetterTopic(NamedTuple):
                 bring_back(consumer, self.topic, noted, longest)
             return self._replace(forgotten=noted)
 
-    def note(self) -> None:
-        """What is done, so that it stays known."""
+    def note(self) -> bool:
+        """What is done, so that it stays known; whether it does."""
         settings, row = self.config.settings, self.config.row
-        with clients.explained(), clients.reader(settings, row) as consumer:
-            note(settings, row, self.topic, commits_of(consumer, self.topic, self._load_maps))
+        try:
+            with clients.explained(), clients.reader(settings, row) as consumer:
+                commits = commits_of(consumer, self.topic, self._load_maps)
+        except (ConfigError, UnavailableError) as error:
+            not_noted(error)
+            return False
+        return note(settings, row, self.topic, commits)
 
     def _load_maps(self, commits: Mapping[Partition, str | None]) -> dict[Partition, str]:
         ours = KafkaClients(self.config.settings, self.config.row, Refusals())
@@ -218,11 +223,9 @@ def _rehearse(dead: DeadLetterTopic, task: Task, what: str) -> int:
 
 
 def _go_through(dead: DeadLetterTopic, task: Task, around: Surroundings, stopping: threading.Event) -> None:
-    with progress_bar() as progress:
+    with progress_bar() as progress, noting(dead.note) if dead.is_noted else nullcontext():
         build = partial(build_replay, dead, task, progress, around, stopping)
         supervise(build, around.counters, stopping)
-    if dead.is_noted:
-        dead.note()
 
 
 def build_replay(

@@ -2,10 +2,13 @@
 
 The commits of the consumer group that replays tell it, too, but brokers delete those of a group without members after
 `offsets.retention.minutes`, seven days as a rule. Then all would be there once more, and the next replay would send it
-a second time. So each run begins by bringing back the commits that are gone, and ends by noting what they are.
+a second time. So each run begins by bringing back the commits that are gone, and notes what they are: at its beginning,
+now and then, and at its end. Who is killed has noted what was done until a few seconds before.
 """
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -24,6 +27,8 @@ from utils.topic_ids import is_another
 
 _REQUEST = 10.0  # seconds that one request may take
 _KEY = "dlq-done:"
+NOTE_EVERY = 10.0  # seconds
+NOTE_AGAIN = 60.0  # seconds after a note that has failed: for want of a right, perhaps
 
 Commit = tuple[int, str]  # an offset, and the map above it
 
@@ -84,8 +89,27 @@ def _noted(consumer: Consumer, topic: str, row: Row) -> dict[int, Commit]:
     return noted
 
 
-def note(settings: Settings, row: Row, topic: str, commits: Mapping[int, Commit]) -> None:
-    """Where they stay. What cannot be noted is only logged: Kafka has the commits for a week."""
+@contextmanager
+def noting(note: Callable[[], bool]) -> Iterator[None]:
+    """Calls it all the while, in a thread of its own, and once more at the end. It tells whether it has succeeded."""
+    ended = threading.Event()
+
+    def keep_noting() -> None:
+        while not ended.wait(NOTE_EVERY if note() else NOTE_AGAIN):
+            pass
+
+    thread = threading.Thread(target=keep_noting, name="notes", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        note()
+
+
+def note(settings: Settings, row: Row, topic: str, commits: Mapping[int, Commit]) -> bool:
+    """Where they stay; whether they do. What cannot be noted is only logged: Kafka has the commits for a week."""
     failed: list[Any] = []
 
     def report(error: object, _record: object) -> None:
@@ -101,6 +125,10 @@ def note(settings: Settings, row: Row, topic: str, commits: Mapping[int, Commit]
         if producer.flush(_REQUEST) or failed:
             raise KafkaException(*failed[:1])
     except KafkaException as error:
-        logger.warning(
-            "what was replayed is known for as long as Kafka keeps commits only", extra={"error": str(error)}
-        )
+        not_noted(error)
+        return False
+    return True
+
+
+def not_noted(error: Exception) -> None:
+    logger.warning("what was replayed is known for as long as Kafka keeps commits only", extra={"error": str(error)})
