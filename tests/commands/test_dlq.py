@@ -1,8 +1,6 @@
 """How `dlq` ends: where Kafka does not answer, setup() does not come to its end, or all fails once more."""
 
 import argparse
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -28,8 +26,7 @@ def test_a_replay_that_is_stopped_in_setup_ends_in_order(
 
     monkeypatch.setattr(dlq, "opened_calls", raises)
     monkeypatch.setattr(dlq, "stop_on_signals", lambda: None)
-    row = SimpleNamespace(topics_input=("a",))
-    dead: Any = SimpleNamespace(consumer_name="orders", config=SimpleNamespace(row=row, settings=SETTINGS))
+    dead = dlq.DeadLetterTopic(Config(SETTINGS, Row.validated("orders", "a", "out", "127.0.0.1:1")), "orders-dlq")
     arguments = argparse.Namespace(reason="", id="", since=None, until=None, all=True, dry_run=False)
     assert dlq.dlq_replay(arguments, dead) == code
 

@@ -278,8 +278,10 @@ def test_what_was_done_stays_known_where_brokers_forget_the_commits_of_it(
         asked.result()
         assert f"{left}  in all" in commands.run("list")
         assert "6  in all" in commands.run("list", "--replayed")
+        for command in ("replay", "discard"):
+            assert f"{left}  would be {command}" in commands.run(command, "--all", "--dry-run")
         groups = {each.group_id for each in admin.list_consumer_groups().result().valid}
-        assert f"{scene.job.name}-dlq-replay" not in groups, "who looks has committed nothing, and needs no right to"
+        assert f"{scene.job.name}-dlq-replay" not in groups, "who looks has committed nothing"
         assert f"{left}  replayed" in commands.run("replay", "--all")
     assert results(scene) == Counter(f"reject-{number}" for number in range(6) if number != 2)
 

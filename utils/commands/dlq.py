@@ -76,18 +76,18 @@ class DeadLetterTopic(NamedTuple):
         with clients.explained(), clients.reader(settings, row) as consumer:
             yield from letters(consumer, self.topic, self._load_maps, self.forgotten)
 
-    def with_notes(self, *, commits: bool) -> "DeadLetterTopic":
-        """With what brokers have forgotten of what was done: see notes.py. Raises ConfigError, UnavailableError.
-
-        `commits`: for a run over them. To look at them needs no right to commit.
-        """
-        settings, row, longest = self.config.settings, self.config.row, self.config.limits.metadata
+    def with_notes(self) -> "DeadLetterTopic":
+        """With what brokers have forgotten of what was done: see notes.py. Raises ConfigError, UnavailableError."""
+        settings, row = self.config.settings, self.config.row
         admin = KafkaClients(settings, row, Refusals()).admin
         with clients.explained(), admin, clients.reader(settings, row) as consumer:
-            noted = forgotten(consumer, admin, self.topic, row, self._load_maps)
-            if commits:
-                bring_back(consumer, self.topic, noted, longest)
-            return self._replace(forgotten=noted)
+            return self._replace(forgotten=forgotten(consumer, admin, self.topic, row, self._load_maps))
+
+    def bring_back(self) -> None:
+        """Commit what brokers have forgotten once more, before a run. Raises ConfigError, UnavailableError."""
+        if self.forgotten:
+            with clients.explained(), clients.reader(self.config.settings, self.config.row) as consumer:
+                bring_back(consumer, self.topic, self.forgotten, self.config.limits.metadata)
 
     def note(self) -> bool:
         """What is done, so that it stays known; whether it does."""
@@ -144,7 +144,7 @@ def dead_letter_topic(settings: Settings, row: Row, written: Sequence[str] | Non
     is_noted = map_topic(row.consumer_name) in cluster.partitions
     config = Config(group, row, cluster.embedded or is_noted, preflight.commit_limits(settings, row, cluster))
     dead = DeadLetterTopic(config, topic, is_noted)
-    return dead.with_notes(commits=written is not None) if is_noted else dead
+    return dead.with_notes() if is_noted else dead
 
 
 def dlq_list(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
@@ -174,6 +174,7 @@ def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
     task = Task(_chosen(arguments, dead), Joining(dead.config.row.topics_input), result)
     if arguments.dry_run:
         return _rehearse(dead, task, "would be replayed")
+    dead.bring_back()
     stopping, counters = stop_on_signals(), Counters(with_headers=1)
     try:
         calls = opened_calls(dead.config.settings, counters, stopping, attempts_of_replay(dead.config.settings))
@@ -206,6 +207,7 @@ def dlq_discard(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
     task = Task(_chosen(arguments, dead), Discarding(result), result)
     if arguments.dry_run:
         return _rehearse(dead, task, "would be discarded")
+    dead.bring_back()
     stopping, counters = stop_on_signals(), Counters()
     settings = replace(dead.config.settings, delivery="at_least_once")
     dead = dead._replace(config=replace(dead.config, settings=settings))

@@ -66,13 +66,12 @@ def bring_back(consumer: Consumer, topic: str, noted: Mapping[int, Commit], long
 
     Of a map of more than `longest` characters only what lies below it is known then: the rest is there once more.
     """
-    if noted:
-        offsets = [
-            TopicPartition(topic, number, offset, metadata if len(metadata) <= longest else "")
-            for number, (offset, metadata) in noted.items()
-        ]
-        checked(consumer.commit(offsets=offsets, asynchronous=False))
-        logger.info("Kafka had forgotten what was replayed: it is committed again", extra={"partitions": sorted(noted)})
+    offsets = [
+        TopicPartition(topic, number, offset, metadata if len(metadata) <= longest else "")
+        for number, (offset, metadata) in noted.items()
+    ]
+    checked(consumer.commit(offsets=offsets, asynchronous=False))
+    logger.info("Kafka had forgotten what was replayed: it is committed again", extra={"partitions": sorted(noted)})
 
 
 def _noted(consumer: Consumer, topic: str, row: Row) -> dict[int, Commit]:
