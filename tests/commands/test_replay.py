@@ -1,5 +1,6 @@
 """Joining of dead letters, what a rehearsal tells, and how a run shows how far it is."""
 
+import errno
 import io
 import sys
 from collections import Counter
@@ -366,6 +367,26 @@ def test_the_line_of_the_bar_is_ended_also_by_an_error(monkeypatch: pytest.Monke
     with pytest.raises(KeyboardInterrupt), progress_bar():
         raise KeyboardInterrupt
     assert stream.getvalue() == "\n"
+
+
+class Gone(Terminal):
+    """A terminal whose other end is closed: a session that has broken."""
+
+    tried = 0
+
+    def write(self, _text: str) -> int:
+        self.tried += 1
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_terminal_that_goes_away_is_no_failure_of_the_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was, and what had been sent since the last commit was sent a second time."""
+    stream = Gone()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress_bar() as show:
+        show(1, 2, ReplayResult())
+        show(2, 2, ReplayResult())
+    assert stream.tried == 1
 
 
 def test_where_there_is_no_terminal_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,20 +152,28 @@ def letters_of(fragments: Iterable[Fragment]) -> set[tuple[int, int]]:
 
 @contextmanager
 def progress_bar(width: int = 30) -> Iterator[Callable[[int, int, ReplayResult], None]]:
-    """Shows how far a replay is: on a terminal as a bar, else not at all."""
+    """Shows how far a replay is: on a terminal as a bar, else not at all. One that goes away stops nothing."""
     stream = sys.stderr
+    is_there = stream.isatty()
+
+    def write(text: str) -> None:
+        nonlocal is_there
+        try:
+            if is_there:
+                stream.write(text)
+                stream.flush()
+        except OSError:
+            is_there = False
 
     def show(read: int, of: int, result: ReplayResult) -> None:
         filled = min(width * read // of, width) if of else width  # more may come while it runs
         stay = sum(result.stay.values())
-        stream.write(f"\r[{'#' * filled}{'.' * (width - filled)}] {read}/{of}  done {result.done}, stay {stay} ")
-        stream.flush()
+        write(f"\r[{'#' * filled}{'.' * (width - filled)}] {read}/{of}  done {result.done}, stay {stay} ")
 
     try:
-        yield show if stream.isatty() else lambda *_: None
+        yield show
     finally:
-        if stream.isatty():
-            stream.write("\n")
+        write("\n")
 
 
 class Held(NamedTuple):
