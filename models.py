@@ -477,9 +477,10 @@ def _is_row(id: int | None, name: str) -> tuple[ColumnElement[bool], ColumnEleme
 def set_paused(engine: Engine, names: Sequence[str], *, paused: bool) -> dict[str, bool]:
     """Write it into the `metadatas` of these rows, all of them or none; for each whether it was otherwise before.
 
-    ConfigError: no such row, or metadatas that hold no settings. What else is in them stays.
+    ConfigError: no such row, or metadatas that hold no settings. What else is in them stays. Nothing is written before
+    all of them were looked at: some tables know no transactions (MySQL's MyISAM and Aria).
     """
-    table, problems, changed = ConsumerConfig, list[str](), dict[str, bool]()
+    table, problems, changed, given = ConsumerConfig, list[str](), dict[str, bool](), list[tuple[int, str, str]]()
     column, *_, settings = _as_text()
     with _connected(engine) as connection:
         asked = select(table.id, column, settings).where(table.consumer_name.in_(names))
@@ -493,13 +494,13 @@ def set_paused(engine: Engine, names: Sequence[str], *, paused: bool) -> dict[st
                 problems.append(f"metadatas of row {name} is no JSON object: put one there, with init --metadatas")
                 continue
             changed[name] = content.get("paused", False) is not paused
-            if not changed[name]:
-                continue
-            stands = _with_pause(metadatas or "", paused=paused)
-            given = text(":given").bindparams(bindparam("given", stands, NULLTYPE))
-            connection.execute(update(table).where(*_is_row(id, name)).values(metadatas=given))
+            if changed[name]:
+                given.append((id, name, _with_pause(metadatas or "", paused=paused)))
         if problems:
             raise ConfigError(problems)
+        for id, name, stands in given:
+            written = text(":given").bindparams(bindparam("given", stands, NULLTYPE))
+            connection.execute(update(table).where(*_is_row(id, name)).values(metadatas=written))
         connection.commit()
     return {name: changed[name] for name in names}
 

@@ -481,6 +481,17 @@ def test_a_row_whose_metadatas_hold_no_settings_is_not_paused_and_nor_are_the_ot
     assert metadatas_of(database, "one") is None
 
 
+@pytest.mark.parametrize("kind", ["MyISAM", "InnoDB"])
+def test_all_rows_are_paused_or_none_also_where_a_table_knows_no_transactions(mariadb_url: str, kind: str) -> None:
+    """The first one was paused in a table of MyISAM, and the command said that the other one was not there."""
+    database = made_by_hand(mariadb_url, "VARCHAR(200)")
+    execute(database, f"ALTER TABLE consumer_configs ENGINE = {kind}")
+    insert(database, "orders")
+    with pytest.raises(ConfigError, match="no row 'typo'"):
+        set_paused(database, ["orders", "typo"], paused=True)
+    assert metadatas_of(database, "orders") is None
+
+
 def made_by_hand(url: str, name: str, metadatas: str = "TEXT") -> Engine:
     """A table with columns of these types; no name is UNIQUE."""
     database = engine(make_url(url), create=True)
