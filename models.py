@@ -582,7 +582,7 @@ class _Cause(NamedTuple):
 _NEVER = r"(?!)"  # the words of what always has a code
 
 
-# Of TLS. Their words come first: PyMySQL gives a handshake that fails the number of a server that is away.
+# Of TLS. PyMySQL gives a handshake that fails the number of a server that is away.
 _TLS_CAUSES = (
     _Cause(
         heals=False,
@@ -635,6 +635,17 @@ _TLS_CAUSES = (
         words=r"certificate|\[SSL|ssl error|sslmode",
     ),
 )
+_BY_WORDS = (
+    *_TLS_CAUSES,
+    _Cause(  # PostgreSQL has one code for this and for a view that cannot be written
+        heals=False,
+        cure="has a materialized view consumer_configs that was never filled: REFRESH MATERIALIZED VIEW"
+        " consumer_configs",
+        words="has not been populated",
+    ),
+)
+"""What has words of its own, whatever its code is."""
+
 _CAUSES = (
     _Cause(
         heals=False,  # not by itself, as a password that is refused
@@ -725,8 +736,10 @@ _CAUSES = (
         cure="has a table consumer_configs that cannot hold this: a column is too short, not of a type for text, or has"
         " a rule of its own: make it TEXT (consumer_name: VARCHAR(200))",
         codes=frozenset(
-            {1265, 1406, 3140, 3819, 4025}  # MariaDB keeps the type JSON by a rule
-            | {"22001", "22P02", "23514", "42804", "42883"}
+            {1265, 1292, 1406, 3140, 3819, 4025}  # MariaDB keeps the type JSON by a rule
+            | {1267, 1416, 4078, 4079}  # no text can be made of it, as of a POINT, nor it of text
+            | {1906, 3105}  # the server makes its values by itself, as for 428C9
+            | {"22001", "22007", "22P02", "23514", "428C9", "42804", "42883"}
         ),
         words=_NEVER,
     ),
@@ -795,10 +808,10 @@ def explain(error: Exception, url: URL) -> Trouble:
     # The arguments of a UnicodeEncodeError hold all of the text that could not be sent: the password, or with it.
     parts = (reported.reason,) if isinstance(reported, UnicodeEncodeError) else reported.args
     message = " ".join(str(part) for part in parts if part != code)
-    told = (each for each in _TLS_CAUSES if re.search(each.words, message, re.IGNORECASE))
+    told = (each for each in _BY_WORDS if re.search(each.words, message, re.IGNORECASE))
     fitting = (
         each
-        for each in (*_TLS_CAUSES, *_CAUSES)
+        for each in (*_BY_WORDS, *_CAUSES)
         if (code in each.codes if code else re.search(each.words, message, re.IGNORECASE))
     )
     cause = next(told, None) or next(fitting, _UNKNOWN_OF_SERVER if _is_of_server(reported) else _UNKNOWN)

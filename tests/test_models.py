@@ -369,6 +369,21 @@ def test_a_view_that_cannot_be_written_is_read_and_said_to_be_one(database: Engi
         set_paused(database, ["orders"], paused=True)
 
 
+def test_a_materialized_view_that_was_never_filled_is_said_to_be_one(postgresql_url: str) -> None:
+    """It was told as a view that cannot be written, to those who only read."""
+    database = engine(make_url(postgresql_url))
+    init_db(database)
+    save(database, row())
+    execute(database, "ALTER TABLE consumer_configs RENAME TO rows_behind")
+    execute(database, "CREATE MATERIALIZED VIEW consumer_configs AS SELECT * FROM rows_behind WITH NO DATA")
+    with pytest.raises(ConfigError, match=r"materialized view consumer_configs that was never filled: REFRESH"):
+        load(database, "orders")
+    execute(database, "REFRESH MATERIALIZED VIEW consumer_configs")
+    assert load(database, "orders") == row()
+    with pytest.raises(ConfigError, match=r"has a view consumer_configs that cannot be written: change the table"):
+        set_paused(database, ["orders"], paused=True)
+
+
 @pytest.mark.parametrize(
     ("server", "kind"),
     [
@@ -771,8 +786,14 @@ def test_a_character_for_which_a_table_has_no_room_is_named(server_url: URL) -> 
         pytest.param("mariadb_url", "topics_input VARCHAR(2)", marks=pytest.mark.mariadb),
         pytest.param("mariadb_url", "topics_input JSON", marks=pytest.mark.mariadb),
         pytest.param("mariadb_url", "topics_input ENUM('x')", marks=pytest.mark.mariadb),
+        pytest.param("mariadb_url", "topics_input DATE", marks=pytest.mark.mariadb),
+        pytest.param("mariadb_url", "topics_input POINT", marks=pytest.mark.mariadb),
+        pytest.param("mariadb_url", "topics_input CHAR(9) AS ('x') VIRTUAL", marks=pytest.mark.mariadb),
         pytest.param("postgresql_url", "topics_input VARCHAR(2)", marks=pytest.mark.postgresql),
         pytest.param("postgresql_url", "topics_input TEXT[]", marks=pytest.mark.postgresql),
+        pytest.param(
+            "postgresql_url", "topics_input TEXT GENERATED ALWAYS AS ('x') STORED", marks=pytest.mark.postgresql
+        ),
         pytest.param("postgresql_url", "topics_input JSON", marks=pytest.mark.postgresql),
         pytest.param("postgresql_url", "topics_input TEXT CHECK (topics_input = 'x')", marks=pytest.mark.postgresql),
         pytest.param("postgresql_url", "consumer_name NAME_TYPE", marks=pytest.mark.postgresql),
@@ -781,7 +802,7 @@ def test_a_character_for_which_a_table_has_no_room_is_named(server_url: URL) -> 
 def test_a_column_that_cannot_hold_it_is_blamed_and_not_the_address(
     server: str, columns: str, request: pytest.FixtureRequest
 ) -> None:
-    """It was blamed on DATABASE_URL, or on DB_HOST."""
+    """It was blamed on DATABASE_URL, or on DB_HOST; or it was waited for, as what heals."""
     database = engine(make_url(request.getfixturevalue(server)))
     if "NAME_TYPE" in columns:
         execute(database, "CREATE TYPE NAME_TYPE AS ENUM ('orders')")
@@ -954,6 +975,7 @@ def test_a_driver_that_is_not_installed_names_what_to_install() -> None:
         (pymysql.OperationalError(2013, "Lost connection to MySQL server during query"), True),
         (pymysql.OperationalError(2003, "Can't connect to MySQL server on 'h' (timed out)"), True),
         (pymysql.OperationalError(1142, "SELECT command denied to user"), False),
+        *((pymysql.OperationalError(code, "Illegal parameter data type point"), False) for code in (1267, 4078, 4079)),
         (
             pymysql.OperationalError(2003, "Can't connect to MySQL server on 'h' ([SSL: CERTIFICATE_VERIFY_FAILED])"),
             False,
