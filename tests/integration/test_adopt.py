@@ -232,6 +232,18 @@ def test_for_a_worker_that_was_behind_the_wait_is_counted_from_the_last_record_t
     assert f"{topic}:0  30 -> 19  (11 are read again)" in adopted(scene)
 
 
+def test_what_has_just_come_with_the_time_of_its_event_is_read_again(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    """By its timestamp it had come before the longest wait, so nothing was read again: what waited was lost."""
+    scene = scenes(real_kafka, partitions=1)
+    first, second = scene.job.topics_input
+    producer, event = feeder(scene.broker), int(time.time() - 7200) * 1000
+    feed(scene.broker, scene.oracle, ["waits"], [first], timestamp=event, producer=producer)
+    feed(scene.broker, scene.oracle, ["early"], [first, second], timestamp=event + 1000, producer=producer)
+    scene.job.overwrite_commits({(first, 0): (2, ""), (second, 0): (1, "")})
+    assert f"{first}:0  2 -> 2  (0 are read again)" in adopted(scene, "--dry-run", "--wait", "0")
+    assert f"{first}:0  2 -> 0  (2 are read again)" in adopted(scene)
+
+
 def test_a_group_without_commits_of_the_inputs_is_not_adopted(real_kafka: KafkaBroker, scenes: Scenes) -> None:
     """By a slip in --group all of history would be processed again."""
     scene = scenes(real_kafka)
@@ -307,13 +319,12 @@ def test_a_consumer_of_this_frame_that_is_renamed_goes_on_by_the_commits_of_its_
     scene.wait_for_all(worker)
     eventually(lambda: scene.job.lag() == 0, "nothing waits")
     assert worker.stop() == 0
-    time.sleep(1.1)  # longer than --wait
     job = scene.job
     environment = short_session(real_kafka)
     with Job(
         real_kafka, f"{job.name}-new", job.topics_input, job.topics_output, tmp_path, environment=environment
     ) as new:
-        command = ["main.py", "adopt", "--wait", "1", "--group", job.name]
+        command = ["main.py", "adopt", "--wait", "0", "--group", job.name]
         done = run_python(command, program(), new.whole_environment())
         assert done.returncode == 0, done.stdout + done.stderr
         worker = new.start().is_assigned()

@@ -5,10 +5,9 @@ these commits loses that. So the commits go back by the longest time that a mess
 """
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 from confluent_kafka import Consumer, ConsumerGroupState, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -167,17 +166,18 @@ def _places(former: Settings, row: Row, every: Sequence[TopicPartition], since: 
     with clients.reader(former, row) as consumer:
         known = [each for each in every if (each.topic, each.partition) in commits]
         at, ends = offsets_at(consumer, known, _milliseconds(since)), offsets_at(consumer, known, LATEST)
-        whole = _ends_of_logs(former, row, known)
-        places = []
-        for each in every:
-            partition = (each.topic, each.partition)
-            if partition not in commits:
-                places.append(Place(*partition, None, None))
-                continue
-            committed = commits[partition].offset
-            before_it = partial(_before, consumer, each, committed, wait)
-            start = start_of(committed, at[partition], ends[partition], before_it)
-            places.append(Place(*partition, committed, start, whole[partition]))
+        read = {partition: min(commits[partition].offset, end) for partition, end in ends.items()}
+        before = _before(consumer, read, wait) if wait else {}
+    whole = _ends_of_logs(former, row, known)
+    places = []
+    for each in every:
+        partition = (each.topic, each.partition)
+        if partition not in commits:
+            places.append(Place(*partition, None, None))
+            continue
+        committed = commits[partition].offset
+        start = start_of(committed, at[partition], before.get(partition, committed))
+        places.append(Place(*partition, committed, start, whole[partition]))
     return places
 
 
@@ -190,36 +190,35 @@ def _ends_of_logs(settings: Settings, row: Row, known: Sequence[TopicPartition])
         asking.close()
 
 
-def start_of(committed: int, since: int, end: int, before_it: Callable[[], int]) -> int:
+def start_of(committed: int, since: int, before_it: int) -> int:
     """From where a partition is read again.
 
     `since`: the first offset after the longest wait began, negative where there is none. `before_it`: the same, but
-    counted from the last record that was committed. That is for a worker that was behind: what it had read last was
-    older than a moment.
+    counted from the last record that was committed. That is for a worker that was behind, and for timestamps that are
+    those of events: what has just been read may be older than a moment.
     """
-    if 0 <= since < committed:
-        return since
-    return committed if committed >= end else min(committed, before_it())
+    return min(committed, before_it, since if since >= 0 else committed)
 
 
-def _before(consumer: Consumer, at: TopicPartition, committed: int, wait: float) -> int:
-    """The first offset of the time `wait` before the last committed record."""
-    last = _last_before(consumer, at, committed)
-    if last is None:
-        return committed
-    timestamp = max(int(last.timestamp()[1] - wait * 1000), 0)
-    found = offsets_at(consumer, [at], timestamp)[at.topic, at.partition]
-    return found if found >= 0 else committed
+def _before(consumer: Consumer, read: Mapping[Partition, int], wait: float) -> dict[Partition, int]:
+    """Of what was read up to these offsets: the first one of the time `wait` before the last record."""
+    times = {at: int(last.timestamp()[1] - wait * 1000) for at, last in _last_before(consumer, read).items()}
+    found = {at: offsets_at(consumer, [TopicPartition(*at)], max(time, 0))[at] for at, time in times.items()}
+    return {at: offset for at, offset in found.items() if offset >= 0}
 
 
-def _last_before(consumer: Consumer, at: TopicPartition, end: int) -> Message | None:
-    """None: the log holds no record before `end`. Of some offsets it holds none: markers, and what was compacted."""
-    partition, last = (at.topic, at.partition), None
-    first, begin, back = offsets_at(consumer, [at], EARLIEST)[partition], end, FEW
-    while last is None and begin > first:
-        begin = max(end - back, first)
-        for records in records_of(consumer, {partition: (begin, end)}):
-            last = records[-1]
+def _last_before(consumer: Consumer, ends: Mapping[Partition, int]) -> dict[Partition, Message]:
+    """Without the partitions whose log holds no record before that. Of some offsets it holds none: markers, and what
+    was compacted.
+    """
+    begins, last, back = dict(ends), dict[Partition, Message](), FEW
+    firsts = offsets_at(consumer, [TopicPartition(*at) for at in ends], EARLIEST)
+    while ranges := {
+        at: (max(end - back, firsts[at]), end) for at, end in ends.items() if at not in last and begins[at] > firsts[at]
+    }:
+        for records in records_of(consumer, ranges):
+            last |= {(str(each.topic()), each.partition() or 0): each for each in records}
+        begins |= {at: begin for at, (begin, _) in ranges.items()}
         back *= 10
     return last
 
