@@ -333,7 +333,7 @@ def _partitions(partitions: Sequence[PartitionView]) -> str:
         for each in lagging(partitions)
     ]
     heads = ["topic", "#partition", "#lag", "", "#position", "#not done", "#map", ""]
-    body = table(heads, rows) if rows else "<p>None: other workers have them all.</p>"
+    body = table(heads, rows) if rows else "<p>None.</p>"
     return f"<section><h2>Partitions</h2>{body}</section>"
 
 
