@@ -40,7 +40,7 @@ def init(arguments: argparse.Namespace, environ: Environ) -> int:
     database = engine(settings.url(), create=True)
     created = init_db(database)
     _must_not_collide(database, row, settings)
-    was_paused, _ = tried(lambda: load_pause(database, name))
+    was_paused = _was_paused(database, name)
     inserted = save(database, keeping_pause(row) if was_paused else row)
     say(f"table consumer_configs {'created' if created else 'is there'}")
     say(f"row {name} {'inserted' if inserted else 'updated'}: {', '.join(row.topics_input)} -> {outputs(row)}")
@@ -52,6 +52,14 @@ def init(arguments: argparse.Namespace, environ: Environ) -> int:
     elif was_paused:
         say(f"row {name} is no longer paused: its workers go on")
     return 0
+
+
+def _was_paused(database: Engine, name: str) -> bool | None:
+    """None: the row does not tell. UnavailableError: nobody can tell just now, and a pause must not be written over."""
+    try:
+        return load_pause(database, name)
+    except ConfigError:  # of a row that is to be written anew
+        return None
 
 
 def _must_not_collide(database: Engine, row: Row, environment: Settings) -> None:
