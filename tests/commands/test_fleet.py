@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Engine, insert, make_url, select, update
 
 import main
-from config import EX_CONFIG, ConfigError, Settings
+from config import EX_CONFIG, ConfigError, Settings, UnavailableError
 from models import ConsumerConfig, Row, engine, init_db, save
 from tests.fleet.fleets import fleet as some_fleet
 from tests.program import program
@@ -115,6 +115,16 @@ def test_of_a_row_that_is_not_looked_at_again_a_pause_says_so(database: Engine, 
         connection.execute(update(ConsumerConfig).values(metadatas='{"config_refresh": 0}'))
     expected = "paused paused, but with CONFIG_REFRESH=0 its workers see it only when they start again\n"
     assert run("pause", "paused").out == expected
+
+
+def test_what_was_paused_is_told_though_the_database_goes_away(run: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended with 1 and "cannot be reached": nobody knew that all of them were paused."""
+
+    def gone(*_: object) -> None:
+        raise UnavailableError("gone")
+
+    monkeypatch.setattr("utils.commands.fleet.load", gone)
+    assert run("pause", "away", "paused") == (0, "away paused\npaused paused\n", [])
 
 
 def test_a_consumer_that_is_called_pause_is_looked_at_and_paused_as_any_other(database: Engine, run: Here) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from config import ConfigError, Settings
+from config import ConfigError, Settings, UnavailableError
 from models import engine, load, load_all, set_paused
 from utils.commands.command import Commands, Environ, add_command, not_empty, say, seconds_of, settings_of
 from utils.fleet.pages import POLICY, page
@@ -101,7 +101,7 @@ def _seen_by_workers(database: Engine, environment: Settings, name: str) -> str:
     """When the workers of this row see a change of it, as far as the row and this environment tell."""
     try:
         every = environment.overlaid(load(database, name).metadatas).config_refresh
-    except ConfigError:  # also a row that is no good pauses
+    except (ConfigError, UnavailableError):  # also a row that is no good pauses; and what was done is told in any case
         return ""
     if not every:
         return ", but with CONFIG_REFRESH=0 its workers see it only when they start again"
