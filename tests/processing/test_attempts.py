@@ -174,7 +174,7 @@ def test_where_few_ids_are_there_messages_that_come_after_each_other_open_it(ids
     """Of ten devices, say, each message became a dead letter for as long as a service was down."""
     mine, left = attempts(limit=3), messages
     given_up = 0
-    while not mine.circuit.is_open and left:
+    while not mine.circuit.is_open and left > 0:
         for id in range(ids):
             for _ in range(3):
                 if mine.failed(str(id), ERROR, 0.0) is None:
