@@ -255,6 +255,16 @@ def test_a_map_that_is_not_there_is_left_out_counted_and_the_others_are_read() -
     assert counters.missing_maps == 1
 
 
+@pytest.mark.parametrize("only_looks", [False, True])
+def test_who_only_looks_says_nothing_of_what_is_read_again(only_looks: bool, caplog: pytest.LogCaptureFixture) -> None:
+    topic = Topic()
+    commits = stored(topic, point(A0, 1))
+    topic.log[0] = None
+    topic.log.append(kept(1))
+    assert store_on(topic).load(commits, only_looks=only_looks) == {}
+    assert ("what it calls finished is read again" in caplog.text) != only_looks
+
+
 @pytest.mark.parametrize("when", ["the end is asked for", "it is read"])
 def test_an_error_says_nothing_of_the_map_and_is_raised(when: str) -> None:
     topic, counters = Topic(), Counters()

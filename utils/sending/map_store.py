@@ -135,11 +135,11 @@ class MapStore:
 
     # ------------------------------------------------------------------ reading
 
-    def load(self, commits: Mapping[Partition, str | None]) -> dict[Partition, str]:
+    def load(self, commits: Mapping[Partition, str | None], *, only_looks: bool = False) -> dict[Partition, str]:
         """A new assignment: the stored map for each commit, given by its metadata, that refers to one.
 
-        One that is not there, or not what it was, is left out, counted and logged: as if its commit had no map. Raises
-        KafkaException where it cannot be told, ConfigError.
+        One that is not there, or not what it was, is left out, counted and logged: as if its commit had no map. Not
+        logged for who `only_looks` and reads nothing again. Raises KafkaException where it cannot be told, ConfigError.
         """
         self._next_asked = 0.0  # the topic may be another one
         references = {at: found for at, text in commits.items() if (found := Reference.parse(text))}
@@ -154,6 +154,8 @@ class MapStore:
             parts = [values.get(record) for record in reference.records(*at)]
             if None in parts:
                 self._counters.missing_maps += 1
+                if only_looks:
+                    continue
                 facts = {"partition": f"{at[0]}:{at[1]}", "topic": self._topic, "from": reference.since}
                 logger.error("the stored map of a commit is missing: what it calls finished is read again", extra=facts)
             else:
