@@ -149,12 +149,14 @@ def no_broker(stage: Stage) -> Iterator[Worker]:
 
 @fault_of("ConsumerRestarting")
 def results_that_the_topic_refuses(stage: Stage) -> Iterator[Worker]:
-    """Only the broker knows its limit; with exactly_once each such result costs the transaction."""
+    """Only the broker knows its limit; with exactly_once each result that is smaller than those before it, and still
+    too large, costs the transaction.
+    """
     worker = stage.start(largest=20_000, DELIVERY="exactly_once", PROCESS_ODD="1", PROCESS_SIZE="50000")
     yield worker
     number = 0
     while True:
-        stage.feed([f"huge-{number}"])
+        stage.feed([f"smaller-{number}"])
         number += 1
         reaches(worker, "consumer_restarts_total", number)
         if number > 3:

@@ -77,6 +77,8 @@ def _odd(message: dict[str, Any]) -> Any:
             return {"id": message["id"], "content": {"what": object()}}
         case "huge":
             return {"id": message["id"], "pad": "x" * SIZE}
+        case "smaller":  # than the one before
+            return {"id": message["id"], "pad": "x" * (SIZE - 100 * int(message["id"].rpartition("-")[2]))}
         case "many":
             return [{"id": f"{message['id']}-{number}", "content": {"number": number}} for number in range(MANY)]
         case "big":
