@@ -353,7 +353,8 @@ class OffsetMap(NamedTuple):
         With starts without progress, they and the record that is tried stand before the checksum: `3.17:`. There follow
         the records whose calls hung, with the attempts that had failed: `3.17.20*1,24*2:`. The steps
         follow the payload, which is deflated then: older versions do not look beyond its end. Where the map fits into a
-        commit only with fewer of them, there are fewer, or none.
+        commit only with fewer of them, there are fewer. Where it does not with a few, it is too long for a commit:
+        without any, all that waits would be as old as the oldest at the next start.
         """
         tag, packed = pack(self.states)
         plain = self._with(tag + as_text(packed))
@@ -368,7 +369,7 @@ class OffsetMap(NamedTuple):
         while len(text) > MAX_METADATA >= len(plain) and len(steps) > _FEWEST_STEPS:
             steps = halved(steps)
             text = self._with(tag + as_text(packed + pack_steps(steps, self.base, self.time_ms)))
-        return plain if len(text) > MAX_METADATA >= len(plain) else text
+        return text
 
     def _with(self, payload: str) -> str:
         head = f"{_VERSION}:{self.topic_id}:{self.joined_with}:{self.base}:{self.oldest_ms}:{self.time_ms}"
