@@ -390,3 +390,11 @@ def test_a_joined_message_that_is_returned_as_it_is_can_be_read_by_the_next_work
     [result] = results(joined, "1")
     assert read_id(result.value) == "1"
     assert same(json.loads(result.value), joined)
+
+
+@pytest.mark.parametrize("value", [b'{"id": "\\ud83d"}', b'{"id": "1", "content": {"text": "\\ud83d"}}'])
+def test_half_a_surrogate_pair_is_not_told_as_data_that_was_cut(value: bytes) -> None:
+    """As JavaScript and Python write an emoji that was cut. Who looks finds a record that is whole."""
+    told = str(read_ids([value])[1][0])
+    assert told == "it holds half of a surrogate pair (\\ud800 to \\udfff), which is no text"
+    assert "truncated" in str(read_ids([value[:-2]])[1][0])

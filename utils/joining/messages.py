@@ -5,7 +5,9 @@ the memory that way, and one that is never completed is never decoded.
 """
 
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import Annotated, Any, cast
 
@@ -143,7 +145,7 @@ def _read_id(value: bytes | None) -> str | InvalidMessage:
     try:
         head = _decode_head(value)
     except _UNREADABLE as error:
-        return InvalidMessage(str(error))
+        return InvalidMessage(_why(error, value))
     return str(head.id) if head.id != "" else InvalidMessage("`id` is empty")
 
 
@@ -171,6 +173,15 @@ def join(fragments: Sequence[Fragment]) -> Message:
 def not_json(fragments: Sequence[Fragment]) -> tuple[Fragment, ...]:
     """Those for which `join` has raised InvalidMessage."""
     return tuple([each for each in fragments if not _is_json(each.value)])
+
+
+def _why(error: Exception, value: bytes) -> str:
+    """The decoder says of half a surrogate pair, as of an emoji that was cut, that the data was."""
+    if "truncated" in str(error):
+        with suppress(ValueError, RecursionError):
+            json.loads(value)
+            return "it holds half of a surrogate pair (\\ud800 to \\udfff), which is no text"
+    return str(error)
 
 
 def _is_json(value: bytes) -> bool:
