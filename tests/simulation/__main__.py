@@ -26,6 +26,7 @@ EXERCISED = (
     "commit fails for one partition",
     "commit is refused for one partition",
     "commit lost",
+    "commit taken back",
     "commit failed",
     "commit while another is on its way",
     "commit",

@@ -440,10 +440,11 @@ class FakeConsumer:
         parts = [Part(*at, each.offset, each.metadata, _error(errors.get(at))) for at, each in wanted.items()]
         if KafkaError.OFFSET_METADATA_TOO_LARGE in errors.values():
             self._host.note("map refused as too long")
+        in_part = error is None and 0 < len(errors) < len(wanted)
         if error is None and errors:  # as the client: of all, though the others were carried out (measured)
             error = next(iter(errors.values()))
             parts = [Part(*at, each.offset, each.metadata, _error(error)) for at, each in wanted.items()]
-        self._host.note("commit failed" if error is not None else "commit failed in part" if errors else "commit")
+        self._host.note("commit failed in part" if in_part else "commit failed" if error is not None else "commit")
         if asynchronous:
             if self._answers:
                 self._host.note("commit while another is on its way")

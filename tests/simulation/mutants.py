@@ -481,16 +481,6 @@ JOINING = (
         evictions=True,
         tight=False,
     ),
-    _mutant(
-        "6",
-        "in a replay the oldest is of what was read",
-        OFFSETS,
-        "if self._loaded and self.position < self.loaded_end:",
-        "if False:",
-        evictions=True,
-        tight=False,
-        overflows=True,
-    ),
     _mutant("6", "the steps of a map are not read", OFFSETS, "unpack_steps(rest, base, time_ms), (int", "(), (int"),
     _mutant(
         "6",

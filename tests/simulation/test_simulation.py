@@ -43,7 +43,6 @@ QUICK = {
     "what is evicted stays unfinished",
     "an arrival may be before what any can be",
     "an arrival may be after the last commit",
-    "in a replay the oldest is of what was read",
     "the steps of a map are not carried on",
     "the steps of a map are not read",
     "a mate is not awaited where it can only be",
