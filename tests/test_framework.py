@@ -122,6 +122,9 @@ class FakeDelivery:
         self._settled = []
         return self.later
 
+    def fail(self) -> None:
+        pass
+
     def committed(self) -> bool | None:
         return self.answer
 

@@ -545,6 +545,15 @@ def test_in_a_revoke_an_error_on_one_partition_is_raised() -> None:
         at_least_once(FakeProducer()).commit_now(as_consumer(consumer), POINTS)
 
 
+def test_what_did_not_fit_is_not_committed_once_more_when_the_loop_has_failed() -> None:
+    consumer, delivery = Committer(), at_least_once(FakeProducer())
+    delivery.commit(as_consumer(consumer), TOO_LONG)
+    answer(delivery, None, Answered("a", 0), Answered("b", 0, failed(KafkaError.OFFSET_METADATA_TOO_LARGE)))
+    delivery.fail()
+    assert delivery.committed() is False
+    assert len(consumer.commits) == 1
+
+
 BEFORE = [CommitPoint("a", 0, 3, "map of a0 before"), CommitPoint("b", 0, 4, "map of b0 before")]
 DENIED = KafkaError.TOPIC_AUTHORIZATION_FAILED
 

@@ -126,6 +126,24 @@ REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
             ("fault", 0, 198),
         ],
     ),
+    "a loop that has failed commits nothing, not even once more what was too long for a commit": (
+        Setup(partitions=3, workers=3, quirks=True, strict=True),
+        [
+            ("step", 1, 0),
+            ("calls", 0, 66),
+            ("step", 1, 0),
+            ("feed all", 0, 0),
+            ("step", 1, 0),
+            ("step", 0, 2),
+            ("step", 2, 0),
+            ("step", 2, 0),
+            ("step", 0, 0),
+            ("step", 2, 0),
+            ("step", 0, 0),
+            ("step", 1, 0),
+            ("retention", 0, 1),
+        ],
+    ),
     "groups run apart as long as something waits for its next attempt": (
         Setup(slow=True, deadly=True, calls=True),
         [

@@ -128,6 +128,7 @@ class Commits:
         """The loop has failed. The answer to a commit on its way is still heard: it may have to be taken back."""
         by = self.clock() + ANSWERED
         with suppress(Exception):  # why it has failed is known already
+            self.delivery.fail()
             while self._unanswered and self.delivery.committed() is None and self.clock() < by:
                 self.consumer.poll(BUSY)
 

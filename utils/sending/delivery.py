@@ -94,6 +94,9 @@ class Delivery(Protocol):
         Raises KafkaException where trying again cannot help.
         """
 
+    def fail(self) -> None:
+        """The loop has failed: nothing is committed from now on, not even once more what did not fit."""
+
     def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> float:
         """As `commit()`, and wait for the answer: in a revoke there is no polling. Raises KafkaException."""
 
@@ -144,6 +147,7 @@ class AtLeastOnce:
         self._commit_error: KafkaError | None = None
         self._last: tuple[Consumer, list[CommitPoint]] | None = None  # what is committed, until it is dropped
         self._whole = WholeCommits()
+        self._has_failed = False
         self._does_not_fit = False  # the answer was that it has maps too long for the brokers
         self._commit_time = commit_time or Histogram()
         self._latency = Latency(latency, clock)
@@ -219,12 +223,17 @@ class AtLeastOnce:
         self._produce()
         return self._maps.pause
 
+    def fail(self) -> None:
+        self._has_failed = True
+
     def committed(self) -> bool | None:
         if self._commit_error:
             if self._last:
                 self._whole.take_back(self._last[0])
             raise KafkaException(self._commit_error)
-        if self._does_not_fit and self._last:  # at once: a part of it may have been carried out
+        if (
+            self._does_not_fit and self._last and not self._has_failed
+        ):  # at once: a part of it may have been carried out
             self._does_not_fit = False
             self.commit(*self._last)
         return self._answer
@@ -544,6 +553,9 @@ class ExactlyOnce:
         except TimeoutError:
             self._outbox.is_stuck = True
             raise DeliveryFailed("no answer to the offsets of a transaction") from _TIMED_OUT
+
+    def fail(self) -> None:
+        pass
 
     def committed(self) -> bool | None:
         return self._answer
