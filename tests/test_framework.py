@@ -1556,6 +1556,24 @@ def test_of_two_errors_of_one_read_the_first_is_raised_which_the_callback_has_ke
         bench.worker.run()
 
 
+def test_the_answer_to_a_commit_on_its_way_is_heard_when_the_loop_has_failed() -> None:
+    """It may have been carried out in part, and has to be taken back then."""
+    bench, heard = started(), list[bool]()
+    bench.delivery.answer = None
+    bench.feed(A0, "1")
+    bench.step(2)
+
+    def answered() -> None:
+        bench.delivery.answer = False
+        heard.append(True)
+
+    bench.delivery.fail = lambda: bench.consumer.events.append(answered)  # type: ignore[method-assign]
+    bench.consumer.errors = [FakeMessage(A0, -1, b"no", KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))]
+    with pytest.raises(KafkaException):
+        bench.worker.run()
+    assert heard
+
+
 def test_who_fails_otherwise_keeps_its_place() -> None:
     bench, left = Bench(locate_error=KeyError("x")), list[bool]()
     bench.worker.leave = lambda _consumer: left.append(True)

@@ -21,7 +21,7 @@ from utils.sending.latency import Latency
 from utils.sending.map_store import MapStore
 from utils.sending.outbox import DeliveryFailed, Outbox, RecordRefused, bounded, unmasked
 from utils.sending.pace import WITHIN
-from utils.sending.whole import WholeCommits
+from utils.sending.whole_commits import WholeCommits
 
 Clock = Callable[[], float]
 
@@ -231,9 +231,8 @@ class AtLeastOnce:
             if self._last:
                 self._whole.take_back(self._last[0])
             raise KafkaException(self._commit_error)
-        if (
-            self._does_not_fit and self._last and not self._has_failed
-        ):  # at once: a part of it may have been carried out
+        # At once: a part of it may have been carried out.
+        if self._does_not_fit and self._last and not self._has_failed:
             self._does_not_fit = False
             self.commit(*self._last)
         return self._answer

@@ -103,7 +103,7 @@ class Refusals:
     batch_size: int = 0
     """Bytes of a batch of several records; a larger record is alone in its own. 0: as many as the client takes."""
     groups: dict[str, Refused] = field(default_factory=dict)  # by the source of the first fragment
-    largest: Largest = field(default_factory=lambda: Largest())
+    largest: Largest = field(default_factory=Largest)
     whole: bool = False
     """Groups are to be kept with their results: the client has refused one of which no more was known."""
     pace: Pace = field(default_factory=Pace)
