@@ -36,7 +36,7 @@ from utils.logger import _json
 from utils.metrics import Counters
 from utils.processing.outcome import Outcome, attempt
 from utils.reading.batches import Record
-from utils.sending.outbox import Refusals
+from utils.sending.refusals import Refusals
 
 LETTERS = partition_offsets(topic="orders-dlq")
 

@@ -24,7 +24,8 @@ from utils.metrics import Counters
 from utils.sending.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from utils.sending.failures import Failures
 from utils.sending.map_store import MapStore, MapTopic
-from utils.sending.outbox import Outbox, Refusals
+from utils.sending.outbox import Outbox
+from utils.sending.refusals import Refusals
 
 MODES = pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 WIDE = 270  # partitions

@@ -28,8 +28,9 @@ from utils.processing.outcome import Outcome
 from utils.sending.delivery import AtLeastOnce, Backlog, ExactlyOnce, TransactionTerms
 from utils.sending.failures import Failures
 from utils.sending.map_store import HELD_BACK, MapStore, MapTopic
-from utils.sending.outbox import DeliveryFailed, Mute, Outbox, RecordRefused, Refusals
+from utils.sending.outbox import DeliveryFailed, Mute, Outbox, RecordRefused
 from utils.sending.pace import MOST, WITHIN, Pace
+from utils.sending.refusals import Refusals
 
 POINTS = [CommitPoint("a", 0, 5, "map of a0"), CommitPoint("b", 0, 7, "map of b0")]
 

@@ -18,16 +18,8 @@ from utils.kafka import clients
 from utils.metrics import Counters
 from utils.processing.outcome import Outcome
 from utils.sending.failures import Failures
-from utils.sending.outbox import (
-    NARROW,
-    REMEMBERED,
-    DeliveryFailed,
-    Largest,
-    Outbox,
-    RecordRefused,
-    Refusals,
-    Refused,
-)
+from utils.sending.outbox import DeliveryFailed, Outbox, RecordRefused
+from utils.sending.refusals import NARROW, REMEMBERED, Largest, Refusals, Refused
 
 Produced = tuple[str, bytes | None, bytes | None]
 TRACE: Headers = [("traceparent", b"00-1-2-01")]

@@ -31,7 +31,7 @@ from utils.running.calls import SetupFailed, dispatcher_of, opened_calls
 from utils.running.lifetime import Stopped, stop_on_signals
 from utils.running.refresh import Config
 from utils.running.supervision import supervise
-from utils.sending.outbox import Refusals
+from utils.sending.refusals import Refusals
 
 
 def add(commands: Commands) -> None:

@@ -34,7 +34,7 @@ from utils.reading.pausing import ALMOST_FULL
 from utils.sending.assignment import Assignment, Locate
 from utils.sending.commits import Commits
 from utils.sending.delivery import Delivery
-from utils.sending.outbox import Refusals
+from utils.sending.refusals import Refusals
 
 BUSY = 0.02  # seconds that a step waits for process() before it polls again
 IDLE = 0.2  # seconds that a step waits for a record

@@ -36,8 +36,9 @@ from utils.sending.assignment import Locate
 from utils.sending.delivery import AtLeastOnce, Delivery, ExactlyOnce, TransactionTerms
 from utils.sending.failures import Failures
 from utils.sending.map_store import MapStore, MapTopic
-from utils.sending.outbox import Mute, Outbox, Refusals, Report
+from utils.sending.outbox import Mute, Outbox, Report
 from utils.sending.pace import PATIENCE, PATIENCE_OF_A_TRANSACTION
+from utils.sending.refusals import Refusals
 
 GATHER, GATHER_STAGED = 0.004, 0.01  # seconds that a record stays for others (see Intake); where results wait anyway
 SETTLE = 15.0  # seconds beside CONFIG_REFRESH until all workers of a consumer have applied a change of the input topics
