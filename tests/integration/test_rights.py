@@ -126,3 +126,27 @@ def test_results_that_are_not_taken_for_long_are_nobodys_fault_and_leave_when_th
     assert worker.said("no progress in several starts") == []
     assert failed(scene) == 0
     scene.judge()
+
+
+@pytest.mark.real_kafka
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_commit_that_is_refused_for_one_topic_is_none_for_the_others(
+    guarded_kafka: KafkaBroker, scenes: Scenes, delivery: str
+) -> None:
+    """It was carried out for them: a thousand messages had lost their mates, and were given up."""
+    environment = {"DELIVERY": delivery, "MESSAGE_TIMEOUT": "4", "PROCESS_SECONDS": "0.0003"}
+    scene = scenes(guarded_kafka, partitions=1, environment=environment)
+    scene.feed(ids(8_000))
+    worker = scene.job.start()
+    scene.wait_for(1_000, worker)
+    _, b = scene.job.topics_input
+    grant(guarded_kafka, ResourceType.TOPIC, b, AclOperation.DESCRIBE)
+    assert worker.ends() == EX_CONFIG, worker.tail()
+    allow_all_again(guarded_kafka, b)
+    worker = scene.job.start()
+    scene.wait_for_all(worker)
+    eventually(lambda: not scene.job.lag(), f"all committed\n{worker.tail()}")
+    assert worker.stop() == 0
+    [stopped] = worker.said("stopped")
+    assert not stopped["evicted"]
+    scene.judge(once=delivery == "exactly_once")
