@@ -49,3 +49,14 @@ def test_the_plain_numbers_go_into_a_log_line() -> None:
     logged = Counters(read=3).as_dict()
     assert logged["read"] == 3
     assert set(map(type, logged.values())) == {int}
+
+
+def test_what_may_lack_several_topics_counts_from_zero_for_each_mixture() -> None:
+    """An alert did not see the first ids that lacked two."""
+    counters = Counters()
+    counters.expect(("a", "b", "c"), ("incomplete",))
+    assert counters.evicted_without == dict.fromkeys(("a", "b", "c", "a,b", "a,c", "b,c"), 0)
+    assert counters.dead_letters == {"incomplete": 0}
+    many = Counters()
+    many.expect([f"t{number}" for number in range(40)], ())
+    assert len(many.evicted_without) == 40

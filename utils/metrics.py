@@ -5,9 +5,11 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import combinations
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Seconds: the upper bounds of a histogram's buckets."""
+_ALL_MIXTURES = 5  # input topics: of more, there are too many mixtures that may be missing to begin a series for each
 
 
 class Histogram:
@@ -81,11 +83,20 @@ class Counters:
     commit_time: Histogram = field(default_factory=Histogram)
     latency: Histogram = field(default_factory=Histogram)  # groups, from the first arrival to the delivery of results
 
-    def expect(self, topics: Iterable[str]) -> None:
-        """Let the counts by topic begin at 0: Prometheus sees no increase in what appears with a 1."""
-        for topic in topics:
-            self.read_from[topic] += 0
-            self.evicted_without[topic] += 0
+    def expect(self, topics: Sequence[str], reasons: Iterable[str]) -> None:
+        """Let the counts by topic, and of dead letters by reason, begin at 0.
+
+        Prometheus sees no increase in what appears with a 1.
+        """
+        lacking = range(1, len(topics) if len(topics) <= _ALL_MIXTURES else 2)
+        mixtures = [",".join(mixture) for number in lacking for mixture in combinations(topics, number)]
+        for counter, names in (
+            (self.read_from, topics),
+            (self.evicted_without, mixtures or topics),
+            (self.dead_letters, reasons),
+        ):
+            for name in names:
+                counter[name] += 0
 
     def count_evicted(self, missing: Iterable[Sequence[str]]) -> None:
         """Groups were given up: the topics that each lacked."""

@@ -17,6 +17,7 @@ from config import Settings
 from tests.builders import dispatcher
 from tests.processing.test_dispatcher import FakeRunner
 from tests.test_framework import A0, B0, INTERVAL, Bench
+from utils.joining.dead_letters import REASONS
 from utils.joining.messages import LONGEST_ID, Message
 from utils.logger import _json, logger
 from utils.monitoring.pages import POLICY, shown
@@ -404,3 +405,4 @@ def test_times_are_utc(watched: Watched) -> None:
 def test_topics_count_from_zero_as_soon_as_they_are_known(watched: Watched) -> None:
     for counts in (watched.counters.read_from, watched.counters.evicted_without):
         assert dict(counts) == {"a": 0, "b": 0}
+    assert dict(watched.counters.dead_letters) == dict.fromkeys(REASONS, 0)

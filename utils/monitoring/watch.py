@@ -11,6 +11,7 @@ from platform import python_version
 
 from config import Settings
 from utils.errors import named
+from utils.joining.dead_letters import REASONS
 from utils.logger import cut, facts_of
 from utils.metrics import Counters
 from utils.monitoring.as_json import as_json
@@ -76,7 +77,7 @@ class Watch:
     def sees(self, settings: Settings, topics_input: tuple[str, ...], topics_output: tuple[str, ...]) -> None:
         """What the row says: the settings with its own over them, and the topics."""
         self.settings, self.topics_input, self.topics_output = settings, topics_input, topics_output
-        self.counters.expect(topics_input)
+        self.counters.expect(topics_input, REASONS)
 
     def tick(self) -> None:
         """Every few seconds, from whichever thread: note the numbers of the charts. Only counts are read."""
