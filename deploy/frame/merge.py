@@ -65,10 +65,12 @@ class _Merge:
     def plan(self) -> Plan:
         left = self._left_by_the_user()
         base = {path: entry for path, entry in self.base.items() if self._is_merged(path) and path not in left}
-        base = {path: entry for path, entry in base.items() if not self._stays_as_edited(path, entry)}
+        edited = {path for path, entry in base.items() if self._is_yours_by_now(path, entry)}
+        base = {path: entry for path, entry in base.items() if path not in edited}
         then = {self._now(path): entry for path, entry in base.items()}
         news = {path: entry for path, entry in self.new.items() if self._is_merged(path)}
-        gone = {self._now(path) for path in left if not self._was_left_out(path)} | set(self._plan.kept)
+        gone = {self._now(path) for path in left if not self._was_left_out(path)}
+        gone |= edited | {self._now(path) for path in edited}
         news = {
             path: entry
             for path, entry in news.items()
@@ -122,7 +124,7 @@ class _Merge:
         before = [path for path in before if path != f"{folder}__init__.py"]
         return len(before) > 0 and all(self.copy.read(path) is None for path in before)
 
-    def _stays_as_edited(self, path: str, entry: Entry) -> bool:
+    def _is_yours_by_now(self, path: str, entry: Entry) -> bool:
         if not is_yours_once_edited(path) or self.copy.blob(path) == entry.blob:
             return False
         if self.new.get(path) != entry:

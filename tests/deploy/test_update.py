@@ -263,6 +263,20 @@ def test_a_readme_of_ones_own_is_left_alone(frame: Frame, tmp_path: Path) -> Non
     assert "README.md: you have edited it: it is yours now" in done.stdout
 
 
+def test_what_is_ones_own_stays_also_where_the_frame_has_not_changed_it(frame: Frame, tmp_path: Path) -> None:
+    """The frame's came back: each update took away a pipeline of one's own."""
+    place = cloned(frame, tmp_path / "frame", frame.new)
+    committed(place, {"main.py": "newer main\n"})
+    newer = Frame(place, frame.new, git(place, "rev-parse", "HEAD"))
+    copy = committed(cloned(frame, tmp_path / "copy", frame.new), {"README.md": "ours\n", ".ci/run": "our ci\n"})
+    done = update(newer, copy)
+    assert done.returncode == 0, done.stderr
+    assert (copy / "main.py").read_text() == "newer main\n"
+    assert (copy / "README.md").read_text() == "ours\n"
+    assert (copy / ".ci/run").read_text() == "our ci\n"
+    assert "README.md" not in done.stdout
+
+
 def test_a_copy_that_is_newer_than_the_frame_is_left_alone(frame: Frame, tmp_path: Path) -> None:
     copy = cloned(frame, tmp_path / "copy", frame.new)
     committed(copy, {".frame": FrameVersion("1.1.0", "0123456789" * 4).text()})
