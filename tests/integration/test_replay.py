@@ -150,6 +150,24 @@ def test_what_fails_again_stays(kafka: KafkaBroker, scenes: Scenes, tmp_path: Pa
     assert results(scene).total() == 0
 
 
+@pytest.mark.real_kafka
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_what_only_the_broker_finds_too_large_stays(
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path, delivery: str
+) -> None:
+    """At least once it was taken for replayed, and its result was nowhere."""
+    scene = scenes(real_kafka, slow_process=True, environment={**ODD, "PROCESS_SIZE": "30000", "DELIVERY": delivery})
+    small = f"{scene.job.topics_output[0]}-small"
+    real_kafka.create_topic(small, 1, {"max.message.bytes": "20000"})
+    scene = scene.with_topics(scene.job.topics_input, [small])
+    fed(scene, ["huge-1", "huge-2", "reject-1"])
+    commands = Commands(scene.job, tmp_path, DELIVERY=delivery, PROCESS_ODD="1", PROCESS_SIZE="30000")
+    out = commands.run("replay", "--all", code=1)
+    assert "2  stay: the result is too large for its topic" in out
+    assert "2  in all" in commands.run("list", "--reason", "too_large")
+    assert "0  replayed" in commands.run("replay", "--reason", "too_large", code=1)
+
+
 def test_of_a_topic_that_two_consumers_share_each_lists_shows_and_replays_its_own(
     kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
 ) -> None:

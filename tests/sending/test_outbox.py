@@ -12,7 +12,7 @@ from tests.conftest import Topics
 from tests.fakes import FakeMessage, Report
 from tests.services.kafka import KafkaBroker, unique_name
 from utils.joining.aggregator import Group
-from utils.joining.dead_letters import Letter
+from utils.joining.dead_letters import Letter, sources
 from utils.joining.messages import Headers, Result
 from utils.kafka import clients
 from utils.metrics import Counters
@@ -325,6 +325,19 @@ def test_of_a_group_whose_result_was_refused_the_dead_letter_of_another_failure_
     box.put(box.as_known([Outcome(a_group("1"), [], letter=letter)]))
     box.flush(0)
     assert again.letters() == [(b"1", b"in")]
+
+
+def test_of_what_stays_nothing_leaves_and_it_is_known_after_the_restart() -> None:
+    """A replay, which has no topic of dead letters, finished what had been refused."""
+    refusals = Refusals(batch_size=1, stays=True)
+    box = outbox(SmallTopics(broker=50), refusals)
+    sent = box.put([result("1", 60), result("2", 10)])
+    box.flush(0)
+    with pytest.raises(RecordRefused):
+        box.accuse(sent)
+    with pytest.raises(RecordRefused):  # by the client
+        box.put([result("3", 101)])
+    assert refusals.groups.keys() == {sources(each.group)[0] for each in (result("1"), result("3"))}
 
 
 def test_what_is_safe_is_forgotten() -> None:

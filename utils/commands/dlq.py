@@ -185,7 +185,8 @@ def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
         return 1
     executor = calls.dispatcher
     try:
-        _go_through(dead, task, Surroundings(executor=executor, counters=counters), stopping)
+        around = Surroundings(executor=executor, counters=counters, refusals=Refusals(stays=True))
+        _go_through(dead, task, around, stopping)
     finally:
         calls.close()
     say("\n".join(result.lines("replayed")))

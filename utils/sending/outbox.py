@@ -142,7 +142,8 @@ class Outbox:
         """Queue all records of these outcomes, and wait where the queue is full.
 
         Returns the outcomes as they leave: in place of a result that the client finds too large goes a dead letter.
-        Raises RecordRefused where another result of its group has left already, DeliveryFailed, KafkaException.
+        Raises RecordRefused where another result of its group has left already, or where it stays; DeliveryFailed,
+        KafkaException.
         """
         produce = self._produce
         refused: list[tuple[Result, KafkaError]] = []
@@ -227,7 +228,7 @@ class Outbox:
     def accuse(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
         """Those of these outcomes whose records the broker has refused: `as_known()` knows them from now on.
 
-        Raises RecordRefused where it cannot be told: others may have been in the same batch.
+        Raises RecordRefused where it cannot be told, as others may have been in the same batch, and where it stays.
         """
         refused, self._refused = set(self._refused), []
         if not all(map(self._refusals.has_been_alone, refused)):
@@ -246,6 +247,8 @@ class Outbox:
                 self._refusals.largest.note(len(key or b"") + len(value or b""))
         for outcome in guilty:
             self._note_refusal(outcome, min(sizes[each] for each in self._records_of(outcome) & refused))
+        if guilty and self._refusals.stays:
+            raise RecordRefused("a result was too large for its topic")
         return guilty
 
     def forget(self, outcomes: Iterable[Outcome]) -> None:
@@ -279,7 +282,7 @@ class Outbox:
         left, left_in_part = [], None
         for outcome in outcomes:
             error = next((errors[id(result)] for result in outcome.results if id(result) in errors), None)
-            if error is not None and len(outcome.results) > 1:
+            if error is not None and (len(outcome.results) > 1 or self._refusals.stays):
                 self._note_refusal(outcome, min(len(each.value) for each in outcome.results if id(each) in errors))
                 left_in_part = error
             left.append(self._failures.refused(outcome, error.str()) if error else outcome)

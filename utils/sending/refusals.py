@@ -63,6 +63,8 @@ class Refusals:
     largest: Largest = field(default_factory=Largest)
     whole: bool = False
     """Groups are to be kept with their results: the client has refused one of which no more was known."""
+    stays: bool = False
+    """What is refused is not to be done with: nothing leaves in its place, and what has refused it starts again."""
     pace: Pace = field(default_factory=Pace)
     stamps: Stamps = field(default_factory=Stamps)
 
