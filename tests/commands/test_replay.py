@@ -29,6 +29,7 @@ from utils.commands.replay import (
 )
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import Contents, Part, write
+from utils.joining.layout import Layout
 from utils.joining.messages import Fragment, join
 from utils.joining.offsets import PartitionOffsets, mark
 from utils.joining.states import SENT
@@ -246,6 +247,24 @@ def test_after_a_failure_of_kafka_no_letter_counts_twice() -> None:
         run.assigned([])
         run.deliver(outcomes)
     assert (run.result.done, run.result.stay) == (1, {"failed again: ValueError": 2})
+
+
+def test_a_run_whose_partitions_were_taken_is_not_done_before_it_knows_which_it_has_now() -> None:
+    """It ended as if all were done, where a second run began or Kafka was away."""
+    end = SimpleNamespace(offsets_for_times=lambda asked, timeout: [TopicPartition("dlq", 0, 100) for _ in asked])
+    executor = SimpleNamespace(in_flight=0)
+    offsets = PartitionOffsets("dlq", 0, Layout(""), 0)
+    owned = SimpleNamespace(partitions={("dlq", 0): offsets})
+    run = replay(use=joining(), consumer=end, executor=executor, intake=SimpleNamespace(owned=owned))
+    run.commits.has_news = False
+    run.assigned([offsets])
+    assert not run._is_done()
+    run.forget()
+    owned.partitions = {}
+    assert not run._is_done()
+    end.offsets_for_times = lambda asked, timeout: []
+    run.assigned([])
+    assert run._is_done(), "another run has them all"
 
 
 def test_what_is_discarded_is_done_with_at_once_also_where_it_makes_no_message() -> None:

@@ -1,5 +1,6 @@
 """`main.py dlq` on brokers: what it lists, and that a replay loses and doubles nothing, killed, repeated or twice."""
 
+import random
 import re
 import signal
 import subprocess
@@ -13,12 +14,14 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclOperation
 from confluent_kafka.admin._resource import ResourceType
 
+from tests.builders import group
 from tests.conftest import grant
 from tests.integration.accounts import records
 from tests.integration.commands import Commands
 from tests.integration.conftest import Scene, Scenes
-from tests.integration.workers import SECONDS, eventually
+from tests.integration.workers import SECONDS, eventually, feeder
 from tests.services.kafka import KafkaBroker, unique_name
+from utils.joining.dead_letters import write
 
 ODD = {"PROCESS_ODD": "1", "MESSAGE_TIMEOUT": "2"}
 
@@ -319,6 +322,30 @@ def test_what_a_killed_replay_has_done_stays_known_where_brokers_forget_the_comm
     admin = AdminClient({"bootstrap.servers": real_kafka.bootstrap, "log_level": 0})
     eventually(lambda: _is_deleted(admin, f"{scene.job.name}-dlq-replay"), "no member any more")
     assert in_all(commands) <= left
+
+
+@pytest.mark.real_kafka
+def test_what_was_done_here_and_there_stays_known_where_brokers_forget_the_commits_of_it(
+    real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    """A map that is too long for a commit was left out, and all above it was sent a second time."""
+    scene = scenes(real_kafka, environment=ODD, partitions=1)
+    real_kafka.create_topic(f"{scene.job.name}-dlq", 1)
+    real_kafka.create_topic(scene.job.map_topic, 1, {"cleanup.policy": "compact"})
+    producer, chance = feeder(real_kafka), random.Random(4)
+    for id in chance.choices(("junk", "order"), k=30_000):
+        letter = write(group(id), "process_failed", consumer=scene.job.name, time="2026-11-30T12:00:00+00:00")
+        producer.produce(f"{scene.job.name}-dlq", letter.value, letter.key, 0, headers=letter.headers)
+    assert producer.flush(30) == 0
+    commands = Commands(scene.job, tmp_path)
+    commands.run("discard", "--id", "junk")
+    left = in_all(commands)
+    assert 14_000 < left < 16_000
+    admin = AdminClient({"bootstrap.servers": real_kafka.bootstrap})
+    [asked] = admin.delete_consumer_groups([f"{scene.job.name}-dlq-replay"]).values()
+    asked.result()
+    commands.run("discard", "--id", "none of them")
+    assert in_all(commands) == left
 
 
 def killed(process: "subprocess.Popen[str]", when: Callable[[], bool]) -> None:

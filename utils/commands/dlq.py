@@ -31,6 +31,9 @@ from utils.running.calls import SetupFailed, dispatcher_of, opened_calls
 from utils.running.lifetime import Stopped, stop_on_signals
 from utils.running.refresh import Config
 from utils.running.supervision import supervise
+from utils.sending.delivery import AtLeastOnce
+from utils.sending.failures import Failures
+from utils.sending.outbox import Mute, Outbox
 from utils.sending.refusals import Refusals
 
 
@@ -84,10 +87,20 @@ class DeadLetterTopic(NamedTuple):
             return self._replace(forgotten=forgotten(consumer, admin, self.topic, row, self._load_maps))
 
     def bring_back(self) -> None:
-        """Commit what brokers have forgotten once more, before a run. Raises ConfigError, UnavailableError."""
-        if self.forgotten:
-            with clients.explained(), clients.reader(self.config.settings, self.config.row) as consumer:
-                bring_back(consumer, self.topic, self.forgotten, self.config.limits.metadata)
+        """Commit what brokers have forgotten once more, before a run. Raises ConfigError, UnavailableError.
+
+        As a worker does: a map that is too long for a commit is stored, and the commit refers to it.
+        """
+        if not self.forgotten:
+            return
+        settings, row = replace(self.config.settings, delivery="at_least_once"), self.config.row
+        ours, failures = KafkaClients(settings, row, Refusals()), Failures(row.consumer_name, "", Counters())
+        with clients.explained(), clients.reader(settings, row) as consumer:
+            outbox = Outbox(partial(ours.producer, on_throttle=Mute().on_throttle), (), failures, Refusals())
+            maps = map_store_of(self.config, ours, Counters())
+            maps.load({})
+            bring_back(consumer, AtLeastOnce(outbox, maps), self.topic, self.forgotten)
+            outbox.close()
 
     def note(self) -> bool:
         """What is done, so that it stays known; whether it does."""

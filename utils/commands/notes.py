@@ -14,15 +14,17 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from config import Settings
+from config import Settings, UnavailableError
 from models import Row, map_topic
 from utils.errors import guarded
-from utils.joining.offsets import OffsetMap
+from utils.joining.offsets import CommitPoint, OffsetMap
 from utils.kafka import clients
-from utils.kafka.lookups import EARLIEST, LATEST, checked, committed, describe, metadata_of, offsets_at
+from utils.kafka.lookups import EARLIEST, LATEST, committed, describe, metadata_of, offsets_at
 from utils.kafka.ranges import records_of
 from utils.logger import logger
 from utils.reading.locator import LoadMaps
+from utils.sending.delivery import Delivery
+from utils.sending.outbox import DeliveryFailed
 from utils.topic_ids import is_another
 
 _REQUEST = 10.0  # seconds that one request may take
@@ -61,16 +63,13 @@ def forgotten(
     }
 
 
-def bring_back(consumer: Consumer, topic: str, noted: Mapping[int, Commit], longest: int) -> None:
-    """Commit it once more.
-
-    Of a map of more than `longest` characters only what lies below it is known then: the rest is there once more.
-    """
-    offsets = [
-        TopicPartition(topic, number, offset, metadata if len(metadata) <= longest else "")
-        for number, (offset, metadata) in noted.items()
-    ]
-    checked(consumer.commit(offsets=offsets, asynchronous=False))
+def bring_back(consumer: Consumer, delivery: Delivery, topic: str, noted: Mapping[int, Commit]) -> None:
+    """Commit it once more. Raises KafkaException, UnavailableError."""
+    points = [CommitPoint(topic, number, offset, metadata) for number, (offset, metadata) in noted.items()]
+    try:
+        delivery.commit_now(consumer, points)
+    except DeliveryFailed as error:
+        raise UnavailableError(f"what was replayed cannot be committed again: {error}") from error
     logger.info("Kafka had forgotten what was replayed: it is committed again", extra={"partitions": sorted(noted)})
 
 

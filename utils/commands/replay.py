@@ -449,8 +449,10 @@ class Replay:
         """Nobody watches it."""
 
     def forget(self) -> None:
+        """Until the next assignment, of no partitions perhaps, nobody knows whether all is done."""
         self.use.clear()
         self._ends, self._begin = {}, {}
+        self._assigned = False
 
 
 class TooScattered(Exception):
