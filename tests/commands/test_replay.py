@@ -255,7 +255,8 @@ def test_a_run_whose_partitions_were_taken_is_not_done_before_it_knows_which_it_
     executor = SimpleNamespace(in_flight=0)
     offsets = PartitionOffsets("dlq", 0, Layout(""), 0)
     owned = SimpleNamespace(partitions={("dlq", 0): offsets})
-    run = replay(use=joining(), consumer=end, executor=executor, intake=SimpleNamespace(owned=owned))
+    intake, delivery = SimpleNamespace(owned=owned), SimpleNamespace(pending=0)
+    run = replay(use=joining(), consumer=end, executor=executor, intake=intake, delivery=delivery)
     run.commits.has_news = False
     run.assigned([offsets])
     assert not run._is_done()
