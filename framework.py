@@ -98,7 +98,7 @@ class Worker:
             self.assignment.end()
         except BaseException as error:
             failure = self.assignment.failure = self.assignment.failure or error
-            self.commits.fail()
+            self.commits.fail(failure)
             if isinstance(failure, AssignmentOutdated):
                 self.leave(self.consumer)
             raise failure  # noqa: B904 (the first, which has a cause of its own)

@@ -4,11 +4,15 @@ import signal
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from tests.conftest import Topics
 from tests.integration.accounts import letters
 from tests.integration.conftest import Scenes
+from tests.integration.workers import eventually
 from tests.services.kafka import KafkaBroker
+from utils.joining.offsets import OffsetMap
+from utils.running.supervision import RESTARTS
 
 FAILING = """
 import sys, main
@@ -44,6 +48,27 @@ def test_without_progress_the_process_ends_with_1_and_the_next_ones_blame_no_mes
     assert worker.stop() == 0
     assert letters(scene.job) == []
     scene.judge(once=True)
+
+
+def test_a_worker_that_has_failed_leaves_no_start_to_other_processes(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    """It did: where the output was away for minutes, the partition went from one process to the next, and the fifth
+    took the message that had been tried for one that ends the process.
+    """
+    impatient = {"KAFKA_TOPIC_METADATA_PROPAGATION_MAX_MS": "200", "KAFKA_MESSAGE_TIMEOUT_MS": "2000"}
+    scene = scenes(real_kafka, 1, partitions=1, environment=impatient)
+    worker = scene.job.start()
+
+    def starts() -> set[int]:
+        maps = [OffsetMap.parse(commit.metadata) for commit in scene.job.commits().values()]
+        return {each.starts for each in maps if each}
+
+    eventually(lambda: starts() == {1}, f"the start in the first commit\n{worker.tail()}", pause=0.1)
+    admin = AdminClient({"bootstrap.servers": real_kafka.bootstrap, "log_level": 0})
+    admin.delete_topics([*scene.job.topics_output])[scene.job.topics_output[0]].result(60)
+    scene.feed(["1"])
+    eventually(lambda: starts() == {0}, f"no start in the commit\n{worker.tail()}", pause=0.1)
+    assert len(worker.said(AGAIN)) < RESTARTS, "not because the next failure ends this process"
+    worker.kill()
 
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])

@@ -347,6 +347,11 @@ class Oracle:
             for at, committed in wanted.items()
         )
 
+    def changes_nothing(self, wanted: Mapping[Partition, Committed]) -> bool:
+        """Whether these say of every record what was committed: only a start is counted no more."""
+        said = ((self._finished(at, committed), self.finished.get(at, b"")) for at, committed in wanted.items())
+        return all(now is None or now == before for now, before in said)
+
     def _note_known(self, at: Partition, end: int) -> None:
         """A commit knows the offsets below `end`."""
         for uid, assignment in [*self.called_in.items()]:

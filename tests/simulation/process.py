@@ -80,6 +80,8 @@ class Judge(Protocol):
 
     def is_taken_back(self, wanted: Mapping[Partition, Committed]) -> bool: ...
 
+    def changes_nothing(self, wanted: Mapping[Partition, Committed]) -> bool: ...
+
 
 class World(Protocol):
     """What all processes share."""
@@ -580,6 +582,9 @@ class ModelProcess:
             self.note("commit taken back")
             return
         if self.worker and self.worker.assignment.failure:
+            if self.world.oracle.changes_nothing(wanted):
+                self.note("start taken back")
+                return
             self.broken("rule 11", f"a commit after {self.worker.assignment.failure!r}")
         if self.consumer and self.consumer.closing and not self._worker_stop.is_requested:
             self.broken("rule 11", "a commit while closing after a failure")

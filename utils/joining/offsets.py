@@ -411,6 +411,18 @@ class OffsetMap(NamedTuple):
             return None
 
 
+def without_start(text: str | None, suspicion: Suspicion) -> str | None:
+    """The metadata of our last commit, as if the start that it counts had not been; None where it counts none.
+
+    For a worker that has failed in a process that lives on: who has the partition next may be another process, to
+    which the count would say that this one has ended.
+    """
+    found = OffsetMap.parse(text)
+    if not found or not found.starts or found.starts != suspicion.starts_in_commit:
+        return None
+    return found._replace(starts=found.starts - 1, trying=suspicion.ran_alone_at_the_end).encode()
+
+
 def _read_hung(text: str) -> tuple[tuple[int, int], ...]:
     pairs = [each.split("*") for each in text.split(",")] if text else []
     return tuple((int(offset), int(attempts)) for offset, attempts in pairs)

@@ -26,6 +26,14 @@ class InCommit(NamedTuple):
     hung: tuple[tuple[int, int], ...]
 
 
+class Said(NamedTuple):
+    """What a commit of this assignment says, as far as somebody asks for it later."""
+
+    first_of_batch: int | None = None
+    has_finished: bool = False
+    starts: int = 0
+
+
 class Suspicion:
     """How one partition stands in one assignment.
 
@@ -42,13 +50,12 @@ class Suspicion:
     """
 
     __slots__ = (
+        "_confirmed",
         "_has_finished",
-        "_in_commit",
+        "_said",
         "batch_size",
         "first_called",
-        "first_in_commit",
         "first_of_batch",
-        "has_progressed",
         "held_some_back",
         "hung",
         "left_behind_below",
@@ -71,12 +78,10 @@ class Suspicion:
         self.ran_alone_at_the_end = tried  # a record of that group, when the process before ended
         self.first_called: int | None = None  # a record of one of the groups that were given to process() first
         self.first_of_batch: int | None = None  # a record of the first group of those that are run apart
-        self.first_in_commit: int | None = None  # what that was in the last commit that was confirmed
         self.batch_size = 0  # groups of the batch that was begun last; 0: none is run apart
         self.held_some_back = False  # groups that were to run apart have not run
-        self.has_progressed = False  # a record that was read has been finished by a commit that was confirmed
-        self._has_finished = False  # one has been, and the next commit says so
-        self._in_commit: tuple[int | None, bool] = None, False  # `first_of_batch` and `_has_finished`
+        self._has_finished = False  # a record that was read has been, and the next commit says so
+        self._said = self._confirmed = Said()  # by the last commit, and by the last one that was confirmed
         self.hung = dict(hung)  # records whose calls hung, and how many attempts had failed
         self.left_behind_below = left_behind  # 0: nothing is
 
@@ -161,6 +166,21 @@ class Suspicion:
     # ------------------------------------------------------------------ progress, and what commits say
 
     @property
+    def first_in_commit(self) -> int | None:
+        """What `first_of_batch` was in the last commit that was confirmed."""
+        return self._confirmed.first_of_batch
+
+    @property
+    def has_progressed(self) -> bool:
+        """Whether a record that was read has been finished by a commit that was confirmed."""
+        return self._confirmed.has_finished
+
+    @property
+    def starts_in_commit(self) -> int:
+        """What the last commit that was confirmed counts, this start too; 0: it does not count this one."""
+        return self._confirmed.starts
+
+    @property
     def has_news(self) -> bool:
         """Whether groups are to be run apart, after the next commit."""
         return self.first_of_batch != self.first_in_commit
@@ -181,7 +201,7 @@ class Suspicion:
         """What the next commit says. `is_finished`: of an offset."""
         if self.ran_alone_at_the_end is not None and is_finished(self.ran_alone_at_the_end):
             self.ran_alone_at_the_end = None
-        self._in_commit = self.first_of_batch, self._has_finished
+        self._said = Said(self.first_of_batch, self._has_finished, self.starts_without_progress)
         alone = self.first_of_batch if self.batch_size == 1 else None
         named = self.ran_alone_at_the_end if alone is None or is_finished(alone) else alone
         self.hung = {offset: number for offset, number in self.hung.items() if not is_finished(offset)}
@@ -189,7 +209,7 @@ class Suspicion:
 
     def confirm(self) -> None:
         """The last commit has been confirmed."""
-        self.first_in_commit, self.has_progressed = self._in_commit
+        self._confirmed = self._said
 
     # ------------------------------------------------------------------ the end of the assignment
 

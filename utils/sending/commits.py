@@ -8,12 +8,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, TopicPartition
 
-from utils.joining.offsets import CommitPoint, PartitionOffsets
+from utils.joining.offsets import CommitPoint, PartitionOffsets, without_start
+from utils.kafka import clients
+from utils.kafka.lookups import committed, metadata_of
 from utils.logger import logger
 from utils.metrics import Counters
+from utils.processing.done import ThreadDied
 from utils.sending.delivery import Delivery
+from utils.sending.outbox import RecordRefused
 
 BUSY = 0.02  # seconds that a look for an answer waits
 ANSWERED = 2.0  # seconds that the answer to the last commit of a loop that has failed is waited for
@@ -124,13 +128,32 @@ class Commits:
         self._count(True)
         return pause
 
-    def fail(self) -> None:
-        """The loop has failed. The answer to a commit on its way is still heard: it may have to be taken back."""
+    def fail(self, failure: BaseException) -> None:
+        """The loop has failed. The answer to a commit on its way is still heard: it may have to be taken back.
+
+        Unless a message may be to blame for it, its start is taken out of the last commit.
+        """
         by = self.clock() + ANSWERED
         with suppress(Exception):  # why it has failed is known already
             self.delivery.fail()
             while self._unanswered and self.delivery.committed() is None and self.clock() < by:
                 self.consumer.poll(BUSY)
+        if not accuses_a_message(failure):
+            with suppress(Exception):
+                self._take_back_start()
+
+    def _take_back_start(self) -> None:
+        """Commit once more what is committed, but for the start that it counts.
+
+        What that is only Kafka knows for certain: the last transaction may have been carried out, or not. It does not
+        tell while it is open.
+        """
+        counts = {at: each.suspicion for at, each in self.owned.partitions.items() if each.suspicion.starts_in_commit}
+        found = committed(self.consumer, [TopicPartition(*at) for at in counts], ANSWERED) if counts else ()
+        texts = [without_start(metadata_of(each), counts[each.topic, each.partition]) for each in found]
+        again = [_with(text, each) for text, each in zip(texts, found, strict=True) if text]
+        if again:
+            self.consumer.commit(offsets=again, asynchronous=False)
 
     def drop(self) -> None:
         """Of partitions that are ours no more nothing is committed."""
@@ -143,3 +166,15 @@ class Commits:
         self.counters.commits += confirmed
         self.counters.failed_commits += not confirmed
         self.has_news = self.has_news or not confirmed
+
+
+def _with(text: str, commit: TopicPartition) -> TopicPartition:
+    epoch: int | None = commit.leader_epoch
+    return TopicPartition(commit.topic, commit.partition, commit.offset, text, -1 if epoch is None else epoch)
+
+
+def accuses_a_message(failure: BaseException) -> bool:
+    """Whether a start that ended so counts as one that a message may have ended (rule 13)."""
+    if isinstance(failure, RecordRefused):  # it is known which, and leaves as a dead letter
+        return False
+    return isinstance(failure, ThreadDied) or not clients.concerns_all(failure)
