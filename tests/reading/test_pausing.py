@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from tests.builders import admin, partition_offsets
 from utils.metrics import Counters
 from utils.reading.intake import Intake, Waits
-from utils.reading.pausing import PAUSE_AFTER
+from utils.reading.pausing import PAUSE_AFTER, STANDSTILL
 
 PARTITIONS = [("a", 0), ("a", 1), ("b", 0)]
 
@@ -111,3 +111,21 @@ def test_where_no_call_ends_all_is_paused_and_polling_goes_on() -> None:
     assert consumer.paused == set(PARTITIONS)
     assert consumer.pauses == 1
     assert consumer.in_flight == 1000
+
+
+def test_where_nothing_moves_what_room_there_is_is_read_into() -> None:
+    """In an outage all that was there rested, more than half of memory, and a message that would have succeeded was
+    not read.
+    """
+    consumer = Paused()
+    for load in (1.0, 1.0, 0.7):
+        consumer.intake.read(load, 100, 0)
+        consumer.now += 2 * PAUSE_AFTER
+        assert consumer.paused == set(PARTITIONS) or load == 1.0
+    assert consumer.paused == set(PARTITIONS), "for a moment it does not: there may be more room soon"
+    consumer.now += STANDSTILL
+    consumer.intake.read(0.71, 100, 0)
+    assert consumer.paused == set(PARTITIONS), "something has moved"
+    consumer.now += STANDSTILL + 1
+    consumer.intake.read(0.71, 100, 0)
+    assert consumer.paused == set()

@@ -10,6 +10,18 @@ from tests.simulation.world import simulate
 Actions = list[tuple[str, int, int]]
 
 REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
+    "where all that is in memory rests in an outage, what comes later is read as far as there is room": (
+        Setup(topics=1, odd=True, tight=True, calls=True, many_calls=True),
+        [
+            ("burst", 0, 2),
+            ("same", 0, 86),
+            ("same", 0, 166),
+            ("same", 0, 55),
+            ("feed all", 0, 204),
+            ("feed", 0, 53),
+            ("rounds", 0, 25),
+        ],
+    ),
     "a call that a worker had begun when it was expelled ends when it is a member again": (
         Setup(partitions=3, workers=2, static=True, quirks=True, odd=True, many_calls=True),
         [

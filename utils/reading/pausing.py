@@ -17,6 +17,10 @@ FEW_AFTER = 0.5
 """Seconds; then a few are read. So where process() is slow but not still, nothing is paused: the client throws away
 what it has read ahead of a paused partition, and fetches it again (measured)."""
 
+STANDSTILL = 10.0
+"""Seconds for which nothing has moved: then what room there is, is read into. All that is there may rest in an outage,
+and only a message that is not there yet shows that it is over."""
+
 
 class Pausing:
     """Without room for long all partitions are paused, so that polling, and with it the membership, goes on."""
@@ -32,6 +36,7 @@ class Pausing:
         self.ahead: set[Partition] = set()  # paused because their siblings must catch up
         self._full_since: float | None = None
         self._all_paused = False
+        self._load, self._same_since = 0.0, 0.0  # while all are paused: the load, and since when it is that
 
     def rebalanced(self) -> None:
         """None is paused any more."""
@@ -49,11 +54,11 @@ class Pausing:
     def most(self, load: float, groups: int) -> int:
         """How many records a poll may bring: as many as there is room for. 0: there is none, do not poll.
 
-        `load`: 1 and more is no room; with paused partitions they go on below a half. `groups`: how many make that
-        load. While all partitions are paused a poll brings no records, whatever this says.
+        `load`: 1 and more is no room; with paused partitions they go on below a half, or where nothing moves. `groups`:
+        how many make that load. While all partitions are paused a poll brings no records, whatever this says.
         """
         is_stopped = self.is_stopped
-        if not is_stopped and load < (0.5 if self._all_paused else ALMOST_FULL):
+        if not is_stopped and load < (0.5 if self._all_paused and not self._stands_still(load) else ALMOST_FULL):
             self._resume()
             return _fit(load, groups)
         now = self._clock()
@@ -64,9 +69,16 @@ class Pausing:
             self._full_since = None
             return _fit(load, groups)
         if not self._all_paused and (is_stopped or full_for > PAUSE_AFTER):
+            self._load, self._same_since = load, now
             self._consumer.pause([TopicPartition(*at) for at in self._owned.partitions])
             self._all_paused = True
         return BATCH if self._all_paused else 0
+
+    def _stands_still(self, load: float) -> bool:
+        now = self._clock()
+        if load != self._load:
+            self._load, self._same_since = load, now
+        return now - self._same_since > STANDSTILL
 
     def _resume(self) -> None:
         """There is room: all go on but those that are ahead."""
