@@ -197,7 +197,7 @@ class Worker:
         if self.executor.parked.bytes > self._waiting.room_to_park:
             groups = self.executor.shed(self._waiting.room_to_park * 3 // 4)
             self._bytes_in_flight -= sum([group.bytes for group in groups])
-            self.counters.completed -= len(groups)
+            self.counters.put_off += len(groups)
             self._waiting.put_off(groups)
 
     # ------------------------------------------------------------------ what a turn is made of

@@ -46,7 +46,10 @@ class Histogram:
 
 @dataclass(slots=True)
 class Counters:
-    """Records unless said otherwise, since the start of the process. utils/monitoring/prometheus.py exports them."""
+    """Records unless said otherwise, since the start of the process. utils/monitoring/prometheus.py exports them.
+
+    They only rise: Prometheus takes one that falls for one that begins again at 0, and adds all of it once more.
+    """
 
     read: int = 0
     skipped: int = 0  # finished by an earlier commit
@@ -59,7 +62,8 @@ class Counters:
     gone: int = 0  # waiting according to the commit, but no longer in the log
     skipped_by_retention: int = 0
     cut_off: int = 0
-    completed: int = 0  # groups
+    completed: int = 0  # groups; one that is put off is so once more when it is read again
+    put_off: int = 0  # groups, of the completed: there was no room for them to be parked
     filtered: int = 0  # groups
     failed: int = 0  # groups
     retried: int = 0  # calls that failed and are made again
@@ -68,6 +72,7 @@ class Counters:
     stored_maps: int = 0  # written because they did not fit into a commit
     missing_maps: int = 0  # commits whose stored map was not there any more
     results: int = 0
+    refused_results: int = 0  # of them: too large for their topic
     commits: int = 0
     failed_commits: int = 0
     rebalances: int = 0

@@ -19,6 +19,13 @@ def test_counts_become_rates_between_two_samples() -> None:
     assert charts["ids waiting"] == [3, 7, 0]
 
 
+def test_what_is_taken_out_of_a_count_is_no_rate_below_zero() -> None:
+    history = History()
+    for results in (7, 4, 9):
+        history.add(Sample(float(results != 7) + (results == 9), 0, results, 0, 0))
+    assert by_title(history)["results out"] == [0, 5]
+
+
 def test_the_latest_value_is_the_last_one() -> None:
     assert Series("t", "", (1, 2)).latest == 2
 

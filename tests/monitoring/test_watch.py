@@ -396,6 +396,15 @@ def test_charts_grow_with_each_tick(watched: Watched) -> None:
     assert 'aria-label="messages in: 0 a second, at most 10"' in watched.page()
 
 
+def test_what_was_too_large_is_no_result_that_went_out(watched: Watched) -> None:
+    watched.watch.tick()
+    watched.counters.results += 50
+    watched.counters.refused_results += 30
+    watched.clock.now += 5
+    watched.watch.tick()
+    assert watched.json("/status.json")["series"][1]["values"] == [4]
+
+
 def test_times_are_utc(watched: Watched) -> None:
     watched.clock.now = 60.0  # after the 1,700,000,000th second of the epoch
     assert watched.json("/status.json")["time"] == "2023-11-14T22:14:20Z"

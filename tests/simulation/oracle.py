@@ -513,7 +513,7 @@ class Oracle:
         if counted != len(invalid) and not any(sent.excused for sent in invalid):
             self._broken("I7", f"{counted} invalid messages were counted, {len(invalid)} were sent")
         results = sum(sum(each.values()) for each in self.results.values())
-        counted = sum(each.results for each in counters)
+        counted = sum(each.results - each.refused_results for each in counters)
         if counted * len(self.outputs) != results:
             self._broken("I7", f"{counted} results were counted, {results} were sent to {len(self.outputs)} topics")
         if any(sent.excused for sent in sent_here) or (

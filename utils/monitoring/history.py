@@ -51,9 +51,9 @@ class History:
 
 
 def _rates(samples: list[tuple[float, int]]) -> tuple[float, ...]:
-    """By which the count grew a second, between each two samples."""
+    """By which the count grew a second, between each two samples: what is taken out of it is never more than that."""
     return tuple(
-        (after - before) / (later - earlier)
+        max(after - before, 0) / (later - earlier)
         for (earlier, before), (later, after) in pairwise(samples)
         if later > earlier
     )

@@ -83,7 +83,8 @@ class Watch:
         """Every few seconds, from whichever thread: note the numbers of the charts. Only counts are read."""
         counters, view = self.counters, self.health.view
         waiting = len(view.aggregator) if view else 0
-        self._history.add(Sample(self._clock(), counters.read, counters.results, counters.failed, waiting))
+        sent = counters.results - counters.refused_results
+        self._history.add(Sample(self._clock(), counters.read, sent, counters.failed, waiting))
 
     def pages(self) -> dict[str, Page]:
         return {

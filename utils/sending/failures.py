@@ -113,7 +113,7 @@ class Failures:
             logger.error("dead letter too large: it keeps its sources only", extra=where)
             return Outcome(group, [], letter=dead_letters.without_contents(letter))
         self._counters.failed += 1
-        self._counters.results -= len(outcome.results)
+        self._counters.refused_results += len(outcome.results)
         logger.error("result too large", extra=where)
         return self._without_result(group, dead_letters.TOO_LARGE, TooLarge(why), attempts=outcome.attempts)
 
