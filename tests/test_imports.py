@@ -26,7 +26,7 @@ ROOMS: Mapping[str, set[str]] = {
     "ground": set(),
 }
 """Which rooms each may know. `ground`: the files on which all of them stand; `framework`: framework.py."""
-GROUND = {"logger", "retry", "metrics", "errors", "threads", "version", "topic_ids"}
+GROUND = {"logger", "retry", "metrics", "errors", "threads", "version", "topic_ids", "sparing"}
 ALIASES = {"messages", "cases"}  # tests/test_worker.py imports them by these names, which stay; see there
 OF_JOINING = {"retry", "errors", "topic_ids"}  # what the pure room may know of the ground: what is pure, too
 

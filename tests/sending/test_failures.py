@@ -8,7 +8,8 @@ from tests.builders import fragment, group, partition_offsets
 from utils.joining.messages import Fragment, InvalidMessage, InvalidResult, Result
 from utils.metrics import Counters
 from utils.processing.outcome import Outcome
-from utils.sending.failures import LINES, SPAN, Failures
+from utils.sending.failures import Failures
+from utils.sparing import LINES, SPAN
 
 
 def failures(topic: str = "letters") -> tuple[Failures, Counters]:
@@ -47,6 +48,18 @@ def test_a_flood_of_what_dead_letters_name_does_not_fill_the_log(topic: str, cap
     assert lines(2) == ([7, 0] if topic else [0, 0])
     now = 0.0  # a clock that was set back
     assert lines(1) == [0]
+
+
+@pytest.mark.parametrize("topic", ["letters", ""])
+def test_a_flood_of_what_is_too_large_does_not_fill_the_log(topic: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Each had its line."""
+    keeping, _ = failures(topic)
+    outcomes = [Outcome(group(str(number)), [Result(b"1", b"x")]) for number in range(LINES + 7)]
+    letters = [keeping.refused(outcome, "too large") for outcome in outcomes]
+    assert len(caplog.records) == (LINES if topic else LINES + 7), "without dead letters only the log names them"
+    for letter in letters if topic else ():
+        keeping.refused(letter, "too large")
+    assert len(caplog.records) == (2 * LINES if topic else LINES + 7), "each kind has its own"
 
 
 @pytest.mark.parametrize(

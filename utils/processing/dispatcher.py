@@ -20,6 +20,7 @@ from utils.processing.overtime import Overtime
 from utils.processing.parking import Parking
 from utils.processing.probing import Probing
 from utils.processing.runner import Runner
+from utils.sparing import Sparing
 
 
 class Dispatcher:
@@ -51,6 +52,7 @@ class Dispatcher:
         self._order = _order_of(runner, self._submitted, self.parked)
         self._probing = Probing(attempts, self._order, self.parked)
         self._overtime = Overtime(runner, self._order, attempts, timeout, on_stuck)
+        self._retry_lines = Sparing(clock)  # each failure has so many, and half of all that comes may fail
         self._is_cancelled = False
         self.in_flight = 0
 
@@ -246,16 +248,22 @@ class Dispatcher:
         was_open = self._probing.is_open
         due = self._attempts.failed(id, error, now)
         self._probing.failed(id, error, now)
-        facts = {"id": id, "attempt": self._attempts.made(id), "error": named(error)}
         if due is not None and goes_on:
+            facts = {"id": id, "attempt": self._attempts.made(id), "error": named(error)}
             logger.warning("process() has not returned in time: it is called again when it has", extra=facts)
         elif due is not None:
             self._counters.retried += 1
-            facts["next_try_in_s"] = round(due - now, 1)
-            logger.warning("process() failed and is tried again", extra=facts)
+            self._tell_retry(id, error, due - now)
         if self._probing.is_open and not was_open:
             self._open_circuit(id, error, now)
         return due
+
+    def _tell_retry(self, id: str, error: BaseException, pause: float) -> None:
+        if (beside := self._retry_lines.next()) is None:
+            return
+        facts = {"id": id, "attempt": self._attempts.made(id), "error": named(error)}
+        facts |= {"next_try_in_s": round(pause, 1), **beside}
+        logger.warning("process() failed and is tried again", extra=facts)
 
     def _judge_late(self, id: str, error: BaseException, now: float) -> float | None:
         due = self._judge(id, error, now, goes_on=True)

@@ -17,30 +17,9 @@ from utils.joining.messages import Fragment, InvalidMessage, InvalidResult, not_
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.processing.outcome import Outcome
+from utils.sparing import Sparing
 
 EXAMPLES = 10  # groups that a log line names at most
-LINES, SPAN = 100, 10.0  # of one kind, in so many seconds: the dead letters name all, and a disk has an end
-
-
-class Sparing:
-    """At most so many log lines of a kind in a span; the first of the next one tells how many there were besides."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._began = float("-inf")
-        self._lines = self._left_out = 0
-
-    def next(self) -> dict[str, int] | None:
-        """What to tell beside the next line; None: leave that out."""
-        now = self._clock()
-        if not 0 <= now - self._began < SPAN:
-            self._began, self._lines = now, 0
-        self._lines += 1
-        if self._lines > LINES:
-            self._left_out += 1
-            return None
-        left_out, self._left_out = self._left_out, 0
-        return {"not_logged": left_out} if left_out else {}
 
 
 class Failures:
@@ -55,6 +34,7 @@ class Failures:
         self._counters = counters
         self._wall_clock = wall_clock
         self._lines_of_invalid, self._lines_of_failed = Sparing(wall_clock), Sparing(wall_clock)
+        self._lines_of_large, self._lines_of_letters = Sparing(wall_clock), Sparing(wall_clock)
 
     def invalid(self, fragment: Fragment, key: bytes | None, error: InvalidMessage) -> Outcome:
         """A record that is no message: it has no id, so that the key of the record stays that of the dead letter."""
@@ -110,11 +90,13 @@ class Failures:
         group, letter = outcome.group, outcome.letter
         where = {"id": group.id, "source": sources(group), "error": why}
         if letter:
-            logger.error("dead letter too large: it keeps its sources only", extra=where)
+            if (beside := self._besides(self._lines_of_letters)) is not None:
+                logger.error("dead letter too large: it keeps its sources only", extra={**where, **beside})
             return Outcome(group, [], letter=dead_letters.without_contents(letter))
+        if (beside := self._besides(self._lines_of_large)) is not None:
+            logger.error("result too large", extra={**where, **beside})
         self._counters.failed += 1
         self._counters.refused_results += len(outcome.results)
-        logger.error("result too large", extra=where)
         return self._without_result(group, dead_letters.TOO_LARGE, TooLarge(why), attempts=outcome.attempts)
 
     def _tell_invalid(self, facts: Mapping[str, object]) -> None:
