@@ -210,3 +210,11 @@ def test_a_segment_is_as_small_as_can_be() -> None:
         for offset in range(1, size):
             states.set(offset, FINISHED)
     assert next(states.runs()) == (0, 1)
+
+
+def test_what_is_built_of_many_runs_is_looked_at_a_few_times_and_not_once_for_each() -> None:
+    """A map of 200,000 messages that waited, cut where a log was, stopped the loop for more than two minutes."""
+    with small(), patch.object(module, "BUSY", 8), patch.object(States, "_is_busy", return_value=True) as looks:
+        states = States.of_runs(((at, at + 1) for at in range(0, 4_000, 2)), 0, 4_000)
+        assert bytes(states.up_to(3_001)) == (b"\x00\x01" * 2_000)[:3_001]
+        assert looks.call_count < 30

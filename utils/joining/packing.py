@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, islice, pairwise, repeat
 
 from utils.joining.arrivals import Step
-from utils.joining.states import FINISHED, UNFINISHED, Run, States
+from utils.joining.states import Run, States
 
 _MAX_INFLATED = 1 << 27  # bytes: what a damaged or hostile payload may grow to
 _FEW = 4096  # runs or gaps: beyond this many, a bitmap is smaller and faster
@@ -99,11 +99,8 @@ def _of_runs(runs: Sequence[int], base: int, length: int) -> States:
         raise ValueError("runs longer than the length says")
     if sum(runs[1::2]) > _MOST_UNFINISHED:
         raise ValueError("more is unfinished than any worker reads")
-    states = States(base)
-    for index, number in enumerate(runs):
-        states.extend(UNFINISHED if index % 2 else FINISHED, number)
-    states.extend(FINISHED, length - sum(runs))
-    return states
+    ends = list(accumulate(runs, initial=base))
+    return States.of_runs(zip(ends[1::2], ends[2::2], strict=False), base, base + length)
 
 
 def _inflate(data: bytes) -> tuple[bytes, bytes]:

@@ -45,6 +45,19 @@ class States:
         made._settle()
         return made
 
+    @classmethod
+    def of_runs(cls, runs: Iterable[Run], base: int, end: int) -> "States":
+        """Of [base, end): unfinished are those in `runs`, which are in order. To settle after each would be quadratic."""
+        made, settled = cls(base), WINDOW
+        for first, until in runs:
+            made._append(FINISHED, first - made.end)
+            made._append(UNFINISHED, until - first)
+            if len(made.window) > 2 * settled:
+                made._settle()
+                settled = max(len(made.window), WINDOW)
+        made.extend(FINISHED, end - made.end)
+        return made
+
     def copy(self) -> "States":
         copied = States(self.base)
         copied.first, copied.window, copied._sent = self.first, self.window[:], self._sent[:]
@@ -76,6 +89,10 @@ class States:
 
     def extend(self, state: int, number: int) -> None:
         """So many more offsets at the end, all in this state."""
+        self._append(state, number)
+        self._settle()
+
+    def _append(self, state: int, number: int) -> None:
         size = 1 << BITS
         room = -self.end % size
         if number >= room + size and (state != UNFINISHED or number > _MOST):
@@ -88,7 +105,6 @@ class States:
             self.first += whole * size
             number -= room + whole * size
         self.window += bytes((state,)) * number
-        self._settle()
 
     def get(self, offset: int) -> int:
         if offset >= self.first:
@@ -143,13 +159,7 @@ class States:
 
     def up_to(self, end: int) -> "States":
         """Those below `end`, which is not below the base."""
-        kept = States(self.base)
-        for first, last in self.runs():
-            if first < end:
-                kept.extend(FINISHED, first - kept.end)
-                kept.extend(UNFINISHED, min(last, end) - first)
-        kept.extend(FINISHED, end - kept.end)
-        return kept
+        return States.of_runs(((first, min(last, end)) for first, last in self.runs() if first < end), self.base, end)
 
     def cut(self) -> int:
         """Keep nothing below the lowest that is unfinished; returns it, or the end."""
