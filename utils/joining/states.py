@@ -47,7 +47,7 @@ class States:
 
     @classmethod
     def of_runs(cls, runs: Iterable[Run], base: int, end: int) -> "States":
-        """Of [base, end): unfinished are those in `runs`, which are in order. To settle after each would be quadratic."""
+        """Of [base, end): unfinished are those in `runs`, which stand in order. It settles seldom, for that is slow."""
         made, settled = cls(base), WINDOW
         for first, until in runs:
             made._append(FINISHED, first - made.end)
