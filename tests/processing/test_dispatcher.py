@@ -34,6 +34,7 @@ class FakeRunner:
         self.hanging_ids: list[str] = []
         self.hanging = ""  # ids of calls that are overdue
         self.too_many = False
+        self.taken: list[Group] = []  # back, so far
 
     def open(self) -> None: ...
 
@@ -48,6 +49,7 @@ class FakeRunner:
     def cancel(self) -> list[Group]:
         cancelled = list(self.waiting)
         self.waiting.clear()
+        self.taken += cancelled
         return cancelled
 
     def go_on(self) -> None:
@@ -1237,3 +1239,17 @@ def test_a_flood_of_calls_that_are_tried_again_does_not_fill_the_log(
     assert lines(LINES + 7) == [0] * LINES
     now = SPAN
     assert lines(2) == [7, 0]
+
+
+def test_where_one_call_runs_at_a_time_a_failure_leaves_what_waits_where_it_is_unless_its_id_is_among_it() -> None:
+    """All that waited was taken back at each failure: where a fifth of 8,000 failed, 1 % of the rate was left."""
+    runner = FakeRunner(one_by_one=True)
+    executor = dispatcher(runner, attempts=9)
+    executor.submit(groups("abcdb"))
+    for id, waits in (("a", "bcdb"), ("b", "cd")):
+        assert runner.begin() == id
+        runner.end(id, ZeroDivisionError())
+        executor.collect(0)
+        assert runner.ids() == waits
+        assert not runner.halted
+        assert bool(runner.taken) == (id == "b")

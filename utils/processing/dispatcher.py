@@ -295,7 +295,8 @@ class Dispatcher:
             self._start(behind)
 
     def _go_on_after_failure(self, id: str) -> None:
-        halted = self._order.halted(rests=self.parked.rests(id))
+        others_wait = self.parked.rests(id) and (self._probing.is_open or self._runner.queued(id))
+        halted = self._order.halted(take_back=others_wait)
         if self._probing.is_open:
             self._probing.hold(self._with_those_behind(halted))
             return
