@@ -496,7 +496,7 @@ _REFUSED_SETTINGS = {
     " of the brokers",
 }
 # The protocol calls them retriable. The client sets that flag on errors of transactions only.
-_HEALING = {
+HEALING = {
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.REQUEST_TIMED_OUT,
@@ -567,7 +567,7 @@ def explain(error: KafkaError) -> Trouble:
         return Trouble(
             heals=True, line=f"Kafka's client gets no thread or no memory: if this stays, {limits} ({reason})"
         )
-    if (error.retriable() or code in _HEALING) and not error.fatal():
+    if (error.retriable() or code in HEALING) and not error.fatal():
         return Trouble(heals=True, line=f"Kafka is not ready ({reason})")
     return Trouble(heals=False, line=f"Kafka: {error.name()} ({reason})")
 

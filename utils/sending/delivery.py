@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from utils.joining.messages import RESULT_OVERHEAD, Result
 from utils.joining.offsets import CommitPoint, mark
 from utils.joining.states import SENT
+from utils.kafka.clients import HEALING
 from utils.logger import logger
 from utils.metrics import Histogram
 from utils.processing.outcome import Outcome
@@ -35,6 +36,7 @@ _STORE = 8.0  # seconds that maps which do not fit into a commit may take to be 
 
 _TIMED_OUT = KafkaException(KafkaError(KafkaError._TIMED_OUT))
 _COMMIT_AGAIN = {
+    *HEALING,  # a coordinator that moves, say: the client tries twice
     KafkaError.ILLEGAL_GENERATION,  # a rebalance overtook the request: the partitions stay ours or are revoked soon
     KafkaError.UNKNOWN_MEMBER_ID,
     KafkaError.REBALANCE_IN_PROGRESS,
