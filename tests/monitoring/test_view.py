@@ -1,12 +1,16 @@
 """What the loop shows of itself, on a worker with fakes around it."""
 
 from typing import cast
+from unittest.mock import patch
+
+from confluent_kafka import OFFSET_INVALID
 
 from tests.builders import partition_offsets
 from tests.fakes import FakeAdmin
 from tests.test_framework import A0, A1, B0, B1, TIMEOUT, Bench, started
 from utils.kafka.identities import LOOK_EVERY
 from utils.monitoring.view import SHOWN_OF_ID, PartitionView, Snapshot, View
+from utils.reading.shown_ends import ASK_EVERY
 
 
 def view(bench: Bench) -> View:
@@ -60,6 +64,34 @@ def test_the_end_of_a_paused_partition_is_asked_for_since_it_is_not_fetched() ->
     bench.feed(A0, "2", "3")
     shown = partition(bench, A0)
     assert (shown.paused, shown.lag) == (True, 2)
+
+
+def test_the_end_is_asked_for_where_there_is_a_lag_since_nothing_may_be_fetched_for_long() -> None:
+    """With a slow process() the client's queue is full: for an hour the lag fell, while the log grew."""
+    bench = started()
+    bench.feed(A0, "1", "2")
+    bench.step()
+    bench.feed(A0, *map(str, range(3, 103)))
+    with patch.object(bench.consumer, "get_watermark_offsets", return_value=(OFFSET_INVALID, 3)):
+        partition(bench, A0)
+        assert partition(bench, A0).lag == 100
+        bench.feed(A0, *map(str, range(103, 203)))
+        assert partition(bench, A0).lag == 100, "it is asked for every few seconds only"
+        bench.clock.now += ASK_EVERY
+        partition(bench, A0)
+        assert partition(bench, A0).lag == 200
+
+
+def test_where_there_is_no_lag_nothing_is_asked_for() -> None:
+    bench = started()
+    bench.feed(A0, "1", "2")
+    bench.step()
+    asked = cast(FakeAdmin, bench.parts.admin).asked
+    before = len(asked)
+    for _ in range(3):
+        assert partition(bench, A0).lag == 0
+        bench.clock.now += ASK_EVERY
+    assert len(asked) == before
 
 
 def test_partitions_of_ours_that_have_no_leader_are_counted_whether_they_were_left_out_or_lost_it_since() -> None:
