@@ -109,6 +109,8 @@ def test_the_defaults_of_properties_are_those_of_the_code() -> None:
         "session.timeout.ms": clients.SESSION_TIMEOUT_MS,
         "transaction.timeout.ms": clients.TRANSACTION_TIMEOUT_MS,
         "topic.metadata.refresh.interval.ms": clients.METADATA_REFRESH_MS,
+        "socket.timeout.ms": clients.ANSWER_MS,
+        "connections.max.idle.ms": clients.IDLE_MS,
         "queued.max.messages.kbytes": clients.FETCHES["queued.max.messages.kbytes"],
         "queued.min.messages": clients.FETCHES["queued.min.messages"],
         "message.max.bytes": 1_000_000,  # librdkafka's

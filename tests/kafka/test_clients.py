@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -195,6 +195,22 @@ def test_results_leave_soon_unless_the_user_says_otherwise(
     producer({"linger.ms": "7", "retry.backoff.ms": "70"}, lambda *_: None, transactional_id)
     assert [each.get("linger.ms") for each in made] == [linger, "7"]
     assert [each.get("retry.backoff.ms") for each in made] == [backoff, "70"]
+
+
+def test_results_that_get_no_answer_have_time_for_a_second_try_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A broker that had vanished without a word, or a quiet connection, cost a minute and a restart."""
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr("utils.kafka.clients.Producer", made.append)
+    producer({}, lambda *_: None)
+    producer({"socket.timeout.ms": "7", "connections.max.idle.ms": "0"}, lambda *_: None)
+    producer({}, lambda *_: None, "orders-1")
+    by_us, by_user, transactional = made
+    assert 2 * by_us["socket.timeout.ms"] < by_us["message.timeout.ms"]
+    assert 0 < by_us["connections.max.idle.ms"] < 240_000
+    assert (by_user["socket.timeout.ms"], by_user["connections.max.idle.ms"]) == ("7", "0")
+    assert not {"socket.timeout.ms", "connections.max.idle.ms"} & transactional.keys(), "the client sets it by itself"
 
 
 def test_the_log_tells_what_clients_warn_of_but_not_that_a_property_belongs_to_the_other_one(

@@ -30,6 +30,8 @@ SESSION_TIMEOUT_MS = 10_000  # after this time the partitions of a dead worker g
 HEARTBEAT_MS = 2_000
 TRANSACTION_TIMEOUT_MS = 5_000  # and its open transaction, which hides what comes behind it, is aborted
 LONGEST_TRANSACTION_MS = 50_000  # less than the time without a turn of the loop after which a worker counts as dead
+ANSWER_MS, RESULT_MS = 20_000, 60_000  # until results are sent once more, to another leader perhaps; and have failed
+IDLE_MS = 180_000  # until a connection is closed: balancers and NAT forget quiet ones after 4 minutes and more
 QUEUE_MESSAGES, _QUEUE_KILOBYTES = 1_000_000, 1_048_576  # in the producer's queue at most; the second is the client's
 TRANSACTION_BACKOFF_MS = 20  # until a request of a transaction that came too soon after another one is made again
 _ASK_GROUP = 5.0  # seconds that it may take to say who its members are
@@ -380,6 +382,10 @@ def producer(
     are on the way (measured: a third of its CPU), so it is none at least once: one request at a time keeps the order.
     It makes batches, too, of what comes meanwhile: to linger would only wake the client once more (measured).
 
+    A broker may vanish without a word, and so may a connection on which nothing was sent for long. Results that are on
+    their way then must have time for a second try; with the client's own settings they fail as soon as the first one
+    does (measured). No sooner: a broker may wait for another one that has just vanished, 9 s with KRaft, 18 s before.
+
     With `transactional_id` it works in transactions, whose records wait for the flush of the commit. One that a dead
     worker has left open keeps its offsets from the next owner, and all later results from whoever reads them committed.
     The broker looks for such only every 10 s (`transaction.abort.timed.out.transaction.cleanup.interval.ms`), so they
@@ -391,7 +397,8 @@ def producer(
 
     Raises KafkaException, ConfigError.
     """
-    defaults: dict[str, Any] = {"linger.ms": 0, "max.in.flight": 1, "message.timeout.ms": 60_000}
+    defaults: dict[str, Any] = {"linger.ms": 0, "max.in.flight": 1, "message.timeout.ms": RESULT_MS}
+    defaults |= {"socket.timeout.ms": ANSWER_MS, "connections.max.idle.ms": IDLE_MS}
     transactional: dict[str, Any] = {}
     if transactional_id:
         timeout = transaction_timeout(properties, is_slow=is_slow)
