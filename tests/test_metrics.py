@@ -45,6 +45,19 @@ def test_what_was_given_up_is_counted_by_what_was_missing() -> None:
     assert counters.evicted_without == {"b": 2, "a,c": 1}
 
 
+def test_of_more_mixtures_than_anybody_looks_at_the_rest_is_counted_together() -> None:
+    """Each was a series for ever: of twelve topics 4,094, of twenty a million."""
+    counters = Counters()
+    counters.expect([str(topic) for topic in range(20)], ())
+    mixtures = [[str(one), str(other)] for one in range(20) for other in range(one)]
+    counters.count_evicted([["7"], *mixtures])
+    counters.count_evicted([["7"], *mixtures])
+    assert len(counters.evicted_without) < 120
+    assert (counters.evicted_without["7"], counters.evicted_without["1,0"]) == (2, 2)
+    assert counters.evicted_without["(others)"] > 0
+    assert counters.evicted_without.total() == counters.evicted == 2 * 191
+
+
 def test_the_plain_numbers_go_into_a_log_line() -> None:
     logged = Counters(read=3).as_dict()
     assert logged["read"] == 3

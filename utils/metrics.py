@@ -9,6 +9,7 @@ from itertools import combinations
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Seconds: the upper bounds of a histogram's buckets."""
+OTHERS, _MOST_MIXTURES = "(others)", 100  # of topics that were missing: each is a series, and of 20 there are a million
 _ALL_MIXTURES = 5  # input topics: of more, there are too many mixtures that may be missing to begin a series for each
 
 
@@ -107,7 +108,9 @@ class Counters:
         """Groups were given up: the topics that each lacked."""
         without = Counter(map(",".join, missing))
         self.evicted += without.total()
-        self.evicted_without.update(without)
+        for names, number in without.items():
+            is_kept = names in self.evicted_without or len(self.evicted_without) < _MOST_MIXTURES
+            self.evicted_without[names if is_kept else OTHERS] += number
 
     def as_dict(self) -> dict[str, int]:
         """The plain numbers by name."""
