@@ -20,7 +20,7 @@ from tests.test_framework import A0, B0, INTERVAL, Bench
 from utils.joining.dead_letters import REASONS
 from utils.joining.messages import LONGEST_ID, Message
 from utils.logger import _json, logger
-from utils.monitoring.pages import POLICY, shown
+from utils.monitoring.pages import NEWEST, POLICY, shown
 from utils.monitoring.status import Answer
 from utils.monitoring.watch import OLDEST, REMEMBERED, Watch
 from utils.processing.attempts import OUTAGE
@@ -322,6 +322,38 @@ def test_only_so_many_failures_are_remembered(watched: Watched) -> None:
     assert len(watched.json("/status.json")["troubles"]) == REMEMBERED
     logger.info("no trouble at all")
     assert watched.json("/status.json")["troubles"][0]["message"] == "invalid message"
+
+
+def test_warnings_push_no_error_out_of_memory(watched: Watched) -> None:
+    """It was forgotten after 100 retries, and the verdict said that all is well."""
+    logger.error("records were deleted before they were read")
+    for _ in range(REMEMBERED + 5):
+        logger.warning("process() failed and is tried again")
+    status = watched.json("/status.json")
+    assert status["verdict"] == {
+        "level": "warning",
+        "sentence": "Idle: all that has come is read. 1 error in the last ten minutes.",
+    }
+    assert status["troubles"][-1]["message"] == "records were deleted before they were read"
+    assert len(status["troubles"]) == REMEMBERED + 1
+
+
+def test_the_page_shows_errors_that_are_older_than_all_its_warnings(watched: Watched) -> None:
+    logger.error("invalid message")
+    logger.error("no sibling")
+    for _ in range(REMEMBERED):
+        logger.warning("process() failed and is tried again")
+    cells = texts(watched.page())
+    assert cells.count("process() failed and is tried again") == NEWEST - 2
+    assert cells.index("no sibling") < cells.index("invalid message")
+
+
+def test_the_page_shows_no_more_than_the_newest_failures(watched: Watched) -> None:
+    for number in range(NEWEST + 5):
+        logger.error(f"error {number}")
+    cells = texts(watched.page())
+    assert f"error {NEWEST + 4}" in cells
+    assert [cell for cell in cells if cell.startswith("error ")][-1] == "error 5"
 
 
 class Rows(list[int]):

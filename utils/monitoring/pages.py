@@ -346,8 +346,15 @@ def _bar(lag: int, most: int) -> str:
 
 
 def _troubles(troubles: Sequence[Trouble]) -> str:
-    body = _trouble_table(troubles[:NEWEST]) if troubles else "<p>The log has no warning and no error.</p>"
+    body = _trouble_table(_foremost(troubles)) if troubles else "<p>The log has no warning and no error.</p>"
     return f"<section><h2>Recent failures</h2>{body}</section>"
+
+
+def _foremost(troubles: Sequence[Trouble]) -> list[Trouble]:
+    """The newest; half of the lines are kept for errors, however many warnings have come since."""
+    errors = [number for number, each in enumerate(troubles) if each.level != "WARNING"][: NEWEST // 2]
+    others = [number for number in range(len(troubles)) if number not in errors][: NEWEST - len(errors)]
+    return [troubles[number] for number in sorted(errors + others)]
 
 
 def _trouble_table(troubles: Sequence[Trouble]) -> str:

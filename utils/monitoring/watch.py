@@ -26,30 +26,33 @@ from utils.version import frame_version
 ANSWER_WITHIN = 1.0  # seconds that a page waits for the loop
 OLDEST = 20  # groups that a page shows
 MOST = 10_000  # groups that /waiting.json?limit=… gives
-REMEMBERED = 100  # lines of the log
+REMEMBERED = 100  # warnings, and as many errors, of the log
 RECENT = 600.0  # seconds
 LONGEST_FACT = 1024  # characters
 
 
 class Memory(logging.Handler):
-    """Remembers the last warnings and errors of the log.
+    """Remembers the last warnings and the last errors of the log, apart: a retry is a warning, and pushes no error out.
 
     As text, and not the lines themselves: the error of one holds all that process() had in its hands.
     """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._lines: deque[tuple[float, Trouble]] = deque(maxlen=REMEMBERED)  # when (s since the epoch), and what
+        self._warnings: deque[tuple[float, Trouble]] = deque(maxlen=REMEMBERED)  # when (s since the epoch), and what
+        self._errors: deque[tuple[float, Trouble]] = deque(maxlen=REMEMBERED)
 
     def emit(self, record: logging.LogRecord) -> None:
+        lines = self._warnings if record.levelno < logging.ERROR else self._errors
         try:
-            self._lines.append((record.created, _trouble(record)))
+            lines.append((record.created, _trouble(record)))
         except Exception:  # worker.py may log what cannot be shown
             self.handleError(record)
 
     def troubles(self, now: float) -> list[Trouble]:
         """The newest first. `now`: seconds since the epoch."""
-        return [replace(trouble, age=max(now - at, 0.0)) for at, trouble in reversed(list(self._lines))]
+        lines = sorted([*self._warnings, *self._errors], key=lambda line: line[0])
+        return [replace(trouble, age=max(now - at, 0.0)) for at, trouble in reversed(lines)]
 
 
 class Watch:
