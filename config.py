@@ -314,7 +314,7 @@ class Settings:
         else:
             login = self.db_user, self.db_password
             url = URL.create(_DRIVERS[self.db_driver], *login, self.db_host, self.db_port, self.db_name)
-        return url.update_query_dict(self._tls_options(url.get_backend_name()))
+        return _with_system_ca(url.update_query_dict(self._tls_options(url.get_backend_name())))
 
     def public(self) -> dict[str, object]:
         """Every setting by its name and every Kafka property by its own, secrets masked: fit for a page or a log."""
@@ -334,7 +334,8 @@ class Settings:
         if not mode or backend == "sqlite":
             return {}
         if backend == "postgresql":
-            options = {"sslmode": mode, "sslrootcert": ca, "sslcert": cert, "sslkey": key}
+            root = _system_ca_file() if ca == "system" else ca
+            options = {"sslmode": mode, "sslrootcert": root, "sslcert": cert, "sslkey": key}
         else:
             options = {**(_system_cas() if ca == "system" else {"ssl_ca": ca}), "ssl_cert": cert, "ssl_key": key}
             options["ssl_check_hostname"] = "false" if mode == "verify-ca" else ""
@@ -519,10 +520,31 @@ def _whose(error: OSError) -> str:
     return f"; let user {os.geteuid()} read it" if isinstance(error, PermissionError) else ""
 
 
+# Where systems keep the certificates that they trust, in one file: Debian and Alpine, Red Hat, SUSE.
+_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem")
+
+
 def _system_cas() -> dict[str, str]:
     """A directory that is not there is named, too: the driver verifies nothing where it is told of none."""
     paths = ssl.get_default_verify_paths()
-    return {"ssl_ca": paths.cafile} if paths.cafile else {"ssl_capath": paths.openssl_capath}
+    return {"ssl_ca": paths.cafile} if paths.cafile else {"ssl_capath": paths.capath or paths.openssl_capath}
+
+
+def _system_ca_file() -> str:
+    """For libpq, which takes no directory. Its own word, `system`, means where its OpenSSL looks: that of
+    psycopg[binary] looks in a directory that no machine has, unless SSL_CERT_DIR or SSL_CERT_FILE name another.
+    """
+    paths = ssl.get_default_verify_paths()
+    if paths.capath and paths.capath != paths.openssl_capath:
+        return "system"  # SSL_CERT_DIR is set
+    return paths.cafile or next(filter(os.path.isfile, _BUNDLES), "system")
+
+
+def _with_system_ca(url: URL) -> URL:
+    """With `system` in a DATABASE_URL, too, libpq verifies all, or refuses a weaker sslmode."""
+    if url.query.get("sslrootcert") != "system" or url.query.get("sslmode", "verify-full") != "verify-full":
+        return url
+    return url.update_query_dict({"sslmode": "verify-full", "sslrootcert": _system_ca_file()})
 
 
 # ---------------------------------------------------------------- KAFKA_<PROPERTY>, and `kafka` of the metadatas.

@@ -3,10 +3,11 @@
 import dataclasses
 import json
 import os
+import ssl
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -478,6 +479,64 @@ def test_with_a_ca_the_certificate_of_postgresql_and_its_name_are_verified(given
     assert Settings.read({**given, **FILES}).url().query == {"sslmode": "verify-full", **expected}
     assert Settings.read({**given, **FILES, "DB_SSL_MODE": "verify-ca"}).url().query["sslmode"] == "verify-ca"
     assert Settings.read({**given, "DB_SSL_MODE": "require"}).url().query == {"sslmode": "require"}
+
+
+def trusting(monkeypatch: pytest.MonkeyPatch, file: Path | None, directory: str = "", own: str = "/no/certs") -> None:
+    """Where Python's ssl finds certificates: a file and a directory that are there, and OpenSSL's own directory."""
+    paths: Any = str(file) if file else None, directory or None, "SSL_CERT_FILE", "/no/cert.pem", "SSL_CERT_DIR", own
+    monkeypatch.setattr("ssl.get_default_verify_paths", lambda: ssl.DefaultVerifyPaths(*paths))
+
+
+OF_POSTGRESQL = {**MINIMAL, "DB_DRIVER": "postgresql", "DB_SSL_CA": "system"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        OF_POSTGRESQL,
+        {"CONSUMER_NAME": "orders", "DATABASE_URL": "postgresql://u:p@h/d", "DB_SSL_CA": "system"},
+        {"CONSUMER_NAME": "orders", "DATABASE_URL": "postgresql://u:p@h/d?sslrootcert=system"},
+        {"CONSUMER_NAME": "orders", "DATABASE_URL": "postgresql://u:p@h/d?sslmode=verify-full&sslrootcert=system"},
+    ],
+)
+def test_postgresql_is_given_the_file_of_those_whom_the_machine_trusts(
+    given: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It was given `system`, with which psycopg[binary] looks in a directory that no machine has."""
+    trusting(monkeypatch, tmp_path / "cas.pem")
+    expected = {"sslmode": "verify-full", "sslrootcert": f"{tmp_path}/cas.pem"}
+    assert Settings.read(given).url().query == expected
+
+
+def test_where_python_knows_a_directory_only_postgresql_is_given_the_file_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trusting(monkeypatch, None, "/usr/lib/ssl/certs", "/usr/lib/ssl/certs")
+    bundles = tmp_path / "debian.crt", tmp_path / "redhat.crt"
+    monkeypatch.setattr("config._BUNDLES", tuple(map(str, bundles)))
+    assert Settings.read(OF_POSTGRESQL).url().query["sslrootcert"] == "system"
+    bundles[1].touch()
+    assert Settings.read(OF_POSTGRESQL).url().query["sslrootcert"] == str(bundles[1])
+    mysql = Settings.read({**MINIMAL, "DB_SSL_CA": "system"}).url().query
+    assert mysql == {"ssl_capath": "/usr/lib/ssl/certs"}
+    trusting(monkeypatch, None)
+    assert Settings.read({**MINIMAL, "DB_SSL_CA": "system"}).url().query == {"ssl_capath": "/no/certs"}
+
+
+def test_a_directory_of_the_environment_is_looked_into_by_the_driver_of_postgresql_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trusting(monkeypatch, tmp_path / "cas.pem", str(tmp_path))
+    assert Settings.read(OF_POSTGRESQL).url().query["sslrootcert"] == "system"
+
+
+def test_with_a_weaker_mode_in_the_url_the_driver_of_postgresql_refuses_those_of_the_system(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trusting(monkeypatch, tmp_path / "cas.pem")
+    url = "postgresql://u:p@h/d?sslmode=require&sslrootcert=system"
+    query = Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": url}).url().query
+    assert query == {"sslmode": "require", "sslrootcert": "system"}
 
 
 def test_without_any_of_them_the_driver_decides() -> None:

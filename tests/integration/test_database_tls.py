@@ -5,6 +5,7 @@ import getpass
 import json
 import os
 import shutil
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -147,6 +148,16 @@ def shows(secured: Secured) -> Iterator[Callable[[Certificate], None]]:
 
 def test_a_ca_is_all_that_is_needed(secured: Secured) -> None:
     ping(engine(Settings.read(secured.environ(DB_USER="only_tls")).url()))
+
+
+def test_those_whom_the_machine_trusts_sign_too(secured: Secured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL's driver looked for them in a directory that no machine has."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):  # which would show it the way
+        monkeypatch.delenv(name, raising=False)
+    ca = str(secured.authority.file)
+    paths = ssl.DefaultVerifyPaths(ca, "", "SSL_CERT_FILE", ca, "SSL_CERT_DIR", "/no/certs")
+    monkeypatch.setattr("ssl.get_default_verify_paths", lambda: paths)
+    ping(engine(Settings.read(secured.environ(DB_USER="only_tls", DB_SSL_CA="system")).url()))
 
 
 def test_a_worker_shows_its_certificate(secured: Secured) -> None:
