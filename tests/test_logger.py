@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from utils.errors import unquoted
-from utils.logger import LONGEST, configure, configure_again, logger, stay_heard
+from utils.logger import LONGEST, client_logger, configure, configure_again, logger, stay_heard
 
 ROOT = Path(__file__).parents[1]
 
@@ -209,6 +209,18 @@ def test_where_worker_py_has_set_up_other_loggers_only_this_one_stays_heard(
     logger.warning("but this")
 
     assert [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()] == ["but this"]
+
+
+def test_where_worker_py_has_set_up_other_loggers_the_client_of_kafka_stays_heard(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It was silent for the life of the process."""
+    configure("INFO")
+    client_logger.disabled = True  # as dictConfig() does it
+    stay_heard()
+    client_logger.warning("heard")
+
+    assert [json.loads(line)["logger"] for line in capsys.readouterr().err.splitlines()] == ["consumer.kafka"]
 
 
 def test_importing_it_sets_nothing_up() -> None:

@@ -10,6 +10,8 @@ from pythonjsonlogger.json import JsonFormatter
 from utils.errors import Unquoted
 
 logger = logging.getLogger("consumer")
+client_logger = logger.getChild("kafka")
+"""For the lines of Kafka's client."""
 
 LONGEST = 1024  # characters of a text in `extra`: an id may have a million, and a line may name ten
 
@@ -39,7 +41,7 @@ def configure_again(level: str, consumer_name: str) -> None:
 
 def stay_heard() -> None:
     """After code of worker.py has run: dictConfig() disables all loggers that it does not name, unless told not to."""
-    logger.disabled = False
+    logger.disabled = client_logger.disabled = False
     if not logging.getLogger().handlers:
         configure(logging.getLevelName(logger.level))
 

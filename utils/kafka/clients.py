@@ -16,7 +16,7 @@ from config import ConfigError, Settings, Trouble, is_secret
 from models import Row
 from utils.errors import guarded
 from utils.kafka.limits import LARGEST_RECORD
-from utils.logger import logger
+from utils.logger import client_logger, logger
 
 Properties = Mapping[str, Any]
 
@@ -216,7 +216,6 @@ class ClientLog:
 
 
 def _client_log() -> ClientLog:
-    client_logger = logger.getChild("kafka")
     client_logger.addFilter(_is_news)
     return ClientLog(client_logger)
 
