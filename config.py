@@ -185,9 +185,10 @@ class Settings:
     db_ssl_ca: str = setting("", text(), row=False)
     db_ssl_cert: str = setting("", text(), row=False)
     db_ssl_key: str = setting("", text(), row=False)
-    # verify-ca leaves out the server's name, require takes any certificate. Empty: the strictest that the files allow.
+    # verify-ca leaves out the server's name, require takes any certificate. Empty: the strictest that the files allow,
+    # and without files what the drivers do: TLS where the server offers it. disable: for servers with a TLS too old.
     db_ssl_mode: str = setting(
-        "", text("(verify-full|verify-ca|require)?", "verify-full, verify-ca or require"), row=False
+        "", text("(verify-full|verify-ca|require|disable)?", "verify-full, verify-ca, require or disable"), row=False
     )
     log_level: str = setting(
         "INFO", one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", WARN="WARNING", FATAL="CRITICAL")
@@ -333,6 +334,8 @@ class Settings:
         mode = self.db_ssl_mode or ("verify-full" if ca else "require" if cert else "")
         if not mode or backend == "sqlite":
             return {}
+        if mode == "disable":
+            return {"sslmode": mode} if backend == "postgresql" else {"ssl_disabled": "true"}
         if backend == "postgresql":
             root = _system_ca_file() if ca == "system" else ca
             options = {"sslmode": mode, "sslrootcert": root, "sslcert": cert, "sslkey": key}
@@ -350,6 +353,8 @@ class Settings:
             yield f"DB_SSL_CA must be set where DB_SSL_MODE is {self.db_ssl_mode}: a file, or system"
         if self.db_ssl_mode == "require" and self.db_ssl_ca:
             yield "DB_SSL_MODE must not be require where DB_SSL_CA is set: it would verify nothing"
+        if self.db_ssl_mode == "disable" and (self.db_ssl_ca or self.db_ssl_cert):
+            yield "DB_SSL_MODE must not be disable where DB_SSL_CA or DB_SSL_CERT is set: keep one of the two"
         query = _url(self.database_url).query if self.database_url else {}
         given = [name for name in query if name.startswith("ssl")]
         if given and (self.db_ssl_ca or self.db_ssl_cert or self.db_ssl_mode):

@@ -597,13 +597,20 @@ _TLS_CAUSES = (
         words=r"certificate verify failed|certificate_verify_failed",
     ),
     _Cause(
+        heals=False,  # MySQL's driver asks for TLS wherever it is offered
+        cure="has no version of TLS that this worker takes, mostly because it is too old: upgrade it, or do without"
+        " TLS: DB_SSL_MODE=disable",
+        words=r"alert.protocol.version|unsupported.protocol|dh.key.too.small",
+    ),
+    _Cause(
         heals=False,
         cure="wants a certificate of this worker, or refuses its own: check DB_SSL_CERT{cert} and DB_SSL_KEY",
         words=r"\balert\b|_alert_|valid client certificate|certificate authentication failed",
     ),
     _Cause(
         heals=True,  # so ends, too, who is shut down at that moment, or later
-        cure="ends the connection while TLS begins: if this stays, check DB_SSL_CERT{cert}, which it may refuse",
+        cure="ends the connection while TLS begins: if this stays, check DB_SSL_CERT{cert}, which it may refuse;"
+        " or its TLS is too old, and DB_SSL_MODE=disable does without",
         words="eof occurred in violation of protocol|unexpected eof|eof detected|ssl connection has been closed",
     ),
     _Cause(

@@ -539,6 +539,13 @@ def test_with_a_weaker_mode_in_the_url_the_driver_of_postgresql_refuses_those_of
     assert query == {"sslmode": "require", "sslrootcert": "system"}
 
 
+def test_tls_can_be_turned_off() -> None:
+    off = {**MINIMAL, "DB_SSL_MODE": "disable"}
+    assert Settings.read(off).url().query == {"ssl_disabled": "true"}
+    assert Settings.read({**off, "DB_DRIVER": "postgresql"}).url().query == {"sslmode": "disable"}
+    assert not Settings.read({**off, "DATABASE_URL": "sqlite:////rows.db"}).url().query
+
+
 def test_without_any_of_them_the_driver_decides() -> None:
     assert not Settings.read(MINIMAL).url().query
     assert not Settings.read({**MINIMAL, "DB_DRIVER": "postgresql"}).url().query
@@ -561,6 +568,14 @@ def test_postgresql_has_a_port_of_its_own_unless_one_is_named() -> None:
         ({"DB_SSL_CERT": "cert.pem"}, "DB_SSL_CERT and DB_SSL_KEY must be set both, or neither"),
         ({"DB_SSL_MODE": "verify-full"}, "DB_SSL_CA must be set where DB_SSL_MODE is verify-full: a file, or system"),
         ({"DB_SSL_CA": "a", "DB_SSL_MODE": "require"}, "DB_SSL_MODE must not be require where DB_SSL_CA is set"),
+        (
+            {"DB_SSL_CA": "a", "DB_SSL_MODE": "disable"},
+            "DB_SSL_MODE must not be disable where DB_SSL_CA or DB_SSL_CERT",
+        ),
+        (
+            {"DB_SSL_CERT": "a", "DB_SSL_KEY": "b", "DB_SSL_MODE": "disable"},
+            "DB_SSL_MODE must not be disable where DB_SSL_CA or DB_SSL_CERT is set: keep one of the two",
+        ),
         (
             {"DB_SSL_CA": "a", "DATABASE_URL": "mysql://u:p@h/d?ssl_ca=b"},
             "DATABASE_URL must not have ssl_ca where DB_SSL_… are set: keep one of the two",

@@ -1082,6 +1082,29 @@ def test_a_socket_is_named_as_the_place_of_the_database_and_may_come_yet(url: st
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        *(
+            pymysql.OperationalError(2003, f"Can't connect to MySQL server on 'h' ({text})")
+            for text in (
+                "[SSL: TLSV1_ALERT_PROTOCOL_VERSION] tlsv1 alert protocol version (_ssl.c:1006)",
+                "[SSL: UNSUPPORTED_PROTOCOL] unsupported protocol (_ssl.c:1006)",
+                "[SSL: DH_KEY_TOO_SMALL] dh key too small (_ssl.c:1006)",
+            )
+        ),
+        psycopg.OperationalError("connection failed: SSL error: tlsv1 alert protocol version"),
+    ],
+)
+def test_a_server_with_a_tls_too_old_is_not_one_that_wants_a_certificate(error: Exception) -> None:
+    """It was, also where nobody had asked for TLS: the driver of MySQL does where it is offered."""
+    trouble = explain(OperationalError("SELECT 1", None, error), make_url("mysql+pymysql://u@h/d"))
+    assert not trouble.heals
+    assert "has no version of TLS that this worker takes" in trouble.line
+    assert "DB_SSL_MODE=disable" in trouble.line
+    assert "DB_SSL_CERT" not in trouble.line
+
+
+@pytest.mark.parametrize(
     ("message", "cure"),
     [
         ("attempt to write a readonly database", "cannot be written: check who may write the file and its directory"),

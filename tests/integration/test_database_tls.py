@@ -169,6 +169,20 @@ def test_tls_without_a_ca_is_encrypted_and_no_more(secured: Secured) -> None:
     ping(engine(Settings.read(secured.environ(DB_SSL_CA=None, DB_USER="only_tls", DB_SSL_MODE="require")).url()))
 
 
+@pytest.mark.parametrize(("mode", "encrypted"), [(None, True), ("disable", False)])
+def test_tls_is_what_the_server_offers_unless_it_is_turned_off(
+    secured: Secured, mode: str | None, encrypted: bool
+) -> None:
+    asked = {
+        "mysql": "SHOW STATUS LIKE 'Ssl_version'",
+        "postgresql": "SELECT '', version FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
+    }
+    settings = Settings.read(secured.environ(DB_SSL_CA=None, DB_SSL_MODE=mode))
+    with engine(settings.url()).connect() as connection:
+        told = connection.execute(text(asked[secured.driver])).one()[1]
+    assert (told or "").startswith("TLS") is encrypted
+
+
 def test_a_certificate_of_another_name_is_taken_where_names_are_not_compared(
     secured: Secured, shows: Callable[[Certificate], None]
 ) -> None:
