@@ -85,6 +85,28 @@ def test_at_least_once_does_without_the_right_to_store_maps(guarded_kafka: Kafka
 
 
 @pytest.mark.real_kafka
+def test_dead_letters_are_listed_and_replayed_without_the_right_to_read_the_topic_of_maps(
+    guarded_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    """It ended with 78 and sent its reader to `check`, which named nothing."""
+    scene = scenes(guarded_kafka, slow_process=True, environment={"PROCESS_ODD": "1"})
+    scene.feed(["fail-1", "1"])
+    worker = scene.job.start()
+    eventually(lambda: scene.job.lag() == 0, f"all committed\n{worker.tail()}")
+    assert worker.stop() == 0
+    scene.feed_raw(scene.job.map_topic, b"a map, say")
+    grant(guarded_kafka, ResourceType.TOPIC, scene.job.map_topic, AclOperation.DESCRIBE)
+    commands = Commands(scene.job, tmp_path)
+    process = commands.start("list")
+    out, log = process.communicate(timeout=120)
+    assert process.returncode == 0, log
+    assert "fail-1" in out
+    assert f"no right to READ topic {scene.job.map_topic}: kafka-acls.sh" in log
+    assert "1  replayed" in commands.run("replay", "--all")
+    assert "fail-1" not in commands.run("list")
+
+
+@pytest.mark.real_kafka
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 def test_a_right_that_is_taken_away_ends_the_worker_and_no_message_is_blamed_for_it(
     guarded_kafka: KafkaBroker, scenes: Scenes, delivery: str

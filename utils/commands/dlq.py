@@ -155,6 +155,9 @@ def dead_letter_topic(settings: Settings, row: Row, written: Sequence[str] | Non
     if problems := preflight.missing_dead_letter_rights(settings, row, cluster, group.consumer_name, written):
         raise ConfigError(problems)
     is_noted = map_topic(row.consumer_name) in cluster.partitions
+    if is_noted and (lacking := preflight.missing_map_rights(settings, row, cluster, ["READ"])):
+        not_noted(ConfigError(lacking))
+        is_noted = False  # nor may a note hide what others have noted there, and this run cannot see
     config = Config(group, row, cluster.embedded or is_noted, preflight.commit_limits(settings, row, cluster))
     dead = DeadLetterTopic(config, topic, is_noted)
     return dead.with_notes() if is_noted else dead

@@ -351,12 +351,14 @@ def ends(settings: Settings, row: Row, cluster: Cluster, topics: Collection[str]
         raise explain(error.args[0]).error() from error
 
 
-def missing_map_rights(settings: Settings, row: Row, cluster: Cluster) -> list[str]:
+def missing_map_rights(
+    settings: Settings, row: Row, cluster: Cluster, operations: Sequence[str] = ("READ", "WRITE")
+) -> list[str]:
     """One line for each right to the topic of maps that is missing, as far as the broker tells at once."""
-    operations = () if cluster.embedded else ("READ", "WRITE")
     return [
         line
         for each in operations
+        if not cluster.embedded
         for line in _missing(settings, row, cluster, each, [f"topic {map_topic(row.consumer_name)}"]) or ()
     ]
 
