@@ -67,6 +67,13 @@ def test_what_does_not_heal_has_a_cure(error: Exception, cure: str) -> None:
     assert cure in cure_of(error)
 
 
+@pytest.mark.parametrize("reason", ["ssl alert number 45", "unable to get local issuer certificate"])
+def test_of_files_that_were_renewed_it_is_said_that_they_are_read_at_the_start_only(reason: str) -> None:
+    """A worker that was refused for a certificate of old told its reader to check the new one, which was good."""
+    trouble = explain(KafkaError(KafkaError._SSL, f"SSL handshake failed: {reason}"))
+    assert "where it was renewed since the process began, restart that" in trouble.line
+
+
 @pytest.mark.parametrize(
     ("answer", "heals", "cure"),
     [

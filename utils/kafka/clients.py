@@ -591,16 +591,19 @@ def tls_fails(reason: str) -> Trouble:
     return Trouble(heals=False, line=f"TLS with the broker fails: {_tls_cure(reason)} ({reason})")
 
 
+_AT_THE_START = "where it was renewed since the process began, restart that: it is read at the start only"
+
+
 def _tls_cure(reason: str) -> str:
     """By what OpenSSL says. Alerts come from the broker, and are about the certificate of this worker."""
     if "alert" in reason:
         own = "KAFKA_SSL_CERTIFICATE_LOCATION and KAFKA_SSL_KEY_LOCATION"
-        return f"it wants a certificate of this worker, or refuses its own: check {own}"
+        return f"it wants a certificate of this worker, or refuses its own: check {own}; {_AT_THE_START}"
     if "certificate has expired" in reason:
         return "its certificate, or that of who signed it, has expired: it needs another one"
     if "mismatch" in reason:
         return "its certificate is for another name than kafka_bootstrap_server of the row, or than it advertises"
-    return "check KAFKA_SSL_CA_LOCATION"
+    return f"check KAFKA_SSL_CA_LOCATION; {_AT_THE_START}"
 
 
 def wrong_session_timeout(timeout: int) -> str:
