@@ -159,6 +159,9 @@ def engine(url: URL, *, create: bool = False, name: str = "") -> Engine:
         "postgresql": {"connect_timeout": 5, "tcp_user_timeout": 10_000, "client_encoding": "utf8"},
         "sqlite": {"timeout": 5},
     }
+    if url.drivername == "postgresql+psycopg":
+        # What is prepared stays in the session, which behind a pooler (PgBouncer) goes to other programs.
+        options["postgresql"]["prepare_threshold"] = None
     backend = url.get_backend_name()
     called = {"mysql": "program_name", "postgresql": "application_name"}.get(backend, "")
     if name and called:

@@ -756,6 +756,15 @@ def test_a_pooled_session_is_left_to_other_programs_as_it_was(postgresql_url: st
     assert (ours, theirs) == (["5s", "10s"], ["0", "0"])
 
 
+@pytest.mark.postgresql
+def test_nothing_is_left_prepared_in_a_pooled_session(postgresql_url: str) -> None:
+    """Behind PgBouncer a pause of six consumers was refused: another program's statement had its name already."""
+    with models._connected(engine(make_url(postgresql_url))) as connection:
+        for _ in range(10):
+            connection.execute(text("SELECT :given"), {"given": 1})
+        assert connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar() == 0
+
+
 def test_the_table_holds_all_of_unicode_also_where_the_server_makes_its_tables_for_less(mariadb_url: str) -> None:
     database = engine(make_url(mariadb_url))
     execute(database, f"ALTER DATABASE {database.url.database} CHARACTER SET latin1")
