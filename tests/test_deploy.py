@@ -19,6 +19,7 @@ import main
 from config import EX_CONFIG, Settings
 from tests.monitoring.test_prometheus import exported
 from tests.services.kafka import VERSION
+from tests.test_alerts import promtool
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -220,11 +221,32 @@ def test_it_scales_by_a_metric_of_the_worker_to_the_workload_that_is_there(overl
     assert objects[kind]["metadata"]["name"] == spec["scaleTargetRef"]["name"]
     assert "replicas" not in objects[kind]["spec"]  # else every apply would undo what KEDA did
     [trigger] = spec["triggers"]
-    query = re.fullmatch(r'sum\((\w+)\{consumer="(.*)", namespace="(.*)"\}\)', trigger["metadata"]["query"])
-    assert query
-    assert query[1] in exported()
-    assert query[2] == objects["ConfigMap"]["data"]["CONSUMER_NAME"]
-    assert query[3] == objects["ScaledObject"]["metadata"]["namespace"]
+    asked = re.findall(r'(\w+)\{consumer="(.*)", namespace="(.*)"\}', trigger["metadata"]["query"])
+    assert [metric for metric, *_ in asked] == ["consumer_partition_lag", "consumer_paused"]
+    name, namespace = objects["ConfigMap"]["data"]["CONSUMER_NAME"], objects["ScaledObject"]["metadata"]["namespace"]
+    assert {tuple(of) for _, *of in asked} == {(name, namespace)}
+    assert exported().keys() >= {metric for metric, *_ in asked}
+
+
+@pytest.mark.parametrize(("paused", "messages"), [(0, 9000), (1, 0)])
+def test_a_consumer_that_is_paused_is_not_scaled_up_by_what_it_leaves_unread(
+    paused: int, messages: int, tmp_path: Path
+) -> None:
+    """It was, to all the workers that it may have."""
+    [trigger] = yaml.safe_load((DEPLOY / "kubernetes/keda/scaledobject.yaml").read_text())["spec"]["triggers"]
+    of = 'consumer="paid-orders", namespace="consumers"'
+    series = {f'consumer_partition_lag{{{of}, instance="w{each}"}}': 4500 for each in (1, 2)}
+    series |= {f'consumer_paused{{{of}, instance="w{each}"}}': paused for each in (1, 2)}
+    asked = {
+        "expr": trigger["metadata"]["query"],
+        "eval_time": "1m",
+        "exp_samples": [{"labels": "{}", "value": messages}],
+    }
+    inputs = [{"series": name, "values": f"{value}x2"} for name, value in series.items()]
+    test = {"interval": "1m", "input_series": inputs, "promql_expr_test": [asked]}
+    (tmp_path / "keda.yml").write_text(json.dumps({"rule_files": [], "tests": [test]}))
+    tested = promtool("test", "rules", "keda.yml", cwd=tmp_path)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
