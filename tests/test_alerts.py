@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.monitoring.test_prometheus import exported
 from tests.program import ROOT, sources
@@ -98,6 +99,23 @@ def test_each_alert_fires_for_its_fault() -> None:
     assert firing == set(alerts())
     tested = promtool("test", "rules", "alerts_test.yml")
     assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def of_a_worker(alert: str) -> bool:
+    """Whether it is about one worker, and not about all of a consumer: then its line names that."""
+    return "$labels.instance" in ALERTS.split(f"- alert: {alert}\n", 1)[1].split("- alert: ", 1)[0]
+
+
+def test_an_alert_about_one_worker_hides_none_about_another() -> None:
+    """An open circuit of one did: of all the workers nothing was told that stood still."""
+    rules = yaml.safe_load((PROMETHEUS / "alertmanager.yml").read_text())["inhibit_rules"]
+    for rule in rules:
+        [source], [targets] = (
+            re.findall(r'"(.*)"', "".join(rule[f"{which}_matchers"])) for which in ("source", "target")
+        )
+        of_workers = [target for target in targets.split("|") if of_a_worker(target)]
+        if of_a_worker(source) and of_workers:
+            assert rule["equal"] == ["consumer", "namespace", "instance"], of_workers
 
 
 def test_an_alert_that_never_fires_is_noticed(tmp_path: Path) -> None:
