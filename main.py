@@ -17,7 +17,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -29,7 +29,7 @@ from sqlalchemy import Engine
 from config import EX_CONFIG, ConfigError, Settings, UnavailableError
 from models import DatabaseRefusedError, Row, load, load_pause
 from utils.commands.command import Environ, add_command, say
-from utils.kafka import preflight
+from utils.kafka import clients, preflight
 from utils.logger import configure, configure_again, logger
 from utils.monitoring.watch import Watch
 from utils.running.lifetime import Stopped, leave, patiently, stop_on_signals
@@ -183,7 +183,7 @@ def _wanted(database: Engine, environment: Settings, watch: Watch, current: Conf
         raise UnavailableError(str(error)) from error
     settings = environment.overlaid(row.metadatas)
     if row == current.row and settings.paused == current.settings.paused:
-        return current
+        return _with_renewed_files(current)
     if replace(row, metadatas=current.row.metadatas) == current.row and settings.differs_in_pause(current.settings):
         # Also while something else does not work: that is when somebody pauses it.
         return replace(current, settings=settings, row=row, problems=())
@@ -193,6 +193,15 @@ def _wanted(database: Engine, environment: Settings, watch: Watch, current: Conf
         raise
     except UnavailableError as error:  # the brokers of the new row, not the database
         raise ConfigError([str(error)]) from error
+
+
+def _with_renewed_files(current: Config) -> Config:
+    """Of TLS with the brokers: else a worker is refused one day for a certificate of old. Once all of them are good."""
+    files = clients.tls_files(current.settings)
+    with suppress(OSError):  # one is just being written
+        if files != current.files and not clients.wrong_tls_files(current.settings):
+            return replace(current, files=files)
+    return current
 
 
 def _tried_row(settings: Settings, row: Row, watch: Watch, current: Config) -> Config:
@@ -206,7 +215,8 @@ def _tried_row(settings: Settings, row: Row, watch: Watch, current: Config) -> C
 
 
 def _config(start: Start) -> Config:
-    return Config(start.settings, start.row, start.stores_maps, start.limits, start.partitions)
+    files = clients.tls_files(start.settings)
+    return Config(start.settings, start.row, start.stores_maps, start.limits, start.partitions, files=files)
 
 
 class _Unanswered(UnavailableError):

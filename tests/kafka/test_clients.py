@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from framework import Worker
 from models import Row
 from tests.fakes import FakeAdmin
 from tests.integration.workers import eventually
+from tests.services.certificates import Authority
 from utils.kafka.clients import (
     SESSION_TIMEOUT_MS,
     TRANSACTION_TIMEOUT_MS,
@@ -31,7 +33,9 @@ from utils.kafka.clients import (
     named_properties,
     producer,
     queue_room,
+    tls_files,
     try_properties,
+    wrong_tls_files,
 )
 from utils.logger import logger
 from utils.metrics import Counters
@@ -68,10 +72,26 @@ def test_what_does_not_heal_has_a_cure(error: Exception, cure: str) -> None:
 
 
 @pytest.mark.parametrize("reason", ["ssl alert number 45", "unable to get local issuer certificate"])
-def test_of_files_that_were_renewed_it_is_said_that_they_are_read_at_the_start_only(reason: str) -> None:
+def test_of_files_that_were_renewed_it_is_said_when_they_are_taken(reason: str) -> None:
     """A worker that was refused for a certificate of old told its reader to check the new one, which was good."""
     trouble = explain(KafkaError(KafkaError._SSL, f"SSL handshake failed: {reason}"))
-    assert "where it was renewed since the process began, restart that" in trouble.line
+    assert "where it was renewed, a worker takes it within CONFIG_REFRESH" in trouble.line
+
+
+def test_files_of_tls_are_known_by_what_is_in_them(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    worker, other = authority.issue("worker"), authority.issue("other")
+    environ = {"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///rows.db", "KAFKA_SSL_CA_LOCATION": str(tmp_path)}
+    environ |= {"KAFKA_SSL_CERTIFICATE_LOCATION": str(worker.cert), "KAFKA_SSL_KEY_LOCATION": str(worker.key)}
+    given = Settings.read({**environ, "KAFKA_SECURITY_PROTOCOL": "SSL"})
+    before = tls_files(given)
+    assert before == {**tls_files(given), "ssl.ca.location": ""}, "a directory has no digest"
+    worker.cert.write_bytes(other.cert.read_bytes())
+    assert [name for name, digest in tls_files(given).items() if digest != before[name]] == ["ssl.certificate.location"]
+    assert wrong_tls_files(given), "its key is that of the other one yet"
+    worker.key.write_bytes(other.key.read_bytes())
+    assert not wrong_tls_files(given)
+    assert tls_files(Settings.read(environ)) == {}, "nobody reads them"
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,41 @@ def test_a_pause_that_comes_with_another_change_is_one_of_the_next_worker(bench:
     assert bench.current.settings.paused
 
 
+# ---------------------------------------------------------------- files of TLS
+
+CERTIFICATE = "ssl.certificate.location"
+WITH_FILES = replace(CONFIG, files={CERTIFICATE: "old", "ssl.ca.location": ""})
+
+
+def test_a_worker_starts_again_with_a_certificate_that_was_renewed(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was refused for ever, once the old one was over: the client reads files when it is made."""
+    caplog.set_level(logging.INFO, "consumer")
+    bench.current = WITH_FILES
+    bench.finds(WITH_FILES)
+    assert not bench.ending.is_set()
+    bench.finds(replace(WITH_FILES, files={CERTIFICATE: "new", "ssl.ca.location": ""}))
+    assert bench.ending.is_set()
+    assert bench.next()
+    assert bench.current.files[CERTIFICATE] == "new"
+    [line] = caplog.records
+    assert line.message == "files of TLS have changed: the worker starts again with them"
+    assert vars(line)["changed"] == [CERTIFICATE]
+
+
+def test_other_files_of_a_changed_row_are_no_news_and_nor_are_those_that_are_away(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "consumer")
+    bench.current = WITH_FILES
+    bench.finds(replace(WITH_FILES, files={CERTIFICATE: ""}))
+    assert not bench.ending.is_set()
+    bench.finds(replace(OTHER, files={"ssl.key.location": "another"}))
+    assert bench.ending.is_set()
+    assert caplog.messages == ["the row has changed: the worker starts again with it"]
+
+
 # ---------------------------------------------------------------- when it looks
 
 

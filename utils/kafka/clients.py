@@ -1,5 +1,6 @@
 """Kafka's clients, from the settings and the row of a worker, and what their errors mean for a person."""
 
+import hashlib
 import logging
 import re
 import ssl
@@ -101,7 +102,7 @@ def _wrong_properties(settings: Settings) -> list[str]:
                     Path(path).open("rb").close()
             except OSError as error:
                 problems.append(f"{_origin(name, settings)}: {path} cannot be read: {error.strerror}")
-    problems = problems or [*_wrong_authority(settings), *_wrong_key(settings)]
+    problems = problems or wrong_tls_files(settings)
     problems += _wrong_numbers(settings)
     problems += [*_too_long_a_stop(settings), *_too_rare_a_heartbeat(settings), *_not_in_a_transaction(settings)]
     if given.get("security.protocol", "").lower().startswith("sasl"):
@@ -115,6 +116,28 @@ def _wrong_properties(settings: Settings) -> list[str]:
             lacking = [name for name in ("sasl.username", "sasl.password") if not given.get(name)]
             problems += [f"{_origin(name, settings)} must be set: sasl.mechanism is {mechanism}" for name in lacking]
     return problems
+
+
+def tls_files(settings: Settings) -> dict[str, str]:
+    """A digest of each file by which the clients speak TLS, by its property. They read them when they are made."""
+    names = [f"ssl.{each}.location" for each in ("ca", "certificate", "key", "keystore", "crl")]
+    paths = {name: Path(settings.kafka[name]) for name in names if settings.kafka.get(name)}
+    if not settings.kafka.get("security.protocol", "").lower().endswith("ssl"):
+        return {}
+    return {name: _digest(path) for name, path in paths.items()}
+
+
+def _digest(path: Path) -> str:
+    """Empty: it is a directory, or not there just now."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def wrong_tls_files(settings: Settings) -> list[str]:
+    """Also that a key is not yet, or no longer, that of its certificate: they are written one after the other."""
+    return [*_wrong_authority(settings), *_wrong_key(settings)]
 
 
 def _wrong_numbers(settings: Settings) -> Iterator[str]:
@@ -591,7 +614,7 @@ def tls_fails(reason: str) -> Trouble:
     return Trouble(heals=False, line=f"TLS with the broker fails: {_tls_cure(reason)} ({reason})")
 
 
-_AT_THE_START = "where it was renewed since the process began, restart that: it is read at the start only"
+_AT_THE_START = "where it was renewed, a worker takes it within CONFIG_REFRESH; where that is 0, restart it"
 
 
 def _tls_cure(reason: str) -> str:

@@ -37,6 +37,7 @@ class Config:
     partitions: int = 0  # of all input topics together; 0: not known
     ends: Mapping[Partition, int] = field(default_factory=dict)
     """Of topics that were added to the row, when this process saw it: what comes from there on is read."""
+    files: Mapping[str, str] = field(default_factory=dict)  # of TLS, by property: a digest; the client reads them once
     problems: tuple[str, ...] = ()  # why no worker could work by the row as it is now: then this is the one before it
 
 
@@ -217,12 +218,15 @@ class Refresh:
                 logger.info("the row is good again")
         self._health.refused = ()
         tell_warnings(each for each in found.settings.warnings if each not in self.current.settings.warnings)
-        changes = changed(self.current, found)
-        if not changes:
+        changes, renewed = changed(self.current, found), renewed_files(self.current, found)
+        if not changes and not renewed:
             self._note_pause(found.settings.paused)
             self.current = found
             return True
-        logger.info("the row has changed: the worker starts again with it", extra={"changed": changes})
+        if changes:
+            logger.info("the row has changed: the worker starts again with it", extra={"changed": changes})
+        if renewed:
+            logger.info("files of TLS have changed: the worker starts again with them", extra={"changed": renewed})
         self._next = found
         self._ending.set()
         return True
@@ -268,6 +272,11 @@ def changed(old: Config, new: Config) -> dict[str, list[str]]:
     before, after = _values(old), _values(new)
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     return {name: [_shown(name, before.get(name)), _shown(name, after.get(name))] for name in names}
+
+
+def renewed_files(old: Config, new: Config) -> list[str]:
+    """The properties that name them. Of other settings, other files are no news."""
+    return [name for name, digest in new.files.items() if digest and old.files.get(name, digest) != digest]
 
 
 def _values(config: Config) -> dict[str, Any]:
