@@ -135,6 +135,7 @@ def run(_arguments: argparse.Namespace, environ: Environ) -> int:
     def listen(settings: Settings) -> str:
         nonlocal watch
         watch, address = answer_http(settings)
+        start.health = watch.health
         return address
 
     # alone: it may be the only worker, for which unequal partition counts are no error. What Kafka assigns will show.

@@ -51,7 +51,7 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
         pytest.param(judged(live=False), "bad", "Stuck", id="stuck"),
         pytest.param(judged(None, begun=False, ready=False), "warning", "Starting: waiting", id="starting"),
         pytest.param(
-            judged(None, begun=False, ready=False, setup_for=75.0),
+            judged(None, begun=False, ready=False, late=("setup() of worker.py", 75.0)),
             "warning",
             "Starting: setup() of worker.py has not returned for 1 min 15 s.",
             id="setup",

@@ -25,6 +25,7 @@ from utils.monitoring.status import (
     STALLED,
     Address,
     Answer,
+    Awaited,
     Health,
     Page,
     ask,
@@ -76,8 +77,9 @@ def test_live_and_ready(health: Health, live: int, ready: int) -> None:
 
 
 def test_what_is_not_ready_says_so_where_setup_is_why() -> None:
-    with serving(Health(setup_since=55.0)) as url:
-        assert json.loads(get(f"{url}/health/ready")[2]) == {"ready": False, "why": "setup() has not returned for 45 s"}
+    why = "setup() of worker.py has not returned for 45 s"
+    with serving(Health(awaited=Awaited("setup() of worker.py", 55.0))) as url:
+        assert json.loads(get(f"{url}/health/ready")[2]) == {"ready": False, "why": why}
         assert json.loads(get(f"{url}/health/live")[2]) == {"live": True}
 
 

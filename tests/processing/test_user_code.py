@@ -1,14 +1,18 @@
 """worker.py as its user may have written it: what is wrong with it is one line, whoever needs it."""
 
 import importlib
+import logging
 import os
 import subprocess
 import sys
+import threading
 import urllib.request
 from contextvars import Context
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
+from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
@@ -18,6 +22,7 @@ from tests.integration.workers import eventually
 from tests.program import ROOT, copied
 from tests.services.processes import free_port
 from tests.services.starts import run_python, start_python
+from utils.logger import logger
 from utils.metrics import Histogram
 from utils.processing import user_code
 from utils.running.calls import runner_of
@@ -295,6 +300,9 @@ def test_probes_are_answered_while_it_is_imported(tmp_path: Path) -> None:
     with start_python(["main.py"], cwd=directory, env={**os.environ, **environ}, stderr=subprocess.DEVNULL) as run:
         try:
             assert eventually(lambda: _is_live(port), "an answer of the port")
+            assert eventually(
+                lambda: "the import of worker.py has not returned for" in _why(port), "why it is not ready"
+            )
             go.touch()
             assert run.wait(60) == 78
         finally:
@@ -307,6 +315,45 @@ def _is_live(port: int) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+def _why(port: int) -> str:
+    with (
+        pytest.raises(HTTPError) as refused,
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=60),
+    ):
+        pass
+    return refused.value.read().decode()
+
+
+def test_an_import_that_does_not_return_is_told_more_and_more_rarely(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that takes the connection and does not answer: the worker stood still, without a line."""
+    told, enough = list[tuple[str, float]](), threading.Event()
+
+    class Noting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append((record.getMessage(), record.seconds))  # type: ignore[attr-defined]
+            if len(told) == 3:
+                enough.set()
+
+    gate: Any = ModuleType("gate")
+    gate.enough = enough
+    monkeypatch.setitem(sys.modules, "gate", gate)
+    monkeypatch.setattr(user_code, "IMPORT_IS_SLOW", 0.125)
+    written.write_text(
+        f"import logging, gate\nlogging.getLogger('consumer').disabled = True\ngate.enough.wait(60)\n{GOOD}"
+    )
+    noting = Noting()
+    logger.addHandler(noting)
+    try:
+        user_code.load()
+    finally:
+        logger.removeHandler(noting)
+        sys.modules.pop("worker", None)
+    assert enough.is_set()
+    assert told[:3] == [("worker.py has not been imported yet", seconds) for seconds in (0.125, 0.25, 0.5)]
 
 
 LOGGING = {

@@ -11,7 +11,7 @@ import pytest
 from config import Settings
 from utils.logger import logger
 from utils.metrics import Counters
-from utils.monitoring.status import Health
+from utils.monitoring.status import Awaited, Health
 from utils.processing.dispatcher import Dispatcher
 from utils.processing.runner import Hooks, Runner
 from utils.processing.user_code import UserCode
@@ -30,7 +30,7 @@ class SlowRunner:
 
     def __init__(self, *times: float, error: Exception | None = None) -> None:
         self._times, self._error, self._over = list(times), error, threading.Event()
-        self.health, self.seen = Health(), set[float | None]()
+        self.health, self.seen = Health(), set[Awaited | None]()
 
     def open(self) -> None:
         assert self._over.wait(60)
@@ -38,7 +38,7 @@ class SlowRunner:
             raise self._error
 
     def clock(self) -> float:
-        self.seen.add(self.health.setup_since)
+        self.seen.add(self.health.awaited)
         if len(self._times) == 1:
             self._over.set()
             return self._times[0]
@@ -51,8 +51,8 @@ def test_a_setup_that_does_not_return_is_told_more_and_more_rarely(caplog: pytes
     assert [(record.getMessage(), record.seconds) for record in caplog.records] == [  # type: ignore[attr-defined]
         ("setup() has not returned yet", seconds) for seconds in (30, 60, 120)
     ]
-    assert slow.seen == {None, 100.0}, "health has told since when"
-    assert slow.health.setup_since is None
+    assert slow.seen == {None, Awaited("setup() of worker.py", 100.0)}, "health has told since when"
+    assert slow.health.awaited is None
 
 
 class RaisingRunner:
@@ -87,7 +87,7 @@ def test_a_setup_that_raises_is_over(caplog: pytest.LogCaptureFixture) -> None:
     failing = SlowRunner(0.0, error=RuntimeError("no model"))
     with pytest.raises(RuntimeError, match="no model"):
         open_runner(cast(Runner, failing), threading.Event(), failing.health, failing.clock)
-    assert failing.health.setup_since is None
+    assert failing.health.awaited is None
     assert not caplog.records
 
 

@@ -86,7 +86,7 @@ class Facts:
     remembered: int  # at most
     mismatches: Mapping[str, str]
     refused: bool = False
-    setup_for: float | None = None  # seconds for which setup() of worker.py has run
+    late: tuple[str, float] | None = None  # what of worker.py has not returned, and for how many seconds
 
 
 def verdict(facts: Facts) -> Verdict:
@@ -94,8 +94,9 @@ def verdict(facts: Facts) -> Verdict:
     snapshot, errors = facts.snapshot, facts.errors
     if not facts.live:
         return Verdict("bad", "Stuck: the loop has not turned for more than a minute.")
-    if facts.setup_for is not None:
-        return Verdict("warning", f"Starting: setup() of worker.py has not returned for {duration(facts.setup_for)}.")
+    if facts.late is not None:
+        what, lasted = facts.late
+        return Verdict("warning", f"Starting: {what} has not returned for {duration(lasted)}.")
     if not facts.begun:
         if facts.restarts:
             return Verdict("bad", f"Starting again from the last commit, for the {_ordinal(facts.restarts)} time.")

@@ -14,8 +14,8 @@ import threading
 import time
 import urllib.parse
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -50,7 +50,7 @@ class Health:
 
     turned_at: float | None = None  # when the loop last turned; None: it has not begun, or begins again after a failure
     busy_until: float = 0.0  # it does not turn until then, and that is no fault: it waits for process(), or for Kafka
-    setup_since: float | None = None  # setup() of worker.py has run since then, and the loop has not begun
+    awaited: "Awaited | None" = None  # what of worker.py runs before the loop begins
     joined: bool = False  # Kafka has told which partitions are ours
     mismatches: dict[str, str] = field(default_factory=dict)  # input topics whose keys do not fit, and why
     unread: bool = False  # the row could not be read the last time: the one that is known stays
@@ -69,10 +69,19 @@ class Health:
         """Whether records are being read, or would be if there were any."""
         return self.joined and self.turned_at is not None and self.is_live(now)
 
-    def setup_for(self, now: float) -> float | None:
-        """Seconds for which setup() of worker.py has run."""
-        since = self.setup_since  # once: another thread writes it
-        return None if since is None else now - since
+    def late(self, now: float) -> tuple[str, float] | None:
+        """What of worker.py has not returned, and for how many seconds."""
+        awaited = self.awaited  # once: another thread writes it
+        return None if awaited is None else (awaited.what, now - awaited.since)
+
+    @contextmanager
+    def awaits(self, what: str, now: float) -> Iterator[None]:
+        """Code of worker.py runs from now on, and the loop has not begun."""
+        self.awaited = Awaited(what, now)
+        try:
+            yield
+        finally:
+            self.awaited = None
 
     def note_mismatches(self, mismatches: dict[str, str]) -> None:
         self.mismatches = mismatches
@@ -128,6 +137,11 @@ class Health:
         if isinstance(answered, Exception):
             raise answered
         return answered
+
+
+class Awaited(NamedTuple):
+    what: str
+    since: float
 
 
 class Answer(NamedTuple):
@@ -308,8 +322,8 @@ def serve(
     def probe(name: str, answer: Callable[[float], bool]) -> Page:
         def page(_query: Mapping[str, str]) -> Answer:
             now = clock()
-            well, setup_for = answer(now), health.setup_for(now)
-            why = {} if well or setup_for is None else {"why": f"setup() has not returned for {setup_for:.0f} s"}
+            well, late = answer(now), health.late(now)
+            why = {} if well or late is None else {"why": f"{late[0]} has not returned for {late[1]:.0f} s"}
             return _json(200 if well else 503, {name: well, **why})
 
         return page

@@ -133,7 +133,7 @@ class Watch:
             remembered=REMEMBERED,
             mismatches=self.health.mismatches,
             refused=bool(self.health.refused),
-            setup_for=self.health.setup_for(now),
+            late=self.health.late(now),
         )
         return Report(
             consumer=self.settings.consumer_name,

@@ -8,8 +8,8 @@ import argparse
 import importlib.util
 import inspect
 import sys
-import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import wait
 from contextvars import Context
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from config import ConfigError, UnavailableError
 from utils.errors import named
-from utils.logger import stay_heard
+from utils.logger import logger, stay_heard
 from utils.processing.outcome import is_async
 from utils.processing.runner import Hooks, nothing
 from utils.threads import in_thread
@@ -27,6 +27,7 @@ _LACKS = (ImportError, SyntaxError, NameError)  # wherever it runs; anything els
 _NO_FILE = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 _WRONG = (*_LACKS, *_NO_FILE, AttributeError, TypeError, ValueError, LookupError, ArithmeticError, AssertionError)
 """What no time heals. What a library raises of its own, or the network, may be a service that is away for a moment."""
+IMPORT_IS_SLOW = 30.0  # seconds after which the log says that an import has not returned; then after twice as long
 _OF_IMPORT = Context()
 _NEEDS_MAIN = ("main thread", "no current event loop", "no running event loop")
 
@@ -92,7 +93,7 @@ def defaults() -> Mapping[str, object]:
 
 def _imported(name: str) -> ModuleType:
     try:
-        return _apart(partial(_OF_IMPORT.run, importlib.import_module, name))
+        return _apart(partial(_OF_IMPORT.run, importlib.import_module, name), f"{name}.py")
     except (Exception, SystemExit) as error:  # sys.exit() in it would look like a stop in order
         told = _not_imported(f"{name}.py", error)
         raise (UnavailableError(told) if _may_heal(error) else ConfigError([told])) from error
@@ -100,11 +101,18 @@ def _imported(name: str) -> ModuleType:
         stay_heard()
 
 
-def _apart(call: Callable[[], ModuleType]) -> ModuleType:
-    """In a thread, always: `run` does it so, to stop in time. What needs the main thread shall fail in `check`, too."""
-    if threading.current_thread() is not threading.main_thread():
-        return call()
-    return in_thread(call, "import").result()
+def _apart(call: Callable[[], ModuleType], file: str) -> ModuleType:
+    """In a thread, always: `run` does it so, to stop in time. What needs the main thread shall fail in `check`, too.
+
+    One that hangs does so for ever: the log tells.
+    """
+    future = in_thread(call, "import")
+    pause = lasted = IMPORT_IS_SLOW
+    while not wait([future], timeout=pause).done:
+        stay_heard()
+        logger.warning("%s has not been imported yet", file, extra={"seconds": lasted})
+        pause, lasted = lasted, 2 * lasted
+    return future.result()
 
 
 def _may_heal(error: BaseException) -> bool:

@@ -89,11 +89,10 @@ def open_runner(
             due *= 2
             logger.warning("setup() has not returned yet", extra={"seconds": round(lasted)})
 
-    health.setup_since = began
     try:
-        interruptibly(runner.open, stopping, tell)
+        with health.awaits("setup() of worker.py", began):
+            interruptibly(runner.open, stopping, tell)
     finally:
-        health.setup_since = None
         stay_heard()
 
 

@@ -3,6 +3,7 @@
 So nothing that `run` needs can be missing in `check`, and both say the same of it.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from utils.kafka.limits import CommitLimits, least_commit
 from utils.kafka.names import Named, collisions, replay_group
 from utils.logger import logger
 from utils.monitoring.report import duration
-from utils.monitoring.status import Address, ask, from_here, place, serve, server_of
+from utils.monitoring.status import Address, Health, ask, from_here, place, serve, server_of
 from utils.monitoring.watch import Watch
 from utils.processing import user_code
 
@@ -43,6 +44,8 @@ class Start:
     patience: float = 0.0  # seconds for which a broker that does not tell rights is asked again
     alone: Callable[[preflight.Cluster], bool] = lambda _cluster: False
     """Whether this worker has, or may get, all partitions to itself."""
+    health: Health = field(default_factory=Health)
+    """What HTTP requests are answered by, as soon as they are."""
 
     environment: Settings = field(init=False)
     settings: Settings = field(init=False)  # those of the row over those of the environment
@@ -104,8 +107,9 @@ def _without(names: Collection[str], given: Mapping[str, T]) -> dict[str, T]:
     return {name: value for name, value in given.items() if name not in names}
 
 
-def _worker_py(_start: Start) -> Iterator[Seen]:
-    code = user_code.load()
+def _worker_py(start: Start) -> Iterator[Seen]:
+    with start.health.awaits("the import of worker.py", time.monotonic()):
+        code = user_code.load()
     around = ", around an `async def` that it must run itself" if code.hides_async else ""
     yield Seen(f"process() is {'a coroutine' if code.is_async else 'a function'}{around}")
 
