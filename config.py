@@ -38,6 +38,10 @@ class UnavailableError(Exception):
     """Something outside is not there yet and may heal by itself: worth waiting for. The text is one line."""
 
 
+class NeedsNewProcessError(UnavailableError):
+    """It may heal, but this process cannot try it again: it ends with 1, and who has started it starts it again."""
+
+
 class Trouble(NamedTuple):
     """Why something outside cannot be used: whether it may heal by itself, and one line that names the cure."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from config import ConfigError, UnavailableError
+from config import ConfigError, NeedsNewProcessError, UnavailableError
 from utils.errors import named
 from utils.logger import logger, stay_heard
 from utils.processing.outcome import is_async
@@ -68,7 +68,8 @@ def use(file: Path) -> None:
 def load() -> UserCode:
     """Import worker.py, the first time; ConfigError names all that is wrong with it.
 
-    UnavailableError: what it wants of others while it is imported may come later.
+    NeedsNewProcessError: what it wants of others while it is imported may come later. What stands above that has been
+    done: a thread runs, a metric or a table of SQLAlchemy is there, and would be there twice.
     """
     worker = _imported("worker")
     process: Any = getattr(worker, "process", None)
@@ -96,7 +97,9 @@ def _imported(name: str) -> ModuleType:
         return _apart(partial(_OF_IMPORT.run, importlib.import_module, name), f"{name}.py")
     except (Exception, SystemExit) as error:  # sys.exit() in it would look like a stop in order
         told = _not_imported(f"{name}.py", error)
-        raise (UnavailableError(told) if _may_heal(error) else ConfigError([told])) from error
+        if _may_heal(error):
+            raise NeedsNewProcessError(f"{told}; if this stays, look at what it asks for there") from error
+        raise ConfigError([told]) from error
     finally:
         stay_heard()
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-from config import UnavailableError
+from config import NeedsNewProcessError, UnavailableError
 from utils.logger import logger
 from utils.threads import in_thread
 
@@ -165,6 +165,8 @@ def patiently(step: Callable[[], T], stopping: threading.Event) -> T:
     while True:
         try:
             return interruptibly(step, stopping)
+        except NeedsNewProcessError:
+            raise
         except UnavailableError as error:
             logger.warning("waiting: %s", error, extra={"next_try_in_s": pause})
         sleep(pause, stopping)
