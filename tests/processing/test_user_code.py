@@ -139,6 +139,25 @@ def test_what_needs_the_main_thread_fails_here_as_it_does_in_run(
     monkeypatch.delitem(sys.modules, "worker", raising=False)
 
 
+def test_annotations_may_name_what_only_type_checkers_import(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Python 3.14, which needs no `from __future__` for that, `run` ended by a NameError of ours and a traceback."""
+    source = """
+    from typing import TYPE_CHECKING
+
+    if TYPE_CHECKING:
+        from orders_types import Order
+
+    def setup() -> "Order" | None: ...
+
+    def process(message: Order, consumer_name: str) -> list[Order]:
+        return message
+    """
+    needed = "" if sys.version_info >= (3, 14) else "from __future__ import annotations\n"
+    written.write_text(needed + dedent(source))
+    assert user_code.load().process({}, "") == {}
+    monkeypatch.delitem(sys.modules, "worker", raising=False)
+
+
 def test_a_file_of_another_encoding_is_said_to_be_one(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written.write_text(GOOD, encoding="utf-16")  # so PowerShell's `>` writes it
     with pytest.raises(ConfigError) as caught:

@@ -23,6 +23,12 @@ from utils.processing.outcome import is_async
 from utils.processing.runner import Hooks, nothing
 from utils.threads import in_thread
 
+_NOT_EVALUATED: dict[str, Any] = {}
+if sys.version_info >= (3, 14):  # which evaluates annotations only when it is asked for them
+    from annotationlib import Format
+
+    _NOT_EVALUATED["annotation_format"] = Format.STRING
+
 _LACKS = (ImportError, SyntaxError, NameError)  # wherever it runs; anything else may be of the environment
 _NO_FILE = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 _WRONG = (*_LACKS, *_NO_FILE, AttributeError, TypeError, ValueError, LookupError, ArithmeticError, AssertionError)
@@ -170,8 +176,11 @@ def _takes(function: Callable[..., Any], *arguments: object) -> bool:
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    """What a call of it takes, and not what a decorator calls, which may add arguments."""
-    return inspect.signature(function, follow_wrapped=False)
+    """What a call of it takes, and not what a decorator calls, which may add arguments.
+
+    Its annotations may name what is there for type checkers alone.
+    """
+    return inspect.signature(function, follow_wrapped=False, **_NOT_EVALUATED)
 
 
 def _is_left_behind(error: BaseException | None, made_from: Path | None) -> bool:
