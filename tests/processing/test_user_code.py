@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -48,6 +49,11 @@ BAD = {
     "syntax": (
         "def process(message, consumer_name)\n    return message\n",
         "worker.py cannot be imported: SyntaxError in ",
+    ),
+    "pattern": (f"import re\nre.compile('(topsecret')\n{GOOD}", "worker.py cannot be imported: "),
+    "shared library": (
+        f"import ctypes\nctypes.CDLL('libnowhere.so.7')\n{GOOD}",
+        "worker.py cannot be imported: OSError at __init__.py:",
     ),
     "raises": (f"raise RuntimeError('topsecret')\n{GOOD}", "worker.py cannot be imported: RuntimeError at worker.py:1"),
     "exits": (f"import sys\nsys.exit(0)\n{GOOD}", "worker.py cannot be imported: SystemExit at worker.py:2"),
@@ -96,6 +102,8 @@ def test_what_is_wrong_with_it_is_one_line(written: Path, fault: str, monkeypatc
         "raise ConnectionRefusedError('topsecret')",
         "import socket\nraise socket.gaierror('topsecret')",
         "import pymysql\nraise pymysql.err.OperationalError('topsecret')",
+        "import http.client\nraise http.client.BadStatusLine('topsecret')",
+        "raise OSError('topsecret: no connection to load the files')",  # as libraries of models say it
     ],
 )
 def test_a_service_that_is_away_while_it_is_imported_may_come_later(
@@ -103,7 +111,7 @@ def test_a_service_that_is_away_while_it_is_imported_may_come_later(
 ) -> None:
     """After a boot with a slow network the worker ended with 78, and systemd starts it no more."""
     written.write_text(f"{raises}\n{GOOD}")
-    with pytest.raises(NeedsNewProcessError, match=r"^worker.py cannot be imported: \w+rror at worker.py:\d; if this "):
+    with pytest.raises(NeedsNewProcessError, match=r"^worker.py cannot be imported: \w+ at worker.py:\d; if this "):
         user_code.load()
     monkeypatch.delitem(sys.modules, "worker", raising=False)
 
@@ -135,6 +143,28 @@ def test_what_needs_the_main_thread_fails_here_as_it_does_in_run(
 ) -> None:
     written.write_text(f"{needs}\n{GOOD}")
     with pytest.raises(ConfigError, match="it is imported in a thread: leave signals to the frame"):
+        user_code.load()
+    monkeypatch.delitem(sys.modules, "worker", raising=False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "libgomp.so.1: cannot open shared object file: No such file or directory",
+        "Error loading shared library libgomp.so.1: No such file or directory",  # Alpine's
+        "cannot load library 'libcairo.so.2': libcairo.so.2: cannot open it",  # by cffi
+        "/lib/x.so: undefined symbol: a_b",
+        "/lib/x.so: wrong ELF class: ELFCLASS32",
+    ],
+)
+def test_a_shared_library_that_is_not_there_is_named_and_no_service_that_is_away(
+    written: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """`import lightgbm` in a slim image: the worker waited for ever, and did not say for what."""
+    written.write_text(f"raise OSError({text!r})\n{GOOD}")
+    with pytest.raises(
+        ConfigError, match=f"^worker.py cannot be imported: OSError at worker.py:1: {re.escape(text)}; "
+    ):
         user_code.load()
     monkeypatch.delitem(sys.modules, "worker", raising=False)
 
@@ -425,6 +455,9 @@ def test_an_image_is_not_made_with_what_cannot_run_but_with_what_wants_its_envir
     bad = program(tmp_path, BAD["one argument"][0])
     tried = ended(bad, "-m", "utils.processing.user_code")
     assert (tried.returncode, tried.stderr.strip()) == (1, BAD["one argument"][1])
+    for lacks in ("shared library", "pattern"):
+        (bad / "worker.py").write_text(BAD[lacks][0])
+        assert ended(bad, "-m", "utils.processing.user_code").returncode == 1, lacks
     (bad / "worker.py").write_text(dedent(f"import os\nTOKEN = os.environ['NO_SUCH_TOKEN']\n{GOOD}"))
     assert ended(bad, "-m", "utils.processing.user_code").returncode == 0
 

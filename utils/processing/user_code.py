@@ -7,6 +7,7 @@ wrong with them is told in a line of text.
 import argparse
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import wait
@@ -29,10 +30,18 @@ if sys.version_info >= (3, 14):  # which evaluates annotations only when it is a
 
     _NOT_EVALUATED["annotation_format"] = Format.STRING
 
-_LACKS = (ImportError, SyntaxError, NameError)  # wherever it runs; anything else may be of the environment
+_LACKS = (ImportError, SyntaxError, NameError, re.error)  # wherever it runs; others may be of the environment
 _NO_FILE = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 _WRONG = (*_LACKS, *_NO_FILE, AttributeError, TypeError, ValueError, LookupError, ArithmeticError, AssertionError)
 """What no time heals. What a library raises of its own, or the network, may be a service that is away for a moment."""
+_ASK_OTHERS = frozenset(
+    {"asyncio", "concurrent", "ftplib", "http", "imaplib", "multiprocessing", "poplib", "queue"}
+    | {"sqlite3", "subprocess", "xmlrpc"}
+)
+"""Of Python's own modules. What the others raise of their own (re.error, struct.error) is wrong tomorrow, too."""
+_NO_LIBRARY = re.compile(
+    "cannot load library|shared (object|library)|library not found|no library called|undefined symbol|ELF |GLIBC"
+)
 IMPORT_IS_SLOW = 30.0  # seconds after which the log says that an import has not returned; then after twice as long
 _OF_IMPORT = Context()
 _NEEDS_MAIN = ("main thread", "no current event loop", "no running event loop")
@@ -125,9 +134,17 @@ def _apart(call: Callable[[], ModuleType], file: str) -> ModuleType:
 
 
 def _may_heal(error: BaseException) -> bool:
-    return isinstance(error, Exception) and not (
-        isinstance(error, _WRONG) or (type(error).__module__ == "builtins" and not isinstance(error, OSError))
-    )
+    if not isinstance(error, Exception) or isinstance(error, _WRONG):
+        return False
+    if isinstance(error, OSError):
+        return not _lacks_library(error)
+    module = type(error).__module__.partition(".")[0].removeprefix("_")
+    return module in _ASK_OTHERS or module not in sys.stdlib_module_names
+
+
+def _lacks_library(error: BaseException | None) -> bool:
+    """Whether a shared library of the system is not there, or no good here: so ctypes and cffi raise it."""
+    return type(error) is OSError and error.errno is None and bool(_NO_LIBRARY.search(str(error)))
 
 
 def _not_imported(file: str, error: BaseException) -> str:
@@ -139,6 +156,8 @@ def _not_imported(file: str, error: BaseException) -> str:
         told = f"{type(error).__name__}{place}: {error.msg}"
     elif isinstance(error, (ImportError, NameError, AttributeError)):  # they tell names, and no values
         told = f"{told}: {error}"
+    elif _lacks_library(error):
+        told = f"{told}: {' '.join(str(error).split())}"
     text = str(error) if type(error).__module__ == "builtins" else ""  # that of another one may raise, or tell values
     if any(each in text for each in _NEEDS_MAIN):
         return (
@@ -146,6 +165,8 @@ def _not_imported(file: str, error: BaseException) -> str:
             " take an event loop where process() or setup() runs"
         )
     cure = "; save it as UTF-8" if "null bytes" in text else ""  # no SyntaxError in Python 3.11.2
+    if _lacks_library(error):
+        cure = "; install the system's package of this library, also in the last part of the Dockerfile"
     if isinstance(error, ModuleNotFoundError):
         cure = "; add what it needs to requirements.txt (then make lock), or a directory of your own to the image"
     return f"{file} cannot be imported: {told}{cure}"
@@ -204,7 +225,8 @@ def main() -> int:
         except ConfigError as error:
             print(*error.problems, sep="\n", file=sys.stderr)
             cause = error.__cause__
-            fails |= cause is None or isinstance(cause, _LACKS) or _is_left_behind(cause, made_from)
+            lacks = isinstance(cause, _LACKS) or _lacks_library(cause) or _is_left_behind(cause, made_from)
+            fails |= cause is None or lacks
     return int(fails)
 
 
