@@ -6,11 +6,12 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from contextvars import Context, ContextVar
+from functools import partial
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pytest
 
@@ -623,6 +624,60 @@ def test_calls_that_have_nothing_to_wait_for_do_not_hold_up_one_that_has() -> No
     executor = dispatcher(runner)
     executor.submit(groups("abcdefghijklmnopqrstuvwxyz"))
     assert "a" in ids(collect(executor, 26))[:5]
+    runner.close(SECONDS)
+
+
+def begun_at_once(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+    """asyncio.eager_task_factory, for Python 3.11: the first step is taken before there is a task for who asked."""
+    tasks, steps = cast(Any, asyncio.tasks), list[Callable[[], None]]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "call_soon", lambda step, context: steps.append(partial(context.run, step)))
+        task: asyncio.Task[Any] = tasks._PyTask(coroutine, loop=loop)
+    current = asyncio.current_task(loop)
+    if current:
+        tasks._leave_task(loop, current)
+    [step] = steps
+    step()
+    if current:
+        tasks._enter_task(loop, current)
+    return task
+
+
+def test_tasks_that_begin_at_once_come_out_once_each_and_have_their_time() -> None:
+    """With asyncio.eager_task_factory each group came out twice, and hundreds ended by a RecursionError."""
+    clock, leave = Clock(), threading.Event()
+    factory: Any = getattr(asyncio, "eager_task_factory", begun_at_once)
+
+    async def setup() -> None:
+        asyncio.get_running_loop().set_task_factory(factory)
+
+    async def process(message: Message, _name: str) -> Message:
+        while message["id"] == "a" and not leave.is_set():
+            await asyncio.sleep(0.001)
+        if message["id"] < "z":
+            await asyncio.sleep(0)
+        return message
+
+    def until(last: str) -> str:
+        seen, deadline = "", time.monotonic() + SECONDS
+        while last not in seen:
+            assert time.monotonic() < deadline, seen
+            seen += ids(runner.collect(0.05))
+        return seen
+
+    many = "".join(map(chr, range(256, 900)))
+    runner = Coroutines(process, NAME, 4, Hooks(setup), CallTerms(clock=clock))
+    runner.open()
+    runner.submit(groups(f"abcd{many}z"))
+    seen = until("z")
+    assert sorted(seen) == sorted(f"bcd{many}z")
+    clock.now = 16
+    assert [tuple(call) for call in runner.calls()] == [("a", 16)]
+    wait_for_a_turn(runner, clock)
+    runner.submit(groups("y"))
+    assert until("y") == "y", "none of the others a second time"
+    leave.set()
+    assert until("a") == "a"
     runner.close(SECONDS)
 
 

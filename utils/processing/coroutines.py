@@ -49,6 +49,7 @@ class Coroutines:
         self._waiting: deque[Group] = deque()
         self._calls: dict[asyncio.Task[None], tuple[Group, float]] = {}  # and since when, oldest first; or NOT_BEGUN
         self._cancelled: set[asyncio.Task[None]] = set()  # of them, because their time is over
+        self._begins = False  # calls, at the moment
         self._timed = False  # a look at their times is due
         self._opened: Future[None] = Future()
         self._closed: Future[None] = Future()
@@ -126,15 +127,27 @@ class Coroutines:
         await await_hook(self._hooks.teardown, self._closed)
 
     def _begin(self) -> None:
-        may_begin = self._concurrency if not self._done.is_full else 0
-        while len(self._calls) < may_begin and (group := self._take()):
-            # Not as an argument: a factory of tasks that setup() has set may know none.
-            task = self._terms.context.copy().run(self._loop.create_task, self._call(group))
-            self._calls[task] = group, NOT_BEGUN
+        if self._begins:  # this is the end of an eager task
+            return
+        self._begins = True
+        try:
+            self._begin_calls()
+        finally:
+            self._begins = False
         timeout = self._terms.timeout
         if timeout and not self._timed:
             self._timed = True
             self._loop.call_later(timeout, self._cancel_overdue, timeout)
+
+    def _begin_calls(self) -> None:
+        may_begin = self._concurrency if not self._done.is_full else 0
+        while len(self._calls) < may_begin and (group := self._take()):
+            # Not as an argument: a factory of tasks that setup() has set may know none.
+            task = self._terms.context.copy().run(self._loop.create_task, self._call(group))
+            if task.done():  # an eager one (Python 3.12), which waits for nothing; others of the loop have their turn
+                self._loop.call_soon(self._begin)
+                return
+            self._calls.setdefault(task, (group, NOT_BEGUN))
 
     async def _call(self, group: Group) -> None:
         task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]
