@@ -36,7 +36,10 @@ def _name(line: str) -> str:
 
 
 def _merged_lines(about: Callable[[str], str], base: str, new: str, yours: str) -> str:
-    """`new`, with the lines that you changed, without those that you removed, and behind them those that you added."""
+    """`new`, with the lines that you changed, without those that you removed, and behind them those that you added.
+
+    What both have added is as what both have changed: the version that you pin may be the only one that you can take.
+    """
     then, news, mine = _by(about, base), _by(about, new), _by(about, yours)
     kept: list[str] = []
     told = set()
@@ -46,7 +49,7 @@ def _merged_lines(about: Callable[[str], str], base: str, new: str, yours: str) 
         if "\n" in now and subject in told:  # it stands with the first line of its project
             continue
         told.add(subject)
-        if before is None or own in (before, now):
+        if own == before or (own is not None and _pins(own) == _pins(now)):
             kept.append(now)
         elif now == before:
             kept += [own] if own is not None else []
@@ -57,6 +60,11 @@ def _merged_lines(about: Callable[[str], str], base: str, new: str, yours: str) 
         lines for subject, lines in mine.items() if subject in then and subject not in news and lines != then[subject]
     ]
     return "\n".join([*kept, *added]) + "\n"
+
+
+def _pins(lines: str) -> str:
+    """Without what is only said of it."""
+    return re.sub(r"\s+#.*|\s", "", lines).lower()
 
 
 def _by(about: Callable[[str], str], text: str) -> dict[str, str]:

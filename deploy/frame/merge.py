@@ -217,7 +217,7 @@ class _Merge:
             try:
                 merged = lists.merged(path, was.decode(), new.decode(), self._text(path, mine)).encode()
             except lists.Differing as differing:
-                self._plan.conflicts[path] = f"you and the frame have changed the line of {differing}"
+                self._plan.conflicts[path] = f"you and the frame have each changed, or added, the line of {differing}"
                 continue
             if mine != was:
                 self._plan.kept[path] = "your lines are in it"

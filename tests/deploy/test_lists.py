@@ -30,7 +30,7 @@ TWO = "numpy==1.26; python_version < '3.12'\nnumpy==2.1; python_version >= '3.12
             BASE + "Requests==2.0\n",
             BASE.replace("msgspec==0.1\n", "") + "Requests==2.0\n",
         ),
-        (BASE + "requests==2.1\n", BASE + "Requests==2.0\n", BASE + "requests==2.1\n"),
+        (BASE + "requests==2.1\n", BASE + "Requests == 2.1  # ours\n", BASE + "requests==2.1\n"),
         (BASE.replace("0.1", "0.2"), BASE + TWO, BASE.replace("0.1", "0.2") + TWO),
         (BASE + TWO, BASE + "requests==2.0\n", BASE + TWO + "requests==2.0\n"),
         (BASE.replace("kafka==1.0\n", TWO), BASE, BASE.replace("kafka==1.0\n", TWO)),
@@ -41,9 +41,23 @@ def test_requirements_of_both_sides_stand_in_one_file(new: str, yours: str, expe
     assert merged("requirements.txt", BASE, new, yours) == expected
 
 
-def test_a_requirement_that_both_have_changed_differently_is_named() -> None:
+@pytest.mark.parametrize(
+    ("new", "yours"),
+    [
+        (BASE.replace("0.1", "0.2"), BASE.replace("0.1", "0.3")),
+        (BASE.replace("msgspec==0.1\n", "") + "msgspec==0.2\n", BASE.replace("msgspec==0.1\n", "")),
+    ],
+    ids=["changed", "removed"],
+)
+def test_a_requirement_that_both_have_changed_differently_is_named(new: str, yours: str) -> None:
     with pytest.raises(Differing, match="msgspec"):
-        merged("requirements.txt", BASE, BASE.replace("0.1", "0.2"), BASE.replace("0.1", "0.3"))
+        merged("requirements.txt", BASE, new, yours)
+
+
+def test_a_requirement_that_both_have_added_in_another_version_is_named() -> None:
+    """The frame's took the place of the user's, in silence."""
+    with pytest.raises(Differing, match="requests"):
+        merged("requirements.txt", BASE, BASE + "requests==2.1\n", BASE + "Requests==2.0  # 2.1 has no proxies=\n")
 
 
 def test_a_lock_keeps_your_packages_and_takes_the_frames_versions() -> None:
