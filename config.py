@@ -298,6 +298,13 @@ class Settings:
         kafka = {**self.kafka, **kafka}
         return replace(self, **values, paused=paused, kafka=kafka, sources=sources, warnings=warnings)
 
+    @staticmethod
+    def set_too_late(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
+        """The variables of settings that are others in the environment than they were when it was read."""
+        names = {each.name.upper() for each in _declared()}
+        changed = sorted(name for name, value in after.items() if before.get(name) != value)
+        return tuple(each for each in changed if each in names or each[:6] == "KAFKA_" or _is_file_of_secret(each))
+
     def of_row(self, consumer_name: str, metadatas: str | None) -> "Settings":
         """Those of any worker, by this environment. Raises ConfigError, whatever its row holds: others look at it."""
         try:

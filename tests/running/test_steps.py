@@ -16,6 +16,8 @@ from tests.services.kafka import KafkaBroker, unique_name
 from utils.commands.check import findings
 from utils.kafka import preflight
 from utils.monitoring.status import Address, Health, serve
+from utils.processing.runner import Hooks
+from utils.processing.user_code import UserCode
 from utils.running.steps import ROW_STEPS, STEPS, Seen, Start, Step, is_worker, take
 
 
@@ -57,6 +59,28 @@ def test_a_slip_in_a_variable_is_told_before_what_comes_of_it(sqlite_url: str) -
         for found in (without_table, findings(environ))
     ]
     assert told == [[("settings", "DB_HSOT")], [("settings", "DB_HSOT"), ("warning", "metadatas.message_timout")]]
+
+
+def test_settings_that_worker_py_puts_into_the_environment_are_told_to_come_too_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """load_dotenv() at the top of it: the worker went by the defaults, and os.environ said otherwise."""
+    environ = {"HOME": "/", "DELIVERY": "at_least_once", "DB_NAME": "rows"}
+
+    def load() -> UserCode:
+        environ.update(
+            HOME="/root", DELIVERY="exactly_once", DB_NAME="rows", KAFKA_LINGER_MS="5", API_TOKEN="topsecret"
+        )
+        environ.update(DB_PASSWORD_FILE="topsecret")
+        return UserCode(lambda message, _name: message, Hooks())
+
+    monkeypatch.setattr("utils.processing.user_code.load", load)
+    [step] = [step for step in STEPS if step.subject == "worker.py"]
+    start = Start(environ=environ, listen=lambda _settings: "")
+    lacking, well = step.take(start)
+    assert (lacking.how, well.how) == ("lacking", "well")
+    assert lacking.text.startswith("worker.py sets DB_PASSWORD_FILE, DELIVERY, KAFKA_LINGER_MS in the environment, and")
+    assert [each.how for each in step.take(start)] == ["well"], "imported before"
 
 
 @pytest.mark.parametrize("well", [True, False])

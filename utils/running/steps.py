@@ -108,8 +108,16 @@ def _without(names: Collection[str], given: Mapping[str, T]) -> dict[str, T]:
 
 
 def _worker_py(start: Start) -> Iterator[Seen]:
+    before = dict(start.environ)
     with start.health.awaits("the import of worker.py", time.monotonic()):
         code = user_code.load()
+    if late := Settings.set_too_late(before, start.environ):
+        names = ", ".join(late)
+        yield Seen(
+            f"worker.py sets {names} in the environment, and the settings were read before: what loads a .env belongs"
+            " into defaults.py",
+            "lacking",
+        )
     around = ", around an `async def` that it must run itself" if code.hides_async else ""
     yield Seen(f"process() is {'a coroutine' if code.is_async else 'a function'}{around}")
 
