@@ -335,6 +335,17 @@ def test_a_directory_that_hides_a_file_of_the_worker_is_named(tmp_path: Path) ->
         ]
 
 
+def test_a_file_that_has_the_name_of_a_directory_of_the_frame_shall_be_renamed_and_not_the_directory(
+    tmp_path: Path,
+) -> None:
+    """A utils.py of the user's own: the advice was to give utils/ another name, without which nothing works."""
+    directory = program(tmp_path, GOOD)
+    (directory / "utils.py").touch()
+    done = ended(directory, "main.py", "check")
+    assert done.returncode == 78
+    assert done.stderr.splitlines() == ["the directory utils/ hides utils.py: give utils.py another name"]
+
+
 def test_what_hides_a_module_of_pythons_own_is_named(tmp_path: Path) -> None:
     """It was a traceback out of a library, and exit code 1."""
     directory = program(tmp_path, GOOD)

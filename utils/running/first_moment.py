@@ -8,6 +8,7 @@ from pathlib import Path
 
 from utils.running.crashes import leave_no_core
 
+_NEEDED = ("config", "defaults", "framework", "main", "models", "worker")
 _EX_CONFIG = 78  # config.py has it too, but may be what is hidden
 
 
@@ -45,10 +46,12 @@ def refuse_hidden_files() -> None:
     ours = Path(__file__).parents[2]
     files, packages = sorted(ours.glob("*.py")), sorted(ours.glob("*/__init__.py"))
     directories = {each.parent.name for each in packages}
+    hidden = [each for each in files if each.stem in directories]
     told = [
         f"the directory {each.stem}/ hides {each.name}, which the worker needs: give it another name"
-        for each in files
-        if each.stem in directories
+        if each.stem in _NEEDED
+        else f"the directory {each.stem}/ hides {each.name}: give {each.name} another name"
+        for each in hidden
     ]
     told += [
         f"{each} hides a module of Python's own, which libraries need: give it another name"
