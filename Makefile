@@ -15,9 +15,9 @@ AS_PIP = index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$(call PIP_CONFIG,index-u
     [ -z "$$more" ] || export UV_INDEX="$$more"; \
     [ -z "$$files" ] || export UV_FIND_LINKS="$$files";
 
-# For `make wheels`: the Python of the Dockerfile, and the machines on which the image shall be built.
+# For `make wheels`: the Python of the Dockerfile, and the machines on which the image shall be built: x86_64, aarch64.
 WHEELS_PYTHON ?= 3.13
-WHEELS_ARCHITECTURES ?= $(shell uname -m)
+WHEELS_ARCHITECTURES ?= $(subst arm64,aarch64,$(shell uname -m))
 # Directories of your own, beside worker.py; and your files among the frame's tests.
 OWN = $(shell sh deploy/image.sh own)$(if $(filter-out 0,$(.SHELLSTATUS)),$(error see above))
 # In a slim copy all tests are yours.
@@ -37,7 +37,7 @@ $(error an update of the frame was interrupted: sh update-in-progress/finish.sh 
 endif
 
 help:
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/locked  ## makes .venv with the newest Python (3.11 at least) and the locked packages
 

@@ -39,6 +39,17 @@ def test_a_directory_with_a_blank_in_its_name_is_told_and_no_test_is_left_out_wi
     assert done.stderr.startswith("my data: rename it, for a name with a blank cannot be taken\n")
 
 
+def test_wheels_are_asked_for_by_the_name_that_linux_gives_to_the_machine(tmp_path: Path) -> None:
+    """A Mac says arm64: no package has wheels for that."""
+    (tmp_path / "uname").write_text("#!/bin/sh\necho arm64\n")
+    (tmp_path / "uname").chmod(0o755)
+    environ = outside_of_make()
+    environ["PATH"] = f"{tmp_path}:{environ['PATH']}"
+    command = ["make", "--no-print-directory", "--eval=tell:\n\t@echo $(WHEELS_ARCHITECTURES)", "tell"]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.stdout == "aarch64\n"
+
+
 def test_what_the_image_takes_of_the_frame_is_what_the_tests_run(tmp_path: Path) -> None:
     script = (ROOT / "deploy/image.sh").read_text()
     assert "./*.py .frame utils $mine" in script
