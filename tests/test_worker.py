@@ -24,7 +24,8 @@ def process() -> Iterator[Process]:
 
 def forwarded(process: Process, message: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Key and value of each result of process(), in its order; raises what the worker would count as a failure."""
-    sent = results(process(message, CONSUMER_NAME), str(message["id"]))
+    id = str(message["id"])  # before process() changes the message, which is its own
+    sent = results(process(message, CONSUMER_NAME), id)
     return [(result.key.decode(), json.loads(result.value)) for result in sent]
 
 
