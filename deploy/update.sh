@@ -13,6 +13,7 @@ case $from in
     *) from=$PWD/$from ;;
 esac
 copy=$PWD
+shown=$(printf %s "$from" | sed 's,://[^/]*@,://,')  # without a token: a pipeline keeps its log
 has_no_history() {  # an archive, or what was in one
     if [ -d "$from" ]; then
         [ ! -e "$from/.git" ] && [ ! -e "$from/HEAD" ]
@@ -21,7 +22,7 @@ has_no_history() {  # an archive, or what was in one
     fi
 }
 if [ -d "$from" ] && [ "$(git -C "$from" rev-parse --is-shallow-repository 2>/dev/null)" = true ]; then
-    echo "FROM=$from was cloned with --depth and lacks history: run \`git fetch --unshallow\` in it" >&2
+    echo "FROM=$shown was cloned with --depth and lacks history: run \`git fetch --unshallow\` in it" >&2
     exit 2
 fi
 python=${FRAME_PYTHON:-python3}
@@ -42,7 +43,7 @@ if ! said=$(git -C "$work/frame" fetch --quiet "$from" '+refs/heads/*:refs/heads
     # A bundle need not have a HEAD.
     if ! said=$(git -C "$work/frame" fetch --quiet "$from" '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*' 2>&1); then
         has_no_history && said='it has no git history, and nothing else tells what has changed since your version: take a clone, or a bundle of one (git bundle create frame.bundle --all)'
-        echo "FROM=$from cannot be read: $(echo "$said" | tr -s '\n ' ' ')" >&2
+        echo "FROM=$shown cannot be read: $(echo "$said" | tr -s '\n ' ' ')" >&2
         exit 2
     fi
 fi
@@ -55,10 +56,10 @@ else
     for each in refs/from/head refs/heads/main refs/heads/master "$branches"; do  # $branches: where it is the only one
         [ -n "$to" ] || to=$(git -C "$work/frame" rev-parse --quiet --verify "$each" || true)
     done
-    [ -n "$to" ] || { echo "FROM=$from says by no tag and no HEAD which version is meant: say it with TO=…; it has" $branches >&2; exit 2; }
+    [ -n "$to" ] || { echo "FROM=$shown says by no tag and no HEAD which version is meant: say it with TO=…; it has" $branches >&2; exit 2; }
 fi
 git -C "$work/frame" rev-parse --quiet --verify "$to^{commit}" >/dev/null ||
-    { echo "FROM=$from has no version $to: its tags are $(git -C "$work/frame" tag --list | tr '\n' ' ')" >&2; exit 2; }
+    { echo "FROM=$shown has no version $to: its tags are $(git -C "$work/frame" tag --list | tr '\n' ' ')" >&2; exit 2; }
 mkdir "$work/new"
 git -C "$work/frame" archive "$to" deploy utils 2>/dev/null | tar -xf - -C "$work/new" 2>/dev/null || true
 [ -e "$work/new/deploy/frame/__main__.py" ] ||

@@ -178,6 +178,14 @@ def test_letters_of_another_time_are_named(path: str, frame: Frame, tmp_path: Pa
     assert f"{path} is not in UTF-8" in refused(update(frame, copy))
 
 
+def test_a_token_in_the_frames_address_is_not_shown(real: Frame, tmp_path: Path) -> None:
+    """A pipeline keeps its log. Git itself leaves it out."""
+    copy = cloned(real, tmp_path / "copy", real.old)
+    told = refused(made(copy, "https://oauth2:topsecret@127.0.0.1:1/frame.git"))
+    assert told.startswith("FROM=https://127.0.0.1:1/frame.git cannot be read: ")
+    assert "topsecret" not in told
+
+
 def test_a_python_that_is_too_old_or_not_there_is_named(real: Frame, tmp_path: Path) -> None:
     copy = cloned(real, tmp_path / "copy", real.old)
     write(tmp_path, {"python3.9": "#!/bin/sh\nexit 1\n"})
