@@ -135,6 +135,24 @@ def test_where_a_library_has_raised_the_line_of_the_users_code_is_named_too() ->
     assert re.fullmatch(rf"JSONDecodeError at decoder\.py:\d+, called at test_errors\.py:{line}", told)
 
 
+@pytest.mark.parametrize(
+    ("directory", "called"),
+    [
+        ("/home/me/my-packages", ", called at worker.py:1"),
+        ("/usr/lib/python3/dist-packages", ""),
+        ("/home/me/.local/lib/python3.11/site-packages", ""),
+    ],
+)
+def test_a_copy_may_stand_in_a_directory_whose_name_ends_as_that_of_libraries(directory: str, called: str) -> None:
+    """In one of the name my-packages the line of worker.py was told of no error."""
+    try:
+        exec(compile("load('{')", f"{directory}/worker.py", "exec"), {"load": json.loads})
+    except ValueError as error:
+        # But for that of this test, which calls it.
+        told = named(error.with_traceback(error.__traceback__ and error.__traceback__.tb_next))
+    assert re.fullmatch(rf"JSONDecodeError at decoder\.py:\d+{called}", told)
+
+
 def test_where_process_itself_has_raised_no_other_place_is_named() -> None:
     def process(_message: Message, _name: str) -> object:
         raise KeyError(SECRET)

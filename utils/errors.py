@@ -92,7 +92,8 @@ def guarded(callback: Callable[..., None], failed: Callable[[Exception], None]) 
 
 def _is_users(path: str) -> bool:
     """Whether a file is neither a library's nor the frame's, but of who has copied it."""
-    return not path.startswith((*_OF_THE_FRAME, *_LIBRARIES, "<")) and "-packages/" not in path
+    installed = "/site-packages/" in path or "/dist-packages/" in path
+    return not (installed or path.startswith((*_OF_THE_FRAME, *_LIBRARIES, "<")))
 
 
 def _place(path: str, line: int) -> str:
