@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import logging.config
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -201,7 +202,7 @@ def test_where_worker_py_has_set_up_other_loggers_only_this_one_stays_heard(
     without_handlers: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure("WARNING")
-    logger.disabled = True  # as dictConfig() does it
+    logging.config.dictConfig({"version": 1, "loggers": {"theirs": {}}})
     if without_handlers:
         logging.getLogger().handlers.clear()
     stay_heard()
@@ -217,10 +218,23 @@ def test_where_worker_py_has_set_up_other_loggers_the_client_of_kafka_stays_hear
     """It was silent for the life of the process."""
     configure("INFO")
     client_logger.disabled = True  # as dictConfig() does it
-    stay_heard()
     client_logger.warning("heard")
 
     assert [json.loads(line)["logger"] for line in capsys.readouterr().err.splitlines()] == ["consumer.kafka"]
+
+
+def test_what_sets_up_other_loggers_in_a_call_of_process_does_not_silence_the_worker(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a library does when it is used first: no failure and no dead letter was told any more."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    configure("INFO")
+    logging.config.dictConfig(
+        {"version": 1, "handlers": {"all": {"class": "logging.StreamHandler"}}, "root": {"handlers": ["all"]}}
+    )
+    logger.warning("heard")
+
+    assert capsys.readouterr().err == "heard\n"
 
 
 def test_importing_it_sets_nothing_up() -> None:

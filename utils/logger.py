@@ -9,9 +9,25 @@ from pythonjsonlogger.json import JsonFormatter
 
 from utils.errors import Unquoted
 
+
+class _Heard(logging.Logger):
+    """One that stays. dictConfig() and fileConfig() disable each logger that they do not name, unless they are told not
+    to; and a library may call them at any time, first of all in a call of process().
+    """
+
+    @property
+    def disabled(self) -> bool:
+        return False
+
+    @disabled.setter
+    def disabled(self, _value: bool) -> None:
+        pass
+
+
 logger = logging.getLogger("consumer")
 client_logger = logger.getChild("kafka")
 """For the lines of Kafka's client."""
+logger.__class__ = client_logger.__class__ = _Heard
 
 LONGEST = 1024  # characters of a text in `extra`: an id may have a million, and a line may name ten
 
@@ -40,8 +56,7 @@ def configure_again(level: str, consumer_name: str) -> None:
 
 
 def stay_heard() -> None:
-    """After code of worker.py has run: dictConfig() disables all loggers that it does not name, unless told not to."""
-    logger.disabled = client_logger.disabled = False
+    """After code of worker.py has run, which may have taken all handlers away."""
     if not logging.getLogger().handlers:
         configure(logging.getLevelName(logger.level))
 

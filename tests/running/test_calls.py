@@ -1,6 +1,7 @@
 """The way to process(): how it ends."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -91,11 +92,12 @@ def test_a_setup_that_raises_is_over(caplog: pytest.LogCaptureFixture) -> None:
     assert not caplog.records
 
 
-def test_a_setup_that_disables_our_logger_does_not_silence_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = SlowRunner(0.0)
-    monkeypatch.setattr(runner, "open", lambda: setattr(logger, "disabled", True))
+def test_a_setup_that_takes_all_handlers_away_does_not_silence_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, root = SlowRunner(0.0), logging.getLogger()
+    monkeypatch.setattr(root, "handlers", list(root.handlers))
+    monkeypatch.setattr(runner, "open", root.handlers.clear)
     open_runner(cast(Runner, runner), threading.Event(), runner.health, runner.clock)
-    assert not logger.disabled
+    assert [each.name for each in root.handlers] == [logger.name]
 
 
 @pytest.mark.parametrize(("teardown", "says"), [(None, "process() had not ended"), (print, "no orderly teardown()")])

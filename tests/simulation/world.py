@@ -1,6 +1,7 @@
 """Runs a schedule: processes of a worker, the model broker, the ledger, and one clock that only moves when told."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -736,8 +737,8 @@ def _are_alike(_self: KeyWatch, _topics: Sequence[str], *, all_records: bool) ->
 @contextmanager
 def model_time(setup: Setup) -> Iterator[None]:
     """While it lasts no worker logs, none sleeps but in model time; what the setup makes small is so."""
-    was_disabled = logger.disabled
-    logger.disabled = True
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
     try:
         in_flight = 3 if setup.small_queue else framework.MAX_IN_FLIGHT
         batch = 1 if setup.small_queue else delivery._BATCH
@@ -761,7 +762,7 @@ def model_time(setup: Setup) -> Iterator[None]:
         ):
             yield
     finally:
-        logger.disabled = was_disabled
+        logger.setLevel(level)
 
 
 def simulate(schedule: Schedule, *, traced: bool = False) -> World:
