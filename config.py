@@ -265,6 +265,7 @@ class Settings:
         unknown = [name for name in environ if name not in sources]
         unset = [name for name in sources if name not in environ]  # where both are there, the other is no slip
         warnings += (*_near_misses(own, tuple(sources), "defaults.py: "), *_near_misses(unknown, unset, ""))
+        warnings += (*_kafka_misspelled(own, "defaults.py: "), *_kafka_misspelled(environ, ""))
         warnings += (*_replaced(values, sources), *_kafka_in_one(own), *_too_little(values, "MAX_PENDING_BYTES"))
         sources |= {**dict.fromkeys(own_kafka, "defaults.py"), **dict.fromkeys(kafka, "environment")}
         settings = cls(**values, kafka={**own_kafka, **kafka}, sources=sources, warnings=warnings)
@@ -292,7 +293,8 @@ class Settings:
         if problems:
             raise ConfigError(problems)
         sources = {**self.sources, **dict.fromkeys([key.upper() for key in values] + list(kafka), "row")}
-        near = _near_misses(content, [*names, "kafka", "paused"], "metadatas.")
+        near = (*_near_misses(content, [*names, "kafka", "paused"], "metadatas."),)
+        near += (*_kafka_misspelled(content, "metadatas."),)
         warnings = (*self.warnings, *notes, *near, *_barred(content, names), *_shared(values))
         warnings += tuple(_too_little(values, "metadatas.max_pending_bytes"))
         kafka = {**self.kafka, **kafka}
@@ -441,6 +443,21 @@ def _near_misses(given: Iterable[str], names: Sequence[str], place: str) -> Iter
         close = difflib.get_close_matches(key.lower(), by_lower, n=1, cutoff=0.85)
         if close and key not in names:
             yield f"{place}{key} is not a setting and is ignored: did you mean {by_lower[close[0]]}?"
+
+
+def _kafka_misspelled(given: Mapping[str, object], place: str) -> Iterator[str]:
+    """Of a property only the exact name counts; in a row it has a place of its own."""
+    for key, value in islice(given.items(), _MOST_NAMES):
+        name = key.upper().replace(".", "_")
+        if not name.startswith("KAFKA_") or len(key) > _LONGEST_NAME or not isinstance(value, (str, int, float)):
+            continue
+        if place == "metadatas.":
+            right = f'"kafka": {{"{name.removeprefix("KAFKA_").replace("_", ".").lower()}": …}}'
+        elif key.startswith("KAFKA_"):
+            continue
+        else:
+            right = name
+        yield f"{place}{key} is not a setting and is ignored: did you mean {right}?"
 
 
 def _kafka_in_one(own: Mapping[str, object]) -> Iterator[str]:

@@ -153,6 +153,20 @@ def test_kafka_properties_in_one_name_of_defaults_py_are_a_warning(name: str) ->
     assert not Settings.read({}, {**OWN, "KAFKA": {}, "kafka": pytest}).warnings, "nothing is lost by these"
 
 
+def test_a_kafka_property_by_another_name_than_its_own_is_a_warning() -> None:
+    """It was ignored without a word: a worker without TLS, say."""
+    own = Settings.read({}, {**OWN, "kafka_security_protocol": "SSL", "kafka_of": dict, "KAFKA_LINGER_MS": 5})
+    said = "is not a setting and is ignored: did you mean"
+    assert own.warnings == (f"defaults.py: kafka_security_protocol {said} KAFKA_SECURITY_PROTOCOL?",)
+    environment = Settings.read({**MINIMAL, "Kafka_linger_ms": "5"})
+    assert environment.warnings == (f"Kafka_linger_ms {said} KAFKA_LINGER_MS?",)
+    for name in ("kafka_linger_ms", "KAFKA_LINGER_MS", "kafka.linger.ms"):
+        row = Settings.read(MINIMAL).overlaid(
+            json.dumps({name: 5, "kafka_note": {"mine": 1}, "kafka": {"linger.ms": 6}})
+        )
+        assert row.warnings == (f'metadatas.{name} {said} "kafka": {{"linger.ms": …}}?',)
+
+
 @pytest.mark.parametrize("name", ["MESAGE_TIMEOUT", "PROCES_TIMEOUT", "message_timeout", "DB_PASWORD"])
 def test_a_variable_that_is_nearly_a_setting_is_a_warning(name: str) -> None:
     (warning,) = Settings.read({**MINIMAL, name: "topsecret", "PATH": "/bin"}).warnings
