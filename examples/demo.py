@@ -49,7 +49,9 @@ def demo(results: int | None, work: Work, stopping: threading.Event) -> int:
             finally:
                 ended.set()
         feeding.result()  # raises what went wrong there
-        _show(view.summary(counters, viewing.result()))
+        shown = viewing.result()
+        if counters:  # else the log has told why the worker has ended
+            _show(view.summary(counters, shown))
     return code
 
 

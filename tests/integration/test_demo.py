@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,19 @@ def test_it_runs_an_example_in_place_of_worker_py(example: str, adds: str) -> No
     assert process.returncode == 0, errors
     assert output.splitlines()[-2].startswith("2 results shown.")
     assert adds in output
+
+
+@pytest.mark.embedded_kafka
+@pytest.mark.sqlite
+def test_a_setup_that_fails_is_the_last_that_it_says(tmp_path: Path) -> None:
+    """Below it stood the traceback of a KeyError: the summary needs what only a worker that has begun counts."""
+    (tmp_path / "away.py").write_text(
+        "def setup():\n    raise RuntimeError('away')\n\ndef process(message, consumer_name): ...\n"
+    )
+    with demo("--worker", str(tmp_path / "away.py")) as process:
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (1, "")
+    assert "setup() failed: RuntimeError: away" in output.splitlines()[-1]
 
 
 def test_an_example_that_cannot_begin_says_why() -> None:
