@@ -2,6 +2,9 @@
 
 import sys
 
+if sys.version_info < (3, 11):  # noqa: UP036 (an older one may well run this file)
+    print("the worker needs Python 3.11 or newer, and this is", sys.version.split()[0], file=sys.stderr)
+    sys.exit(78)
 if sys.flags.safe_path:  # PYTHONSAFEPATH: by itself Python looks for nothing beside this file
     sys.path.insert(0, __file__.rpartition("/")[0] or ".")
 

@@ -768,6 +768,15 @@ def test_a_worker_and_the_check_beside_it_listen_over_ipv6(sqlite_url: str) -> N
         assert "- http" in checked(run("check", HTTP_PORT=port, **environ))
 
 
+def test_an_older_python_is_told() -> None:
+    """It was an AttributeError with a traceback."""
+    code = "import runpy, sys; sys.version_info = (3, 10, 1); runpy.run_path('main.py', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 78
+    assert done.stderr.startswith("the worker needs Python 3.11 or newer, and this is ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_no_log_level_hides_why_a_worker_does_not_start(sqlite_url: str) -> None:
     with_table(sqlite_url)
 
