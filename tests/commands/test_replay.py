@@ -37,6 +37,7 @@ from utils.logger import _json
 from utils.metrics import Counters
 from utils.processing.outcome import Outcome, attempt
 from utils.reading.batches import Record
+from utils.sending.delivery import Backlog
 from utils.sending.refusals import Refusals
 
 LETTERS = partition_offsets(topic="orders-dlq")
@@ -323,7 +324,7 @@ def test_what_is_safe_makes_room_while_a_commit_is_unanswered() -> None:
     delivery = Unanswered()
     intake = SimpleNamespace(owned=SimpleNamespace(partitions={("orders-dlq", 0): offsets}))
     busy = SimpleNamespace(in_flight=MAX_IN_FLIGHT)
-    run = replay(delivery=delivery, intake=intake, counters=Counters(), executor=busy)
+    run = replay(delivery=delivery, intake=intake, counters=Counters(), executor=busy, room=1)
     run.commits._unanswered = True
     mark([Fragment(0, offsets, 0, b"{}")], SENT)
     run.commits.turn(run._is_full)
@@ -332,10 +333,26 @@ def test_what_is_safe_makes_room_while_a_commit_is_unanswered() -> None:
     assert run.commits.has_news, "and the next one carries what was finished meanwhile"
 
 
+def test_large_messages_leave_no_room_for_more() -> None:
+    """Only their number counted: 1,800 of 300 kB took 589 MB."""
+    executor = SimpleNamespace(in_flight=0, submit=lambda groups: None, drop=lambda: None)
+    delivery = SimpleNamespace(pending=0, backlog=Backlog(), send=lambda outcomes: None)
+    run = replay(executor=executor, delivery=delivery, room=1_000, refusals=Refusals(), largest=1_000, use=joining())
+    run._bytes_in_flight = 1_500
+    assert run._load() == 1.5
+    fragment = Fragment(0, partition_offsets(topic="dlq"), 0, b"{}")
+    run.deliver([Outcome(Group("1", (fragment,), 900), [])])
+    assert run._load() == 0.6
+    delivery.backlog = Backlog(1, 2_000)
+    assert run._load() == 2.6
+    run.forget()
+    assert run._bytes_in_flight == 0
+
+
 class Unanswered:
     """A Delivery: one group was sent and is safe, and a commit is on its way."""
 
-    pending = 1
+    pending, backlog = 1, Backlog()
 
     def committed(self) -> None: ...
 

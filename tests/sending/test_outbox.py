@@ -306,6 +306,17 @@ def test_what_is_as_large_as_a_result_that_the_broker_has_refused_is_known_for_a
     assert reasons(box.put(box.as_known([result("7", 60)]))) == [None], "it is tried again"
 
 
+def test_where_results_are_compressed_one_that_was_refused_says_nothing_of_others() -> None:
+    """Those that had left before became dead letters for a minute."""
+    refusals = Refusals(batch_size=1)
+    refusals.largest.are_compressed = True
+    box = outbox(SmallTopics(broker=50), refusals)
+    sent = box.put([result("1", 60)])
+    box.flush(0)
+    box.accuse(sent)
+    assert reasons(box.as_known([result("2", 60)])) == [None]
+
+
 @pytest.mark.parametrize("then", [[], [10]], ids=["none", "a small one"])
 def test_of_a_group_that_was_refused_another_result_leaves_and_no_dead_letter(then: list[int]) -> None:
     """process() is called again after the restart, and need not return the same."""

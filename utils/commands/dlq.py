@@ -272,6 +272,7 @@ def build_replay(
         locate=parts.locate,
         refusals=around.refusals,
         largest=clients.largest_record(settings.kafka),
+        room=settings.max_pending_bytes // 2,
         result=task.result,
         counters=around.counters,
         progress=progress,

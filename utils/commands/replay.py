@@ -306,6 +306,8 @@ class Replay:
     refusals: Refusals
     largest: int
     """Bytes of a record that the client takes."""
+    room: int
+    """Bytes of messages in process() and of results on their way out, above which no more is read."""
     result: ReplayResult
     counters: Counters
     progress: Callable[[int, int, ReplayResult], None]
@@ -321,6 +323,7 @@ class Replay:
     _ends: dict[tuple[str, int], int] = field(default_factory=dict)
     _begin: dict[tuple[str, int], int] = field(default_factory=dict)
     _assigned: bool = False
+    _bytes_in_flight: int = 0  # of the messages in process()
 
     commits: Commits = field(init=False)
     assignment: Assignment = field(init=False)
@@ -358,13 +361,15 @@ class Replay:
         headers, _ = read_each("headers", batch.records)  # what has none that can be read is no dead letter of ours
         groups = list(filter(None, map(self._take, batch.records, headers, batch.partitions)))
         if groups:
+            self._bytes_in_flight += sum([group.bytes for group in groups])
             self.executor.submit(groups)
         self.deliver(self.executor.collect(BUSY))
         self.commits.turn(self._is_full)
         self.progress(*self._read_so_far(), self.result)
 
     def _load(self) -> float:
-        return (self.executor.in_flight + self.delivery.pending) / MAX_IN_FLIGHT
+        size = self._bytes_in_flight + self.delivery.backlog.bytes
+        return max((self.executor.in_flight + self.delivery.pending) / MAX_IN_FLIGHT, size / self.room)
 
     def _is_full(self) -> bool:
         return self._load() >= ALMOST_FULL and self.delivery.pending > 0
@@ -386,6 +391,7 @@ class Replay:
 
     def deliver(self, outcomes: list[Outcome]) -> None:
         """What has failed again stays as it is, with its old reason."""
+        self._bytes_in_flight -= sum([outcome.group.bytes for outcome in outcomes])
         done = [outcome for outcome in outcomes if self._may_leave(outcome)]
         for outcome in done:
             self.result.note(letters_of(outcome.group.fragments), done=True)
@@ -452,7 +458,7 @@ class Replay:
         """Until the next assignment, of no partitions perhaps, nobody knows whether all is done."""
         self.use.clear()
         self._ends, self._begin = {}, {}
-        self._assigned = False
+        self._assigned, self._bytes_in_flight = False, 0
 
 
 class TooScattered(Exception):

@@ -460,6 +460,12 @@ def largest_record(properties: Properties) -> int:
     return _number(properties.get("message.max.bytes"), LARGEST_RECORD)
 
 
+def compresses(properties: Properties) -> bool:
+    """Whether the producer does, by these properties."""
+    names = "compression.type", "compression.codec"
+    return any(properties.get(name, "none") != "none" for name in names)
+
+
 def session_timeout(properties: Properties) -> int:
     """In ms, as these properties set it."""
     return _number(properties.get("session.timeout.ms"), SESSION_TIMEOUT_MS)

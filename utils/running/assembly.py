@@ -150,6 +150,7 @@ class KafkaClients:
     def producer(self, report: Report, on_throttle: Callable[[ThrottleEvent], None]) -> Producer:
         records, size = clients.queue_room(self._properties)
         patience = PATIENCE_OF_A_TRANSACTION if self._settings.delivery == "exactly_once" else PATIENCE
+        self._refusals.largest.are_compressed = clients.compresses(self._properties)
         self._refusals.pace.at_most(min(records * RESULT_OVERHEAD, size) // 2, patience)
         is_transactional, instance = self._settings.delivery == "exactly_once", self._settings.group_instance_id
         return clients.producer(

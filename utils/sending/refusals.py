@@ -26,16 +26,20 @@ class Refused:
 class Largest:
     """How large a result may be, as far as brokers have shown lately: each refusal of a transaction costs a restart.
 
-    Not for long: the limit of a topic may be raised.
+    Not for long: the limit of a topic may be raised. And not where results are compressed: then their size does not
+    tell what is sent.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self.are_compressed = False
         self._refused: float = math.inf  # bytes of key and value of the smallest one
         self._until = 0.0
 
     def note(self, size: int) -> None:
         """Of a result that was refused, and not for its batch."""
+        if self.are_compressed:
+            return
         known = self._refused if self._clock() < self._until else math.inf
         self._refused, self._until = min(known, size), self._clock() + REMEMBERED
 
