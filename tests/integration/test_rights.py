@@ -172,3 +172,25 @@ def test_a_commit_that_is_refused_for_one_topic_is_none_for_the_others(
     [stopped] = worker.said("stopped")
     assert not stopped["evicted"]
     scene.judge(once=delivery == "exactly_once")
+
+
+@pytest.mark.real_kafka
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_right_that_several_workers_lose_is_no_message_s_fault(
+    guarded_kafka: KafkaBroker, scenes: Scenes, delivery: str
+) -> None:
+    """The partition with news went from one to the next as each ended, and the fifth took a message for guilty."""
+    scene = scenes(guarded_kafka, environment={"DELIVERY": delivery, "MESSAGE_TIMEOUT": "600"}, partitions=6)
+    (out,) = scene.job.topics_output
+    workers = [scene.job.start() for _ in range(6)]
+    scene.feed(ids(60, "before-"))
+    scene.wait_for_all(*workers)
+    grant(guarded_kafka, ResourceType.TOPIC, out, AclOperation.READ)
+    scene.feed(ids(6, "while-"), *scene.job.topics_input, partition=2)
+    assert [worker.ends() for worker in workers] == [EX_CONFIG] * 6
+    allow_all_again(guarded_kafka, out)
+    worker = scene.job.start()
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    assert failed(scene) == 0
+    assert not any(each.said("process() failed") for each in workers)
