@@ -3,6 +3,7 @@
 import errno
 import io
 import sys
+import threading
 from collections import Counter
 from dataclasses import MISSING, fields
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from utils.commands.letters import Choice, ListedLetter
 from utils.commands.replay import (
     IN_DOUBT,
     INCOMPLETE,
+    LEFT_OUT,
     MAX_IN_FLIGHT,
     CannotReplay,
     Discarding,
@@ -331,6 +333,32 @@ def test_what_is_safe_makes_room_while_a_commit_is_unanswered() -> None:
     assert (delivery.pending, offsets.unfinished()) == (0, 0)
     assert run.commits._unanswered, "and it is still waited for"
     assert run.commits.has_news, "and the next one carries what was finished meanwhile"
+
+
+@pytest.mark.parametrize("are_left_out", [True, False])
+def test_a_run_that_could_not_read_some_partitions_says_so_and_is_no_success(are_left_out: bool) -> None:
+    """It said nothing of what lies in them, and ended with 0."""
+    intake = SimpleNamespace(
+        owned=SimpleNamespace(partitions={}),
+        siblings=SimpleNamespace(some_are_left_out=are_left_out),
+        rebalanced=lambda owned, left_out=(): None,
+    )
+    consumer = SimpleNamespace(
+        subscribe=lambda topics, **callbacks: None, offsets_for_times=lambda asked, timeout: [], close=lambda: None
+    )
+    delivery, executor = SimpleNamespace(pending=0, drop=lambda: None), SimpleNamespace(in_flight=0, drop=lambda: None)
+    run = replay(
+        use=joining(),
+        consumer=consumer,
+        intake=intake,
+        delivery=delivery,
+        executor=executor,
+        stopping=threading.Event(),
+    )
+    run.commits.has_news = False
+    run.assigned([])
+    run.run()
+    assert run.result.error == (LEFT_OUT if are_left_out else "")
 
 
 def test_large_messages_leave_no_room_for_more() -> None:

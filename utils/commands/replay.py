@@ -91,6 +91,7 @@ class LetterSet:
 
 
 STOPPED = "stopped: what it has not come to stays as it was"
+LEFT_OUT = "dead letters in partitions without a leader were left out: run it again once these have one"
 
 
 @dataclass(slots=True)
@@ -338,7 +339,7 @@ class Replay:
             self.assignment.subscribe([self.topic])
             while not (done := self._is_done()) and not self.stopping.is_set():
                 self.step()
-            self.result.error = "" if done else STOPPED
+            self.result.error = (LEFT_OUT if self.intake.siblings.some_are_left_out else "") if done else STOPPED
             _count_left_over(self.use, self.result)
             self.assignment.end()
             self.stopping.set()
