@@ -288,6 +288,17 @@ def test_who_lacks_a_right_adopts_nothing(guarded_kafka: KafkaBroker, scenes: Sc
     assert {each.offset for each in scene.job.commits().values()} == {0}
 
 
+def test_who_may_not_see_the_outputs_may_adopt(guarded_kafka: KafkaBroker, scenes: Scenes) -> None:
+    """It was told to create them."""
+    scene = scenes(guarded_kafka, partitions=1)
+    first, second = scene.job.topics_input
+    scene.feed(["1"])
+    scene.job.overwrite_commits({(first, 0): (1, ""), (second, 0): (1, "")})
+    for topic in scene.job.topics_output:
+        grant(guarded_kafka, ResourceType.TOPIC, topic, AclOperation.DESCRIBE_CONFIGS)  # and nothing else any more
+    assert "would be adopted" in adopted(scene, "--dry-run")
+
+
 def test_what_was_adopted_in_part_is_adopted_in_whole(real_kafka: KafkaBroker, scenes: Scenes) -> None:
     scene = scenes(real_kafka, partitions=1)
     first, second = scene.job.topics_input

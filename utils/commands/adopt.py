@@ -77,7 +77,8 @@ def adopt(arguments: argparse.Namespace, environ: Environ) -> int:
     settings = settings.overlaid(row.metadatas)
     cluster = preflight.look(settings, row)
     # Rights, too: brokers judge a commit topic by topic, and half of it may be done before it is refused.
-    problems = preflight.missing_topics(row, cluster) or preflight.missing_rights(settings, row, cluster, "READ")
+    inputs = replace(row, topics_output=())  # the others are not touched, and need not be seen
+    problems = preflight.missing_topics(inputs, cluster) or preflight.missing_rights(settings, row, cluster, "READ")
     if problems:
         raise ConfigError(problems)
     former = replace(settings, consumer_name=arguments.group or settings.consumer_name, group_instance_id="")
