@@ -78,6 +78,21 @@ def test_of_files_that_were_renewed_it_is_said_when_they_are_taken(reason: str) 
     assert "where it was renewed, a worker takes it within CONFIG_REFRESH" in trouble.line
 
 
+@pytest.mark.parametrize(
+    ("reason", "cure"),
+    [
+        ("tlsv1 alert protocol version: SSL alert number 70", "has no version of TLS that this worker takes"),
+        ("error:0A000102:SSL routines::unsupported protocol", "has no version of TLS that this worker takes"),
+        ("certificate is not yet valid", "set the clock of this machine"),
+    ],
+)
+def test_a_clock_that_is_behind_or_a_tls_too_old_is_no_matter_of_the_files(reason: str, cure: str) -> None:
+    """It was said that they are to be checked."""
+    trouble = explain(KafkaError(KafkaError._SSL, f"SSL handshake failed: {reason}"))
+    assert cure in trouble.line
+    assert "_LOCATION" not in trouble.line
+
+
 def test_files_of_tls_are_known_by_what_is_in_them(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     worker, other = authority.issue("worker"), authority.issue("other")

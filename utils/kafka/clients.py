@@ -624,7 +624,11 @@ _AT_THE_START = "where it was renewed, a worker takes it within CONFIG_REFRESH; 
 
 
 def _tls_cure(reason: str) -> str:
-    """By what OpenSSL says. Alerts come from the broker, and are about the certificate of this worker."""
+    """By what OpenSSL says. All other alerts come from the broker, and are about the certificate of this worker."""
+    if re.search("alert protocol version|unsupported protocol", reason):
+        return "it has no version of TLS that this worker takes, mostly because it is too old: upgrade it"
+    if "not yet valid" in reason:
+        return "its certificate is not valid yet: set the clock of this machine, or wait"
     if "alert" in reason:
         own = "KAFKA_SSL_CERTIFICATE_LOCATION and KAFKA_SSL_KEY_LOCATION"
         return f"it wants a certificate of this worker, or refuses its own: check {own}; {_AT_THE_START}"
