@@ -1,8 +1,10 @@
 """How much may be on its way at once follows how long it took before."""
 
+from random import Random
+
 import pytest
 
-from utils.sending.pace import CAREFULLY, FIRST, MOST, PATIENCE_OF_A_TRANSACTION, WITHIN, Pace
+from utils.sending.pace import CAREFULLY, FIRST, LITTLE, MOST, PATIENCE_OF_A_TRANSACTION, WITHIN, Pace
 
 
 def test_what_is_acknowledged_soon_is_followed_by_somewhat_more_up_to_a_limit() -> None:
@@ -49,13 +51,41 @@ def test_once_it_is_quicker_it_must_stay_so() -> None:
     assert pace.size < size / 3
 
 
-def test_a_transaction_is_kept_from_its_time_out_whatever_takes_so_long() -> None:
-    pace = Pace()
+@pytest.mark.parametrize("fixed", [0.5, 1.5, 1.9, 2.1, 2.7, 4.0])
+def test_a_transaction_that_takes_as_long_however_little_it_is_does_not_become_less_and_less(fixed: float) -> None:
+    """From 2 s on each was smaller than the one before, down to one group: brokers that are 450 ms away are enough."""
+    pace, took = Pace(), list[float]()
     pace.at_most(MOST, PATIENCE_OF_A_TRANSACTION)
-    pace.passed(pace.size, 4.0)
-    for _ in range(50):
-        pace.passed(pace.size, 3.0)  # whatever is sent
-    assert pace.size < 100
+    for _ in range(100):
+        took.append(fixed + pace.size / 10_000_000)
+        pace.passed(pace.size, took[-1])
+    assert pace.size > FIRST
+    assert max(took) < 4.6, "it is aborted after 5 s"
+
+
+@pytest.mark.parametrize("fixed", [1.5, 2.7, 3.5])
+def test_chance_makes_a_transaction_not_less_and_less(fixed: float) -> None:
+    """Seen with brokers that are 450 ms away: 2.6 to 3.3 s each."""
+    pace, random, sizes, took = Pace(), Random(7), list[int](), list[float]()
+    pace.at_most(MOST, PATIENCE_OF_A_TRANSACTION)
+    for _ in range(300):
+        took.append(fixed * random.uniform(0.95, 1.2) + pace.size / 10_000_000)
+        pace.passed(pace.size, took[-1])
+        sizes.append(pace.size)
+    assert min(sizes[100:]) > LITTLE / 2
+    assert sorted(sizes[100:])[100] > FIRST / 4, "mostly"
+    assert max(took) < 4.9, "it is aborted after 5 s"
+
+
+@pytest.mark.parametrize("fixed", [0.5, 1.5, 2.7])
+def test_a_transaction_that_takes_longer_the_more_is_in_it_becomes_less(fixed: float) -> None:
+    pace, took = Pace(), list[float]()
+    pace.at_most(MOST, PATIENCE_OF_A_TRANSACTION)
+    for _ in range(100):
+        took.append(fixed + pace.size / 500_000)
+        pace.passed(pace.size, took[-1])
+    assert max(took[10:]) < max(fixed, PATIENCE_OF_A_TRANSACTION) + 1.2 * WITHIN
+    assert pace.size > 50_000
 
 
 def test_a_little_that_takes_long_tells_nothing() -> None:
