@@ -109,6 +109,7 @@ def test_the_defaults_of_properties_are_those_of_the_code() -> None:
         "session.timeout.ms": clients.SESSION_TIMEOUT_MS,
         "transaction.timeout.ms": clients.TRANSACTION_TIMEOUT_MS,
         "topic.metadata.refresh.interval.ms": clients.METADATA_REFRESH_MS,
+        "message.timeout.ms": clients.RESULT_MS,
         "socket.timeout.ms": clients.ANSWER_MS,
         "connections.max.idle.ms": clients.IDLE_MS,
         "queued.max.messages.kbytes": clients.FETCHES["queued.max.messages.kbytes"],
