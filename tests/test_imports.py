@@ -26,9 +26,9 @@ ROOMS: Mapping[str, set[str]] = {
     "ground": set(),
 }
 """Which rooms each may know. `ground`: the files on which all of them stand; `framework`: framework.py."""
-GROUND = {"logger", "retry", "metrics", "errors", "threads", "version", "topic_ids", "sparing"}
+GROUND = {"logger", "retry", "metrics", "errors", "threads", "version", "topic_ids", "sparing", "plain"}
 ALIASES = {"messages", "cases"}  # tests/test_worker.py imports them by these names, which stay; see there
-OF_JOINING = {"retry", "errors", "topic_ids"}  # what the pure room may know of the ground: what is pure, too
+OF_JOINING = {"retry", "errors", "topic_ids", "plain"}  # what the pure room may know of the ground: what is pure, too
 
 KNOW_KAFKA = {"kafka", "reading", "sending", "framework", "fleet", "commands", "running"}
 """The rooms whose files may import Kafka's client."""

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, StrEnum
 from typing import Any
@@ -348,6 +348,9 @@ def test_what_json_has_no_type_for_is_sent_as_text_or_a_list(value: object, sent
     assert json.loads(result.value) == {"x": sent}
 
 
+class Money: ...
+
+
 class Markup(str):
     """As libraries for HTML make it."""
 
@@ -379,9 +382,70 @@ def test_also_a_key_of_such_a_class_is_the_id_as_the_next_worker_reads_it(id: ob
 @pytest.mark.parametrize("key", [None, True, (1, 2)])
 def test_a_name_that_is_neither_text_nor_a_number_is_an_invalid_result(key: object) -> None:
     with pytest.raises(
-        InvalidResult, match=rf"^not JSON: a value, or a name in an object, of type {type(key).__name__}$"
+        InvalidResult, match=rf"^not JSON: a value, or a name in an object, of type {type(key).__name__}, in x$"
     ):
         results({"x": {key: 1}}, "1")
+
+
+class Stamp(datetime): ...
+
+
+class Day(date): ...
+
+
+class Hour(time): ...
+
+
+class Span(timedelta): ...
+
+
+class Amount(Decimal): ...
+
+
+class Blob(bytes): ...
+
+
+class NotATime(datetime):
+    """As pandas.NaT is."""
+
+    year = float("nan")  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        (Stamp, datetime, (2026, 10, 25, 2, 30, 1, 7, UTC)),
+        (Stamp, datetime, (2026, 1, 2)),
+        (Day, date, (2026, 1, 2)),
+        (Hour, time, (1, 2, 3, 4, UTC)),
+        (Span, timedelta, (-1, 2, 3)),
+        (Amount, Decimal, ("1.10",)),
+        (Blob, bytes, (b"ab",)),
+    ],
+    ids=lambda made: made[0].__name__,
+)
+def test_a_class_that_is_made_from_a_time_or_a_number_is_sent_as_that(made: tuple[Any, Any, tuple[Any, ...]]) -> None:
+    """pandas.Timestamp: each message was a dead letter, "of type Timestamp"."""
+    kind, base, given = made
+    assert results({"x": kind(*given)}, "1") == results({"x": base(*given)}, "1")
+
+
+@pytest.mark.parametrize(
+    ("result", "place"),
+    [
+        ({"a": 1, "x": object()}, "of type object, in x"),
+        ({"content": {"a": 1, "paid": Stamp}}, "of type type, in content.paid"),
+        ({"content": {"rows": {"topsecret": {"x": 1j}}}}, "of type complex, in content.rows"),
+        ({"x": [1, Money()]}, f"of type {__name__}.Money, in x"),
+        ({"x": NotATime(2026, 1, 1)}, f"of type {__name__}.NotATime, in x"),
+        ({"x" * 100: object()}, f"of type object, in {'x' * 60}"),
+    ],
+)
+def test_what_is_not_json_is_named_with_its_place(result: dict[str, Any], place: str) -> None:
+    """numpy.bool was told as "of type bool", which JSON has; and nothing said where it stood."""
+    with pytest.raises(InvalidResult) as raised:
+        results(result, "1")
+    assert str(raised.value) == f"not JSON: a value, or a name in an object, {place}"
 
 
 @given(messages)

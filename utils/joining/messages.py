@@ -15,6 +15,7 @@ import msgspec
 
 from utils.errors import Quotable
 from utils.joining.offsets import PartitionOffsets
+from utils.plain import plain
 
 Message = dict[str, Any]
 Headers = list[tuple[str, str | bytes | None]]  # as the client has it; what it has read is bytes
@@ -56,19 +57,6 @@ RESULT_OVERHEAD = 150
 (measured, CPython 3.11)."""
 
 
-def _plain(value: object) -> object:
-    """Text or a number, of a class that is made from these: the encoder asks for what it does not know, and so never
-    for most of what there is.
-    """
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, float):
-        return float.__float__(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int.__int__(value)
-    raise TypeError(f"a value, or a name in an object, of type {type(value).__name__}")
-
-
 class _Object(msgspec.Struct, frozen=True, gc=False):
     """Any JSON object: checked, not built."""
 
@@ -95,7 +83,7 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeErro
 _decode_head = msgspec.json.Decoder(_Head).decode
 _decode_plain_head = msgspec.json.Decoder(_PlainHead).decode
 _decode: Callable[[bytes], Message] = msgspec.json.Decoder().decode  # an object, for that has been checked
-_encode = msgspec.json.Encoder(enc_hook=_plain).encode
+_encode = msgspec.json.Encoder(enc_hook=plain).encode
 
 
 def read_each(
@@ -219,7 +207,28 @@ def _result(item: Message, group_id: str) -> Result:
     try:
         return Result(key.encode(), _encode(item))
     except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
-        raise InvalidResult(f"not JSON: {error}") from None
+        raise InvalidResult(f"not JSON: {error}{_where(item)}") from None
+
+
+def _where(item: Message) -> str:
+    """The field that is not JSON, and in it the one that is not: what is deeper may be named by values."""
+    names: list[str] = []
+    within: object = item
+    while isinstance(within, dict) and len(names) < 2:
+        found = next(((name, value) for name, value in within.items() if not _can_be_sent(value)), None)
+        if found is None:  # a name is what is wrong
+            break
+        names.append(f"{found[0]!s:.60}")
+        within = found[1]
+    return f", in {'.'.join(names)}" if names else ""
+
+
+def _can_be_sent(value: object) -> bool:
+    try:
+        _encode(value)
+    except (TypeError, ValueError, msgspec.MsgspecError, RecursionError):
+        return False
+    return True
 
 
 def _as_key(id: object) -> str:
@@ -227,4 +236,4 @@ def _as_key(id: object) -> str:
         id = id.value
     if isinstance(id, bool) or not isinstance(id, int | str) or id == "":
         raise InvalidResult("the `id` of a result is text (not empty) or a whole number")
-    return str(_plain(id))
+    return str(plain(id))
