@@ -121,8 +121,10 @@ class Oracle:
     made_again: set[str] = field(default_factory=set)
     """Topics that were deleted and created again."""
     disturbed: bool = False
-    """Something has happened after which at-least-once may repeat results, and who ran alone without guilt is accused:
-    nobody can tell that its process ended of something else."""
+    """Something has happened after which at-least-once may repeat results."""
+    looked_ended: bool = False
+    """A process was killed, frozen or expelled. Who ran alone then is accused without guilt: nobody can tell that it
+    ended, or did not, of something else."""
     slow_output: bool = False
     """A stop and a rebalance may come to their time-out before all results have left."""
     ended_in_a_call: bool = False
@@ -293,12 +295,12 @@ class Oracle:
 
     def _may_have_ended_the_process(self, letter: Contents, id: str) -> bool:
         named = any(((part.topic, part.partition), part.offset) in self.ran_alone for part in letter.parts)
-        return named and (behaviour(id) == DEADLY or self.disturbed)
+        return named and (behaviour(id) == DEADLY or self.looked_ended)
 
     def _may_be_accused(self, id: str) -> bool:
         """Whether a fragment of this id was run alone, and may have ended the process."""
         named = any((each.at, each.entry.offset) in self.ran_alone for each in self.by_id[id])
-        return named and (behaviour(id) == DEADLY or self.disturbed)
+        return named and (behaviour(id) == DEADLY or self.looked_ended)
 
     def _may_be_discarded(self, sent: Sent) -> bool:
         """Whether, with dead letters off, it is right that nothing has become of this fragment."""
@@ -594,7 +596,10 @@ class Oracle:
         there = [sent for sent in fragments if self._is_there(sent) and not sent.by_former_row]
         if len({sent.at[0] for sent in there}) < len(self.inputs) or len(there) < len(fragments):
             return False
+        id = there[0].id or ""
         first = min(sent.since for sent in there)
+        if id in self.robbed:  # what was left of a round before may have waited together with these, and longer
+            first = min(first, *(sent.since for sent in self.by_id[id]))
         if max(sent.since for sent in there) - first >= 2 * self.message_timeout - self._slack(there):
             return False  # an open transaction has hidden a part for so long
         span = max(sent.entry.sent for sent in there) - first

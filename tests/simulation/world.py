@@ -133,6 +133,7 @@ class World:
     def note(self, what: str) -> None:
         self.notes[what] += 1
         self.oracle.is_withdrawn |= what == "row withdrawn"
+        self.oracle.looked_ended |= what == "expelled in a request"
         if what.startswith("restart"):
             self._starts += 1
             self.oracle.disturbed = True
@@ -382,7 +383,7 @@ class World:
         process = self._processes[who % self.setup.workers]
         if not process.ended:
             self.note("killed")
-            self.oracle.disturbed = True
+            self.oracle.disturbed = self.oracle.looked_ended = True
             process.kill(how % 4)
 
     def _kill_twice(self, who: int, how: int) -> None:
@@ -400,7 +401,7 @@ class World:
     def _freeze(self, who: int, _how: int) -> None:
         if process := self._alive(who):
             self.note("frozen")
-            self.oracle.disturbed = True
+            self.oracle.disturbed = self.oracle.looked_ended = True
             process.freeze()
 
     def _thaw(self, who: int, _how: int) -> None:
@@ -437,7 +438,7 @@ class World:
         members = list(self.broker.group.members.values())
         if members:
             self.note("expelled")
-            self.oracle.disturbed = True
+            self.oracle.disturbed = self.oracle.looked_ended = True
             self.broker.group.leave(members[(who + how) % len(members)], self.broker.now)
 
     def _assignment(self, who: int, _how: int) -> None:
@@ -466,7 +467,8 @@ class World:
         """In the middle of a revoke, longer than SHUTDOWN_TIMEOUT, this is as if the process were frozen."""
         held_up = any(process.is_in_a_turn and not process.ended for process in self._processes.values())
         self._held_up = self._held_up or held_up
-        self.oracle.disturbed |= held_up and seconds > SHUTDOWN
+        if held_up and seconds > SHUTDOWN:
+            self.oracle.disturbed = self.oracle.looked_ended = True
         self.advance(seconds)
 
     # ------------------------------------------------------------------ feeds
@@ -665,7 +667,7 @@ class World:
             self._overwrite(at, moved if how % 3 == 0 else Committed(committed.offset, changed))
 
     def _overwrite(self, at: Partition, committed: Committed) -> None:
-        self.oracle.disturbed = True
+        self.oracle.disturbed = self.oracle.looked_ended = True
         self.broker.group.offsets[at] = committed
         self.oracle.is_reset(at, committed)
 
