@@ -147,6 +147,7 @@ def no_broker(stage: Stage) -> Iterator[Worker]:
     yield from keep(worker)
 
 
+@fault_of("ConsumerKeepsRestarting")
 @fault_of("ConsumerRestarting")
 def results_that_the_topic_refuses(stage: Stage) -> Iterator[Worker]:
     """Only the broker knows its limit; with exactly_once each result that is smaller than those before it, and still
