@@ -125,6 +125,18 @@ def test_a_broker_that_refuses_our_kind_of_tls_still_speaks_tls() -> None:
         look(settings_with(), row_at(address))
 
 
+def test_that_no_transactions_are_made_is_no_matter_of_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a partition of `__transaction_state` had no leader, it was said that Kafka cannot be reached."""
+
+    class TimesOut:
+        def init_transactions(self, _timeout: float) -> None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "Timed out waiting for operation to finish"))
+
+    monkeypatch.setattr(preflight, "kafka_producer", lambda *_: TimesOut())
+    with pytest.raises(UnavailableError, match=r"Kafka makes no transactions just now: .* whether __transaction_state"):
+        preflight.missing_transactions(settings_with(), row_at("h:9092"))
+
+
 def test_a_certificate_that_is_not_trusted_does_not_heal(tls_broker: str) -> None:
     with pytest.raises(ConfigError, match=r"TLS with the broker fails: check KAFKA_SSL_CA_LOCATION"):
         look(settings_with(security_protocol="ssl"), row_at(tls_broker))

@@ -382,6 +382,11 @@ def missing_transactions(settings: Settings, row: Row) -> list[str]:
             ]
         if reason.code() in _BY_ANOTHER_CHECK:
             return []
+        if reason.code() == KafkaError._TIMED_OUT:  # brokers have answered all that was asked before
+            look = f"kafka-topics.sh --bootstrap-server {row.bootstrap_servers}{_login(settings)} --describe"
+            cure = f"see with {look} --unavailable-partitions whether __transaction_state lacks a leader"
+            line = f"Kafka makes no transactions just now: if this stays, {cure} ({reason.str()})"
+            raise Trouble(heals=True, line=line).error() from error
         if (trouble := explain(reason)).heals:
             raise trouble.error() from error
         return [trouble.line]
@@ -439,12 +444,15 @@ def _missing(
 def _grant(settings: Settings, row: Row, operation: str) -> str:
     """The beginning of the command that does it."""
     user = settings.kafka.get("sasl.username", "…").replace("'", "'\"'\"'")  # as a shell wants it: a row may set it
-    # docs/failures.md says what stands in FILE: the login of somebody who may grant rights.
-    login = (
+    server = f"--bootstrap-server {row.bootstrap_servers}{_login(settings)}"
+    return f"kafka-acls.sh {server} --add --allow-principal 'User:{user}' --operation {operation.capitalize()}"
+
+
+def _login(settings: Settings) -> str:
+    """docs/failures.md says what stands in FILE: the login of somebody who may grant rights."""
+    return (
         "" if settings.kafka.get("security.protocol", "plaintext").lower() == "plaintext" else " --command-config FILE"
     )
-    acls = f"kafka-acls.sh --bootstrap-server {row.bootstrap_servers}{login} --add --allow-principal 'User:{user}'"
-    return f"{acls} --operation {operation.capitalize()}"
 
 
 def _granted(admin: AdminClient, operation: str, resources: Sequence[str]) -> dict[str, bool | None]:
