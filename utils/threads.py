@@ -8,6 +8,26 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+class Apart(threading.Thread):
+    """A thread that nobody waits for at the end of the process. Those that its code begins are waited for, as in any
+    program: a thread hands on what it says of itself.
+    """
+
+    _has_begun = False
+
+    @property
+    def daemon(self) -> bool:
+        return not self._has_begun
+
+    @daemon.setter
+    def daemon(self, _value: bool) -> None:
+        """It is asked when the thread begins, and by the threads that it begins."""
+
+    def run(self) -> None:
+        self._has_begun = True
+        super().run()
+
+
 def in_thread(call: Callable[[], T], name: str) -> Future[T]:
     """What the call gives, or raises. Who waits for it may leave it behind, which a pool of threads does not allow."""
     future: Future[T] = Future()
@@ -18,5 +38,5 @@ def in_thread(call: Callable[[], T], name: str) -> Future[T]:
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=attempt, name=name, daemon=True).start()
+    Apart(target=attempt, name=name).start()
     return future

@@ -627,6 +627,27 @@ def test_calls_that_have_nothing_to_wait_for_do_not_hold_up_one_that_has() -> No
     runner.close(SECONDS)
 
 
+@pytest.mark.parametrize("kind", [SingleThread, ThreadPool, Coroutines])
+def test_threads_that_process_and_setup_begin_are_waited_for_at_the_end_as_in_any_program(kind: type) -> None:
+    """They were daemons as the thread that calls process(), and cut off in the middle of what they did."""
+    daemons = list[bool]()
+
+    def note(*_: object) -> None:
+        daemons.append(threading.Thread().daemon)
+
+    async def note_in_a_coroutine(*_: object) -> None:
+        note()
+
+    called: Any = note_in_a_coroutine if kind is Coroutines else note
+    runner = kind(called, NAME, **({} if kind is SingleThread else {"concurrency": 2}), hooks=Hooks(called, called))
+    runner.open()
+    executor = dispatcher(runner)
+    executor.submit(groups("a"))
+    collect(executor, 1)
+    runner.close(SECONDS)
+    assert daemons == [False, False, False]
+
+
 def begun_at_once(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
     """asyncio.eager_task_factory, for Python 3.11: the first step is taken before there is a task for who asked."""
     tasks, steps = cast(Any, asyncio.tasks), list[Callable[[], None]]()

@@ -379,6 +379,23 @@ def test_probes_are_answered_while_it_is_imported(tmp_path: Path) -> None:
             run.kill()
 
 
+def test_a_thread_that_it_begins_comes_to_its_end_as_in_any_program(tmp_path: Path) -> None:
+    """One that writes, when all else has ended, what it has collected: it was cut off without a word."""
+    written = tmp_path / "rows"
+    source = f"""
+    import pathlib, threading, time
+
+    def write() -> None:
+        threading.main_thread().join()
+        time.sleep(0.1)
+        pathlib.Path({str(written)!r}).touch()
+
+    threading.Thread(target=write).start()
+    """
+    assert ended(program(tmp_path, dedent(source) + GOOD), "main.py", "run").returncode == 78, "there is no row"
+    assert written.exists()
+
+
 def _is_live(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=60) as answer:
@@ -458,6 +475,12 @@ def test_there_need_not_be_a_defaults_py(tmp_path: Path) -> None:
     directory = program(tmp_path, GOOD)
     (directory / "defaults.py").unlink()
     assert "rows.db is not there" in ended(directory, "main.py", "run").stderr
+
+
+def test_a_thread_that_never_ends_does_not_hold_up_the_making_of_an_image(tmp_path: Path) -> None:
+    begins = "import threading\nprint('begun')\nthreading.Thread(target=threading.Event().wait).start()\n"
+    done = ended(program(tmp_path, begins + GOOD), "-m", "utils.processing.user_code")
+    assert (done.returncode, done.stdout) == (0, "begun\n")
 
 
 def test_an_image_is_not_made_with_what_cannot_run_but_with_what_wants_its_environment(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from utils.processing.outcome import Outcome
 from utils.processing.runner import NO_LIMIT
+from utils.threads import Apart
 
 MANY = 32  # calls that are running: those that end soon after another are collected with it
 SOON = 0.01  # seconds; so soon
@@ -57,7 +58,7 @@ class Done:
                     if not end.done():
                         end.set_exception(died)
 
-        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread = Apart(target=run, name=name)
         thread.start()
         return thread
 

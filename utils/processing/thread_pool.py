@@ -12,6 +12,7 @@ from utils.joining.aggregator import Group
 from utils.processing.done import Done
 from utils.processing.outcome import Call, Outcome, Process, attempt
 from utils.processing.runner import NO_HOOKS, CallTerms, Hooks, Overdue, call_hook, overdue, refuse_unrun, running_calls
+from utils.threads import Apart
 
 
 class ThreadPool:
@@ -75,7 +76,7 @@ class ThreadPool:
     def close(self, timeout: float) -> None:
         self.cancel()
         self._done.close()
-        threading.Thread(target=self._end, name="teardown", daemon=True).start()
+        Apart(target=self._end, name="teardown").start()
         self._closed.result(timeout)
 
     def _end(self) -> None:

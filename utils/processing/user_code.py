@@ -7,10 +7,12 @@ wrong with them is told in a line of text.
 import argparse
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import wait
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from pathlib import Path
@@ -231,4 +233,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    with suppress(OSError):  # nobody reads what was printed
+        sys.stdout.flush()
+    os._exit(code)  # without threads that worker.py has begun: an endless one would hold up the making of an image
