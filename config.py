@@ -449,6 +449,8 @@ def _kafka_misspelled(given: Mapping[str, object], place: str) -> Iterator[str]:
     """Of a property only the exact name counts; in a row it has a place of its own."""
     for key, value in islice(given.items(), _MOST_NAMES):
         name = key.upper().replace(".", "_")
+        if key.startswith(("security.", "sasl.", "ssl.")):  # as Kafka itself writes it
+            name = f"KAFKA_{name}"
         if not name.startswith("KAFKA_") or len(key) > _LONGEST_NAME or not isinstance(value, (str, int, float)):
             continue
         if place == "metadatas.":

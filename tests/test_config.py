@@ -165,6 +165,8 @@ def test_a_kafka_property_by_another_name_than_its_own_is_a_warning() -> None:
             json.dumps({name: 5, "kafka_note": {"mine": 1}, "kafka": {"linger.ms": 6}})
         )
         assert row.warnings == (f'metadatas.{name} {said} "kafka": {{"linger.ms": …}}?',)
+    row = Settings.read(MINIMAL).overlaid('{"security.protocol": "SSL"}')
+    assert row.warnings == (f'metadatas.security.protocol {said} "kafka": {{"security.protocol": …}}?',)
 
 
 @pytest.mark.parametrize("name", ["MESAGE_TIMEOUT", "PROCES_TIMEOUT", "message_timeout", "DB_PASWORD"])
