@@ -63,7 +63,7 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
         pytest.param(
             judged(replace(IDLE, partitions=(), without_leader=2), errors=1),
             "bad",
-            "Not all is read: 2 partitions without a leader.",
+            "Not all is read: 2 partitions without a leader that answers.",
             id="no leader",
         ),
         pytest.param(judged(), "ok", "Idle: all that has come is read.", id="idle"),

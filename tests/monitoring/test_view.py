@@ -1,16 +1,19 @@
 """What the loop shows of itself, on a worker with fakes around it."""
 
-from typing import cast
+from concurrent.futures import Future
+from typing import Any, cast
 from unittest.mock import patch
 
-from confluent_kafka import OFFSET_INVALID
+from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from tests.builders import partition_offsets
 from tests.fakes import FakeAdmin
 from tests.test_framework import A0, A1, B0, B1, TIMEOUT, Bench, started
+from utils.kafka.ends import EndOffsets
 from utils.kafka.identities import LOOK_EVERY
 from utils.monitoring.view import SHOWN_OF_ID, PartitionView, Snapshot, View
-from utils.reading.shown_ends import ASK_EVERY
+from utils.reading.shown_ends import ASK_EVERY, ASK_SELDOM, UNTOLD
 
 
 def view(bench: Bench) -> View:
@@ -82,16 +85,46 @@ def test_the_end_is_asked_for_where_there_is_a_lag_since_nothing_may_be_fetched_
         assert partition(bench, A0).lag == 200
 
 
-def test_where_there_is_no_lag_nothing_is_asked_for() -> None:
-    bench = started()
-    bench.feed(A0, "1", "2")
-    bench.step()
-    asked = cast(FakeAdmin, bench.parts.admin).asked
-    before = len(asked)
-    for _ in range(3):
-        assert partition(bench, A0).lag == 0
+class Torn(FakeAdmin):
+    """Some brokers do not answer it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.torn: set[object] = set()
+
+    def _asked(self, of: object, value: Any) -> "Future[Any]":
+        return super()._asked(of, KafkaException(KafkaError(KafkaError._TIMED_OUT)) if of in self.torn else value)
+
+
+def test_a_partition_whose_broker_does_not_answer_while_others_do_has_no_lag_and_is_counted() -> None:
+    """Its lag was 0 for as long as nobody missed its messages, and all was said to be well."""
+    bench, admin = started(), Torn()
+    bench.worker.intake.shown_ends._ask = EndOffsets(cast(AdminClient, admin), IsolationLevel.READ_COMMITTED)
+
+    def counted_after(seconds: float) -> int:
+        for _ in range(round(seconds / ASK_EVERY)):
+            bench.clock.now += ASK_EVERY
+            snapshot(bench)
+        return snapshot(bench).without_leader
+
+    assert counted_after(UNTOLD) == 0
+    assert admin.asked.count(A0) == UNTOLD / ASK_SELDOM, "seldom, where there is no lag"
+    admin.torn = {A0}
+    assert counted_after(2 * UNTOLD) == 1
+    assert (partition(bench, A0).lag, partition(bench, B0).lag) == (None, 0)
+    admin.torn = set()
+    assert counted_after(2 * ASK_SELDOM) == 0
+    assert partition(bench, A0).lag == 0
+
+
+def test_where_no_broker_answers_the_last_known_lag_stays() -> None:
+    bench, admin = started(), Torn()
+    bench.worker.intake.shown_ends._ask = EndOffsets(cast(AdminClient, admin), IsolationLevel.READ_COMMITTED)
+    snapshot(bench)
+    admin.torn = {(each.topic, each.partition) for each in snapshot(bench).partitions}
+    for _ in range(20):
         bench.clock.now += ASK_EVERY
-    assert len(asked) == before
+        assert snapshot(bench).without_leader == 0
 
 
 def test_partitions_of_ours_that_have_no_leader_are_counted_whether_they_were_left_out_or_lost_it_since() -> None:

@@ -85,7 +85,7 @@ GAUGES = (
     Exported("paused", "1 while the row says that nothing more is to be taken in", "paused"),
     Exported(
         "partitions_without_leader",
-        "Partitions of this worker that cannot be read: they, or what is joined with them, have no leader",
+        "Partitions of this worker that cannot be read: they, or what is joined with them, have no leader that answers",
         "without_leader",
     ),
     Exported("groups_uncommitted", "Ids whose results are out and not committed yet", "uncommitted"),

@@ -118,7 +118,9 @@ def verdict(facts: Facts) -> Verdict:
 
 def _of_work(snapshot: Snapshot, rates: dict[str, float], errors: str) -> Verdict:
     if snapshot.without_leader:
-        return Verdict("bad", f"Not all is read: {_count(snapshot.without_leader, 'partition')} without a leader.")
+        return Verdict(
+            "bad", f"Not all is read: {_count(snapshot.without_leader, 'partition')} without a leader that answers."
+        )
     if not snapshot.partitions:
         return Verdict("ok", "Standing by: other workers have all the partitions.")
     if snapshot.paused:

@@ -90,7 +90,7 @@ class Snapshot:
     oldest: tuple[WaitingView, ...]
     parked: int = 0  # of the groups in flight: they rest between two attempts, or wait behind their id
     paused: bool = False  # the row says that nothing more is to be taken in
-    without_leader: int = 0  # partitions that are ours and cannot be read: they, or siblings of them, have no leader
+    without_leader: int = 0  # partitions of ours that cannot be read: they, or siblings, have none, or it is silent
 
     @property
     def circuit_open(self) -> bool:
@@ -108,6 +108,7 @@ class View:
         """With that many of the groups that have waited longest, and of the longest calls."""
         worker, now = self.worker, self.worker.clock()
         first, calls = self.aggregator.oldest_arrival(), worker.executor.calls()
+        partitions, intake = self._partitions(now), worker.intake
         return Snapshot(
             waiting=len(self.aggregator),
             waiting_bytes=self.aggregator.bytes,
@@ -119,11 +120,11 @@ class View:
             uncommitted=worker.delivery.pending,
             max_pending_bytes=worker.max_pending_bytes,
             message_timeout=worker.message_timeout,
-            partitions=self._partitions(now),
+            partitions=partitions,
             oldest=tuple(self._waiting(group, now) for group in self.aggregator.oldest(oldest)),
             parked=worker.executor.parked.groups,
             paused=worker.intake.pausing.is_stopped,
-            without_leader=len(worker.intake.without_leader),
+            without_leader=len(intake.without_leader | intake.shown_ends.untold),
         )
 
     def waiting(self, id: str) -> WaitingView | None:
