@@ -2,11 +2,12 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import cast
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+import pytest
+from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.fakes import FakeAdmin
-from utils.kafka.ends import EndOffsets, newest_times
+from utils.kafka.ends import EndOffsets, ends_now, newest_times
 
 A, B = ("a", 0), ("b", 0)
 
@@ -46,6 +47,17 @@ def test_what_fails_is_asked_again() -> None:
     asked.ask([A], now=2.0)
     admin.answer(A, offset=7)
     assert asked.answers() == {A: (2.0, 7)}
+
+
+def test_what_a_broker_has_not_answered_is_no_end_though_the_client_tells_no_error() -> None:
+    """It was one, below all that was read: what waited for a message there was given up, though that may come."""
+    admin, asked = ends()
+    asked.ask([A, B], now=1.0)
+    admin.answer(A, offset=OFFSET_INVALID)
+    admin.answer(B, offset=8)
+    assert asked.answers() == {B: (1.0, 8)}
+    with pytest.raises(KafkaException):
+        ends_now(cast(AdminClient, FakeAdmin(lambda at: OFFSET_INVALID if at == A else 8)), [A, B])
 
 
 def test_an_answer_to_a_question_that_was_forgotten_is_none() -> None:

@@ -8,7 +8,7 @@ a partition is at its end. And any other call of that consumer waits with it, in
 from collections.abc import Iterable
 from concurrent.futures import Future
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import ListOffsetsResultInfo, OffsetSpec
 
@@ -29,7 +29,17 @@ def ends_now(
     if not wanted:
         return {}
     futures = admin.list_offsets(wanted, isolation_level=isolation, request_timeout=_REQUEST)
-    return {(each.topic, each.partition): future.result().offset for each, future in futures.items()}
+    return {(each.topic, each.partition): _offset(future) for each, future in futures.items()}
+
+
+def _offset(future: "Future[ListOffsetsResultInfo]") -> int:
+    """Where the broker of a partition has not answered in time while others did, the client tells -1001, and no error
+    (measured). Taken for an end it would say that all has been read. Raises KafkaException.
+    """
+    offset: int = future.result().offset
+    if offset < 0:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+    return offset
 
 
 def newest_times(admin: AdminClient, topics: Iterable[str]) -> list[int]:
@@ -66,7 +76,7 @@ class EndOffsets:
         ends, failed = {}, None
         for at, (asked, future) in answered.items():
             try:
-                ends[at] = (asked, future.result().offset)
+                ends[at] = (asked, _offset(future))
             except KafkaException as error:
                 failed = error
         if failed:
