@@ -2,9 +2,10 @@
 
 from itertools import count
 from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
-from confluent_kafka import Consumer, IsolationLevel
+from confluent_kafka import OFFSET_INVALID, Consumer, IsolationLevel
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
@@ -101,6 +102,17 @@ def test_keys_that_lie_by_no_hash_are_told_and_looked_for_everywhere_when_asked(
     everywhere = Search(cast(AdminClient, Ends(consumer)), cast(Consumer, consumer), wanted, 1e9, lambda: 0.0)
     everywhere.look({"a": PARTITIONS})
     assert places(everywhere) == [(lost, 0)]
+
+
+def test_a_partition_whose_broker_does_not_answer_is_not_taken_for_an_empty_one() -> None:
+    """The client tells -1001, and no error."""
+    _, consumer = search({HOME: [record(ID)]})
+    silent = Ends(consumer)
+    with patch.object(silent, "offset_of", return_value=OFFSET_INVALID):
+        at_a_loss = Search(cast(AdminClient, silent), cast(Consumer, consumer), Wanted(ID, 0.0), 1e9, lambda: 0.0)
+        at_a_loss.look({"a": PARTITIONS}, {"a"})
+    assert places(at_a_loss) == []
+    assert set(at_a_loss.unseen.unreadable) == {"a"}
 
 
 def test_asked_again_it_reads_only_what_has_come_since() -> None:

@@ -1,6 +1,6 @@
 from concurrent.futures import Future
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicPartition
@@ -8,6 +8,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.fakes import FakeAdmin
 from utils.kafka.ends import EndOffsets, ends_now, newest_times
+from utils.kafka.groups import Brokers
 
 A, B = ("a", 0), ("b", 0)
 
@@ -58,6 +59,13 @@ def test_what_a_broker_has_not_answered_is_no_end_though_the_client_tells_no_err
     assert asked.answers() == {B: (1.0, 8)}
     with pytest.raises(KafkaException):
         ends_now(cast(AdminClient, FakeAdmin(lambda at: OFFSET_INVALID if at == A else 8)), [A, B])
+
+
+def test_a_look_at_all_consumers_leaves_out_what_a_broker_has_not_answered() -> None:
+    """It showed an end of -1001."""
+    admin = FakeAdmin(lambda at: OFFSET_INVALID if at == A else 8)
+    brokers = Brokers(cast(AdminClient, admin), cast(Any, None), 9.0, lambda: 0.0)
+    assert brokers.ends([A, B]) == brokers.begins([A, B]) == {B: 8}
 
 
 def test_an_answer_to_a_question_that_was_forgotten_is_none() -> None:

@@ -155,6 +155,9 @@ class Search:
             except KafkaException as error:
                 self.unseen.unreadable[at[0]] = str(error.args[0].str())
                 continue
+            if told["end"] < 0 or told["high"] < 0:  # as in utils/kafka/ends.py
+                self.unseen.unreadable[at[0]] = "a broker does not answer"
+                continue
             if told["first"] < 0:  # nothing is as new
                 told["first"] = told["end"]
             extents[at] = Extent(**told)

@@ -114,7 +114,8 @@ class Brokers:
             return {}
         committed = IsolationLevel.READ_COMMITTED
         found = self._answers(self._admin.list_offsets(asked, isolation_level=committed, **self._in_time()))
-        return {(at.topic, at.partition): each.offset for at, each in found.items() if not isinstance(each, KafkaError)}
+        told = {at: each.offset for at, each in found.items() if not isinstance(each, KafkaError)}
+        return {(at.topic, at.partition): offset for at, offset in told.items() if offset >= 0}  # as in `ends.py`
 
     def _in_time(self) -> dict[str, Any]:
         return {"request_timeout": self._left()}
