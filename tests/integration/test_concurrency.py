@@ -187,7 +187,7 @@ def test_a_setup_that_does_not_return_is_told_by_its_name_and_holds_up_no_stop(
         assert told["ready"] is False
         return told.get("why")
 
-    assert eventually(why, "why it is not ready").startswith("setup() has not returned for ")
+    assert eventually(why, "why it is not ready").startswith("setup() of worker.py has not returned for ")
     with urllib.request.urlopen(f"{worker.address}/status.json", timeout=60) as page:
         assert "setup() of worker.py has not returned" in json.load(page)["verdict"]["sentence"]
     assert worker.stop() == 0

@@ -76,6 +76,8 @@ class Violation(AssertionError):
 class Judge(Protocol):
     """Who knows what was committed."""
 
+    looked_ended: bool
+
     def may_take_back(self, partitions: Iterable[Partition]) -> None: ...
 
     def is_taken_back(self, wanted: Mapping[Partition, Committed]) -> bool: ...
@@ -564,6 +566,8 @@ class ModelProcess:
             return False
         planted[kind] -= 1
         self.note(kind)
+        if self.worker and self.worker.assignment.failure:  # its start may stay in the commit
+            self.world.oracle.looked_ended = True
         self.trace(f"FAULT {kind}")
         return True
 
