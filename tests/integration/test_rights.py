@@ -156,11 +156,11 @@ def test_a_commit_that_is_refused_for_one_topic_is_none_for_the_others(
     guarded_kafka: KafkaBroker, scenes: Scenes, delivery: str
 ) -> None:
     """It was carried out for them: a thousand messages had lost their mates, and were given up."""
-    environment = {"DELIVERY": delivery, "MESSAGE_TIMEOUT": "4", "PROCESS_SECONDS": "0.0003"}
+    environment = {"DELIVERY": delivery, "MESSAGE_TIMEOUT": "4", "PROCESS_SECONDS": "0.001"}
     scene = scenes(guarded_kafka, partitions=1, environment=environment)
-    scene.feed(ids(8_000))
+    scene.feed(ids(6_000))
     worker = scene.job.start()
-    scene.wait_for(1_000, worker)
+    scene.wait_for(500, worker)
     _, b = scene.job.topics_input
     grant(guarded_kafka, ResourceType.TOPIC, b, AclOperation.DESCRIBE)
     assert worker.ends() == EX_CONFIG, worker.tail()

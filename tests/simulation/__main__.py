@@ -99,6 +99,7 @@ EXERCISED = (
     "topic made again",
     "topic of maps compacted",
     "topic removed from the row",
+    "start taken back",
     "transaction aborted",
     "transaction answer lost",
     "transaction fails",

@@ -93,6 +93,7 @@ class World:
         in_commit = setup.most_in_commit if setup.crowded else float("inf")
         self.broker = self.oracle.broker = Broker(partitions, self.oracle, setup.longest_taken, in_commit)
         self.oracle.torn = setup.strict and not setup.exactly_once
+        self.oracle.looked_ended = setup.overflows or setup.crowded
         self.oracle.slow_output = setup.narrow
         self.oracle.trace = partial(self.trace, "==")
         self.oracle.attempts, self.oracle.many_calls = ATTEMPTS, setup.many_calls

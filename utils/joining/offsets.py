@@ -411,16 +411,15 @@ class OffsetMap(NamedTuple):
             return None
 
 
-def without_start(text: str | None, suspicion: Suspicion) -> str | None:
-    """The metadata of our last commit, as if the start that it counts had not been; None where it counts none.
+def without_start(text: str | None, offset: int, of: PartitionOffsets) -> str | None:
+    """The metadata of our last commit, of this offset, as if the start that it counts had not been.
 
-    For a worker that has failed in a process that lives on: who has the partition next may be another process, to
-    which the count would say that this one has ended.
+    None where it counts none, or is somebody else's. For a worker that has failed in a process that lives on: who has
+    the partition next may be another process, to which the count would say that this one has ended.
     """
-    found = OffsetMap.parse(text)
-    if not found or not found.starts or found.starts != suspicion.starts_in_commit:
-        return None
-    return found._replace(starts=found.starts - 1, trying=suspicion.ran_alone_at_the_end).encode()
+    found = OffsetMap.decode(text, of.topic_id, offset)
+    said = found and of.suspicion.without_this_start(found.starts, found.trying)
+    return found._replace(starts=said[0], trying=said[1]).encode() if found and said else None
 
 
 def _read_hung(text: str) -> tuple[tuple[int, int], ...]:

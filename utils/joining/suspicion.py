@@ -32,6 +32,7 @@ class Said(NamedTuple):
     first_of_batch: int | None = None
     has_finished: bool = False
     starts: int = 0
+    named: int | None = None
 
 
 class Suspicion:
@@ -176,9 +177,16 @@ class Suspicion:
         return self._confirmed.has_finished
 
     @property
-    def starts_in_commit(self) -> int:
-        """What the last commit that was confirmed counts, this start too; 0: it does not count this one."""
-        return self._confirmed.starts
+    def is_counted(self) -> bool:
+        """Whether the last commit that was confirmed counts this start, or names a group that runs alone in it."""
+        return self._confirmed.starts > 0 or self._confirmed.named != self.ran_alone_at_the_end
+
+    def without_this_start(self, starts: int, named: int | None) -> tuple[int, int | None] | None:
+        """What the last commit would say of starts, and name, without this start. None: it does not say this."""
+        said = self._confirmed
+        if not self.is_counted or (starts, named) != (said.starts, said.named):
+            return None
+        return max(starts - 1, 0), self.ran_alone_at_the_end
 
     @property
     def has_news(self) -> bool:
@@ -201,9 +209,9 @@ class Suspicion:
         """What the next commit says. `is_finished`: of an offset."""
         if self.ran_alone_at_the_end is not None and is_finished(self.ran_alone_at_the_end):
             self.ran_alone_at_the_end = None
-        self._said = Said(self.first_of_batch, self._has_finished, self.starts_without_progress)
         alone = self.first_of_batch if self.batch_size == 1 else None
         named = self.ran_alone_at_the_end if alone is None or is_finished(alone) else alone
+        self._said = Said(self.first_of_batch, self._has_finished, self.starts_without_progress, named)
         self.hung = {offset: number for offset, number in self.hung.items() if not is_finished(offset)}
         return InCommit(self.starts_without_progress, named, tuple(islice(self.hung.items(), MOST_HUNG)))
 

@@ -148,9 +148,10 @@ class Commits:
         What that is only Kafka knows for certain: the last transaction may have been carried out, or not. It does not
         tell while it is open.
         """
-        counts = {at: each.suspicion for at, each in self.owned.partitions.items() if each.suspicion.starts_in_commit}
-        found = committed(self.consumer, [TopicPartition(*at) for at in counts], ANSWERED) if counts else ()
-        texts = [without_start(metadata_of(each), counts[each.topic, each.partition]) for each in found]
+        owned = self.owned.partitions
+        asked = [TopicPartition(*at) for at, each in owned.items() if each.suspicion.is_counted]
+        found = committed(self.consumer, asked, ANSWERED) if asked else []
+        texts = [without_start(metadata_of(each), each.offset, owned[each.topic, each.partition]) for each in found]
         again = [_with(text, each) for text, each in zip(texts, found, strict=True) if text]
         if again:
             self.consumer.commit(offsets=again, asynchronous=False)
