@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.builders import partition_offsets
 from tests.fakes import TOPIC_ID
 from utils.joining.layout import Layout
-from utils.joining.offsets import MANY_LATER, MAX_METADATA, OffsetMap, PartitionOffsets, mark
+from utils.joining.offsets import MANY_LATER, MAX_METADATA, OffsetMap, PartitionOffsets, mark, without_start
 from utils.joining.states import FINISHED, SENT, UNFINISHED, States
 from utils.joining.suspicion import MOST_HUNG, CrashRecord
 
@@ -400,6 +400,37 @@ def test_what_was_tried_and_is_finished_is_named_no_more_and_an_orderly_end_name
     assert restarted(*committed(offsets)).suspicion.ran_alone_at_the_end == 4
     offsets.end_in_order(is_idle=False)
     assert restarted(*committed(offsets)).suspicion.ran_alone_at_the_end is None
+
+
+def test_a_start_is_taken_out_of_our_own_last_commit_and_of_no_other() -> None:
+    before = restarted(*committed(restarted(*committed(partition_offsets(0)))))
+    theirs = committed(before)
+    before.confirm()
+    offsets = restarted(*theirs)
+    read_all(offsets, 5)
+    at, text = committed(offsets)
+    assert without_start(text, at, offsets) is None, "nobody knows whether it was made"
+    offsets.confirm()
+    assert without_start(theirs[1], theirs[0], offsets) is None, "the one of before counts the starts of others"
+    assert without_start(text, at + 1, offsets) is None, "another tool has moved the offset"
+    assert restarted(at, without_start(text, at, offsets) or "").suspicion.starts_without_progress == 4
+    assert restarted(at, text).suspicion.starts_without_progress == 5
+
+
+def test_who_is_named_in_a_start_that_is_taken_out_is_named_no_more_but_who_was_named_before() -> None:
+    offsets = partition_offsets(0)
+    read_all(offsets, 5)
+    offsets.suspicion.begin_batch(1, 3)
+    offsets.suspicion.starts_without_progress = 0  # the batch before has finished something
+    at, text = committed(offsets)
+    offsets.confirm()
+    assert restarted(at, text).suspicion.ran_alone_at_the_end == 3
+    assert restarted(at, without_start(text, at, offsets) or "").suspicion.ran_alone_at_the_end is None
+    again = restarted(at, text)
+    read_all(again, 5)
+    at, text = committed(again)
+    again.confirm()
+    assert restarted(at, without_start(text, at, again) or "").suspicion.ran_alone_at_the_end == 3
 
 
 def test_a_batch_that_is_run_apart_is_no_progress_and_none_of_it_is_named() -> None:
