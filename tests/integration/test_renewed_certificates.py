@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.alarms import reaches
 from tests.integration.oracle import Oracle
-from tests.integration.workers import Job, feed
+from tests.integration.workers import ASSIGNED, Job, feed
 from tests.services.certificates import Authority, Certificate
 from tests.services.kafka import PATIENT, JavaBroker, Listener, unique_name
 from tests.services.processes import HOST, Unavailable, running
@@ -26,7 +26,7 @@ def test_a_worker_takes_a_renewed_certificate_before_the_old_one_is_refused(tmp_
         shutil.copy(issued.key, own.key)
 
     put(old)
-    shutil.copy(old.file, trusted)
+    trusted.write_bytes(old.file.read_bytes() + new.file.read_bytes())  # as while certificates are renewed
     server = of_brokers.issue("broker", HOST)
     mutual = {"keystore.location": server.both, "truststore.type": "PEM", "truststore.location": trusted}
     properties = {f"listener.name.mutual.ssl.{name}": str(value) for name, value in mutual.items()}
@@ -48,6 +48,7 @@ def test_a_worker_takes_a_renewed_certificate_before_the_old_one_is_refused(tmp_
         worker = stack.enter_context(job).start().is_assigned()
         put(new)
         worker.says("files of TLS have changed: the worker starts again with them")
+        worker.says(ASSIGNED, 2)
         shutil.copy(new.file, trusted)
         broker.restart()
         feed(broker, Oracle((a, b)), ["1"])
