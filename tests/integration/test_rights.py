@@ -156,8 +156,8 @@ def test_a_commit_that_is_refused_for_one_topic_is_none_for_the_others(
     guarded_kafka: KafkaBroker, scenes: Scenes, delivery: str
 ) -> None:
     """It was carried out for them: a thousand messages had lost their mates, and were given up."""
-    environment = {"DELIVERY": delivery, "MESSAGE_TIMEOUT": "4", "PROCESS_SECONDS": "0.001"}
-    scene = scenes(guarded_kafka, partitions=1, environment=environment)
+    environment = {"MESSAGE_TIMEOUT": "4", "PROCESS_SECONDS": "0.001", "COMMIT_INTERVAL": "0.2"}
+    scene = scenes(guarded_kafka, partitions=1, environment={"DELIVERY": delivery, **environment})
     scene.feed(ids(6_000))
     worker = scene.job.start()
     scene.wait_for(500, worker)
@@ -165,7 +165,7 @@ def test_a_commit_that_is_refused_for_one_topic_is_none_for_the_others(
     grant(guarded_kafka, ResourceType.TOPIC, b, AclOperation.DESCRIBE)
     assert worker.ends() == EX_CONFIG, worker.tail()
     allow_all_again(guarded_kafka, b)
-    worker = scene.job.start()
+    worker = scene.job.start().is_assigned()
     scene.wait_for_all(worker)
     eventually(lambda: not scene.job.lag(), f"all committed\n{worker.tail()}")
     assert worker.stop() == 0
