@@ -409,7 +409,7 @@ def test_a_start_is_taken_out_of_our_own_last_commit_and_of_no_other() -> None:
     offsets = restarted(*theirs)
     read_all(offsets, 5)
     at, text = committed(offsets)
-    assert without_start(text, at, offsets) is None, "nobody knows whether it was made"
+    assert without_start(text, at, offsets), "it is there, whether or not its answer has come"
     offsets.confirm()
     assert without_start(theirs[1], theirs[0], offsets) is None, "the one of before counts the starts of others"
     assert without_start(text, at + 1, offsets) is None, "another tool has moved the offset"
@@ -430,6 +430,8 @@ def test_who_is_named_in_a_start_that_is_taken_out_is_named_no_more_but_who_was_
     read_all(again, 5)
     at, text = committed(again)
     again.confirm()
+    again.finish(3)
+    committed(again)  # and that one is not carried out
     assert restarted(at, without_start(text, at, again) or "").suspicion.ran_alone_at_the_end == 3
 
 

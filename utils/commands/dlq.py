@@ -5,7 +5,7 @@ import math
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -97,10 +97,10 @@ class DeadLetterTopic(NamedTuple):
         ours, failures = KafkaClients(settings, row, Refusals()), Failures(row.consumer_name, "", Counters())
         with clients.explained(), clients.reader(settings, row) as consumer:
             outbox = Outbox(partial(ours.producer, on_throttle=Mute().on_throttle), (), failures, Refusals())
-            maps = map_store_of(self.config, ours, Counters())
-            maps.load({})
-            bring_back(consumer, AtLeastOnce(outbox, maps), self.topic, self.forgotten)
-            outbox.close()
+            with closing(outbox):
+                maps = map_store_of(self.config, ours, Counters())
+                maps.load({})
+                bring_back(consumer, AtLeastOnce(outbox, maps), self.topic, self.forgotten)
 
     def note(self) -> bool:
         """What is done, so that it stays known; whether it does."""

@@ -33,6 +33,12 @@ class Said(NamedTuple):
     has_finished: bool = False
     starts: int = 0
     named: int | None = None
+    named_before: int | None = None  # by who had the partition before, as far as it is not finished
+
+    @property
+    def counts(self) -> bool:
+        """It counts this start, or names a group that runs alone in it."""
+        return self.starts > 0 or self.named != self.named_before
 
 
 class Suspicion:
@@ -178,15 +184,18 @@ class Suspicion:
 
     @property
     def is_counted(self) -> bool:
-        """Whether the last commit that was confirmed counts this start, or names a group that runs alone in it."""
-        return self._confirmed.starts > 0 or self._confirmed.named != self.ran_alone_at_the_end
+        """Whether the last commit may count this start, or name a group that runs alone in it."""
+        return self._confirmed.counts or self._said.counts
 
     def without_this_start(self, starts: int, named: int | None) -> tuple[int, int | None] | None:
-        """What the last commit would say of starts, and name, without this start. None: it does not say this."""
-        said = self._confirmed
-        if not self.is_counted or (starts, named) != (said.starts, said.named):
-            return None
-        return max(starts - 1, 0), self.ran_alone_at_the_end
+        """What the last commit would say of starts, and name, without this start. None: it does not count it.
+
+        That is the one that was made last, or the last one that is known to be confirmed.
+        """
+        for said in (self._said, self._confirmed):
+            if said.counts and (starts, named) == (said.starts, said.named):
+                return max(starts - 1, 0), said.named_before
+        return None
 
     @property
     def has_news(self) -> bool:
@@ -211,7 +220,8 @@ class Suspicion:
             self.ran_alone_at_the_end = None
         alone = self.first_of_batch if self.batch_size == 1 else None
         named = self.ran_alone_at_the_end if alone is None or is_finished(alone) else alone
-        self._said = Said(self.first_of_batch, self._has_finished, self.starts_without_progress, named)
+        counts = self.starts_without_progress, named, self.ran_alone_at_the_end
+        self._said = Said(self.first_of_batch, self._has_finished, *counts)
         self.hung = {offset: number for offset, number in self.hung.items() if not is_finished(offset)}
         return InCommit(self.starts_without_progress, named, tuple(islice(self.hung.items(), MOST_HUNG)))
 

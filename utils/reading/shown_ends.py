@@ -30,7 +30,7 @@ class ShownEnds:
         self._pausing = pausing
         self._answered: dict[Partition, int] = {}
         self._heard: dict[Partition, tuple[float, int]] = {}  # when there was a sign of life last; the position then
-        self._next_asked = 0.0
+        self._next_asked = self._looked = 0.0
         self.untold: set[Partition] = set()
 
     def rebalanced(self) -> None:
@@ -52,7 +52,13 @@ class ShownEnds:
         return {at: end for at, end in ends.items() if at not in self.untold}
 
     def _listen(self, answers: Collection[Partition], now: float) -> None:
-        """A sign of life is an answer, or a record. Where no partition at all gives one, the fault lies elsewhere."""
+        """A sign of life is an answer, or a record. Where no partition at all gives one, the fault lies elsewhere.
+
+        Nobody has asked while nobody looked.
+        """
+        if now - self._looked > UNTOLD:
+            self._heard = {}
+        self._looked = now
         for at, offsets in self._owned.partitions.items():
             _, before = self._heard.get(at, (now, -1))
             if at in answers or offsets.position != before:

@@ -145,7 +145,10 @@ class Assignment:
         try:
             if self.owned.partitions and not self.failure:
                 self._drain(lambda _deadline: self.commits.last_now(consumer, self._last_points()))
-        except KafkaException as error:
+        except Exception as error:
+            self.commits.take_back_start(error)
+            if not isinstance(error, KafkaException):
+                raise
             logger.warning("commit before a revoke failed: the next owner repeats", extra={"error": str(error)})
         finally:
             self.forget()

@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from utils.joining.offsets import CommitPoint, PartitionOffsets, without_start
 from utils.kafka import clients
-from utils.kafka.lookups import committed, metadata_of
+from utils.kafka.lookups import metadata_of
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.processing.done import ThreadDied
@@ -129,32 +129,29 @@ class Commits:
         return pause
 
     def fail(self, failure: BaseException) -> None:
-        """The loop has failed. The answer to a commit on its way is still heard: it may have to be taken back.
-
-        Unless a message may be to blame for it, its start is taken out of the last commit.
-        """
+        """The loop has failed. The answer to a commit on its way is still heard: it may have to be taken back."""
         by = self.clock() + ANSWERED
         with suppress(Exception):  # why it has failed is known already
             self.delivery.fail()
             while self._unanswered and self.delivery.committed() is None and self.clock() < by:
                 self.consumer.poll(BUSY)
-        if not accuses_a_message(failure):
-            with suppress(Exception):
-                self._take_back_start()
+        self.take_back_start(failure)
 
-    def _take_back_start(self) -> None:
-        """Commit once more what is committed, but for the start that it counts.
+    def take_back_start(self, failure: BaseException) -> None:
+        """Commit once more what is committed, but for the start that it counts. Not where a message may be to blame.
 
-        What that is only Kafka knows for certain: the last transaction may have been carried out, or not. It does not
-        tell while it is open.
+        What is committed only Kafka knows for certain: the last transaction may have been carried out, or not. It does
+        not tell while that is open.
         """
         owned = self.owned.partitions
         asked = [TopicPartition(*at) for at, each in owned.items() if each.suspicion.is_counted]
-        found = committed(self.consumer, asked, ANSWERED) if asked else []
-        texts = [without_start(metadata_of(each), each.offset, owned[each.topic, each.partition]) for each in found]
-        again = [_with(text, each) for text, each in zip(texts, found, strict=True) if text]
-        if again:
-            self.consumer.commit(offsets=again, asynchronous=False)
+        if not asked or accuses_a_message(failure):
+            return
+        with suppress(KafkaException):  # then it stays
+            found = [each for each in self.consumer.committed(asked, timeout=ANSWERED) if not each.error]
+            texts = [without_start(metadata_of(each), each.offset, owned[each.topic, each.partition]) for each in found]
+            if again := [_with(text, each) for text, each in zip(texts, found, strict=True) if text]:
+                self.consumer.commit(offsets=again, asynchronous=False)
 
     def drop(self) -> None:
         """Of partitions that are ours no more nothing is committed."""
