@@ -13,7 +13,10 @@ case $from in
     *) from=$PWD/$from ;;
 esac
 copy=$PWD
-shown=$(printf %s "$from" | sed 's,://[^/]*@,://,')  # without a token: a pipeline keeps its log
+without_token() {  # a pipeline keeps its log; git shows a token that is the user of an address
+    sed 's,://[^/[:space:]]*@,://,g'
+}
+shown=$(printf %s "$from" | without_token)
 has_no_history() {  # an archive, or what was in one
     if [ -d "$from" ]; then
         [ ! -e "$from/.git" ] && [ ! -e "$from/HEAD" ]
@@ -43,7 +46,7 @@ if ! said=$(git -C "$work/frame" fetch --quiet "$from" '+refs/heads/*:refs/heads
     # A bundle need not have a HEAD.
     if ! said=$(git -C "$work/frame" fetch --quiet "$from" '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*' 2>&1); then
         has_no_history && said='it has no git history, and nothing else tells what has changed since your version: take a clone, or a bundle of one (git bundle create frame.bundle --all)'
-        echo "FROM=$shown cannot be read: $(echo "$said" | tr -s '\n ' ' ')" >&2
+        echo "FROM=$shown cannot be read: $(printf '%s\n' "$said" | tr -s '\n ' ' ' | without_token)" >&2
         exit 2
     fi
 fi

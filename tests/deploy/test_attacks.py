@@ -186,6 +186,20 @@ def test_a_token_in_the_frames_address_is_not_shown(real: Frame, tmp_path: Path)
     assert "topsecret" not in told
 
 
+def test_a_token_that_is_the_user_of_the_frames_address_is_not_shown_in_what_git_says(
+    real: Frame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was: git asks for its password, and nobody is there."""
+    copy = cloned(real, tmp_path / "copy", real.old)
+    said = "fatal: could not read Password for 'https://ghp_secret@host', or 'https://ghp_secret@mirror': no prompts"
+    write(tmp_path, {"bin/git": f'#!/bin/sh\ncase " $* " in *" fetch "*) echo "{said}" >&2; exit 128 ;; esac\n'})
+    (tmp_path / "bin/git").chmod(0o755)
+    monkeypatch.setitem(GIT, "PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    told = refused(made(copy, "https://ghp_secret@host/frame.git"))
+    assert told.startswith("FROM=https://host/frame.git cannot be read: fatal: could not read Password for ")
+    assert "'https://host', or 'https://mirror'" in told
+
+
 def test_a_python_that_is_too_old_or_not_there_is_named(real: Frame, tmp_path: Path) -> None:
     copy = cloned(real, tmp_path / "copy", real.old)
     write(tmp_path, {"python3.9": "#!/bin/sh\nexit 1\n"})
