@@ -16,11 +16,14 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 from sqlalchemy import text
 
 from tests.integration.oracle import Oracle
 from tests.integration.workers import SECONDS, Job, Worker, eventually, feed, feed_raw, short_session
 from tests.services.kafka import EnvBroker, KafkaBroker, unique_name
+from tests.services.processes import free_port
 
 PROCESS = Path(__file__).with_name("process_for_tests.py")
 
@@ -90,6 +93,13 @@ class Stage:
         self.feed(met, self.b)
         return [id for id in every if id not in met]
 
+    def set_of_output(self, name: str, value: str) -> None:
+        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, self.job.topics_output[0], incremental_configs=[entry])
+        admin = self.admin()  # kept until it has answered
+        for changed in admin.incremental_alter_configs([resource]).values():
+            changed.result()
+
     def admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.broker.bootstrap, "log_level": 0})
 
@@ -148,6 +158,21 @@ def no_broker(stage: Stage) -> Iterator[Worker]:
 
 
 @fault_of("ConsumerKeepsRestarting")
+def an_output_that_takes_nothing(stage: Stage) -> Iterator[Worker]:
+    """Its topic finds each record too old. Each sixth failure ends the process, and the next one has its port."""
+    worker = stage.start(HTTP_PORT=str(free_port()))
+    stage.feed(numbered(10))
+    reaches(worker, "consumer_latency_seconds_count", 1)
+    yield worker
+    stage.set_of_output("message.timestamp.before.max.ms", "0")
+    stage.feed(numbered(10, "stays-"))
+    reaches(worker, "consumer_restarts_total", 1)
+    while True:
+        if worker.process.poll() is not None:
+            worker = stage.job.start().is_assigned()
+        yield worker
+
+
 @fault_of("ConsumerRestarting")
 def results_that_the_topic_refuses(stage: Stage) -> Iterator[Worker]:
     """Only the broker knows its limit; with exactly_once each result that is smaller than those before it, and still
