@@ -26,11 +26,32 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def _as_it_was() -> Iterator[None]:
+    yield from as_it_was()
+
+
+def as_it_was() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level = list(root.handlers), logger.level
+    handlers, level, heard = list(root.handlers), logger.level, [each for each in all_loggers() if not each.disabled]
     yield
     root.handlers[:] = handlers
     logger.setLevel(level)
+    for each in heard:
+        each.disabled = False
+
+
+def all_loggers() -> list[logging.Logger]:
+    return [each for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
+
+
+def test_the_tests_of_this_file_leave_the_loggers_of_others_as_they_were() -> None:
+    """dictConfig() disabled those of the whole process, and with them what later tests read."""
+    theirs = logging.getLogger("tests.theirs")
+    around = as_it_was()
+    next(around)
+    logging.config.dictConfig({"version": 1})
+    assert theirs.disabled
+    assert not list(around)
+    assert not theirs.disabled
 
 
 def line_of(**fields: Any) -> dict[str, Any]:
