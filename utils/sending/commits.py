@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from utils.joining.offsets import CommitPoint, PartitionOffsets, without_start
 from utils.kafka import clients
@@ -147,7 +147,7 @@ class Commits:
         asked = [TopicPartition(*at) for at, each in owned.items() if each.suspicion.is_counted]
         if not asked or accuses_a_message(failure):
             return
-        with suppress(KafkaException):  # then it stays
+        with suppress(Exception):  # then it stays; why the loop has failed is known already
             found = [each for each in self.consumer.committed(asked, timeout=ANSWERED) if not each.error]
             texts = [without_start(metadata_of(each), each.offset, owned[each.topic, each.partition]) for each in found]
             if again := [_with(text, each) for text, each in zip(texts, found, strict=True) if text]:
