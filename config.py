@@ -445,13 +445,31 @@ def _near_misses(given: Iterable[str], names: Sequence[str], place: str) -> Iter
             yield f"{place}{key} is not a setting and is ignored: did you mean {by_lower[close[0]]}?"
 
 
+# Properties of Kafka's client. Of another name nobody can tell here whether it is one: kafka_version is the user's own.
+OFTEN_SET = frozenset(
+    """
+    security.protocol sasl.mechanism sasl.mechanisms sasl.username sasl.password sasl.oauthbearer.method
+    sasl.oauthbearer.client.id sasl.oauthbearer.client.secret sasl.oauthbearer.scope sasl.oauthbearer.token.endpoint.url
+    ssl.ca.location ssl.ca.pem ssl.certificate.location ssl.certificate.pem ssl.key.location ssl.key.password
+    ssl.key.pem ssl.keystore.location ssl.keystore.password ssl.endpoint.identification.algorithm
+    enable.ssl.certificate.verification client.id client.rack debug linger.ms batch.size compression.type
+    compression.codec compression.level message.max.bytes message.timeout.ms delivery.timeout.ms
+    request.timeout.ms transaction.timeout.ms session.timeout.ms heartbeat.interval.ms
+    max.poll.interval.ms socket.timeout.ms socket.keepalive.enable statistics.interval.ms
+    fetch.min.bytes fetch.max.bytes fetch.message.max.bytes max.partition.fetch.bytes fetch.wait.max.ms
+    queued.min.messages queued.max.messages.kbytes queue.buffering.max.messages queue.buffering.max.kbytes
+    """.split()  # noqa: SIM905  as OWNED_PROPERTIES
+)
+
+
 def _kafka_misspelled(given: Mapping[str, object], place: str) -> Iterator[str]:
     """Of a property only the exact name counts; in a row it has a place of its own."""
     for key, value in islice(given.items(), _MOST_NAMES):
         name = key.upper().replace(".", "_")
         if key.startswith(("security.", "sasl.", "ssl.")):  # as Kafka itself writes it
             name = f"KAFKA_{name}"
-        if not name.startswith("KAFKA_") or len(key) > _LONGEST_NAME or not isinstance(value, (str, int, float)):
+        of_client = name.removeprefix("KAFKA_").replace("_", ".").lower() in OFTEN_SET
+        if not name.startswith("KAFKA_") or not of_client or not isinstance(value, (str, int, float)):
             continue
         if place == "metadatas.":
             right = f'"kafka": {{"{name.removeprefix("KAFKA_").replace("_", ".").lower()}": …}}'

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from confluent_kafka import KafkaException, Producer
 
-from config import OWNED_PROPERTIES, ConfigError, Settings, quoted
+from config import OFTEN_SET, OWNED_PROPERTIES, ConfigError, Settings, quoted
 
 MINIMAL = {"CONSUMER_NAME": "orders", "DB_NAME": "app", "DB_USER": "worker"}
 SECRET = "p@ss/w:rd %41#?"
@@ -167,6 +168,23 @@ def test_a_kafka_property_by_another_name_than_its_own_is_a_warning() -> None:
         assert row.warnings == (f'metadatas.{name} {said} "kafka": {{"linger.ms": …}}?',)
     row = Settings.read(MINIMAL).overlaid('{"security.protocol": "SSL"}')
     assert row.warnings == (f'metadatas.security.protocol {said} "kafka": {{"security.protocol": …}}?',)
+
+
+def test_a_name_of_the_users_own_that_begins_with_kafka_is_no_property_and_no_warning() -> None:
+    """It was a warning, and who did as it said had a worker that Kafka's client refuses."""
+    row = Settings.read(MINIMAL).overlaid('{"kafka_version": "3.5", "KAFKA_TEAM": "a", "ssl.note": "b"}')
+    assert row.warnings == ()
+    assert Settings.read({**MINIMAL, "Kafka_home": "/opt"}, {**OWN, "kafka_brokers": "b:9092"}).warnings == ()
+
+
+@pytest.mark.parametrize("name", sorted(OFTEN_SET))
+def test_what_is_taken_for_a_misspelled_property_is_one_of_the_clients(name: str) -> None:
+    refusal = ""
+    try:
+        Producer({name: "probe", "log_level": 0})
+    except KafkaException as error:
+        refusal = error.args[0].str()
+    assert "No such configuration property" not in refusal
 
 
 @pytest.mark.parametrize("name", ["MESAGE_TIMEOUT", "PROCES_TIMEOUT", "message_timeout", "DB_PASWORD"])
