@@ -18,6 +18,7 @@ from typing import Any, Self
 from confluent_kafka import KafkaError, Producer
 
 from tests.integration.oracle import Oracle, Verdict, fragment_value
+from tests.integration.stream import Records
 from tests.integration.workers import ASSIGNED, Job, Outputs, TookTooLong, Worker, feeder, open_transactions
 from tests.services.kafka import KafkaBroker, unique_name
 
@@ -322,7 +323,16 @@ class Stage:
         self.wait_for_transactions(self.session + 2 * CLEANUP)
         commits = self.job.commits()
         self.outputs.read_to_the_end()
-        return self.oracle.judge(commits)
+        verdict = self.oracle.judge(commits)
+        if verdict.lost:
+            self.ended += self.not_in_the_logs(self.oracle.missing())
+        return verdict
+
+    def not_in_the_logs(self, ids: set[str]) -> list[str]:
+        """What Kafka has acknowledged and does not have any more, as text: no worker can have joined that."""
+        kept = {topic: Records.of(self.broker, topic).values.keys() for topic in self.oracle.topics_input}
+        gone = {topic: sorted(ids - of) for topic, of in kept.items()}
+        return [f"Kafka has lost {len(gone[at])} of them from {at}: {gone[at][:5]}" for at in gone if gone[at]]
 
     def wait_for_transactions(self, seconds: float) -> int:
         """Until no worker's transaction is open any more, for so long at most; how many partitions still have one.

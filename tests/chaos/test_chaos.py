@@ -49,3 +49,14 @@ def test_a_transaction_that_stays_open_is_a_problem(real_kafka: KafkaBroker, tmp
         producer.abort_transaction(30)
         assert stage.wait_for_transactions(30) == 0
         assert problems(stage.oracle.judge(), 0, once=True) == []
+
+
+def test_what_kafka_has_acknowledged_and_lost_is_told_apart(real_kafka: KafkaBroker, tmp_path: Path) -> None:
+    """Such an id has no result, and no worker is to blame."""
+    with Stage(real_kafka, "at_least_once", tmp_path, random.Random()) as stage:
+        for id in ("kept", "gone"):
+            for topic in stage.job.topics_input[: 1 + (id == "kept")]:
+                stage._send(id, topic)
+        assert stage._feeder.flush(30) == 0
+        [told] = stage.not_in_the_logs({"kept", "gone"})
+        assert told == f"Kafka has lost 1 of them from {stage.job.topics_input[1]}: ['gone']"
