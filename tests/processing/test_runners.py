@@ -301,6 +301,21 @@ def test_close_does_not_wait_for_a_call_that_is_held_and_ends_the_thread_after_i
     assert process.called == ["a"]
 
 
+def test_a_thread_that_always_has_work_is_told_of_it_once() -> None:
+    """Each call to submit() left a word that was not taken before all work was done: memory grew for days."""
+    process = Held("a")
+    runner = SingleThread(process, NAME)
+    runner.open()
+    runner.submit(groups("a"))
+    process.wait()
+    for id in "bcdefg":
+        runner.submit(groups(id))
+    assert runner._work_is_there.qsize() == 1
+    process.let_go()
+    eventually(lambda: len(process.called) == 7, "all calls")
+    runner.close(SECONDS)
+
+
 def test_an_executor_that_was_never_used_can_be_cancelled_and_dropped(start: Start) -> None:
     executor = start(lambda message, _: message)
     executor.cancel()

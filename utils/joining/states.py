@@ -16,6 +16,7 @@ WINDOW = 2 << BITS  # offsets that have a byte each, and a few more between two 
 BUSY = 8  # more have one where one of so many waits in memory: that takes far more, and its missing part will soon come
 _MOST = 1 << 24  # that have one, whatever a map claims
 _LOOK = 256  # offsets that are looked at first, and then twice as many: mostly the one searched for is near
+_NEAR = 8  # numbers of which one has a segment: then they are gone through quicker than the segments
 _AS_DIGITS = bytes(48 if state == FINISHED else 49 for state in range(256))  # in a bitmap 1 means unfinished
 _FROM_DIGITS = bytes.maketrans(b"10", b"\x00\x01")
 _AT_REST = bytes((FINISHED, SHED))
@@ -173,12 +174,19 @@ class States:
 
     def next_unfinished(self, offset: int) -> int | None:
         """The lowest that is unfinished, from this offset on."""
-        for number, segment in self._behind.items() if offset < self.first else ():
+        for number in self._segments_from(offset >> BITS) if offset < self.first else ():
             zero = number << BITS
-            if zero + (1 << BITS) > offset and (at := segment.next_unfinished(max(offset - zero, 0))) is not None:
+            if (at := self._behind[number].next_unfinished(max(offset - zero, 0))) is not None:
                 return zero + at
         found = _next_other(self.window, FINISHED, max(offset - self.first, 0))
         return None if found is None else self.first + found
+
+    def _segments_from(self, number: int) -> Iterator[int]:
+        """The numbers of segments from this one on. Where there are many, those before it are not walked through."""
+        later = range(number, self.first >> BITS)
+        if len(later) > _NEAR * len(self._behind):
+            return (each for each in self._behind if each >= number)
+        return filter(self._behind.__contains__, later)
 
     def lowest_shed(self) -> int:
         """The lowest that was shed. Raises ValueError where none was."""

@@ -49,7 +49,8 @@ class SingleThread:
 
     def submit(self, groups: Iterable[Group]) -> None:
         self._waiting.extend(groups)
-        self._work_is_there.put(True)
+        if self._work_is_there.empty():  # one word is enough, however long the thread does not come to it
+            self._work_is_there.put(True)
 
     def collect(self, timeout: float) -> list[Outcome]:
         return self._done.collect(timeout)
