@@ -82,18 +82,18 @@ def transactional_ids(bootstrap: str) -> list[str]:
     [error], at = struct.unpack_from(">h", answer, 5), 8
     if error:
         raise RuntimeError(f"the broker does not list its transactions: error {error}")
-    number, at = _compact(answer, at)
+    number, at = compact(answer, at)
     found = []
     for _ in range(number - 1):
-        length, at = _compact(answer, at)
+        length, at = compact(answer, at)
         found.append(bytes(answer[at : at + length - 1]).decode())
         at += length - 1 + 8  # the id of its producer
-        length, at = _compact(answer, at)
+        length, at = compact(answer, at)
         at += length  # its state, without tags
     return found
 
 
-def _compact(data: memoryview, at: int) -> tuple[int, int]:
+def compact(data: memoryview, at: int) -> tuple[int, int]:
     """An unsigned number, and where it ends."""
     number = shift = 0
     while True:

@@ -404,6 +404,10 @@ def producer(
     are on the way (measured: a third of its CPU), so it is none at least once: one request at a time keeps the order.
     It makes batches, too, of what comes meanwhile: to linger would only wake the client once more (measured).
 
+    In a transaction, too, only one request is on its way. Where a broker refuses one and takes the next, as it has just
+    become the leader and does not know this producer, the client holds both for safe, and the results of the first are
+    lost without a word (measured; librdkafka, issue 4134).
+
     A broker may vanish without a word, and so may a connection on which nothing was sent for long. Results that are on
     their way then must have time for a second try; with the client's own settings they fail as soon as the first one
     does (measured). No sooner: a broker may wait for another one that has just vanished, 9 s with KRaft, 18 s before.
@@ -419,7 +423,7 @@ def producer(
 
     Raises KafkaException, ConfigError.
     """
-    defaults: dict[str, Any] = {"linger.ms": 0, "max.in.flight": 1, "message.timeout.ms": RESULT_MS}
+    defaults: dict[str, Any] = {"linger.ms": 0, "message.timeout.ms": RESULT_MS}
     defaults |= {"socket.timeout.ms": ANSWER_MS, "connections.max.idle.ms": IDLE_MS}
     transactional: dict[str, Any] = {}
     if transactional_id:
@@ -435,6 +439,7 @@ def producer(
     return Producer(
         {
             **defaults,
+            "max.in.flight": 1,
             "queue.buffering.max.messages": QUEUE_MESSAGES,
             "reconnect.backoff.max.ms": 2_000,
             **properties,
