@@ -296,9 +296,13 @@ class Stage:
         """Until, in every partition, what was sent after the last fault has its result."""
         self.wait_until(lambda: self._since is None, "new results")
 
+    def all_sent(self) -> bool:
+        """Whether Kafka has acknowledged all that was fed."""
+        return not self._actions and self._feeder.flush(0) == 0
+
     def all_out(self) -> bool:
         """Whether every id that was fed has a result."""
-        return not self._actions and self._feeder.flush(0) == 0 and len(self.oracle.results) >= self.fed
+        return self.all_sent() and len(self.oracle.results) >= self.fed - len(self.oracle.destroyed)
 
     def finish(self, *, lag: bool = True) -> Verdict:
         """End the feed, see everything through, stop the workers, and hold everything against the ledger.
@@ -309,6 +313,9 @@ class Stage:
             self.start()
         self.feed(False)
         try:
+            self.wait_until(self.all_sent, "all halves sent")
+            for topic, ids in self.oracle.unplaced.items():
+                self.oracle.destroyed |= ids - Records.of(self.broker, topic).values.keys()
             self.wait_until(self.all_out, "all results")
             if lag:
                 self.wait_until(lambda: self.job.lag() == 0, "everything committed")

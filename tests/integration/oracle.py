@@ -8,7 +8,7 @@ A fragment says of itself where it comes from (`fragment_value`), so that a resu
 
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,6 +99,8 @@ class Oracle:
         self._of_results = {frozenset(topics) for topics in self.lists or (self.topics_input,)}
         self.made_of: Counter[frozenset[str]] = Counter()
         """How many whole results there are, by their topics."""
+        self.unplaced: dict[str, set[str]] = defaultdict(set)
+        """By topic, ids of which nobody knows where they are, or whether they are there."""
         self.destroyed: set[str] = set()
         """Ids that may have no result: a fragment was in a topic that has been deleted."""
 
@@ -107,10 +109,13 @@ class Oracle:
     def sent(self, topic: str, partition: int, offset: int | None, id: str | None) -> None:
         """A record is in the log. `id` None: one that is no valid message.
 
-        `offset` None: it is there, but nobody knows where. So Kafka answers a producer that has sent it twice.
+        `offset` None: it is there, but nobody knows where: so Kafka answers a producer that has sent it twice. Or it is
+        not there at all: the client tells that, too, of what it takes for stored (librdkafka, issue 4134).
         """
         if offset is not None:
             self._offsets.setdefault((topic, partition), {})[offset] = id
+        elif id is not None:
+            self.unplaced[topic].add(id)
         if id is not None:
             now = time.monotonic()
             self._known_at[id] = self._known_at.get(id, (now, now))[0], now

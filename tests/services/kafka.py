@@ -519,7 +519,7 @@ def feeder(bootstrap: str) -> Producer:
             "bootstrap.servers": bootstrap,
             "partitioner": "murmur2_random",
             "enable.idempotence": True,  # a broker that restarts must not have a record twice
-            "max.in.flight": 1,  # else the client loses records where leaders change, and calls them safe (see clients.py)
+            "max.in.flight": 1,  # else records are lost where leaders change: see clients.py
             "linger.ms": 5,
             "queue.buffering.max.messages": 500_000,
             "log_level": 0,
