@@ -795,6 +795,30 @@ def test_the_one_thread_that_hangs_is_one_too_many() -> None:
     runner.close(SECONDS)
 
 
+def test_calls_that_become_slow_after_many_quick_ones_are_timed_each_by_itself() -> None:
+    """The time of up to 16 was that of one: where each took a tenth of PROCESS_TIMEOUT, the worker was said to hang."""
+    clock, times = Clock(), Histogram()
+    held = Held("held")
+
+    def process(message: Message, name: str) -> Message:
+        if message["id"].startswith("slow"):
+            clock.now += 1
+        return held(message, name)
+
+    runner = SingleThread(process, NAME, terms=CallTerms(clock=clock, times=times))
+    runner.open()
+    runner.submit([group(id) for id in [*map(str, range(100)), *(f"slow {number}" for number in range(12)), "held"]])
+    held.wait()
+    assert clock.now == 12
+    assert overdue_after(runner, clock, 9, limit=10) == ("", False)
+    assert runner.calls() == [Call("held", 9.0)]
+    assert overdue_after(runner, clock, 2, limit=10) == ("held", True)
+    held.let_go()
+    runner.close(SECONDS)
+    counts, _ = times.read()
+    assert (counts[0], counts[BOUNDS.index(0.5)], counts[BOUNDS.index(1.0)], counts[-1]) == (100, 100, 112, 113)
+
+
 def test_threads_that_hang_are_too_many_when_they_are_half_of_all() -> None:
     processes = {id: Held(id) for id in "ab"}
     clock = Clock()
@@ -1180,16 +1204,21 @@ def test_calls_are_timed_each_once(coroutines: bool, concurrency: int) -> None:
 
 
 def test_many_quick_calls_are_counted_by_the_batch() -> None:
-    times = Histogram()
-    clock = iter(number / 100_000 for number in range(1_000_000))
-    runner = SingleThread(lambda message, _: message, NAME, terms=CallTerms(clock=lambda: next(clock), times=times))
+    added: list[int] = []
+
+    class Times(Histogram):
+        def add(self, seconds: float, number: int = 1) -> None:
+            added.append(number)
+            super().add(seconds, number)
+
+    times = Times()
+    runner = SingleThread(lambda message, _: message, NAME, terms=CallTerms(clock=Clock(), times=times))
     runner.open()
     runner.submit([group(str(number)) for number in range(1000)])
     until(lambda: times.read()[0][-1] == 1000)
     runner.close(SECONDS)
-    counts, total = times.read()
-    assert counts[0] == 1000
-    assert total < 0.01  # so the clock, which goes on by 10 us each time it is read, was read ever more rarely
+    assert times.read()[0][0] == 1000
+    assert len(added) < 100
 
 
 @pytest.mark.parametrize("kind", ["one thread", "threads", "coroutines"])
@@ -1277,6 +1306,26 @@ def test_no_call_begins_while_results_beyond_a_limit_are_not_collected(way: str)
         assert len(outcomes) <= 2
         collected += len(outcomes)
         assert len(called) <= collected + 2
+    runner.close(SECONDS)
+
+
+def test_where_results_become_large_after_many_quick_calls_no_further_call_begins() -> None:
+    """It was looked for room after 16 calls only."""
+    clock, called = Clock(), list[str]()
+
+    def process(message: Message, _name: str) -> object:
+        if message["id"] == "quick":
+            return None
+        called.append(message["id"])
+        clock.now += 0.01  # large ones take their time, if only to be encoded
+        return message
+
+    runner = SingleThread(process, NAME, terms=CallTerms(most=1, clock=clock))
+    runner.open()
+    runner.submit([group("quick")] * 100 + groups("abcdef"))
+    until(lambda: bool(called) and not runner.calls())
+    assert called == ["a"]
+    assert len(runner.collect(0)) == 101
     runner.close(SECONDS)
 
 

@@ -13,7 +13,7 @@ from utils.processing.done import Done
 from utils.processing.outcome import Call, Outcome, Process, attempt
 from utils.processing.runner import NO_HOOKS, CallTerms, Hooks, Overdue, call_hook, running_calls
 
-TOGETHER = 16  # quick calls that are timed together
+TOGETHER = 16  # quick calls that are timed together, all but the last one
 LARGE = 100  # results of one call: it is looked at what room they take before the next one begins
 
 
@@ -89,7 +89,7 @@ class SingleThread:
         call_hook(self._hooks.teardown, self._closed)
 
     def _call_for_all(self) -> None:
-        """All that waits. Quick calls are timed some together: the clock is no more for free than they are."""
+        """All that waits. Quick calls are noted some together: the locks of it are no more for free than they are."""
         clock, times, done = self._terms.clock, self._terms.times, self._done
         together = 1
         self._since = clock()
@@ -109,8 +109,9 @@ class SingleThread:
             together = TOGETHER if took * TOGETHER < BOUNDS[0] * number else 1
 
     def _call_some(self, together: int) -> list[Outcome]:
-        """The next calls, no more after one that failed or made many results. None: all are taken."""
-        process, consumer_name = self._process, self._consumer_name
+        """The next calls, no more after one that failed, made many results or took long. None: all are taken."""
+        process, consumer_name, clock = self._process, self._consumer_name, self._terms.clock
+        quick_until = self._since + BOUNDS[0]  # the next one would be held against the time of this one, too
         put, take = self._done.put, self._waiting.popleft
         made: list[Outcome] = []
         with suppress(IndexError):  # all taken, perhaps just now by the other thread
@@ -119,7 +120,7 @@ class SingleThread:
                 outcome = attempt(process, group, consumer_name)
                 put(outcome)
                 made.append(outcome)
-                if outcome.error is not None or len(outcome.results) >= LARGE:
+                if outcome.error is not None or len(outcome.results) >= LARGE or clock() >= quick_until:
                     del outcome  # as there
                     break
         return made
