@@ -230,7 +230,8 @@ def _tried_row(settings: Settings, row: Row, watch: Watch, current: Config) -> C
 
 def _config(start: Start) -> Config:
     files = clients.tls_files(start.settings)
-    return Config(start.settings, start.row, start.stores_maps, start.limits, start.partitions, files=files)
+    maps, unread = start.stores_maps, start.unread_maps
+    return Config(start.settings, start.row, maps, start.limits, start.partitions, files=files, unread_maps=unread)
 
 
 class _Unanswered(UnavailableError):

@@ -1,7 +1,7 @@
 """The steps of a start: what they ask the brokers by, and that it is let go of."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -153,6 +153,52 @@ def test_how_long_commits_outlive_the_workers_is_told(days: int | None, expected
     start.cluster = preflight.Cluster((), {}, metadata_limit=4096, commits_stay=stay)
     [step] = [step for step in STEPS if step.subject == "commits"]
     assert [(each.how, each.text) for each in step.take(start)] == expected
+
+
+MAY_NOT_WRITE, MAY_NOT_READ = "no right to WRITE topic shop-offsets: x", "no right to READ topic shop-offsets: y"
+
+
+@pytest.mark.parametrize(
+    ("policy", "lacking", "unread"),
+    [
+        ("compact", [], ()),
+        ("compact,delete", [], ()),
+        ("compact", [MAY_NOT_WRITE], ()),
+        ("compact", [MAY_NOT_READ], (MAY_NOT_READ,)),
+        ("delete", [MAY_NOT_READ, MAY_NOT_WRITE], (MAY_NOT_READ,)),
+    ],
+)
+def test_at_least_once_what_may_not_be_written_to_the_topic_of_maps_is_read_all_the_same(
+    policy: str, lacking: list[str], unread: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The topic counted as one that does not exist: where a commit referred to a map, no worker began."""
+
+    def missing(
+        _settings: Settings, _row: Row, _cluster: object, which: Sequence[str] = ("READ", "WRITE")
+    ) -> list[str]:
+        return [each for each in lacking if each.split()[3] in which]
+
+    monkeypatch.setattr(preflight, "missing_map_rights", missing)
+    start, seen = maps_of({"shop-offsets": 1}, policy)
+    assert (start.unread_maps, start.stores_maps) == (unread, policy == "compact" and not lacking)
+    assert (seen.how, "no worker starts" in seen.text) == ("well" if start.stores_maps else "lacking", bool(unread))
+
+
+def test_a_topic_of_maps_that_cannot_be_created_is_why_none_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "_create", lambda *_given, only_try: "cannot be created: x")
+    start, seen = maps_of({}, "compact")
+    assert start.unread_maps == ("topic shop-offsets for maps of waiting messages cannot be created: x",)
+    assert seen.text.endswith("created: x; and no worker starts where a commit refers to a stored one")
+
+
+def maps_of(own: dict[str, int], policy: str) -> tuple[Start, Seen]:
+    """At least once, with these topics of the worker's own."""
+    [step] = [step for step in ROW_STEPS if step.subject == "maps"]
+    start = Start(environ={}, listen=lambda _settings: "")
+    start.settings, start.row = Settings(), Row.validated("shop", "a,b", "out", "h:1")
+    start.cluster = preflight.Cluster((), {"a": 1, "b": 1, **own}, configs={"shop-offsets": {"cleanup.policy": policy}})
+    [seen] = step.take(start)
+    return start, seen
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [("orders", True), ("shop", False), ("", False)])

@@ -1,7 +1,7 @@
 """The topic of maps: stored before the commit, read at an assignment; what cannot be told is never taken as missing."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -97,11 +97,15 @@ class Names:
 
 
 def store_on(
-    topic: Topic, *, is_there: bool = True, counters: Counters | None = None, names: Callable[[], str] | None = None
+    topic: Topic,
+    *,
+    is_there: bool = True,
+    unread: Sequence[str] = (),
+    counters: Counters | None = None,
+    names: Callable[[], str] | None = None,
 ) -> MapStore:
-    return MapStore(
-        MapTopic("maps", is_there), lambda: cast(Consumer, topic), names or Names(), counters or Counters(), topic.clock
-    )
+    maps = MapTopic("maps", is_there, unread)
+    return MapStore(maps, lambda: cast(Consumer, topic), names or Names(), counters or Counters(), topic.clock)
 
 
 def store_maps(store: MapStore, topic: Topic, *points: CommitPoint) -> list[CommitPoint]:
@@ -288,11 +292,22 @@ def test_a_broker_that_falls_silent_is_not_waited_for_without_end() -> None:
     assert topic.closed == 1
 
 
-def test_without_the_topic_a_reference_is_an_error_of_configuration() -> None:
+def test_a_reference_to_a_map_that_cannot_be_read_is_an_error_of_configuration_with_the_cause() -> None:
+    """It was "in topic maps, which does not exist", whatever it was."""
     topic = Topic()
     commits = stored(topic, point())
-    with pytest.raises(ConfigError, match="maps in topic maps, which does not exist"):
-        store_on(topic, is_there=False).load(commits)
+    with pytest.raises(ConfigError, match="refer to stored maps, which cannot be read: no right; no topic"):
+        store_on(topic, unread=["no right", "no topic"]).load(commits)
+    assert store_on(topic, unread=["no right"]).load({A0: None}) == {}
+    assert topic.closed == 0, "it was not even tried"
+
+
+def test_a_topic_that_is_not_to_be_written_is_read_all_the_same() -> None:
+    """A right to WRITE that was taken, or another `cleanup.policy`, stopped each start for good."""
+    topic = Topic()
+    store = store_on(topic, is_there=False)
+    assert store.load(stored(topic, point())) == {A0: long_map(0)}
+    assert not store.takes([point(A0, 1)])
 
 
 def test_each_assignment_has_a_writer_of_its_own() -> None:

@@ -154,11 +154,13 @@ def dead_letter_topic(settings: Settings, row: Row, written: Sequence[str] | Non
     group = replace(settings, consumer_name=replay_group(row), group_instance_id="", dlq_topic="")
     if problems := preflight.missing_dead_letter_rights(settings, row, cluster, group.consumer_name, written):
         raise ConfigError(problems)
-    is_noted = map_topic(row.consumer_name) in cluster.partitions
-    if is_noted and (lacking := preflight.missing_map_rights(settings, row, cluster, ["READ"])):
-        not_noted(ConfigError(lacking))
+    is_noted = (notes := map_topic(row.consumer_name)) in cluster.partitions
+    unread = [] if cluster.embedded or is_noted else [f"topic {notes} does not exist"]
+    if is_noted and (unread := preflight.missing_map_rights(settings, row, cluster, ["READ"])):
+        not_noted(ConfigError(unread))
         is_noted = False  # nor may a note hide what others have noted there, and this run cannot see
-    config = Config(group, row, cluster.embedded or is_noted, preflight.commit_limits(settings, row, cluster))
+    limits = preflight.commit_limits(settings, row, cluster)
+    config = Config(group, row, cluster.embedded or is_noted, limits, unread_maps=tuple(unread))
     dead = DeadLetterTopic(config, topic, is_noted)
     return dead.with_notes() if is_noted else dead
 

@@ -220,7 +220,7 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
 def map_store_of(
     config: Config, ours: Clients, counters: Counters, clock: Callable[[], float] = time.monotonic
 ) -> MapStore:
-    topic = MapTopic(map_topic(config.row.consumer_name), config.stores_maps)
+    topic = MapTopic(map_topic(config.row.consumer_name), config.stores_maps, config.unread_maps)
     return MapStore(topic, ours.map_reader, ours.new_writer, counters, clock, config.limits)
 
 

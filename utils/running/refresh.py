@@ -39,6 +39,7 @@ class Config:
     """Of topics that were added to the row, when this process saw it: what comes from there on is read."""
     files: Mapping[str, str] = field(default_factory=dict)  # of TLS, by property: a digest; the client reads them once
     problems: tuple[str, ...] = ()  # why no worker could work by the row as it is now: then this is the one before it
+    unread_maps: tuple[str, ...] = ()  # why stored ones cannot be read; nothing: they can
 
 
 Read = Callable[[Config], Config]

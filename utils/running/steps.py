@@ -55,6 +55,7 @@ class Start:
     properties: bool = field(init=False)  # Kafka's clients take them
     cluster: preflight.Cluster = field(init=False)
     stores_maps: bool = False
+    unread_maps: tuple[str, ...] = ()  # why stored ones cannot be read; nothing: they can
     limits: CommitLimits = field(default_factory=CommitLimits)
 
     @property
@@ -245,15 +246,18 @@ def _replay(start: Start) -> Iterator[Seen]:
 
 
 def _maps(start: Start) -> Iterator[Seen]:
-    """At least once can do without them."""
+    """At least once can do without them, as long as no commit refers to one that cannot be read."""
     settings, row, cluster = start.settings, start.row, start.cluster
     problems = preflight.provide_map_topic(settings, row, cluster, only_try=start.only_try)
+    absent = problems if map_topic(row.consumer_name) not in cluster.partitions else []
     problems = problems or preflight.missing_map_rights(settings, row, cluster)
     start.stores_maps = not problems
+    start.unread_maps = tuple(absent or (problems and preflight.missing_map_rights(settings, row, cluster, ["READ"])))
     if settings.delivery == "exactly_once":
         _must_not(problems)
     there = "" if cluster.embedded or map_topic(row.consumer_name) in cluster.partitions else ": run will create it"
     text = f"commits pause when a map of waiting messages does not fit: {'; '.join(problems)}"
+    text += "; and no worker starts where a commit refers to a stored one" if start.unread_maps else ""
     text = text if problems else preflight.fewer_replicas(row, cluster, map_topic(row.consumer_name))
     yield Seen(text, "lacking") if text else Seen(f"topic {map_topic(row.consumer_name)}{there}")
 

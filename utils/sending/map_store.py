@@ -31,6 +31,8 @@ class MapTopic(NamedTuple):
     name: str
     is_there: bool = True
     """It can be written."""
+    unread: Sequence[str] = ()
+    """Why it cannot be read, with the cure. Nothing: it can, also where it is not to be written."""
 
 
 class MapStore:
@@ -49,7 +51,7 @@ class MapStore:
 
         `new_writer` returns another name at each call, of all workers.
         """
-        self._topic, self._is_there = topic
+        self._topic, self._is_there, self._unread = topic
         self._reader = reader
         self._new_writer = new_writer
         self._counters = counters
@@ -146,8 +148,9 @@ class MapStore:
         self._slots.begin(self._new_writer(), references)
         if not references:
             return {}
-        if not self._is_there:
-            raise ConfigError([f"commits of this consumer refer to maps in topic {self._topic}, which does not exist"])
+        if self._unread:
+            why = "; ".join(self._unread)
+            raise ConfigError([f"commits of this consumer refer to stored maps, which cannot be read: {why}"])
         values = self._read(references)
         maps = {}
         for at, reference in references.items():
