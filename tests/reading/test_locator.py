@@ -71,6 +71,16 @@ def test_a_commit_of_another_tool_is_told_from_those_of_the_frame() -> None:
     assert not History([], {"a": "id"}, {}).is_of_another_program()
 
 
+def test_a_commit_that_was_set_for_a_new_topic_before_any_worker_read_it_is_no_loss() -> None:
+    """change-the-row.md says to set one, and it was an ERROR and the alert that maps are gone."""
+    reset = TopicPartition("c", 0, 5, "")
+    ids = {"a": "id", "c": "id of c"}
+    before = OffsetMap("id", 5, 0, 0, States(5), by(AB, 7).encode()).encode()
+    assert not History([TopicPartition("a", 0, 5, before), reset], ids, {}).is_of_another_tool("c", 0)
+    since = OffsetMap("id", 5, 0, 0, States(5), by(ABC, 8).encode()).encode()
+    assert History([TopicPartition("a", 0, 5, since), reset], ids, {}).is_of_another_tool("c", 0)
+
+
 def test_a_topic_that_no_commit_names_is_new() -> None:
     assert history(by(AB, 7), by(AB, 9)).is_new("c", 0)
     assert not history(by(ABC, 9), by(AB, 7)).is_new("c", 0)

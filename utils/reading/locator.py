@@ -295,10 +295,13 @@ class History:
         return bool(self._commits) and not known
 
     def is_of_another_tool(self, topic: str, number: int) -> bool:
-        """Whether somebody else has committed for this consumer group, whose other commits are ours."""
+        """Whether somebody else has committed for this consumer group, whose other commits are ours.
+
+        Not of a new topic, of which nothing of ours can be lost: an operator has said where it is to be read from.
+        """
         commit, head = self._commits.get((topic, number)), self._heads.get((topic, number))
         is_theirs = commit is not None and head is None and metadata_of(commit) != ADOPTED
-        return is_theirs and bool(self._joined_with)
+        return is_theirs and bool(self._joined_with) and not self.is_new(topic, number)
 
     def reaches(self, at: TopicPartition) -> int:
         """The highest offset that the commit of this partition tells of; -1: there is none."""
