@@ -651,9 +651,34 @@ def test_the_workers_own_topics_have_as_many_replicas_as_its_inputs(
     assert [each.replication_factor for each in created] == [wanted, wanted]
 
 
+@pytest.mark.parametrize(("replicas", "told"), [(3, " --replication-factor 3"), (1, "")])
+def test_the_command_that_creates_a_topic_gives_it_as_many_replicas_as_the_inputs_have(
+    replicas: int, told: str
+) -> None:
+    """The default of brokers is one, and the next `check` told who had followed the line that it is too few."""
+
+    class Forbidding(SlowAdmin):
+        def create_topics(self, topics: Sequence[Any], **_: Any) -> dict[str, "Future[None]"]:
+            future: Future[None] = Future()
+            future.set_exception(KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)))
+            return {each.topic: future for each in topics}
+
+    row, of_inputs = row_at("h:1", "a,b", "out"), {"a": replicas, "b": replicas}
+    cluster = Cluster(("h:1",), {"a": 3, "b": 3}, replicas=of_inputs, admin=cast(AdminClient, Forbidding()))
+    [maps] = provide_map_topic(settings_with(), row, cluster)
+    assert f": kafka-topics.sh --bootstrap-server h:1 --create --topic orders-offsets --partitions 1{told} --c" in maps
+    [letters] = provide_dead_letter_topic(settings_with(), row, cluster)
+    assert f" --create --topic orders-dlq --partitions 3{told} --config retention.ms=-1" in letters
+    [output] = missing_topics(row, cluster)
+    assert output.endswith(f"kafka-topics.sh --bootstrap-server h:1 --create --partitions 3{told} --topic out")
+    half = Cluster(("h:1",), {"a": 3, "out": 1}, replicas={"a": replicas, "out": 1})
+    [other] = missing_topics(row, half)
+    assert other.endswith(f" --create --partitions 3{told} --topic b")
+
+
 def test_a_topic_of_its_own_with_fewer_replicas_is_named() -> None:
     replicas = {"a": 3, "b": 3, "orders-dlq": 1, "orders-offsets": 3}
-    cluster = Cluster(("h:1",), {}, replicas=replicas)
+    cluster = Cluster(("h:1",), {"a": 3, "b": 3}, replicas=replicas)
     told = preflight.fewer_replicas(row_at("h:1"), cluster, "orders-dlq")
     assert told.startswith("topic orders-dlq has 1 replica, the input topics have 3: ")
     assert preflight.fewer_replicas(row_at("h:1"), cluster, "orders-offsets") == ""

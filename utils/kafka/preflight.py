@@ -205,9 +205,9 @@ def missing_topics(row: Row, cluster: Cluster, hidden: Collection[str] = ()) -> 
     `hidden`: those whose rights are named elsewhere.
     """
     siblings = [cluster.partitions[topic] for topic in row.topics_input if topic in cluster.partitions]
-    create = (
-        f"kafka-topics.sh --bootstrap-server {row.bootstrap_servers} --create --partitions {max(siblings, default=4)}"
-    )
+    tool = f"kafka-topics.sh --bootstrap-server {row.bootstrap_servers}"
+    replicas = _replicas(replicas_of_inputs(row, cluster))
+    create = f"{tool} --create --partitions {max(siblings, default=4)}{replicas}"
     return [
         f"topic {topic} of {column} does not exist, or this user may not see it; there are: {_names(topic, cluster)}."
         f" Correct the row, or create it: {create} --topic {topic}"
@@ -257,10 +257,16 @@ def provide_map_topic(settings: Settings, row: Row, cluster: Cluster, *, only_tr
 
 def replicas_of_inputs(row: Row, cluster: Cluster) -> int:
     """How many the worker's own topics are to have: with fewer they are gone, and it stands still, before its inputs
-    are. -1, the default of the brokers, where the inputs have one, or do not tell.
+    are. -1, the default of the brokers, where the inputs that there are have one, or do not tell.
     """
-    least = min((cluster.replicas.get(topic, 0) for topic in row.topics_input), default=0)
+    there = [topic for topic in row.topics_input if topic in cluster.partitions]
+    least = min((cluster.replicas.get(topic, 0) for topic in there), default=0)
     return least if least > 1 else -1
+
+
+def _replicas(number: int) -> str:
+    """For a command that creates a topic: the default of brokers is one."""
+    return f" --replication-factor {number}" if number > 0 else ""
 
 
 def fewer_replicas(row: Row, cluster: Cluster, name: str) -> str:
@@ -311,7 +317,8 @@ def _create(settings: Settings, row: Row, cluster: Cluster, topic: NewTopic, *, 
             return f"is missing and cannot be created ({plain(reason.str())}): {cure}"
         configs = " ".join(f"--config {key}={value}" for key, value in (topic.config or {}).items())
         tool = f"kafka-topics.sh --bootstrap-server {row.bootstrap_servers}"
-        create = f"{tool} --create --topic {topic.topic} --partitions {topic.num_partitions} {configs}"
+        size = f"--partitions {topic.num_partitions}{_replicas(topic.replication_factor)}"
+        create = f"{tool} --create --topic {topic.topic} {size} {configs}"
         return f"is missing and cannot be created ({plain(reason.str())}): {create}"
     if not only_try:
         _wait_until_known(admin, topic.topic)
