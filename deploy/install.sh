@@ -3,6 +3,7 @@
 #   sh install.sh DIRECTORY       the program with an environment of its own; $PYTHON is the Python of the wheels
 #   sh install.sh --image NAME    the image; $ENGINE is docker or podman, with options where it needs some
 set -eu
+umask 022  # the user of the unit must be able to enter what is made here, and the directories above it
 
 cd "$(dirname "$0")"
 sha256sum --quiet --check SHA256SUMS || { echo 'install: this is not what was packed' >&2; exit 1; }

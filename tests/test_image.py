@@ -69,6 +69,22 @@ def test_an_archive_for_another_python_installs_nothing_and_says_for_which_it_is
         assert not target.exists()
 
 
+def test_what_is_installed_under_a_strict_umask_can_be_entered_by_the_user_of_the_unit(tmp_path: Path) -> None:
+    """The directories above it could not, where install.sh had made them: systemd ended with 200/CHDIR."""
+    consumer, target = tmp_path / "consumer", tmp_path / "opt/consumers/orders"
+    (consumer / "tree/deploy").mkdir(parents=True)
+    (consumer / "tree/deploy/image.sh").write_text('touch "$2/$1"\n')
+    shutil.copy(ROOT / "deploy/install.sh", consumer)
+    sums = subprocess.run(["sha256sum", "install.sh"], cwd=consumer, capture_output=True, text=True, check=True)
+    (consumer / "SHA256SUMS").write_text(sums.stdout)
+    command: list[str | Path] = ["sh", consumer / "install.sh", target]
+    made = subprocess.run(command, capture_output=True, text=True, umask=0o077)
+    assert made.returncode == 0, made.stderr
+    assert (target / "program").exists()
+    modes = [path.stat().st_mode & 0o777 for path in (target, target.parent, target.parent.parent)]
+    assert modes == [0o755, 0o755, 0o755]
+
+
 def build_context(directory: Path) -> Path:
     source = copied(directory / "source", FORWARDING)
     (source / ".frame").mkdir()
