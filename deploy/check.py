@@ -54,8 +54,7 @@ def compose() -> Iterator[str]:
 
 def kubernetes() -> Iterator[str]:
     """as the schemas of Kubernetes want it"""
-    overlays = sorted((HERE / "kubernetes/overlays").iterdir())
-    objects = [(overlay.name, each) for overlay in overlays for each in rendered(overlay)]
+    objects = [(directory.name, each) for directory in applied() for each in rendered(directory)]
     objects.append(("init.yaml", yaml.safe_load((HERE / "kubernetes/init.yaml").read_text())))
     for where, each in objects:
         if not str(each["apiVersion"]).startswith(CUSTOM):
@@ -71,11 +70,11 @@ def custom_resources() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as directory:
         ran(npm, "install", "--silent", "--ignore-scripts", "--prefix", directory, *MODELS)
         shutil.copy(HERE / "check.mjs", directory)
-        for overlay in sorted((HERE / "kubernetes/overlays").iterdir()):
+        for each in applied():
             file = Path(directory) / "rendered.json"
-            file.write_text(json.dumps(rendered(overlay)))
+            file.write_text(json.dumps(rendered(each)))
             said = ran(node, f"{directory}/check.mjs", str(file))
-            yield from (f"{overlay.name}, {line}" for line in said.splitlines())
+            yield from (f"{each.name}, {line}" for line in said.splitlines())
 
 
 def systemd() -> Iterator[str]:
@@ -97,9 +96,14 @@ def systemd() -> Iterator[str]:
             yield f"exposure {score}, more than {MOST_EXPOSED}"
 
 
-def rendered(overlay: Path) -> list[dict[str, object]]:
+def applied() -> list[Path]:
+    """The directories that are given to `kubectl apply -k`."""
+    return [*sorted((HERE / "kubernetes/overlays").iterdir()), HERE / "kubernetes/monitoring"]
+
+
+def rendered(directory: Path) -> list[dict[str, object]]:
     command = [tool("kubectl"), "kustomize"] if shutil.which("kubectl") else [tool("kustomize"), "build"]
-    return list(yaml.safe_load_all(ran(*command, str(overlay))))
+    return list(yaml.safe_load_all(ran(*command, str(directory))))
 
 
 def tool(name: str) -> str:

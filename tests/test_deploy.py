@@ -40,7 +40,7 @@ def seconds(text: str) -> int:
 
 
 def rendered(overlay: str) -> dict[str, Any]:
-    """The objects of an overlay, by their kind."""
+    """The objects of an overlay, or of `../monitoring`, by their kind."""
     command = ["kubectl", "kustomize"] if shutil.which("kubectl") else ["kustomize", "build"]
     if not shutil.which(command[0]):
         pytest.skip("neither kubectl nor kustomize")
@@ -207,7 +207,7 @@ def test_everything_means_the_same_pods(overlay: str) -> None:
     selectors = [
         objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
         objects["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
-        objects["PodMonitor"]["spec"]["selector"]["matchLabels"],
+        rendered("../monitoring")["PodMonitor"]["spec"]["selector"]["matchLabels"],
         pods(objects)["selector"]["matchLabels"],
     ]
     assert [each for each in selectors if not each or not each.items() <= labels.items()] == []
@@ -250,8 +250,20 @@ def test_a_consumer_that_is_paused_is_not_scaled_up_by_what_it_leaves_unread(
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_alerts_are_those_of_prometheus(overlay: str) -> None:
+def test_no_object_of_a_consumer_is_one_of_another_consumer_too(overlay: str) -> None:
+    """Each brought the same alerts, and the same PodMonitor: who deleted one consumer left all others without."""
     objects = rendered(overlay)
+    name = objects["ConfigMap"]["data"]["CONSUMER_NAME"]
+    assert len(objects) >= 6
+    assert [kind for kind, each in objects.items() if not each["metadata"]["name"].startswith(name)] == []
+    of_all = rendered("../monitoring")
+    assert {each["metadata"]["namespace"] for each in of_all.values()} == {
+        objects["ConfigMap"]["metadata"]["namespace"]
+    }
+
+
+def test_the_alerts_are_those_of_prometheus() -> None:
+    objects = rendered("../monitoring")
     alerts = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())
     assert objects["PrometheusRule"]["spec"] == alerts, "make rules"
     [endpoint] = objects["PodMonitor"]["spec"]["podMetricsEndpoints"]
