@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
+import framework
 from config import Settings
 from tests.monitoring.test_watch import HOSTILE
 from tests.services.chromium import Scheme, Tab
@@ -108,7 +109,7 @@ class Worker:
     def fails(self, id: str) -> None:
         facts = {"id": id, "source": "orders:1:4711", "attempts": 3}
         for level, message in ((logging.WARNING, "process() failed and is tried again"), (logging.ERROR, "failed")):
-            record = logging.LogRecord("consumer", level, __file__, 1, message, None, None)
+            record = logging.LogRecord("consumer", level, framework.__file__, 1, message, None, None)
             vars(record).update(facts, created=1_700_000_000 + self.now - 65)
             self.watch.memory.emit(record)
 

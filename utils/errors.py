@@ -90,10 +90,15 @@ def guarded(callback: Callable[..., None], failed: Callable[[Exception], None]) 
     return guard
 
 
+def is_of_the_frame(path: str) -> bool:
+    """Whether a file is one of those that log: lines of others may show payloads."""
+    return path.startswith(_OF_THE_FRAME)
+
+
 def _is_users(path: str) -> bool:
     """Whether a file is neither a library's nor the frame's, but of who has copied it."""
     installed = "/site-packages/" in path or "/dist-packages/" in path
-    return not (installed or path.startswith((*_OF_THE_FRAME, *_LIBRARIES, "<")))
+    return not (installed or is_of_the_frame(path) or path.startswith((*_LIBRARIES, "<")))
 
 
 def _place(path: str, line: int) -> str:

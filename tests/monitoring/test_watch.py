@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from config import Settings
 from tests.builders import dispatcher
 from tests.processing.test_dispatcher import FakeRunner
 from tests.test_framework import A0, B0, INTERVAL, Bench
+from utils.errors import is_of_the_frame
 from utils.joining.dead_letters import REASONS
 from utils.joining.messages import LONGEST_ID, Message
 from utils.logger import _json, logger
@@ -69,7 +71,11 @@ class Watched(Bench):
 
 
 @pytest.fixture
-def watched() -> Iterator[Watched]:
+def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    """Lines of this file count as the frame's."""
+    monkeypatch.setattr(
+        "utils.monitoring.watch.is_of_the_frame", lambda path: path in ("", __file__) or is_of_the_frame(path)
+    )
     bench = Watched()
     logger.addHandler(bench.watch.memory)
     bench.assign(A0, B0)
@@ -299,6 +305,27 @@ def test_what_failed_is_shown_with_the_newest_first(watched: Watched) -> None:
     assert [each["message"] for each in troubles] == ["invalid message", "partitions lost"]
     assert troubles[0]["facts"] == {"source": "a:0:7", "error": "no id"}
     assert "source=a:0:7 error=no id" in " ".join(texts(watched.page()))
+
+
+def test_of_what_worker_py_logs_itself_the_page_shows_where_and_no_text(watched: Watched) -> None:
+    """The page has no login and promises to show no payload; what process() logged stood there as it was."""
+    for path in ("/app/worker.py", "/app/mine/prices.py"):
+        line = logging.LogRecord("consumer", logging.ERROR, path, 12, "refused: %s", ("4111",), None)
+        vars(line).update(order={"card": "4111"}, id="7")
+        watched.watch.memory.emit(line)
+    status = watched.json("/status.json")
+    [prices, worker] = status["troubles"]
+    assert prices["message"] == "prices.py:12 has logged this: the log has its text"
+    assert (worker["message"].split()[0], worker["facts"], worker["level"]) == ("worker.py:12", {"id": "7"}, "ERROR")
+    assert "2 errors in the last ten minutes" in status["verdict"]["sentence"]
+    assert len(watched.json("/waiting.json", id="7")["troubles"]) == 2
+    assert "4111" not in json.dumps(status) + watched.page()
+
+
+def test_lines_of_the_frame_are_told_from_those_of_its_user() -> None:
+    root = Path(__file__).parents[2]
+    assert all(is_of_the_frame(str(root / name)) for name in ("framework.py", "main.py", "utils/sending/outbox.py"))
+    assert not any(is_of_the_frame(str(root / name)) for name in ("worker.py", "defaults.py", "mine/prices.py"))
 
 
 def test_a_search_shows_what_the_log_said_of_the_id(watched: Watched) -> None:

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from platform import python_version
 
 from config import Settings
-from utils.errors import named
+from utils.errors import is_of_the_frame, named
 from utils.joining.dead_letters import REASONS
 from utils.logger import cut, facts_of
 from utils.metrics import Counters
@@ -180,11 +180,17 @@ def _trouble(record: logging.LogRecord) -> Trouble:
     facts = facts_of(record)
     by_id = facts.get("missing_topics_by_id")
     error = record.exc_info[1] if record.exc_info else None
+    message = record.getMessage()
+    if not is_of_the_frame(
+        record.pathname
+    ):  # of worker.py: it may show a payload, and whoever reaches the port reads it
+        facts = {key: value for key, value in facts.items() if key == "id"}
+        message = f"{record.filename}:{record.lineno} has logged this: the log has its text"
     return Trouble(
         time=_utc(record.created),
         age=0.0,
         level=record.levelname,
-        message=record.getMessage()[:LONGEST_FACT],
+        message=message[:LONGEST_FACT],
         facts={key: str(value)[:LONGEST_FACT] for key, value in facts.items()},
         error=named(error) if error is not None else "",
         ids=(str(facts["id"]),) if "id" in facts else tuple(by_id) if isinstance(by_id, dict) else (),
