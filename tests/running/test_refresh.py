@@ -12,7 +12,7 @@ from config import ConfigError, Settings, UnavailableError
 from models import Row
 from utils.metrics import Counters
 from utils.monitoring.status import Health
-from utils.running.refresh import WITHDRAWN, WITHDRAWN_AT_MOST, Config, Refresh, changed
+from utils.running.refresh import UNREAD, WITHDRAWN, WITHDRAWN_AT_MOST, Config, Refresh, changed
 
 EVERY = 30.0
 SETTINGS = Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///file", "CONFIG_REFRESH": str(EVERY)})
@@ -137,6 +137,19 @@ def test_it_looks_when_the_time_has_come(bench: Bench) -> None:
     assert not bench.is_due()
     bench.now = 2 * EVERY
     assert bench.is_due()
+
+
+def test_after_a_look_that_failed_it_looks_again_within_a_minute() -> None:
+    """With 3,600 s a database that was away for a second fired an alert: for an hour the row counted as unread."""
+    bench = Bench(replace(SETTINGS, config_refresh=3600.0))
+    bench.finds(UnavailableError("no database"))
+    assert not bench.is_due()
+    bench.now = UNREAD
+    assert bench.is_due()
+    bench.finds(bench.current)
+    assert not bench.health.unread
+    bench.now += UNREAD
+    assert not bench.is_due()
 
 
 def test_it_looks_after_a_rebalance_for_others_may_have_a_changed_row(bench: Bench) -> None:

@@ -22,6 +22,7 @@ from utils.monitoring.status import Health
 
 TURN = 0.5  # seconds between two looks at the clock
 TRY_AGAIN = 1.0  # seconds, while a worker cannot go on without the row
+UNREAD = 60.0  # seconds at most from a look that failed to the next one: until then the row counts as unread
 WITHDRAWN, WITHDRAWN_AT_MOST = 60.0, 3600.0  # seconds until a row is tried once more; twice as long each time
 _SHOWN = 200  # characters of a value
 
@@ -197,7 +198,9 @@ class Refresh:
             self._is_unavailable(str(error))
         if wanted and not self._health.unread:
             self._is_told, self._wanted = is_told, False
-        self._next_look = self._clock() + (TRY_AGAIN if self._wanted else self.current.settings.config_refresh)
+        every = self.current.settings.config_refresh
+        pause = TRY_AGAIN if self._wanted else min(every, UNREAD) if self._health.unread else every
+        self._next_look = self._clock() + pause
 
     def _take(self, found: Config) -> bool:
         """False: no worker could work by it."""
