@@ -1,6 +1,19 @@
-"""What a worker is made of: ids of transactions."""
+"""What a worker is made of: ids of transactions, and topics of its own."""
 
-from utils.running.assembly import transactional_id
+from dataclasses import replace
+
+import pytest
+
+from config import Settings, UnavailableError
+from models import Row
+from utils.kafka import preflight
+from utils.kafka.preflight import Cluster
+from utils.running.assembly import provides_topics, transactional_id
+from utils.running.refresh import Config
+
+CONFIG = Config(
+    Settings.read({"CONSUMER_NAME": "shop", "DATABASE_URL": "sqlite:///x"}), Row.validated("shop", "a,b", "out", "h:1")
+)
 
 
 def test_no_two_consumers_have_a_transactional_id_in_common() -> None:
@@ -12,3 +25,39 @@ def test_no_two_consumers_have_a_transactional_id_in_common() -> None:
 
 def test_rights_by_prefix_hold_for_every_transactional_id() -> None:
     assert all(transactional_id("shop", each).startswith("shop-") for each in ("", "eu-1", "/"))
+
+
+def test_topics_of_the_workers_own_that_are_gone_are_made_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    there, made = {"a": 1, "b": 1, "out": 1, "shop-offsets": 1}, list[str]()
+    monkeypatch.setattr(preflight, "look", lambda *_: Cluster((), dict(there)))
+    monkeypatch.setattr(preflight, "_create", lambda *given, only_try: made.append(given[3].topic))
+    provides_topics(CONFIG)
+    assert made == ["shop-dlq"]
+    there["shop-dlq"] = 1
+    provides_topics(CONFIG)
+    assert made == ["shop-dlq"]
+    [line] = caplog.records
+    assert vars(line)["topics"] == ["shop-dlq"]
+    provides_topics(replace(CONFIG, settings=replace(CONFIG.settings, dlq_topic="")))
+    assert len(caplog.records) == 1
+
+
+def test_of_a_topic_that_is_gone_and_cannot_be_made_the_log_has_the_cure(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(preflight, "look", lambda *_: Cluster((), {"a": 1, "b": 1, "shop-offsets": 1}))
+    monkeypatch.setattr(preflight, "_create", lambda *_given, only_try: "cannot be created: x")
+    provides_topics(CONFIG)
+    [line] = caplog.records
+    output, letters = vars(line)["problems"]
+    assert output.startswith("topic out of topics_output does not exist")
+    assert "cannot be created: x" in letters
+
+    def away(*_: object) -> None:
+        raise UnavailableError("no broker")
+
+    monkeypatch.setattr(preflight, "look", away)
+    provides_topics(CONFIG)
+    assert vars(caplog.records[-1])["problems"] == ["no broker"]

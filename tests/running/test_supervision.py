@@ -25,7 +25,7 @@ from utils.reading.locator import AssignmentOutdated, RowOutdated
 from utils.running.lifetime import Stopped
 from utils.running.refresh import Refresh
 from utils.running.supervision import LASTING, RESTARTS, Remedies, supervise, work
-from utils.sending.outbox import RecordRefused
+from utils.sending.outbox import DeliveryFailed, RecordRefused
 
 
 class FailingWorker:
@@ -98,6 +98,24 @@ def test_a_worker_whose_place_is_free_again_has_not_failed() -> None:
     remedies = Remedies(gets_place_back=gets_place_back)
     supervise(lambda _clients: cast(framework.Worker, worker), counters, stopping, remedies)
     assert (worker.runs, counters.restarts, asked) == (times + 1, times, [stopping] * times)
+
+
+@pytest.mark.parametrize(
+    ("code", "times"),
+    [(KafkaError._UNKNOWN_TOPIC, 1), (KafkaError.UNKNOWN_TOPIC_OR_PART, 1), (KafkaError._MSG_TIMED_OUT, 0)],
+)
+def test_a_worker_whose_topic_was_deleted_makes_it_again_before_the_next_one_begins(
+    code: int, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a new process did: results came up to six times until then, or not at all."""
+    monkeypatch.setattr("utils.running.supervision.sleep", lambda _seconds, _stopping: None)
+    stopping, made = threading.Event(), list[int]()
+    failed = DeliveryFailed("of a dead letter")
+    failed.__cause__ = KafkaException(KafkaError(code))
+    worker = FailingWorker(stopping, failed)
+    remedies = Remedies(provides_topics=lambda: made.append(worker.runs))
+    supervise(lambda _clients: cast(framework.Worker, worker), Counters(), stopping, remedies)
+    assert (worker.runs, made) == (2, [1] * times)
 
 
 def test_a_worker_whose_place_is_anothers_ends_with_what_must_be_done() -> None:

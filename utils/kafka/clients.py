@@ -696,6 +696,12 @@ def concerns_all(error: BaseException | None) -> bool:
     return {each.code() for each in _reasons(error)}.isdisjoint(_OF_ONE_RECORD)
 
 
+def lacks_topic(error: BaseException | None) -> bool:
+    """Whether a record went to a topic that is not there: somebody has deleted it."""
+    gone = {KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART}
+    return any(each.code() in gone for each in _reasons(error))
+
+
 def _reasons(error: BaseException | None) -> Iterator[KafkaError]:
     """What Kafka's client has said of this error and of what it came of."""
     while error is not None:

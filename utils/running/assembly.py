@@ -15,16 +15,17 @@ from typing import NamedTuple, Protocol
 from confluent_kafka import Consumer, Producer, ThrottleEvent
 from confluent_kafka.admin import AdminClient
 
-from config import Settings
+from config import ConfigError, Settings, UnavailableError
 from framework import Worker
 from models import Row, map_topic
 from utils.errors import guarded
 from utils.joining.messages import RESULT_OVERHEAD
 from utils.joining.offsets import Edition
 from utils.joining.suspicion import CrashRecord
-from utils.kafka import clients, membership
+from utils.kafka import clients, membership, preflight
 from utils.kafka.ends import newest_times
 from utils.kafka.membership import Membership
+from utils.logger import logger
 from utils.metrics import Counters
 from utils.monitoring.status import Health
 from utils.processing.executor import Retrying
@@ -128,6 +129,23 @@ def gets_place_back(config: Config, stop: Event) -> bool:
     with clients.named_properties(settings), AdminClient(dict(properties)) as admin:
         session = clients.session_timeout(properties) / 1000
         return membership.gets_place_back(lambda: clients.member_ids(admin, settings), session, stop)
+
+
+def provides_topics(config: Config) -> None:
+    """Make the topics of the worker's own that are gone, and tell which others are. Never raises."""
+    settings, row = config.settings, config.row
+    try:
+        cluster = preflight.look(settings, row)
+        problems = preflight.missing_topics(row, cluster)
+        problems += preflight.provide_dead_letter_topic(settings, row, cluster)
+        problems += preflight.provide_map_topic(settings, row, cluster)
+    except (ConfigError, UnavailableError) as error:
+        problems = [str(error)]
+    own = settings.dead_letters, map_topic(row.consumer_name)
+    if problems:
+        logger.error("a topic is gone", extra={"problems": problems})
+    elif made := [topic for topic in own if topic and topic not in cluster.partitions]:
+        logger.warning("topics of the worker's own were gone: they are made again", extra={"topics": made})
 
 
 class KafkaClients:

@@ -33,7 +33,7 @@ from utils.processing.done import ThreadDied
 from utils.processing.executor import Retrying
 from utils.reading.intake import Intake, Waits
 from utils.reading.locator import AssignmentOutdated, Partition, RowOutdated
-from utils.running.assembly import SETTLE, Surroundings, build_worker, gathering, gets_place_back
+from utils.running.assembly import SETTLE, Surroundings, build_worker, gathering, gets_place_back, provides_topics
 from utils.running.calls import SetupFailed, opened_calls
 from utils.running.lifetime import LONGEST_PAUSE, STANDSTILL, Stopped, ending_in_time, sleep
 from utils.running.refresh import Refresh
@@ -107,7 +107,11 @@ def _work_by_row(refresh: Refresh, executor: Retrying, process_stop: Event, watc
             return build_worker(refresh.current, around, worker_stop, opened)
 
         try:
-            remedies = Remedies(refresh.reread, partial(gets_place_back, refresh.current))
+            remedies = Remedies(
+                refresh.reread,
+                partial(gets_place_back, refresh.current),
+                partial(provides_topics, refresh.current),
+            )
             supervise(build, watch.counters, worker_stop, remedies, around.survived)
         except Exception as error:
             if not refresh.withdraw(error):
@@ -121,6 +125,8 @@ class Remedies(NamedTuple):
     """Wait until the row has been read again: a commit has that edition of it."""
     gets_place_back: Callable[[Event], bool] = lambda _worker_stop: False
     """Wait whether who has our GROUP_INSTANCE_ID is alive: then it keeps our place in the consumer group."""
+    provides_topics: Callable[[], None] = lambda: None
+    """Make those of the worker's own that are gone: somebody has deleted the dead letters, say."""
 
 
 class Runs(Protocol):
@@ -199,6 +205,8 @@ def supervise(
         facts = {"failures": failures, "error": str(error)}
         known = isinstance(error, (ConfigError, UnavailableError))  # they say all there is to say
         logger.error("starting again from the last commit", extra=facts, exc_info=None if known else error)
+        if clients.lacks_topic(error):
+            remedies.provides_topics()
         sleep(min(2.0 ** (failures - 1), LONGEST_PAUSE), worker_stop)
 
 
