@@ -17,7 +17,7 @@ import sqlite3
 import warnings
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -270,16 +270,40 @@ def _postgresql() -> Iterator[DatabaseServer]:
 
 
 class UsersTests:
-    """Warnings are errors in the tests of the frame. In those that its users have written they are what they are."""
+    """Warnings are errors in the tests of the frame. In those that its users have written they are what they are.
+
+    What the users' files put into the environment while they are imported (a .env) is there for their tests alone.
+    """
+
+    def __init__(self) -> None:
+        self._environment: dict[str, str] = {}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
         self, collector: pytest.Collector
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), ExitStack() as around:
             if isinstance(collector, pytest.File) and is_the_users(collector.path):
                 warnings.simplefilter("default")
+                around.enter_context(self._their_environment())
             return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        with self._their_environment() if is_the_users(item.path) else nullcontext():
+            return (yield)
+
+    @contextmanager
+    def _their_environment(self) -> Iterator[None]:
+        before = dict(os.environ)
+        os.environ.update(self._environment)
+        try:
+            yield
+        finally:
+            self._environment = dict(os.environ.items() - before.items())
+            for name in os.environ.keys() - before.keys():
+                del os.environ[name]
+            os.environ.update(before)
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         if is_the_users(item.path):

@@ -1,6 +1,7 @@
 """What is the frame's and what is its users': in the tests, in the image and in the build context."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import UsersTests
 from tests.copies.__main__ import LOOK_AT_THE_USERS_FILES
 from tests.program import FORWARDING, FRAME, ROOT, copied, is_the_users, outside_of_make, program
 
@@ -133,6 +135,46 @@ def test_a_test_as_the_one_that_a_copy_comes_with_fits_each_kind_of_worker(kind:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "tests"]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
     assert "2 passed" in done.stdout, done.stdout
+
+
+def test_the_tests_of_a_copy_import_defaults_py_before_worker_py_as_a_worker_does(tmp_path: Path) -> None:
+    """What a .env that defaults.py loads holds was not there for worker.py: no test was collected."""
+    copy = copied(tmp_path / "copy", FORWARDING, "import os\nos.environ['PRICES_URL'] = 'http://prices.example'\n")
+    (copy / "worker.py").write_text(f"import os\nURL = os.environ['PRICES_URL']\n{FORWARDING.read_text()}")
+    (copy / "tests").mkdir()
+    (copy / "tests/test_worker.py").write_text(f"import utils.cases\n{FITS}")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "tests"]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    assert "1 passed" in done.stdout, done.stdout
+
+
+def test_what_is_wrong_with_defaults_py_keeps_no_test_of_a_copy_from_running(tmp_path: Path) -> None:
+    copy = copied(tmp_path / "copy", FORWARDING, "import os\nDB_PASSWORD = os.environ['SECRET_OF_THE_CLUSTER']\n")
+    done = subprocess.run([sys.executable, "-c", "import utils.cases"], cwd=copy, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_environment_that_the_users_files_make_is_there_for_their_tests_and_for_no_other(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONCURRENCY", "2")
+    theirs = pytest.Module.from_parent(request.session, path=ROOT / "tests/test_worker.py")
+    plugin, name = UsersTests(), "MESSAGE_TIMEOUT_OF_TESTS"
+    importing = plugin.pytest_make_collect_report(theirs)
+    next(importing)
+    os.environ.update({name: "7", "CONCURRENCY": "3"})
+    with pytest.raises(StopIteration):
+        importing.send(pytest.CollectReport("", "passed", None, []))
+    assert (os.environ.get(name), os.environ["CONCURRENCY"]) == (None, "2")
+
+    item = pytest.Function.from_parent(theirs, name="test_mine", callobj=lambda: None)
+    for of, seen in ((item, "7"), (request.node, None)):
+        running = plugin.pytest_runtest_protocol(of)
+        next(running)
+        assert os.environ.get(name) == seen
+        with pytest.raises(StopIteration):
+            running.send(None)
+    assert (os.environ.get(name), os.environ["CONCURRENCY"]) == (None, "2")
 
 
 def test_in_the_frames_tests_a_warning_is_an_error() -> None:

@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
+import utils.cases  # before worker: it imports defaults.py, where a .env may be loaded
 import worker
-from utils.cases import opened, saved, tried
 from utils.messages import results
 
 Process = Callable[[dict[str, Any], str], Any]
 CONSUMER_NAME = "test"
-CASES = saved()  # tests/cases/, where `python main.py try --save-tests` puts messages that it has seen
+CASES = utils.cases.saved()  # tests/cases/, where `python main.py try --save-tests` puts messages that it has seen
 
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[Process]:
     """As a worker calls it: after setup(), and as a coroutine where it is one."""
-    with opened(worker) as called:
+    with utils.cases.opened(worker) as called:
         yield called
 
 
@@ -42,4 +42,4 @@ def test_a_message_without_content_is_forwarded_too(process: Process) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_message_that_was_seen_still_has_the_same_results(process: Process, case: str) -> None:
-    assert tried(CASES[case], process) == CASES[case]
+    assert utils.cases.tried(CASES[case], process) == CASES[case]

@@ -494,6 +494,16 @@ def test_an_image_is_not_made_with_what_cannot_run_but_with_what_wants_its_envir
     assert ended(bad, "-m", "utils.processing.user_code").returncode == 0
 
 
+@pytest.mark.parametrize("command", [("-m", "utils.processing.user_code"), ("main.py", "demo", "--results", "1")])
+def test_defaults_py_is_imported_before_worker_py(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """A .env that is loaded there was not: what worker.py had from it was said to be missing."""
+    directory = program(tmp_path, f"import os\nURL = os.environ['PRICES_URL']\n{GOOD}")
+    (directory / "defaults.py").write_text("import os\nos.environ['PRICES_URL'] = 'http://prices.example'\n")
+    done = ended(directory, *command)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be imported" not in done.stderr
+
+
 def test_the_step_of_the_dockerfile_that_copies_the_program_fails_with_it(tmp_path: Path) -> None:
     source = program(tmp_path, BAD["missing"][0])
     (source / ".frame").touch()

@@ -25,6 +25,7 @@ def demo(arguments: argparse.Namespace, _environ: Environ) -> int:
     """See the worker at work on sample messages: Kafka's client brings a broker along, the database is SQLite."""
     from examples.demo import demo as show  # here, because nothing else of a worker needs it
 
+    user_code.before_worker()
     if arguments.worker:
         user_code.use(arguments.worker)
 

@@ -109,6 +109,15 @@ def defaults() -> Mapping[str, object]:
     return vars(_imported("defaults")) if importlib.util.find_spec("defaults") else {}
 
 
+def before_worker() -> None:
+    """Import defaults.py where nobody needs its settings: a .env is loaded there, and worker.py may need it.
+
+    What is wrong with it is told by those that do.
+    """
+    with suppress(ConfigError, UnavailableError):
+        defaults()
+
+
 def _imported(name: str) -> ModuleType:
     try:
         return _apart(partial(_OF_IMPORT.run, importlib.import_module, name), f"{name}.py")
@@ -219,7 +228,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m utils.processing.user_code")
     parser.add_argument("--made-from", type=Path)
     made_from, fails = parser.parse_args().made_from, False
-    for step in (load, defaults):
+    for step in (defaults, load):  # in the order of `run`: a .env is loaded in defaults.py
         try:
             step()
         except UnavailableError as error:
