@@ -96,7 +96,9 @@ lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; A
 	$(AS_PIP) $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --custom-compile-command "make lock" requirements.txt -o requirements.lock $(ARGS)
 	$(AS_PIP) $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	    --custom-compile-command "make lock" requirements-dev.txt -c requirements.lock -o requirements-dev.lock $(ARGS)
+	    --custom-compile-command "make lock" requirements-dev.txt -c requirements.lock -o requirements-dev.lock $(ARGS) || \
+	    { echo 'requirements-dev.lock was not made: if a version in requirements-dev.txt, which tests and checks need, does not' \
+	        'fit to one in requirements.txt, change it there' >&2; exit 1; }
 
 # The second install installs nothing: it fails where a requirement is not met by the lock.
 .venv/locked: $(REQUIREMENTS) $(LOCKS) | $(PYTHON)

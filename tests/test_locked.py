@@ -78,6 +78,7 @@ case "$*" in
     "-m pip config get global.index-url") [ -z "$MIRROR" ] || echo https://mirror.example/simple ;;
     "-m pip config get global.extra-index-url") printf 'https://%s.example/simple\\n' ours theirs ;;
     "-m pip config get global.find-links") exit 1 ;;
+    "-m uv pip compile "*"$FAILS"*) exit 1 ;;
     "-m uv pip compile "*) env | grep '^UV_' | sort > "$TOLD" || : ;;
 esac
 """
@@ -101,8 +102,25 @@ def test_a_lock_is_made_from_where_pip_looks(tmp_path: Path, environ: dict[str, 
     (tmp_path / "python").write_text(ASKS_AS_PIP)
     (tmp_path / "python").chmod(0o700)
     outside = {name: value for name, value in outside_of_make().items() if not name.startswith(("UV_", "PIP_"))}
-    environ = {**outside, "TOLD": str(tmp_path / "told"), **environ}
+    environ = {**outside, "TOLD": str(tmp_path / "told"), "FAILS": "nothing", **environ}
     command = ["make", "lock", f"PYTHON={tmp_path / 'python'}"]
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "told").read_text().splitlines() == told
+
+
+def test_what_process_may_import_is_not_pinned_for_the_tests() -> None:
+    """With another version of requests in requirements.txt no lock was made, and nothing named the other pin."""
+    lines = (ROOT / "requirements-dev.txt").read_text().splitlines()
+    named = {line.partition("#")[0].strip() for line in lines}
+    assert {"httpx", "psycopg[binary]", "PyYAML", "requests", "urllib3", "websockets"} <= named
+
+
+def test_where_the_packages_of_the_tests_do_not_fit_to_yours_the_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "python").write_text(ASKS_AS_PIP)
+    (tmp_path / "python").chmod(0o700)
+    environ = {**outside_of_make(), "TOLD": str(tmp_path / "told"), "FAILS": "requirements-dev.txt"}
+    command = ["make", "lock", f"PYTHON={tmp_path / 'python'}"]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "if a version in requirements-dev.txt, which tests and checks need, does not fit to one in" in done.stderr
