@@ -13,17 +13,20 @@ from packaging.utils import canonicalize_name
 
 
 def lacking(requirements: str, lock: str) -> list[str]:
-    """Each package that the lock has not, or not in a version that is wanted. Paths and addresses are passed over."""
-    pinned = {canonicalize_name(name): version for name, version in re.findall(r"(?m)^([\w.-]+)==([^\s;\\]+)", lock)}
+    """Each package that the lock has not, or not in a version that is wanted. Paths are passed over.
+
+    Of both only what holds for this Python and machine: a lock may have several versions of a package.
+    """
+    pinned = {canonicalize_name(each.name): each for each in _here(lock)}
     return [
         str(each)
-        for each in _wanted(requirements)
-        if not (version := pinned.get(canonicalize_name(each.name)))
-        or not each.specifier.contains(version, prereleases=True)
+        for each in _here(requirements)
+        if not (locked := pinned.get(canonicalize_name(each.name)))
+        or not all(each.specifier.contains(pin.version, prereleases=True) for pin in locked.specifier)
     ]
 
 
-def _wanted(requirements: str) -> Iterator[Requirement]:
+def _here(requirements: str) -> Iterator[Requirement]:
     for line in re.sub(r"\\\n", "", requirements).splitlines():
         try:
             requirement = Requirement(re.split(r"(?:^|\s)#|\s--", line)[0])

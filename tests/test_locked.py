@@ -14,7 +14,13 @@ LOCK = """\
 # made by make lock
 confluent-kafka==2.16.1 \\
     --hash=sha256:00
+numpy==2.4.6 ; python_version >= '3.11' \\
+    --hash=sha256:00
+numpy==2.5.5 ; python_version < '3.11' \\
+    --hash=sha256:00
 pymysql==1.2.4 ; python_version >= '3.11' \\
+    --hash=sha256:00
+ours @ https://example.org/ours-1.0-py3-none-any.whl \\
     --hash=sha256:00
 """
 
@@ -31,6 +37,8 @@ pymysql==1.2.4 ; python_version >= '3.11' \\
         "-r other.txt",
         "",
         "./mine",
+        "ours @ https://example.org/ours-1.0-py3-none-any.whl",
+        "numpy==2.4.6 ; python_version >= '3.11'\nnumpy==2.5.5 ; python_version < '3.11'",
     ],
 )
 def test_what_is_locked_is_no_news(line: str) -> None:
@@ -38,7 +46,7 @@ def test_what_is_locked_is_no_news(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["requests", "requests==2.34.2  # for process()", "confluent-kafka==2.17", "PyMySQL~=2.0"]
+    "line", ["requests", "requests==2.34.2  # for process()", "confluent-kafka==2.17", "PyMySQL~=2.0", "numpy==2.5.5"]
 )
 def test_what_is_not_locked_is_named(line: str) -> None:
     assert lacking(f"pymysql\n{line}\n", LOCK) == [line.partition("  #")[0]]

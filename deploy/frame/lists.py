@@ -90,6 +90,12 @@ def _merged_locks(base: str, new: str, yours: str) -> str:
 
 
 def _blocks(lock: str) -> tuple[str, dict[str, str]]:
-    """What stands before the first package; and for each package its lines, with hashes and comments."""
+    """What stands before the first package; and for each package its lines, with hashes and comments.
+
+    It may be there in several versions, each for other Pythons: they are one block.
+    """
     head, *blocks = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)
-    return head, {_name(block): block for block in blocks}
+    found: dict[str, str] = {}
+    for block in blocks:
+        found[_name(block)] = found.get(_name(block), "") + block
+    return head, found

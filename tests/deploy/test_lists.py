@@ -71,6 +71,13 @@ def test_a_lock_keeps_your_packages_and_takes_the_frames_versions() -> None:
     assert merged("requirements.lock", base, new, yours) == expected
 
 
+def test_a_lock_keeps_all_versions_of_a_package_that_has_one_for_each_python() -> None:
+    """Only the last one was left: on an older Python nothing could be installed."""
+    base, new = "msgspec==0.1\n", "msgspec==0.2\n"
+    numpy = "numpy==2.4 ; python_full_version < '3.12'\n    # via pandas\nnumpy==2.5 ; python_full_version >= '3.12'\n"
+    assert merged("requirements.lock", base, new, base + numpy) == new + numpy
+
+
 OLD_CONFIG = (
     'import os\n\nCONSUMER_NAME = ""  # which row\nDB_PORT = 3306\nTIMEOUT = 60.0  # seconds\n\n\ndef read(): ...\n'
 )
