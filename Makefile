@@ -87,7 +87,8 @@ rules:  ## writes the alerts for Kubernetes anew, from those of Prometheus
 
 wheels: setup  ## fills deploy/wheels, from which the image is then built without a network
 	for architecture in $(WHEELS_ARCHITECTURES); do \
-	    $(PYTHON) -m pip download --require-hashes --only-binary=:all: --no-deps -r requirements.lock -d deploy/wheels \
+	    $(PYTHON) deploy/target.py $(WHEELS_PYTHON) $$architecture <requirements.lock >.venv/target.lock || exit; \
+	    $(PYTHON) -m pip download --require-hashes --only-binary=:all: --no-deps -r .venv/target.lock -d deploy/wheels \
 	        --python-version $(WHEELS_PYTHON) $(MANYLINUX:%=--platform %_$$architecture) || exit; \
 	done
 

@@ -29,8 +29,9 @@ fi
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 echo "image-check: wheels for Python $version"
+"$PYTHON" deploy/target.py "$version" < requirements.lock > "$work/target.lock"
 "$PYTHON" -m pip download --quiet --only-binary=:all: --require-hashes --no-deps --python-version "$version" \
-    -r requirements.lock -d "$work/wheels"
+    -r "$work/target.lock" -d "$work/wheels"
 
 sed -n "s#/app#$work/app#g; s/^RUN //p" Dockerfile > "$work/steps.sh"
 PYTHON=$python WHEELS=$work/wheels sh -eux "$work/steps.sh"

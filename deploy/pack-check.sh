@@ -13,8 +13,9 @@ version=$("$target_python" -c 'import sys; print("%d.%d" % sys.version_info[:2])
 # In a copy, so that no wheels are left behind.
 mkdir "$work/source"
 git ls-files --cached --others --exclude-standard -z | tar --null -T - -cf - | tar -xf - -C "$work/source"
+"$PYTHON" deploy/target.py "$version" < requirements.lock > "$work/target.lock"
 "$PYTHON" -m pip download --quiet --only-binary=:all: --require-hashes --no-deps --python-version "$version" \
-    -r requirements.lock -d "$work/source/deploy/wheels"
+    -r "$work/target.lock" -d "$work/source/deploy/wheels"
 (cd "$work/source" && git init -q && cat .gitignore > .git/info/exclude && sh deploy/pack.sh "$work/consumer.tar")
 
 (cd "$work" && sha256sum --quiet --check consumer.tar.sha256 && tar -xf consumer.tar)
