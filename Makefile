@@ -15,6 +15,11 @@ AS_PIP = index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$(call PIP_CONFIG,index-u
     [ -z "$$more" ] || export UV_INDEX="$$more"; \
     [ -z "$$files" ] || export UV_FIND_LINKS="$$files";
 
+# The oldest Python that shall do with the locks. Another one than 3.11 stands at the top of requirements.lock, and so stays.
+LOCK_PYTHON ?= $(or $(shell sed -n 's/.*make lock LOCK_PYTHON=//p' requirements.lock),3.11)
+LOCK_COMMAND = $(AS_PIP) $(PYTHON) -m uv pip compile --quiet --universal --python-version $(LOCK_PYTHON) --generate-hashes \
+    --no-emit-index-url --custom-compile-command "make lock$(patsubst %, LOCK_PYTHON=%,$(filter-out 3.11,$(LOCK_PYTHON)))"
+
 # For `make wheels`: the Python of the Dockerfile, and the machines on which the image shall be built: x86_64, aarch64.
 WHEELS_PYTHON ?= 3.13
 WHEELS_ARCHITECTURES ?= $(subst arm64,aarch64,$(shell uname -m))
@@ -94,10 +99,10 @@ wheels: setup  ## fills deploy/wheels, from which the image is then built withou
 
 lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; ARGS=--upgrade for newer versions below
 	$(PYTHON) -m pip install --quiet $(UV)
-	$(AS_PIP) $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	    --custom-compile-command "make lock" requirements.txt -o requirements.lock $(ARGS)
-	$(AS_PIP) $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	    --custom-compile-command "make lock" requirements-dev.txt -c requirements.lock -o requirements-dev.lock $(ARGS) || \
+	$(LOCK_COMMAND) requirements.txt -o requirements.lock $(ARGS) || \
+	    { echo 'requirements.lock was not made. If a package needs a newer Python than $(LOCK_PYTHON), and all of yours are' \
+	        'newer, the one of the image, too: make lock LOCK_PYTHON=3.13' >&2; exit 1; }
+	$(LOCK_COMMAND) requirements-dev.txt -c requirements.lock -o requirements-dev.lock $(ARGS) || \
 	    { echo 'requirements-dev.lock was not made: if a version in requirements-dev.txt, which tests and checks need, does not' \
 	        'fit to one in requirements.txt, change it there' >&2; exit 1; }
 

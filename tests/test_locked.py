@@ -1,5 +1,6 @@
 """deploy/locked.py: what `make setup` says of a package that was not locked."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -87,7 +88,10 @@ case "$*" in
     "-m pip config get global.extra-index-url") printf 'https://%s.example/simple\\n' ours theirs ;;
     "-m pip config get global.find-links") exit 1 ;;
     "-m uv pip compile "*"$FAILS"*) exit 1 ;;
-    "-m uv pip compile "*) env | grep '^UV_' | sort > "$TOLD" || : ;;
+    "-m uv pip compile "*)
+        env | grep '^UV_' | sort > "$TOLD" || :
+        echo "$@" >> "$TOLD.arguments"
+        ;;
 esac
 """
 OURS = "UV_INDEX=https://ours.example/simple"
@@ -124,11 +128,49 @@ def test_what_process_may_import_is_not_pinned_for_the_tests() -> None:
     assert {"httpx", "psycopg[binary]", "PyYAML", "requests", "urllib3", "websockets"} <= named
 
 
-def test_where_the_packages_of_the_tests_do_not_fit_to_yours_the_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "python").write_text(ASKS_AS_PIP)
-    (tmp_path / "python").chmod(0o700)
-    environ = {**outside_of_make(), "TOLD": str(tmp_path / "told"), "FAILS": "requirements-dev.txt"}
-    command = ["make", "lock", f"PYTHON={tmp_path / 'python'}"]
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("fails", "says"),
+    [
+        (
+            "-o requirements.lock",
+            "newer Python than 3.11, and all of yours are newer, the one of the image, too: make lock LOCK_PY",
+        ),
+        (
+            "requirements-dev.txt",
+            "if a version in requirements-dev.txt, which tests and checks need, does not fit to one in",
+        ),
+    ],
+)
+def test_where_no_lock_can_be_made_the_cure_is_named(tmp_path: Path, fails: str, says: str) -> None:
+    """That the version of the tests was another one, or Python 3.11 too old for it, was nowhere to be found."""
+    done = locked(tmp_path, FAILS=fails)
     assert done.returncode == 2
-    assert "if a version in requirements-dev.txt, which tests and checks need, does not fit to one in" in done.stderr
+    assert says in done.stderr
+
+
+def locked(directory: Path, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """make lock, with the arguments of uv in `told.arguments`."""
+    for name in ("Makefile", "requirements.txt", "requirements-dev.txt"):
+        shutil.copy(ROOT / name, directory)
+    (directory / "requirements.lock").touch()  # as uv leaves it, who is none here
+    (directory / "python").write_text(ASKS_AS_PIP)
+    (directory / "python").chmod(0o700)
+    environ = {**outside_of_make(), "TOLD": str(directory / "told"), "FAILS": "nothing", **environ}
+    command = ["make", "lock", "PYTHON=./python", *arguments]
+    return subprocess.run(command, cwd=directory, env=environ, capture_output=True, text=True)
+
+
+def test_a_lock_may_be_for_newer_pythons_alone_and_stays_so(tmp_path: Path) -> None:
+    """What has no version for Python 3.11 any more could not be pinned, though nothing ran on it."""
+
+    for arguments in ([], ["LOCK_PYTHON=3.12"]):
+        assert locked(tmp_path, *arguments).returncode == 0
+    first, _, second, _ = (tmp_path / "told.arguments").read_text().splitlines()
+    assert "--python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command make lock " in first
+    assert "--python-version 3.12 " in second
+    [said] = re.findall("--custom-compile-command (make lock LOCK_PYTHON=3.12) ", second)
+
+    (tmp_path / "requirements.lock").write_text(f"# by uv\n#    {said}\nkafka==1.0\n")
+    command = ["make", "--no-print-directory", "--eval=tell:\n\t@echo $(LOCK_PYTHON)", "tell"]
+    done = subprocess.run(command, cwd=tmp_path, env=outside_of_make(), capture_output=True, text=True)
+    assert done.stdout == "3.12\n"

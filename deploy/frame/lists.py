@@ -79,14 +79,14 @@ def _by(about: Callable[[str], str], text: str) -> dict[str, str]:
 
 def _merged_locks(base: str, new: str, yours: str) -> str:
     """The packages of `new`, with those that are only in yours; one that the frame left alone stays as it is here."""
-    (_, then), (head, news), (_, mine) = _blocks(base), _blocks(new), _blocks(yours)
+    (before_all, then), (head, news), (own_head, mine) = _blocks(base), _blocks(new), _blocks(yours)
     found = {}
     for name in sorted(news.keys() | mine.keys()):
         before, ours, theirs = then.get(name), news.get(name), mine.get(name)
         chosen = theirs if ours == before else ours
         if chosen is not None:
             found[name] = chosen
-    return head + "".join(found.values())
+    return (head if own_head == before_all else own_head) + "".join(found.values())
 
 
 def _blocks(lock: str) -> tuple[str, dict[str, str]]:

@@ -78,6 +78,12 @@ def test_a_lock_keeps_all_versions_of_a_package_that_has_one_for_each_python() -
     assert merged("requirements.lock", base, new, base + numpy) == new + numpy
 
 
+def test_a_lock_that_was_made_for_newer_pythons_says_so_still() -> None:
+    yours = "#    make lock LOCK_PYTHON=3.12\nkafka==1.0\nnumpy==2.5\n"
+    merge = merged("requirements.lock", "#    make lock\nkafka==1.0\n", "#    make lock\nkafka==1.1\n", yours)
+    assert merge == yours.replace("1.0", "1.1")
+
+
 OLD_CONFIG = (
     'import os\n\nCONSUMER_NAME = ""  # which row\nDB_PORT = 3306\nTIMEOUT = 60.0  # seconds\n\n\ndef read(): ...\n'
 )
