@@ -28,6 +28,8 @@ OWN = $(shell sh deploy/image.sh own)$(if $(filter-out 0,$(.SHELLSTATUS)),$(erro
 # In a slim copy all tests are yours.
 OWN_TESTS = $(if $(wildcard tests/frame.mk),$(or $(wildcard tests/test_worker*.py),tests/test_worker.py),tests)
 
+NO_WHEEL := where it says "from versions: none" a package has no wheel for that Python and machine: docs/run-and-watch.md, As a container
+
 MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinux_2_28 manylinux_2_34
 
 .DEFAULT_GOAL := help
@@ -94,14 +96,15 @@ wheels: setup  ## fills deploy/wheels, from which the image is then built withou
 	for architecture in $(WHEELS_ARCHITECTURES); do \
 	    $(PYTHON) deploy/target.py $(WHEELS_PYTHON) $$architecture <requirements.lock >.venv/target.lock || exit; \
 	    $(PYTHON) -m pip download --require-hashes --only-binary=:all: --no-deps -r .venv/target.lock -d deploy/wheels \
-	        --python-version $(WHEELS_PYTHON) $(MANYLINUX:%=--platform %_$$architecture) || exit; \
+	        --python-version $(WHEELS_PYTHON) $(MANYLINUX:%=--platform %_$$architecture) || { echo '$(NO_WHEEL)' >&2; exit 1; }; \
 	done
 
 lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; ARGS=--upgrade for newer versions below
 	$(PYTHON) -m pip install --quiet $(UV)
-	$(LOCK_COMMAND) requirements.txt -o requirements.lock $(ARGS) || \
-	    { echo 'requirements.lock was not made. If a package needs a newer Python than $(LOCK_PYTHON), and all of yours are' \
-	        'newer, the one of the image, too: make lock LOCK_PYTHON=3.13' >&2; exit 1; }
+	$(LOCK_COMMAND) --only-binary :all: requirements.txt -o requirements.lock $(ARGS) || \
+	    { echo 'requirements.lock was not made. If a package has no wheels: docs/run-and-watch.md, As a container. If one needs a' \
+	        'newer Python than $(LOCK_PYTHON), and all of yours are newer, the one of the image, too: make lock LOCK_PYTHON=3.13' >&2; \
+	        exit 1; }
 	$(LOCK_COMMAND) requirements-dev.txt -c requirements.lock -o requirements-dev.lock $(ARGS) || \
 	    { echo 'requirements-dev.lock was not made: if a version in requirements-dev.txt, which tests and checks need, does not' \
 	        'fit to one in requirements.txt, change it there' >&2; exit 1; }

@@ -41,6 +41,20 @@ def test_wheels_that_lack_a_part_of_the_lock_come_with_the_cure(tmp_path: Path) 
     assert "No matching distribution found" in made.stderr
 
 
+def test_a_package_without_a_wheel_is_said_to_have_none(tmp_path: Path) -> None:
+    """pip denies its version."""
+    for file in ("image.sh", "interpreter.py"):
+        (tmp_path / "deploy").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "deploy" / file, tmp_path / "deploy")
+    (tmp_path / "requirements.lock").write_text(f"no-such==1.0 --hash=sha256:{'0' * 64}\n")
+    environ = {**os.environ, "PYTHON": str(quick_python(tmp_path)), "PIP_NO_INDEX": "1"}
+    command = ["sh", "deploy/image.sh", "packages", "app"]
+    made = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert made.returncode == 1
+    assert "from versions: none" in made.stderr
+    assert 'where it says "from versions: none" a package has no wheel for this' in made.stderr.splitlines()[-1]
+
+
 def test_an_archive_for_another_python_installs_nothing_and_says_for_which_it_is(tmp_path: Path) -> None:
     """Half a directory stayed, which refused the second try, and the cure was one for a machine with a network."""
     consumer, target = tmp_path / "consumer", tmp_path / "programs/orders"

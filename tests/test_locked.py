@@ -168,6 +168,7 @@ def test_a_lock_may_be_for_newer_pythons_alone_and_stays_so(tmp_path: Path) -> N
     first, _, second, _ = (tmp_path / "told.arguments").read_text().splitlines()
     assert "--python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command make lock " in first
     assert "--python-version 3.12 " in second
+    assert "--only-binary :all: requirements.txt" in first, "an image installs nothing else"
     [said] = re.findall("--custom-compile-command (make lock LOCK_PYTHON=3.12) ", second)
 
     (tmp_path / "requirements.lock").write_text(f"# by uv\n#    {said}\nkafka==1.0\n")
