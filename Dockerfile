@@ -1,5 +1,5 @@
 # The image of one worker. Behind a mirror: --build-arg PYTHON_IMAGE=mirror.example/python:3.13-slim-trixie
-# Without a network: `make wheels` first. `make image-check` proves the RUN lines on a machine without Docker.
+# Without a network: `make wheels` first. `make image-check` proves these steps on a machine without Docker.
 ARG PYTHON_IMAGE=python:3.13-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build

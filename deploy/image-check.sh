@@ -1,6 +1,7 @@
 #!/bin/sh
-# Proves the Dockerfile without Docker: its RUN lines, in a temporary directory for /app and without a network, then the
-# program, under the image's user where we are root. $PYTHON fetches the wheels. Of your own files only the import is
+# Proves the Dockerfile without Docker: its steps of deploy/image.sh, in a temporary directory for /app and without a
+# network, then the program, under the image's user where we are root. $PYTHON fetches the wheels. Other RUN lines are
+# named and not run: they are for an image, and would change this machine (apt-get install). Of your own files only the import is
 # tried: the demo runs with those of the tests, for your process() may need what is not here.
 set -eu
 
@@ -33,7 +34,10 @@ echo "image-check: wheels for Python $version"
 "$PYTHON" -m pip download --quiet --only-binary=:all: --require-hashes --no-deps --python-version "$version" \
     -r "$work/target.lock" -d "$work/wheels"
 
-sed -n "s#/app#$work/app#g; s/^RUN //p" Dockerfile > "$work/steps.sh"
+# Each RUN on one line, without what a `\` has put on several.
+sed -e :a -e '/\\$/N; s/\\\n/ /; ta' Dockerfile | grep -i '^[[:space:]]*RUN[[:space:]]' > "$work/runs" || :
+sed -n "s#.*\(sh deploy/image\.sh [a-z]* \)/app.*#\1$work/app#p" "$work/runs" > "$work/steps.sh"
+sed -n '\#sh deploy/image\.sh [a-z]* /app#!s/^/image-check: not tried here: /p' "$work/runs" >&2
 PYTHON=$python WHEELS=$work/wheels sh -eux "$work/steps.sh"
 
 echo "image-check: the program, ${as_user:-as $(id -un)}"

@@ -55,6 +55,35 @@ def test_a_package_without_a_wheel_is_said_to_have_none(tmp_path: Path) -> None:
     assert 'where it says "from versions: none" a package has no wheel for this' in made.stderr.splitlines()[-1]
 
 
+OWN_STEPS = r"""FROM python AS build
+RUN --mount=type=secret,id=pip \
+    sh deploy/image.sh packages /app
+COPY . .
+RUN sh deploy/image.sh program /app
+FROM python
+RUN touch {directory}/ran \
+    && rm -rf /var/lib/apt/lists/none
+run touch {directory}/ran
+"""
+
+
+def test_without_docker_only_the_steps_of_the_frame_are_run_on_this_machine(tmp_path: Path) -> None:
+    """apt-get install ran on the machine of its developer, and a line of two was cut in half."""
+    (tmp_path / "Dockerfile").write_text(OWN_STEPS.format(directory=tmp_path))
+    (tmp_path / "deploy").mkdir()
+    shutil.copy(ROOT / "deploy/image-check.sh", tmp_path / "deploy")
+    (tmp_path / "deploy/image.sh").write_text('echo "$@" >> steps; [ "$1" = packages ]\n')  # the second one ends it
+    environ = {**os.environ, "PYTHON": "true"}
+    (tmp_path / "requirements.lock").touch()
+    done = subprocess.run(["sh", "deploy/image-check.sh"], cwd=tmp_path, env=environ, capture_output=True, text=True)
+    steps = [line.split() for line in (tmp_path / "steps").read_text().splitlines()]
+    assert [(name, Path(to).name) for name, to in steps] == [("packages", "app"), ("program", "app")], done.stderr
+    assert not (tmp_path / "ran").exists()
+    told = [line for line in done.stderr.splitlines() if line.startswith("image-check: not tried here: ")]
+    assert [line.split(": ")[2].split(" /")[0] for line in told] == ["RUN touch", "run touch"]
+    assert told[0].endswith("&& rm -rf /var/lib/apt/lists/none")
+
+
 def test_an_archive_for_another_python_installs_nothing_and_says_for_which_it_is(tmp_path: Path) -> None:
     """Half a directory stayed, which refused the second try, and the cure was one for a machine with a network."""
     consumer, target = tmp_path / "consumer", tmp_path / "programs/orders"
