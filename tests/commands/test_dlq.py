@@ -8,6 +8,8 @@ from confluent_kafka import KafkaError, KafkaException
 from config import ConfigError, Settings, UnavailableError
 from models import Row
 from utils.commands import dlq
+from utils.kafka import preflight
+from utils.kafka.preflight import Cluster
 from utils.processing.attempts import OUTAGE
 from utils.retry import Retry
 from utils.running.calls import SetupFailed
@@ -29,6 +31,27 @@ def test_a_replay_that_is_stopped_in_setup_ends_in_order(
     dead = dlq.DeadLetterTopic(Config(SETTINGS, Row.validated("orders", "a", "out", "127.0.0.1:1")), "orders-dlq")
     arguments = argparse.Namespace(reason="", id="", since=None, until=None, all=True, dry_run=False)
     assert dlq.dlq_replay(arguments, dead) == code
+
+
+def test_process_is_given_the_name_of_the_consumer_in_a_replay_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was given that of the consumer group of the replay: a key that is made of it was another one."""
+    row = Row.validated("orders", "a", "out", "127.0.0.1:1")
+    monkeypatch.setattr(preflight, "look", lambda *_: Cluster((), {"orders-dlq": 1}, embedded=True))
+    monkeypatch.setattr(preflight, "missing_dead_letter_rights", lambda *_: [])
+    dead = dlq.dead_letter_topic(SETTINGS, row, row.topics_output)
+    assert dead.config.settings.consumer_name == "orders-dlq-replay", "what Kafka is told"
+
+    given = []
+
+    def opened(settings: Settings, *_: object) -> None:
+        given.append(settings.consumer_name)
+        raise Stopped
+
+    monkeypatch.setattr(dlq, "opened_calls", opened)
+    monkeypatch.setattr(dlq, "stop_on_signals", lambda: None)
+    arguments = argparse.Namespace(reason="", id="", since=None, until=None, all=True, dry_run=False)
+    dlq.dlq_replay(arguments, dead)
+    assert given == ["orders"]
 
 
 @pytest.mark.parametrize("error", [ValueError(), Retry("busy", after=59), Retry("busy", after=61), Retry("busy")])

@@ -195,7 +195,8 @@ def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
     dead.bring_back()
     stopping, counters = stop_on_signals(), Counters(with_headers=1)
     try:
-        calls = opened_calls(dead.config.settings, counters, stopping, attempts_of_replay(dead.config.settings))
+        settings = replace(dead.config.settings, consumer_name=dead.consumer_name)  # that process() is given, as ever
+        calls = opened_calls(settings, counters, stopping, attempts_of_replay(settings))
     except Stopped:
         return 0
     except SetupFailed as error:
