@@ -7,6 +7,7 @@ import logging
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from examples.demo_feed import ORDERS, PAYMENTS, Sample
@@ -52,7 +53,7 @@ class View:
             yield self._note(_YELLOW, "", "superseded", text)
 
     def log_line(self, record: logging.LogRecord) -> Iterator[str]:
-        """A line of the worker's log, as far as it tells of messages or of trouble."""
+        """A line of the worker's log, as far as it tells of messages or of trouble, or worker.py has written it."""
         extra = record.__dict__
         match record.getMessage():
             case "status page":
@@ -65,9 +66,10 @@ class View:
                     yield self._note(_YELLOW, id, "given up", text)
             case "process() failed":
                 yield self._note(_RED, extra["id"], "process() failed", _reason(record))
-            case message if record.levelno >= logging.WARNING:
+            case message if record.levelno >= logging.WARNING or not _is_of_the_frame(record):
                 text = ": ".join(filter(None, (message, _reason(record))))
-                yield self._note(_RED, extra.get("id", ""), record.levelname.lower(), text)
+                colour = _RED if record.levelno >= logging.WARNING else _DIM
+                yield self._note(colour, extra.get("id", ""), record.levelname.lower(), text)
 
     def summary(self, counters: Mapping[str, int], shown: int) -> Iterator[str]:
         """Two lines: what has become of all messages that were read, and what to do next."""
@@ -122,6 +124,14 @@ def _waited(joined: Sequence[Sample | None]) -> str:
     if len(present) < 2:
         return ""
     return f"{present[-1].topic:{_TOPIC}} {present[-1].at - present[0].at:.1f} s"
+
+
+def _is_of_the_frame(record: logging.LogRecord) -> bool:
+    here = Path(__file__).parents[1]
+    return (
+        Path(record.pathname) in {here / "framework.py", here / "main.py"}
+        or here / "utils" in Path(record.pathname).parents
+    )
 
 
 def _reason(record: logging.LogRecord) -> str:

@@ -5,8 +5,11 @@ import logging
 import sys
 from typing import Any
 
+import pytest
+
 from examples.demo_feed import ORDERS, PAYMENTS, Sample
 from examples.demo_view import View
+from tests.program import ROOT
 from utils.metrics import Counters
 
 VIEW = View(colours=False, message_timeout=3)
@@ -23,7 +26,8 @@ def words(result: dict[str, Any], *sent: Sample) -> list[str]:
 
 def logged(message: str, level: int = logging.ERROR, failure: Exception | None = None, **extra: object) -> list[str]:
     levelname = logging.getLevelName(level)
-    record = logging.makeLogRecord({"msg": message, "levelno": level, "levelname": levelname, **extra})
+    told = {"msg": message, "levelno": level, "levelname": levelname, "pathname": str(ROOT / "framework.py")}
+    record = logging.makeLogRecord({**told, **extra})
     record.exc_info = (type(failure), failure, failure.__traceback__) if failure else None
     return list(VIEW.log_line(record))
 
@@ -98,6 +102,13 @@ def test_the_address_of_the_status_page_comes_before_the_columns() -> None:
 def test_of_the_rest_of_the_log_only_trouble_is_shown() -> None:
     assert logged("partitions assigned", logging.INFO) == []
     assert [line.strip() for line in logged("Kafka is gone", logging.WARNING)] == ["warning: Kafka is gone"]
+
+
+@pytest.mark.parametrize("file", ["worker.py", "taxes/rates.py", "examples/http_session.py"])
+def test_what_worker_py_logs_is_shown(file: str) -> None:
+    """Nothing was: it looked as if process() were not called."""
+    assert logged("got 1001", logging.INFO, pathname=str(ROOT / file)) == ["      info: got 1001"]
+    assert logged("row loaded", logging.INFO, pathname=str(ROOT / "utils/running/steps.py")) == []
 
 
 def test_the_summary_accounts_for_every_message_read() -> None:
