@@ -26,8 +26,8 @@ def test_without_the_file_nothing_is_known(tmp_path: Path) -> None:
     assert frame_version(tmp_path / ".frame") == FrameVersion()
 
 
-def test_the_version_is_the_newest_of_the_changelog() -> None:
-    assert frame_version().version == newest_version((ROOT / "CHANGELOG.md").read_text())
+def test_the_version_is_the_newest_of_the_changelog(changelog_of_the_frame: str) -> None:
+    assert frame_version().version == newest_version(changelog_of_the_frame)
 
 
 def test_the_command_line_tells_it() -> None:

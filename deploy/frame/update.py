@@ -131,7 +131,7 @@ def _tell_news(frame: Repository, base: str, new: str, is_older: bool) -> None:
     before, after = (frame.git.tries("show", f"{commit}:CHANGELOG.md") for commit in (base, new))
     todo, others = changelog.news(before, after)
     _tell_list("to do", todo, len(todo))
-    print(f"{others} more entries are new in CHANGELOG.md")
+    print(f"{others} more entries are new in the frame's CHANGELOG.md")
 
 
 def _map_forms(frame: Repository, commit: str) -> set[str]:

@@ -7,7 +7,6 @@ import pytest
 from deploy.frame import changelog, values
 from deploy.frame.lists import Differing, merged
 from tests.deploy.frames import newest_version
-from tests.program import ROOT
 
 BASE = "# What the worker needs.\nkafka==1.0\nmsgspec==0.1\n\n# Is it in PostgreSQL?\n# psycopg==3.1\n"
 TWO = "numpy==1.26; python_version < '3.12'\nnumpy==2.1; python_version >= '3.12'\n"  # one project in two lines
@@ -114,9 +113,9 @@ def test_what_is_to_do_is_what_the_changelog_did_not_say_before() -> None:
     assert newest_version(after) == "1.1.0"
 
 
-def test_a_copy_is_told_what_came_after_its_version_and_once_only() -> None:
+def test_a_copy_is_told_what_came_after_its_version_and_once_only(changelog_of_the_frame: str) -> None:
     """By the changelog as it is, for a copy older than 1.0.0, one of 1.0.0, and one made between two versions."""
-    now = (ROOT / "CHANGELOG.md").read_text()
+    now = changelog_of_the_frame
     head, unreleased, released = now.partition("## [Unreleased]\n")
     assert re.search(r"^## \[1\.0\.0\] - 2026-11-29$", released, re.MULTILINE)
     between = f"{head}{unreleased}\n### To do\n\n- Mind the gap.\n\n### Fixed\n\n- A hole.\n{released}"

@@ -9,13 +9,10 @@ from tests.deploy.frames import committed, files_of, of_the_frame
 from tests.program import ROOT
 
 
-def test_documents_name_what_is_the_users() -> None:
-    for document in ("docs/keep-up-to-date.md", "CHANGELOG.md"):
-        text = (ROOT / document).read_text()
-        for pattern in ownership.YOURS:
-            assert f"`{pattern.removesuffix('/*')}" in text, f"{document} does not name {pattern}"
-    changelog = (ROOT / "CHANGELOG.md").read_text()
-    assert all(f"`{path}`" in changelog for path in ownership.YOURS_ONCE_EDITED)
+def test_documents_name_what_is_the_users(changelog_of_the_frame: str) -> None:
+    for text in ((ROOT / "docs/keep-up-to-date.md").read_text(), changelog_of_the_frame):
+        for pattern in (*ownership.YOURS, *ownership.YOURS_ONCE_EDITED):
+            assert f"`{pattern.removesuffix('/*')}" in text, f"{text[:20]} … does not name {pattern}"
 
 
 def test_the_directories_of_the_frame_are_all_there_are() -> None:

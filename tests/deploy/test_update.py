@@ -254,13 +254,16 @@ def test_a_script_that_can_be_run_now_can_be_run(frame: Frame, tmp_path: Path) -
     assert not (copy / "main.py").stat().st_mode & 0o111
 
 
-def test_a_readme_of_ones_own_is_left_alone(frame: Frame, tmp_path: Path) -> None:
-    copy = committed(cloned(frame, tmp_path / "copy"), {"README.md": "ours\n"})
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md"])
+def test_a_readme_or_changelog_of_ones_own_is_left_alone(frame: Frame, tmp_path: Path, name: str) -> None:
+    """Each update of a copy with a changelog of its own was a conflict."""
+    copy = committed(cloned(frame, tmp_path / "copy"), {name: "ours\n"})
     done = update(frame, copy)
     assert done.returncode == 0
-    assert (copy / "README.md").read_text() == "ours\n"
+    assert (copy / name).read_text() == "ours\n"
     assert (copy / ".ci/run").read_text() == "new ci\n"
-    assert "README.md: you have edited it: it is yours now" in done.stdout
+    assert f"{name}: you have edited it: it is yours now" in done.stdout
+    assert "Mind the gap." in done.stdout, "what is to do is in the frame's"
 
 
 def test_what_is_ones_own_stays_also_where_the_frame_has_not_changed_it(frame: Frame, tmp_path: Path) -> None:
