@@ -251,6 +251,7 @@ class Worker:
     def assigned(self, located: Sequence[PartitionOffsets]) -> None:
         """Told by the assignment, inside poll(): these partitions are ours now."""
         self.health.joined = True
+        self.intake.keys.assigned({each.topic for each in located})
         logger.info("partitions assigned", extra={"partitions": [f"{each.topic}:{each.partition}" for each in located]})
 
     def may_take(self, seconds: float) -> None:

@@ -1278,6 +1278,20 @@ def test_a_record_that_comes_with_its_assignment_is_not_lost() -> None:
     assert bench.committed() == {A0: 1, B0: 1}
 
 
+def test_that_keys_do_not_fit_is_said_through_a_rebalance_until_there_are_no_two_topics_any_more() -> None:
+    """It was said for ever, also after the row had been changed to one topic, and of a worker without a partition."""
+    bench = Bench()
+    bench.health.mismatches = {"b": "of an earlier worker"}
+    bench.assign(A0, B0)
+    bench.step()
+    bench.revoke()
+    bench.step()
+    assert bench.health.mismatches
+    bench.assign(A0)
+    bench.step()
+    assert not bench.health.mismatches
+
+
 def test_a_revoke_commits_what_is_done_with_the_map_of_what_waits() -> None:
     bench = started()
     bench.feed(A0, "1", "2")

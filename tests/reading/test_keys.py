@@ -116,6 +116,20 @@ def test_the_cure_is_told_too(caplog: pytest.LogCaptureFixture) -> None:
     assert bench.health.mismatches == {}
 
 
+def test_who_has_no_two_topics_any_more_says_nothing_of_keys_nor_remembers_them() -> None:
+    """It was said for ever: of a worker that had become a standby, and where the row had been changed to one topic."""
+    bench = Bench()
+    bench.bring_enough(a=murmur2, b=crc32)
+    bench.intake.keys.assigned(["a", "b"])
+    assert list(bench.health.mismatches) == ["b"]
+    bench.intake.keys.assigned([])
+    assert bench.health.mismatches == {}
+    for number in range(WINDOW):
+        bench.now += SELDOM
+        bench.bring([number], a=murmur2, b=murmur2)
+        assert bench.health.mismatches == {}
+
+
 def test_few_keys_are_looked_at_of_a_topic_that_cannot_be_judged() -> None:
     bench = Bench()
     for _ in range(100):

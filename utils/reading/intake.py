@@ -45,8 +45,9 @@ class Waits:
 class Intake:
     """Reads, and says what of it is to be done.
 
-    `owned`: the partitions that are ours. `pausing`: which of them are paused. `siblings`: where the other
-    parts of their ids are. `evidence`: that none can come any more. `shown_ends`: for the status page.
+    `owned`: the partitions that are ours. `pausing`: which of them are paused. `keys`: of which topics they do not fit.
+    `siblings`: where the other parts of their ids are. `evidence`: that none can come any more. `shown_ends`: for the
+    status page.
     """
 
     def __init__(
@@ -60,10 +61,10 @@ class Intake:
     ) -> None:
         """`tell_mismatches`: of the input topics whose keys do not fit, and why, after each look."""
         waits = waits or Waits()
-        keys = KeyWatch(counters, tell_mismatches, clock)
+        self.keys = KeyWatch(counters, tell_mismatches, clock)
         self.owned = OwnedPartitions(consumer, counters, clock)
         self.pausing = Pausing(consumer, self.owned, waits.stopped, clock)
-        self.siblings = Siblings(self.owned, keys, clock, waits.settle, waits.topics_changed_at)
+        self.siblings = Siblings(self.owned, self.keys, clock, waits.settle, waits.topics_changed_at)
         self.evidence = Evidence(admin, self.owned, self.siblings)
         self.shown_ends = ShownEnds(admin, self.owned, self.pausing)
         self._fetching = Fetching(consumer, waits.gather, clock)

@@ -3,7 +3,7 @@
 No Kafka. What `utils/joining/partitions.py` finds goes to the log, to the counters and to `tell`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from utils.joining.messages import read_each, read_ids
 from utils.joining.offsets import PartitionOffsets
@@ -32,6 +32,14 @@ class KeyWatch:
         self._next = 0.0
         self._looked_at = 0
         self._mismatches: dict[str, str] = {}
+
+    def assigned(self, topics: Collection[str]) -> None:
+        """Partitions of these are ours now. Of fewer than two nothing is looked at: what was said before holds no more,
+        by whichever worker of this process.
+        """
+        if len(topics) < 2:
+            self._keys, self._mismatches, self._looked_at = Keys(), {}, 0
+            self._tell_of({})
 
     def look(self, records: Sequence[Record], owned: Mapping[tuple[str, int], PartitionOffsets]) -> None:
         """Sample a batch that was read, if it is time for that; `owned`: the partitions of this worker."""
