@@ -222,21 +222,28 @@ def test_it_scales_by_a_metric_of_the_worker_to_the_workload_that_is_there(overl
     assert "replicas" not in objects[kind]["spec"]  # else every apply would undo what KEDA did
     [trigger] = spec["triggers"]
     asked = re.findall(r'(\w+)\{consumer="(.*)", namespace="(.*)"\}', trigger["metadata"]["query"])
-    assert [metric for metric, *_ in asked] == ["consumer_partition_lag", "consumer_paused"]
+    work = ["consumer_partition_lag", "consumer_groups_in_flight", "consumer_groups_parked"]
+    assert [metric for metric, *_ in asked] == [*work, "consumer_paused"]
     name, namespace = objects["ConfigMap"]["data"]["CONSUMER_NAME"], objects["ScaledObject"]["metadata"]["namespace"]
     assert {tuple(of) for _, *of in asked} == {(name, namespace)}
     assert exported().keys() >= {metric for metric, *_ in asked}
 
 
-@pytest.mark.parametrize(("paused", "messages"), [(0, 9000), (1, 0)])
-def test_a_consumer_that_is_paused_is_not_scaled_up_by_what_it_leaves_unread(
-    paused: int, messages: int, tmp_path: Path
+@pytest.mark.parametrize(("lag", "in_flight", "parked", "paused", "messages"), [
+    pytest.param(4500, 0, 0, 0, 9000, id="what is unread"),
+    pytest.param(0, 8000, 500, 0, 15_000, id="what is read, and not called yet: it did not count"),
+    pytest.param(4500, 8000, 500, 1, 0, id="paused: it asked for all the workers that there may be"),
+])  # fmt: skip
+def test_it_scales_by_what_is_to_be_done(
+    lag: int, in_flight: int, parked: int, paused: int, messages: int, tmp_path: Path
 ) -> None:
-    """It was, to all the workers that it may have."""
     [trigger] = yaml.safe_load((DEPLOY / "kubernetes/keda/scaledobject.yaml").read_text())["spec"]["triggers"]
-    of = 'consumer="paid-orders", namespace="consumers"'
-    series = {f'consumer_partition_lag{{{of}, instance="w{each}"}}': 4500 for each in (1, 2)}
-    series |= {f'consumer_paused{{{of}, instance="w{each}"}}': paused for each in (1, 2)}
+    of_each = {"partition_lag": lag, "groups_in_flight": in_flight, "groups_parked": parked, "paused": paused}
+    series = {
+        f'consumer_{name}{{consumer="paid-orders", namespace="consumers", instance="w{worker}"}}': value
+        for name, value in of_each.items()
+        for worker in (1, 2)
+    }
     asked = {
         "expr": trigger["metadata"]["query"],
         "eval_time": "1m",
