@@ -88,6 +88,18 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
         pytest.param(judged(with_lag(500)), "ok", "Reading, 500 messages behind.", id="behind"),
         pytest.param(judged(with_lag(None)), "ok", "Idle", id="end unknown"),
         pytest.param(judged(with_lag(9, paused=True)), "warning", "process() is slower", id="all paused"),
+        pytest.param(
+            judged(replace(with_lag(9, paused=True), in_flight=5000, uncommitted=300)),
+            "warning",
+            "process() is slower",
+            id="all paused, and some results out",
+        ),
+        pytest.param(  # process() was blamed
+            judged(replace(with_lag(9, paused=True), in_flight=70, parked=60, uncommitted=8000)),
+            "warning",
+            "1 partition paused: Kafka takes the results slowly, those of 8,000 ids are on their way.",
+            id="all paused for slow results",
+        ),
         pytest.param(judged(replace(IDLE, in_flight=2)), "ok", "2 ids in process()", id="slow process"),
         pytest.param(judged(replace(IDLE, waiting_bytes=460)), "warning", "nearly full", id="memory"),
         pytest.param(

@@ -134,9 +134,16 @@ def _of_work(snapshot: Snapshot, rates: dict[str, float], errors: str) -> Verdic
     if snapshot.waiting_bytes > snapshot.max_pending_bytes // 2 * FULL:
         return Verdict("warning", f"{doing} Memory for waiting messages is nearly full: the rest stays in Kafka.")
     if paused := sum(each.paused for each in snapshot.partitions):
-        why = "process() is slower than its feed" if paused == len(snapshot.partitions) else "their siblings are behind"
+        why = _why_all_paused(snapshot) if paused == len(snapshot.partitions) else "their siblings are behind"
         return Verdict("warning", f"{doing} {_count(paused, 'partition')} paused: {why}.")
     return Verdict("ok", doing)
+
+
+def _why_all_paused(snapshot: Snapshot) -> str:
+    """What has left process() takes room, too, until Kafka has it."""
+    if snapshot.uncommitted > snapshot.in_flight - snapshot.parked:
+        return f"Kafka takes the results slowly, those of {_count(snapshot.uncommitted, 'id')} are on their way"
+    return "process() is slower than its feed"
 
 
 def _left(snapshot: Snapshot) -> str:
