@@ -210,6 +210,16 @@ def test_segments_before_the_one_that_is_asked_for_are_not_walked_through() -> N
     assert len(steps) <= 2 * len(segments)
 
 
+def test_where_nothing_is_to_be_finished_no_segment_is_made_anew() -> None:
+    """Each was, for each marker of a transaction that was read again: minutes of a core after each rebalance."""
+    states = of_holes(5_000, FAR)
+    before = dict(states._behind)
+    assert len(before) > 100
+    found = [states.replace(state, at, at + 3) for at in range(1, FAR, 50_000) for state in (SHED, UNFINISHED)]
+    assert not any(found)
+    assert all(states._behind[number] is segment for number, segment in before.items())
+
+
 @given(st.binary(max_size=40), st.integers(0, 400), st.integers(0, 30))
 def test_any_bits_give_as_many_states_as_promised_or_none(bits: bytes, length: int, base: int) -> None:
     with small():

@@ -135,12 +135,13 @@ class States:
     def replace(self, state: int, first: int, end: int) -> int:
         """Finish those of [first, end) that are in this state; how many they were."""
         replaced = 0
-        numbers = range(first >> BITS, (end - 1 >> BITS) + 1)
-        for number in [each for each in self._behind if each in numbers] if first < self.first else ():
+        for number in [*self._segments_in(range(first >> BITS, (min(end, self.first) - 1 >> BITS) + 1))]:
             zero = number << BITS
             begin, until = max(first - zero, 0), min(end - zero, 1 << BITS)
+            if not (found := self._behind[number].count(state, begin, until)):
+                continue  # as where a marker of a transaction was, which is the most frequent
+            replaced += found
             states = self._behind[number].expanded()
-            replaced += states.count(state, begin, until)
             states[begin:until] = states[begin:until].replace(bytes((state,)), b"\x01")
             self._put(number, states)
         begin, until = max(first - self.first, 0), max(end - self.first, 0)
@@ -174,19 +175,18 @@ class States:
 
     def next_unfinished(self, offset: int) -> int | None:
         """The lowest that is unfinished, from this offset on."""
-        for number in self._segments_from(offset >> BITS) if offset < self.first else ():
+        for number in self._segments_in(range(offset >> BITS, self.first >> BITS)):
             zero = number << BITS
             if (at := self._behind[number].next_unfinished(max(offset - zero, 0))) is not None:
                 return zero + at
         found = _next_other(self.window, FINISHED, max(offset - self.first, 0))
         return None if found is None else self.first + found
 
-    def _segments_from(self, number: int) -> Iterator[int]:
-        """The numbers of segments from this one on. Where there are many, those before it are not walked through."""
-        later = range(number, self.first >> BITS)
-        if len(later) > _NEAR * len(self._behind):
-            return (each for each in self._behind if each >= number)
-        return filter(self._behind.__contains__, later)
+    def _segments_in(self, numbers: range) -> Iterator[int]:
+        """The numbers of segments among these. Where there are many others, they are not walked through."""
+        if len(numbers) > _NEAR * len(self._behind):
+            return (each for each in self._behind if each in numbers)
+        return filter(self._behind.__contains__, numbers)
 
     def lowest_shed(self) -> int:
         """The lowest that was shed. Raises ValueError where none was."""
