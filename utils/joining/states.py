@@ -30,7 +30,7 @@ Run = tuple[int, int]  # [first, end)
 class States:
     """Of the offsets [base, end). Reads and writes of a single state take an offset that lies in there."""
 
-    __slots__ = ("_behind", "_sent", "base", "first", "window")
+    __slots__ = ("_behind", "_looked", "_sent", "base", "first", "window")
 
     def __init__(self, base: int) -> None:
         self.base = base
@@ -38,6 +38,7 @@ class States:
         self.window = bytearray()
         self._behind: dict[int, Segment] = {}  # by number, in order; only those with something unfinished
         self._sent: list[int] = []  # the offsets behind that were given that state
+        self._looked = 0  # how long the window was when all of it was looked at, and it was busy
 
     @classmethod
     def of(cls, states: Iterable[int], base: int = 0) -> "States":
@@ -91,7 +92,8 @@ class States:
     def extend(self, state: int, number: int) -> None:
         """So many more offsets at the end, all in this state."""
         self._append(state, number)
-        self._settle()
+        if len(self.window) >= self._looked + self._looked // 8:  # each marker of a transaction comes here
+            self._settle()
 
     def _append(self, state: int, number: int) -> None:
         size = 1 << BITS
@@ -283,7 +285,12 @@ class States:
 
     def _settle(self) -> None:
         """Put what is far behind the end into segments."""
-        if len(self.window) > WINDOW and not self._is_busy():
+        self._looked = 0
+        if len(self.window) <= WINDOW:
+            return
+        if self._is_busy():
+            self._looked = len(self.window)
+        else:
             self._put_behind((self.end >> BITS) - 1 << BITS)
 
     def _is_busy(self) -> bool:
