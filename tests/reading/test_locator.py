@@ -105,6 +105,30 @@ def test_the_commits_of_a_group_tell_how_many_partitions_the_topic_had() -> None
     assert History(commits, {"a": "id"}, {}).known("a") == 0
 
 
+def test_of_the_maps_of_other_workers_only_the_heads_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All were unpacked, which may take 20 ms each: seconds, for each of forty workers, at each rebalance."""
+    unpacked: list[str] = []
+    parse = OffsetMap.parse
+
+    def noted(text: str | None) -> OffsetMap | None:
+        unpacked.append(text or "")
+        return parse(text)
+
+    monkeypatch.setattr(OffsetMap, "parse", noted)
+    texts = [
+        OffsetMap("id", 5, 0, 0, States.of([UNFINISHED], 5), by(AB, edition)._replace(partitions=2).encode()).encode()
+        for edition in (7, 9)
+    ]
+    commits = [TopicPartition("a", number, 5, text) for number, text in enumerate(texts)]
+    found = History(commits, {"a": "id"}, {}, asked={("a", 0)})
+    assert unpacked == texts[:1]
+    assert found.edition(topic_tags(AB), 1) == 9
+    assert found.known("a") == 2
+    assert not found.is_of_another_tool("a", 1)
+    assert not found.is_new("a", 1)
+    assert found.committed("a", 0)[1] is not None
+
+
 def test_workers_that_read_the_same_topics_do_not_differ_whichever_edition_names_them() -> None:
     assert not history(by(AB, 7), by(AB, 9)).differs(topic_tags(AB))
     assert history(by(AB, 7), by(ABC, 6)).differs(topic_tags(AB))

@@ -392,9 +392,7 @@ class OffsetMap(NamedTuple):
     @staticmethod
     def parse(text: str | None) -> "OffsetMap | None":
         """A map of ours, of whichever topic and offset; None for any other text. Never raises."""
-        body, _, found = (text or "").rstrip("\0").rpartition(":")
-        fields = body.split(":")
-        if found != checksum(body) or len(fields) not in {8, 9} or fields[0] != _VERSION:
+        if not (fields := _fields(text)):
             return None
         try:
             starts, trying, hung = [*(fields[8] if len(fields) == 9 else "0.").split("."), ""][:3]
@@ -420,6 +418,26 @@ def without_start(text: str | None, offset: int, of: PartitionOffsets) -> str | 
     found = OffsetMap.decode(text, of.topic_id, offset)
     said = found and of.suspicion.without_this_start(found.starts, found.trying)
     return found._replace(starts=said[0], trying=said[1]).encode() if found and said else None
+
+
+class MapHead(NamedTuple):
+    """What is looked at of a map that others have committed. The states of one may take milliseconds to unpack."""
+
+    topic_id: str
+    joined_with: str
+
+    @staticmethod
+    def parse(text: str | None) -> "MapHead | None":
+        """None for a text that is no map of ours. Never raises."""
+        fields = _fields(text)
+        return MapHead(identity(fields[1]), fields[2]) if fields else None
+
+
+def _fields(text: str | None) -> list[str]:
+    """Of a map of ours, as `OffsetMap.encode` has them, without the checksum; none of any other text."""
+    body, _, found = (text or "").rstrip("\0").rpartition(":")
+    fields = body.split(":")
+    return fields if found == checksum(body) and len(fields) in {8, 9} and fields[0] == _VERSION else []
 
 
 def _read_hung(text: str) -> tuple[tuple[int, int], ...]:

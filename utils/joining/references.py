@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
 
-from utils.joining.offsets import CommitPoint, JoinedWith, OffsetMap, checksum
+from utils.joining.offsets import CommitPoint, JoinedWith, MapHead, OffsetMap, checksum
 from utils.topic_ids import identity
 
 MAX_RECORD = 500_000
@@ -99,7 +99,7 @@ class Reference:
         ]
 
 
-def was_brought(head: OffsetMap | Reference | None, topic_id: str, cluster: str) -> bool:
+def was_brought(head: OffsetMap | MapHead | Reference | None, topic_id: str, cluster: str) -> bool:
     """Whether this is of a commit that was made on another cluster, for a topic there: a tool has brought it here.
 
     Such a tool translates the offset, and copies the map as it is.

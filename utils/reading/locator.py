@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 from config import ConfigError
 from utils.joining.layout import Layout
-from utils.joining.offsets import Edition, JoinedWith, OffsetMap, PartitionOffsets, short_name, topic_tags
+from utils.joining.offsets import Edition, JoinedWith, MapHead, OffsetMap, PartitionOffsets, short_name, topic_tags
 from utils.joining.references import ADOPTED, Reference, was_brought
 from utils.joining.suspicion import CrashRecord
 from utils.kafka.ends import ends_now
@@ -111,7 +111,7 @@ class Locator:
         stored = {
             at: text for at, text in metadata.items() if not was_brought(Reference.parse(text), ids[at[0]], cluster)
         }
-        history = History(commits, ids, self.load_maps(stored), cluster)
+        history = History(commits, ids, self.load_maps(stored), cluster, asked)
         if history.is_of_another_program():
             cure = {"cure": "if it kept messages in memory: stop all of it, and let python main.py adopt take it over"}
             logger.warning("the commits of the consumer group are of another program", extra=cure)
@@ -265,15 +265,21 @@ class History:
         topic_ids: Mapping[str, str],
         stored: Mapping[Partition, str],
         cluster: str = "",
+        asked: Collection[Partition] | None = None,
     ) -> None:
-        """`cluster`: the short name of the one that was asked; "": it has none."""
+        """`cluster`: the short name of the one that was asked; "": it has none. `asked`: the partitions whose maps are
+        looked at, and not only their heads; None: all.
+        """
         self._topic_ids = topic_ids
         self._cluster = cluster
         self._commits = {(each.topic, each.partition): each for each in commits}
         metadata = {at: stored.get(at, metadata_of(each)) for at, each in self._commits.items()}
-        self._maps = {at: OffsetMap.parse(text) for at, text in metadata.items()}
+        self._maps = {at: OffsetMap.parse(text) for at, text in metadata.items() if asked is None or at in asked}
         # What is read of a map without having it: those of others were not asked for, and one may be missing.
-        self._heads = {at: self._maps[at] or Reference.parse(text) for at, text in metadata.items()}
+        self._heads = {
+            at: (self._maps[at] if at in self._maps else MapHead.parse(text)) or Reference.parse(text)
+            for at, text in metadata.items()
+        }
 
     def committed(self, topic: str, number: int) -> tuple[int | None, OffsetMap | None]:
         """The committed offset and the map that fits to it; no offset where there is none of this very topic."""
