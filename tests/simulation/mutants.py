@@ -134,14 +134,14 @@ OFFSETS_AND_MAPS = (
         "        if False:",
     ),
     _mutant(
-        "2", "the checksum is not looked at", OFFSETS, "if found != checksum(body) or len(fields)", "if len(fields)"
+        "2", "the checksum is not looked at", OFFSETS, "if found == checksum(body) and len(fields)", "if len(fields)"
     ),
     _mutant(
         "2",
         "damage raises",
         OFFSETS,
-        "or fields[0] != _VERSION:\n            return None",
-        "or fields[0] != _VERSION:\n            if text:\n                raise ValueError\n            return None",
+        "    return fields if found == checksum(body)",
+        "    if text:\n        int(found, 16)\n    return fields if found == checksum(body)",
     ),
     _mutant(
         "2", "runs of what waits are joined", STATES, "            if first > end:", "            if first > end + 2:"

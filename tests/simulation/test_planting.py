@@ -23,7 +23,11 @@ def test_a_method_is_another_one_while_the_patch_is_planted_and_itself_again_aft
 def test_a_property_a_static_method_and_a_function_that_others_have_imported_are_changed_too() -> None:
     patches = [
         Patch(FILE, "return self.states.base", "return 42"),
-        Patch(FILE, "    if found != checksum(body) or", "    raise ZeroDivisionError\n        if"),
+        Patch(
+            FILE,
+            "        if not (fields := _fields(",
+            "        raise ZeroDivisionError\n        if not (fields := _fields(",
+        ),
         Patch(FILE, "return f\"{zlib.crc32(body.encode('utf-8', 'surrogatepass')):08x}\"", 'return "sum"'),
     ]
     with planted(patches):
