@@ -4,12 +4,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from tests.conftest import Topics
 from tests.integration.accounts import account, letters
 from tests.integration.conftest import Scene, Scenes
 from tests.integration.workers import Worker, eventually, feeder
 from tests.services.kafka import KafkaBroker
+from utils.running.supervision import RESTARTS
 
 ODD = {"PROCESS_ODD": "1", "MESSAGE_TIMEOUT": "2"}
 INVALID = (b"no json", b'{"no":"id"}', b"\xff\xfe", b"")
@@ -213,3 +215,25 @@ def test_headers_of_a_message_are_kept(kafka: KafkaBroker, scenes: Scenes) -> No
     parts = {letter.id: letter.parts for letter in letters(scene.job)}
     assert [part.headers for part in parts["fail-1"]] == [[("trace", b"\xff"), ("from", at.encode())] for at in (a, b)]
     assert parts["key"][0].headers == [("trace", b"1")]
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_topic_of_dead_letters_that_is_deleted_while_the_worker_runs_is_made_again(
+    real_kafka: KafkaBroker, scenes: Scenes, delivery: str
+) -> None:
+    """Only a new process made it, after six failures of the worker of half a minute each."""
+    patience = {"KAFKA_TOPIC_METADATA_PROPAGATION_MAX_MS": "1000"}  # until a topic counts as gone
+    scene = scenes(real_kafka, environment={**patience, "DELIVERY": delivery})
+    scene.feed(["1", "2"])
+    worker = scene.job.start()
+    scene.wait_for_all(worker)
+    topic = f"{scene.job.name}-dlq"
+    admin = AdminClient({"bootstrap.servers": real_kafka.bootstrap, "log_level": 0})
+    admin.delete_topics([topic])[topic].result(60)
+    eventually(lambda: topic not in admin.list_topics(timeout=60).topics, "the end of the topic")
+    scene.feed_raw(scene.job.topics_input[0], b"no json")
+    assert worker.says("topics of the worker's own were gone: they are made again")["topics"] == [topic]
+    eventually(lambda: scene.job.lag() == 0, f"all committed\n{worker.tail()}")
+    assert worker.stop() == 0
+    assert worker.said("stopped")[0]["restarts"] < RESTARTS
+    assert [letter.reason for letter in letters(scene.job)] == ["invalid_message"]

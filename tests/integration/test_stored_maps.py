@@ -9,6 +9,8 @@ from contextlib import closing
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 
 from config import Settings
 from models import Row
@@ -132,6 +134,29 @@ def test_a_topic_of_maps_that_somebody_deleted_loses_nothing_and_is_an_error_in_
     assert worker.stop() == 0
     assert worker.said("stopped")[0]["missing_maps"] == 1
     scene.judge()
+
+
+def test_a_topic_of_maps_that_somebody_has_changed_is_read_all_the_same(
+    eager_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    """At least once it is not written any more. It counted as one that does not exist, and no worker began."""
+    scene = scenes(eager_kafka, partitions=1, environment={"MESSAGE_TIMEOUT": "3600"})
+    waiting = half_fed(scene, random.Random(8), FEW)
+    worker = scene.job.start()
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    assert waiting_in_commits(scene) == len(waiting)
+    entry = ConfigEntry("cleanup.policy", "compact,delete", incremental_operation=AlterConfigOpType.SET)
+    changed = ConfigResource(ResourceType.TOPIC, scene.job.map_topic, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": eager_kafka.bootstrap, "log_level": 0})
+    admin.incremental_alter_configs([changed])[changed].result(60)
+    worker = scene.job.start()
+    worker.says("commits pause when a map of waiting messages does not fit")
+    scene.feed(waiting, scene.job.topics_input[1], partition=0)
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    assert worker.said("stopped")[0]["missing_maps"] == 0
+    scene.judge(once=True)
 
 
 def test_no_client_of_ours_makes_the_brokers_create_a_topic(eager_kafka: KafkaBroker) -> None:
