@@ -257,7 +257,8 @@ class Settings:
             given = name in environ and (environ[name] != "" or each.metadata["empty"])
             default = own.get(name, each.default)
             sources[name] = "environment" if given else "default" if default == each.default else "defaults.py"
-            values[each.name] = _parsed(each, environ[name] if given else default, name, problems)
+            label = f"{name} (in defaults.py)" if sources[name] == "defaults.py" else name
+            values[each.name] = _parsed(each, environ[name] if given else default, label, problems)
         if values["db_driver"] == "postgresql" and sources["DB_PORT"] == "default":
             values["db_port"] = 5432
         own_kafka = _kafka_of_defaults(own, problems)

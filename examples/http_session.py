@@ -27,6 +27,8 @@ def setup() -> None:
 def process(message: dict[str, Any], consumer_name: str) -> dict[str, Any]:
     """Called in as many threads as CONCURRENCY says: the pool may be used by all of them."""
     item = quote(str(message["content"]["item"]), safe="")  # whoever has sent it: "../admin" is no other address
+    if item in (".", ".."):  # nor are these, which quote() leaves as they are
+        raise Reject("no such item")
     answer = pool.request("GET", f"{URL}/{item}")
     if answer.status in (429, 503):
         raise Retry(f"the price service answers {answer.status}", after=answer.headers.get("Retry-After"))

@@ -70,6 +70,7 @@ def test_what_is_wrong_in_defaults_py_is_named_with_all_the_rest() -> None:
         Settings.read({"DELIVERY": "twice"}, {**OWN, "DB_PORT": "tcp", "KAFKA_GROUP_ID": "mine"})
 
     assert [problem.split()[0] for problem in caught.value.problems] == ["DB_PORT", "DELIVERY", "KAFKA_GROUP_ID"]
+    assert caught.value.problems[0].startswith("DB_PORT (in defaults.py) must be ")
 
 
 def test_kafka_properties_may_stand_in_defaults_py() -> None:

@@ -82,6 +82,20 @@ def test_a_line_is_one_json_object_with_its_extra_fields() -> None:
     }
 
 
+def test_a_field_of_worker_py_hides_none_of_the_lines_own_nor_is_hidden() -> None:
+    """extra={"level": "gold"} took the place of ERROR, and no alert by levels fired; the others vanished."""
+    own = {"timestamp": "noon", "level": "gold", "logger": "mine", "consumer": "ours"}
+    line, plain = line_of(**own), line_of()
+    assert {name: line[name] for name in own if name != "timestamp"} == {
+        "level": "INFO",
+        "logger": logger.name,
+        "consumer": "orders",
+    }
+    assert datetime.fromisoformat(line["timestamp"]) <= datetime.fromisoformat(line_of()["timestamp"])
+    assert line.keys() - plain.keys() == {f"{name}_" for name in own}
+    assert [line[f"{name}_"] for name in own] == list(own.values())
+
+
 def test_the_time_is_iso_8601_in_utc() -> None:
     before = datetime.now(UTC)
     at = datetime.fromisoformat(line_of()["timestamp"])

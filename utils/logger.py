@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from copy import copy
 from typing import Any, TextIO
 
 from pythonjsonlogger.core import RESERVED_ATTRS, merge_record_extra
@@ -82,7 +83,18 @@ class _Discreet(logging.Formatter):
         return str(ei[1]) if isinstance(ei[1], Unquoted) else super().formatException(ei)
 
 
+_OURS = ("timestamp", "level", "logger", "consumer")  # fields of each line
+
+
 class _Json(_Discreet, JsonFormatter):
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        """What worker.py gives as `extra` by one of our names gets a `_` behind it: neither hides the other."""
+        record = copy(record)
+        for name in _OURS:
+            if name in vars(record):
+                vars(record)[f"{name}_"] = vars(record).pop(name)
+        super().add_fields(log_data, record, message_dict)
+
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         whole = ("message", "exc_info", "stack_info")
         return {key: value if key in whole else cut(value) for key, value in log_data.items()}

@@ -93,6 +93,16 @@ def test_what_a_message_holds_is_no_other_address(service: PriceService) -> None
     http_session.setup()
     http_session.process({"content": {"item": "../404?x="}}, "prices")
     assert service.asked == ["/..%2F404%3Fx%3D"]
+
+
+@pytest.mark.parametrize("item", [".", ".."])
+def test_an_item_that_would_be_the_directory_above_is_not_asked_for(service: PriceService, item: str) -> None:
+    """It was: http://h/prices/.. is http://h/."""
+    http_session.setup()
+    with pytest.raises(Reject):
+        http_session.process({"id": 1, "content": {"item": item}}, "")
+    http_session.teardown()
+    assert service.asked == []
     http_session.teardown()
 
 
