@@ -7,11 +7,10 @@ import logging
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from examples.demo_feed import ORDERS, PAYMENTS, Sample
-from utils.errors import Unquoted
+from utils.errors import Unquoted, is_of_the_frame
 
 _ID, _ORDER, _PAYMENT, _TOPIC = 6, 35, 23, 8  # widths of the columns
 _DIM, _RED, _GREEN, _YELLOW = 2, 31, 32, 33  # codes of ECMA-48
@@ -66,7 +65,7 @@ class View:
                     yield self._note(_YELLOW, id, "given up", text)
             case "process() failed":
                 yield self._note(_RED, extra["id"], "process() failed", _reason(record))
-            case message if record.levelno >= logging.WARNING or not _is_of_the_frame(record):
+            case message if record.levelno >= logging.WARNING or not is_of_the_frame(record.pathname):
                 text = ": ".join(filter(None, (message, _reason(record))))
                 colour = _RED if record.levelno >= logging.WARNING else _DIM
                 yield self._note(colour, extra.get("id", ""), record.levelname.lower(), text)
@@ -124,14 +123,6 @@ def _waited(joined: Sequence[Sample | None]) -> str:
     if len(present) < 2:
         return ""
     return f"{present[-1].topic:{_TOPIC}} {present[-1].at - present[0].at:.1f} s"
-
-
-def _is_of_the_frame(record: logging.LogRecord) -> bool:
-    here = Path(__file__).parents[1]
-    return (
-        Path(record.pathname) in {here / "framework.py", here / "main.py"}
-        or here / "utils" in Path(record.pathname).parents
-    )
 
 
 def _reason(record: logging.LogRecord) -> str:

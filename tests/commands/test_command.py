@@ -40,3 +40,18 @@ def test_a_command_that_needs_no_name_has_one_where_neither_environment_nor_defa
     monkeypatch.setattr("utils.processing.user_code.defaults", lambda: own)
     environ = {"DATABASE_URL": "sqlite:///rows.db", **given}
     assert settings_of(environ, name="fleet").consumer_name == name
+
+
+def test_what_defaults_py_prints_is_not_printed_among_the_lines_of_a_command(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`fleet --json` was no JSON."""
+
+    def defaults() -> dict[str, str]:
+        print("loaded .env")
+        return {}
+
+    monkeypatch.setattr("utils.processing.user_code.defaults", defaults)
+    settings_of({"DATABASE_URL": "sqlite:///rows.db"}, name="fleet")
+    say("{}")
+    assert capfd.readouterr() == ("{}\n", "loaded .env\n")

@@ -13,7 +13,7 @@ from typing import TypeAlias, TypeVar
 from config import Settings, seconds
 from utils.commands.moments import moment
 from utils.processing import user_code
-from utils.running.streams import printing
+from utils.running.streams import others_print_to_stderr, printing
 
 Environ = Mapping[str, str]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -33,7 +33,8 @@ def settings_of(environ: Environ, name: str = "", *, offline: bool = False) -> S
     """Those of the environment, over the user's defaults. `name`: the CONSUMER_NAME where neither has one. `offline`:
     without what says how to reach a database, and without files of secrets, which may not be there.
     """
-    own = user_code.defaults()
+    with others_print_to_stderr():  # what defaults.py prints is no line of ours
+        own = user_code.defaults()
     if offline:
         environ, own = {"DATABASE_URL": "sqlite:///none", **_offline(environ)}, _offline(own)
     is_nameless = name and not (environ.get("CONSUMER_NAME") or own.get("CONSUMER_NAME"))
