@@ -81,7 +81,8 @@ pack-check: setup .venv-deploy/done  ## packs, and installs that without a netwo
 	PYTHON=$(PYTHON) CYCLONEDX="$(CURDIR)/.venv-deploy/bin/cyclonedx-py" sh deploy/pack-check.sh
 
 audit: .venv-deploy/done  ## asks for known faults of the locked packages; AUDIT_URL=… of a mirror of OSV
-	.venv-deploy/bin/pip-audit --requirement requirements.lock --disable-pip --progress-spinner off \
+	.venv-deploy/bin/python deploy/target.py $(WHEELS_PYTHON) $(firstword $(WHEELS_ARCHITECTURES)) <requirements.lock >.venv-deploy/target.lock
+	.venv-deploy/bin/pip-audit --requirement .venv-deploy/target.lock --disable-pip --progress-spinner off \
 	    $(if $(AUDIT_URL),--vulnerability-service osv --osv-url $(AUDIT_URL))
 
 .venv-deploy/done: deploy/requirements-check.txt | $(PYTHON)
