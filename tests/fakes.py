@@ -285,6 +285,9 @@ class FakeAdmin:
         self.leaderless: set[Partition] = set()
         self.open: dict[object, Future[Any]] = {}  # what was asked last of each of them, and is not answered
 
+    def poll(self, _timeout: float) -> int:
+        return 0
+
     def describe_topics(self, topics: Any, **_options: Any) -> dict[str, "Future[Any]"]:
         """`leaderless`: partitions that have no leader now, of three in each topic."""
         return {topic: self._asked(topic, self._described(topic)) for topic in topics.topic_names}

@@ -820,6 +820,9 @@ class FakeAdmin:
         self._begin("list_topics", timeout)
         return Metadata.of(self._host.broker)
 
+    def poll(self, _timeout: float) -> int:
+        return 0
+
     def describe_topics(self, topics: Any, request_timeout: float = -1) -> dict[str, Answer]:
         """One answer in three comes later, and tells how it is now."""
         self._host.here("describe_topics")

@@ -190,7 +190,9 @@ class _Site:
         """Raises ConfigError where the client refuses a property."""
         self._heard.clear()
         prober = partial(kafka.prober, self._properties(subjects[0]))
-        said = _asked(Brokers(self._client(subjects[0]), prober, until.first, until.clock), subjects, until)
+        admin = self._client(subjects[0])
+        said = _asked(Brokers(admin, prober, until.first, until.clock), subjects, until)
+        admin.poll(0)  # where all is well, too: else what it has heard today is told of another day
         if isinstance(said, KafkaError):
             return self._all_away(subjects)
         told = self._letters(subjects, said, until)
@@ -221,8 +223,6 @@ class _Site:
 
     def _all_away(self, subjects: Sequence[Subject]) -> dict[str, Look]:
         """Of what the client has heard, what tells the most."""
-        if self._admin:
-            self._admin.poll(0)
         heard = [kafka.explain(each) for each in self._heard if each.code() != KafkaError._ALL_BROKERS_DOWN]
         hopeless = next((each for each in heard if not each.heals), None)
         silent = Trouble(heals=True, line=f"Kafka does not answer in time: {kafka.SERVERS}")

@@ -74,6 +74,7 @@ class Identities:
             # Without an identity there is nothing to be told: the embedded broker has none.
             topics = [each.topic for each in owned if each.topic_id]
             self._next_look = now + LOOK_EVERY + LOOK_PAUSE * len(topics)
+            self._admin.poll(0)  # else the errors and the log of this client, which has no other polls, stay in memory
             if topics := sorted(set(topics)):
                 self._open = self._admin.describe_topics(TopicCollection(topics), request_timeout=_REQUEST)
         return set()
