@@ -1,7 +1,7 @@
 """`python main.py demo`: the whole worker on sample messages, with nothing around it.
 
 Kafka's client brings a broker along (librdkafka's mock cluster: enough to look at, it keeps nothing), the database is
-an SQLite file. Worker, row, settings and your process() are the real ones.
+an SQLite file. Worker, row and your process() are the real ones. Settings have their defaults, but for MESSAGE_TIMEOUT.
 """
 
 import json
