@@ -385,8 +385,9 @@ class Oracle:
             self.committed_by[at] = rows[0]
 
     def on_unfenced(self) -> None:
-        """At least once: what others have done since may be repeated."""
+        """At least once: what others have done since may be repeated, and a row that they worked by is forgotten."""
         self.set_back = self.torn = True
+        self.committed_by.clear()
 
     def is_reset(self, at: Partition, committed: Committed | None) -> None:
         """Another tool has changed the committed offset, or its map, or deleted both."""
