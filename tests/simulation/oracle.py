@@ -17,6 +17,7 @@ from utils.joining.offsets import JoinedWith, OffsetMap, topic_tags
 from utils.joining.references import Reference, digest
 from utils.joining.states import FINISHED
 from utils.metrics import Counters
+from utils.topic_ids import is_another
 
 _parse, _parse_reference = copied(OffsetMap.parse), copied(Reference.parse)  # as they were before any mutant
 
@@ -352,7 +353,8 @@ class Oracle:
     def changes_nothing(self, wanted: Mapping[Partition, Committed]) -> bool:
         """Whether these say of every record what is committed: only a start is counted no more.
 
-        Or what was, where another tool has changed it between a worker's question and its commit.
+        Or what was, where another tool has changed it between a worker's question and its commit; or of a topic that is
+        gone: its commits went with it, and to the next one of its name such a commit says nothing.
         """
         return all(self._stands(at, committed) for at, committed in wanted.items())
 
@@ -361,6 +363,9 @@ class Oracle:
         found = _parse(self._stored_map(at, now.metadata)) if now else None
         if now and found and found.base == now.offset and says == self._finished(at, now):
             return True
+        if now is None and (ours := _parse(self._stored_map(at, committed.metadata))):
+            topic = self.broker.topics.get(at[0])
+            return topic is None or is_another(ours.topic_id, topic.id)
         return at in self.skipped and says in {b"", *self.stood.get(at, ())}
 
     def _note_known(self, at: Partition, end: int) -> None:
