@@ -14,6 +14,7 @@ from typing import Any, cast
 from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, Producer, TopicPartition
 
 from utils.joining.messages import Headers
+from utils.kafka.lookups import EARLIEST
 
 Partition = tuple[str, int]
 Report = Callable[[KafkaError | None, Any], None]
@@ -140,6 +141,12 @@ class FakeConsumer:
         assert cached
         log = self.log.get((at.topic, at.partition))
         return OFFSET_INVALID, next(reversed(log), -1) + 1 if log else OFFSET_INVALID
+
+    def offsets_for_times(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        """Of the beginning of time."""
+        assert all(each.offset == EARLIEST for each in partitions)
+        logs = [(each, self.log.get((each.topic, each.partition), {})) for each in partitions]
+        return [TopicPartition(each.topic, each.partition, next(iter(log), 0)) for each, log in logs]
 
     def pause(self, partitions: list[TopicPartition]) -> None:
         self.paused |= {(each.topic, each.partition) for each in partitions}

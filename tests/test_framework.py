@@ -21,7 +21,7 @@ from utils.joining.aggregator import NEVER, Aggregator, Enough, Group
 from utils.joining.dead_letters import Letter
 from utils.joining.messages import Fragment, Message, Result
 from utils.joining.offsets import CommitPoint, OffsetMap, PartitionOffsets, mark
-from utils.joining.states import SENT, UNFINISHED
+from utils.joining.states import FINISHED, SENT, UNFINISHED, States
 from utils.joining.suspicion import Suspicion
 from utils.metrics import Counters
 from utils.monitoring.status import STALLED, Health
@@ -1236,7 +1236,41 @@ def test_any_other_error_is_raised(code: int, text: bytes | None) -> None:
     bench = started()
     bench.consumer.errors = [FakeMessage(A0, -1, text, KafkaError(code))]
     with pytest.raises(KafkaException):
-        bench.step()
+        bench.step(2)
+
+
+def test_where_retention_overtakes_reading_what_is_in_memory_stays(caplog: pytest.LogCaptureFixture) -> None:
+    """The worker started again, and all that it had read in time and retention had deleted since was lost."""
+    bench = started()
+    bench.feed(A0, "1", "2", "deleted", "deleted too", "5")
+    log = bench.consumer.log[A0]
+    bench.consumer.log[A0] = {each: log[each] for each in (0, 1)}
+    bench.feed(B0, "1")
+    bench.settle_down()
+    bench.consumer.log[A0] = {4: log[4]}
+    bench.consumer.fetch_at.pop(A0)  # as the client: it ends the fetch of that partition
+    bench.consumer.errors = [FakeMessage(A0, -1, None, KafkaError(KafkaError._AUTO_OFFSET_RESET))]
+    bench.feed(B0, "2", "5")
+    bench.settle_down()
+    assert bench.sent_ids() == ["1", "2", "5"]
+    assert (bench.counters.skipped_by_retention, bench.counters.gone) == (2, 0)
+    assert bench.committed() == {A0: 5, B0: 3}
+    [line] = [each for each in caplog.records if each.message == "records were deleted before they were read"]
+    assert (vars(line)["from"], vars(line)["to"]) == (2, 4)
+
+
+def test_what_was_to_be_read_again_and_is_deleted_is_gone_and_the_others_go_on() -> None:
+    offset_map = OffsetMap(TOPIC_ID, 0, 0, 0, States.of([UNFINISHED, FINISHED, UNFINISHED]))
+    bench = Bench(durable={A0: CommitPoint(*A0, 0, offset_map.encode())})
+    bench.feed(A0, "1", "2", "3", "4", "5")
+    log = bench.consumer.log[A0]
+    bench.consumer.log[A0] = {each: log[each] for each in (3, 4)}
+    bench.consumer.errors = [FakeMessage(A0, -1, None, KafkaError(KafkaError._AUTO_OFFSET_RESET))]
+    bench.feed(B0, "1", "3", "4", "5")
+    bench.assign(A0, B0)
+    bench.settle_down()
+    assert bench.sent_ids() == ["4", "5"]
+    assert (bench.counters.skipped_by_retention, bench.counters.gone) == (0, 2)
 
 
 # ---------------------------------------------------------------- rebalances

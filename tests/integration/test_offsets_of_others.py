@@ -5,12 +5,14 @@ import os
 import signal
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.conftest import Topics
+from tests.integration.alarms import reaches
 from tests.integration.conftest import Scene, Scenes
 from tests.integration.oracle import Commit
 from tests.integration.workers import ASSIGNED, SECONDS, eventually, feed, identities
@@ -113,6 +115,37 @@ def test_records_deleted_under_a_worker_that_was_frozen_let_it_go_on_with_an_err
     assert worker.stop() == 0
     said = {(line["level"], line["topic"], line["to"]) for line in worker.said("deleted")}
     assert said == {("ERROR", topic, 40) for topic in scene.job.topics_input}
+    scene.judge(given_up=ids(30, "deleted-"))
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_what_a_worker_has_read_in_time_is_done_though_retention_overtakes_it_then(
+    delivery: str, real_kafka: KafkaBroker, scenes: Scenes, tmp_path: Path
+) -> None:
+    """It started again: up to 8,000 ids before process() were lost, and all that waited."""
+    blocked = tmp_path / "blocked"
+    blocked.write_text("called-0")
+    environment = {"PROCESS_BLOCKED": str(blocked), "MESSAGE_TIMEOUT": "3600", "DELIVERY": delivery}
+    scene = scenes(real_kafka, partitions=1, slow_process=True, environment=environment)
+    a, b = scene.job.topics_input
+    scene.feed(ids(20, "waiting-"), a)
+    scene.feed(ids(100, "called-"))
+    worker = scene.job.start().is_assigned()
+    reaches(worker, "consumer_groups_in_flight", 100)
+    reaches(worker, "consumer_groups_waiting", 20)
+    os.kill(worker.pid, signal.SIGSTOP)
+    feed(real_kafka, scene.oracle, ids(30, "deleted-"), pad=100_000)  # as above: some are read nevertheless
+    scene.feed(ids(40, "kept-"))
+    for topic, before in ((a, 20 + 130), (b, 130)):
+        delete_records(real_kafka, topic, before)
+    os.kill(worker.pid, signal.SIGCONT)
+    blocked.unlink()
+    eventually(lambda: len(worker.said("deleted")) == 2, "both are overtaken")
+    scene.feed(ids(20, "waiting-"), b)
+    scene.wait_for_kept(worker)
+    assert worker.stop() == 0
+    counted = worker.said("stopped")[0]
+    assert (counted["restarts"], counted["gone"]) == (0, 0)
     scene.judge(given_up=ids(30, "deleted-"))
 
 

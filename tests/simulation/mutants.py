@@ -1170,6 +1170,7 @@ BEGINNINGS = (
         LOCATOR,
         "        if offsets.position > latest:",
         "        if offsets:\n            return offsets\n        if offsets.position > latest:",
+        Patch(OWNED, "            if offsets.position >= earliest:", "            if offsets:"),
     ),
     _mutant(
         "14",

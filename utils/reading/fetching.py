@@ -6,6 +6,7 @@ from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
+from utils.kafka.ends import Partition
 from utils.logger import logger
 from utils.reading.batches import Record
 
@@ -39,6 +40,7 @@ class Fetching:
         self._gather = gather
         self._clock = clock
         self._sleep = sleep
+        self.overtaken: set[Partition] = set()  # not read any more: the broker does not have what comes next there
         self._soon = 0.0  # until when a record comes soon after a read of a few
 
     def next(self, wait: float, most: int = BATCH) -> list[Record]:
@@ -53,7 +55,7 @@ class Fetching:
             messages += self._consumer.consume(most - 1, 0)
         self._soon = self._clock() + self._gather if 0 < len(messages) < min(FEW, most) else 0.0
         if [message for message in messages if message.error()]:
-            messages = [each for each in messages if not _is_event(each)]
+            messages = [each for each in messages if not self._is_event(each)]
         return cast("list[Record]", messages)
 
     def _first(self, wait: float) -> Message | None:
@@ -66,16 +68,18 @@ class Fetching:
             self._sleep(early)
         return first
 
-
-def _is_event(message: Message) -> bool:
-    """Whether this is an error in place of a record. Raised unless the client mends it by itself."""
-    error = message.error()
-    if error is None:
-        return False
-    if error.code() not in _MENDED_BY_THE_CLIENT:
-        raise KafkaException(error)
-    if error.code() == KafkaError.INCONSISTENT_GROUP_PROTOCOL:
-        logger.warning("waiting: another program in the consumer group assigns partitions in another way; end it")
-    else:
-        logger.warning("waiting for Kafka", extra={"error": error.str()})
-    return True
+    def _is_event(self, message: Message) -> bool:
+        """Whether this is an error in place of a record. Raised unless it is mended, by the client or the owner."""
+        error, topic, partition = message.error(), message.topic(), message.partition()
+        if error is None:
+            return False
+        if error.code() == KafkaError._AUTO_OFFSET_RESET and topic is not None and partition is not None:
+            self.overtaken.add((topic, partition))
+            return True
+        if error.code() not in _MENDED_BY_THE_CLIENT:
+            raise KafkaException(error)
+        if error.code() == KafkaError.INCONSISTENT_GROUP_PROTOCOL:
+            logger.warning("waiting: another program in the consumer group assigns partitions in another way; end it")
+        else:
+            logger.warning("waiting for Kafka", extra={"error": error.str()})
+        return True

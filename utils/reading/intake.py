@@ -77,6 +77,7 @@ class Intake:
         so are these, but they, or their siblings, have no leader.
         """
         self._rebalances += 1
+        self._fetching.overtaken.clear()
         self.owned.rebalanced(owned)
         self._identities.assigned(self.owned.partitions.values())
         self._leaders.assigned(left_out)
@@ -105,6 +106,8 @@ class Intake:
         `load`: 1 and more is no room; with paused partitions they go on below a half. `groups`: how many make that
         load. Raises KafkaException for what the client does not mend by itself.
         """
+        if self._fetching.overtaken:
+            self._go_on_from_earliest()
         most = self.pausing.most(load, groups)
         if not most:
             return []
@@ -114,6 +117,12 @@ class Intake:
             self.owned.rewind(records)
             return []
         return records
+
+    def _go_on_from_earliest(self) -> None:
+        """Of no partition are there records that were read and that `unfinished` does not know yet."""
+        overtaken, self._fetching.overtaken = self._fetching.overtaken, set()
+        self.owned.go_on_from_earliest(overtaken)
+        self.pausing.rebalanced()
 
     def unfinished(self, records: Sequence[Record]) -> Batch:
         """The records that no earlier commit says are done. Nothing is decoded, but for a sample of their keys."""

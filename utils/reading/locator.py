@@ -31,6 +31,7 @@ from utils.kafka.lookups import (
 from utils.kafka.membership import Membership, shared_with_others
 from utils.logger import logger
 from utils.metrics import Counters
+from utils.reading.owned import skip_deleted
 from utils.topic_ids import is_another
 
 _LONGEST_TRANSACTION = 25.0
@@ -245,12 +246,7 @@ class Locator:
                 },
             )
             return PartitionOffsets(offsets.topic, offsets.partition, offsets.layout, earliest)
-        unread = offsets.loaded_end  # what is below was read; of that the waiting records count as gone
-        if unread < earliest:
-            facts = {"topic": offsets.topic, "partition": offsets.partition, "from": unread, "to": earliest}
-            logger.error("records were deleted before they were read", extra=facts)
-            self.counters.skipped_by_retention += earliest - unread
-        offsets.skip_to(earliest)
+        skip_deleted(offsets, earliest, self.counters)
         if offsets.position >= latest:
             offsets.suspicion.forget_starts()
         return offsets

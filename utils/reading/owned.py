@@ -6,12 +6,13 @@ No decoding, and no pausing. What a commit says of a partition is in `utils/join
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import compress
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from utils.joining.aggregator import NEVER
 from utils.joining.arrivals import STEP
 from utils.joining.offsets import PartitionOffsets
 from utils.kafka.ends import Partition
+from utils.kafka.lookups import EARLIEST, offsets_at
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.reading.batches import Batch, Record, for_each, is_large, runs
@@ -159,6 +160,24 @@ class OwnedPartitions:
             if offsets := self.partitions.get(at):
                 self._consumer.seek(TopicPartition(*offsets.place))
 
+    def go_on_from_earliest(self, overtaken: Iterable[Partition]) -> None:
+        """What these were to read next is not in the log any more: retention was faster. What is in memory stays there.
+
+        Raises KafkaException where it was not retention, or no broker tells.
+        """
+        ours = [at for at in overtaken if at in self.partitions]
+        for at, earliest in offsets_at(self._consumer, [TopicPartition(*at) for at in ours], EARLIEST).items():
+            offsets = self.partitions[at]
+            if offsets.position >= earliest:  # the log was cut, say: a new worker finds out where
+                raise KafkaException(KafkaError(KafkaError._AUTO_OFFSET_RESET))
+            skip_deleted(offsets, earliest, self._counters)
+            offsets.epoch = -1  # of the record before it nobody knows
+        self._count_gone()
+        if ours:  # all are: the client has ended the fetch of a partition, and seek() does not begin it anew (measured)
+            places = [TopicPartition(*each.place) for each in self.partitions.values()]
+            self._consumer.assign(places)
+            self._consumer.resume(places)
+
     def read_shed_again(self) -> list[Partition]:
         """Go back to the lowest offset for which there was no room, where reading has passed one since it last did.
 
@@ -172,3 +191,13 @@ class OwnedPartitions:
             self._consumer.seek(TopicPartition(*offsets.place))
             self._counters.read_again += before - offsets.position
         return [*set_back]
+
+
+def skip_deleted(offsets: PartitionOffsets, earliest: int, counters: Counters) -> None:
+    """Go on from the earliest record of the log. Of what lies before it, what was to be read again counts as gone."""
+    unread = max(offsets.loaded_end, offsets.read_end)
+    if unread < earliest:
+        facts = {"topic": offsets.topic, "partition": offsets.partition, "from": unread, "to": earliest}
+        logger.error("records were deleted before they were read", extra=facts)
+        counters.skipped_by_retention += earliest - unread
+    offsets.skip_to(earliest)
