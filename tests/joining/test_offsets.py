@@ -1036,3 +1036,21 @@ def test_the_leader_epoch_of_a_commit_is_that_of_the_last_record_that_the_map_kn
     offsets.note_epoch(4, 2)  # reading was set back
     offsets.note_epoch(5, None)
     assert offsets.commit_point(0, 0).epoch == 3
+
+
+@given(st.binary(max_size=30), st.integers(0, 40), st.lists(st.integers(0, 40)), st.integers(0, 40), st.integers(0, 5))
+def test_unread_is_what_reading_would_hand_out_up_to_the_end(
+    states: bytes, read: int, shed: list[int], read_again: int, more: int
+) -> None:
+    loaded = offset_map(bytes(each % 2 for each in states))
+    offsets, copied = (partition_offsets(BASE, loaded) for _ in range(2))
+    for each in (offsets, copied):
+        handed_out = [offset for offset in range(BASE, BASE + read) if each.read(offset)]
+        for number, offset in enumerate(sorted({*shed} & {offset - BASE for offset in handed_out}), 1):
+            each.drop(BASE + offset, number)
+        if each.shed.count:
+            start = each.set_back()
+            for offset in range(start, min(start + read_again, BASE + read)):
+                each.read(offset)
+    end = max(BASE + read, BASE + len(states)) + more
+    assert offsets.unread(end) == sum([copied.read(offset) for offset in range(copied.position, end)])

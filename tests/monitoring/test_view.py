@@ -8,8 +8,10 @@ from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaExc
 from confluent_kafka.admin import AdminClient
 
 from tests.builders import partition_offsets
-from tests.fakes import FakeAdmin
+from tests.fakes import TOPIC_ID, FakeAdmin
 from tests.test_framework import A0, A1, B0, B1, TIMEOUT, Bench, started
+from utils.joining.offsets import CommitPoint, OffsetMap
+from utils.joining.states import FINISHED, UNFINISHED, States
 from utils.kafka.ends import EndOffsets
 from utils.kafka.identities import LOOK_EVERY
 from utils.monitoring.view import SHOWN_OF_ID, PartitionView, Snapshot, View
@@ -59,6 +61,20 @@ def test_lag_is_the_distance_from_the_next_record_to_the_end() -> None:
     assert partition(bench, A0) == PartitionView("a", 0, 2, 3, 1, 2, partition(bench, A0).map_characters, False)
 
 
+def test_what_is_done_and_only_passed_once_more_is_no_lag() -> None:
+    """After each rebalance the lag was that of the commit, for as long as it takes to read all of that again."""
+    states = States.of([UNFINISHED, *[FINISHED] * 500, UNFINISHED, *[FINISHED] * 200])
+    bench = Bench(durable={A0: CommitPoint(*A0, 0, OffsetMap(TOPIC_ID, 0, 0, 0, states).encode())})
+    bench.assign(A0, B0)
+    bench.feed(A0, *map(str, range(705)))
+    bench.consumer.paused = {A0}
+    bench.step()
+    assert (partition(bench, A0).position, partition(bench, A0).lag) == (0, 5)
+    bench.consumer.paused = set()
+    bench.step()
+    assert (partition(bench, A0).position, partition(bench, A0).lag) == (705, 0)
+
+
 def test_the_end_of_a_paused_partition_is_asked_for_since_it_is_not_fetched() -> None:
     bench = started()
     bench.feed(A0, "1")
@@ -83,6 +99,21 @@ def test_the_end_is_asked_for_where_there_is_a_lag_since_nothing_may_be_fetched_
         bench.clock.now += ASK_EVERY
         partition(bench, A0)
         assert partition(bench, A0).lag == 200
+
+
+def test_the_end_is_asked_for_after_a_rebalance_without_a_wait() -> None:
+    """For half a minute a partition that is not fetched had no lag: the sum fell, and with it an alert."""
+    bench = started()
+    bench.feed(A0, "1", "2")
+    partition(bench, A0)
+    bench.revoke()
+    bench.step()
+    bench.assign(A0, B0)
+    bench.consumer.paused = {A0}
+    bench.step()
+    with patch.object(bench.consumer, "get_watermark_offsets", return_value=(OFFSET_INVALID, OFFSET_INVALID)):
+        partition(bench, A0)
+        assert partition(bench, A0).lag == 2
 
 
 class Torn(FakeAdmin):

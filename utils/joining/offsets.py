@@ -206,6 +206,17 @@ class PartitionOffsets:
         """How far reading has come, before it was set back."""
         return max(self.shed.read_end, self.position)
 
+    def unread(self, end: int) -> int:
+        """How many records below `end`, the end of the log, are to be read. Not those that are only passed once more:
+        what the map calls finished, and what reading had come to before it was set back and is in memory.
+        """
+        again, known = max(self.shed.read_end, self.position), max(self.loaded_end, self.read_end)
+        if self.position >= known:
+            return max(end - self.position, 0)
+        shed = self.states.count(SHED, max(self.position, self.base), max(again, self.base))
+        unfinished = self.states.count(UNFINISHED, max(again, self.base), known) if again < self.loaded_end else 0
+        return shed + unfinished + max(end - known, 0)
+
     def note_epoch(self, position: int, epoch: int | None) -> None:
         """The leader epoch of the last record before `position`, up to which reading has come."""
         if epoch is not None and position >= self._known_end:

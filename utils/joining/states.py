@@ -127,7 +127,8 @@ class States:
     def count(self, state: int, first: int, end: int) -> int:
         """How many of [first, end) are in this state."""
         behind = 0
-        for number in range(first >> BITS, (min(end, self.first) - 1 >> BITS) + 1 if first < self.first else 0):
+        numbers = range(first >> BITS, (min(end, self.first) - 1 >> BITS) + 1 if first < self.first else 0)
+        for number in numbers if state == FINISHED else self._segments_in(numbers):
             zero = number << BITS
             begin, until = max(first - zero, 0), min(min(end, self.first) - zero, 1 << BITS)
             segment = self._behind.get(number)

@@ -145,7 +145,7 @@ class View:
                 partition=number,
                 position=offsets.position,
                 end=ends.get((topic, number)),
-                lag=max(ends[topic, number] - offsets.position, 0) if (topic, number) in ends else None,
+                lag=offsets.unread(ends[topic, number]) if (topic, number) in ends else None,
                 unfinished=offsets.unfinished(),
                 map_characters=offsets.map_characters,
                 paused=intake.pausing.is_paused((topic, number)),

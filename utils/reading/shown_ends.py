@@ -36,6 +36,7 @@ class ShownEnds:
     def rebalanced(self) -> None:
         self._ask.forget()
         self._answered, self._heard, self.untold = {}, {}, set()
+        self._next_asked = 0.0
 
     def look(self, now: float) -> dict[Partition, int]:
         """The end of each partition, as far as it is known. It is asked for every `ASK_EVERY` at most."""
