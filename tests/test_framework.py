@@ -1229,7 +1229,7 @@ def test_an_error_that_the_client_mends_itself_is_logged_and_the_records_beside_
 
 @pytest.mark.parametrize(
     "code",
-    [KafkaError._FATAL, KafkaError._MAX_POLL_EXCEEDED, KafkaError._AUTO_OFFSET_RESET, KafkaError.UNKNOWN_TOPIC_OR_PART],
+    [KafkaError._FATAL, KafkaError._MAX_POLL_EXCEEDED, KafkaError._AUTO_OFFSET_RESET],
 )
 @pytest.mark.parametrize("text", [b"reason", None])
 def test_any_other_error_is_raised(code: int, text: bytes | None) -> None:
@@ -1271,6 +1271,15 @@ def test_what_was_to_be_read_again_and_is_deleted_is_gone_and_the_others_go_on()
     bench.settle_down()
     assert bench.sent_ids() == ["4", "5"]
     assert (bench.counters.skipped_by_retention, bench.counters.gone) == (0, 2)
+
+
+def test_an_input_topic_that_is_gone_is_an_error_of_configuration_which_says_so() -> None:
+    """The process ended with 1 and a traceback, and no line named a cure."""
+    bench = started()
+    text = b"Subscribed topic not available: a: Broker: Unknown topic or partition"
+    bench.consumer.errors = [FakeMessage(A0, -1, text, KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, text.decode()))]
+    with pytest.raises(ConfigError, match=r"an input topic is gone: make it again, .* available: a: Broker"):
+        bench.step()
 
 
 # ---------------------------------------------------------------- rebalances

@@ -6,6 +6,7 @@ from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
+from config import ConfigError
 from utils.kafka.ends import Partition
 from utils.logger import logger
 from utils.reading.batches import Record
@@ -47,7 +48,7 @@ class Fetching:
         """The next records, `most` of them, as soon as there are any; waits up to `wait` seconds for the first.
 
         Unless `wait` is 0, what comes soon after a read of a few stays for `gather` seconds, for more to come.
-        Raises KafkaException for what the client does not mend by itself.
+        Raises KafkaException for what the client does not mend by itself, ConfigError where a topic is gone.
         """
         first = self._first(wait)
         messages = [first] if first is not None else []
@@ -76,6 +77,8 @@ class Fetching:
         if error.code() == KafkaError._AUTO_OFFSET_RESET and topic is not None and partition is not None:
             self.overtaken.add((topic, partition))
             return True
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise ConfigError([f"an input topic is gone: make it again, or take it out of the row ({error.str()})"])
         if error.code() not in _MENDED_BY_THE_CLIENT:
             raise KafkaException(error)
         if error.code() == KafkaError.INCONSISTENT_GROUP_PROTOCOL:
