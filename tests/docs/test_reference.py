@@ -111,6 +111,7 @@ def test_the_defaults_of_properties_are_those_of_the_code() -> None:
         "topic.metadata.refresh.interval.ms": clients.METADATA_REFRESH_MS,
         "message.timeout.ms": clients.RESULT_MS,
         "socket.timeout.ms": clients.ANSWER_MS,
+        "topic.metadata.propagation.max.ms": clients.UNKNOWN_MS,
         "connections.max.idle.ms": clients.IDLE_MS,
         "queued.max.messages.kbytes": clients.FETCHES["queued.max.messages.kbytes"],
         "queued.min.messages": clients.FETCHES["queued.min.messages"],

@@ -222,8 +222,7 @@ def test_a_topic_of_dead_letters_that_is_deleted_while_the_worker_runs_is_made_a
     real_kafka: KafkaBroker, scenes: Scenes, delivery: str
 ) -> None:
     """Only a new process made it, after six failures of the worker of half a minute each."""
-    patience = {"KAFKA_TOPIC_METADATA_PROPAGATION_MAX_MS": "1000"}  # until a topic counts as gone
-    scene = scenes(real_kafka, environment={**patience, "DELIVERY": delivery})
+    scene = scenes(real_kafka, environment={"DELIVERY": delivery})
     scene.feed(["1", "2"])
     worker = scene.job.start()
     scene.wait_for_all(worker)

@@ -239,6 +239,18 @@ def test_results_leave_soon_unless_the_user_says_otherwise(
     assert [each.get("retry.backoff.ms") for each in made] == [backoff, "70"]
 
 
+def test_a_topic_that_is_gone_is_told_before_a_transaction_is_over_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the client's own 30 s it had "timed out" by then, and nobody knew what was gone."""
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr("utils.kafka.clients.Producer", made.append)
+    producer({}, lambda *_: None)
+    producer({}, lambda *_: None, "orders-1")
+    for each in made:
+        assert each["topic.metadata.propagation.max.ms"] < each["message.timeout.ms"]
+    producer({"topic.metadata.propagation.max.ms": "7"}, lambda *_: None, "orders-1")
+    assert made[-1]["topic.metadata.propagation.max.ms"] == "7"
+
+
 def test_results_that_get_no_answer_have_time_for_a_second_try_unless_the_user_says_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -887,9 +887,9 @@ def test_exactly_once_an_abort_says_for_which_delivery_it_was() -> None:
     delivery = exactly_once(producer)
     delivery.send(outcomes("1"))
     delivery.settle()
-    forbidden = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
-    producer.poll = lambda _timeout: producer._report(forbidden, None)  # type: ignore[method-assign]
-    with pytest.raises(DeliveryFailed) as caught:
+    forbidden, record = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), FakeMessage(("out", 7), 0, b"")
+    producer.poll = lambda _timeout: producer._report(forbidden, cast(Message, record))  # type: ignore[method-assign]
+    with pytest.raises(DeliveryFailed, match=r"^transaction aborted: .*uthoriz.* \(out:7\)$") as caught:
         commit(delivery)
     assert "grant the right" in cure_of(caught.value)
 

@@ -32,6 +32,7 @@ HEARTBEAT_MS = 2_000
 TRANSACTION_TIMEOUT_MS = 5_000  # and its open transaction, which hides what comes behind it, is aborted
 LONGEST_TRANSACTION_MS = 50_000  # less than the time without a turn of the loop after which a worker counts as dead
 ANSWER_MS, RESULT_MS = 20_000, 60_000  # until results are sent once more, to another leader perhaps; and have failed
+UNKNOWN_MS = 5_000  # until a topic counts as gone to which nothing was sent before: see `lacks_topic`
 IDLE_MS = 180_000  # until a connection is closed: balancers and NAT forget quiet ones after 4 minutes and more
 QUEUE_MESSAGES, _QUEUE_KILOBYTES = 1_000_000, 1_048_576  # in the producer's queue at most; the second is the client's
 TRANSACTION_BACKOFF_MS = 20  # until a request of a transaction that came too soon after another one is made again
@@ -425,10 +426,12 @@ def producer(
     """
     defaults: dict[str, Any] = {"linger.ms": 0, "message.timeout.ms": RESULT_MS}
     defaults |= {"socket.timeout.ms": ANSWER_MS, "connections.max.idle.ms": IDLE_MS}
+    defaults |= {"topic.metadata.propagation.max.ms": UNKNOWN_MS}
     transactional: dict[str, Any] = {}
     if transactional_id:
         timeout = transaction_timeout(properties, is_slow=is_slow)
         defaults = {"linger.ms": min(500, timeout // 2), "retry.backoff.ms": TRANSACTION_BACKOFF_MS}
+        defaults |= {"topic.metadata.propagation.max.ms": min(UNKNOWN_MS, timeout // 2)}
         given = properties.get("transaction.timeout.ms", timeout)
         transactional = {"transactional.id": transactional_id, "transaction.timeout.ms": given}
         transactional["message.timeout.ms"] = timeout
@@ -697,7 +700,10 @@ def concerns_all(error: BaseException | None) -> bool:
 
 
 def lacks_topic(error: BaseException | None) -> bool:
-    """Whether a record went to a topic that is not there: somebody has deleted it."""
+    """Whether a record went to a topic that is not there: somebody has deleted it.
+
+    The client's own 30 s until it says so are longer than a transaction, which would end for want of time.
+    """
     gone = {KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART}
     return any(each.code() in gone for each in _reasons(error))
 

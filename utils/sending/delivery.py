@@ -485,7 +485,8 @@ class ExactlyOnce:
             if self._is_ready_for_another(error):
                 self._transact(consumer, points)
                 return
-            cause = self._outbox.failed_because() or error  # before what is purged is said to have failed, too
+            cause = self._outbox.failed_because()  # before what is purged is said to have failed, too
+            why = self._outbox.why(cause) if cause else error.args[0].str() if isinstance(error, KafkaException) else ""
             # Fenced by our own time-out, or by a worker that shares our GROUP_INSTANCE_ID? Its producer is often faster
             # than Kafka's news that our place is taken. Starting again would drive it out, and so on for ever.
             if self._abort() == KafkaError._FENCED and self._is_place_taken(consumer.memberid()):
@@ -494,7 +495,7 @@ class ExactlyOnce:
                 raise RecordRefused("a record was too large for its topic") from error
             if isinstance(error, DeliveryFailed):
                 raise
-            raise DeliveryFailed(f"transaction aborted: {error.args[0].str()}") from cause
+            raise DeliveryFailed(f"transaction aborted: {why}") from cause or error
         self._maps.ended(True)
         self._outbox.forget(self._kept())
         took = self._clock() - began

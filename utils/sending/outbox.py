@@ -210,11 +210,14 @@ class Outbox:
         is_purged = isinstance(self._failure, KafkaException) and self._failure.args[0].code() in _PURGED
         return None if is_purged else self._failure
 
+    def why(self, failure: Exception) -> str:
+        """As `failed_because` has given it: with the topic and the partition."""
+        is_kafkas = isinstance(failure, KafkaException)
+        return failure.args[0].str() + self._failed_at if is_kafkas else "a callback of the client has failed"
+
     def _check(self) -> None:
         if self._failure:
-            is_kafkas = isinstance(self._failure, KafkaException)
-            why = self._failure.args[0].str() + self._failed_at if is_kafkas else "a callback of the client has failed"
-            raise DeliveryFailed(why) from self._failure
+            raise DeliveryFailed(self.why(self._failure)) from self._failure
 
     @property
     def may_accuse(self) -> bool:
