@@ -94,7 +94,8 @@ rules:  ## writes the alerts for Kubernetes anew, from those of Prometheus
 	sh deploy/rules.sh > deploy/kubernetes/monitoring/prometheusrule.yaml
 
 wheels: setup  ## fills deploy/wheels, from which the image is then built without a network
-	for architecture in $(WHEELS_ARCHITECTURES); do \
+	@for architecture in $(WHEELS_ARCHITECTURES); do \
+	    echo "wheels for Python $(WHEELS_PYTHON), $$architecture"; \
 	    $(PYTHON) deploy/target.py $(WHEELS_PYTHON) $$architecture <requirements.lock >.venv/target.lock || exit; \
 	    $(PYTHON) -m pip download --require-hashes --only-binary=:all: --no-deps -r .venv/target.lock -d deploy/wheels \
 	        --python-version $(WHEELS_PYTHON) $(MANYLINUX:%=--platform %_$$architecture) || { echo '$(NO_WHEEL)' >&2; exit 1; }; \
@@ -102,13 +103,15 @@ wheels: setup  ## fills deploy/wheels, from which the image is then built withou
 
 lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; ARGS=--upgrade for newer versions below
 	$(PYTHON) -m pip install --quiet $(UV)
-	$(LOCK_COMMAND) --only-binary :all: requirements.txt -o requirements.lock $(ARGS) || \
+	@$(LOCK_COMMAND) --only-binary :all: requirements.txt -o requirements.lock $(ARGS) || \
 	    { echo 'requirements.lock was not made. If a package has no wheels: docs/run-and-watch.md, As a container. If one needs a' \
 	        'newer Python than $(LOCK_PYTHON), and all of yours are newer, the one of the image, too: make lock LOCK_PYTHON=3.13' >&2; \
 	        exit 1; }
-	$(LOCK_COMMAND) requirements-dev.txt -c requirements.lock -o requirements-dev.lock $(ARGS) || \
+	@echo 'requirements.lock: written'
+	@$(LOCK_COMMAND) requirements-dev.txt -c requirements.lock -o requirements-dev.lock $(ARGS) || \
 	    { echo 'requirements-dev.lock was not made: if a version in requirements-dev.txt, which tests and checks need, does not' \
 	        'fit to one in requirements.txt, change it there' >&2; exit 1; }
+	@echo 'requirements-dev.lock: written'
 
 # The second install installs nothing: it fails where a requirement is not met by the lock.
 .venv/locked: $(REQUIREMENTS) $(LOCKS) | $(PYTHON)

@@ -69,6 +69,6 @@ def test_wheels_are_those_of_the_target(tmp_path: Path) -> None:
     python.chmod(0o755)
     for name in ("requirements.txt", "requirements-dev.txt", "requirements-dev.lock", ".venv/locked"):
         (tmp_path / name).touch()
-    command = ["make", "-s", "wheels", "WHEELS_PYTHON=3.13", "WHEELS_ARCHITECTURES=aarch64"]
+    command = ["make", "wheels", "WHEELS_PYTHON=3.13", "WHEELS_ARCHITECTURES=aarch64"]
     done = subprocess.run(command, cwd=tmp_path, env=outside_of_make(), capture_output=True, text=True)
-    assert done.stdout == for_target(LOCK, "3.13", "aarch64"), done.stderr
+    assert done.stdout == f"wheels for Python 3.13, aarch64\n{for_target(LOCK, '3.13', 'aarch64')}", done.stderr
