@@ -30,6 +30,9 @@ OWN_TESTS = $(if $(wildcard tests/frame.mk),$(or $(wildcard tests/test_worker*.p
 
 NO_WHEEL := where it says "from versions: none" a package has no wheel for that Python and machine: docs/run-and-watch.md, As a container
 
+# defaults.py is imported before worker.py, as by a worker. Beside the frame's tests tests/conftest.py sees to that, for yours alone.
+DEFAULTS_FIRST = -p utils.cases
+
 MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinux_2_28 manylinux_2_34
 
 .DEFAULT_GOAL := help
@@ -52,10 +55,10 @@ demo: setup  ## runs the worker with nothing around it; ARGS="--results 20" ends
 	$(PYTHON) main.py demo $(ARGS)
 
 test: setup  ## runs the tests; ARGS='-k some_name' for some of them
-	$(PYTHON) -m pytest $(IN_PARALLEL) $(ARGS)
+	$(PYTHON) -m pytest $(or $(IN_PARALLEL),$(DEFAULTS_FIRST)) $(ARGS)
 
 test-mine: setup  ## runs your tests only: those in tests/ (beside the frame's: test_worker*.py), and in directories of your own
-	$(PYTHON) -m pytest $(OWN_TESTS) $(OWN) $(ARGS)
+	$(PYTHON) -m pytest $(DEFAULTS_FIRST) $(OWN_TESTS) $(OWN) $(ARGS)
 
 check: setup $(CHECKS)  ## ruff and mypy for the frame, where its tests are; of your own files no more than that Python takes them
 	$(PYTHON) -m compileall -q worker.py defaults.py $(OWN_TESTS) $(OWN)

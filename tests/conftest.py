@@ -51,6 +51,7 @@ from tests.services.nodes import forked_nodes
 from tests.services.processes import Unavailable, in_memory, running
 from tests.services.shared import RemoteServices, Services
 from tests.services.starts import quick_starts, shared_starts
+from utils.processing import user_code
 
 SERVICES = {
     "embedded_kafka": "embedded Kafka",
@@ -280,7 +281,8 @@ def _postgresql() -> Iterator[DatabaseServer]:
 class UsersTests:
     """Warnings are errors in the tests of the frame. In those that its users have written they are what they are.
 
-    What the users' files put into the environment while they are imported (a .env) is there for their tests alone.
+    defaults.py is imported before them, and so before worker.py. What they put into the environment while they are
+    imported (a .env) is there for their tests alone.
     """
 
     def __init__(self) -> None:
@@ -294,6 +296,7 @@ class UsersTests:
             if isinstance(collector, pytest.File) and is_the_users(collector.path):
                 warnings.simplefilter("default")
                 around.enter_context(self._their_environment())
+                user_code.before_worker()
             return (yield)
 
     @pytest.hookimpl(wrapper=True)

@@ -142,10 +142,20 @@ def test_the_tests_of_a_copy_import_defaults_py_before_worker_py_as_a_worker_doe
     copy = copied(tmp_path / "copy", FORWARDING, "import os\nos.environ['PRICES_URL'] = 'http://prices.example'\n")
     (copy / "worker.py").write_text(f"import os\nURL = os.environ['PRICES_URL']\n{FORWARDING.read_text()}")
     (copy / "tests").mkdir()
-    (copy / "tests/test_worker.py").write_text(f"import utils.cases\n{FITS}")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "tests"]
-    done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
-    assert "1 passed" in done.stdout, done.stdout
+    (copy / "tests/test_worker.py").write_text(FITS)
+    (copy / "prices").mkdir()
+    (copy / "prices/test_prices.py").write_text("from worker import process\ndef test(): assert process\n")
+    for name in ("Makefile", "deploy/image.sh"):
+        (copy / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+    (copy / ".venv/bin").mkdir(parents=True)
+    (copy / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (copy / ".venv/bin/python").chmod(0o755)
+    (copy / ".venv/locked").touch()
+    for goal in ("test", "test-mine"):
+        command = ["make", goal, "ARGS=-q -p no:cacheprovider --rootdir .", "REQUIREMENTS=", "LOCKS="]
+        done = subprocess.run(command, cwd=copy, env=outside_of_make(), capture_output=True, text=True)
+        assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_what_is_wrong_with_defaults_py_keeps_no_test_of_a_copy_from_running(tmp_path: Path) -> None:
@@ -157,11 +167,14 @@ def test_what_is_wrong_with_defaults_py_keeps_no_test_of_a_copy_from_running(tmp
 def test_the_environment_that_the_users_files_make_is_there_for_their_tests_and_for_no_other(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    called: list[str] = []
+    monkeypatch.setattr("utils.processing.user_code.before_worker", lambda: called.append("defaults.py"))
     monkeypatch.setenv("CONCURRENCY", "2")
     theirs = pytest.Module.from_parent(request.session, path=ROOT / "tests/test_worker.py")
     plugin, name = UsersTests(), "MESSAGE_TIMEOUT_OF_TESTS"
     importing = plugin.pytest_make_collect_report(theirs)
     next(importing)
+    assert called == ["defaults.py"]
     os.environ.update({name: "7", "CONCURRENCY": "3"})
     with pytest.raises(StopIteration):
         importing.send(pytest.CollectReport("", "passed", None, []))
