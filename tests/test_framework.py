@@ -29,6 +29,7 @@ from utils.processing.outcome import Call, InFlight, Outcome, attempt
 from utils.processing.parking import Parking
 from utils.reading.intake import Waits
 from utils.reading.locator import AssignmentOutdated
+from utils.reading.owned import LOOK_AT_LEAST_EVERY
 from utils.reading.pausing import ALMOST_FULL
 from utils.retry import Reject
 from utils.running import assembly
@@ -1257,6 +1258,24 @@ def test_where_retention_overtakes_reading_what_is_in_memory_stays(caplog: pytes
     assert bench.committed() == {A0: 5, B0: 3}
     [line] = [each for each in caplog.records if each.message == "records were deleted before they were read"]
     assert (vars(line)["from"], vars(line)["to"]) == (2, 4)
+
+
+def test_that_retention_has_overtaken_reading_is_committed_also_where_nothing_is_left_to_read() -> None:
+    """Else the next start would say it, and count it, once more."""
+    bench = started()
+    bench.feed(A0, "1")
+    bench.feed(B0, "1")
+    bench.settle_down()
+    bench.feed(A0, "deleted", "deleted too")
+    bench.consumer.fetch_at.pop(A0)
+    bench.consumer.errors = [FakeMessage(A0, -1, None, KafkaError(KafkaError._AUTO_OFFSET_RESET))]
+    beginning = [TopicPartition(*A0, 3)]
+    bench.consumer.offsets_for_times = lambda _partitions, timeout: beginning  # type: ignore[method-assign, assignment]
+    bench.step(2)
+    bench.step(1, 2 * LOOK_AT_LEAST_EVERY)
+    bench.settle_down()
+    assert bench.counters.skipped_by_retention == 2
+    assert bench.committed() == {A0: 3, B0: 1}
 
 
 def test_what_was_to_be_read_again_and_is_deleted_is_gone_and_the_others_go_on() -> None:

@@ -126,7 +126,8 @@ def test_what_a_worker_has_read_in_time_is_done_though_retention_overtakes_it_th
     blocked = tmp_path / "blocked"
     blocked.write_text("called-0")
     environment = {"PROCESS_BLOCKED": str(blocked), "MESSAGE_TIMEOUT": "3600", "DELIVERY": delivery}
-    environment["KAFKA_SESSION_TIMEOUT_MS"] = "60000"  # longer than it is frozen, on a slow machine, too
+    # Kafka does not miss it while it is frozen, however long that takes here.
+    environment |= {"KAFKA_SESSION_TIMEOUT_MS": "60000", "KAFKA_TRANSACTION_TIMEOUT_MS": "50000"}
     scene = scenes(real_kafka, partitions=1, slow_process=True, environment=environment)
     a, b = scene.job.topics_input
     scene.feed(ids(20, "waiting-"), a)

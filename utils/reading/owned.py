@@ -34,6 +34,7 @@ class OwnedPartitions:
         self._next_look = NEVER  # at all positions
         self._looked_at: dict[Partition, int] = {}  # where reading stood then
         self._has_read = False  # since then, or since the last look at what was read
+        self._skipped = 0  # offsets that are not in the log any more, since then
         self.may_replay = False  # what comes may have been read before, by this worker or the one before it
         self._next_step = NEVER
 
@@ -115,7 +116,8 @@ class OwnedPartitions:
         is_due = began >= self._next_look
         if not (is_due or self._has_read):
             return 0
-        news, self._has_read = sum([offsets.suspicion.has_news for offsets in self.partitions.values()]), False
+        news = self._skipped + sum([offsets.suspicion.has_news for offsets in self.partitions.values()])
+        self._has_read, self._skipped = False, 0
         for at in self._positions(self.partitions if is_due else self._read_since()):
             offsets = self.partitions[at.topic, at.partition]
             if at.offset > offsets.position:
@@ -170,6 +172,7 @@ class OwnedPartitions:
             offsets = self.partitions[at]
             if offsets.position >= earliest:  # the log was cut, say: a new worker finds out where
                 raise KafkaException(KafkaError(KafkaError._AUTO_OFFSET_RESET))
+            self._skipped += earliest - offsets.position
             skip_deleted(offsets, earliest, self._counters)
             offsets.epoch = -1  # of the record before it nobody knows
         self._count_gone()
