@@ -826,6 +826,31 @@ def test_in_an_outage_nothing_is_shed_for_what_is_held_came_later(thrice: Dispat
     assert thrice.shed(0) == []
 
 
+def test_in_an_outage_in_which_all_rests_the_newest_is_shed_for_what_is_not_read_yet(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    """With more in memory than there is room for, of ids that all fail, nothing was read any more: not the one either
+    that would have shown the end of the outage.
+    """
+    sized = [Group(id, (fragment(offset=offset),), 100) for offset, id in enumerate(MANY)]
+    thrice.submit(sized)
+    for _ in MANY:
+        runner.end_one(runner.begin(), ERROR)
+        thrice.collect(0)
+    assert (thrice.circuit_open_for, thrice.parked.groups) == (0.0, len(MANY))
+    shed = thrice.shed(100)
+    assert len(shed) == len(MANY) - 1
+    thrice.submit(groups("x"))
+    while not thrice.collect(0):
+        clock.now += 1.0
+        if runner.waiting:
+            id = runner.begin()
+            runner.end_one(id, None if id == "x" else ERROR)
+    assert thrice.circuit_open_for is None
+    thrice.submit(shed)
+    assert thrice.in_flight == len(MANY)
+
+
 def test_where_calls_go_one_by_one_only_the_next_of_an_id_is_called_after_one_was_given_up(clock: Clock) -> None:
     runner = FakeRunner(one_by_one=True)
     executor = dispatcher(runner, attempts=2, clock=clock)

@@ -571,6 +571,17 @@ REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
             ("row", 0, 215),
         ],
     ),
+    "what is good and not read yet shows the end of an outage, though the bad ones fill more than all of memory": (
+        Setup(topics=1, tight=True, large=True, calls=True),
+        [
+            ("burst", 0, 42),
+            ("burst", 0, 170),
+            ("feed", 0, 12),
+            ("feed all", 0, 120),
+            ("same", 0, 6),
+            ("same", 0, 167),
+        ],
+    ),
 }
 
 

@@ -120,7 +120,7 @@ class Dispatcher:
         self._attempts.failed_before(id)
 
     def shed(self, down_to: int) -> list[Group]:
-        if self._probing.is_open:  # what is held came after it
+        if self._probing.holds_some:  # what is held came after it
             return []
         shed = self.parked.shed(down_to)
         self.in_flight -= len(shed)

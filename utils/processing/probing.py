@@ -54,6 +54,10 @@ class Probing:
         """Before those of their id that came later."""
         self._held.extendleft(reversed([*groups]))
 
+    @property
+    def holds_some(self) -> bool:
+        return bool(self._held)
+
     def holds(self, id: str) -> bool:
         return any(group.id == id for group in self._held)
 
