@@ -954,6 +954,13 @@ REBALANCES = (
         destruction=False,
     ),
     _mutant(
+        "13",
+        "in an outage nothing makes room",
+        DISPATCHER,
+        "if self._probing.holds_some:",
+        "if self._probing.is_open:",
+    ),
+    _mutant(
         "11",
         "outcomes of old assignments are taken",
         DISPATCHER,
