@@ -22,7 +22,10 @@ TELLING = 1.0  # seconds that saying so may take
 STANDSTILL = 30.0  # seconds beside PROCESS_TIMEOUT that a call may keep all other threads from running
 STDERR = 2
 LEAVING = 2.0  # seconds that threads of worker.py, and what libraries do at the exit, may take in all
-GRACE = 0.7  # seconds beside SHUTDOWN_TIMEOUT that closing the clients may take
+# Seconds beside SHUTDOWN_TIMEOUT that closing the clients may take. A consumer that is not let into its group yet waits
+# 5 s for the answer that it has left: the broker reads on only when the group is complete (librdkafka 2.16;
+# `rd_kafka_LeaveGroupRequest`). With SHUTDOWN_TIMEOUT as it is by default that is an end in order.
+GRACE = 1.5
 
 T = TypeVar("T")
 
@@ -52,7 +55,9 @@ def ending_in_time(process_stop: threading.Event, timeout: float, standstill: fl
         worker_stop.set()
 
     def tell() -> None:
-        logger.error("stopping takes too long: ended without the last commit", extra={"shutdown_timeout": timeout})
+        logger.error(
+            "stopping takes too long: ended, perhaps without the last commit", extra={"shutdown_timeout": timeout}
+        )
 
     def end_in_time() -> None:
         worker_stop.wait()
