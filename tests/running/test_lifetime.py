@@ -1,10 +1,14 @@
-"""What is waited for at the start, and what this process cannot wait for."""
+"""What is waited for at the start, what this process cannot wait for, and how it ends."""
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from config import NeedsNewProcessError, Settings
+from tests.program import ROOT
 from utils.running.lifetime import GRACE, patiently
 
 LEAVE_GROUP = 5.0  # seconds that Kafka's client waits for the answer that it has left its group
@@ -31,3 +35,15 @@ def test_what_only_a_new_process_can_try_again_is_not_tried_again_here() -> None
         patiently(step, stopping)
     timer.cancel()
     assert len(tries) == 1
+
+
+@pytest.mark.parametrize("code", [0, 1, 78])
+def test_where_the_log_cannot_be_written_at_the_end_the_exit_code_is_that_of_the_command(code: int) -> None:
+    """It was 120: Python's own, where what is left for standard error finds no room."""
+    unwritten = (
+        f"import sys; from utils.running.lifetime import leave; print('x', end='', file=sys.stderr); leave({code})"
+    )
+    with Path("/dev/full").open("w") as full:
+        buffered = "import io, sys; sys.stderr = io.TextIOWrapper(io.BufferedWriter(io.FileIO(2, 'w', closefd=False)));"
+        done = subprocess.run([sys.executable, "-c", buffered + unwritten], cwd=ROOT, stderr=full)
+    assert done.returncode == code

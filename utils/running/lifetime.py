@@ -88,7 +88,17 @@ def leave(code: int) -> NoReturn:
     """
     with suppress(RuntimeError):  # no thread is to be had at the moment
         threading.Thread(target=_leave_behind, args=(code,), name="leave", daemon=True).start()
+    _drop_unwritten()
     sys.exit(code)
+
+
+def _drop_unwritten() -> None:
+    """What standard error does not take, for its disk is full, say: else Python ends with 120 in place of the code."""
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _leave_behind(code: int) -> None:
