@@ -36,7 +36,7 @@ def test_a_replay_that_is_stopped_in_setup_ends_in_order(
 def test_process_is_given_the_name_of_the_consumer_in_a_replay_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was given that of the consumer group of the replay: a key that is made of it was another one."""
     row = Row.validated("orders", "a", "out", "127.0.0.1:1")
-    monkeypatch.setattr(preflight, "look", lambda *_: Cluster((), {"orders-dlq": 1}, embedded=True))
+    monkeypatch.setattr(preflight, "look", lambda *_: Cluster((), {"orders-dlq": 1, "out": 1}, embedded=True))
     monkeypatch.setattr(preflight, "missing_dead_letter_rights", lambda *_: [])
     dead = dlq.dead_letter_topic(SETTINGS, row, row.topics_output)
     assert dead.config.settings.consumer_name == "orders-dlq-replay", "what Kafka is told"
@@ -52,6 +52,20 @@ def test_process_is_given_the_name_of_the_consumer_in_a_replay_too(monkeypatch: 
     arguments = argparse.Namespace(reason="", id="", since=None, until=None, all=True, dry_run=False)
     dlq.dlq_replay(arguments, dead)
     assert given == ["orders"]
+
+
+def test_a_replay_to_a_topic_that_does_not_exist_is_refused_before_anything_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """process() was called with every letter, six times, and nothing said why."""
+    row = Row.validated("orders", "gone", "out", "127.0.0.1:1")
+    monkeypatch.setattr(preflight, "look", lambda *_: Cluster((), {"orders-dlq": 1}, embedded=True))
+    with pytest.raises(ConfigError) as refused:
+        dlq.dead_letter_topic(SETTINGS, row, row.topics_output)
+    [problem] = refused.value.problems
+    assert problem.startswith("topic out of topics_output does not exist")
+    for written in (None, ()):  # who lists or discards sends nothing there
+        assert dlq.dead_letter_topic(SETTINGS, row, written).topic == "orders-dlq"
 
 
 @pytest.mark.parametrize("error", [ValueError(), Retry("busy", after=59), Retry("busy", after=61), Retry("busy")])

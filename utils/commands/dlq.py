@@ -154,6 +154,9 @@ def dead_letter_topic(settings: Settings, row: Row, written: Sequence[str] | Non
     group = replace(settings, consumer_name=replay_group(row), group_instance_id="", dlq_topic="")
     if problems := preflight.missing_dead_letter_rights(settings, row, cluster, group.consumer_name, written):
         raise ConfigError(problems)
+    others = {*row.topics_input, *preflight.hidden_topics(settings, row, cluster)}
+    if written and (problems := preflight.missing_topics(row, cluster, others)):
+        raise ConfigError(problems)  # else process() would be called with every letter, once in each start
     is_noted = (notes := map_topic(row.consumer_name)) in cluster.partitions
     unread = [] if cluster.embedded or is_noted else [f"topic {notes} does not exist"]
     if is_noted and (unread := preflight.missing_map_rights(settings, row, cluster, ["READ"])):
