@@ -611,6 +611,7 @@ OWNED_PROPERTIES = frozenset(
     enable.auto.commit auto.commit.enable enable.auto.offset.store auto.offset.reset enable.partition.eof
     isolation.level enable.idempotence acks request.required.acks transactional.id delivery.report.only.error
     partitioner default.topic.config logger on.commit on.delivery
+    max.in.flight max.in.flight.requests.per.connection
     topic.blacklist queuing.strategy offset.store.method test.mock.num.brokers internal.termination.signal
     """.split()  # noqa: SIM905  a list would say the same in a page of quotes
 )

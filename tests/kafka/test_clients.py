@@ -226,7 +226,7 @@ def test_a_replaced_worker_does_not_start_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("transactional_id", "linger", "backoff"), [("", 0, None), ("orders-1", 500, 20)], ids=["at least once", "exactly"]
+    ("transactional_id", "linger", "backoff"), [("", 0, None), ("orders-1", 2500, 20)], ids=["at least once", "exactly"]
 )
 def test_results_leave_soon_unless_the_user_says_otherwise(
     monkeypatch: pytest.MonkeyPatch, transactional_id: str, linger: int, backoff: int | None
@@ -237,6 +237,21 @@ def test_results_leave_soon_unless_the_user_says_otherwise(
     producer({"linger.ms": "7", "retry.backoff.ms": "70"}, lambda *_: None, transactional_id)
     assert [each.get("linger.ms") for each in made] == [linger, "7"]
     assert [each.get("retry.backoff.ms") for each in made] == [backoff, "70"]
+
+
+def test_one_request_is_on_its_way_at_a_time_where_batches_may_be_of_a_few_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the client may lose some, exactly once: tests/integration/test_refused_requests.py."""
+    made: list[dict[str, object]] = []
+    monkeypatch.setattr("utils.kafka.clients.Producer", made.append)
+    producer({}, lambda *_: None, "orders-1")
+    assert "max.in.flight" not in made.pop()
+    for name in ("batch.size", "batch.num.messages", "message.max.bytes", "linger.ms"):
+        producer({name: "7"}, lambda *_: None, "orders-1")
+    producer({}, lambda *_: None, "orders-1", batch_size=1)
+    producer({}, lambda *_: None)
+    assert [each["max.in.flight"] for each in made] == [1] * 6
 
 
 def test_a_topic_that_is_gone_is_told_before_a_transaction_is_over_its_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,8 @@ TRANSACTION_TIMEOUT_MS = 5_000  # and its open transaction, which hides what com
 LONGEST_TRANSACTION_MS = 50_000  # less than the time without a turn of the loop after which a worker counts as dead
 ANSWER_MS, RESULT_MS = 20_000, 60_000  # until results are sent once more, to another leader perhaps; and have failed
 UNKNOWN_MS = 5_000  # until a topic counts as gone to which nothing was sent before: see `lacks_topic`
+LARGE = 125_000  # bytes: at least eight records of less fit into a batch of the client
+_OF_BATCHES = {"batch.size", "batch.num.messages", "message.max.bytes", "linger.ms", "queue.buffering.max.ms"}
 IDLE_MS = 180_000  # until a connection is closed: balancers and NAT forget quiet ones after 4 minutes and more
 QUEUE_MESSAGES, _QUEUE_KILOBYTES = 1_000_000, 1_048_576  # in the producer's queue at most; the second is the client's
 TRANSACTION_BACKOFF_MS = 20  # until a request of a transaction that came too soon after another one is made again
@@ -405,9 +407,10 @@ def producer(
     are on the way (measured: a third of its CPU), so it is none at least once: one request at a time keeps the order.
     It makes batches, too, of what comes meanwhile: to linger would only wake the client once more (measured).
 
-    In a transaction, too, only one request is on its way. Where a broker refuses one and takes the next, as it has just
-    become the leader and does not know this producer, the client holds both for safe, and the results of the first are
-    lost without a word (measured; librdkafka, issue 4134).
+    In a transaction the client sends the next batch of a partition before the last one is acknowledged, where that is
+    of less than five records. Where a broker refuses one and takes the next, as it has just become the leader and does
+    not know this producer, the client holds both for safe, and the first is lost without a word (measured; librdkafka,
+    issue 4134). So a large record has to leave alone (`leaves_alone`), or only one request is on its way at a time.
 
     A broker may vanish without a word, and so may a connection on which nothing was sent for long. Results that are on
     their way then must have time for a second try; with the client's own settings they fail as soon as the first one
@@ -424,13 +427,14 @@ def producer(
 
     Raises KafkaException, ConfigError.
     """
-    defaults: dict[str, Any] = {"linger.ms": 0, "message.timeout.ms": RESULT_MS}
+    defaults: dict[str, Any] = {"linger.ms": 0, "max.in.flight": 1, "message.timeout.ms": RESULT_MS}
     defaults |= {"socket.timeout.ms": ANSWER_MS, "connections.max.idle.ms": IDLE_MS}
     defaults |= {"topic.metadata.propagation.max.ms": UNKNOWN_MS}
     transactional: dict[str, Any] = {}
     if transactional_id:
         timeout = transaction_timeout(properties, is_slow=is_slow)
-        defaults = {"linger.ms": min(500, timeout // 2), "retry.backoff.ms": TRANSACTION_BACKOFF_MS}
+        defaults = {"linger.ms": timeout // 2, "retry.backoff.ms": TRANSACTION_BACKOFF_MS}
+        defaults |= {} if leaves_alone(properties, batch_size) else {"max.in.flight": 1}
         defaults |= {"topic.metadata.propagation.max.ms": min(UNKNOWN_MS, timeout // 2)}
         given = properties.get("transaction.timeout.ms", timeout)
         transactional = {"transactional.id": transactional_id, "transaction.timeout.ms": given}
@@ -442,7 +446,6 @@ def producer(
     return Producer(
         {
             **defaults,
-            "max.in.flight": 1,
             "queue.buffering.max.messages": QUEUE_MESSAGES,
             "reconnect.backoff.max.ms": 2_000,
             **properties,
@@ -454,6 +457,13 @@ def producer(
             **transactional,
         }
     )
+
+
+def leaves_alone(properties: Properties, batch_size: int = 0) -> int:
+    """Bytes of a record of a transaction from which nothing else may be on its way with it: five of them might not be
+    in one batch. 0: batches are not as they are by default, and only one request is on its way at a time.
+    """
+    return 0 if batch_size or _OF_BATCHES & properties.keys() else LARGE
 
 
 def queue_room(properties: Properties) -> tuple[int, int]:

@@ -171,6 +171,8 @@ class KafkaClients:
         self._refusals.largest.are_compressed = clients.compresses(self._properties)
         self._refusals.pace.at_most(min(records * RESULT_OVERHEAD, size) // 2, patience)
         is_transactional, instance = self._settings.delivery == "exactly_once", self._settings.group_instance_id
+        alone = clients.leaves_alone(self._properties, self._refusals.batch_size) if is_transactional else 0
+        self._refusals.alone = alone
         return clients.producer(
             self._properties,
             report,

@@ -13,6 +13,7 @@ from utils.joining.trace_context import trace_of
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.processing.outcome import Outcome
+from utils.sending.alone import Alone
 from utils.sending.failures import Failures
 from utils.sending.pace import Pace
 from utils.sending.refusals import Refusals, Refused, Sent
@@ -87,7 +88,7 @@ class Outbox:
         As long as `counters` know of no message with headers, no trace is looked for: that costs 60 ns an id.
         """
         self.producer = producer(guarded(self.on_delivery, self.fail))
-        self._produce = refusals.stamps.stamped(self.producer.produce)
+        self._alone = Alone(refusals.stamps.stamped(self.producer.produce), self.flush, refusals.alone)
         self._topics = topics_output
         self._failures = failures
         self._refusals = refusals
@@ -145,7 +146,7 @@ class Outbox:
         Raises RecordRefused where another result of its group has left already, or where it stays; DeliveryFailed,
         KafkaException.
         """
-        produce = self._produce
+        produce = self._alone.put
         refused: list[tuple[Result, KafkaError]] = []
         traces = _traces(outcomes) if self._counters.with_headers else None
         for topic in self._topics:
@@ -178,7 +179,8 @@ class Outbox:
 
     def put_results(self, results: list[Result]) -> None:
         """`put` for what `results_alone()` has given. Raises RecordRefused, DeliveryFailed, KafkaException."""
-        produce = self._produce
+        self._alone.let_go()
+        produce = self._alone.put_small
         for topic in self._topics:
             for result in results:
                 try:
@@ -317,7 +319,7 @@ class Outbox:
         """While the queue is full the broker is slower than we are. What an empty one has no room for is too large."""
         while True:
             try:
-                return self._produce(topic, value, key, partition, headers=headers)
+                return self._alone.put(topic, value, key, partition, headers=headers)
             except BufferError:
                 if not len(self.producer):
                     why = "larger than queue.buffering.max.kbytes"

@@ -65,6 +65,8 @@ class Refusals:
     """Bytes of a batch of several records; a larger record is alone in its own. 0: as many as the client takes."""
     groups: dict[str, Refused] = field(default_factory=dict)  # by the source of the first fragment
     largest: Largest = field(default_factory=Largest)
+    alone: int = 0
+    """Bytes from which a record leaves alone: see Alone."""
     whole: bool = False
     """Groups are to be kept with their results: the client has refused one of which no more was known."""
     stays: bool = False
