@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from config import EX_CONFIG, Settings
 from tests.monitoring.test_prometheus import exported
 from tests.services.kafka import VERSION
 from tests.test_alerts import promtool
+from utils.running import lifetime
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -27,7 +29,8 @@ COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
 UNIT = (DEPLOY / "systemd/consumer@.service").read_text()
 OVERLAYS = ["deployment", "statefulset"]
-STOP = 2 * Settings().shutdown_timeout  # teardown() has as long again
+BESIDE = math.ceil(lifetime.GRACE + lifetime.LEAVING)
+STOP = 2 * Settings().shutdown_timeout + BESIDE  # teardown() has as long again
 
 
 def is_setting(name: str) -> bool:
@@ -82,6 +85,22 @@ def test_the_row_is_written_by_a_command_that_exists() -> None:
     assert arguments.topics_input == "orders,payments"
     created = SERVICES["topics"]["command"][-1]
     assert "for topic in orders payments paid;" in created
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "deploy/compose.yaml",
+        "deploy/kubernetes/base/deployment.yaml",
+        "deploy/systemd/consumer@.service",
+        "docs/run-and-watch.md",
+        "docs/how-it-works.md",
+    ],
+)
+def test_each_place_where_the_time_to_stop_is_set_tells_how_long_it_must_be(path: str) -> None:
+    """It told of twice SHUTDOWN_TIMEOUT only: with a longer one a stop took longer than what was set by that."""
+    told = (ROOT / path).read_text().replace("`", "").lower()
+    assert f"more than twice shutdown_timeout and {BESIDE} s" in " ".join(told.split())
 
 
 def test_a_worker_may_take_as_long_to_stop_as_it_is_promised() -> None:
