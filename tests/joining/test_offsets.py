@@ -1038,19 +1038,41 @@ def test_the_leader_epoch_of_a_commit_is_that_of_the_last_record_that_the_map_kn
     assert offsets.commit_point(0, 0).epoch == 3
 
 
-@given(st.binary(max_size=30), st.integers(0, 40), st.lists(st.integers(0, 40)), st.integers(0, 40), st.integers(0, 5))
+@given(
+    st.binary(max_size=30),
+    st.integers(0, 40),
+    st.lists(st.integers(0, 40)),
+    st.none() | st.integers(0, 40),
+    st.lists(st.integers(0, 40)),
+    st.integers(0, 5),
+)
 def test_unread_is_what_reading_would_hand_out_up_to_the_end(
-    states: bytes, read: int, shed: list[int], read_again: int, more: int
+    states: bytes, read: int, shed: list[int], read_again: int | None, shed_again: list[int], more: int
 ) -> None:
+    """What was shed, and what reading was not set back to yet, did not count."""
     loaded = offset_map(bytes(each % 2 for each in states))
     offsets, copied = (partition_offsets(BASE, loaded) for _ in range(2))
     for each in (offsets, copied):
         handed_out = [offset for offset in range(BASE, BASE + read) if each.read(offset)]
         for number, offset in enumerate(sorted({*shed} & {offset - BASE for offset in handed_out}), 1):
             each.drop(BASE + offset, number)
-        if each.shed.count:
+        if each.shed.count and read_again is not None:
             start = each.set_back()
-            for offset in range(start, min(start + read_again, BASE + read)):
-                each.read(offset)
+            handed_out = [offset for offset in range(start, min(start + read_again, BASE + read)) if each.read(offset)]
+            for number, offset in enumerate(sorted({*shed_again} & {offset - BASE for offset in handed_out}), 50):
+                each.drop(BASE + offset, number)
     end = max(BASE + read, BASE + len(states)) + more
-    assert offsets.unread(end) == sum([copied.read(offset) for offset in range(copied.position, end)])
+    left = sum([copied.read(offset) for offset in range(copied.position, end)])
+    if copied.shed.count:
+        left += sum([copied.read(offset) for offset in range(copied.set_back(), end)])
+    assert offsets.unread(end) == left
+
+
+def test_what_was_shed_is_unread_before_reading_is_set_back_as_well_as_after_that() -> None:
+    offsets = partition_offsets(0)
+    offsets.read_run(range(1_000))
+    for number, offset in enumerate(range(300, 800), 1):
+        offsets.drop(offset, number)
+    assert offsets.unread(1_007) == 507
+    offsets.set_back()
+    assert offsets.unread(1_007) == 507

@@ -207,15 +207,12 @@ class PartitionOffsets:
         return max(self.shed.read_end, self.position)
 
     def unread(self, end: int) -> int:
-        """How many records below `end`, the end of the log, are to be read. Not those that are only passed once more:
-        what the map calls finished, and what reading had come to before it was set back and is in memory.
+        """How many records below `end`, the end of the log, are to be read: those that were shed, too. Not those that
+        are only passed once more: what the map calls finished, and what reading has come to before and is in memory.
         """
-        again, known = max(self.shed.read_end, self.position), max(self.loaded_end, self.read_end)
-        if self.position >= known:
-            return max(end - self.position, 0)
-        shed = self.states.count(SHED, max(self.position, self.base), max(again, self.base))
+        again, known = self.read_end, max(self.loaded_end, self.read_end)
         unfinished = self.states.count(UNFINISHED, max(again, self.base), known) if again < self.loaded_end else 0
-        return shed + unfinished + max(end - known, 0)
+        return self.shed.count + unfinished + max(end - known, 0)
 
     def note_epoch(self, position: int, epoch: int | None) -> None:
         """The leader epoch of the last record before `position`, up to which reading has come."""

@@ -93,7 +93,7 @@ GAUGES = (
     Exported("message_timeout_seconds", "The setting MESSAGE_TIMEOUT", "message_timeout"),
 )
 OF_PARTITIONS = (
-    Exported("lag", "Messages of a partition that are not read yet", "lag"),
+    Exported("lag", "Messages of a partition that are to be read, also once more for want of memory", "lag"),
     Exported("position", "Offset of a partition that is read next", "position"),
     Exported("unfinished", "Offsets of a partition that are read or known and not done", "unfinished"),
     Exported("map_characters", "Length of the map of waiting offsets; 4,095 fit into a commit", "map_characters"),
