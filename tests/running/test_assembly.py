@@ -1,6 +1,8 @@
 """What a worker is made of: ids of transactions, and topics of its own."""
 
+import threading
 from dataclasses import replace
+from threading import Event
 
 import pytest
 
@@ -33,14 +35,14 @@ def test_topics_of_the_workers_own_that_are_gone_are_made_again(
     there, made = {"a": 1, "b": 1, "out": 1, "shop-offsets": 1}, list[str]()
     monkeypatch.setattr(preflight, "look", lambda *_: Cluster((), dict(there)))
     monkeypatch.setattr(preflight, "_create", lambda *given, only_try: made.append(given[3].topic))
-    provides_topics(CONFIG)
+    provides_topics(CONFIG, Event())
     assert made == ["shop-dlq"]
     there["shop-dlq"] = 1
-    provides_topics(CONFIG)
+    provides_topics(CONFIG, Event())
     assert made == ["shop-dlq"]
     [line] = caplog.records
     assert vars(line)["topics"] == ["shop-dlq"]
-    provides_topics(replace(CONFIG, settings=replace(CONFIG.settings, dlq_topic="")))
+    provides_topics(replace(CONFIG, settings=replace(CONFIG.settings, dlq_topic="")), Event())
     assert len(caplog.records) == 1
 
 
@@ -49,7 +51,7 @@ def test_of_a_topic_that_is_gone_and_cannot_be_made_the_log_has_the_cure(
 ) -> None:
     monkeypatch.setattr(preflight, "look", lambda *_: Cluster((), {"a": 1, "b": 1, "shop-offsets": 1}))
     monkeypatch.setattr(preflight, "_create", lambda *_given, only_try: "cannot be created: x")
-    provides_topics(CONFIG)
+    provides_topics(CONFIG, Event())
     [line] = caplog.records
     output, letters = vars(line)["problems"]
     assert output.startswith("topic out of topics_output does not exist")
@@ -59,5 +61,25 @@ def test_of_a_topic_that_is_gone_and_cannot_be_made_the_log_has_the_cure(
         raise UnavailableError("no broker")
 
     monkeypatch.setattr(preflight, "look", away)
-    provides_topics(CONFIG)
+    provides_topics(CONFIG, Event())
     assert vars(caplog.records[-1])["problems"] == ["no broker"]
+
+
+def test_a_stop_does_not_wait_for_brokers_that_are_asked_for_topics_that_are_gone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ended by the clock, with 1 and the word of a commit that may be missing, though no worker ran."""
+    stop, answers = Event(), Event()
+
+    def asked(*_: object) -> Cluster:
+        stop.set()
+        assert answers.wait(60)
+        raise UnavailableError("no broker")
+
+    monkeypatch.setattr(preflight, "look", asked)
+    provides_topics(CONFIG, stop)
+    assert not caplog.records, "it has not waited"
+    answers.set()
+    for each in threading.enumerate():  # what was left behind speaks in no other test
+        if each.name == "start":
+            each.join(60)

@@ -109,13 +109,13 @@ def test_a_worker_whose_topic_was_deleted_makes_it_again_before_the_next_one_beg
 ) -> None:
     """Only a new process did: results came up to six times until then, or not at all."""
     monkeypatch.setattr("utils.running.supervision.sleep", lambda _seconds, _stopping: None)
-    stopping, made = threading.Event(), list[int]()
+    stopping, made = threading.Event(), list[tuple[int, threading.Event]]()
     failed = DeliveryFailed("of a dead letter")
     failed.__cause__ = KafkaException(KafkaError(code))
     worker = FailingWorker(stopping, failed)
-    remedies = Remedies(provides_topics=lambda: made.append(worker.runs))
+    remedies = Remedies(provides_topics=lambda worker_stop: made.append((worker.runs, worker_stop)))
     supervise(lambda _clients: cast(framework.Worker, worker), Counters(), stopping, remedies)
-    assert (worker.runs, made) == (2, [1] * times)
+    assert (worker.runs, made) == (2, [(1, stopping)] * times)
 
 
 def test_a_worker_whose_place_is_anothers_ends_with_what_must_be_done() -> None:

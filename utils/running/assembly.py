@@ -6,7 +6,7 @@ Kafka's clients (Clients) are made into what talks to Kafka (Parts), and the wor
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from threading import Event
@@ -32,6 +32,7 @@ from utils.processing.executor import Retrying
 from utils.processing.suspects import Suspects
 from utils.reading.intake import Intake, Waits
 from utils.reading.locator import Locator, Partition
+from utils.running.lifetime import Stopped, interruptibly
 from utils.running.refresh import Config
 from utils.sending.assignment import Locate
 from utils.sending.delivery import AtLeastOnce, Delivery, ExactlyOnce, TransactionTerms
@@ -131,8 +132,16 @@ def gets_place_back(config: Config, stop: Event) -> bool:
         return membership.gets_place_back(lambda: clients.member_ids(admin, settings), session, stop)
 
 
-def provides_topics(config: Config) -> None:
-    """Make the topics of the worker's own that are gone, and tell which others are. Never raises."""
+def provides_topics(config: Config, stop: Event) -> None:
+    """Make the topics of the worker's own that are gone, and tell which others are. Never raises.
+
+    It takes as long as brokers that do not answer. Where `stop` is set meanwhile, it is left behind.
+    """
+    with suppress(Stopped):
+        interruptibly(partial(_provide_topics, config), stop)
+
+
+def _provide_topics(config: Config) -> None:
     settings, row = config.settings, config.row
     try:
         cluster = preflight.look(settings, row)

@@ -119,13 +119,13 @@ def _work_by_row(refresh: Refresh, executor: Retrying, process_stop: Event, watc
 
 
 class Remedies(NamedTuple):
-    """What helps where a worker has ended, and has not failed. Both return when `worker_stop` is set."""
+    """What helps where a worker has ended, and has not failed. All return when `worker_stop` is set."""
 
     reread_row: Callable[[Event, int], None] = lambda _worker_stop, _edition: None
     """Wait until the row has been read again: a commit has that edition of it."""
     gets_place_back: Callable[[Event], bool] = lambda _worker_stop: False
     """Wait whether who has our GROUP_INSTANCE_ID is alive: then it keeps our place in the consumer group."""
-    provides_topics: Callable[[], None] = lambda: None
+    provides_topics: Callable[[Event], None] = lambda _worker_stop: None
     """Make those of the worker's own that are gone: somebody has deleted the dead letters, say."""
 
 
@@ -206,7 +206,7 @@ def supervise(
         known = isinstance(error, (ConfigError, UnavailableError))  # they say all there is to say
         logger.error("starting again from the last commit", extra=facts, exc_info=None if known else error)
         if clients.lacks_topic(error):
-            remedies.provides_topics()
+            remedies.provides_topics(worker_stop)
         sleep(min(2.0 ** (failures - 1), LONGEST_PAUSE), worker_stop)
 
 
