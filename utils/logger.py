@@ -8,7 +8,7 @@ from typing import Any, TextIO
 from pythonjsonlogger.core import RESERVED_ATTRS, merge_record_extra
 from pythonjsonlogger.json import JsonFormatter
 
-from utils.errors import Unquoted
+from utils.errors import Unquoted, is_of_the_frame
 
 
 class _Heard(logging.Logger):
@@ -23,6 +23,15 @@ class _Heard(logging.Logger):
     @disabled.setter
     def disabled(self, _value: bool) -> None:
         pass
+
+    def findCaller(  # noqa: N802 (the name of logging)
+        self, stack_info: bool = False, stacklevel: int = 1
+    ) -> tuple[str, int, str, str | None]:
+        """The place of a line tells whose it is. A `stacklevel` of worker.py that leads into the frame, which calls it,
+        does not count; the frame itself gives none.
+        """
+        caller = super().findCaller(stack_info, stacklevel + 1)  # this method, too, is on the stack
+        return super().findCaller(stack_info, 2) if stacklevel > 1 and is_of_the_frame(caller[0]) else caller
 
 
 logger = logging.getLogger("consumer")

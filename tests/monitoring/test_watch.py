@@ -10,18 +10,18 @@ import weakref
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from config import Settings
-from tests.builders import dispatcher
+from tests.builders import dispatcher, group
 from tests.processing.test_dispatcher import FakeRunner
 from tests.test_framework import A0, B0, INTERVAL, Bench
 from utils.errors import is_of_the_frame
 from utils.joining.dead_letters import REASONS
 from utils.joining.messages import LONGEST_ID, Message
-from utils.logger import _json, logger
+from utils.logger import _json, client_logger, logger
 from utils.monitoring.pages import NEWEST, POLICY, shown
 from utils.monitoring.status import Answer
 from utils.monitoring.watch import OLDEST, REMEMBERED, Watch
@@ -73,9 +73,8 @@ class Watched(Bench):
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     """Lines of this file count as the frame's."""
-    monkeypatch.setattr(
-        "utils.monitoring.watch.is_of_the_frame", lambda path: path in ("", __file__) or is_of_the_frame(path)
-    )
+    for module in ("utils.logger", "utils.monitoring.watch"):
+        monkeypatch.setattr(f"{module}.is_of_the_frame", lambda path: path in ("", __file__) or is_of_the_frame(path))
     bench = Watched()
     logger.addHandler(bench.watch.memory)
     bench.assign(A0, B0)
@@ -197,7 +196,13 @@ def test_without_a_worker_the_page_is_there_and_says_so() -> None:
 
 
 def test_half_a_character_in_the_log_leaves_the_answers_readable(watched: Watched) -> None:
-    facts = {"msg": "a file is called \ud800", "levelno": logging.WARNING, "levelname": "WARNING", "id": "\udc80"}
+    facts = {
+        "name": logger.name,
+        "msg": "a file is called \ud800",
+        "levelno": logging.WARNING,
+        "levelname": "WARNING",
+        "id": "\udc80",
+    }
     watched.watch.memory.emit(logging.makeLogRecord(facts))  # not by the log, which pytest-xdist could not send on
     assert watched.json("/status.json")["troubles"][0]["message"] == "a file is called \ud800"
     assert "a file is called" in watched.page()
@@ -320,6 +325,37 @@ def test_of_what_worker_py_logs_itself_the_page_shows_where_and_no_text(watched:
     assert "2 errors in the last ten minutes" in status["verdict"]["sentence"]
     assert len(watched.json("/waiting.json", id="7")["troubles"]) == 2
     assert "4111" not in json.dumps(status) + watched.page()
+
+
+def refusing(log: logging.Logger, stacklevel: int) -> Process:
+    """process() of a worker.py that logs in a function of its own."""
+    code = """
+def refuse(content):
+    log.error("refused %s", content, stacklevel=stacklevel, extra={"id": "7", "card": content})
+
+def process(message, consumer_name):
+    refuse("4111")
+"""
+    names: dict[str, Any] = {"log": log, "stacklevel": stacklevel}
+    exec(compile(code, "/app/worker.py", "exec"), names)
+    return cast(Process, names["process"])
+
+
+@pytest.mark.parametrize("name", [logger.name, f"{logger.name}.mine", client_logger.name])
+@pytest.mark.parametrize(
+    ("stacklevel", "place"), [(1, "worker.py:3"), (2, "worker.py:6"), (3, "worker.py:3"), (4, "worker.py:3"), (99, "")]
+)
+def test_whatever_place_worker_py_gives_for_what_it_logs_the_page_shows_no_text_of_it(
+    watched: Watched, stacklevel: int, place: str, name: str
+) -> None:
+    """With a `stacklevel` the place was that of the frame, which calls process(), and the page showed the payload."""
+    process = refusing(logging.getLogger(name), stacklevel)
+    attempt(process, group("7"), "orders")
+    [trouble] = watched.json("/status.json")["troubles"]
+    assert trouble["facts"] == {"id": "7"}
+    assert "4111" not in json.dumps(trouble) + watched.page()
+    if name != f"{logger.name}.mine":
+        assert trouble["message"].startswith(place)
 
 
 def test_lines_of_the_frame_are_told_from_those_of_its_user() -> None:

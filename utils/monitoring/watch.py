@@ -12,7 +12,7 @@ from platform import python_version
 from config import Settings
 from utils.errors import is_of_the_frame, named
 from utils.joining.dead_letters import REASONS
-from utils.logger import cut, facts_of
+from utils.logger import client_logger, cut, facts_of, logger
 from utils.metrics import Counters
 from utils.monitoring.as_json import as_json
 from utils.monitoring.history import History, Sample
@@ -29,6 +29,8 @@ MOST = 10_000  # groups that /waiting.json?limit=… gives
 REMEMBERED = 100  # warnings, and as many errors, of the log
 RECENT = 600.0  # seconds
 LONGEST_FACT = 1024  # characters
+
+_OF_THE_FRAME = logger.name, client_logger.name  # these alone see to it that the place of a line is whose it is
 
 
 class Memory(logging.Handler):
@@ -181,9 +183,8 @@ def _trouble(record: logging.LogRecord) -> Trouble:
     by_id = facts.get("missing_topics_by_id")
     error = record.exc_info[1] if record.exc_info else None
     message = record.getMessage()
-    if not is_of_the_frame(
-        record.pathname
-    ):  # of worker.py: it may show a payload, and whoever reaches the port reads it
+    if not (record.name in _OF_THE_FRAME and is_of_the_frame(record.pathname)):
+        # of worker.py: it may show a payload, and whoever reaches the port reads it
         facts = {key: value for key, value in facts.items() if key == "id"}
         message = f"{record.filename}:{record.lineno} has logged this: the log has its text"
     return Trouble(
