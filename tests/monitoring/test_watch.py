@@ -21,7 +21,7 @@ from tests.test_framework import A0, B0, INTERVAL, Bench
 from utils.errors import is_of_the_frame
 from utils.joining.dead_letters import REASONS
 from utils.joining.messages import LONGEST_ID, Message
-from utils.logger import _json, client_logger, logger
+from utils.logger import _json, logger
 from utils.monitoring.pages import NEWEST, POLICY, shown
 from utils.monitoring.status import Answer
 from utils.monitoring.watch import OLDEST, REMEMBERED, Watch
@@ -341,7 +341,7 @@ def process(message, consumer_name):
     return cast(Process, names["process"])
 
 
-@pytest.mark.parametrize("name", [logger.name, f"{logger.name}.mine", client_logger.name])
+@pytest.mark.parametrize("name", [logger.name, f"{logger.name}.mine"])
 @pytest.mark.parametrize(
     ("stacklevel", "place"), [(1, "worker.py:3"), (2, "worker.py:6"), (3, "worker.py:3"), (4, "worker.py:3"), (99, "")]
 )

@@ -216,14 +216,14 @@ OFFSETS_AND_MAPS = (
         "the map is stored after the commit",
         DELIVERY,
         "        if fitting := self._stored(consumer, points):",
-        "        produce, later = self._outbox._produce, []\n"
-        "        self._outbox._produce = lambda *record, **named: later.append((record, named))\n"
+        "        produce, later = self._outbox._alone.put, []\n"
+        "        self._outbox._alone.put = lambda *record, **named: later.append((record, named))\n"
         "        if fitting := self._stored(consumer, points):",
         Patch(
             DELIVERY,
             "consumer.commit(offsets=_as_offsets(fitting), asynchronous=True)\n",
             "consumer.commit(offsets=_as_offsets(fitting), asynchronous=True)\n"
-            "        self._outbox._produce = produce\n"
+            "        self._outbox._alone.put = produce\n"
             "        for record, named in later:\n            produce(*record, **named)\n",
         ),
         overflows=True,
