@@ -441,7 +441,7 @@ class FakeConsumer:
     def commit(self, *, offsets: list[TopicPartition], asynchronous: bool = True) -> list[Part] | None:
         self._host.here("commit")
         wanted = _offsets(offsets)
-        if self._is_current or not self._broker.group.members:  # one of another generation is refused else
+        if self._is_current or not self._broker.group.members:  # else it is refused, and does no harm
             self._host.check_commit(wanted)
         error, errors = self._request_commit(wanted)
         parts = [Part(*at, each.offset, each.metadata, _error(errors.get(at))) for at, each in wanted.items()]

@@ -24,9 +24,8 @@ class Alone:
 
     def put(self, topic: str, value: bytes | None, key: bytes | None, *partition: int, **options: Any) -> None:
         is_large = 0 < self._large <= len(value or b"") + len(key or b"")
-        if is_large and not self._is_out:
+        if is_large or self._is_out:
             self._flush(WAIT)
-        self.let_go()
         self.put_small(topic, value, key, *partition, **options)
         self._is_out = is_large
 
