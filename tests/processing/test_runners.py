@@ -25,7 +25,7 @@ from utils.processing.coroutines import Coroutines
 from utils.processing.dispatcher import Dispatcher
 from utils.processing.done import MANY, ThreadDied
 from utils.processing.outcome import Call, Outcome, Process, TookTooLong
-from utils.processing.runner import CallTerms, Hooks, Runner
+from utils.processing.runner import NO_LIMIT, CallTerms, Hooks, Runner
 from utils.processing.single_thread import LARGE, SingleThread
 from utils.processing.thread_pool import ThreadPool
 from utils.running.calls import opened_calls
@@ -1286,6 +1286,27 @@ def runners(process: Process, most: float) -> dict[str, Runner]:
         "two threads": ThreadPool(process, NAME, 2, terms=CallTerms(most=most)),
         "coroutines": Coroutines(in_a_coroutine(process), NAME, 2, terms=CallTerms(most=most)),
     }
+
+
+@pytest.mark.parametrize("way", ["one thread", "two threads", "coroutines"])
+def test_a_call_whose_outcome_can_be_collected_runs_no_more(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It did, while its results were counted. If it was found late just then, after its outcome had been collected, it
+    was called again, its results came twice, and the outcome of the next message of its id was thrown away.
+    """
+    running: list[list[Call]] = []
+
+    def put(outcome: Outcome) -> None:
+        running.append(runner.calls())
+        done(outcome)
+
+    runner: Any = runners(lambda message, _: message, most=NO_LIMIT)[way]
+    done = runner._done.put
+    monkeypatch.setattr(runner._done, "put", put)
+    runner.open()
+    runner.submit(groups("a"))
+    until(lambda: bool(runner.collect(0.05)))
+    runner.close(SECONDS)
+    assert running == [[]]
 
 
 @pytest.mark.parametrize("way", ["one thread", "two threads", "coroutines"])

@@ -161,8 +161,8 @@ class Coroutines:
             self._cancelled.remove(task)
             if terms.timeout:  # also where it has caught that, and returned something: it came too late
                 outcome = Outcome(group, [], took_too_long(terms.timeout))
+        del self._calls[task]  # first: what is collected must not be found late afterwards
         done.put(outcome)
-        del self._calls[task]
         done.note_size(outcome.size)
         done.tell()
         self._begin()

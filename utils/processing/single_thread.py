@@ -118,6 +118,7 @@ class SingleThread:
             for _ in range(together):
                 self._call = group = take()
                 outcome = attempt(process, group, consumer_name)
+                self._call = None  # first: what is collected must not be found late afterwards
                 put(outcome)
                 made.append(outcome)
                 if outcome.error is not None or len(outcome.results) >= LARGE or clock() >= quick_until:

@@ -93,9 +93,9 @@ class ThreadPool:
             self._calls[thread] = group, (began := terms.clock())
             outcome = attempt(self._process, group, self._consumer_name)
             terms.times.add(terms.clock() - began)
+            del self._calls[thread]  # first: what is collected must not be found late afterwards
             done.put(outcome)
             done.note_size(outcome.size)
-            del self._calls[thread]
             done.tell()
 
     def _next(self) -> Group | None:
