@@ -792,6 +792,47 @@ def test_what_was_shed_while_it_rested_is_tried_again_no_sooner_and_its_attempts
     assert thrice.find("b") == InFlight("tried again", 2.0, 2)
 
 
+def test_of_what_was_shed_and_has_succeeded_the_next_message_of_its_id_has_all_attempts(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    """One by one it inherited those that had failed: it could be a dead letter after a single call."""
+    early, late, again = (Group(id, (fragment(offset=offset),), 100) for offset, id in enumerate("abb"))
+    thrice.submit([early, late])
+    for id in "ab":
+        runner.end(runner.begin(), ERROR)
+        assert thrice.collect(0) == [], id
+    assert thrice.shed(100) == [late]
+    clock.now = 1.0
+    thrice.collect(0)
+    assert runner.turn() == "a"
+    assert ids(thrice.collect(0)) == "a"
+    thrice.submit([late])
+    assert runner.turn() == "b"
+    [outcome] = thrice.collect(0)
+    assert (outcome.error, outcome.attempts) == (None, 2)
+    thrice.submit([again])
+    assert thrice.find("b") == InFlight("queued", 0.0, 0)
+    assert runner.turn() == "b"
+    assert [outcome.attempts for outcome in thrice.collect(0)] == [1]
+
+
+def test_a_message_that_others_had_left_behind_and_that_succeeds_says_nothing_of_the_next_of_its_id(
+    runner: FakeRunner, clock: Clock
+) -> None:
+    """One by one it was still said of it: what fails then was no sign of an outage."""
+    executor = dispatcher(runner, attempts=2, clock=clock)
+    for id in (chr(ord("A") + number) for number in range(OUTAGE)):
+        executor.failed_before(id)
+        executor.submit(groups(id))
+        runner.turn()
+        assert ids(executor.collect(0)) == id
+    for id in (chr(ord("A") + number) for number in range(OUTAGE)):
+        executor.submit(groups(id))
+        runner.turn(ERROR)
+        executor.collect(0)
+    assert executor.circuit_open_for == 0
+
+
 def test_a_failure_that_is_final_takes_back_nothing_that_waits(
     executor: Dispatcher, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

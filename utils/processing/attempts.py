@@ -153,6 +153,11 @@ class Attempts:
         self._failed_before: set[str] = set()  # those of them that failed before another one succeeded
         self.circuit = Circuit(Backoff(min(backoff, LONGEST_PROBE), LONGEST_PROBE, jitter), outage)
 
+    @property
+    def is_quiet(self) -> bool:
+        """A success says nothing that is not known: nothing is left that has failed, in memory or out of it."""
+        return self.circuit.is_quiet and not (self._failed or self._failed_before)
+
     def made(self, id: str) -> int:
         """How many have failed so far, without those that do not count."""
         return self._failed.get(id, 0)

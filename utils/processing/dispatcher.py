@@ -68,7 +68,7 @@ class Dispatcher:
             self._start_due(now)
             timeout = self._wait(timeout, now)
         outcomes = self._submitted.collect(timeout)
-        if not (self._order.is_uneventful(outcomes) and self._attempts.circuit.is_quiet):
+        if not (self._order.is_uneventful(outcomes) and self._attempts.is_quiet):
             now = self._clock()
             outcomes = self._wanted(outcomes, now)
         if self._overtime.is_due(now):
