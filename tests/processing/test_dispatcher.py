@@ -650,6 +650,39 @@ def test_one_whose_call_from_before_a_rebalance_ends_at_last_is_tried_again_in_i
     assert executor.in_flight == 0
 
 
+@pytest.mark.parametrize("error", [None, ERROR], ids=["succeeds", "fails"])
+@pytest.mark.parametrize("is_due", [False, True], ids=["rests", "is due"])
+def test_what_hung_in_an_earlier_process_keeps_its_order_where_its_call_ends_after_a_rebalance(
+    runner: FakeRunner, clock: Clock, error: BaseException | None, is_due: bool
+) -> None:
+    """One by one, the end of that call took the id from its message, which rested: the next one was called before it,
+    or the loop ended with KeyError.
+    """
+    executor = dispatcher(runner, attempts=4, clock=clock)
+    first, second, third = (group("a", fragment(offset=offset)) for offset in range(3))
+    executor.recall("a", 1)
+    executor.submit([first])
+    clock.now = 1.0
+    executor.collect(0)
+    runner.begin()
+    executor.drop()
+    executor.recall("a", 1)
+    executor.submit([first, second])
+    clock.now = 5.0 if is_due else clock.now
+    executor.collect(0)
+    executor.submit([third])
+    runner.end("a", error)
+    executor.collect(0)
+    called = []
+    for clock.now in (6.0, 7.0, 8.0):
+        executor.collect(0)
+        called += list(runner.waiting)
+        runner.turn()
+    executor.collect(0)
+    assert called == [first, second, third]
+    assert executor.in_flight == 0
+
+
 def test_another_message_of_the_id_is_not_taken_for_the_one_that_hangs_and_left_to_the_next_process(
     many: FakeRunner, clock: Clock
 ) -> None:

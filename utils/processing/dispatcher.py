@@ -280,7 +280,8 @@ class Dispatcher:
             return
         if late:
             self._attempts.forget(id)
-        self._free(id)
+        if not self.parked.rests(id):  # it does one by one, where its message was read again and has failed before
+            self._free(id)
 
     def _free(self, id: str, *, has_failed: bool = False) -> None:
         """The id is not busy any more: what waits for it may go on."""
