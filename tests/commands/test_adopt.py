@@ -10,8 +10,8 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from config import ConfigError
 from tests.fakes import FakeMessage, FakeReader
-from utils.commands.adopt import FEW, _before, _not_in_the_future, adopt, start_of
-from utils.kafka.lookups import EARLIEST
+from utils.commands.adopt import FEW, _before, _not_in_the_future, _starts, adopt, start_of
+from utils.kafka.lookups import EARLIEST, LATEST
 
 A = "a", 0
 
@@ -25,9 +25,11 @@ class FakeBroker(FakeReader):
 
     def offsets_for_times(self, partitions: Sequence[TopicPartition], timeout: float) -> list[TopicPartition]:
         assert timeout > 0
-        return [TopicPartition(*A, self.first if each.offset == EARLIEST else self._at(each)) for each in partitions]
+        return [TopicPartition(*A, self._at(each)) for each in partitions]
 
     def _at(self, asked: TopicPartition) -> int:
+        if asked.offset in (EARLIEST, LATEST):
+            return self.first if asked.offset == EARLIEST else len(self.logs[A])
         later = (offset for offset, (time, value) in enumerate(self.logs[A]) if value and time * 1000 >= asked.offset)
         return next((each for each in later if each >= self.first), -1)
 
@@ -60,6 +62,15 @@ LOG: list[tuple[float, bytes | None]] = [(float(each), b"x") for each in range(5
 )
 def test_where_a_partition_is_read_again(committed: int, since: int, before: int, expected: int) -> None:
     assert start_of(committed, since, before) == expected
+
+
+def test_where_nothing_waited_nothing_is_read_again_whatever_the_timestamps_say() -> None:
+    """It was: one record of a clock that is ahead set a renamed consumer back to it, and all behind it came twice."""
+    log = [*LOG]
+    log[10] = (900.0, b"of tomorrow")
+    now, broker = datetime.fromtimestamp(500, UTC), cast(Consumer, FakeBroker(log))
+    assert _starts(broker, {A: 450}, now, 0.0) == {A: 450}
+    assert _starts(broker, {A: 450}, now, 1.0) == {A: 10}  # what is ahead may have come in this second
 
 
 def test_a_worker_that_was_behind_goes_back_from_the_last_record_that_it_had_committed() -> None:

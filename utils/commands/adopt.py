@@ -164,11 +164,9 @@ def _commits(settings: Settings, row: Row, every: Sequence[TopicPartition]) -> M
 
 def _places(former: Settings, row: Row, every: Sequence[TopicPartition], since: datetime, wait: float) -> list[Place]:
     commits = _commits(former, row, every) if every else {}
+    known = [each for each in every if (each.topic, each.partition) in commits]
     with clients.reader(former, row) as consumer:
-        known = [each for each in every if (each.topic, each.partition) in commits]
-        at, ends = offsets_at(consumer, known, _milliseconds(since)), offsets_at(consumer, known, LATEST)
-        read = {partition: min(commits[partition].offset, end) for partition, end in ends.items()}
-        before = _before(consumer, read, wait) if wait else {}
+        starts = _starts(consumer, {at: each.offset for at, each in commits.items()}, since, wait)
     whole = _ends_of_logs(former, row, known)
     places = []
     for each in every:
@@ -176,10 +174,22 @@ def _places(former: Settings, row: Row, every: Sequence[TopicPartition], since: 
         if partition not in commits:
             places.append(Place(*partition, None, None))
             continue
-        committed = commits[partition].offset
-        start = start_of(committed, at[partition], before.get(partition, committed))
-        places.append(Place(*partition, committed, start, whole[partition]))
+        places.append(Place(*partition, commits[partition].offset, starts[partition], whole[partition]))
     return places
+
+
+def _starts(
+    consumer: Consumer, commits: Mapping[Partition, int], since: datetime, wait: float
+) -> Mapping[Partition, int]:
+    """From where each partition is read again. Where nothing waited, from its commit, whatever the timestamps say:
+    clocks and events that are ahead put a record of any age after `since`.
+    """
+    if not wait:
+        return commits
+    known = [TopicPartition(*at) for at in commits]
+    at, ends = offsets_at(consumer, known, _milliseconds(since)), offsets_at(consumer, known, LATEST)
+    before = _before(consumer, {each: min(commits[each], end) for each, end in ends.items()}, wait)
+    return {each: start_of(offset, at[each], before.get(each, offset)) for each, offset in commits.items()}
 
 
 def _ends_of_logs(settings: Settings, row: Row, known: Sequence[TopicPartition]) -> Mapping[Partition, int]:
