@@ -154,7 +154,7 @@ def engine(url: URL, *, create: bool = False, name: str = "") -> Engine:
     Without a pool: the row is read now and then, and dozens of workers should not each keep a connection.
     """
     options: dict[str, dict[str, Any]] = {
-        "mysql": {"connect_timeout": 5, "read_timeout": 10, "write_timeout": 10},
+        "mysql": {"connect_timeout": 5, "read_timeout": 10, "write_timeout": 10, "charset": "utf8mb4"},
         # client_encoding: by itself the driver takes that of the database, and then cannot send what is not in it.
         "postgresql": {"connect_timeout": 5, "tcp_user_timeout": 10_000, "client_encoding": "utf8"},
         "sqlite": {"timeout": 5},
@@ -166,6 +166,7 @@ def engine(url: URL, *, create: bool = False, name: str = "") -> Engine:
     called = {"mysql": "program_name", "postgresql": "application_name"}.get(backend, "")
     if name and called:
         options[backend][called] = name
+    url = url.difference_update_query(_OF_CHARACTERS)
     if backend in options:  # what the URL says wins
         options[backend] = {option: value for option, value in options[backend].items() if option not in url.query}
     _try_options(url)
@@ -191,6 +192,11 @@ def engine(url: URL, *, create: bool = False, name: str = "") -> Engine:
         event.listen(made, "close", lambda _connection, record: record.info.pop("end").cancel())
     return made
 
+
+_OF_CHARACTERS = "charset", "collation", "use_unicode", "client_encoding"
+"""Options of a URL that make text smaller than all of Unicode. In place of what a charset lacks the server of MySQL
+sends question marks, also with charset=utf8, and a pause writes what was read.
+"""
 
 LONGEST_CONNECTION = 20.0  # seconds, to PostgreSQL: more than a statement may take, and the wait for locks
 
@@ -887,8 +893,7 @@ def _connected(engine: Engine) -> Iterator[Connection]:
     """A connection; what goes wrong on the way and on it leaves as UnavailableError or ConfigError."""
     try:
         connection = engine.connect()
-    # Drivers pass what they were given badly through: TypeError for an unknown option, OSError for a missing ssl_ca,
-    # AttributeError for a charset that there is not.
+    # Drivers pass what they were given badly through: TypeError for an unknown option, OSError for a missing ssl_ca.
     except (SQLAlchemyError, OSError, RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
         raise _refused(error, engine.url) from error
     try:
