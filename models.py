@@ -660,7 +660,14 @@ _BY_WORDS = (
         words="has not been populated",
     ),
 )
-"""What has words of its own, whatever its code is."""
+"""What has words of its own, where the code tells less: that of a connection that failed, and PostgreSQL's 55000."""
+
+_TELLS_LESS = frozenset({None, 2002, 2003, 2006, 2013, 2026, "55000"})
+
+# A host, a user, a database may be called `alert`, or `certificates`. An apostrophe inside a word quotes nothing.
+_NAMES = re.compile(
+    r"""(?<!\w)'[^']*'|"[^"]*"|`[^`]*`|[«»„][^«»“]*[«»“]|(?<=no such user: )\S+|(?<=no such database: )\S+"""
+)
 
 _CAUSES = (
     _Cause(
@@ -824,11 +831,12 @@ def explain(error: Exception, url: URL) -> Trouble:
     # The arguments of a UnicodeEncodeError hold all of the text that could not be sent: the password, or with it.
     parts = (reported.reason,) if isinstance(reported, UnicodeEncodeError) else reported.args
     message = " ".join(str(part) for part in parts if part != code)
-    told = (each for each in _BY_WORDS if re.search(each.words, message, re.IGNORECASE))
+    nameless = _NAMES.sub("''", message)
+    told = (each for each in _BY_WORDS if code in _TELLS_LESS and re.search(each.words, nameless, re.IGNORECASE))
     fitting = (
         each
         for each in (*_BY_WORDS, *_CAUSES)
-        if (code in each.codes if code else re.search(each.words, message, re.IGNORECASE))
+        if (code in each.codes if code else re.search(each.words, nameless, re.IGNORECASE))
     )
     cause = next(told, None) or next(fitting, _UNKNOWN_OF_SERVER if _is_of_server(reported) else _UNKNOWN)
     return Trouble(cause.heals, f"{_place(url)} {cause.cure.format(**_files(url))} ({_first_line(message)})")

@@ -1093,6 +1093,36 @@ def test_only_what_heals_by_itself_is_worth_waiting_for(error: Exception, heals:
     assert "topsecret" not in trouble.line
 
 
+@pytest.mark.parametrize("name", ["alert", "mysql.alert.svc", "price_alert_store", "certificates", "sslmode"])
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            pymysql.OperationalError(2003, "Can't connect to MySQL server on 'NAME' (refused)"),
+            "cannot be reached",
+        ),
+        (
+            pymysql.OperationalError(1045, "Access denied for user 'NAME'@'h' (using …)"),
+            "refuses the login",
+        ),
+        (pymysql.OperationalError(1049, "Unknown database 'NAME'"), "is not there, or not for this user"),
+        (pymysql.OperationalError(1203, "User NAME already has more than 'max_user_connections' …"), "is not ready"),
+        (psycopg.OperationalError("[Errno -2] failed to resolve host 'NAME': Name or …"), "cannot be reached"),
+        (psycopg.OperationalError('connection to server at "NAME" failed: Connection refused'), "cannot be reached"),
+        (psycopg.OperationalError('connection failed: FATAL:  database "NAME" does not exist'), "is not there, or not"),
+        (psycopg.OperationalError('FATAL:  password authentication failed for user "NAME"'), "refuses the login"),
+        (psycopg.OperationalError("connection failed: FATAL:  no such user: NAME"), "refuses the login"),
+    ],
+)
+def test_no_cause_is_seen_in_a_name(error: Exception, says: str, name: str) -> None:
+    """`run` ended with 78 where the database at the host `mysql.alert.svc` was away, and spoke of certificates."""
+    told = [str(each).replace("NAME", name) for each in error.args[-1:]]
+    named = type(error)(*error.args[:-1], *told)
+    trouble = explain(OperationalError("SELECT 1", None, named), make_url("mysql+pymysql://u@h/d"))
+    assert f"database d at h {says}" in trouble.line
+    assert trouble.heals is (says in {"cannot be reached", "is not ready"})
+
+
 @pytest.mark.parametrize(
     ("url", "error"),
     [

@@ -33,6 +33,7 @@ from utils.kafka.clients import (
     named_properties,
     producer,
     queue_room,
+    tls_fails,
     tls_files,
     try_properties,
     wrong_tls_files,
@@ -91,6 +92,38 @@ def test_a_clock_that_is_behind_or_a_tls_too_old_is_no_matter_of_the_files(reaso
     trouble = explain(KafkaError(KafkaError._SSL, f"SSL handshake failed: {reason}"))
     assert cure in trouble.line
     assert "_LOCATION" not in trouble.line
+
+
+@pytest.mark.parametrize("name", ["kafka-alerts.example", "alert", "mismatch.example"])
+@pytest.mark.parametrize(
+    ("reason", "cure"),
+    [
+        (
+            "ssl://NAME:9093/bootstrap: SSL handshake failed: certificate verify failed: …",
+            "check KAFKA_SSL_CA_LOCATION",
+        ),
+        ("Hostname mismatch, certificate is not valid for 'NAME'.", "its certificate is for another name"),
+        (
+            "ssl://NAME:9093/1: SSL routines::ssl/tls alert bad certificate",
+            "a certificate of this",
+        ),
+    ],
+)
+def test_no_cause_of_tls_is_seen_in_the_name_of_a_broker(reason: str, cure: str, name: str) -> None:
+    """A broker `kafka-alerts` with a wrong CA was said to want a certificate of this worker."""
+    assert cure in tls_fails(reason.replace("NAME", name)).line
+
+
+@pytest.mark.parametrize("name", ["kafka-setup", "resolve", "Connect"])
+def test_a_broker_that_ends_a_connection_is_reached_whatever_its_name_is(name: str) -> None:
+    disconnected = KafkaError(KafkaError._TRANSPORT, f"{name}:9092/1: Disconnected (after 3000ms in state UP)")
+    assert "Kafka cannot be reached" in explain(disconnected).line
+    for reason in (
+        "Connect to ipv4#10.0.0.1:9092 failed: refused",
+        "Failed to resolve 'h:9092'",
+        "Connection setup timed",
+    ):
+        assert "Kafka advertises h:9092" in explain(KafkaError(KafkaError._TRANSPORT, f"h:9092/1: {reason}")).line
 
 
 def test_files_of_tls_are_known_by_what_is_in_them(tmp_path: Path) -> None:

@@ -581,6 +581,9 @@ CONNECTION_ERRORS = {
 }
 
 
+_NOT_CONNECTED = "Connect(ion)? |resolve |setup "  # with a blank, which no name of a broker holds
+
+
 def _explain_token(reason: str) -> Trouble:
     """The client could not get a token for its login (OIDC). By the answer's error (RFC 6749, 5.2), if one came."""
     if re.search("invalid_|unauthorized_|unsupported_|access_denied", reason):
@@ -611,7 +614,7 @@ def explain(error: KafkaError) -> Trouble:
         return Trouble(heals=True, line=f"{ended} ({reason})")
     if code == KafkaError._SSL or "certificate verify failed" in reason or "SSL alert number" in reason:
         return tls_fails(reason)
-    if code in CONNECTION_ERRORS and (address := advertised(error)) and re.search("Connect|resolve|setup", reason):
+    if code in CONNECTION_ERRORS and (address := advertised(error)) and re.search(_NOT_CONNECTED, reason):
         return not_reached([address], reason)
     if code in CONNECTION_ERRORS:
         return Trouble(heals=True, line=f"Kafka cannot be reached: {SERVERS} ({reason})")
@@ -642,17 +645,20 @@ _AT_THE_START = "where it was renewed, a worker takes it within CONFIG_REFRESH; 
 
 
 def _tls_cure(reason: str) -> str:
-    """By what OpenSSL says. All other alerts come from the broker, and are about the certificate of this worker."""
+    """By what OpenSSL says. All other alerts come from the broker, and are about the certificate of this worker.
+
+    The reason names the broker, too, which may be called `kafka-alerts`.
+    """
     if re.search("alert protocol version|unsupported protocol", reason):
         return "it has no version of TLS that this worker takes, mostly because it is too old: upgrade it"
     if "not yet valid" in reason:
         return "its certificate is not valid yet: set the clock of this machine, or wait"
-    if "alert" in reason:
+    if re.search(r"\b(ssl|tls)[\w/]* alert|SSL alert number", reason):
         own = "KAFKA_SSL_CERTIFICATE_LOCATION and KAFKA_SSL_KEY_LOCATION"
         return f"it wants a certificate of this worker, or refuses its own: check {own}; {_AT_THE_START}"
     if "certificate has expired" in reason:
         return "its certificate, or that of who signed it, has expired: it needs another one"
-    if "mismatch" in reason:
+    if re.search("(host ?name|address) mismatch", reason, re.IGNORECASE):
         return "its certificate is for another name than kafka_bootstrap_server of the row, or than it advertises"
     return f"check KAFKA_SSL_CA_LOCATION; {_AT_THE_START}"
 
