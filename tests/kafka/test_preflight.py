@@ -23,6 +23,7 @@ from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from config import ConfigError, Settings, UnavailableError
 from models import Row, map_topic
 from tests.conftest import Topics, grant
+from tests.services.certificates import Authority, Certificate
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
 from utils.kafka import preflight
@@ -140,6 +141,51 @@ def test_that_no_transactions_are_made_is_no_matter_of_the_address(monkeypatch: 
 def test_a_certificate_that_is_not_trusted_does_not_heal(tls_broker: str) -> None:
     with pytest.raises(ConfigError, match=r"TLS with the broker fails: check KAFKA_SSL_CA_LOCATION"):
         look(settings_with(security_protocol="ssl"), row_at(tls_broker))
+
+
+@contextmanager
+def tls_with(certificate: Certificate) -> Iterator[str]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.cert, certificate.key)
+
+    def shake_hands(connection: socket.socket) -> None:
+        with suppress(OSError), context.wrap_socket(connection, server_side=True) as wrapped:
+            wrapped.recv(4096)
+
+    with listening(shake_hands) as address:
+        yield address
+
+
+@pytest.mark.parametrize("given", ["file", "directory", "PEM"])
+def test_what_is_wrong_with_a_certificate_is_told_however_the_authority_is_given(tmp_path: Path, given: str) -> None:
+    """That it had expired was told for a file alone. Else KAFKA_SSL_CA_LOCATION was blamed, also where none was set."""
+    authority, other = Authority(tmp_path / "ours"), Authority(tmp_path / "other")
+    directory = tmp_path / "hashed"
+    directory.mkdir()
+    (directory / "aabdaf6b.0").write_bytes(authority.file.read_bytes())  # so OpenSSL calls it, by its subject
+    trusts = {
+        "file": {"ssl_ca_location": str(authority.file)},
+        "directory": {"ssl_ca_location": str(directory)},
+        "PEM": {"ssl_ca_pem": authority.file.read_text()},
+    }
+    settings = settings_with(security_protocol="ssl", **trusts[given])
+    for certificate, says in {
+        authority.issue("expired", "127.0.0.1", expired=True): "its certificate, or that of who signed it, has expired",
+        authority.issue("named", "other.example"): "its certificate is for another name",
+        other.issue("foreign", "127.0.0.1"): "check KAFKA_SSL_CA_LOCATION, or KAFKA_SSL_CA_PEM",
+    }.items():
+        with tls_with(certificate) as address, pytest.raises(ConfigError, match=f"TLS with the broker fails: {says}"):
+            look(settings, row_at(address))
+
+
+def test_a_name_that_is_not_compared_is_no_cause(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    settings = settings_with(
+        security_protocol="ssl", ssl_ca_location=str(authority.file), ssl_endpoint_identification_algorithm="none"
+    )
+    good, expired = authority.issue("named", "other.example"), authority.issue("old", "other.example", expired=True)
+    with tls_with(good) as one, tls_with(expired) as another, pytest.raises(ConfigError, match="has expired"):
+        look(settings, row_at(f"{one},{another}"))
 
 
 def test_a_server_that_hangs_up_is_waited_for_with_a_hint() -> None:

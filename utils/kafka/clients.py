@@ -660,7 +660,7 @@ def _tls_cure(reason: str) -> str:
         return "its certificate, or that of who signed it, has expired: it needs another one"
     if re.search("(host ?name|address) mismatch", reason, re.IGNORECASE):
         return "its certificate is for another name than kafka_bootstrap_server of the row, or than it advertises"
-    return f"check KAFKA_SSL_CA_LOCATION; {_AT_THE_START}"
+    return f"check KAFKA_SSL_CA_LOCATION, or KAFKA_SSL_CA_PEM; {_AT_THE_START}"
 
 
 def wrong_session_timeout(timeout: int) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -535,12 +536,8 @@ def _hopeless(heard: Sequence[KafkaError], settings: Settings, servers: Sequence
 
 def _unverified(settings: Settings, servers: Sequence[str]) -> str:
     """Why the certificate of a broker is no good, which the client does not tell; "" where that cannot be seen."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        if authority := settings.kafka.get("ssl.ca.location", ""):
-            context.load_verify_locations(authority)
-        else:
-            context.load_default_certs()
+        context = _verifying(settings)
         for host, port in _addresses(servers):
             with socket.create_connection((host, port), timeout=_REQUEST) as connection:
                 context.wrap_socket(connection, server_hostname=host).close()
@@ -549,6 +546,22 @@ def _unverified(settings: Settings, servers: Sequence[str]) -> str:
     except (OSError, UnicodeError):
         pass
     return ""
+
+
+def _verifying(settings: Settings) -> ssl.SSLContext:
+    """Trusts whom the client trusts, and compares names where it does: else it would tell another reason."""
+    context, given = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), settings.kafka
+    place, authorities = given.get("ssl.ca.location", "").replace("probe", ""), given.get("ssl.ca.pem", "")
+    if place and Path(place).is_dir():
+        context.load_verify_locations(capath=place)
+    elif place:
+        context.load_verify_locations(place)
+    if authorities:
+        context.load_verify_locations(cadata=authorities)
+    if not place and not authorities:
+        context.load_default_certs()
+    context.check_hostname = given.get("ssl.endpoint.identification.algorithm", "https") != "none"
+    return context
 
 
 def _addresses(servers: Sequence[str]) -> Iterator[tuple[str, int]]:
