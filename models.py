@@ -728,6 +728,20 @@ _CAUSES = (
     ),
     _Cause(
         heals=False,
+        cure="has a view consumer_configs that cannot be read: who defined it is gone, or may not read what is behind"
+        " it, or that is gone: make it anew (CREATE OR REPLACE VIEW)",
+        codes=frozenset({1356, 1449}),
+        words=_NEVER,
+    ),
+    _Cause(
+        heals=True,
+        cure="has a table consumer_configs that is damaged: if this stays, REPAIR TABLE consumer_configs, or make it"
+        " anew",
+        codes=frozenset({1034, 1194, 1195, 1932}),
+        words=_NEVER,
+    ),
+    _Cause(
+        heals=False,
         cure="has a view consumer_configs that cannot be written: change the table behind it; only init, pause and"
         " resume write",
         codes=frozenset({1288, 1393, 1394, 1471, "0A000", "42809", "55000"}),

@@ -872,6 +872,28 @@ def test_a_server_that_cuts_off_what_a_column_cannot_hold_is_told_not_to(mariadb
             set_paused(database, ["orders"], paused=True)
 
 
+@pytest.mark.parametrize("broken", ["its definer is gone", "its definer may not read", "its table is gone"])
+def test_a_view_that_cannot_be_read_does_not_heal(mariadb_url: str, broken: str) -> None:
+    """A dump that is restored on another server brings it about. It was waited for, and the address was blamed."""
+    database, definer = engine(make_url(mariadb_url)), f"u{uuid.uuid4().hex[:10]}"
+    init_db(database)
+    save(database, row())
+    execute(database, "ALTER TABLE consumer_configs RENAME kept")
+    execute(database, f"CREATE USER {definer}@'%'")
+    if broken != "its definer may not read":
+        execute(database, f"GRANT SELECT ON {database.url.database}.* TO {definer}@'%'")
+    try:
+        execute(database, f"CREATE DEFINER = {definer}@'%' VIEW consumer_configs AS SELECT * FROM kept")
+        if broken == "its table is gone":
+            execute(database, "DROP TABLE kept")
+        if broken == "its definer is gone":
+            execute(database, f"DROP USER {definer}@'%'")
+        with pytest.raises(ConfigError, match=r"has a view consumer_configs that cannot be read: .* make it anew"):
+            load(database, "orders")
+    finally:
+        execute(database, f"DROP USER IF EXISTS {definer}@'%'")
+
+
 @contextmanager
 def database_in(encoding: str, server_url: URL) -> Iterator[str]:
     """Of PostgreSQL; its name."""
@@ -1008,6 +1030,7 @@ def test_a_driver_that_is_not_installed_names_what_to_install() -> None:
         (pymysql.OperationalError(2013, "Lost connection to MySQL server during query"), True),
         (pymysql.OperationalError(2003, "Can't connect to MySQL server on 'h' (timed out)"), True),
         (pymysql.OperationalError(1142, "SELECT command denied to user"), False),
+        (pymysql.OperationalError(1194, "Table 'consumer_configs' is marked as crashed"), True),
         *((pymysql.OperationalError(code, "Illegal parameter data type point"), False) for code in (1267, 4078, 4079)),
         (
             pymysql.OperationalError(2003, "Can't connect to MySQL server on 'h' ([SSL: CERTIFICATE_VERIFY_FAILED])"),

@@ -428,6 +428,10 @@ def test_a_login_mechanism_that_the_client_does_not_have_is_named() -> None:
             ["KAFKA_SASL_PASSWORD must be set: sasl.mechanism is SCRAM-SHA-512"],
         ),
         (
+            {"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER", "sasl.oauthbearer.client.id": "id"},
+            ["KAFKA_SASL_OAUTHBEARER_METHOD must be set to oidc: without it this client asks nobody for a token"],
+        ),
+        (
             {"security.protocol": "SSL", "ssl.ca.location": "/no/ca.pem", "ssl.keystore.location": "/no/store.p12"},
             [
                 "KAFKA_SSL_CA_LOCATION: /no/ca.pem cannot be read: No such file or directory",
@@ -451,6 +455,12 @@ def test_the_property_that_is_to_blame_is_named(properties: dict[str, str], prob
     assert len(caught.value.problems) == len(problems)
     assert all(told.startswith(problem) for told, problem in zip(caught.value.problems, problems, strict=True))
     assert "topsecret" not in str(caught.value)
+
+
+def test_tokens_that_nobody_signs_need_no_method() -> None:
+    kafka = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "OAUTHBEARER"}
+    kafka |= {"enable.sasl.oauthbearer.unsecure.jwt": "true", "sasl.oauthbearer.config": "principal=bob"}
+    only_problem_is(None, Settings(consumer_name="orders", kafka=kafka))
 
 
 def test_a_property_that_only_the_consumer_refuses_is_found_without_a_broker() -> None:

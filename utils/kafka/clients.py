@@ -118,7 +118,16 @@ def _wrong_properties(settings: Settings) -> list[str]:
         elif mechanism.upper().startswith(("PLAIN", "SCRAM")) and "sasl.jaas.config" not in given:  # it refuses that
             lacking = [name for name in ("sasl.username", "sasl.password") if not given.get(name)]
             problems += [f"{_origin(name, settings)} must be set: sasl.mechanism is {mechanism}" for name in lacking]
+        elif mechanism.upper() == "OAUTHBEARER" and not _gets_tokens(given):
+            method = _origin("sasl.oauthbearer.method", settings)
+            problems.append(f"{method} must be set to oidc: without it this client asks nobody for a token")
     return problems
+
+
+def _gets_tokens(given: Properties) -> bool:
+    """Else the client waits for a token, and makes no connection at all."""
+    is_unsecured = given.get("enable.sasl.oauthbearer.unsecure.jwt", "false") != "false"
+    return is_unsecured or given.get("sasl.oauthbearer.method", "").lower() == "oidc"
 
 
 def tls_files(settings: Settings) -> dict[str, str]:
