@@ -101,6 +101,29 @@ def test_the_client_is_let_go_of_when_all_is_asked(well: bool) -> None:
     assert (start.cluster.admin, start.cluster.partitions) == (None, {"a": 1})
 
 
+def test_a_step_that_is_tried_again_asks_by_another_client() -> None:
+    """The first one waited for a broker that had gone, for up to five minutes: librdkafka looks for no other."""
+    asked_by = []
+
+    def asks(start: Start) -> Iterator[Seen]:
+        asked_by.append(start.cluster.admin)
+        if len(asked_by) == 1:
+            raise UnavailableError("nobody answers")
+        yield Seen("all well")
+
+    def patiently(step: Callable[[], list[Seen]]) -> list[Seen]:
+        with suppress(UnavailableError):
+            step()
+        return step()
+
+    start = Start(environ={}, listen=lambda _settings: "")
+    with socket.socket() as client:  # anything that can be told from None
+        taken: Any = client
+        start.cluster = preflight.Cluster((), {"a": 1}, admin=taken)
+        assert [seen.text for _, seen in take(start, [Step("dead letters", asks, needs="")], patiently)] == ["all well"]
+    assert asked_by == [taken, None], "None: whoever asks makes one"
+
+
 def test_a_row_that_is_corrected_while_a_worker_waits_for_what_it_names_is_taken(sqlite_url: str) -> None:
     """It asked the old address for ever, and the log said to check the row."""
     database, environ = engine(make_url(sqlite_url), create=True), {"CONSUMER_NAME": "a", "DATABASE_URL": sqlite_url}

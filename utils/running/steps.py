@@ -64,7 +64,7 @@ class Start:
         return sum(self.cluster.partitions.get(topic, 0) for topic in self.row.topics_input)
 
     def let_go(self) -> None:
-        """Of the client that has asked the brokers: a worker keeps no connection for questions that it has no more."""
+        """Of the client that has asked the brokers: who has questions yet makes another, and a worker has none."""
         if hasattr(self, "cluster"):
             self.cluster = replace(self.cluster, admin=None)
 
@@ -365,8 +365,11 @@ class _Tries:
 
     def __call__(self) -> list[Seen]:
         is_first, self.is_first = self.is_first, False
-        if not is_first and self.step.needs not in ("", "settings", "database") and _is_corrected(self.start):
-            raise _RowCorrected
+        if not is_first:
+            # It may wait for a broker that has gone, and look for no other: find_brokers() in utils/kafka/leaders.py.
+            self.start.let_go()
+            if self.step.needs not in ("", "settings", "database") and _is_corrected(self.start):
+                raise _RowCorrected
         return once(self.step, self.start)
 
 
