@@ -103,7 +103,7 @@ def test_the_client_is_let_go_of_when_all_is_asked(well: bool) -> None:
 
 def test_a_step_that_is_tried_again_asks_by_another_client() -> None:
     """The first one waited for a broker that had gone, for up to five minutes: librdkafka looks for no other."""
-    asked_by = []
+    asked_by = list[AdminClient | None]()
 
     def asks(start: Start) -> Iterator[Seen]:
         asked_by.append(start.cluster.admin)
