@@ -73,6 +73,7 @@ EXERCISED = (
     "process(): later",
     "producer queue full",
     "record compacted away",
+    "read on behind what is done",
     "read on in a topic made again",
     "rebalance within a read",
     "records deleted by retention",

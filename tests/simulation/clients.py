@@ -377,6 +377,8 @@ class FakeConsumer:
         at = to.topic, to.partition
         if at not in self._assigned or at in self._off:
             raise KafkaException(KafkaError(KafkaError._STATE))
+        if to.offset > self._assigned[at]:
+            self._host.note("read on behind what is done")
         self._assigned[at] = to.offset
         self._positions.pop(at, None)  # unknown until the next record (measured)
         self._fetched_at[at] = self._broker.now + (0.0, 0.0, 0.5, 2.0)[self._host.choose(4)]

@@ -130,5 +130,5 @@ def report(found: Found) -> None:
     """Shrink what was found and print it, to be read and to be kept as a regression test."""
     assert found.schedule
     assert found.violation
-    print(f"after {found.runs} schedules: {found.violation}\nshrinking ...", file=sys.stderr)
+    print(f"after {found.runs} schedules: {found.violation}\n{found.schedule}\nshrinking ...", file=sys.stderr)
     print(tell(shortest(found.schedule, found.violation)))

@@ -97,6 +97,13 @@ OFFSETS_AND_MAPS = (
     _mutant("1", "finished offsets are handled again", OFFSETS, "return state == UNFINISHED", "return True"),
     _mutant(
         "1",
+        "a leap goes over what is to be done",
+        OFFSETS,
+        "self.states.next_unfinished(self.position)",
+        "self.states.next_unfinished(self.position + 1)",
+    ),
+    _mutant(
+        "1",
         "unfinished offsets of the map are skipped",
         OFFSETS,
         "return state == UNFINISHED",

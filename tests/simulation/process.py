@@ -52,6 +52,7 @@ HANGS = 2.0  # seconds: PROCESS_TIMEOUT
 RIGHT_OF = "right lacks for a moment: "  # and the name of a process
 NOWHERE = "nowhere"  # a topic that does not exist
 REFRESH = 20.0  # seconds: CONFIG_REFRESH
+FAR = 2  # offsets in a row that are finished and are not read again
 SETTLE = 2.0  # seconds beside it until all workers of the group have seen a change of the input topics
 EXPECTED = (KafkaException, DeliveryFailed)  # with these a worker may end; anything else is a defect
 
@@ -437,7 +438,7 @@ class ModelProcess:
             counters=self.counters,
             membership=Membership(is_static=self._options.static),
             edition=self._refresh.edition,
-            waits=Waits(REFRESH + SETTLE, self._refresh.topics_changed_at, stopped=lambda: self.world.paused),
+            waits=Waits(REFRESH + SETTLE, self._refresh.topics_changed_at, stopped=lambda: self.world.paused, far=FAR),
             clock=Clock(self.monotonic, self.wall, self.wait),
         )
 

@@ -251,9 +251,12 @@ def shrink(schedule: Schedule, fails: Callable[[Schedule], bool], tries: int = 2
     """The shortest schedule found that still fails: actions left out, then numbers and the setup made simpler."""
     left = [tries]
 
+    needs = {kind: needed for kind, _, needed in _KINDS}
+
     def still(candidate: Schedule) -> bool:
         left[0] -= 1
-        return left[0] >= 0 and candidate != best and fails(candidate)
+        may_be_drawn = all(needs[action.kind](candidate.setup) for action in candidate.actions)
+        return left[0] >= 0 and candidate != best and may_be_drawn and fails(candidate)
 
     best, before = schedule, None
     while best != before and left[0] > 0:

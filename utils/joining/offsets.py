@@ -169,6 +169,11 @@ class PartitionOffsets:
         self.gone += gone
         return gone
 
+    def next_wanted(self) -> int:
+        """The next offset to be read that is not known to be finished: the first new one, where all are."""
+        unfinished = self.states.next_unfinished(self.position)
+        return self._known_end if unfinished is None else unfinished
+
     def _finish_all(self, state: int, first: int, end: int) -> int:
         return self.states.replace(state, first, end) if first < end else 0
 

@@ -21,6 +21,7 @@ from utils.reading.batches import Batch, Record
 from utils.reading.evidence import Evidence
 from utils.reading.fetching import Fetching
 from utils.reading.keys import KeyWatch
+from utils.reading.leaps import FAR, Leaps
 from utils.reading.owned import OwnedPartitions
 from utils.reading.pausing import Pausing
 from utils.reading.shown_ends import ShownEnds
@@ -40,6 +41,8 @@ class Waits:
     (measured)."""
     stopped: Callable[[], bool] = lambda: False
     """Whether the row says that nothing more is to be taken in for now."""
+    far: int = FAR
+    """Finished offsets in a row that are fetched again all the same: more are not waited for (`Leaps`)."""
 
 
 class Intake:
@@ -67,6 +70,7 @@ class Intake:
         self.siblings = Siblings(self.owned, self.keys, clock, waits.settle, waits.topics_changed_at)
         self.evidence = Evidence(admin, self.owned, self.siblings)
         self.shown_ends = ShownEnds(admin, self.owned, self.pausing)
+        self._leaps = Leaps(consumer, self.owned, waits.far)
         self._fetching = Fetching(consumer, waits.gather, clock)
         self._identities = Identities(admin)
         self._leaders = Leaders(admin)
@@ -108,6 +112,7 @@ class Intake:
         """
         if self._fetching.overtaken:
             self._go_on_from_earliest()
+        self._leaps.take()
         most = self.pausing.most(load, groups)
         if not most:
             return []
@@ -127,7 +132,9 @@ class Intake:
     def unfinished(self, records: Sequence[Record]) -> Batch:
         """The records that no earlier commit says are done. Nothing is decoded, but for a sample of their keys."""
         self.siblings.look(records)
-        return self.owned.unfinished(records)
+        batch = self.owned.unfinished(records)
+        self._leaps.is_due = len(batch.records) < len(records)
+        return batch
 
     def read_shed_again(self) -> dict[Partition, int]:
         """Go back to the lowest offset for which there was no room, where reading has passed one since it last did.
