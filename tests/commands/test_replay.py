@@ -108,7 +108,7 @@ def letters_read(number: int) -> PartitionOffsets:
 
 
 def unfinished(offsets: PartitionOffsets) -> list[int]:
-    return [offset for offset in range(offsets.position) if not offsets._is_finished(offset)]
+    return [offset for offset in range(offsets.position) if not offsets.is_finished(offset)]
 
 
 VERSIONS = [  # i0, i1, j0, j1, each given up before the next came; and i0 given up, (i1, j1) failed, j0 given up

@@ -10,8 +10,8 @@ from tests.fakes import TOPIC_ID, FakeConsumer
 from tests.reading.feeds import know_to_be_together
 from utils.joining.aggregator import Aggregator, Group, size_of
 from utils.joining.messages import Fragment
-from utils.joining.offsets import OffsetMap
-from utils.joining.states import FINISHED, UNFINISHED, States
+from utils.joining.offsets import OffsetMap, mark
+from utils.joining.states import FINISHED, SENT, UNFINISHED, States
 from utils.metrics import Counters
 from utils.reading.intake import Intake
 from utils.reading.overflow import BALANCE_EVERY, LONGEST_PAUSE, NOT_COUNTED, Overflow, Pass
@@ -471,3 +471,61 @@ def test_an_id_that_was_given_up_is_no_newcomer_any_more() -> None:
         bench.now += 100
     assert len(bench.aggregator) == 0
     assert not bench.overflow._newcomers
+
+
+def given_up(bench: Bench, topic: str, ids: str) -> list[Group]:
+    """Groups of these ids, of which only that topic has come, for longer than MESSAGE_TIMEOUT."""
+    bench.read(topic, ids)
+    bench.balance(100)
+    bench.overflow.evict(bench.now, 60.0)  # the ends are asked for
+    return bench.overflow.evict(bench.now, 60.0)
+
+
+def next_owner(bench: Bench) -> Bench:
+    """It goes on from the commit that is made now."""
+    points = [offsets.commit_point(0, 1) for offsets in bench.offsets.values()]
+    maps = [OffsetMap.decode(point.metadata, TOPIC_ID, point.offset) for point in points]
+    owner = Bench(room=40, end=0)
+    owned = [partition_offsets(point.offset, of, point.topic) for point, of in zip(points, maps, strict=True)]
+    owner.offsets = {each.topic: each for each in owned}
+    owner.intake.rebalanced(owned)
+    return owner
+
+
+@pytest.mark.parametrize("state", [UNFINISHED, SENT], ids=["its dead letter is held", "its dead letter is on its way"])
+def test_what_has_met_meets_again_though_a_part_that_was_given_up_before_it_is_not_safe_yet(state: int) -> None:
+    """The next owner joined the part that had been given up with one of the two that had met later, and the other one
+    was left alone.
+    """
+    bench = Bench(room=40, end=0)
+    [group] = given_up(bench, "a", "x")
+    mark(group.fragments, state)
+    bench.read("a", "x", first=1)
+    assert bench.read("b", "x") == "x"
+    owner = next_owner(bench)
+    owner.read("a", "x" * (2 - owner.offsets["a"].base), first=owner.offsets["a"].base)
+    owner.read("b", "x")
+    assert owner.joined == [(1, 0)]
+    assert not owner.aggregator.waits("x")
+    assert (bench.counters.superseded, owner.counters.superseded) == (0, 0), "it is counted as given up"
+
+
+def test_as_long_as_no_second_part_has_come_what_was_given_up_is_unfinished_until_it_is_safe() -> None:
+    bench = Bench(room=40, end=0)
+    [group] = given_up(bench, "a", "x")
+    mark(group.fragments, SENT)
+    bench.read("b", "x")
+    bench.read("a", "y", first=1)
+    assert bytes(bench.offsets["a"].states) == bytes([SENT, UNFINISHED])
+
+
+def test_what_was_given_up_is_not_remembered_when_it_is_safe_or_the_partitions_are_gone() -> None:
+    bench = Bench(room=40, end=0)
+    for group in given_up(bench, "a", "xy"):
+        mark(group.fragments, SENT)
+    assert len(bench.overflow._leaving) == 2
+    bench.offsets["a"].finish(0)
+    bench.overflow.evict(bench.now, 60.0)
+    assert len(bench.overflow._leaving) == 1
+    bench.overflow.forget()
+    assert len(bench.overflow._leaving) == 0

@@ -17,10 +17,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from tests.builders import group
 from tests.fakes import FakeMessage, FakeProducer, Report
 from utils.joining.aggregator import Group
+from utils.joining.dead_letters import INCOMPLETE, Letter
 from utils.joining.messages import RESULT_OVERHEAD, Result
-from utils.joining.offsets import CommitPoint, OffsetMap
+from utils.joining.offsets import CommitPoint, OffsetMap, mark
 from utils.joining.references import Reference
-from utils.joining.states import States
+from utils.joining.states import FINISHED, SENT, UNFINISHED, States
 from utils.kafka import clients
 from utils.kafka.clients import cure_of
 from utils.metrics import Counters, Histogram
@@ -221,6 +222,26 @@ def test_what_is_sent_while_settling_does_not_keep_it_from_ending_and_leaves_aft
     assert delivery.settle() is False  # 2 is on its way now
     producer.acknowledge()
     assert settled(delivery, second) == ["2"]
+
+
+@pytest.mark.parametrize("mode", ["at least once", "exactly once"])
+def test_what_was_superseded_while_it_was_held_stays_finished(mode: str) -> None:
+    producer: Any = FakeProducer() if mode == "at least once" else FakeTransactions()
+    box = outbox(producer, "out", refusals=slow(1))
+    delivery = AtLeastOnce(box, store()) if mode == "at least once" else ExactlyOnce(box, store())
+    first, held = (Outcome(group(id), [], letter=Letter(None, b"", [], INCOMPLETE)) for id in "12")
+    delivery.send([first])
+    delivery.send([held])
+    states = [each.group.fragments[0].offsets.states for each in (first, held)]
+    assert [of.get(0) for of in states] == [SENT, UNFINISHED]
+    mark(held.group.fragments, FINISHED)
+    if mode == "at least once":
+        producer.acknowledge()
+    delivery.settle()
+    delivery.commit(cast(Consumer, Committer()), POINTS)
+    delivery.send([])
+    assert not delivery.holds_back
+    assert [of.get(0) for of in states] == [SENT, FINISHED]
 
 
 def test_what_was_held_leaves_also_where_the_commit_behind_it_is_held_back() -> None:

@@ -1,9 +1,9 @@
 """An id that comes again: what waits behind the group of its id while records are read again (rule 5). Pure.
 
 In the step in which a record is superseded it is finished. So if two records of an id and a topic are both unfinished
-in the map of a commit, the later one did not supersede the earlier one: that was in a group that was complete. All of
-that group are unfinished, then, and are read again: the first record of each topic meets the first of the others, the
-second the second.
+in the map of a commit, the later one did not supersede the earlier one: that was in a group that was complete (and not
+in one that was given up: see leaving.py). All of that group are unfinished, then, and are read again: the first record
+of each topic meets the first of the others, the second the second.
 """
 
 from itertools import chain

@@ -185,7 +185,7 @@ class PartitionOffsets:
     def finish_sent(self) -> None:
         """What was sent is safe."""
         if self.states.finish_sent():
-            self.suspicion.note_finished(self._is_finished)
+            self.suspicion.note_finished(self.is_finished)
 
     def drop(self, offset: int, number: int) -> None:
         """There is no room for the record at `offset`, which was read: it stays unfinished and is to be read again.
@@ -270,7 +270,8 @@ class PartitionOffsets:
         gone, self.gone = self.gone, 0
         return gone
 
-    def _is_finished(self, offset: int) -> bool:
+    def is_finished(self, offset: int) -> bool:
+        """Whether a record that was read needs no further work."""
         return offset < self.base or (offset < self._known_end and self.states.get(offset) == FINISHED)
 
     def unfinished(self) -> int:
@@ -285,7 +286,7 @@ class PartitionOffsets:
         lowest, epoch = self.lowest_unfinished(), int(now * 1000) - now_ms
         if self._loaded and self.position < self.loaded_end:  # in the middle of a replay the oldest may be yet to come
             oldest_ms = min(oldest_ms, self._loaded.oldest_ms + self._loaded_epoch - epoch)
-        starts, trying, hung = self.suspicion.in_commit(self._is_finished)
+        starts, trying, hung = self.suspicion.in_commit(self.is_finished)
         steps = self._steps(oldest_ms, now_ms, epoch)
         head = self.topic_id, lowest, oldest_ms, now_ms, self.states, self.layout.joined_with
         offset_map = OffsetMap(*head, starts, trying, steps, hung)

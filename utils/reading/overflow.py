@@ -11,6 +11,7 @@ from itertools import compress
 
 from utils.joining.aggregator import FOREVER, Aggregator, Group, size_of
 from utils.joining.behind import has_come_back
+from utils.joining.leaving import Leaving
 from utils.joining.messages import Fragment
 from utils.joining.offsets import mark
 from utils.joining.states import FINISHED
@@ -111,6 +112,7 @@ class Overflow:
         self.drops = 0  # so far: tells what came before which drop
         self._pass: Pass | None = None  # there is something to be read again
         self._put_off = PutOff()
+        self._leaving = Leaving()
         self._newcomers = OrderedDict[str, None]()  # ids that came when there was room for newcomers only, in order
 
     @property
@@ -134,6 +136,7 @@ class Overflow:
         Of an id that was put off or dropped none is kept: later parts would be joined before earlier ones, which come
         in the next pass.
         """
+        mark(self._leaving.superseded(ids, fragments), FINISHED)  # they are counted already: as given up
         if self.groups.keeps_apart and not self._intake.owned.may_replay:
             self._finish(self.groups.settle())
         if self._put_off.ids:
@@ -198,6 +201,7 @@ class Overflow:
         """Give up groups that have waited for `timeout` seconds, and could not have got a missing part since. Of many
         those that came into memory first, EVICTED_AT_ONCE.
         """
+        self._leaving.forget_safe()
         if not self.groups.has_waited_since(now - timeout):
             return []
         enough = self._intake.evidence.waited_enough(now, timeout)
@@ -206,6 +210,7 @@ class Overflow:
         )
         self._finish(superseded)
         self._are_no_newcomers(evicted)
+        self._leaving.add(evicted)
         return evicted
 
     def missing(self, group: Group) -> list[str]:
@@ -341,6 +346,7 @@ class Overflow:
     def forget(self) -> None:
         """The partitions are ours no more."""
         self.groups.clear()
+        self._leaving.clear()
         self._newcomers.clear()
         self._pass = None
         self._put_off = PutOff()

@@ -583,7 +583,10 @@ class ExactlyOnce:
 
 
 def _mark_sent(outcomes: list[Outcome]) -> None:
-    mark(chain.from_iterable([outcome.group.fragments for outcome in outcomes]), SENT)
+    """But for what is finished already: a part of a group that was given up, and has been superseded since."""
+    mark(chain.from_iterable([outcome.group.fragments for outcome in outcomes if outcome.results]), SENT)
+    others = chain.from_iterable([outcome.group.fragments for outcome in outcomes if not outcome.results])
+    mark((each for each in others if not each.offsets.is_finished(each.offset)), SENT)
 
 
 def _size(outcomes: list[Outcome], copies: int) -> int:
