@@ -449,7 +449,7 @@ def test_a_topic_of_dead_letters_that_may_not_be_created_names_the_command_and_h
         assert provide(only_try=False) == [problem]
     assert f"topic {a}-dlq for dead letters is missing and cannot be created" in problem
     create = f"kafka-topics.sh --bootstrap-server {forbidding_kafka.bootstrap} --create --topic {a}-dlq"
-    assert f"{create} --partitions 3 --config retention.ms=-1" in problem
+    assert f"{create} --partitions 3 --config cleanup.policy=delete --config retention.ms=-1" in problem
     assert "an empty DLQ_TOPIC" in problem
 
 
@@ -476,6 +476,24 @@ def test_the_topic_of_dead_letters_is_created_once_and_not_by_a_try(real_kafka: 
     for _ in range(2):  # as if another worker had done it in between
         assert provide_dead_letter_topic(settings, row, before) == []
     assert eventually(lambda: look(settings, row).partitions.get(f"failed-{a}"), bool) == 3
+
+
+def test_nothing_of_how_long_dead_letters_are_kept_is_left_to_the_defaults_of_the_brokers(
+    real_kafka: KafkaBroker, topics: Topics
+) -> None:
+    """Their `log.retention.bytes` held, so that dead letters vanished, and with `log.cleanup.policy=compact` the next
+    start refused the topic.
+    """
+    (a,) = topics(real_kafka, "a")
+    row, settings = row_at(real_kafka.bootstrap, a, ""), replace(settings_with(), dlq_topic=f"letters-{a}")
+    assert provide_dead_letter_topic(settings, row, look(settings, row)) == []
+    eventually(lambda: look(settings, row), lambda cluster: settings.dead_letters in cluster.partitions)
+    admin = AdminClient({"bootstrap.servers": real_kafka.bootstrap})
+    [described] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, settings.dead_letters)]).values()
+    kept = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+    assert {
+        name: each.value for name, each in described.result().items() if name in kept and not each.is_default
+    } == kept
 
 
 def test_a_topic_whose_name_collides_needs_another_name(real_kafka: KafkaBroker, topics: Topics) -> None:
@@ -524,7 +542,9 @@ def test_a_compacted_topic_of_dead_letters_is_a_problem_with_its_cure(
     [problem] = provide_dead_letter_topic(told, row, look(told, row))
 
     assert problem.startswith(f"topic {compacted} (DLQ_TOPIC) must not be compacted")
-    assert problem.endswith(f"--entity-name {compacted} --add-config cleanup.policy=delete,retention.ms=-1")
+    assert problem.endswith(
+        f"--entity-name {compacted} --add-config cleanup.policy=delete,retention.ms=-1,retention.bytes=-1"
+    )
     assert provide_dead_letter_topic(well, row, look(well, row)) == []
 
 
@@ -714,7 +734,8 @@ def test_the_command_that_creates_a_topic_gives_it_as_many_replicas_as_the_input
     [maps] = provide_map_topic(settings_with(), row, cluster)
     assert f": kafka-topics.sh --bootstrap-server h:1 --create --topic orders-offsets --partitions 1{told} --c" in maps
     [letters] = provide_dead_letter_topic(settings_with(), row, cluster)
-    assert f" --create --topic orders-dlq --partitions 3{told} --config retention.ms=-1" in letters
+    kept = "--config cleanup.policy=delete --config retention.ms=-1 --config retention.bytes=-1"
+    assert f" --create --topic orders-dlq --partitions 3{told} {kept}" in letters
     [output] = missing_topics(row, cluster)
     assert output.endswith(f"kafka-topics.sh --bootstrap-server h:1 --create --partitions 3{told} --topic out")
     half = Cluster(("h:1",), {"a": 3, "out": 1}, replicas={"a": replicas, "out": 1})

@@ -64,8 +64,8 @@ _FAMILIES = {"v4": socket.AF_INET, "v6": socket.AF_INET6}
 _API_VERSIONS = 18  # of a request
 _SHOWN = 20  # topics that an error names at most
 
-DEAD_LETTER_TOPIC = {"retention.ms": "-1"}
-"""Nothing vanishes from it before somebody has decided so."""
+DEAD_LETTER_TOPIC = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+"""Nothing vanishes from it before somebody has decided so, whatever the brokers have for topics that say nothing."""
 
 MAP_TOPIC = {
     "cleanup.policy": "compact",

@@ -79,7 +79,7 @@ def compacted_dead_letters(settings: Settings, row: Row, configs: Configs) -> li
     if "compact" not in _policy(configs, name):
         return []
     why = "it would keep one letter of each id, and take none that has no id"
-    cure = alter(row, name, "cleanup.policy=delete,retention.ms=-1")
+    cure = alter(row, name, "cleanup.policy=delete,retention.ms=-1,retention.bytes=-1")
     return [f"topic {name} (DLQ_TOPIC) must not be compacted ({why}): choose another one, or {cure}"]
 
 
