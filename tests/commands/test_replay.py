@@ -76,6 +76,18 @@ def test_a_whole_letter_is_a_group_at_once_and_stands_for_the_letter() -> None:
     assert group.fragments[0].headers == [("h", b"1")]
 
 
+def test_a_part_that_is_wrong_further_inside_leaves_its_mate_to_the_corrected_one() -> None:
+    """It was joined with it, and failed; the corrected one was alone, in each replay again."""
+    meeting = joining()
+    bad = Part("a", 0, 5, b'{"id":"1","content":{"price":1e999}}', [])
+    with pytest.raises(CannotReplay, match="still no valid message: "):
+        meeting.add(letter(bad, reason="invalid_message"), LETTERS, 1)
+    assert meeting.add(letter(part("b")), LETTERS, 2) is None
+    group = meeting.add(letter(part("a", offset=6)), LETTERS, 3)
+    assert group
+    assert letters_of(group.fragments) == {(LETTERS.partition, 2), (LETTERS.partition, 3)}
+
+
 def test_late_mates_meet() -> None:
     meeting = joining("a", "b", "c")
     assert meeting.add(letter(part("a"), part("b")), LETTERS, 1) is None

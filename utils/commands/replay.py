@@ -21,7 +21,7 @@ from utils.errors import unquoted
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import Contents, Part, read, sources
 from utils.joining.layout import Layout
-from utils.joining.messages import Fragment, Headers, InvalidMessage, read_each, read_ids
+from utils.joining.messages import Fragment, Headers, InvalidMessage, join, read_each, read_ids
 from utils.joining.offsets import CommitPoint, PartitionOffsets
 from utils.kafka.lookups import LATEST, offsets_at
 from utils.logger import logger, shown
@@ -214,6 +214,7 @@ class Joining:
         """The group that this dead letter is, or completes. Raises CannotReplay."""
         held = {each.fragment.topic: each for each in self._held(contents, offsets, offset)}
         id = self._id(contents)
+        _refuse_unreadable([each.fragment for each in held.values()])
         if before := self._waiting.pop(id, {}):
             new, held = held, held if len(held) == len(self._index) else before | held
             self._replace(before, new, {each.letter for each in held.values()})
@@ -274,6 +275,14 @@ class Joining:
         if invalid or len(set(ids)) > 1:
             raise CannotReplay(f"still no valid message: {next(iter(invalid.values()), 'different ids')}")
         return ids[0]
+
+
+def _refuse_unreadable(fragments: Sequence[Fragment]) -> None:
+    """What is wrong further inside than `read_ids` looks would keep its mates from the corrected one. CannotReplay."""
+    try:
+        join(fragments)
+    except InvalidMessage as error:
+        raise CannotReplay(f"still no valid message: {error}") from None
 
 
 class Discarding:
