@@ -127,7 +127,7 @@ def _wrong_properties(settings: Settings) -> list[str]:
 def _gets_tokens(given: Properties) -> bool:
     """Else the client waits for a token, and makes no connection at all."""
     is_unsecured = given.get("enable.sasl.oauthbearer.unsecure.jwt", "false") != "false"
-    return is_unsecured or given.get("sasl.oauthbearer.method", "").lower() == "oidc"
+    return is_unsecured or str(given.get("sasl.oauthbearer.method")).lower() == "oidc"
 
 
 def tls_files(settings: Settings) -> dict[str, str]:
