@@ -421,6 +421,18 @@ def test_after_two_such_rows_the_one_by_which_a_worker_has_worked_is_in_force_ag
     assert not bench.withdraw(ConfigError(["refused by the client"])), "there is none before it"
 
 
+@pytest.mark.parametrize("pauses", [True, False])
+def test_a_pause_of_the_row_that_is_withdrawn_holds_at_once(bench: Bench, pauses: bool) -> None:
+    """Who paused in the edit of the topics saw the worker read on until the next look, which may be long after."""
+    former, found = (CONFIG, paused(OTHER)) if pauses else (paused(), OTHER)
+    bench.finds(former)
+    bench.counters.commits += 1
+    bench.finds(found)
+    assert bench.next()
+    assert bench.withdraw(ConfigError(["grant the right"]))
+    assert (bench.current.row.topics_input, bench.current.settings.paused) == (ROW.topics_input, pauses)
+
+
 def test_a_row_that_was_withdrawn_is_tried_once_more_where_others_have_committed_by_it(bench: Bench) -> None:
     """By the old one this worker would find itself outdated again and again, and each time the group rebalances."""
     bench.finds(OTHER)

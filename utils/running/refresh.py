@@ -138,7 +138,9 @@ class Refresh:
         problems = [f"no worker could begin by it, in {pause:.0f} s it is tried again: {each}" for each in problems]
         self._withdrawn = _Withdrawn(self.current, pause, self._clock() + pause)
         self._refuse(problems)
-        former, self.current, self._before, self._next = self.current, self._before, None, None
+        former, before = self.current, self._before
+        before = replace(before, settings=replace(before.settings, paused=former.settings.paused))  # by either row
+        self.current, self._before, self._next = before, None, None
         self._note_topics(former)
         return True
 
