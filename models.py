@@ -346,8 +346,10 @@ def _as_text() -> list[Any]:
     return [cast(column, Text) for column in columns]
 
 
-LONGEST_LISTED = 65_536
-"""Characters of a column in a list of all rows: what somebody writes into another row ends no worker."""
+LONGEST_LISTED = 1_048_576
+"""Characters of a column in a list of all rows: what somebody writes into another row ends no worker. Far more than
+settings take, for the other keys of `metadatas` are the user's own.
+"""
 
 NAMELESS = "(no name)"
 """What a row without one is listed by: no consumer can be called so."""

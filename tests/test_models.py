@@ -301,8 +301,20 @@ def test_of_a_row_that_is_far_too_long_only_its_beginning_is_read(database: Engi
         connection.execute(text("UPDATE consumer_configs SET metadatas = :given"), long)
     insert(database, "two")
     one, two = load_all(database)
-    assert one.problems == ("row one has a column of more than 65,536 characters: shorten it",)
+    assert one.problems == ("row one has a column of more than 1,048,576 characters: shorten it",)
     assert two.row
+
+
+def test_a_row_with_many_keys_of_its_users_own_is_listed(sqlite_url: str) -> None:
+    """From 65,536 characters on `fleet` called the row of a worker that runs well no good, and `trace` left it out."""
+    database = engine(make_url(sqlite_url), create=True)
+    init_db(database)
+    insert(database, "orders")
+    prices = {"given": json.dumps({"prices": ["9.99"] * 60_000})}
+    with database.begin() as connection:
+        connection.execute(text("UPDATE consumer_configs SET metadatas = :given"), prices)
+    [listed] = load_all(database)
+    assert listed.row == load(database, "orders")
 
 
 def test_two_rows_of_a_name_pause_where_both_say_so(sqlite_url: str) -> None:

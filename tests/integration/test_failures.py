@@ -320,6 +320,12 @@ CASES = {
         {**SASL, "KAFKA_SASL_PASSWORD": f"{SECRET}x"},
         "SASL",
     ),
+    "no way to a token": Case(
+        "KAFKA_SASL_OAUTHBEARER_METHOD must be set to oidc: without it this client asks nobody for a token",
+        "properties",
+        {name: value for name, value in OIDC.items() if not name.endswith("METHOD")},
+        "SASL",
+    ),
     "no token endpoint": Case(
         "no token for the login to Kafka can be had: if this stays, check KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL",
         "broker",

@@ -610,7 +610,8 @@ def _wrong_protocol(settings: Settings, row: Row) -> Trouble | None:
             return Trouble(heals=False, line=f"{host}:{port} wants TLS: set {PROTOCOL} to SSL or SASL_SSL")
         if answer == "open":
             silent = f"{host}:{port} accepts connections but does not answer: if this stays, check {PROTOCOL}:"
-            return Trouble(heals=True, line=f"{silent} it may want a login, SASL_PLAINTEXT, or be no Kafka")
+            may = "want a login, SASL_PLAINTEXT, be no Kafka, or take no more connections (max.connections.per.ip)"
+            return Trouble(heals=True, line=f"{silent} it may {may}")
     return None
 
 
