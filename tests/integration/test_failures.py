@@ -299,6 +299,14 @@ CASES = {
         listener="SASL",
         waits=True,
     ),
+    "a login is wanted over TLS": Case(
+        "accepts connections but does not answer: if this stays, check KAFKA_SECURITY_PROTOCOL",
+        "broker",
+        {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_LOCATION": "{authority}"},
+        "SCRAM",
+        waits=True,
+    ),
+    "no login is wanted": Case("Kafka wants no login there: set KAFKA_SECURITY_PROTOCOL", "broker", SASL),
     "no mechanism": Case(
         "KAFKA_SASL_MECHANISM must be set: PLAIN", "properties", {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}, "SASL"
     ),

@@ -607,6 +607,8 @@ def explain(error: KafkaError) -> Trouble:
     code, reason = error.code(), plain(error.str())
     if code == KafkaError._AUTHENTICATION and reason.startswith("Failed to acquire SASL OAUTHBEARER token"):
         return _explain_token(reason)
+    if code in LOGIN_ERRORS and "Request not valid in current SASL state" in reason:
+        return Trouble(heals=False, line=f"Kafka wants no login there: set {PROTOCOL} without SASL_ ({reason})")
     if code in LOGIN_ERRORS and "OAUTHBEARER" in reason:
         return Trouble(heals=False, line=f"Kafka refuses the login: {_TOKEN_LOGIN} ({reason})")
     if code in LOGIN_ERRORS:

@@ -601,16 +601,20 @@ def _connection(host: str, port: int, family: socket.AddressFamily) -> socket.so
 
 
 def _wrong_protocol(settings: Settings, row: Row) -> Trouble | None:
-    """The client reports a broker that wants TLS or a login only as `disconnected`: find out by asking for TLS."""
-    if "ssl" in settings.kafka.get("security.protocol", "plaintext").lower():
+    """The client reports a broker that wants TLS or a login only as `disconnected`, and one that wants a login over TLS
+    as silent: find out by asking for TLS.
+    """
+    protocol = settings.kafka.get("security.protocol", "plaintext").lower()
+    if protocol == "sasl_ssl":
         return None
     for host, port in _addresses(row.bootstrap_servers.split(",")):
         answer = _greet(host, port, _FAMILIES.get(settings.kafka.get(FAMILY, "any"), socket.AF_UNSPEC))
-        if answer == "tls":
+        if answer == "tls" and protocol != "ssl":
             return Trouble(heals=False, line=f"{host}:{port} wants TLS: set {PROTOCOL} to SSL or SASL_SSL")
-        if answer == "open":
+        if answer == ("tls" if protocol == "ssl" else "open"):
+            login = "SASL_SSL" if protocol == "ssl" else "SASL_PLAINTEXT"
             silent = f"{host}:{port} accepts connections but does not answer: if this stays, check {PROTOCOL}:"
-            may = "want a login, SASL_PLAINTEXT, be no Kafka, or take no more connections (max.connections.per.ip)"
+            may = f"want a login, {login}, be no Kafka, or take no more connections (max.connections.per.ip)"
             return Trouble(heals=True, line=f"{silent} it may {may}")
     return None
 
