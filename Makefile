@@ -33,6 +33,10 @@ NO_WHEEL := where it says "from versions: none" a package has no wheel for that 
 # defaults.py is imported before worker.py, as by a worker. Beside the frame's tests tests/conftest.py sees to that, for yours alone.
 DEFAULTS_FIRST = -p utils.cases
 
+# $(2) where $(1) has no Python: it was not made yet, or its link leads nowhere since the Python of the machine was upgraded.
+# Its packages are gone then, too, whatever the stamp says; and venv leaves such a link as it is, if it is not told --clear.
+IF_GONE = $(if $(realpath $(1)/bin/python),,$(2))
+
 MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinux_2_28 manylinux_2_34
 
 .DEFAULT_GOAL := help
@@ -40,7 +44,7 @@ MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinu
 -include tests/frame.mk
 
 .PHONY: help setup demo test test-mine check update frame-test image-check deploy-check rules pack pack-check audit
-.PHONY: wheels lock
+.PHONY: wheels lock again
 
 ifneq ($(wildcard update-in-progress/finish.sh),)
 $(error an update of the frame was interrupted: sh update-in-progress/finish.sh ends it)
@@ -88,8 +92,8 @@ audit: .venv-deploy/done  ## asks for known faults of the locked packages; AUDIT
 	.venv-deploy/bin/pip-audit --requirement .venv-deploy/target.lock --disable-pip --progress-spinner off \
 	    $(if $(AUDIT_URL),--vulnerability-service osv --osv-url $(AUDIT_URL))
 
-.venv-deploy/done: deploy/requirements-check.txt | $(PYTHON)
-	$(PYTHON) -m venv .venv-deploy
+.venv-deploy/done: deploy/requirements-check.txt $(call IF_GONE,.venv-deploy,again) | $(PYTHON)
+	$(PYTHON) -m venv $(call IF_GONE,.venv-deploy,--clear) .venv-deploy
 	.venv-deploy/bin/python -m pip install --quiet -r deploy/requirements-check.txt
 	@touch $@
 
@@ -117,7 +121,7 @@ lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; A
 	@echo 'requirements-dev.lock: written'
 
 # The second install installs nothing: it fails where a requirement is not met by the lock.
-.venv/locked: $(REQUIREMENTS) $(LOCKS) | $(PYTHON)
+.venv/locked: $(REQUIREMENTS) $(LOCKS) $(call IF_GONE,.venv,again) | $(PYTHON)
 	$(PYTHON) -m pip install --quiet --require-hashes -r requirements-dev.lock
 	@PIP_FIND_LINKS= $(PYTHON) -m pip install --quiet --no-index --dry-run -r requirements-dev.txt || \
 	    { echo 'requirements*.txt and the locks differ: run `make lock`' >&2; exit 1; }
@@ -130,7 +134,7 @@ $(PYTHON):
 	@for python in $(PYTHONS); do \
 	    if $$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	        echo "making .venv with $$($$python --version)"; \
-	        exec $$python -m venv .venv; \
+	        exec $$python -m venv $(call IF_GONE,.venv,--clear) .venv; \
 	    fi; \
 	done; \
 	echo "Python 3.11 or newer with its venv module is needed: SQLAlchemy 2.1 and the wheels of the Kafka client need it." >&2; \

@@ -1,0 +1,77 @@
+"""`make setup`: when it makes .venv, and when it installs into it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests.program import ROOT, outside_of_make
+
+PIP = """\
+import os, sys
+with open(os.environ["TOLD"], "a") as told:
+    print(*sys.argv[1:], file=told)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """What `make` needs, and a pip that installs nothing, and tells what it was told."""
+    for name in ("Makefile", "requirements.txt", "requirements.lock", "requirements-dev.txt", "requirements-dev.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "deploy").mkdir()
+    for name in ("deploy/locked.py", "deploy/interpreter.py", "deploy/requirements-check.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "modules/pip").mkdir(parents=True)
+    (tmp_path / "modules/pip/__init__.py").touch()
+    (tmp_path / "modules/pip/__main__.py").write_text(PIP)
+    python = tmp_path / "newest"
+    python.write_text(f'#!/bin/sh\n[ "$2" != venv ] || set -- "$@" --without-pip\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    return tmp_path
+
+
+def made(project: Path, goal: str) -> list[str]:
+    """What pip was told meanwhile, a line for each of its runs."""
+    (project / "told").write_text("")
+    found = os.pathsep.join([str(project / "modules"), sysconfig.get_path("purelib")])
+    environ = {**outside_of_make(), "PYTHONPATH": found, "TOLD": str(project / "told")}
+    command = ["make", goal, f"PYTHONS={project}/newest"]
+    done = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return (project / "told").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("goal", "environment", "lock"),
+    [
+        ("setup", ".venv", "requirements-dev.lock"),
+        (".venv-deploy/done", ".venv-deploy", "deploy/requirements-check.txt"),
+    ],
+)
+def test_an_environment_is_made_anew_with_its_packages_where_its_python_is_gone(
+    goal: str, environment: str, lock: str, project: Path
+) -> None:
+    """It was made without them, or its link left as it was; and each later `make setup` said that all was there."""
+    assert f"-r {lock}" in "\n".join(made(project, goal))
+    assert made(project, goal) == [], "all is there"
+    python = project / environment / "bin/python"
+    links = [link for link in python.parent.iterdir() if link.name.startswith("python")]
+    for link in links:
+        link.unlink()
+        link.symlink_to("/no/such/python3.9")
+    assert f"-r {lock}" in "\n".join(made(project, goal))
+    assert subprocess.run([python, "-c", ""]).returncode == 0
+    assert made(project, goal) == [], "all is there"
+
+
+def test_an_environment_whose_python_is_there_keeps_what_is_in_it(project: Path) -> None:
+    made(project, "setup")
+    (project / ".venv/mine").touch()
+    os.utime(project / ".venv/locked", (1, 1))  # older than the locks
+    assert made(project, "setup") != []
+    assert (project / ".venv/mine").exists()
