@@ -11,7 +11,11 @@ IGNORED = (".gitignore", ".dockerignore")
 
 
 class Differing(Exception):
-    """Both sides changed the same requirement, each in another way."""
+    """Both changed the same requirements, each in another way: those are named. `marked`: all lines, as git does it."""
+
+    def __init__(self, subjects: list[str], marked: str) -> None:
+        super().__init__(", ".join(subjects))
+        self.marked = marked
 
 
 def merged(path: str, base: str, new: str, yours: str) -> str:
@@ -23,6 +27,12 @@ def merged(path: str, base: str, new: str, yours: str) -> str:
     if path in LOCKS:
         return _merged_locks(base, new, yours)
     return _merged_lines(_name if path in REQUIREMENTS else str.strip, base, new, yours)
+
+
+def marked(yours: str, new: str) -> str:
+    """Both, where one must be chosen."""
+    both = [f"{text}\n" if text and not text.endswith("\n") else text for text in (yours, new)]
+    return "<<<<<<< yours\n{}=======\n{}>>>>>>> frame\n".format(*both)
 
 
 def is_list(path: str) -> bool:
@@ -42,6 +52,7 @@ def _merged_lines(about: Callable[[str], str], base: str, new: str, yours: str) 
     """
     then, news, mine = _by(about, base), _by(about, new), _by(about, yours)
     kept: list[str] = []
+    differing: list[str] = []
     told = set()
     for line in new.splitlines():
         subject = about(line)
@@ -54,12 +65,16 @@ def _merged_lines(about: Callable[[str], str], base: str, new: str, yours: str) 
         elif now == before:
             kept += [own] if own is not None else []
         else:
-            raise Differing(subject)
+            kept.append(marked(own or "", now).removesuffix("\n"))
+            differing.append(subject)
     added = [lines for subject, lines in mine.items() if subject not in then and subject not in news]
     kept += [
         lines for subject, lines in mine.items() if subject in then and subject not in news and lines != then[subject]
     ]
-    return "\n".join([*kept, *added]) + "\n"
+    text = "\n".join([*kept, *added]) + "\n"
+    if differing:
+        raise Differing(differing, text)
+    return text
 
 
 def _pins(lines: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from deploy.frame import lists, values
 from deploy.frame.git import ImpossibleError
 from deploy.frame.ownership import is_left_out, is_yours, is_yours_once_edited
-from deploy.frame.trees import Copy, Entry, Repository, Tree, blob_of
+from deploy.frame.trees import Copy, Entry, Repository, Tree, blob_of, is_text
 from utils.version import frame_version
 
 DEFAULTS, CONFIG, FRAME = "defaults.py", "config.py", ".frame"
@@ -61,6 +61,7 @@ class _Merge:
     new: Tree
     renames: Mapping[str, str]
     _plan: Plan = field(default_factory=Plan)
+    _in_the_way: set[str] = field(default_factory=set)  # paths of files of yours where the frame has new ones
 
     def plan(self) -> Plan:
         left = self._left_by_the_user()
@@ -159,7 +160,7 @@ class _Merge:
             del news[path]
         else:
             self._plan.conflicts[path] = "the frame adds a file where one of yours is: give yours another name"
-            del news[path]
+            self._in_the_way.add(path)
 
     # ------------------------------------------------------------ the merge
 
@@ -171,16 +172,19 @@ class _Merge:
         merge = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", "yours", "frame")
         told = self.frame.git.run(*settings, *merge, takes=(0, 1))
         tree, *conflicts = [word for word in told.decode().split("\0") if word]
+        merged = self.frame.tree(tree)
         for path in conflicts:
             both = path in news and path in yours
-            self._plan.conflicts[path] = (
+            self._plan.conflicts.setdefault(
+                path,
                 "you and the frame have changed the same lines"
                 if both
-                else "you have edited it, and the frame does without it now"
+                else "you have edited it, and the frame does without it now",
             )
-        merged = self.frame.tree(tree)
+            if both and merged[path] == yours[path]:  # git marks texts only
+                self._put_beside(path, news[path].mode, self.frame.content(news[path].blob))
         edited = {path for path, entry in yours.items() if then[path] != entry}
-        for path in sorted(edited - set(conflicts)):
+        for path in sorted(edited - self._plan.conflicts.keys()):
             self._plan.kept[path] = (
                 "your edits are in it" if merged.get(path) != news.get(path) else "as the frame's now"
             )
@@ -192,6 +196,9 @@ class _Merge:
         contents = self.frame.contents(entry.blob for entry in merged.values())
         for path, entry in merged.items():
             before = paths.get(path, path)
+            if path in self._in_the_way:
+                self._put_into(path, entry.mode, contents[entry.blob])
+                continue
             if before in base and base[before].mode != entry.mode:  # also where only that has changed
                 self._plan.writes[path] = (entry.mode, self.copy.as_here(before, contents[entry.blob]))
             self._take(path, entry.mode, contents[entry.blob], before)
@@ -202,6 +209,19 @@ class _Merge:
         if here == content and before == path:
             return
         self._plan.writes[path] = (mode, self.copy.as_here(before, content))
+
+    def _put_into(self, path: str, mode: str, content: bytes) -> None:
+        """With marks, as git does where both add a file."""
+        mine = self.copy.read(path) or b""
+        if is_text(mine) and is_text(content):
+            self._take(path, mode, lists.marked(mine.decode(), content.decode()).encode(), path)
+        else:
+            self._put_beside(path, mode, content)
+
+    def _put_beside(self, path: str, mode: str, content: bytes) -> None:
+        beside = f"{path}.frame"
+        self._plan.conflicts[path] += f"; ARGS=--markers writes the frame's as {beside}"
+        self._take(beside, mode, content, beside)
 
     # ------------------------------------------------------------ what git does not merge
 
@@ -218,8 +238,8 @@ class _Merge:
                 merged = lists.merged(path, was.decode(), new.decode(), self._text(path, mine)).encode()
             except lists.Differing as differing:
                 self._plan.conflicts[path] = f"you and the frame have each changed, or added, the line of {differing}"
-                continue
-            if mine != was:
+                merged = differing.marked.encode()
+            if mine != was and path not in self._plan.conflicts:
                 self._plan.kept[path] = "your lines are in it"
             self._plan.merged_locks |= path in lists.LOCKS and merged not in (mine, new)
             self._take(path, entry.mode, merged, path)

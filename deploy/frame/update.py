@@ -145,7 +145,8 @@ def _map_forms(frame: Repository, commit: str) -> set[str]:
 def _undo(copy: Path, plan: Plan, version: FrameVersion) -> tuple[str, tuple[Path, ...]]:
     """What is left to do, and how to undo it; and the files that this needs, beside the copy."""
     locks = "`make lock` makes the locks anew, for your additions; " if plan.merged_locks else ""
-    text = f"next: {locks}`make check`, `make test`, and commit it. To undo it all: "
+    marks = "choose where git's marks are, `<<<<<<< yours`; " if plan.conflicts else ""
+    text = f"next: {marks}{locks}`make check`, `make test`, and commit it. To undo it all: "
     place = quote(str(copy))
     if _is_kept_by_git(copy, plan):
         return f"{text}git -C {place} checkout -- . && git -C {place} clean -fdq -- .", ()

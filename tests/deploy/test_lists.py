@@ -40,17 +40,23 @@ def test_requirements_of_both_sides_stand_in_one_file(new: str, yours: str, expe
     assert merged("requirements.txt", BASE, new, yours) == expected
 
 
-@pytest.mark.parametrize(
-    ("new", "yours"),
-    [
-        (BASE.replace("0.1", "0.2"), BASE.replace("0.1", "0.3")),
-        (BASE.replace("msgspec==0.1\n", "") + "msgspec==0.2\n", BASE.replace("msgspec==0.1\n", "")),
-    ],
-    ids=["changed", "removed"],
-)
-def test_a_requirement_that_both_have_changed_differently_is_named(new: str, yours: str) -> None:
-    with pytest.raises(Differing, match="msgspec"):
+@pytest.mark.parametrize("own", ["msgspec==0.3\n", ""], ids=["changed", "removed"])
+def test_a_requirement_that_both_have_changed_differently_is_named_and_marked_among_all_others(own: str) -> None:
+    """The others that the frame had changed or added were not there, and came with no later update either."""
+    new = BASE.replace("0.1", "0.2").replace("1.0", "1.1") + "newlib==1.0\n"
+    yours = BASE.replace("msgspec==0.1\n", own) + "requests==2.0\n"
+    with pytest.raises(Differing, match="msgspec") as raised:
         merged("requirements.txt", BASE, new, yours)
+    marks = f"<<<<<<< yours\n{own}=======\nmsgspec==0.2\n>>>>>>> frame\n"
+    assert raised.value.marked == new.replace("msgspec==0.2\n", marks) + "requests==2.0\n"
+
+
+def test_all_requirements_that_both_have_changed_differently_are_named() -> None:
+    """The first alone was, and the next in the update after that."""
+    new, yours = BASE.replace("==", "==2."), BASE.replace("==", "==3.")
+    with pytest.raises(Differing, match=r"^kafka, msgspec$") as raised:
+        merged("requirements.txt", BASE, new, yours)
+    assert raised.value.marked.count("<<<<<<< yours") == 2
 
 
 def test_a_requirement_that_both_have_added_in_another_version_is_named() -> None:

@@ -210,6 +210,50 @@ def test_markers_are_written_where_they_are_asked_for_and_all_else_is_done(frame
     assert (copy / "utils/fresh.py").exists()
 
 
+MARKED = "<<<<<<< yours\n{}=======\n{}>>>>>>> frame\n"
+MARKERS = {
+    "a requirement": (
+        {"requirements.txt": "kafka==1.2\nrequests==2.0\n"},
+        "requirements.txt",
+        MARKED.format("kafka==1.2\n", "kafka==1.1\n") + "msgspec==0.1\nrequests==2.0\n",
+    ),
+    "a file that the frame adds": ({"utils/fresh.py": "mine"}, "utils/fresh.py", MARKED.format("mine\n", "fresh\n")),
+    "a file that the frame moves": (
+        {"utils/joining/offsets.py": "mine\n", "utils/offsets.py": f"offsets\n{LINES}".replace("_7", "_seven")},
+        "utils/joining/offsets.py",
+        MARKED.format("mine\n", f"offsets\n{LINES}{REWRITTEN}".replace("_7", "_seven")),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MARKERS)
+def test_with_markers_all_of_the_frames_and_all_of_ones_own_is_there(case: str, frame: Frame, tmp_path: Path) -> None:
+    """The frame's part was nowhere, and came with no later update: the copy had the new version, it was said."""
+    mine, path, expected = MARKERS[case]
+    copy = committed(cloned(frame, tmp_path / "copy"), dict(mine))
+    done = update(frame, copy, "--markers")
+    assert done.returncode == 1
+    assert done.stdout.partition("conflicts: 1\n")[2].startswith(f"  {path}: ")
+    assert "next: choose where git's marks are" in done.stdout
+    assert (copy / path).read_text() == expected
+    assert not (copy / "utils/offsets.py").exists()
+    assert (copy / ".frame").read_text() == FrameVersion("1.0.0", frame.new).text()
+
+
+def test_with_markers_what_can_hold_none_stands_beside_ones_own(frame: Frame, tmp_path: Path) -> None:
+    place = cloned(frame, tmp_path / "frame", frame.new)
+    committed(place, {"docs/plan.png": b"\0 the frame's", "docs/picture.png": b"\0 the frame's"})
+    newer = Frame(place, frame.new, git(place, "rev-parse", "HEAD"))
+    mine = {"docs/plan.png": b"\0 mine", "docs/picture.png": b"\0 mine"}
+    copy = committed(cloned(frame, tmp_path / "copy", frame.new), dict(mine))
+    done = update(newer, copy, "--markers")
+    assert done.returncode == 1
+    for path, content in mine.items():
+        assert (copy / path).read_bytes() == content
+        assert (copy / f"{path}.frame").read_bytes() == b"\0 the frame's"
+        assert f"{path}.frame" in done.stdout.partition("conflicts: 2\n")[2]
+
+
 @pytest.mark.parametrize("dirt", [{"main.py": "not committed\n"}, {"notes.txt": "not added\n"}])
 def test_what_is_not_committed_is_in_its_way(dirt: dict[str, bytes | str | None], frame: Frame, tmp_path: Path) -> None:
     copy = committed(cloned(frame, tmp_path / "copy"), MINE)
