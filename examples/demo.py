@@ -22,6 +22,7 @@ from config import Settings
 from examples.demo_feed import ORDERS, PAYMENTS, Sample, samples
 from examples.demo_view import View
 from models import Row, engine, init_db, load, save
+from utils.errors import is_of_the_frame
 from utils.logger import logger
 from utils.running.streams import printing
 
@@ -132,11 +133,15 @@ def _log_shown(view: View, assigned: threading.Event) -> Iterator[dict[str, int]
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.getMessage() == "partitions assigned":
+            try:
+                lines = list(view.log_line(record))
+            except Exception:  # worker.py may log what cannot be shown: that is no failure of process()
+                return self.handleError(record)
+            if is_of_the_frame(record.pathname) and record.getMessage() == "partitions assigned":
                 assigned.set()
-            if record.getMessage() == "stopped":
+            if is_of_the_frame(record.pathname) and record.getMessage() == "stopped":
                 counters.update(record.__dict__)
-            _show(view.log_line(record))
+            return _show(lines)
 
     handler = Handler()
     logger.addHandler(handler)

@@ -54,7 +54,7 @@ class View:
     def log_line(self, record: logging.LogRecord) -> Iterator[str]:
         """A line of the worker's log, as far as it tells of messages or of trouble, or worker.py has written it."""
         extra = record.__dict__
-        match record.getMessage():
+        match record.getMessage() if is_of_the_frame(record.pathname) else None:  # worker.py may say the same words
             case "status page":
                 yield from self.heading(extra["url"])
             case "invalid message":
@@ -65,8 +65,8 @@ class View:
                     yield self._note(_YELLOW, id, "given up", text)
             case "process() failed":
                 yield self._note(_RED, extra["id"], "process() failed", _reason(record))
-            case message if record.levelno >= logging.WARNING or not is_of_the_frame(record.pathname):
-                text = ": ".join(filter(None, (message, _reason(record))))
+            case message if record.levelno >= logging.WARNING or message is None:
+                text = ": ".join(filter(None, (record.getMessage(), _reason(record))))
                 colour = _RED if record.levelno >= logging.WARNING else _DIM
                 yield self._note(colour, extra.get("id", ""), record.levelname.lower(), text)
 

@@ -111,6 +111,13 @@ def test_what_worker_py_logs_is_shown(file: str) -> None:
     assert logged("row loaded", logging.INFO, pathname=str(ROOT / "utils/running/steps.py")) == []
 
 
+@pytest.mark.parametrize("message", ["status page", "invalid message", "incomplete messages given up"])
+def test_what_worker_py_logs_in_the_words_of_the_frame_is_a_line_as_any_other(message: str) -> None:
+    """What the frame adds to such a line was looked for, and that it was not there was raised in process()."""
+    [line] = logged(message, logging.INFO, pathname=str(ROOT / "worker.py"))
+    assert line.strip() == f"info: {message}"
+
+
 def test_the_summary_accounts_for_every_message_read() -> None:
     counters = Counters(read=20, completed=6, evicted=2, superseded=1, invalid=3, failed=1)
     _, counts, advice = VIEW.summary(counters.as_dict(), shown=5)

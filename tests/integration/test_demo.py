@@ -65,6 +65,31 @@ def test_a_setup_that_fails_is_the_last_that_it_says(tmp_path: Path) -> None:
     assert "setup() failed: RuntimeError: away" in output.splitlines()[-1]
 
 
+LOGS = """
+from utils.logger import logger
+
+def process(message, consumer_name):
+    for line in ("process() failed", "invalid message", "stopped", "partitions assigned"):
+        logger.warning(line)
+    logger.info("%d ids", "some")
+    return message
+"""
+
+
+@pytest.mark.embedded_kafka
+@pytest.mark.sqlite
+def test_whatever_process_logs_is_no_failure_of_it(tmp_path: Path) -> None:
+    """Of what could not be shown an error was raised in process(), as in no worker. And "stopped" broke the summary."""
+    (tmp_path / "logs.py").write_text(LOGS)
+    with demo("--worker", str(tmp_path / "logs.py"), "--results", "2") as process:
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert output.splitlines()[-2].startswith("2 results shown.")
+    assert output.count("warning: process() failed\n") >= 2
+    assert "failed in process()" not in output
+    assert "--- Logging error ---" in errors, "it is told as in a worker"
+
+
 def test_an_example_that_cannot_begin_says_why() -> None:
     with demo("--worker", "examples/no_such.py") as process:
         _, errors = process.communicate(timeout=60)
