@@ -20,7 +20,10 @@ case $archive in
     *) set -- . ":(exclude)$archive" ":(exclude)$archive.sha256" ;;
 esac
 # Not through pipes: what the first tar cannot read would be missing in the archive, and nothing would say so.
-git ls-files --cached --others --exclude-standard -z -- "$@" > "$work/files"
+git ls-files --cached --others --exclude-standard -z -- "$@" > "$work/listed"
+# Git lists what was deleted, too, as long as that is not committed.
+xargs -0 sh -c 'for file; do [ ! -e "$file" ] && [ ! -L "$file" ] || printf "%s\0" "$file"; done' sh \
+    < "$work/listed" > "$work/files"
 tar --null -T "$work/files" -cf "$work/tree.tar"
 tar -xf "$work/tree.tar" -C "$work/consumer/tree"
 rm "$work/tree.tar"
