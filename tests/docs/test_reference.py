@@ -184,6 +184,15 @@ def test_the_table_of_commands_is_that_of_the_code() -> None:
     assert shown == {name: options(parser) for name, parser in parsers(main._parser())}
 
 
+def test_where_a_package_is_to_be_added_the_page_says_how_it_gets_into_the_environment() -> None:
+    """`make lock` alone was named, which installs nothing: the worker said the same as before."""
+    texts = [page.text for page in PAGES] + [(ROOT / "requirements.txt").read_text()]
+    paragraphs = [each for text in texts for each in re.split(r"\n\n|\n(?=[|#]|make |\d\. )", text)]
+    told = [each for each in paragraphs if "requirements.txt" in each and "make lock" in each]
+    assert len(told) >= 5
+    assert [each for each in told if "make setup" not in each] == []
+
+
 def test_every_target_of_make_is_on_one_of_two_pages() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     pages = DOCS["commands"].text + DOCS["change-the-frame"].text

@@ -43,7 +43,7 @@ BAD = {
     "import": (
         f"import os\nimport no_such_module\n{GOOD}",
         "worker.py cannot be imported: ModuleNotFoundError at worker.py:2: No module named 'no_such_module';"
-        " add what it needs to requirements.txt",
+        " add what it needs to requirements.txt (then make lock, make setup),",
     ),
     "name": (f"from os import no_such_name\n{GOOD}", "worker.py cannot be imported: ImportError at worker.py:1: "),
     "syntax": (

@@ -179,7 +179,8 @@ def _not_imported(file: str, error: BaseException) -> str:
     if _lacks_library(error):
         cure = "; install the system's package of this library, also in the last part of the Dockerfile"
     if isinstance(error, ModuleNotFoundError):
-        cure = "; add what it needs to requirements.txt (then make lock), or a directory of your own to the image"
+        package = "add what it needs to requirements.txt (then make lock, make setup)"
+        cure = f"; {package}, or a directory of your own to the image"
     return f"{file} cannot be imported: {told}{cure}"
 
 
