@@ -162,7 +162,45 @@ def test_what_has_been_in_process_for_longer_than_a_call_may_last_is_told() -> N
     hangs = part("a", 0, 10, 10, unfinished=4, since=NOW - 400)
     found = seen(hangs, before=[hangs])
     assert state(found) == ("warning", "working")
-    assert "4 in process(), the oldest for 6 min 40 s" in found.sentence
+    assert (
+        "4 in process(), the oldest for 6 min 40 s, none done in 2.0 s: it hangs, fails again and again"
+        in found.sentence
+    )
+
+
+def test_what_waits_its_turn_behind_slow_calls_does_not_hang() -> None:
+    """It was said to hang, or to fail again and again, whatever got done between the looks."""
+    burst = part("a", 0, 700, 700, unfinished=392, since=NOW - 310)
+    found = seen(replace(burst, unfinished=390), before=[burst])
+    assert state(found) == ("warning", "behind")
+    assert found.sentence == "390 in process(), 1.0 a second done: about 6 min 30 s behind."
+    last = replace(burst, unfinished=7, since=NOW - 695)
+    assert state(seen(replace(last, unfinished=5), before=[last])) == ("ok", "working")
+
+
+def test_more_in_process_than_it_gets_done_within_a_call_is_behind_although_all_is_read() -> None:
+    """It was "working", with four hours of calls before the last message that came."""
+    slow = part("a", 0, 10_000, 10_000, unfinished=7_999, since=NOW - 200)
+    found = seen(replace(slow, read=10_002, end=10_002, unfinished=8_000), before=[slow])
+    assert state(found) == ("warning", "behind")
+    assert "8,000 in process(), 0.5 a second done: about 4 h 26 min behind" in found.sentence
+    many_at_once = part("a", 0, 1_000, 1_000, unfinished=200, since=NOW - 30)
+    found = seen(replace(many_at_once, read=1_014, end=1_014), before=[many_at_once])
+    assert state(found) == ("ok", "working")
+
+
+def test_what_is_overtaken_by_all_others_hangs() -> None:
+    hangs = part("a", 0, 1_000, 1_000, unfinished=4, since=NOW - 400)
+    found = seen(replace(hangs, read=1_200, end=1_200), before=[hangs])
+    assert state(found) == ("warning", "working")
+    assert "4 in process(), the oldest for 6 min 40 s, while others are done: it hangs" in found.sentence
+
+
+def test_one_worker_that_hangs_is_told_beside_another_that_works() -> None:
+    hangs, works = part("a", 0, 10, 10, unfinished=4, since=NOW - 400), part("a", 1, 10, 10)
+    found = seen(hangs, replace(works, read=210, end=210), before=[hangs, works], group=TWO)
+    assert state(found) == ("warning", "working")
+    assert "4 in process(), the oldest for 6 min 40 s, none done in 2.0 s" in found.sentence
 
 
 def test_nobody_there_is_bad_with_all_that_is_left_behind() -> None:

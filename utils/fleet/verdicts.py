@@ -41,7 +41,7 @@ READS_AT_LEAST_EVERY = 10.0  # seconds: a loop that turns, and may read, has rea
 IN_PROCESS = 4_000  # so many that are not done may be the reason why a worker reads no more: they are in process()
 CALL_AT_LEAST = 60.0  # seconds that a call of process() may last, whatever PROCESS_TIMEOUT says
 FAR_BEHIND = 10.0  # seconds of reading that are unread
-FEW = 100  # unread messages are never far behind
+FEW = 100  # messages to do are never far behind
 TOO_LONG = 3.0  # times MESSAGE_TIMEOUT that a message may wait: there is no room, or a partition is not read
 
 
@@ -265,14 +265,34 @@ class _Judge:
             " the process hangs, or process() does not return or fails for all; look at its status page"
         )
 
+    @property
+    def _longest_call(self) -> float:
+        return max(CALL_AT_LEAST, self.settings.process_timeout)
+
     def _in_process_too_long(self) -> str:
-        """Where nothing is unread, and nothing waits for other parts, what is not done is in process()."""
-        if self.waits or not self.unfinished or self.since is None or self.unread:
+        """Where nothing is unread, and nothing waits for other parts, what is not done is in process(). Old is also
+        what waits there for its turn, behind thousands of slow calls: so it counts what gets done between the looks."""
+        if self.waits or self.unread:
             return ""
-        age = self.now.at - self.since
-        if age < max(CALL_AT_LEAST, self.settings.process_timeout):
+        old = [each for each in self.parts if each.since is not None and self.now.at - each.since >= self._longest_call]
+        if not old:
             return ""
-        return f"{self.unfinished:,} in process(), the oldest for {duration(age)}: it hangs, or fails again and again"
+        told = f"{self.unfinished:,} in process(), the oldest for {self._age()}"
+        if any(map(self._is_overtaken, old)):
+            return f"{told}, while others are done: it hangs, or fails again and again"
+        if any(not self._gets_done(self._owner(each)) for each in old):
+            return f"{told}, none done in {duration(self.seconds)}: it hangs, fails again and again, or is slow"
+        return ""
+
+    def _is_overtaken(self, now: Progress) -> bool:
+        """As many were done since the first look as were there then: in their turn, nothing would be left of those."""
+        before = self.before.progress.get((now.topic, now.partition))
+        return before is not None and now.done - before.done >= before.unfinished > 0
+
+    def _gets_done(self, owner: Member | None) -> bool:
+        known = self.before.progress
+        theirs = [each for each in self.parts if self._owner(each) == owner and (each.topic, each.partition) in known]
+        return any(each.done > known[each.topic, each.partition].done for each in theirs)
 
     def _of_work(self) -> Told:
         moves = self.rates.read or self.rates.done
@@ -280,9 +300,18 @@ class _Judge:
         waiting = self._waiting()
         if self.unread > max(FEW, max(self.rates.read, self.rates.done) * FAR_BEHIND):
             return "warning", BEHIND, ", ".join(filter(None, [self._behind(), waiting]))
+        if left := self._left_in_process():
+            return "warning", BEHIND, f"{waiting}, {self._speed(self.rates.done)} done: about {duration(left)} behind"
         if self.unread or moves:
             return "ok", WORKING, ", ".join(filter(None, [doing or f"{self.unread:,} unread", waiting]))
         return "ok", IDLE, ", ".join(filter(None, ["all is read", waiting]))
+
+    def _left_in_process(self) -> float:
+        """Seconds until what is in process() is done, where they are more than one call may last."""
+        if self.waits or self.unfinished <= FEW or not self.rates.done:
+            return 0.0
+        left = self.unfinished / self.rates.done
+        return left if left > self._longest_call else 0.0
 
     def _behind(self) -> str:
         catching_up = self.rates.read - self.rates.coming
@@ -335,7 +364,7 @@ class _Judge:
         may_be_full = not self.waits and sum(each.unfinished for each in owned) >= IN_PROCESS
         patience = READS_AT_LEAST_EVERY
         if may_be_full:
-            patience = max(patience, CALL_AT_LEAST, self.settings.process_timeout)
+            patience = max(patience, self._longest_call)
         if last is None or last > self.now.at + 1:
             # Where its clock is ahead, that tells nothing; and a commit comes right after each assignment.
             patience = self.seconds
