@@ -114,6 +114,18 @@ def test_out_of_order_the_earliest_of_all_that_was_read_again_counts() -> None:
     assert aggregator.has_waited_since(2.0)
 
 
+def test_those_that_wait_longest_are_told_although_others_were_read_again_before_them() -> None:
+    """After a rebalance the first that had come into memory passed for the oldest, and an hour for a minute."""
+    aggregator = Aggregator(2)
+    for id, arrival in (("young", 40.0), ("old", 1.0), ("middle", 30.0), ("youngest", 50.0)):
+        aggregator.disorder(arrival)
+        add(aggregator, id, fragment(0), arrival)
+    assert [group.id for group in aggregator.longest(3)] == ["old", "middle", "young"]
+    assert [group.arrival for group in aggregator.longest(1)] == [1.0]
+    assert not aggregator.has_waited_since(0.5), "to look changes nothing"
+    assert aggregator.has_waited_since(1.0)
+
+
 def test_a_group_is_given_up_only_when_every_topic_that_it_lacks_was_read_far_enough() -> None:
     aggregator = Aggregator(3)
     for id, topics in (("a", [0]), ("ab", [0, 1]), ("b", [1]), ("c", [2])):
@@ -349,6 +361,8 @@ class AnyFeed(RuleBasedStateMachine):
         assert len(self.aggregator) == len(self.model)
         assert self.aggregator.bytes == sum(len(each.value) + FRAGMENT_OVERHEAD for each in kept)
         assert self.aggregator.oldest_arrival() == next((each.arrival for each in self.model.values()), None)
+        longest = sorted(each.arrival for each in self.model.values())[:3]
+        assert [group.arrival for group in self.aggregator.longest(3)] == longest
 
 
 TestAnyFeed = AnyFeed.TestCase

@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.builders import partition_offsets
 from tests.fakes import TOPIC_ID, FakeAdmin
-from tests.test_framework import A0, A1, B0, B1, TIMEOUT, Bench, started
+from tests.test_framework import A0, A1, B0, B1, TIMEOUT, Bench, owner_of_something_old, started
 from utils.joining.offsets import CommitPoint, OffsetMap
 from utils.joining.states import FINISHED, UNFINISHED, States
 from utils.kafka.ends import EndOffsets
@@ -51,6 +51,22 @@ def test_what_waits_is_shown_with_its_age() -> None:
     assert shown.waiting_bytes > 0
     assert shown.oldest_age == 5
     assert partition(bench, A0).unfinished == 2
+
+
+def test_after_a_restart_the_oldest_is_the_one_that_has_waited_longest_though_it_is_read_again_last() -> None:
+    """Metric, sentence and list showed the one that had come into memory first."""
+    again = owner_of_something_old()
+    records, again.consumer.log = again.consumer.log, {}
+    again.feed(B0, "new")
+    again.assign(A0, B0)
+    again.step(2)
+    again.consumer.log |= records
+    again.step()
+    again.clock.now += TIMEOUT / 4
+    shown = snapshot(again, oldest=1)
+    assert [each.id for each in shown.oldest] == ["old"]
+    assert shown.oldest_age == shown.oldest[0].age >= TIMEOUT * 3 / 4
+    assert snapshot(again).oldest == ()
 
 
 def test_lag_is_the_distance_from_the_next_record_to_the_end() -> None:

@@ -5,7 +5,8 @@ Pure: no Kafka, no clock, no logging; `now` is in seconds of whatever clock the 
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from heapq import nsmallest
+from itertools import count, islice
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -114,9 +115,18 @@ class Aggregator:
         return _group(id, fragments) if fragments else None
 
     def oldest(self, number: int) -> list[Group]:
-        """That many of those that have waited longest, oldest first; soon after a restart only nearly so."""
+        """That many of those that have waited longest, oldest first; soon after a restart only nearly so. Cheap."""
         groups = [_group(id, fragments) for id, fragments in islice(self._waiting.items(), number)]
         return sorted(groups, key=attrgetter("arrival"))
+
+    def longest(self, number: int) -> list[Group]:
+        """That many of those that have waited longest, oldest first. While they are not in order, all are looked at:
+        that takes too long for each step of the loop, but not for who looks on.
+        """
+        if self._earliest is None:
+            return self.oldest(number)
+        arrivals = zip(map(_arrival, self._waiting.values()), count(), self._waiting)
+        return [_group(id, self._waiting[id]) for _, _, id in nsmallest(number, arrivals)]
 
     def shed(self, down_to: int, *, added: str = "") -> list[Group]:
         """Drops the newest groups until no more than that many bytes, or one group, are left; returns them.

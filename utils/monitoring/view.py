@@ -107,12 +107,12 @@ class View:
     def snapshot(self, oldest: int = 0) -> Snapshot:
         """With that many of the groups that have waited longest, and of the longest calls."""
         worker, now = self.worker, self.worker.clock()
-        first, calls = self.aggregator.oldest_arrival(), worker.executor.calls()
+        longest, calls = self.aggregator.longest(max(oldest, 1)), worker.executor.calls()
         partitions, intake = self._partitions(now), worker.intake
         return Snapshot(
             waiting=len(self.aggregator),
             waiting_bytes=self.aggregator.bytes,
-            oldest_age=0.0 if first is None else max(now - first, 0.0),
+            oldest_age=max(now - longest[0].arrival, 0.0) if longest else 0.0,
             in_flight=worker.executor.in_flight,
             oldest_call=calls[0].seconds if calls else 0.0,
             circuit_open_for=worker.executor.circuit_open_for if worker.intake.owned.partitions else None,
@@ -121,7 +121,7 @@ class View:
             max_pending_bytes=worker.max_pending_bytes,
             message_timeout=worker.message_timeout,
             partitions=partitions,
-            oldest=tuple(self._waiting(group, now) for group in self.aggregator.oldest(oldest)),
+            oldest=tuple(self._waiting(group, now) for group in longest[:oldest]),
             parked=worker.executor.parked.groups,
             paused=worker.intake.pausing.is_stopped,
             without_leader=len(intake.without_leader | intake.shown_ends.untold),
