@@ -36,13 +36,23 @@ def promtool(*arguments: str, cwd: Path = PROMETHEUS) -> "subprocess.CompletedPr
     return subprocess.run(["promtool", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
 
 
+def recorded() -> dict[str, str]:
+    """The query of each rule that records a series for alerts, by the name of the series."""
+    rules = [rule for group in yaml.safe_load(ALERTS)["groups"] for rule in group["rules"]]
+    return {rule["record"]: rule["expr"] for rule in rules if "record" in rule}
+
+
+@cache
 def alerts() -> dict[str, str]:
-    """The query of each alert, by its name."""
+    """The query of each alert, by its name, with those of the series that are recorded for it."""
     blocks = re.split(r"^ +- alert: ", ALERTS, flags=re.MULTILINE)[1:]
-    return {
+    found = {
         block.split()[0]: re.split(r"\n +(?:for|labels):", block.split("expr:", 1)[1])[0].strip("| \n")
         for block in blocks
     }
+    for name, query in recorded().items():
+        found = {alert: of_it.replace(name, f"({query})") for alert, of_it in found.items()}
+    return found
 
 
 def queries() -> Iterator[tuple[str, str]]:

@@ -68,6 +68,10 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
         ),
         pytest.param(judged(), "ok", "Idle: all that has come is read.", id="idle"),
         pytest.param(judged(rates=(1234.4, 600)), "ok", "1,234 messages a second in, 600 results out.", id="working"),
+        pytest.param(
+            judged(replace(IDLE, in_flight=7_970), rates=(1, 0.5)), "ok", "7,970 ids in process().", id="hours of calls"
+        ),
+        pytest.param(judged(replace(IDLE, in_flight=900), rates=(600, 600)), "ok", "600 results out.", id="a moment's"),
         pytest.param(judged(errors=3), "warning", "Idle: all that has come is read. 3 errors", id="errors"),
         pytest.param(judged(errors=1), "warning", " 1 error in the last", id="one error"),
         pytest.param(judged(errors=100), "warning", "More than 99 errors", id="more errors than remembered"),

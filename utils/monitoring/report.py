@@ -12,6 +12,7 @@ from utils.processing.outcome import InFlight
 
 FULL = 0.9  # of MAX_PENDING_BYTES
 NEWS = 2.0  # seconds that a message may be in Kafka before the worker counts as behind
+QUEUE = 100  # ids that may be in process(), or before it, without being told beside the rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,8 @@ def _doing(snapshot: Snapshot, rates: dict[str, float]) -> str:
     parts = [doing]
     if lag > rate * NEWS:
         parts.append(f"{_count(lag, 'message')} behind")
+    if rate and snapshot.in_flight > max(QUEUE, rate * NEWS):
+        parts.append(f"{_count(snapshot.in_flight, 'id')} in process()")
     if snapshot.waiting:
         parts.append(f"{_count(snapshot.waiting, 'id')} waiting, the oldest for {duration(snapshot.oldest_age)}")
     return ", ".join(parts) + "."
