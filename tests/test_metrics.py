@@ -5,13 +5,25 @@ from utils.metrics import BOUNDS, Counters, Histogram
 
 def test_a_histogram_counts_by_upper_bound_and_cumulates() -> None:
     histogram = Histogram()
-    for seconds in (0.0005, 0.001, 0.002, 70.0):
+    for seconds in (0.0005, 0.001, 0.002, 50_000.0):
         histogram.add(seconds)
     counts, total = histogram.read()
     assert counts[:2] == [2, 3]
     assert counts[-2:] == [3, 4]
     assert len(counts) == len(BOUNDS) + 1
-    assert total == 70.0035
+    assert total == 50_000.0035
+
+
+def test_what_takes_minutes_or_hours_is_told_apart() -> None:
+    """All above a minute was shown as a minute, where a call may last five, and an id wait for hours."""
+    histogram = Histogram()
+    for seconds in (100.0, 280.0, 1200.0, 3000.0, 7200.0, 40_000.0):
+        histogram.add(seconds)
+    counts, _ = histogram.read()
+    assert counts[BOUNDS.index(60.0)] == 0
+    assert [counts[BOUNDS.index(bound)] for bound in (120.0, 300.0, 1800.0, 3600.0, 14_400.0, 43_200.0)] == [
+        *range(1, 7)
+    ]
 
 
 def test_of_many_together_one_at_most_was_slow() -> None:

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import combinations
 
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Seconds: the upper bounds of a histogram's buckets."""
+_LONG = (120.0, 300.0, 600.0, 1800.0, 3600.0, 14_400.0, 43_200.0)
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, *_LONG)
+"""Seconds: the upper bounds of a histogram's buckets. What took longer than the last one Prometheus shows as that long;
+and an id may wait for hours for its other parts, or for its call."""
 OTHERS, _MOST_MIXTURES = "(others)", 100  # of topics that were missing: each is a series, and of 20 there are a million
 _ALL_MIXTURES = 5  # input topics: of more, there are too many mixtures that may be missing to begin a series for each
 
