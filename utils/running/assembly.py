@@ -23,6 +23,7 @@ from utils.joining.messages import RESULT_OVERHEAD
 from utils.joining.offsets import Edition
 from utils.joining.suspicion import CrashRecord
 from utils.kafka import clients, membership, preflight
+from utils.kafka.commit_answers import CommitAnswers
 from utils.kafka.ends import newest_times
 from utils.kafka.membership import Membership
 from utils.logger import logger
@@ -227,7 +228,8 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
         delivery = ExactlyOnce(outbox, maps, counters.commit_time, counters.latency, terms, clock.monotonic)
     else:
         delivery = AtLeastOnce(outbox, maps, counters.commit_time, counters.latency, clock.monotonic)
-    consumer = ours.consumer(guarded(delivery.on_commit, outbox.fail))
+    answers = CommitAnswers(delivery.on_commit, clock.monotonic)
+    consumer = ours.consumer(guarded(answers.on_commit, outbox.fail))
     opened.callback(consumer.close)  # where the worker has not come to it
     locate = Locator(
         ours.admin,
