@@ -121,10 +121,19 @@ def test_gauges_are_those_of_the_moment() -> None:
 def test_an_open_circuit_is_a_1() -> None:
     bench = started()
     assert value(scrape(bench), "consumer_circuit_open") == 0
-    bench.executor.circuit_open_for = 0.0
+    bench.executor.circuit_open_for, bench.executor.in_flight = 0.0, 1
     assert value(scrape(bench), "consumer_circuit_open") == 1
     bench.worker.assignment.forget()  # others have the partitions: nothing will succeed here and close it
     assert value(scrape(bench), "consumer_circuit_open") == 0
+
+
+def test_a_circuit_that_holds_nothing_back_is_not_called_open() -> None:
+    """Where all that had failed was another worker's, or a dead letter, the alert fired until the next message came."""
+    bench = started()
+    bench.executor.circuit_open_for = 3600.0
+    assert value(scrape(bench), "consumer_circuit_open") == 0
+    bench.executor.in_flight = 1
+    assert value(scrape(bench), "consumer_circuit_open") == 1
 
 
 def test_partitions_without_a_leader_are_counted_also_where_nothing_else_is_read() -> None:

@@ -183,7 +183,7 @@ def test_what_is_in_flight_says_how_it_is(watched: Watched, found: InFlight, wor
 
 def test_an_open_circuit_is_the_first_thing_that_the_page_says(watched: Watched) -> None:
     assert watched.json("/status.json")["snapshot"]["circuit_open_for"] is None
-    watched.executor.circuit_open_for = 90.0
+    watched.executor.circuit_open_for, watched.executor.in_flight = 90.0, 1
     assert "Circuit open: process() has failed for all ids for 1 min 30 s." in watched.page()
     assert watched.json("/status.json")["snapshot"]["circuit_open_for"] == 90
 

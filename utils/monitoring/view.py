@@ -81,7 +81,7 @@ class Snapshot:
     oldest_age: float  # seconds
     in_flight: int  # groups
     oldest_call: float  # seconds
-    circuit_open_for: float | None  # seconds; None: it is closed, or no partition is owned whose records may close it
+    circuit_open_for: float | None  # seconds; None: it is closed, or nothing is held that may close it
     calls: tuple[CallView, ...]  # the longest ones
     uncommitted: int  # groups
     max_pending_bytes: int
@@ -115,7 +115,7 @@ class View:
             oldest_age=max(now - longest[0].arrival, 0.0) if longest else 0.0,
             in_flight=worker.executor.in_flight,
             oldest_call=calls[0].seconds if calls else 0.0,
-            circuit_open_for=worker.executor.circuit_open_for if worker.intake.owned.partitions else None,
+            circuit_open_for=self._circuit_open_for(),
             calls=tuple(CallView(call.id[:SHOWN_OF_ID], len(call.id), call.seconds) for call in calls[:oldest]),
             uncommitted=worker.delivery.pending,
             max_pending_bytes=worker.max_pending_bytes,
@@ -135,6 +135,13 @@ class View:
     def in_flight(self, id: str) -> InFlight | None:
         """Where this id is, if it is in process() or on the way there."""
         return self.worker.executor.find(id)
+
+    def _circuit_open_for(self) -> float | None:
+        """Where others have the partitions now, or all that failed is a dead letter, nothing is tried: whether the next
+        message would succeed is not known.
+        """
+        executor = self.worker.executor
+        return executor.circuit_open_for if executor.in_flight and self.worker.intake.owned.partitions else None
 
     def _partitions(self, now: float) -> tuple[PartitionView, ...]:
         intake = self.worker.intake
