@@ -712,6 +712,20 @@ def test_a_transaction_is_waited_for_until_brokers_have_ended_it(timeout: float,
     assert producer.patience == seconds
 
 
+def test_a_transaction_tells_how_long_the_loop_may_not_turn_before_it_begins() -> None:
+    """With long ones, a worker whose broker was away did not turn for more than a minute, and was killed for it."""
+    producer = FakeTransactions()
+
+    def may_take(seconds: float) -> None:
+        producer.calls.append(("may take", seconds))
+
+    delivery = ExactlyOnce(outbox(producer, "out"), store(), terms=TransactionTerms(50.0, may_take=may_take))
+    delivery.assigned(cast(Consumer, FakeMember()))
+    producer.calls.clear()
+    commit(delivery)
+    assert producer.calls[:2] == [("may take", 103.0), ("begin",)], "the offsets, with a second more; and aborting it"
+
+
 class ExpelledMember(FakeMember):
     def memberid(self) -> str:
         return ""

@@ -224,7 +224,7 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
     opened.callback(outbox.close)
     delivery: Delivery
     if settings.delivery == "exactly_once":
-        terms = TransactionTerms(ours.transaction_timeout, ours.is_place_taken)
+        terms = TransactionTerms(ours.transaction_timeout, ours.is_place_taken, partial(may_take, around))
         delivery = ExactlyOnce(outbox, maps, counters.commit_time, counters.latency, terms, clock.monotonic)
     else:
         delivery = AtLeastOnce(outbox, maps, counters.commit_time, counters.latency, clock.monotonic)
@@ -246,6 +246,11 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
         config.ends,
     )
     return Parts(consumer, ours.admin, locate, delivery, failures, partial(around.membership.leave, ours.is_member))
+
+
+def may_take(around: Surroundings, seconds: float) -> None:
+    """The loop may not turn for so long, and waits for Kafka: inside an assignment perhaps, which may take longer."""
+    around.health.busy_until = max(around.health.busy_until, around.clock.monotonic() + seconds)
 
 
 def map_store_of(

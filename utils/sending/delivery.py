@@ -362,6 +362,8 @@ class TransactionTerms(NamedTuple):
     timeout: float = 5.0  # seconds after which brokers abort one
     is_place_taken: Callable[[str], bool] = lambda _member_id: False
     """Given our member id, whether another member has our GROUP_INSTANCE_ID now: the transactional id is made of it."""
+    may_take: Callable[[float], None] = lambda _seconds: None
+    """Told for how many seconds the loop may not turn."""
 
 
 class ExactlyOnce:
@@ -385,7 +387,7 @@ class ExactlyOnce:
         self._outbox = outbox
         self._maps = maps
         terms = terms or TransactionTerms()
-        self._is_place_taken = terms.is_place_taken
+        self._is_place_taken, self._may_take = terms.is_place_taken, terms.may_take
         self._step = max(terms.timeout + _STEP_LATER, _LEAST_STEP)
         self._answer = True
         self._producer = outbox.producer
@@ -470,6 +472,7 @@ class ExactlyOnce:
         The request that ends the transaction goes another way (measured).
         """
         began = self._clock()
+        self._may_take(2 * self._step + _OFFSETS)  # one that fails, and then aborting it
         self._producer.begin_transaction()
         try:
             fitting = self._maps.store(consumer, self._outbox, points)
