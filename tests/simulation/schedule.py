@@ -252,10 +252,12 @@ def shrink(schedule: Schedule, fails: Callable[[Schedule], bool], tries: int = 2
     left = [tries]
 
     needs = {kind: needed for kind, _, needed in _KINDS}
+    may_be_at_first = all(needs[action.kind](schedule.setup) for action in schedule.actions)
 
     def still(candidate: Schedule) -> bool:
         left[0] -= 1
-        may_be_drawn = all(needs[action.kind](candidate.setup) for action in candidate.actions)
+        kinds = {action.kind for action in candidate.actions}
+        may_be_drawn = all(needs[kind](candidate.setup) for kind in kinds) or not may_be_at_first
         return left[0] >= 0 and candidate != best and may_be_drawn and fails(candidate)
 
     best, before = schedule, None

@@ -311,11 +311,11 @@ class World:
                 self._processes[who].resume(0)
             self._check()
             self.advance(pause)
+            is_open = any(process.has_open_circuit for process in self._processes.values())
             happened = self.broker.changes + self.oracle.changes + sum(each.read for each in self._counters)
-            changes = happened, self._starts, sum(self.planted.values()), self._failed_calls()
+            changes = happened, self._starts, sum(self.planted.values()), self._failed_calls(is_open=is_open)
             if changes != before or self.broker.is_waiting:
                 before, since = changes, self.broker.now
-            is_open = any(process.has_open_circuit for process in self._processes.values())
             if good and is_open and self.broker.now - fed > quiet:  # there are changes: apart each probe is committed
                 if self.oracle.is_withdrawn and good == GOOD:  # who works by the row before does not read what is fed
                     self._restart_all()
@@ -332,9 +332,11 @@ class World:
         """How many faults are still to happen that each end a process for good, as somebody must grant a right."""
         return sum(number for kind, number in self.planted.items() if kind == FORBIDDEN or kind.startswith(RIGHT_OF))
 
-    def _failed_calls(self) -> int:
-        """Each takes a turn of the loop. Not counted where the quiet is longer than any wait for the next attempt."""
-        if self._quiet() == QUIET_APART:
+    def _failed_calls(self, *, is_open: bool) -> int:
+        """Each takes a turn of the loop. Not counted where the quiet is longer than any wait for the next attempt, and
+        only one is tried at a time: others take longer together.
+        """
+        if self._quiet() == QUIET_APART and is_open:
             return 0
         return sum(each.counters.retried for each in self._processes.values())
 
