@@ -8,6 +8,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from tests.program import ROOT
 
 
@@ -74,4 +76,10 @@ class Page:
 
 README = Page(ROOT / "README.md")
 DOCS = {path.stem: Page(path) for path in sorted((ROOT / "docs").glob("*.md"))}
-PAGES = [README, *DOCS.values()]
+CHANGELOG = Page(ROOT / "CHANGELOG.md")
+
+# A copy may have others, of its owner: these are not judged.
+README_IS_THE_FRAMES = README.text.startswith("# Consumer Skeleton\n")
+CHANGELOG_IS_THE_FRAMES = "[1.0.0] - 2026-11-29" in CHANGELOG.text
+PAGES = [*([README] if README_IS_THE_FRAMES else []), *DOCS.values()]
+of_the_front_page = pytest.mark.skipif(not README_IS_THE_FRAMES, reason="this copy has a README.md of its own")

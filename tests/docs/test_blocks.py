@@ -10,7 +10,7 @@ import pytest
 
 import main
 from config import Settings
-from tests.docs.pages import DOCS, PAGES, README, Page
+from tests.docs.pages import DOCS, PAGES, README, Page, of_the_front_page
 from tests.program import ROOT
 from utils.joining.layout import Layout
 from utils.joining.messages import Fragment, join
@@ -117,6 +117,7 @@ def test_diagrams_are_of_a_kind_that_is_drawn(page: Page) -> None:
 # ---------------------------------------------------------------- what the blocks show is so
 
 
+@of_the_front_page
 def test_the_messages_join_as_shown_and_the_example_returns_what_is_shown() -> None:
     incoming, joined, result = map(documents, README.texts("json"))
     offsets = PartitionOffsets("any", 0, Layout(""), 0)
