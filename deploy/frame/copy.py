@@ -37,7 +37,7 @@ def made(frame: Path, to: Path, name: str) -> list[str]:
     return [*lines, "next:", f"  cd {quote(str(to))}", "  make demo      # see it work, with nothing around it", *NEXT]
 
 
-NEXT = ["  edit worker.py, then `make test`; docs/ says the rest"]
+NEXT = ["  edit worker.py, and tests/test_worker.py, which says what it does; then `make test`; docs/ says the rest"]
 
 
 def _repository(to: Path) -> str:

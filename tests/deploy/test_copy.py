@@ -31,6 +31,7 @@ def test_a_copy_is_a_repository_with_its_name_and_the_commit_that_it_was_made_of
     made = copied(frame, to, "Paid_orders-2.0")
     assert made.returncode == 0, made.stderr
     assert f"\nnext:\n  cd '{to}'\n" in made.stdout
+    assert "tests/test_worker.py" in made.stdout, "it is red after each edit of worker.py"
     assert frame_version(to / ".frame").commit == git(frame, "rev-parse", "HEAD")
     assert frame_version(to / ".frame").left_out
     assert '\nCONSUMER_NAME = "Paid_orders-2.0"  #' in (to / "defaults.py").read_text()

@@ -4,12 +4,15 @@ import ast
 import json
 import re
 import shlex
+from itertools import takewhile
+from random import Random
 from typing import Any
 
 import pytest
 
 import main
 from config import Settings
+from examples.demo_feed import ORDERS, samples
 from tests.docs.pages import DOCS, PAGES, README, Page, of_the_front_page
 from tests.program import ROOT
 from utils.joining.layout import Layout
@@ -130,6 +133,22 @@ def test_the_messages_join_as_shown_and_the_example_returns_what_is_shown() -> N
     unpaid = join(fragments)
     unpaid["content"]["paid"] = 1
     assert names["process"](unpaid, "paid-orders") is None
+
+
+@of_the_front_page
+def test_the_example_of_the_front_page_takes_all_that_the_demo_brings() -> None:
+    """It had no tax for sugar: who tried it in the demo saw it fail."""
+    names: dict[str, Any] = {}
+    exec(README.texts("python")[0], names)
+    orders = [
+        each
+        for each in takewhile(lambda sample: sample.at < 60, samples(Random(1)))
+        if each.topic == ORDERS and each.id
+    ]
+    assert orders
+    for order in orders:
+        message = {"id": order.id, "content": {**order.content, "method": "card", "paid": order.content["total"]}}
+        assert names["process"](message, "demo")["content"]["tax"] >= 0
 
 
 def test_the_example_of_a_service_is_the_file_that_is_tested() -> None:
