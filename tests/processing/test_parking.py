@@ -1,5 +1,7 @@
 """What waits for its own id: counted, in the order of the id, and shed so that no id drives out another."""
 
+import pytest
+
 from utils.joining.aggregator import Group
 from utils.processing.parking import MOST_NOTED, Parking
 
@@ -71,6 +73,39 @@ def test_of_too_many_ids_that_are_not_in_memory_the_first_are_forgotten() -> Non
         parked.note(str(number), 1.0)
     assert len(parked.due) == MOST_NOTED
     assert "0" not in parked.due
+
+
+def test_none_of_those_that_are_forgotten_is_due_before_the_first_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were due at once, each time that they were read again: in an hour of maintenance, every minute."""
+    monkeypatch.setattr("utils.processing.parking.MOST_NOTED", 1)
+    parked = Parking()
+    for id, due in (("a", 70.0), ("b", 60.0), ("c", 80.0)):
+        parked.note(id, due)
+    assert parked.forgotten == ["a", "b"]
+    assert [parked.take_due(id, 10.0) for id in "abcx"] == [60.0, 60.0, 80.0, 0.0]
+    assert not parked.due
+    assert parked.notes_some, "of the others"
+    assert [parked.take_due(id, 60.0) for id in "abc"] == [0.0, 0.0, 0.0]
+    assert not parked.notes_some
+
+
+def test_what_was_due_already_when_it_was_forgotten_brings_no_other_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("utils.processing.parking.MOST_NOTED", 1)
+    parked = Parking()
+    parked.take_due("x", 10.0)
+    for id, due in (("a", 70.0), ("b", 5.0), ("c", 80.0)):
+        parked.note(id, due)
+    assert [parked.take_due(id, 11.0) for id in "ab"] == [70.0, 0.0]
+
+
+def test_where_all_are_somebody_elses_nothing_is_known_of_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("utils.processing.parking.MOST_NOTED", 1)
+    parked = Parking()
+    for id in "ab":
+        parked.note(id, 70.0)
+    parked.clear()
+    assert not parked.notes_some
+    assert parked.take_due("a", 1.0) == 0.0
 
 
 def test_within_its_bound_nothing_is_shed() -> None:

@@ -97,7 +97,7 @@ class OneByOne:
         self._parked = parked
 
     def ready(self, groups: Sequence[Group], now: float) -> Sequence[Group]:
-        if not (self._parked.busy or self._parked.due):
+        if not (self._parked.busy or self._parked.notes_some):
             return groups
         return [group for group in groups if self.may_start(group, now)]
 
@@ -161,7 +161,7 @@ class OneOfEachId:
 
     def may_start(self, group: Group, now: float) -> bool:
         parked = self._parked
-        if (group.id in parked.busy or parked.due) and _is_parked(group, parked, now):
+        if (group.id in parked.busy or parked.notes_some) and _is_parked(group, parked, now):
             return False
         parked.busy[group.id] = deque()
         return True
@@ -205,7 +205,7 @@ def _is_parked(group: Group, parked: Parking, now: float) -> bool:
     if group.id in parked.busy:
         parked.put_behind(group)
         return True
-    if parked.due and (due := parked.due.pop(group.id, 0.0)) > now:
+    if parked.notes_some and (due := parked.take_due(group.id, now)) > now:
         parked.rest(group, due)
         return True
     return False

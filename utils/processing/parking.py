@@ -4,11 +4,13 @@ Pure: no Kafka, no clock, no logging. None of it takes the place of another id: 
 """
 
 import heapq
+import math
 from collections import deque
 from itertools import count
 from typing import NamedTuple
 
 from utils.joining.aggregator import Group
+from utils.joining.ids import ManyIds
 
 MOST_NOTED = 50_000
 """Ids that are not in memory, of which the time of the next attempt is known: some 400 bytes each (an estimate)."""
@@ -31,10 +33,33 @@ class Parked(NamedTuple):
     moved: int
 
 
+class Early:
+    """Ids of whose next attempts only the first is known: none of them may be before that."""
+
+    __slots__ = ("_asked", "_first", "ids")
+
+    def __init__(self) -> None:
+        self.ids = ManyIds()
+        self._first = math.inf
+        self._asked = -math.inf
+
+    def add(self, id: str, due: float) -> None:
+        if due > self._asked:
+            self._first = min(self._first, due)
+            self.ids.add(id)
+
+    def due(self, id: str, now: float) -> float:
+        """0: nothing is known of it."""
+        self._asked = now
+        if now >= self._first:  # then it is for all of them
+            self.ids, self._first = ManyIds(), math.inf
+        return self._first if id in self.ids else 0.0
+
+
 class Parking:
     """Groups that wait for their own id, in the order of each id. `groups` and `bytes`: how much they are."""
 
-    __slots__ = ("_again", "_resting", "_serial", "busy", "bytes", "due", "forgotten", "groups", "moved")
+    __slots__ = ("_again", "_early", "_resting", "_serial", "busy", "bytes", "due", "forgotten", "groups", "moved")
 
     def __init__(self) -> None:
         self.groups = 0
@@ -45,21 +70,33 @@ class Parking:
         self.due: dict[str, float] = {}
         """Of ids that are not in memory: when their next attempt may be."""
         self.forgotten: list[str] = []
-        """Those of them that were too many: they are tried too early, so their attempts count for nothing."""
+        """Those of them that were too many: they may be tried too early, so their attempts count for nothing."""
+        self._early = Early()
         self._again: list[tuple[float, int, Group]] = []  # a heap: when, and what is tried again; their ids are busy
         self._resting: set[str] = set()  # their ids
         self._serial = count()
 
     def note(self, id: str, due: float) -> None:
-        """An id that is not in memory: when its next attempt may be. Of too many the first is forgotten.
+        """An id that is not in memory: when its next attempt may be. Of too many that of the first is forgotten.
 
-        Then it is tried as soon as it is read again. It takes no room from what is read: nothing would end that.
+        Then it is tried when the first of those that are forgotten may be. It takes no room from what is read: nothing
+        would end that.
         """
         if len(self.due) >= MOST_NOTED:
             first = next(iter(self.due))
-            del self.due[first]
+            self._early.add(first, self.due.pop(first))
             self.forgotten.append(first)
         self.due[id] = due
+
+    @property
+    def notes_some(self) -> bool:
+        """Whether of some ids that are not in memory it is known when their next attempt may be."""
+        return bool(self.due or self._early.ids)
+
+    def take_due(self, id: str, now: float) -> float:
+        """When the next attempt of an id may be that was not in memory: it is there now. 0: nothing is known of it."""
+        not_before = self._early.due(id, now)
+        return self.due.pop(id, not_before)
 
     def put_behind(self, group: Group) -> None:
         """Its id is busy."""
@@ -175,6 +212,7 @@ class Parking:
         called = {id: deque[Group]() for id in self.busy if id not in self._resting} if but_called else {}
         self.groups = self.bytes = 0
         self.busy, self.due, self._again, self._resting = called, {}, [], set()
+        self._early = Early()
 
     def _add(self, group: Group) -> None:
         self.groups += 1

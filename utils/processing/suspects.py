@@ -200,7 +200,7 @@ class Suspects:
         if group.id in self._aside.busy:
             self._aside.put_behind(group)
             return False
-        if (due := self._aside.due.pop(group.id, 0.0)) > now:
+        if (due := self._aside.take_due(group.id, now)) > now:
             self._aside.rest(group, due)
             return False
         return True
