@@ -333,10 +333,10 @@ class World:
         return sum(number for kind, number in self.planted.items() if kind == FORBIDDEN or kind.startswith(RIGHT_OF))
 
     def _failed_calls(self, *, is_open: bool) -> int:
-        """Each takes a turn of the loop. Not counted where the quiet is longer than any wait for the next attempt, and
-        only one is tried at a time: others take longer together.
+        """Each takes a turn of the loop. Not counted where the quiet is longer than any wait for the next attempt: but
+        of an outage many may be left, which are tried one by one.
         """
-        if self._quiet() == QUIET_APART and is_open:
+        if self._quiet() == QUIET_APART and (is_open or not self.setup.trips):
             return 0
         return sum(each.counters.retried for each in self._processes.values())
 
