@@ -101,6 +101,7 @@ OFFSETS_AND_MAPS = (
         OFFSETS,
         "self.states.next_unfinished(self.position)",
         "self.states.next_unfinished(self.position + 1)",
+        odd=True,
     ),
     _mutant(
         "1",

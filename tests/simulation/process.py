@@ -31,6 +31,7 @@ from utils.processing.done import Done
 from utils.processing.outcome import Call, Outcome, Process, attempt
 from utils.processing.runner import Overdue
 from utils.processing.suspects import Suspects
+from utils.reading import leaps
 from utils.reading.intake import Intake, Waits
 from utils.reading.locator import AssignmentOutdated, RowOutdated
 from utils.running.assembly import Clock, Surroundings, parts_of, worker_of
@@ -52,7 +53,7 @@ HANGS = 2.0  # seconds: PROCESS_TIMEOUT
 RIGHT_OF = "right lacks for a moment: "  # and the name of a process
 NOWHERE = "nowhere"  # a topic that does not exist
 REFRESH = 20.0  # seconds: CONFIG_REFRESH
-FAR = 2  # offsets in a row that are finished and are not read again
+FAR = 2  # offsets in a row that are finished and are not read again, where few are enough
 SETTLE = 2.0  # seconds beside it until all workers of the group have seen a change of the input topics
 EXPECTED = (KafkaException, DeliveryFailed)  # with these a worker may end; anything else is a defect
 
@@ -150,6 +151,8 @@ class Options(Protocol):
     def faults(self) -> bool: ...
     @property
     def trips(self) -> bool: ...
+    @property
+    def leaps(self) -> bool: ...
     @property
     def producer_room(self) -> int: ...
     @property
@@ -438,7 +441,12 @@ class ModelProcess:
             counters=self.counters,
             membership=Membership(is_static=self._options.static),
             edition=self._refresh.edition,
-            waits=Waits(REFRESH + SETTLE, self._refresh.topics_changed_at, stopped=lambda: self.world.paused, far=FAR),
+            waits=Waits(
+                REFRESH + SETTLE,
+                self._refresh.topics_changed_at,
+                stopped=lambda: self.world.paused,
+                far=FAR if self._options.leaps else leaps.FAR,
+            ),
             clock=Clock(self.monotonic, self.wall, self.wait),
         )
 

@@ -80,6 +80,11 @@ class Setup:
         return self.calls and self.odd and not (self.small_queue or self.tight)
 
     @property
+    def leaps(self) -> bool:
+        """Whether reading leaps over few offsets that are done."""
+        return self.odd
+
+    @property
     def many(self) -> int:
         """Results of one message that has more than one. With memory for a few groups they take more than it."""
         return 12 if self.tight and not (self.large or self.narrow) else 2
