@@ -199,6 +199,11 @@ CASES = {
         listener="NAMELESS",
         waits=True,
     ),
+    "the port of a controller": Case(
+        "what answers is no broker, but perhaps a controller (KRaft), whose port is often 9093: check kafka_bootstrap",
+        "broker",
+        servers="{controller}",
+    ),
     "TLS is wanted": Case("wants TLS: set KAFKA_SECURITY_PROTOCOL", "broker", listener="TLS"),
     "TLS is not spoken": Case(
         "the broker does not speak TLS: set KAFKA_SECURITY_PROTOCOL", "broker", {"KAFKA_SECURITY_PROTOCOL": "SSL"}
@@ -628,6 +633,7 @@ def site(certificate: Path, topics: Topics, tmp_path_factory: pytest.TempPathFac
         Thread(target=page.serve_forever, daemon=True).start()
         names = {name: str(path) for name, path in files.items()}
         names |= dict(zip(("a", "b", "out"), topics(broker, "a", "b", "out", partitions=1), strict=True))
+        names["controller"] = broker.quorum.partition("@")[2]
         names |= {"port": broker.bootstrap.rpartition(":")[2], "page": str(page.server_address[1])}
         [names["other"]] = topics(broker, "other", partitions=2)
         yield Site(broker, names)

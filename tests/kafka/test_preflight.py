@@ -105,6 +105,39 @@ def test_a_broker_that_is_not_there_heals(host: str) -> None:
         look(settings_with(), row_at(server))
 
 
+class Failing:
+    """An admin client to which each question fails at once."""
+
+    def __init__(self, code: int) -> None:
+        self.error, self.asked, self.patience = KafkaError(code), 0, 0.0
+
+    def list_topics(self, timeout: float) -> None:
+        self.asked, self.patience = self.asked + 1, max(self.patience, timeout)
+        raise KafkaException(self.error)
+
+    def poll(self, _timeout: float) -> None:
+        pass
+
+
+def test_the_port_of_a_controller_does_not_heal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer comes at once, and it was asked again without a pause: the client, full of questions, never ended."""
+    admin = Failing(KafkaError._UNSUPPORTED_FEATURE)
+    monkeypatch.setattr(preflight, "_admin", lambda *_: admin)
+    with pytest.raises(ConfigError, match="is no broker, but perhaps a controller"):
+        look(settings_with(), row_at("h:9093"))
+    assert admin.asked == 1
+
+
+def test_brokers_that_fail_at_once_are_not_asked_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    admin = Failing(KafkaError._TRANSPORT)
+    monkeypatch.setattr(preflight, "_admin", lambda *_: admin)
+    monkeypatch.setattr(preflight, "_REQUEST", 1.0)
+    with pytest.raises(UnavailableError, match="cannot be reached"):
+        look(settings_with(), row_at(f"127.0.0.1:{free_port()}"))
+    assert admin.asked <= 12
+    assert admin.patience == 1.0
+
+
 def test_a_broker_that_wants_tls_does_not_heal(tls_broker: str) -> None:
     with pytest.raises(ConfigError, match=rf"{tls_broker} wants TLS: set KAFKA_SECURITY_PROTOCOL"):
         look(settings_with(), row_at(tls_broker))

@@ -62,6 +62,11 @@ _BY_ANOTHER_CHECK = {
 FAMILY = "broker.address.family"
 _FAMILIES = {"v4": socket.AF_INET, "v6": socket.AF_INET6}
 _API_VERSIONS = 18  # of a request
+_PAUSE = 0.1  # seconds before brokers are asked again
+_NO_BROKER = (
+    "what answers is no broker, but perhaps a controller (KRaft), whose port is often 9093:"
+    " check kafka_bootstrap_server of the row"
+)
 _SHOWN = 20  # topics that an error names at most
 
 DEAD_LETTER_TOPIC = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
@@ -107,14 +112,17 @@ def look(settings: Settings, row: Row) -> Cluster:
             # All topics, not ours by name: a name asked for is created where brokers create topics by themselves.
             metadata = admin.list_topics(timeout=patience)
         except KafkaException as error:
-            patience *= 2  # over a slow line the names of thousands take longer
+            if error.args[0].code() == KafkaError._UNSUPPORTED_FEATURE:
+                raise ConfigError([f"{_NO_BROKER} ({plain(error.args[0].str())})"]) from error
+            patience = min(patience * 2, _REQUEST)  # over a slow line the names of thousands take longer
+            time.sleep(_PAUSE)  # what fails at once would be asked again without end, and all of it stay in the client
             admin.poll(0)
             all_failed = any(each.code() == KafkaError._ALL_BROKERS_DOWN for each in heard)
             if all_failed or time.monotonic() > deadline:
                 raise _why([*heard, error.args[0]], settings, row).error() from error
         else:
             if not metadata.brokers and time.monotonic() < deadline:  # told by one that starts
-                time.sleep(0.1)
+                time.sleep(_PAUSE)
                 continue
             addresses = {number: f"{each.host}:{each.port}" for number, each in metadata.brokers.items()}
             embedded = str(metadata.cluster_id).startswith("mockCluster")
