@@ -592,6 +592,15 @@ class _Cause(NamedTuple):
 
 _NEVER = r"(?!)"  # the words of what always has a code
 
+# A server of PostgreSQL may speak the language of its machine, and tells no code before it has let somebody in. These
+# are the words of its German, Spanish, French and Italian (version 15).
+_LOCKED_ABROAD = "keine Berechtigung zum Einloggen|no se le permite conectarse|pas autorisé à se connecter"
+_LOCKED_ABROAD += "|non è consentito effettuare il login"
+_LOGIN_ABROAD = "Authentifizierung .*fehlgeschlagen|Rolle .*existiert nicht|autentificación .*falló|no existe el rol"
+_LOGIN_ABROAD += "|authentification .*échou|rôle .*n'existe pas|autenticazione .*fallita|ruolo .*non esiste"
+_DATABASE_ABROAD = "Datenbank .*existiert nicht|no existe la base de datos|base de données .*n'existe pas"
+_DATABASE_ABROAD += "|database .*non esiste"
+
 
 # Of TLS. PyMySQL gives a handshake that fails the number of a server that is away.
 _TLS_CAUSES = (
@@ -638,7 +647,7 @@ _TLS_CAUSES = (
         heals=False,
         cure="has no line for this host, user and database in its pg_hba.conf: add one there; or, where it has one for"
         " TLS alone (hostssl), set DB_SSL_CA=FILE to who signed its certificate, or DB_SSL_CA=system",
-        words="no pg_hba.conf entry",
+        words=r"pg_hba\.conf",  # in any language; also a line that rejects it
     ),
     _Cause(
         heals=False,
@@ -677,20 +686,20 @@ _CAUSES = (
         cure="does not let this user in: it is locked, or its password has expired: unlock it or renew the password"
         " there (ALTER USER), or check DB_USER (or DATABASE_URL)",
         codes=frozenset({1820, 1862, 3118, 3955, 4150, 4151}),
-        words="not permitted to log in",
+        words=f"not permitted to log in|{_LOCKED_ABROAD}",
     ),
     _Cause(
         heals=False,
         cure="refuses the login: check DB_USER and DB_PASSWORD (or DATABASE_URL){expired}{no_cert}",
         codes=frozenset({1045, 1130, 1251, 1698, 2059, "28P01", "28000"}),
-        words="authentication failed|no password supplied|role .* does not exist|no such user",
+        words=f"authentication failed|no password supplied|role .* does not exist|no such user|{_LOGIN_ABROAD}",
     ),
     _Cause(
         heals=False,
         cure="is not there, or not for this user: check DB_NAME (or DATABASE_URL), create it, or grant the rights on it"
         " (those of a role: SET DEFAULT ROLE)",
         codes=frozenset({1044, 1049, "3D000"}),
-        words="database .* does not exist|no such database|permission denied for database",
+        words=f"database .* does not exist|no such database|permission denied for database|{_DATABASE_ABROAD}",
     ),
     _Cause(
         heals=False,

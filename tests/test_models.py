@@ -1158,6 +1158,45 @@ def test_no_cause_is_seen_in_a_name(error: Exception, says: str, name: str) -> N
     assert trouble.heals is (says in {"cannot be reached", "is not ready"})
 
 
+LOGIN, PLACE, LOCKED, LINE = "refuses the login", "is not there, or not for", "does not let this user in", "has no line"
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ("Passwort-Authentifizierung für Benutzer »alert« fehlgeschlagen", LOGIN),
+        ("la autentificación password falló para el usuario «alert»", LOGIN),
+        ("authentification par mot de passe échouée pour l'utilisateur  « alert »", LOGIN),
+        ('autenticazione con password fallita per l\'utente "alert"', LOGIN),
+        ("Rolle »database« existiert nicht", LOGIN),
+        ("no existe el rol «u»", LOGIN),
+        ("le rôle « u » n'existe pas", LOGIN),
+        ('il ruolo "u" non esiste', LOGIN),
+        ("Datenbank »Rolle« existiert nicht", PLACE),
+        ("no existe la base de datos «d»", PLACE),
+        ("la base de données « rôle » n'existe pas", PLACE),
+        ('il database "ruolo" non esiste', PLACE),
+        ("Rolle »u« hat keine Berechtigung zum Einloggen", LOCKED),
+        ("al rol «u» no se le permite conectarse", LOCKED),
+        ("le rôle « u » n'est pas autorisé à se connecter", LOCKED),
+        ('al ruolo "u" non è consentito effettuare il login', LOCKED),
+        ("kein pg_hba.conf-Eintrag für Host »h«, Benutzer »u«, Datenbank »d«, keine Verschlüsselung", LINE),
+        ("в pg_hba.conf нет записи для компьютера", LINE),
+        ('pg_hba.conf rejects connection for host "h", user "u", database "d", no encryption', LINE),
+        ("zu viele Verbindungen für Rolle »u«", "lets nobody in just now"),
+        ("Datenbank »d« akzeptiert gegenwärtig keine Verbindungen", "lets nobody in just now"),
+        ("das Datenbanksystem startet", "lets nobody in just now"),
+    ],
+)
+def test_a_server_that_speaks_another_language_is_understood(told: str, says: str) -> None:
+    """Only English was: a wrong password was waited for, for ever."""
+    message = f'connection failed: connection to server at "10.0.0.9", port 5432 failed: FATAL:  {told}'
+    error = OperationalError("SELECT 1", None, psycopg.OperationalError(message))
+    trouble = explain(error, make_url("postgresql+psycopg://u@h/d"))
+    assert f"database d at h {says}" in trouble.line
+    assert trouble.heals is (says not in {LOGIN, PLACE, LOCKED, LINE})
+
+
 @pytest.mark.parametrize(
     ("url", "error"),
     [
