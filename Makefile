@@ -28,7 +28,7 @@ OWN = $(shell sh deploy/image.sh own)$(if $(filter-out 0,$(.SHELLSTATUS)),$(erro
 # In a slim copy all tests are yours.
 OWN_TESTS = $(if $(wildcard tests/frame.mk),$(or $(wildcard tests/test_worker*.py),tests/test_worker.py),tests)
 
-NO_WHEEL := where it says "from versions: none" a package has no wheel for that Python and machine: docs/run-and-watch.md, As a container
+NO_WHEEL := where it says "from versions: none" a package has no wheel for that Python and machine (docs/run-and-watch.md, As a container), or the index was not reached, which stands above it
 
 # defaults.py is imported before worker.py, as by a worker. Beside the frame's tests tests/conftest.py sees to that, for yours alone.
 DEFAULTS_FIRST = -p utils.cases

@@ -15,7 +15,7 @@ packages() {
     fi
     "${PYTHON:-python3}" -m venv "$target/.venv"
     "$target/.venv/bin/python" -m pip install --no-cache-dir --only-binary=:all: --require-hashes "$@" -r requirements.lock || {
-        [ $# != 0 ] || echo 'where it says "from versions: none" a package has no wheel for this Python and machine, and nothing is built here: docs/run-and-watch.md, As a container' >&2
+        [ $# != 0 ] || echo 'where it says "from versions: none" a package has no wheel for this Python and machine, and nothing is built here (docs/run-and-watch.md, As a container); or the index was not reached, which stands above it' >&2
         [ $# = 0 ] || lacking "$("$target/.venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')" >&2
         exit 1
     }
