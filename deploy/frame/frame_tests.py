@@ -29,11 +29,13 @@ def test(copy: Path, source: str, base: str, arguments: str) -> int:
         commit = find_base(base, Copy(copy), repository).commit
         full.mkdir()
         Git(fetched).run(f"--work-tree={full}", "checkout", "--quiet", commit, "--", ".")
-        not_the_frames = _of_names_of_the_frame(copy, full)
-        _lay_over(full, copy, not_the_frames)
+        not_the_frames, others = _of_names_of_the_frame(copy, full), _other_tests_of_a_slim_copy(copy)
+        _lay_over(full, copy, {*not_the_frames, *others})
         (full / ".venv").symlink_to((copy / ".venv").resolve())
         for path in not_the_frames:
             print(f"without {path} of yours: the frame has a file of that name")
+        if others:
+            print(f"without your other tests ({len(others)}): `make test` runs them where they are")
         print(f"the frame's tests of {commit[:10]}, with your {', '.join(YOURS)} and your edits", flush=True)
         return subprocess.run(
             ["make", "test", f"ARGS={arguments}"], cwd=full, env={**os.environ, "MAKEFLAGS": ""}
@@ -46,6 +48,14 @@ def _of_names_of_the_frame(copy: Path, full: Path) -> list[str]:
         return []
     paths = [path.relative_to(full).as_posix() for path in full.rglob("*") if path.is_file()]
     return sorted(path for path in paths if is_left_out(path) and not is_yours(path) and os.path.lexists(copy / path))
+
+
+def _other_tests_of_a_slim_copy(copy: Path) -> list[str]:
+    """There they are all yours, with a conftest.py of yours; here they would be taken for the frame's."""
+    if not frame_version(copy / ".frame").left_out:
+        return []
+    found = [path.relative_to(copy).as_posix() for path in (copy / "tests").rglob("test_*.py")]
+    return sorted(path for path in found if not is_yours(path))
 
 
 def _lay_over(full: Path, copy: Path, but: Collection[str]) -> None:

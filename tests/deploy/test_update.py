@@ -442,9 +442,11 @@ def test_the_frames_tests_run_beside_whatever_else_is_in_a_slim_copy(real: Frame
         here = Path(__file__).parent
         assert (here / "fakes.py").read_text().strip() == Path({str(tmp_path / "of the frame")!r}).read_text().strip()
         assert (here / "helpers.py").exists()
+        assert not (here / "test_rates.py").exists(), "it was run without their conftest.py, as one of the frame's"
     """
     mine = {"tests/helpers.py": "", "tests/fakes.py": "mine\n", "data/x": ""}
     write(copy, {"tests/test_worker_more.py": textwrap.dedent(test), **mine})
+    write(copy, {"tests/test_rates.py": "def test_rate(a_fixture_of_my_conftest): ...\n"})
     (copy / "data/latest").symlink_to("no such file")
     only = "-p no:cacheprovider -n 0 -q tests/test_worker_more.py"
     (copy / "Makefile").write_text((copy / "Makefile").read_text().replace("test: setup", "test:"))  # it is set up
@@ -452,6 +454,7 @@ def test_the_frames_tests_run_beside_whatever_else_is_in_a_slim_copy(real: Frame
     done = subprocess.run(command, cwd=copy, env=GIT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "without tests/fakes.py of yours: the frame has a file of that name" in done.stdout
+    assert "without your other tests (1)" in done.stdout
     (copy / "data/latest").unlink()
     os.mkfifo(copy / "data/pipe")
     done = subprocess.run(command, cwd=copy, env=GIT, capture_output=True, text=True)
