@@ -1,7 +1,8 @@
 """A worker.py with a model, which is loaded once: how likely is it that an order and its payment do not fit?
 
-Copy it over worker.py, with a file for the model in a directory of your own: it goes into the image. Here it is as
-small as one can be, a logistic regression in JSON; in the same place you would load one of scikit-learn or ONNX.
+Copy it over worker.py, and the directory risk, with the model, beside it: directories of your own go into the image.
+Here the model is as small as one can be, a logistic regression in JSON; in the same place you would load one of
+scikit-learn or ONNX.
 """
 
 import json
@@ -10,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-FILE = Path(os.environ.get("MODEL_FILE", Path(__file__).with_suffix(".json")))
+FILE = Path(os.environ.get("MODEL_FILE", Path(__file__).with_name("risk") / "model.json"))
 
 weights: dict[str, float]
 
