@@ -30,7 +30,7 @@ from utils.processing.outcome import Outcome
 from utils.reading.batches import Batch, Contents, Record
 from utils.reading.fetching import FEW
 from utils.reading.intake import Intake
-from utils.reading.locator import AssignmentOutdated
+from utils.reading.locator import AssignmentOutdated, NeverJoins
 from utils.reading.overflow import EVICTED_AT_ONCE, Overflow
 from utils.reading.pausing import ALMOST_FULL
 from utils.sending.assignment import Assignment, Locate
@@ -64,6 +64,10 @@ class Worker:
     shutdown_timeout: InitVar[float]
     leave: Callable[[Consumer], None] = lambda _consumer: None
     """Leave the consumer group for good, which closing the client does not do for a static member."""
+    is_left_out: Callable[[float, bool], bool] = lambda _now, _is_assigned: False
+    """Whether Kafka's client will never have an assignment any more, given whether it has one now."""
+    let_go: Callable[[Consumer], None] = lambda consumer: consumer.close()
+    """Close such a client, which may not end."""
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
 
@@ -95,6 +99,8 @@ class Worker:
             self.assignment.subscribe(self.topics_input)
             while not (self.worker_stop.is_set() or self.intake.is_outdated(self.clock())):
                 self.step()
+                if self.is_left_out(self.clock(), self.health.joined):
+                    raise NeverJoins("Kafka's client does not join the consumer group any more")
             self.assignment.end()
         except BaseException as error:
             failure = self.assignment.failure = self.assignment.failure or error
@@ -105,7 +111,11 @@ class Worker:
         finally:
             self.assignment.forget()
             self.health.turned_at = None
-            self.consumer.close()
+            if isinstance(self.assignment.failure, NeverJoins):
+                self.assignment.is_over = True
+                self.let_go(self.consumer)
+            else:
+                self.consumer.close()
 
     def step(self) -> None:
         """One turn of the loop."""

@@ -23,12 +23,13 @@ from utils.joining.messages import Fragment, Message, Result
 from utils.joining.offsets import CommitPoint, OffsetMap, PartitionOffsets, mark
 from utils.joining.states import FINISHED, SENT, UNFINISHED, States
 from utils.joining.suspicion import Suspicion
+from utils.kafka.absence import PATIENCE, Absence
 from utils.metrics import Counters
 from utils.monitoring.status import STALLED, Health
 from utils.processing.outcome import Call, InFlight, Outcome, attempt
 from utils.processing.parking import Parking
 from utils.reading.intake import Waits
-from utils.reading.locator import AssignmentOutdated
+from utils.reading.locator import AssignmentOutdated, NeverJoins
 from utils.reading.owned import LOOK_AT_LEAST_EVERY
 from utils.reading.pausing import ALMOST_FULL
 from utils.retry import Reject
@@ -218,6 +219,7 @@ class Bench:
         self.counters = Counters()
         self.health = Health(stopwatch=lambda: 0.0)
         self.stopping = threading.Event()
+        self.group_state = "STABLE"
         settings = Settings(
             message_timeout=TIMEOUT,
             max_pending_bytes=self.max_pending_bytes,
@@ -231,6 +233,7 @@ class Bench:
             self.locate,
             self.delivery,
             Failures("consumer", "letters", self.counters, self.clock.wall),
+            Absence(lambda: self.group_state),
         )
         self.put_together(Waits())
 
@@ -1624,6 +1627,31 @@ def test_who_has_partitions_of_other_topics_leaves_the_group_before_the_consumer
     with pytest.raises(AssignmentOutdated):
         bench.worker.run()
     assert (left, bench.consumer.closed) == ([False], True)
+
+
+def test_a_worker_whose_client_does_not_join_any_more_ends_and_the_client_is_let_go() -> None:
+    """Kafka's client lost its session while the broker was frozen, and never joined again: it stood still for good."""
+    bench, let_go = started(), list[object]()
+    bench.worker.let_go = let_go.append
+    bench.lose()
+    bench.group_state = "PREPARING_REBALANCING"
+    turns, since = iter(range(100)), bench.clock.now
+
+    def stops() -> bool:
+        bench.clock.now += PATIENCE / 4
+        if next(turns) == 20:
+            bench.group_state = "EMPTY"
+        return False
+
+    bench.stopping.is_set = stops  # type: ignore[method-assign]
+    with pytest.raises(NeverJoins):
+        bench.worker.run()
+    assert bench.clock.now - since >= 20 * PATIENCE / 4, "a rebalance is waited for"
+    assert (let_go, bench.consumer.closed) == ([bench.consumer], False)
+    dropped = list[bool]()
+    bench.executor.drop = lambda: dropped.append(True)  # type: ignore[method-assign]
+    bench.revoked()
+    assert not dropped, "what the client still calls is of another worker's time"
 
 
 def test_of_two_errors_of_one_read_the_first_is_raised_which_the_callback_has_kept() -> None:

@@ -21,7 +21,7 @@ from utils.joining.suspicion import CrashRecord
 from utils.metrics import Counters
 from utils.monitoring.watch import Watch
 from utils.processing.done import ThreadDied
-from utils.reading.locator import AssignmentOutdated, RowOutdated
+from utils.reading.locator import AssignmentOutdated, NeverJoins, RowOutdated
 from utils.running.lifetime import Stopped
 from utils.running.refresh import Refresh
 from utils.running.supervision import LASTING, RESTARTS, Remedies, supervise, work
@@ -127,7 +127,7 @@ def test_a_worker_whose_place_is_anothers_ends_with_what_must_be_done() -> None:
 
 
 def test_a_worker_that_has_left_the_group_to_join_it_anew_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert supervised(monkeypatch, *[AssignmentOutdated()] * 2 * RESTARTS) == 2 * RESTARTS + 1
+    assert supervised(monkeypatch, *[AssignmentOutdated(), NeverJoins()] * RESTARTS) == 2 * RESTARTS + 1
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,10 @@ class ModelClients:
     def is_member(self) -> bool:
         return any(each.instance == self._instance != "" for each in self._process.broker.group.members.values())
 
+    def group_state(self) -> str:
+        """Nobody can tell: the model of Kafka's client joins whenever it can."""
+        return ""
+
 
 class ModelProcess:
     """A thread that has the word only between `resume()` and the next point where it is stopped. Implements Host."""

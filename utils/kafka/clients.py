@@ -768,6 +768,15 @@ def member_ids(admin: AdminClient, settings: Settings) -> list[str] | None:
     return [each.member_id for each in members if each.group_instance_id == ours]
 
 
+def group_state(admin: AdminClient, settings: Settings) -> str:
+    """As Kafka calls it, in capitals; empty where nobody can tell."""
+    try:
+        [asked] = admin.describe_consumer_groups([settings.consumer_name], request_timeout=_ASK_GROUP).values()
+        return str(asked.result().state.name)
+    except KafkaException:
+        return ""
+
+
 def plain(reason: str) -> str:
     """The client's text without its own state: `127.0.0.1:9092: Connect to … failed: Connection refused`."""
     return without_login(re.sub(r" \(after \d+ms in state [^)]*\)", "", reason).replace("/bootstrap:", ":").strip())

@@ -68,6 +68,10 @@ class AssignmentOutdated(Exception):
     """The partitions are those of other topics than the row's: leave the consumer group, and join it anew."""
 
 
+class NeverJoins(Exception):
+    """Kafka's client has no assignment, and asks for none: join the consumer group with another one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Locator:
     """Where to read on: the commits of the consumer group, the maps in them, and the ends of the log."""

@@ -23,6 +23,7 @@ from utils.joining.messages import RESULT_OVERHEAD
 from utils.joining.offsets import Edition
 from utils.joining.suspicion import CrashRecord
 from utils.kafka import clients, membership, preflight
+from utils.kafka.absence import Absence
 from utils.kafka.commit_answers import CommitAnswers
 from utils.kafka.ends import newest_times
 from utils.kafka.membership import Membership
@@ -101,6 +102,9 @@ class Clients(Protocol):
     def is_member(self) -> bool:
         """Whether the consumer group has a member with our GROUP_INSTANCE_ID, or nobody can tell."""
 
+    def group_state(self) -> str:
+        """Of the consumer group, as Kafka calls it; empty where nobody can tell."""
+
 
 class Parts(NamedTuple):
     """What a worker, or a replay, does with Kafka's clients."""
@@ -110,6 +114,7 @@ class Parts(NamedTuple):
     locate: Locate
     delivery: Delivery
     failures: Failures
+    absence: Absence
     leave: Callable[[Consumer], None] = lambda _consumer: None
 
 
@@ -211,6 +216,9 @@ class KafkaClients:
     def is_member(self) -> bool:
         return clients.is_member(self.admin, self._settings)
 
+    def group_state(self) -> str:
+        return clients.group_state(self.admin, self._settings)
+
 
 def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Surroundings, opened: ExitStack) -> Parts:
     """What reads `topics` and sends what comes of them. `opened` closes the clients."""
@@ -230,7 +238,8 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
         delivery = AtLeastOnce(outbox, maps, counters.commit_time, counters.latency, clock.monotonic)
     answers = CommitAnswers(delivery.on_commit, clock.monotonic)
     consumer = ours.consumer(guarded(answers.on_commit, outbox.fail))
-    opened.callback(consumer.close)  # where the worker has not come to it
+    absence = Absence(ours.group_state)
+    opened.callback(absence.close, consumer)  # where the worker has not come to it
     locate = Locator(
         ours.admin,
         topics,
@@ -245,7 +254,8 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
         around.frame,
         config.ends,
     )
-    return Parts(consumer, ours.admin, locate, delivery, failures, partial(around.membership.leave, ours.is_member))
+    leave = partial(around.membership.leave, ours.is_member)
+    return Parts(consumer, ours.admin, locate, delivery, failures, absence, leave)
 
 
 def may_take(around: Surroundings, seconds: float) -> None:
@@ -280,6 +290,8 @@ def worker_of(config: Config, parts: Parts, around: Surroundings, stop: Event) -
         health=around.health,
         worker_stop=stop,
         leave=parts.leave,
+        is_left_out=parts.absence.is_for_good,
+        let_go=parts.absence.let_go,
         clock=clock.monotonic,
         wall_clock=clock.wall,
     )

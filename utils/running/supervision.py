@@ -32,7 +32,7 @@ from utils.monitoring.watch import Watch
 from utils.processing.done import ThreadDied
 from utils.processing.executor import Retrying
 from utils.reading.intake import Intake, Waits
-from utils.reading.locator import AssignmentOutdated, Partition, RowOutdated
+from utils.reading.locator import AssignmentOutdated, NeverJoins, Partition, RowOutdated
 from utils.running.assembly import SETTLE, Surroundings, build_worker, gathering, gets_place_back, provides_topics
 from utils.running.calls import SetupFailed, opened_calls
 from utils.running.lifetime import LONGEST_PAUSE, STANDSTILL, Stopped, ending_in_time, sleep
@@ -156,7 +156,7 @@ def supervise(
     Kafka misses it, a topic is being made again.
     So is ThreadDied: that ends the process, and its start counts as where a message does so at once (rule 13).
     RowOutdated is no failure: it is read again. Nor is AssignmentOutdated, after which the worker has left the consumer
-    group, nor that another member has our GROUP_INSTANCE_ID which is not alive.
+    group, nor NeverJoins, where it was not in it, nor that another member has our GROUP_INSTANCE_ID which is not alive.
 
     `survived` is told how the partitions of a worker stood that has failed: the process has not ended, so that no
     message is to blame, unless Kafka has refused one. The last worker counts no start: the process ends by itself then.
@@ -173,7 +173,7 @@ def supervise(
             remedies.reread_row(worker_stop, error.edition)
             sleep(1.0, worker_stop)
             continue
-        if isinstance(error, AssignmentOutdated):
+        if isinstance(error, (AssignmentOutdated, NeverJoins)):
             logger.warning("joining the consumer group anew", extra={"why": str(error)})
             continue
         if isinstance(error, RecordRefused):  # no failure of the worker: it knows now what to do with that record

@@ -78,10 +78,12 @@ class Assignment:
         self.reading = loop.intake
         self.executor = loop.executor
         self.delivery = loop.delivery
-        self.clock = loop.clock
         self.locate = locate
         self.shutdown_timeout = shutdown_timeout
         self.failure: BaseException | None = None
+        self.is_over = (
+            False  # all is forgotten, and what the client still calls while it is closed concerns another loop
+        )
         self._loop = loop
         self._ends_by: float | None = None  # the end of the assignment that is under way
         self._lost: dict[tuple[str, int], CrashRecord] = {}  # how the partitions stood that Kafka took away last
@@ -98,6 +100,10 @@ class Assignment:
     @property
     def owned(self) -> Partitions:
         return self.reading.owned
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        return self._loop.clock
 
     def subscribe(self, topics: Sequence[str]) -> None:
         self.consumer.subscribe(
@@ -116,6 +122,8 @@ class Assignment:
             self._drain(lambda deadline: self.commits.last_by(deadline, self._last_points()))
 
     def forget(self) -> None:
+        if self.is_over:
+            return
         self.executor.drop()
         self.commits.drop()
         self._loop.forget()

@@ -1,0 +1,52 @@
+"""Whether a client that has no assignment will never get one."""
+
+from collections.abc import Iterator
+
+from utils.kafka.absence import AGAIN, ANSWERS, PATIENCE, Absence
+
+
+class Bench:
+    def __init__(self, *answers: str) -> None:
+        self.now = 1000.0
+        self.asked: list[float] = []
+        self._answers: Iterator[str] = iter(answers)
+        self.absence = Absence(self._ask)
+
+    def _ask(self) -> str:
+        self.asked.append(self.now)
+        return next(self._answers)
+
+    def looks(self, seconds: float, *, is_assigned: bool = False) -> bool:
+        """Each second; whether it is for good at the end, and not before."""
+        for _ in range(int(seconds)):
+            assert not self.absence.is_for_good(self.now, is_assigned=is_assigned)
+            self.now += 1.0
+        return self.absence.is_for_good(self.now, is_assigned=is_assigned)
+
+
+def test_where_the_group_does_without_us_and_nothing_is_under_way_the_client_joins_no_more() -> None:
+    """A worker whose broker was frozen for longer than the session stood still for good: its client never joined."""
+    bench = Bench("EMPTY", "STABLE", "DEAD")
+    assert bench.looks(PATIENCE + (ANSWERS - 1) * AGAIN)
+    assert bench.asked == [1000.0 + PATIENCE + number * AGAIN for number in range(ANSWERS)]
+
+
+def test_a_rebalance_and_brokers_that_are_away_are_waited_for() -> None:
+    waits = ["PREPARING_REBALANCING", "STABLE", "STABLE", "COMPLETING_REBALANCING", "", "STABLE", "STABLE", ""]
+    assert not Bench(*waits).looks(PATIENCE + (len(waits) - 1) * AGAIN)
+
+
+def test_who_has_an_assignment_asks_nobody_and_the_time_without_one_begins_with_its_end() -> None:
+    bench = Bench()
+    assert not bench.looks(10 * PATIENCE, is_assigned=True)
+    assert not bench.looks(PATIENCE - 1)
+    assert not bench.looks(1, is_assigned=True)
+    assert not bench.looks(PATIENCE - 1)
+    assert bench.asked == []
+
+
+def test_answers_before_an_assignment_count_no_more() -> None:
+    bench = Bench(*["EMPTY"] * (ANSWERS - 1), *["EMPTY"] * ANSWERS)
+    assert not bench.looks(PATIENCE + (ANSWERS - 2) * AGAIN)
+    assert not bench.looks(1, is_assigned=True)
+    assert bench.looks(PATIENCE + (ANSWERS - 1) * AGAIN)

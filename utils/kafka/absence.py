@@ -1,0 +1,57 @@
+"""Whether Kafka's client does not join the consumer group any more, without a word: then a new client has to.
+
+Seen where a broker was frozen for longer than the session: the client told that its session had ended, and no more than
+that, while the broker had no member of that consumer group (client 2.16). A rebalance may take minutes, and brokers may
+be away for hours. So the brokers are asked: what they call settled is no rebalance that we wait for.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer
+
+from utils.logger import logger
+from utils.threads import in_thread
+
+PATIENCE = 60.0  # seconds without an assignment: far more than it takes where nobody is slow
+AGAIN = 10.0  # seconds until they are asked again
+ANSWERS = 3  # in a row that call it settled: between two rebalances it may be so for a moment
+SETTLED = {"EMPTY", "DEAD", "STABLE"}
+CLOSING = 10.0  # seconds until a client that does not end is left behind
+
+
+@dataclass(slots=True)
+class Absence:
+    """Of one client."""
+
+    ask: Callable[[], str]
+    """The state of the consumer group, as Kafka calls it; empty where nobody can tell."""
+    _since: float | None = None  # it has no assignment
+    _next: float = 0.0
+    _settled: int = 0
+    _is_left_behind: bool = False
+
+    def is_for_good(self, now: float, is_assigned: bool) -> bool:
+        if is_assigned:
+            self._since = None
+            return False
+        if self._since is None:
+            self._since, self._settled, self._next = now, 0, now + PATIENCE
+        if now < self._next:
+            return False
+        self._next = now + AGAIN
+        self._settled = self._settled + 1 if self.ask() in SETTLED else 0
+        return self._settled >= ANSWERS
+
+    def let_go(self, consumer: Consumer) -> None:
+        """Close this client, which may not end either. Its callbacks must do nothing any more."""
+        try:
+            in_thread(consumer.close, "let go").result(CLOSING)
+        except TimeoutError:
+            self._is_left_behind = True
+            logger.warning("a consumer that does not end is left behind")
+
+    def close(self, consumer: Consumer) -> None:
+        """Also where it is closed. One that is left behind is being closed."""
+        if not self._is_left_behind:
+            consumer.close()
