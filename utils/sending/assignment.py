@@ -81,9 +81,8 @@ class Assignment:
         self.locate = locate
         self.shutdown_timeout = shutdown_timeout
         self.failure: BaseException | None = None
-        self.is_over = (
-            False  # all is forgotten, and what the client still calls while it is closed concerns another loop
-        )
+        # All is forgotten: what the client still calls while it is closed concerns a loop that is no more.
+        self.is_over = False
         self._loop = loop
         self._ends_by: float | None = None  # the end of the assignment that is under way
         self._lost: dict[tuple[str, int], CrashRecord] = {}  # how the partitions stood that Kafka took away last
