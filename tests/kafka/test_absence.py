@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from utils.kafka.absence import AGAIN, ANSWERS, PATIENCE, Absence
+from utils.kafka.absence import AGAIN, ANSWERS, PATIENCE, SILENT, Absence
 
 
 class Bench:
@@ -50,3 +50,9 @@ def test_answers_before_an_assignment_count_no_more() -> None:
     assert not bench.looks(PATIENCE + (ANSWERS - 2) * AGAIN)
     assert not bench.looks(1, is_assigned=True)
     assert bench.looks(PATIENCE + (ANSWERS - 1) * AGAIN)
+
+
+def test_where_nobody_answers_for_minutes_all_clients_are_made_anew() -> None:
+    """The one that asks may have lost its brokers for good, too: then nobody ever told."""
+    bench = Bench("", "PREPARING_REBALANCING", *[""] * SILENT)
+    assert bench.looks(PATIENCE + (SILENT + 1) * AGAIN)

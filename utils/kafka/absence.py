@@ -2,7 +2,8 @@
 
 Seen where a broker was frozen for longer than the session: the client told that its session had ended, and no more than
 that, while the broker had no member of that consumer group (client 2.16). A rebalance may take minutes, and brokers may
-be away for hours. So the brokers are asked: what they call settled is no rebalance that we wait for.
+be away for hours. So the brokers are asked: what they call settled is no rebalance that we wait for. Where nobody
+answers, new clients are tried every five minutes.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from utils.threads import in_thread
 PATIENCE = 60.0  # seconds without an assignment: far more than it takes where nobody is slow
 AGAIN = 10.0  # seconds until they are asked again
 ANSWERS = 3  # in a row that call it settled: between two rebalances it may be so for a moment
+SILENT = 30  # times in a row that nobody answers: the client that asks may have lost the brokers as well, for good
 SETTLED = {"EMPTY", "DEAD", "STABLE"}
 CLOSING = 10.0  # seconds until a client that does not end is left behind
 
@@ -29,6 +31,7 @@ class Absence:
     _since: float | None = None  # it has no assignment
     _next: float = 0.0
     _settled: int = 0
+    _unanswered: int = 0
     _is_left_behind: bool = False
 
     def is_for_good(self, now: float, is_assigned: bool) -> bool:
@@ -36,12 +39,15 @@ class Absence:
             self._since = None
             return False
         if self._since is None:
-            self._since, self._settled, self._next = now, 0, now + PATIENCE
+            self._since, self._next = now, now + PATIENCE
+            self._settled = self._unanswered = 0
         if now < self._next:
             return False
         self._next = now + AGAIN
-        self._settled = self._settled + 1 if self.ask() in SETTLED else 0
-        return self._settled >= ANSWERS
+        state = self.ask()
+        self._settled = self._settled + 1 if state in SETTLED else 0
+        self._unanswered = 0 if state else self._unanswered + 1
+        return self._settled >= ANSWERS or self._unanswered >= SILENT
 
     def let_go(self, consumer: Consumer) -> None:
         """Close this client, which may not end either. Its callbacks must do nothing any more."""
