@@ -31,12 +31,14 @@ class Apart(threading.Thread):
 def in_thread(call: Callable[[], T], name: str) -> Future[T]:
     """What the call gives, or raises. Who waits for it may leave it behind, which a pool of threads does not allow."""
     future: Future[T] = Future()
-
-    def attempt() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:
-            future.set_exception(error)
-
-    Apart(target=attempt, name=name).start()
+    Apart(target=_attempt, args=(call, future), name=name).start()
     return future
+
+
+def _attempt(call: Callable[[], T], future: Future[T]) -> None:
+    try:
+        future.set_result(call())
+    except BaseException as error:
+        future.set_exception(error)
+    finally:
+        del future  # the error knows this frame: in a ring it would keep all that the call had in its hands

@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 from config import ConfigError, Settings, Trouble, is_secret
 from models import Row
 from utils.errors import guarded
+from utils.kafka.answers import answered
 from utils.kafka.limits import LARGEST_RECORD
 from utils.logger import client_logger, logger
 
@@ -761,7 +762,7 @@ def member_ids(admin: AdminClient, settings: Settings) -> list[str] | None:
         return []
     try:
         [asked] = admin.describe_consumer_groups([settings.consumer_name], request_timeout=_ASK_GROUP).values()
-        members = asked.result().members
+        members = answered(asked).members
     except KafkaException as error:
         logger.warning("the consumer group cannot be asked who has our GROUP_INSTANCE_ID", extra={"error": str(error)})
         return None

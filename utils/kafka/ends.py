@@ -12,6 +12,7 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPar
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import ListOffsetsResultInfo, OffsetSpec
 
+from utils.kafka.answers import answered
 from utils.logger import logger
 
 _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -36,7 +37,7 @@ def _offset(future: "Future[ListOffsetsResultInfo]") -> int:
     """Where the broker of a partition has not answered in time while others did, the client tells -1001, and no error
     (measured). Taken for an end it would say that all has been read. Raises KafkaException.
     """
-    offset: int = future.result().offset
+    offset: int = answered(future).offset
     if offset < 0:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
     return offset
@@ -73,14 +74,14 @@ class EndOffsets:
         """What has been answered, each answer once: when it was asked for, and the offset. One that failed is none."""
         answered = {at: each for at, each in self._open.items() if each[1].done()}
         self._open = {at: each for at, each in self._open.items() if at not in answered}
-        ends, failed = {}, None
+        ends, failed = {}, ""
         for at, (asked, future) in answered.items():
             try:
                 ends[at] = (asked, _offset(future))
             except KafkaException as error:
-                failed = error
+                failed = str(error)
         if failed:
-            logger.warning("waiting for the ends of the partitions", extra={"error": str(failed)})
+            logger.warning("waiting for the ends of the partitions", extra={"error": failed})
         return ends
 
     def forget(self) -> None:

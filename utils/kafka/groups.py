@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
+from utils.kafka.answers import answered
 from utils.kafka.lookups import Topic, commits_as_they_are, metadata_of
 from utils.topic_ids import identity
 
@@ -136,7 +137,7 @@ def partitions_of(names: Iterable[str], topics: Mapping[str, Topic | KafkaError]
 
 def _answer(future: "Future[Any]") -> Any:
     try:
-        return future.result()
+        return answered(future)
     except KafkaException as error:
         return error.args[0]
 

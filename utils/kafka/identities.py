@@ -14,6 +14,7 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._topic import TopicDescription
 
+from utils.kafka.answers import answered
 from utils.kafka.ends import Partition
 from utils.kafka.leaders import find_brokers, is_led, partitions_of
 from utils.logger import logger
@@ -91,6 +92,6 @@ class Identities:
 def _identity(described: "Future[TopicDescription]") -> str:
     """Nothing where it could not be told."""
     try:
-        return identity(described.result().topic_id)
+        return identity(answered(described).topic_id)
     except KafkaException:
         return ""

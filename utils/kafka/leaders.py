@@ -9,6 +9,7 @@ from confluent_kafka import KafkaException, Node, TopicCollection, TopicPartitio
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._topic import TopicDescription
 
+from utils.kafka.answers import answered
 from utils.kafka.ends import Partition
 from utils.logger import logger
 
@@ -62,7 +63,7 @@ def is_led(leader: Node | None) -> bool:
 def partitions_of(described: "Future[TopicDescription]") -> Sequence[TopicPartitionInfo]:
     """None where it could not be told."""
     try:
-        partitions: list[TopicPartitionInfo] = described.result().partitions
+        partitions: list[TopicPartitionInfo] = answered(described).partitions
     except KafkaException:
         return []
     return partitions

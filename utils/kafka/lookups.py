@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._metadata import TopicMetadata
 
 from config import ConfigError
+from utils.kafka.answers import answered
 from utils.topic_ids import identity
 
 _REQUEST = 10.0  # seconds that one request may take
@@ -62,7 +63,7 @@ def describe(admin: AdminClient, topics: tuple[str, ...]) -> dict[str, Topic]:
         return {topic: Topic("", count) for topic, count in counts.items()}
     described = admin.describe_topics(TopicCollection(list(topics)), request_timeout=_REQUEST)
     return {
-        topic: Topic(identity(future.result().topic_id), counts[topic], str(cluster.cluster_id), leaderless[topic])
+        topic: Topic(identity(answered(future).topic_id), counts[topic], str(cluster.cluster_id), leaderless[topic])
         for topic, future in described.items()
     }
 

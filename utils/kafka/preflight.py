@@ -25,6 +25,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from config import ConfigError, Settings, Trouble
 from models import Row, map_topic
+from utils.kafka.answers import answered
 from utils.kafka.clients import (
     CONNECTION_ERRORS,
     LOGIN_ERRORS,
@@ -156,7 +157,7 @@ def _reach(
     silent, configurations = [], list[Mapping[str, Any]]()
     for address, answer in zip(addresses.values(), answers, strict=True):
         try:
-            configurations.append(answer.result())
+            configurations.append(answered(answer))
         except KafkaException as error:
             if error.args[0].code() in CONNECTION_ERRORS:
                 silent.append(address)
@@ -178,7 +179,7 @@ def _configs(admin: AdminClient, topics: Sequence[str]) -> Configs:
     told = dict[str, Mapping[str, str]]()
     for resource, answer in answers.items():
         with suppress(KafkaException):
-            told[resource.name] = {name: str(entry.value) for name, entry in answer.result().items()}
+            told[resource.name] = {name: str(entry.value) for name, entry in answered(answer).items()}
     return told
 
 
@@ -308,7 +309,7 @@ def _create(settings: Settings, row: Row, cluster: Cluster, topic: NewTopic, *, 
     """Why a topic that is missing cannot be created, with the command that does it; nothing where it was."""
     admin = _asking(settings, row, cluster)
     try:
-        admin.create_topics([topic], request_timeout=_REQUEST, validate_only=only_try)[topic.topic].result()
+        answered(admin.create_topics([topic], request_timeout=_REQUEST, validate_only=only_try)[topic.topic])
     except KafkaException as error:
         reason = error.args[0]
         if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another worker has just done it
@@ -505,7 +506,7 @@ def _names(topic: str, cluster: Cluster) -> str:
 
 def _may(described: "Future[Any]", operation: str) -> bool | None:
     try:
-        operations = described.result(_REQUEST + 1).authorized_operations
+        operations = answered(described, _REQUEST + 1).authorized_operations
     except KafkaException as error:
         code = error.args[0].code()
         if code in RIGHTS_ERRORS:

@@ -183,7 +183,7 @@ def patiently(step: Callable[[], T], stopping: threading.Event) -> T:
         except NeedsNewProcessError:
             raise
         except UnavailableError as error:
-            logger.warning("waiting: %s", error, extra={"next_try_in_s": pause})
+            logger.warning("waiting: %s", str(error), extra={"next_try_in_s": pause})
         sleep(pause, stopping)
         if stopping.is_set():
             raise Stopped
@@ -207,4 +207,7 @@ def interruptibly(
         if stopping.is_set():
             raise Stopped
         while_waiting()
-    return future.result()
+    try:
+        return future.result()
+    finally:
+        del future  # else its error keeps it, and all that the step had in its hands, until Python looks for rings
