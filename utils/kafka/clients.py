@@ -51,6 +51,9 @@ def client_properties(settings: Settings, row: Row) -> dict[str, Any]:
         "client.id": row.consumer_name,
         # Else a producer's question for a topic that was deleted makes the brokers create it, with their defaults.
         "allow.auto.create.topics": False,
+        # Connections to all brokers, made anew where they break. Else a client makes one when it needs one, and where a
+        # broker was frozen for longer than the session, it may make none any more, ever (client 2.16; librdkafka 5301).
+        "enable.sparse.connections": False,
         **settings.kafka,
         "error_cb": guarded(log_error, _tell),
         "logger": _client_log(),
