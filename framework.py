@@ -212,6 +212,11 @@ class Worker:
 
     # ------------------------------------------------------------------ what a turn is made of
 
+    @property
+    def load(self) -> float:
+        """For who looks on."""
+        return self._load()
+
     def _load(self, backlog: Backlog | None = None) -> float:
         """How much is in process() and on its way out (there: `backlog`). 1 and more: there is no memory for more."""
         parked, backlog = self.executor.parked, self.delivery.backlog if backlog is None else backlog

@@ -127,6 +127,14 @@ def test_an_open_circuit_is_a_1() -> None:
     assert value(scrape(bench), "consumer_circuit_open") == 0
 
 
+def test_how_full_a_worker_is_shows_also_where_few_ids_fill_it() -> None:
+    """By the number of ids alone, what large results filled was taken for one that had nothing to do."""
+    bench = started()
+    assert value(scrape(bench), "consumer_load") == 0
+    bench.worker._bytes_in_flight = bench.worker.max_pending_bytes // 4
+    assert value(scrape(bench), "consumer_load") == 0.5
+
+
 def test_a_circuit_that_holds_nothing_back_is_not_called_open() -> None:
     """Where all that had failed was another worker's, or a dead letter, the alert fired until the next message came."""
     bench = started()

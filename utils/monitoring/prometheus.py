@@ -78,6 +78,9 @@ GAUGES = (
     Exported("oldest_waiting_seconds", "How long the oldest of them has waited", "oldest_age"),
     Exported("groups_in_flight", "Ids in process() or on the way there", "in_flight"),
     Exported("groups_parked", "Of them: they wait for their next attempt, or for another one of their id", "parked"),
+    Exported(
+        "load", "How full it is with what is in process() and on its way out; with 1 nothing more is read", "load"
+    ),
     Exported("oldest_call_seconds", "How long the longest call of process() has lasted", "oldest_call"),
     Exported(
         "circuit_open", "1 while process() fails for one id after the other and no more are taken in", "circuit_open"

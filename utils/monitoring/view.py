@@ -33,6 +33,8 @@ class Watched(Protocol):
     def executor(self) -> Executor: ...
     @property
     def clock(self) -> Callable[[], float]: ...
+    @property
+    def load(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Snapshot:
     oldest: tuple[WaitingView, ...]
     parked: int = 0  # of the groups in flight: they rest between two attempts, or wait behind their id
     paused: bool = False  # the row says that nothing more is to be taken in
+    load: float = 0.0  # of what is in process() and on its way out: with 1 nothing more is read
     without_leader: int = 0  # partitions of ours that cannot be read: they, or siblings, have none, or it is silent
 
     @property
@@ -124,6 +127,7 @@ class View:
             oldest=tuple(self._waiting(group, now) for group in longest[:oldest]),
             parked=worker.executor.parked.groups,
             paused=worker.intake.pausing.is_stopped,
+            load=worker.load,
             without_leader=len(intake.without_leader | intake.shown_ends.untold),
         )
 
