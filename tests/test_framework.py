@@ -17,6 +17,7 @@ from framework import BUSY, MAX_IN_FLIGHT
 from models import Row
 from tests.builders import admin, group, partition_offsets
 from tests.fakes import TOPIC_ID, FakeConsumer, FakeMessage, Partition
+from tests.kafka.test_absence import at_once
 from utils.joining.aggregator import NEVER, Aggregator, Enough, Group
 from utils.joining.dead_letters import Letter
 from utils.joining.messages import Fragment, Message, Result
@@ -233,7 +234,7 @@ class Bench:
             self.locate,
             self.delivery,
             Failures("consumer", "letters", self.counters, self.clock.wall),
-            Absence(lambda: self.group_state),
+            Absence(lambda: self.group_state, at_once),
         )
         self.put_together(Waits())
 

@@ -1,8 +1,15 @@
 """Whether a client that has no assignment will never get one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 
-from utils.kafka.absence import AGAIN, ANSWERS, PATIENCE, SILENT, Absence
+from utils.kafka.absence import AGAIN, ANSWERS, PATIENCE, SELDOM, SILENT, Absence
+
+
+def at_once(ask: Callable[[], str]) -> Future[str]:
+    future: Future[str] = Future()
+    future.set_result(ask())
+    return future
 
 
 class Bench:
@@ -10,7 +17,7 @@ class Bench:
         self.now = 1000.0
         self.asked: list[float] = []
         self._answers: Iterator[str] = iter(answers)
-        self.absence = Absence(self._ask)
+        self.absence = Absence(self._ask, at_once)
 
     def _ask(self) -> str:
         self.asked.append(self.now)
@@ -33,7 +40,27 @@ def test_where_the_group_does_without_us_and_nothing_is_under_way_the_client_joi
 
 def test_a_rebalance_and_brokers_that_are_away_are_waited_for() -> None:
     waits = ["PREPARING_REBALANCING", "STABLE", "STABLE", "COMPLETING_REBALANCING", "", "STABLE", "STABLE", ""]
-    assert not Bench(*waits).looks(PATIENCE + (len(waits) - 1) * AGAIN)
+    bench = Bench(*waits)
+    assert not bench.looks(PATIENCE + (len(waits) - 2) * AGAIN + SELDOM)
+    assert len(bench.asked) == len(waits)
+
+
+def test_an_answer_is_not_waited_for_and_none_is_asked_for_before_it() -> None:
+    """Else a worker that is to stop would wait for brokers that are away."""
+    open_ones: list[Future[str]] = []
+
+    def apart(_ask: Callable[[], str]) -> Future[str]:
+        open_ones.append(Future())
+        return open_ones[-1]
+
+    absence = Absence(lambda: "EMPTY", apart)
+    for now in range(200):
+        assert not absence.is_for_good(float(now), is_assigned=False)
+    [asked] = open_ones
+    asked.set_result("EMPTY")
+    assert not absence.is_for_good(200.0, is_assigned=False)
+    assert not absence.is_for_good(200.0 + AGAIN, is_assigned=False)
+    assert len(open_ones) == 2
 
 
 def test_who_has_an_assignment_asks_nobody_and_the_time_without_one_begins_with_its_end() -> None:
@@ -55,4 +82,4 @@ def test_answers_before_an_assignment_count_no_more() -> None:
 def test_where_nobody_answers_for_minutes_all_clients_are_made_anew() -> None:
     """The one that asks may have lost its brokers for good, too: then nobody ever told."""
     bench = Bench("", "PREPARING_REBALANCING", *[""] * SILENT)
-    assert bench.looks(PATIENCE + (SILENT + 1) * AGAIN)
+    assert bench.looks(PATIENCE + SELDOM + AGAIN + (SILENT - 1) * SELDOM)

@@ -217,8 +217,8 @@ class ModelClients:
         return any(each.instance == self._instance != "" for each in self._process.broker.group.members.values())
 
     def group_state(self) -> str:
-        """Nobody can tell: the model of Kafka's client joins whenever it can."""
-        return ""
+        """One that is waited for: the model of Kafka's client joins whenever it can."""
+        return "PREPARING_REBALANCING"
 
 
 class ModelProcess:

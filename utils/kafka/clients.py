@@ -776,7 +776,7 @@ def group_state(admin: AdminClient, settings: Settings) -> str:
     """As Kafka calls it, in capitals; empty where nobody can tell."""
     try:
         [asked] = admin.describe_consumer_groups([settings.consumer_name], request_timeout=_ASK_GROUP).values()
-        return str(asked.result().state.name)
+        return str(answered(asked).state.name)
     except KafkaException:
         return ""
 

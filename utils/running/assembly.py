@@ -217,7 +217,8 @@ class KafkaClients:
         return clients.is_member(self.admin, self._settings)
 
     def group_state(self) -> str:
-        return clients.group_state(self.admin, self._settings)
+        """By a client of its own: whatever has happened to that of the consumer may have happened to the other ones."""
+        return clients.group_state(AdminClient(dict(self._properties)), self._settings)
 
 
 def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Surroundings, opened: ExitStack) -> Parts:
