@@ -795,9 +795,12 @@ class Answer:
         late, self.late = self.late, False
         return not late
 
+    def exception(self, timeout: float | None = None) -> KafkaException | None:
+        return KafkaException(KafkaError(KafkaError._TIMED_OUT)) if self.failed else None
+
     def result(self, timeout: float | None = None) -> Any:
-        if self.failed:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        if error := self.exception():
+            raise error
         return self.value
 
 

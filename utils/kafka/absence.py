@@ -19,7 +19,6 @@ PATIENCE = 60.0  # seconds without an assignment: far more than it takes where n
 AGAIN = 10.0  # seconds until they are asked again
 SELDOM = 30.0  # seconds, where none has answered: each question takes a client of its own
 ANSWERS = 3  # in a row that call it settled: between two rebalances it may be so for a moment
-SILENT = 30  # times in a row that nobody answers: the client that asks may have lost the brokers as well, for good
 SILENT = 10  # times in a row that nobody answers: it may also be that we may not ask
 SETTLED = {"EMPTY", "DEAD", "STABLE"}
 CLOSING = 10.0  # seconds until a client that does not end is left behind
