@@ -87,10 +87,15 @@ pack: setup wheels .venv-deploy/done  ## packs tree, wheels, base image and SBOM
 pack-check: setup .venv-deploy/done  ## packs, and installs that without a network
 	PYTHON=$(PYTHON) CYCLONEDX="$(CURDIR)/.venv-deploy/bin/cyclonedx-py" sh deploy/pack-check.sh
 
-audit: .venv-deploy/done  ## asks for known faults of the locked packages; AUDIT_URL=… of a mirror of OSV
+audit: .venv-deploy/done  ## asks for known faults of the locked packages; AUDIT_URL=… of a mirror of OSV; AUDIT_OWN='NAME …'
 	.venv-deploy/bin/python deploy/target.py $(WHEELS_PYTHON) $(firstword $(WHEELS_ARCHITECTURES)) <requirements.lock >.venv-deploy/target.lock
-	.venv-deploy/bin/pip-audit --requirement .venv-deploy/target.lock --disable-pip --progress-spinner off \
-	    $(if $(AUDIT_URL),--vulnerability-service osv --osv-url $(AUDIT_URL))
+	@.venv-deploy/bin/pip-audit --requirement .venv-deploy/target.lock --disable-pip --progress-spinner off \
+	    $(if $(AUDIT_URL),--vulnerability-service osv --osv-url $(AUDIT_URL)) >.venv-deploy/audit || \
+	    { cat .venv-deploy/audit; exit 1; }
+	@cat .venv-deploy/audit
+	@missed=$$(awk '/^Name +Skip Reason/ {getline; skipped = 1; next} skipped {print $$1}' .venv-deploy/audit | \
+	    grep -vxF $(addprefix -e ,$(or $(AUDIT_OWN),-)) | xargs); [ -z "$$missed" ] || { echo "audit: nobody could be asked" \
+	    "about $$missed: nothing is known of their faults. AUDIT_OWN='NAME …' names packages of your own" >&2; exit 1; }
 
 .venv-deploy/done: deploy/requirements-check.txt $(call IF_GONE,.venv-deploy,again) | $(PYTHON)
 	$(PYTHON) -m venv $(call IF_GONE,.venv-deploy,--clear) .venv-deploy
