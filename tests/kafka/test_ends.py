@@ -50,6 +50,17 @@ def test_what_fails_is_asked_again() -> None:
     assert asked.answers() == {A: (2.0, 7)}
 
 
+def test_that_it_fails_is_told_every_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    """It was told twice or three times a second, for as long as the broker was away."""
+    admin, asked = ends()
+    for now in range(31):
+        asked.ask([A, B], now=float(now))
+        for at in (A, B):
+            admin.fail(at, KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+        assert asked.answers() == {}
+    assert len(caplog.records) == 4
+
+
 def test_what_a_broker_has_not_answered_is_no_end_though_the_client_tells_no_error() -> None:
     """It was one, below all that was read: what waited for a message there was given up, though that may come."""
     admin, asked = ends()

@@ -18,6 +18,7 @@ from utils.logger import logger
 _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _NEWEST = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
 _REQUEST = 5.0  # seconds that one question may take
+TOLD_EVERY = 10.0  # seconds: a question that fails at once is asked again at once
 
 Partition = tuple[str, int]
 
@@ -62,6 +63,7 @@ class EndOffsets:
         self._admin = admin
         self._isolation = isolation
         self._open: dict[Partition, tuple[float, Future[ListOffsetsResultInfo]]] = {}
+        self._tell_from = float("-inf")
 
     def ask(self, partitions: Iterable[Partition], now: float) -> None:
         """Ask for those for which no question is open."""
@@ -74,14 +76,14 @@ class EndOffsets:
         """What has been answered, each answer once: when it was asked for, and the offset. One that failed is none."""
         answered = {at: each for at, each in self._open.items() if each[1].done()}
         self._open = {at: each for at, each in self._open.items() if at not in answered}
-        ends, failed = {}, ""
+        ends = {}
         for at, (asked, future) in answered.items():
             try:
                 ends[at] = (asked, _offset(future))
             except KafkaException as error:
-                failed = str(error)
-        if failed:
-            logger.warning("waiting for the ends of the partitions", extra={"error": failed})
+                if asked >= self._tell_from:
+                    self._tell_from = asked + TOLD_EVERY
+                    logger.warning("waiting for the ends of the partitions", extra={"error": str(error)})
         return ends
 
     def forget(self) -> None:
