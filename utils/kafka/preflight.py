@@ -560,7 +560,8 @@ def _unverified(settings: Settings, servers: Sequence[str]) -> str:
 def _verifying(settings: Settings) -> ssl.SSLContext:
     """Trusts whom the client trusts, and compares names where it does: else it would tell another reason."""
     context, given = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), settings.kafka
-    place, authorities = given.get("ssl.ca.location", "").replace("probe", ""), given.get("ssl.ca.pem", "")
+    place, authorities = given.get("ssl.ca.location", ""), given.get("ssl.ca.pem", "")
+    place = "" if place == "probe" else place
     if place and Path(place).is_dir():
         context.load_verify_locations(capath=place)
     elif place:

@@ -174,6 +174,7 @@ def supervise(
             sleep(1.0, worker_stop)
             continue
         if isinstance(error, (AssignmentOutdated, NeverJoins)):
+            survived |= had
             logger.warning("joining the consumer group anew", extra={"why": str(error)})
             continue
         if isinstance(error, RecordRefused):  # no failure of the worker: it knows now what to do with that record

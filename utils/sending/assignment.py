@@ -23,6 +23,7 @@ from utils.sending.drain import drain
 
 LOCATING = 120.0  # seconds: several requests to slow brokers, the maps that are stored, and the first transaction
 
+OnRebalance = Callable[[Consumer, list[TopicPartition]], None]
 Locate = Callable[[Consumer, Sequence[TopicPartition], float], list[PartitionOffsets]]
 """Where to read on in these partitions, from now on by the loop's clock. Raises KafkaException, ConfigError."""
 
@@ -107,10 +108,17 @@ class Assignment:
     def subscribe(self, topics: Sequence[str]) -> None:
         self.consumer.subscribe(
             list(topics),
-            on_assign=guarded(self._on_assign, self.fail),
-            on_revoke=guarded(self._on_revoke, self.fail),
-            on_lost=guarded(self._on_lost, self.fail),
+            on_assign=guarded(self._unless_over(self._on_assign), self.fail),
+            on_revoke=guarded(self._unless_over(self._on_revoke), self.fail),
+            on_lost=guarded(self._unless_over(self._on_lost), self.fail),
         )
+
+    def _unless_over(self, callback: OnRebalance) -> OnRebalance:
+        def called(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            if not self.is_over:
+                callback(consumer, partitions)
+
+        return called
 
     def fail(self, error: BaseException) -> None:
         self.failure = self.failure or error
@@ -121,8 +129,6 @@ class Assignment:
             self._drain(lambda deadline: self.commits.last_by(deadline, self._last_points()))
 
     def forget(self) -> None:
-        if self.is_over:
-            return
         self.executor.drop()
         self.commits.drop()
         self._loop.forget()
