@@ -67,7 +67,7 @@ class Worker:
     is_left_out: Callable[[float, bool], bool] = lambda _now, _is_assigned: False
     """Whether Kafka's client will never have an assignment any more, given whether it has one now."""
     let_go: Callable[[Consumer], None] = lambda consumer: consumer.close()
-    """Close such a client, which may not end."""
+    """Close a client after a failure: it may be such a one, which may not end."""
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
 
@@ -111,7 +111,7 @@ class Worker:
         finally:
             self.assignment.forget()
             self.health.turned_at = None
-            if isinstance(self.assignment.failure, NeverJoins):
+            if self.assignment.failure:
                 self.assignment.is_over = True
                 self.let_go(self.consumer)
             else:

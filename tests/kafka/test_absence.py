@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
-from utils.kafka.absence import AGAIN, ANSWERS, PATIENCE, SELDOM, SILENT, Absence
+from utils.kafka.absence import AGAIN, ANSWERS, PATIENCE, SELDOM, SILENT, UNANSWERED, Absence
 
 
 def at_once(ask: Callable[[], str]) -> Future[str]:
@@ -54,13 +54,20 @@ def test_an_answer_is_not_waited_for_and_none_is_asked_for_before_it() -> None:
         return open_ones[-1]
 
     absence = Absence(lambda: "EMPTY", apart)
-    for now in range(200):
+    for now in range(int(PATIENCE + UNANSWERED)):
         assert not absence.is_for_good(float(now), is_assigned=False)
     [asked] = open_ones
     asked.set_result("EMPTY")
-    assert not absence.is_for_good(200.0, is_assigned=False)
-    assert not absence.is_for_good(200.0 + AGAIN, is_assigned=False)
+    assert not absence.is_for_good(100.0, is_assigned=False)
+    assert not absence.is_for_good(100.0 + AGAIN, is_assigned=False)
     assert len(open_ones) == 2
+
+
+def test_a_question_that_never_ends_is_not_waited_for() -> None:
+    """It ends with the client that has asked, and such a client may not end: then nobody was ever asked again."""
+    absence = Absence(lambda: "EMPTY", lambda _ask: Future())
+    ends = next(now for now in range(3600) if absence.is_for_good(float(now), is_assigned=False))
+    assert ends == PATIENCE + SILENT * UNANSWERED + (SILENT - 1) * SELDOM
 
 
 def test_who_has_an_assignment_asks_nobody_and_the_time_without_one_begins_with_its_end() -> None:

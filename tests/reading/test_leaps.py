@@ -3,7 +3,7 @@
 from typing import cast
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tests.builders import partition_offsets
 from utils.joining.offsets import OffsetMap, PartitionOffsets
@@ -20,8 +20,11 @@ class Seeks:
 
     def __init__(self) -> None:
         self.seeks: list[tuple[str, int]] = []
+        self.refuses: int | None = None
 
     def seek(self, to: TopicPartition) -> None:
+        if self.refuses is not None:
+            raise KafkaException(KafkaError(self.refuses))
         self.seeks.append((to.topic, to.offset))
 
 
@@ -84,3 +87,17 @@ def test_what_was_shed_and_is_read_again_is_not_leapt_over() -> None:
     leaps.take()
     assert consumer.seeks == [("a", 20)]
     assert at.read(20)
+
+
+@pytest.mark.parametrize("code", [KafkaError._STATE, KafkaError._PREV_IN_PROGRESS])
+def test_where_the_client_does_not_read_just_now_what_is_done_is_read_again(code: int) -> None:
+    """Retention has just overtaken the partition, say. The worker started again."""
+    at = loaded("a", 0, 20)
+    consumer, leaps = leaps_over(at)
+    at.read(0)
+    consumer.refuses = code
+    leaps.take()
+    assert (at.position, at.read(1), at.position) == (1, False, 2)
+    leaps.is_due, consumer.refuses = True, KafkaError._FAIL
+    with pytest.raises(KafkaException):
+        leaps.take()

@@ -21,6 +21,7 @@ SELDOM = 30.0  # seconds, where none has answered: each question takes a client 
 ANSWERS = 3  # in a row that call it settled: between two rebalances it may be so for a moment
 SILENT = 10  # times in a row that nobody answers: it may also be that we may not ask
 SETTLED = {"EMPTY", "DEAD", "STABLE"}
+UNANSWERED = 30.0  # seconds after which a question counts as not answered: the client that asks may never end
 CLOSING = 10.0  # seconds until a client that does not end is left behind
 
 
@@ -40,7 +41,7 @@ class Absence:
     apart: Callable[[Ask], Future[str]] = _apart
     """The loop does not wait for the answer: it may have to stop."""
     _since: float | None = None  # it has no assignment
-    _next: float = 0.0
+    _next: float = 0.0  # when they are asked, or are to have answered
     _asked: Future[str] | None = None
     _settled: int = 0
     _unanswered: int = 0
@@ -54,10 +55,10 @@ class Absence:
             self._since, self._next = now, now + PATIENCE
             self._settled = self._unanswered = 0
         if self._asked is None and now >= self._next:
-            self._asked = self.apart(self.ask)
-        if self._asked is not None and self._asked.done():
-            state, self._asked = self._asked.result(), None
-            self._next = now + (AGAIN if state else SELDOM)
+            self._asked, self._next = self.apart(self.ask), now + UNANSWERED
+        if self._asked is not None and (self._asked.done() or now >= self._next):
+            state = self._asked.result() if self._asked.done() else ""
+            self._asked, self._next = None, now + (AGAIN if state else SELDOM)
             self._settled = self._settled + 1 if state in SETTLED else 0
             self._unanswered = 0 if state else self._unanswered + 1
         return self._settled >= ANSWERS or self._unanswered >= SILENT

@@ -51,9 +51,6 @@ def client_properties(settings: Settings, row: Row) -> dict[str, Any]:
         "client.id": row.consumer_name,
         # Else a producer's question for a topic that was deleted makes the brokers create it, with their defaults.
         "allow.auto.create.topics": False,
-        # Connections to all brokers, made anew where they break. Else a client makes one when it needs one, and where a
-        # broker was frozen for longer than the session, it may make none any more, ever (client 2.16; librdkafka 5301).
-        "enable.sparse.connections": False,
         **settings.kafka,
         "error_cb": guarded(log_error, _tell),
         "logger": _client_log(),
@@ -348,6 +345,9 @@ def consumer(
             **fetches(partitions),
             "isolation.level": "read_committed",
             "reconnect.backoff.max.ms": 2_000,
+            # A connection to each broker, made anew where it breaks. Else the client makes one when it needs one: where
+            # a broker was frozen for longer than the session, some made none any more (measured, client 2.16).
+            "enable.sparse.connections": False,
             **properties,
             "group.id": settings.consumer_name,
             "enable.auto.commit": False,
@@ -772,9 +772,10 @@ def member_ids(admin: AdminClient, settings: Settings) -> list[str] | None:
     return [each.member_id for each in members if each.group_instance_id == ours]
 
 
-def group_state(admin: AdminClient, settings: Settings) -> str:
-    """As Kafka calls it, in capitals; empty where nobody can tell."""
+def group_state(properties: Properties, settings: Settings) -> str:
+    """As Kafka calls it, in capitals; empty where nobody can tell. Asked by a client of its own."""
     try:
+        admin = AdminClient(dict(properties))
         [asked] = admin.describe_consumer_groups([settings.consumer_name], request_timeout=_ASK_GROUP).values()
         return str(answered(asked).state.name)
     except KafkaException:

@@ -81,6 +81,7 @@ class Intake:
         so are these, but they, or their siblings, have no leader.
         """
         self._rebalances += 1
+        self._leaps.is_due = False
         self._fetching.overtaken.clear()
         self.owned.rebalanced(owned)
         self._identities.assigned(self.owned.partitions.values())
@@ -127,6 +128,7 @@ class Intake:
         """Of no partition are there records that were read and that `unfinished` does not know yet."""
         overtaken, self._fetching.overtaken = self._fetching.overtaken, set()
         self.owned.go_on_from_earliest(overtaken)
+        self._leaps.is_due = False
         self.pausing.rebalanced()
 
     def unfinished(self, records: Sequence[Record]) -> Batch:

@@ -4,11 +4,16 @@ One message may wait for hours. The commit stands before it, and millions that c
 the brokers need not send them once more. No decoding, no clock.
 """
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from utils.joining.offsets import PartitionOffsets
 from utils.reading.owned import OwnedPartitions
 
 FAR = 5_000  # offsets: to seek over them takes a few ms; to fetch and skip them takes longer, whatever they hold
+NOT_READ = {
+    KafkaError._STATE,
+    KafkaError._PREV_IN_PROGRESS,
+}  # a fetch that has ended: by retention, say
 
 
 class Leaps:
@@ -26,6 +31,17 @@ class Leaps:
             return
         self.is_due = False
         for offsets in self._owned.partitions.values():
-            if offsets.may_replay() and offsets.next_wanted() - offsets.position >= self._far:
-                offsets.skip_to(offsets.next_wanted())
-                self._consumer.seek(TopicPartition(*offsets.place))
+            wanted = offsets.next_wanted() if offsets.may_replay() else 0
+            if wanted - offsets.position >= self._far and self._seeks(offsets, wanted):
+                offsets.skip_to(wanted)
+
+    def _seeks(self, offsets: PartitionOffsets, wanted: int) -> bool:
+        """False where the client does not read this partition just now: what is done is read then, and skipped."""
+        topic, partition, _, metadata, epoch = offsets.place
+        try:
+            self._consumer.seek(TopicPartition(topic, partition, wanted, metadata, epoch))
+        except KafkaException as error:
+            if error.args[0].code() in NOT_READ:
+                return False
+            raise
+        return True

@@ -218,7 +218,7 @@ class KafkaClients:
 
     def group_state(self) -> str:
         """By a client of its own: whatever has happened to that of the consumer may have happened to the other ones."""
-        return clients.group_state(AdminClient(dict(self._properties)), self._settings)
+        return clients.group_state(self._properties, self._settings)
 
 
 def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Surroundings, opened: ExitStack) -> Parts:
