@@ -1,6 +1,7 @@
 """A question that fails keeps no client: Python looks for rings too seldom for what has threads and connections."""
 
 import gc
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -128,6 +129,7 @@ def test_so_is_what_it_had_while_it_is_tried_again() -> None:
 
     class Impatient(Event):
         def wait(self, timeout: float | None = None) -> bool:
+            end_of_starts()
             return False
 
     with without_collections():
@@ -141,7 +143,15 @@ def is_freed(ask: Callable[[Any], object]) -> bool:
         with suppress(KafkaException, ConfigError, UnavailableError):
             ask(admin)
         del admin
+        end_of_starts()
         return known() is None
+
+
+def end_of_starts() -> None:
+    """The thread of a step that has failed wakes who waits for it while it still has all in its hands."""
+    for each in threading.enumerate():
+        if each.name == "start":
+            each.join()
 
 
 @contextmanager
