@@ -15,6 +15,7 @@ from utils.metrics import Counters
 from utils.processing.attempts import FREE_PROBES_FOR, LONGEST_PROBE, OUTAGE
 from utils.processing.dispatcher import Dispatcher
 from utils.processing.outcome import Call, InFlight, Outcome, TookTooLong
+from utils.processing.parking import Parking
 from utils.processing.runner import Overdue
 from utils.retry import Reject, Retry
 from utils.sparing import LINES, SPAN
@@ -917,6 +918,25 @@ def test_what_rests_too_long_to_be_remembered_is_never_given_up_for_it(
             assert thrice.collect(0) == []
         waiting = sorted(thrice.shed(0), key=lambda each: each.id)
         assert len(waiting) >= 2
+
+
+def test_what_is_taken_back_brings_along_when_those_may_be_tried_that_left_memory_meanwhile(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they were too many to know the time of each, they were tried as soon as they were read again."""
+    monkeypatch.setattr("utils.processing.parking.MOST_NOTED", 1)
+    aside = Parking()
+    for id in "abcd":
+        aside.rest(Group(id, (fragment(),), 100), 60.0)
+    shed = sorted(aside.shed(0), key=lambda each: each.id)
+    assert [each.id for each in shed] == list("bcd")
+    thrice.take_back(aside)
+    thrice.submit(shed)
+    thrice.collect(0)
+    assert (runner.ids(), thrice.rests_for) == ("", 60.0)
+    clock.now = 60.0
+    thrice.collect(0)
+    assert sorted(runner.ids()) == list("abcd")
 
 
 def test_in_an_outage_nothing_is_shed_for_what_is_held_came_later(thrice: Dispatcher, runner: FakeRunner) -> None:

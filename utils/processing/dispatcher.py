@@ -134,10 +134,8 @@ class Dispatcher:
 
     def take_back(self, aside: Parking) -> None:
         groups = aside.release_all()
-        self.parked.forgotten += aside.forgotten
+        self.parked.note_all(aside)
         aside.forgotten.clear()
-        for id, due in aside.due.items():
-            self.parked.note(id, due)
         self._forget_attempts()
         self.submit(groups)
 

@@ -10,10 +10,11 @@ from itertools import count
 from typing import NamedTuple
 
 from utils.joining.aggregator import Group
-from utils.joining.ids import ManyIds
 
 MOST_NOTED = 50_000
 """Ids that are not in memory, of which the time of the next attempt is known: some 400 bytes each (an estimate)."""
+MOST_EARLY = 50_000
+"""Ids of which only the time of the first of their next attempts is known: some 100 bytes each."""
 
 
 def taken_in_turn(waiting: deque[Group], *, newest: bool) -> Group:
@@ -34,25 +35,33 @@ class Parked(NamedTuple):
 
 
 class Early:
-    """Ids of whose next attempts only the first is known: none of them may be before that."""
+    """Ids of whose next attempts only the first is known: none of them may be before that.
+
+    No id is taken for one of them that is none: it would rest before its first attempt. So too many are not kept, and
+    are tried when they are read again.
+    """
 
     __slots__ = ("_asked", "_first", "ids")
 
     def __init__(self) -> None:
-        self.ids = ManyIds()
+        self.ids: set[str] = set()
         self._first = math.inf
         self._asked = -math.inf
 
     def add(self, id: str, due: float) -> None:
-        if due > self._asked:
+        if due > self._asked and (len(self.ids) < MOST_EARLY or id in self.ids):
             self._first = min(self._first, due)
             self.ids.add(id)
+
+    def add_all(self, others: "Early") -> None:
+        for id in others.ids:
+            self.add(id, others._first)
 
     def due(self, id: str, now: float) -> float:
         """0: nothing is known of it."""
         self._asked = now
         if now >= self._first:  # then it is for all of them
-            self.ids, self._first = ManyIds(), math.inf
+            self.ids, self._first = set(), math.inf
         return self._first if id in self.ids else 0.0
 
 
@@ -79,14 +88,21 @@ class Parking:
     def note(self, id: str, due: float) -> None:
         """An id that is not in memory: when its next attempt may be. Of too many that of the first is forgotten.
 
-        Then it is tried when the first of those that are forgotten may be. It takes no room from what is read: nothing
-        would end that.
+        Then it is tried when the first of those that are forgotten may be, or at once where these are too many, too. It
+        takes no room from what is read: nothing would end that.
         """
         if len(self.due) >= MOST_NOTED:
             first = next(iter(self.due))
             self._early.add(first, self.due.pop(first))
             self.forgotten.append(first)
         self.due[id] = due
+
+    def note_all(self, others: "Parking") -> None:
+        """What is known there of ids that are not in memory is known here, too."""
+        self._early.add_all(others._early)
+        self.forgotten += others.forgotten
+        for id, due in others.due.items():
+            self.note(id, due)
 
     @property
     def notes_some(self) -> bool:
