@@ -17,9 +17,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from tests.builders import group
 from tests.fakes import FakeMessage, FakeProducer, Report
 from utils.joining.aggregator import Group
-from utils.joining.dead_letters import INCOMPLETE, Letter
 from utils.joining.messages import RESULT_OVERHEAD, Result
-from utils.joining.offsets import CommitPoint, OffsetMap, mark
+from utils.joining.offsets import CommitPoint, OffsetMap, PartitionOffsets, mark
 from utils.joining.references import Reference
 from utils.joining.states import FINISHED, SENT, UNFINISHED, States
 from utils.kafka import clients
@@ -224,24 +223,47 @@ def test_what_is_sent_while_settling_does_not_keep_it_from_ending_and_leaves_aft
     assert settled(delivery, second) == ["2"]
 
 
+@pytest.mark.parametrize("letters", ["letters", ""])
 @pytest.mark.parametrize("mode", ["at least once", "exactly once"])
-def test_what_was_superseded_while_it_was_held_stays_finished(mode: str) -> None:
+def test_what_was_superseded_while_it_was_held_stays_finished(mode: str, letters: str) -> None:
     producer: Any = FakeProducer() if mode == "at least once" else FakeTransactions()
     box = outbox(producer, "out", refusals=slow(1))
     delivery = AtLeastOnce(box, store()) if mode == "at least once" else ExactlyOnce(box, store())
-    first, held = (Outcome(group(id), [], letter=Letter(None, b"", [], INCOMPLETE)) for id in "12")
-    delivery.send([first])
-    delivery.send([held])
-    states = [each.group.fragments[0].offsets.states for each in (first, held)]
-    assert [of.get(0) for of in states] == [SENT, UNFINISHED]
-    mark(held.group.fragments, FINISHED)
-    if mode == "at least once":
-        producer.acknowledge()
-    delivery.settle()
-    delivery.commit(cast(Consumer, Committer()), POINTS)
-    delivery.send([])
+    gives_up = Failures("consumer", letters, Counters(), lambda: 0.0)
+    given_up = gives_up.incomplete([group("2"), group("3")], lambda _group: ["b"])
+    sent = [*outcomes("0", "1"), *given_up]
+    for each in sent:
+        delivery.send([each])
+    states = [each.group.fragments[0].offsets.states for each in sent]
+    assert [of.get(0) for of in states] == [SENT, UNFINISHED, UNFINISHED, UNFINISHED]
+    mark(sent[2].group.fragments, FINISHED)
+    for _ in sent:
+        if mode == "at least once":
+            producer.acknowledge()
+        delivery.settle()
+        delivery.commit(cast(Consumer, Committer()), POINTS)
+        delivery.send([])
     assert not delivery.holds_back
-    assert [of.get(0) for of in states] == [SENT, FINISHED]
+    assert [of.get(0) for of in states] == [SENT, SENT, FINISHED, SENT]
+
+
+@pytest.mark.parametrize("mode", ["at least once", "exactly once"])
+def test_of_what_is_filtered_nobody_asks_whether_it_has_been_superseded(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked of each part: a tenth of the CPU where process() filters most. Only what lacks a part can be so."""
+    producer: Any = FakeProducer() if mode == "at least once" else FakeTransactions()
+    box = outbox(producer, "out")
+    delivery = AtLeastOnce(box, store()) if mode == "at least once" else ExactlyOnce(box, store())
+    monkeypatch.setattr(PartitionOffsets, "is_finished", lambda *_: pytest.fail("asked"))
+    filtered = Outcome(group("1"), [])
+    delivery.send([filtered])
+    assert filtered.group.fragments[0].offsets.states.get(0) == SENT
+
+
+def test_a_letter_that_is_too_large_stays_that_of_a_group_that_lacks_a_part() -> None:
+    [given_up] = failures().incomplete([group("1")], lambda _group: ["b"])
+    assert failures().refused(given_up, "too large").lacks_some
 
 
 def test_what_was_held_leaves_also_where_the_commit_behind_it_is_held_back() -> None:

@@ -26,6 +26,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of a group: its results (none: filtered), or the error that process() or its data raised.
 
     `letter`: what is kept of a group that cannot become a result (utils/sending/failures.py).
+    `lacks_some`: the group has been given up without a part of it, and may be superseded until it is safe (Leaving).
     """
 
     group: Group
@@ -33,6 +34,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     error: BaseException | None = None
     letter: Letter | None = None
     attempts: int = 1
+    lacks_some: bool = False
 
     @property
     def size(self) -> int:

@@ -586,10 +586,12 @@ class ExactlyOnce:
 
 
 def _mark_sent(outcomes: list[Outcome]) -> None:
-    """But for what is finished already: a part of a group that was given up, and has been superseded since."""
-    mark(chain.from_iterable([outcome.group.fragments for outcome in outcomes if outcome.results]), SENT)
-    others = chain.from_iterable([outcome.group.fragments for outcome in outcomes if not outcome.results])
-    mark((each for each in others if not each.offsets.is_finished(each.offset)), SENT)
+    """All parts of these groups, but for those that have been superseded since their group was given up: they are
+    finished already. Of groups that lack nothing nobody asks: where process() filters most, it would cost a tenth more.
+    """
+    mark(chain.from_iterable([each.group.fragments for each in outcomes if not each.lacks_some]), SENT)
+    given_up = chain.from_iterable([each.group.fragments for each in outcomes if each.lacks_some])
+    mark((part for part in given_up if not part.offsets.is_finished(part.offset)), SENT)
 
 
 def _size(outcomes: list[Outcome], copies: int) -> int:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
+import msgspec
+
 from utils.errors import Quotable, unquoted
 from utils.joining import dead_letters
 from utils.joining.aggregator import Group, size_of
@@ -92,7 +94,7 @@ class Failures:
         if letter:
             if (beside := self._besides(self._lines_of_letters)) is not None:
                 logger.error("dead letter too large: it keeps its sources only", extra={**where, **beside})
-            return Outcome(group, [], letter=dead_letters.without_contents(letter))
+            return msgspec.structs.replace(outcome, letter=dead_letters.without_contents(letter))
         if (beside := self._besides(self._lines_of_large)) is not None:
             logger.error("result too large", extra={**where, **beside})
         self._counters.failed += 1
@@ -131,7 +133,7 @@ class Failures:
                 group, reason, consumer=self._consumer_name, time=now, error=error, missing=missing,
                 attempts=attempts, key=key,
             )  # fmt: skip
-        return Outcome(group, [], letter=letter)
+        return Outcome(group, [], letter=letter, lacks_some=reason == dead_letters.INCOMPLETE)
 
 
 class TooLarge(Quotable):
