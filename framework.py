@@ -271,7 +271,7 @@ class Worker:
 
     def may_take(self, seconds: float) -> None:
         """Told by the assignment: it waits for process(), or for Kafka, and the loop does not turn for so long."""
-        self.health.busy_until = self.clock() + seconds
+        self.health.may_take(seconds, self.clock())
 
     def forget(self) -> None:
         """Told by the assignment: the partitions are ours no more, and nothing of them is kept."""

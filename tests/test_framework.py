@@ -1220,6 +1220,20 @@ def test_a_rebalance_while_paused_leaves_nothing_paused() -> None:
     assert bench.sent_ids() == ["1"]
 
 
+def test_a_drain_shortens_no_time_that_the_loop_was_given_before() -> None:
+    """It did: a transaction that takes longer, inside the same call of the client, could be taken for a death."""
+    bench = started()
+    told = list[float]()
+    bench.consumer.events += [
+        lambda: bench.health.may_take(EVER, bench.clock()),
+        lambda: told.append(bench.health.busy_until),
+        bench.revoked,
+        lambda: told.append(bench.health.busy_until),
+    ]
+    bench.step()
+    assert told[1] == told[0] >= EVER
+
+
 # ---------------------------------------------------------------- events of the client
 
 

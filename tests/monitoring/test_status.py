@@ -60,6 +60,17 @@ def get(url: str, method: str = "GET", **headers: str) -> tuple[int, Message, by
 # ---------------------------------------------------------------- health
 
 
+def test_who_needs_little_time_shortens_none_that_was_told_before_and_the_next_turn_ends_all() -> None:
+    health = Health(turned_at=100.0)
+    health.may_take(50.0, 100.0)
+    health.may_take(20.0, 110.0)
+    assert health.busy_until == 150.0
+    health.may_take(50.0, 110.0)
+    assert (health.is_live(159.9 + STALLED), health.is_live(160.0 + STALLED)) == (True, False)
+    health.turn(120.0)
+    assert (health.is_live(119.9 + STALLED), health.is_live(120.0 + STALLED)) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("health", "live", "ready"),
     [

@@ -3,7 +3,6 @@
 import threading
 from dataclasses import replace
 from threading import Event
-from typing import cast
 
 import pytest
 
@@ -11,9 +10,7 @@ from config import Settings, UnavailableError
 from models import Row
 from utils.kafka import preflight
 from utils.kafka.preflight import Cluster
-from utils.metrics import Counters
-from utils.processing.executor import Retrying
-from utils.running.assembly import Clock, Surroundings, may_take, provides_topics, transactional_id
+from utils.running.assembly import provides_topics, transactional_id
 from utils.running.refresh import Config
 
 CONFIG = Config(
@@ -30,14 +27,6 @@ def test_no_two_consumers_have_a_transactional_id_in_common() -> None:
 
 def test_rights_by_prefix_hold_for_every_transactional_id() -> None:
     assert all(transactional_id("shop", each).startswith("shop-") for each in ("", "eu-1", "/"))
-
-
-def test_a_transaction_shortens_no_time_that_the_loop_was_given_before() -> None:
-    around = Surroundings(executor=cast(Retrying, None), counters=Counters(), clock=Clock(lambda: 100.0))
-    may_take(around, 50.0)
-    assert around.health.busy_until == 150.0
-    may_take(around, 20.0)
-    assert around.health.busy_until == 150.0
 
 
 def test_topics_of_the_workers_own_that_are_gone_are_made_again(

@@ -83,6 +83,10 @@ class Health:
         finally:
             self.awaited = None
 
+    def may_take(self, seconds: float, now: float) -> None:
+        """The loop may not turn for so long. What was told before, and ends later, holds: this may be a part of it."""
+        self.busy_until = max(self.busy_until, now + seconds)
+
     def note_mismatches(self, mismatches: dict[str, str]) -> None:
         self.mismatches = mismatches
 

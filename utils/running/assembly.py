@@ -233,7 +233,11 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
     opened.callback(outbox.close)
     delivery: Delivery
     if settings.delivery == "exactly_once":
-        terms = TransactionTerms(ours.transaction_timeout, ours.is_place_taken, partial(may_take, around))
+        terms = TransactionTerms(
+            ours.transaction_timeout,
+            ours.is_place_taken,
+            lambda seconds: around.health.may_take(seconds, clock.monotonic()),
+        )
         delivery = ExactlyOnce(outbox, maps, counters.commit_time, counters.latency, terms, clock.monotonic)
     else:
         delivery = AtLeastOnce(outbox, maps, counters.commit_time, counters.latency, clock.monotonic)
@@ -257,11 +261,6 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
     )
     leave = partial(around.membership.leave, ours.is_member)
     return Parts(consumer, ours.admin, locate, delivery, failures, absence, leave)
-
-
-def may_take(around: Surroundings, seconds: float) -> None:
-    """The loop may not turn for so long, and waits for Kafka: inside an assignment perhaps, which may take longer."""
-    around.health.busy_until = max(around.health.busy_until, around.clock.monotonic() + seconds)
 
 
 def map_store_of(
