@@ -368,7 +368,8 @@ def load_all(engine: Engine) -> list[ListedRow]:
     with _connected(engine) as connection:
         try:
             columns = [func.substr(column, 1, LONGEST_LISTED + 1) for column in _as_text()]
-            rows = connection.execute(select(*columns).order_by(ConsumerConfig.consumer_name)).all()
+            # Not sorted there: versions of MySQL have no memory for that where rows are long (1038).
+            rows = sorted(connection.execute(select(*columns)).all(), key=lambda row: row[0] or "")
         except DBAPIError as error:
             if not _is_not_utf8(error):
                 raise
@@ -739,16 +740,30 @@ _CAUSES = (
     ),
     _Cause(
         heals=False,
-        cure="has a view consumer_configs that cannot be read: who defined it is gone, or may not read what is behind"
-        " it, or that is gone: make it anew (CREATE OR REPLACE VIEW)",
-        codes=frozenset({1356, 1449}),
+        cure="has a view consumer_configs that cannot be read: who defined it may not read what is behind it, or that"
+        " is gone: make it anew (CREATE OR REPLACE VIEW)",
+        codes=frozenset({1356}),
+        words=_NEVER,
+    ),
+    _Cause(
+        heals=False,
+        cure="has a view consumer_configs, or a trigger on that table, and who defined it is gone: make it anew"
+        " (CREATE OR REPLACE VIEW; DROP TRIGGER and CREATE TRIGGER)",
+        codes=frozenset({1449}),
         words=_NEVER,
     ),
     _Cause(
         heals=True,
         cure="has a table consumer_configs that is damaged: if this stays, REPAIR TABLE consumer_configs, or make it"
         " anew",
-        codes=frozenset({1034, 1194, 1195, 1932}),
+        codes=frozenset({1034, 1194, 1195}),
+        words=_NEVER,
+    ),
+    _Cause(
+        heals=True,
+        cure="has a table consumer_configs whose file is gone: if this stays, restore it, or DROP TABLE"
+        " consumer_configs and make it anew with python main.py init",
+        codes=frozenset({1932}),  # of InnoDB, which knows no REPAIR TABLE
         words=_NEVER,
     ),
     _Cause(
@@ -855,7 +870,7 @@ def explain(error: Exception, url: URL) -> Trouble:
     code = _code(reported)
     # The arguments of a UnicodeEncodeError hold all of the text that could not be sent: the password, or with it.
     parts = (reported.reason,) if isinstance(reported, UnicodeEncodeError) else reported.args
-    message = " ".join(str(part) for part in parts if part != code)
+    message = _telling(" ".join(str(part) for part in parts if part != code))
     nameless = _NAMES.sub("''", message)
     told = (each for each in _BY_WORDS if code in _TELLS_LESS and re.search(each.words, nameless, re.IGNORECASE))
     fitting = (
@@ -865,6 +880,15 @@ def explain(error: Exception, url: URL) -> Trouble:
     )
     cause = next(told, None) or next(fitting, _UNKNOWN_OF_SERVER if _is_of_server(reported) else _UNKNOWN)
     return Trouble(cause.heals, f"{_place(url)} {cause.cure.format(**_files(url))} ({_first_line(message)})")
+
+
+def _telling(message: str) -> str:
+    """Without DB_SSL_MODE libpq tries again without TLS, and has a line for each try. That one of them has no line in
+    pg_hba.conf says nothing where the other one came further.
+    """
+    lines = message.splitlines()
+    further = [line for line in lines if "pg_hba.conf" not in line]
+    return "\n".join(further if any("FATAL" in line for line in further) else lines)
 
 
 def _is_of_server(reported: Exception) -> bool:
@@ -909,7 +933,7 @@ def _place(url: URL) -> str:
 def _first_line(message: str) -> str:
     line = (message.strip().splitlines() or ["no reason given"])[0]
     # SQLite shows a text of the row, which may hold a secret.
-    return re.sub(r"^connection failed: connection to server .*? failed: | with text .*", "", line)[:200]
+    return re.sub(r"^(connection failed: )?connection to server .*? failed: | with text .*", "", line)[:200]
 
 
 class DatabaseRefusedError(ConfigError):

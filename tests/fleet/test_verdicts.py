@@ -168,6 +168,14 @@ def test_what_has_been_in_process_for_longer_than_a_call_may_last_is_told() -> N
     )
 
 
+def test_what_may_be_done_and_is_not_yet_committed_does_not_hang() -> None:
+    """Where commits are further apart than the looks, a slow worker was said to hang at most of them."""
+    slow = part("a", 0, 10, 10, unfinished=4, since=NOW - 400)
+    rare = '{"commit_interval": 5}'
+    assert state(seen(slow, before=[slow], metadatas=rare)) == ("ok", "idle")
+    assert state(seen(slow, before=[slow], metadatas=rare, seconds=5.0)) == ("warning", "working")
+
+
 def test_what_waits_its_turn_behind_slow_calls_does_not_hang() -> None:
     """It was said to hang, or to fail again and again, whatever got done between the looks."""
     burst = part("a", 0, 700, 700, unfinished=392, since=NOW - 310)

@@ -228,6 +228,13 @@ def test_a_server_that_hangs_up_is_waited_for_with_a_hint() -> None:
         look(settings_with(), row_at(address))
 
 
+def test_who_logs_in_already_is_not_told_to_log_in() -> None:
+    login = {"sasl_mechanism": "PLAIN", "sasl_username": "bob", "sasl_password": "secret"}
+    with listening(lambda _connection: None) as address, pytest.raises(UnavailableError, match="be no Kafka") as caught:
+        look(settings_with(security_protocol="sasl_plaintext", **login), row_at(address))
+    assert "login" not in str(caught.value)
+
+
 @pytest.mark.parametrize("asks", [False, True])
 @pytest.mark.parametrize("protocol", ["ssl", "sasl_ssl"])
 def test_who_ends_connections_for_tls_and_is_no_broker_without_it_is_waited_for(protocol: str, asks: bool) -> None:

@@ -280,7 +280,8 @@ class _Judge:
         told = f"{self.unfinished:,} in process(), the oldest for {self._age()}"
         if any(map(self._is_overtaken, old)):
             return f"{told}, while others are done: it hangs, or fails again and again"
-        if any(not self._gets_done(self._owner(each)) for each in old):
+        may_tell = self.seconds >= self.settings.commit_interval  # else something may be done, and not yet committed
+        if may_tell and any(not self._gets_done(self._owner(each)) for each in old):
             return f"{told}, none done in {duration(self.seconds)}: it hangs, fails again and again, or is slow"
         return ""
 

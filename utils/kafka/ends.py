@@ -74,10 +74,10 @@ class EndOffsets:
 
     def answers(self) -> dict[Partition, tuple[float, int]]:
         """What has been answered, each answer once: when it was asked for, and the offset. One that failed is none."""
-        answered = {at: each for at, each in self._open.items() if each[1].done()}
-        self._open = {at: each for at, each in self._open.items() if at not in answered}
+        done = {at: each for at, each in self._open.items() if each[1].done()}
+        self._open = {at: each for at, each in self._open.items() if at not in done}
         ends = {}
-        for at, (asked, future) in answered.items():
+        for at, (asked, future) in done.items():
             try:
                 ends[at] = (asked, _offset(future))
             except KafkaException as error:

@@ -624,8 +624,9 @@ def _wrong_protocol(settings: Settings, row: Row) -> Trouble | None:
         if answer == ("tls" if protocol == "ssl" else "open"):
             login = "SASL_SSL" if protocol == "ssl" else "SASL_PLAINTEXT"
             silent = f"{host}:{port} accepts connections but does not answer: if this stays, check {PROTOCOL}:"
-            may = f"want a login, {login}, be no Kafka, or take no more connections (max.connections.per.ip)"
-            return Trouble(heals=True, line=f"{silent} it may {may}")
+            may = "be no Kafka, or take no more connections (max.connections.per.ip)"
+            wants = "" if protocol == "sasl_plaintext" else f"want a login, {login}, "
+            return Trouble(heals=True, line=f"{silent} it may {wants}{may}")
     return None
 
 
