@@ -84,7 +84,6 @@ class SingleThread:
             return
         while self._work_is_there.get():
             self._call_for_all()
-            self._call = None
             self._done.tell()
         call_hook(self._hooks.teardown, self._closed)
 
@@ -127,13 +126,11 @@ class SingleThread:
         return made
 
     def _wait_for_room(self) -> None:
-        self._call = None
         self._done.tell()
         self._done.wait_for_room()
         self._since = self._terms.clock()
 
     def _wait_for_word(self) -> None:
-        self._call = None
         self._done.tell()
         self._go_on.get()
         self._since = self._terms.clock()
