@@ -54,7 +54,8 @@ def _other_tests_of_a_slim_copy(copy: Path) -> list[str]:
     """There they are all yours, with a conftest.py of yours; here they would be taken for the frame's."""
     if not frame_version(copy / ".frame").left_out:
         return []
-    found = [path.relative_to(copy).as_posix() for path in (copy / "tests").rglob("test_*.py")]
+    names = ("test_*.py", "*_test.py")  # pytest takes both
+    found = {path.relative_to(copy).as_posix() for name in names for path in (copy / "tests").rglob(name)}
     return sorted(path for path in found if not is_yours(path))
 
 
