@@ -79,7 +79,10 @@ GAUGES = (
     Exported("groups_in_flight", "Ids in process() or on the way there", "in_flight"),
     Exported("groups_parked", "Of them: they wait for their next attempt, or for another one of their id", "parked"),
     Exported(
-        "load", "How full it is with what is in process() and on its way out; with 1 nothing more is read", "load"
+        "load",
+        "How full it is with what is in process() and on its way out, or waits for its next attempt; with 1 nothing"
+        " more is read",
+        "load",
     ),
     Exported("oldest_call_seconds", "How long the longest call of process() has lasted", "oldest_call"),
     Exported(

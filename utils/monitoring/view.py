@@ -93,7 +93,7 @@ class Snapshot:
     oldest: tuple[WaitingView, ...]
     parked: int = 0  # of the groups in flight: they rest between two attempts, or wait behind their id
     paused: bool = False  # the row says that nothing more is to be taken in
-    load: float = 0.0  # of what is in process() and on its way out: with 1 nothing more is read
+    load: float = 0.0  # of what is in process(), on its way out, or waits: with 1 nothing more is read
     without_leader: int = 0  # partitions of ours that cannot be read: they, or siblings, have none, or it is silent
 
     @property

@@ -155,8 +155,9 @@ def supervise(
     take a setting. Any other one of a worker that runs may heal: a process that was killed holds partitions until
     Kafka misses it, a topic is being made again.
     So is ThreadDied: that ends the process, and its start counts as where a message does so at once (rule 13).
-    RowOutdated is no failure: it is read again. Nor is AssignmentOutdated, after which the worker has left the consumer
-    group, nor NeverJoins, where it was not in it, nor that another member has our GROUP_INSTANCE_ID which is not alive.
+    These are no failures, and count for nothing: RowOutdated, the row is read again; AssignmentOutdated, the worker has
+    left the consumer group; NeverJoins, it was not in the group; and where a member that is not alive has our
+    GROUP_INSTANCE_ID.
 
     `survived` is told how the partitions of a worker stood that has failed: the process has not ended, so that no
     message is to blame, unless Kafka has refused one. The last worker counts no start: the process ends by itself then.
