@@ -773,8 +773,8 @@ PROCESS_AND_DELIVER = (
         "9",
         "what is given up leaves no dead letter",
         FAILURES,
-        "return Outcome(group, [], letter=letter)",
-        "return Outcome(group, [])",
+        "return Outcome(group, [], letter=letter, lacks_some",
+        "return Outcome(group, [], lacks_some",
     ),
     _mutant(
         "9",
@@ -1009,9 +1009,10 @@ REBALANCES = (
         "12",
         "an exception leaves a callback",
         ASSIGNMENT,
-        "            on_assign=guarded(self._on_assign, self.fail),\n"
-        "            on_revoke=guarded(self._on_revoke, self.fail),\n",
-        "            on_assign=self._on_assign,\n            on_revoke=self._on_revoke,\n",
+        "            on_assign=guarded(self._unless_over(self._on_assign), self.fail),\n"
+        "            on_revoke=guarded(self._unless_over(self._on_revoke), self.fail),\n",
+        "            on_assign=self._unless_over(self._on_assign),\n"
+        "            on_revoke=self._unless_over(self._on_revoke),\n",
     ),
 )
 
