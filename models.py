@@ -681,6 +681,9 @@ _NAMES = re.compile(
     r"""(?<!\w)'[^']*'|"[^"]*"|`[^`]*`|[«»„][^«»“]*[«»“]|(?<=no such user: )\S+|(?<=no such database: )\S+"""
 )
 
+# What Python's TLS tells stands in quotes, too: SSLEOFError(8, 'EOF occurred in violation of protocol').
+_TOLD_BY_PYTHON = re.compile(r"Error\(-?\d+, '([^']*)'")
+
 _CAUSES = (
     _Cause(
         heals=False,  # not by itself, as a password that is refused
@@ -871,7 +874,7 @@ def explain(error: Exception, url: URL) -> Trouble:
     # The arguments of a UnicodeEncodeError hold all of the text that could not be sent: the password, or with it.
     parts = (reported.reason,) if isinstance(reported, UnicodeEncodeError) else reported.args
     message = _telling(" ".join(str(part) for part in parts if part != code))
-    nameless = _NAMES.sub("''", message)
+    nameless = _NAMES.sub("''", _TOLD_BY_PYTHON.sub(r"Error(\1", message))
     told = (each for each in _BY_WORDS if code in _TELLS_LESS and re.search(each.words, nameless, re.IGNORECASE))
     fitting = (
         each

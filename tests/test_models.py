@@ -1192,6 +1192,14 @@ def test_no_cause_is_seen_in_a_name(error: Exception, says: str, name: str) -> N
     assert trouble.heals is (says in {"cannot be reached", "is not ready"})
 
 
+def test_what_python_tells_of_tls_stands_in_quotes_and_is_no_name() -> None:
+    """A certificate of this worker that the server does not know was told as a server that cannot be reached."""
+    told = "MySQL server has gone away (SSLEOFError(8, 'EOF occurred in violation of protocol (_ssl.c:2427)'))"
+    url = make_url("mysql+pymysql://u@h/d?ssl_ca=ca.pem&ssl_cert=own.pem&ssl_key=own.key")
+    trouble = explain(OperationalError("SELECT 1", None, pymysql.OperationalError(2006, told)), url)
+    assert "check DB_SSL_CERT (own.pem)" in trouble.line
+
+
 LOGIN, PLACE, LOCKED, LINE = "refuses the login", "is not there, or not for", "does not let this user in", "has no line"
 
 
