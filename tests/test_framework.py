@@ -1669,6 +1669,20 @@ def test_a_worker_whose_client_does_not_join_any_more_ends_and_the_client_is_let
     assert not dropped, "what the client still calls is of another worker's time"
 
 
+def test_after_any_failure_the_client_is_let_go_of_for_it_may_be_one_that_does_not_end() -> None:
+    """A result that fails may come before anybody has found out that the client does not join."""
+    bench, let_go = started(), list[object]()
+    bench.worker.let_go = let_go.append
+
+    def fails() -> bool:
+        raise OSError("a failure")
+
+    bench.stopping.is_set = fails  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="a failure"):
+        bench.worker.run()
+    assert (let_go, bench.consumer.closed) == ([bench.consumer], False)
+
+
 def test_of_two_errors_of_one_read_the_first_is_raised_which_the_callback_has_kept() -> None:
     bench = Bench(locate_error=AssignmentOutdated("c is not in the row"))
     bench.assign(A0, B0)

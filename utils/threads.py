@@ -42,3 +42,8 @@ def _attempt(call: Callable[[], T], future: Future[T]) -> None:
         future.set_exception(error)
     finally:
         del future  # the error knows this frame: in a ring it would keep all that the call had in its hands
+
+
+def bounded(call: Callable[[], object], seconds: float) -> None:
+    """Make the call in a thread, which is left behind when it takes longer: TimeoutError."""
+    in_thread(call, "bounded").result(seconds)

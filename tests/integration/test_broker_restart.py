@@ -11,8 +11,9 @@ from tests.integration.workers import SECONDS, eventually
 from tests.services.kafka import JavaBroker
 from utils.metrics import Counters
 from utils.sending.failures import Failures
-from utils.sending.outbox import Outbox, bounded
+from utils.sending.outbox import Outbox
 from utils.sending.refusals import Refusals
+from utils.threads import bounded
 
 
 def ids(number: int, prefix: str = "") -> list[str]:

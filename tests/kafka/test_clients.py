@@ -574,3 +574,13 @@ def test_the_more_partitions_there_are_the_less_is_fetched_of_each(
 
     assert of_one({}) == fetches(partitions)["max.partition.fetch.bytes"] == kilobytes * 1024
     assert of_one({"max.partition.fetch.bytes": "7"}) == "7"
+
+
+@pytest.mark.parametrize(("given", "sparse"), [({}, False), ({"enable.sparse.connections": "true"}, "true")])
+def test_the_consumer_keeps_a_connection_to_each_broker_if_the_user_does_not_say_otherwise(
+    given: dict[str, str], sparse: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some made none any more after a broker had been frozen for longer than the session (docs/measured.md)."""
+    monkeypatch.setattr("utils.kafka.clients.Consumer", lambda properties: properties)
+    made = cast("dict[str, object]", consumer(given, Settings(consumer_name="orders"), lambda *_: None))
+    assert made["enable.sparse.connections"] == sparse

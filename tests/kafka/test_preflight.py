@@ -193,7 +193,7 @@ def tls_with(certificate: Certificate) -> Iterator[str]:
 def test_what_is_wrong_with_a_certificate_is_told_however_the_authority_is_given(tmp_path: Path, given: str) -> None:
     """That it had expired was told for a file alone. Else KAFKA_SSL_CA_LOCATION was blamed, also where none was set."""
     authority, other = Authority(tmp_path / "ours"), Authority(tmp_path / "other")
-    directory = tmp_path / "hashed"
+    directory = tmp_path / "probes"
     directory.mkdir()
     (directory / "aabdaf6b.0").write_bytes(authority.file.read_bytes())  # so OpenSSL calls it, by its subject
     trusts = {

@@ -101,8 +101,6 @@ def test_what_was_due_already_when_it_was_forgotten_brings_no_other_forward(monk
 def test_however_many_are_forgotten_no_other_id_is_taken_for_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was, for 1.5 % of all new ids with 600,000 of them: each rested for up to an hour without one attempt."""
     monkeypatch.setattr("utils.processing.parking.MOST_NOTED", 1)
-    monkeypatch.setattr("utils.joining.ids.KNOWN", 2)
-    monkeypatch.setattr("utils.joining.ids.BITS", 8)
     monkeypatch.setattr("utils.processing.parking.MOST_EARLY", 2)
     parked = Parking()
     for number in range(100):

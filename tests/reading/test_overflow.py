@@ -277,8 +277,8 @@ def test_what_a_group_lacks_is_taken_though_its_id_is_taken_for_one_that_had_to_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody waits for what is dropped so: the group could be given up, with its other part in Kafka."""
-    monkeypatch.setattr("utils.joining.ids.KNOWN", 1)
-    monkeypatch.setattr("utils.joining.ids.BITS", 1 << 3)  # so that each is taken for one of the others
+    monkeypatch.setattr("utils.reading.ids.KNOWN", 1)
+    monkeypatch.setattr("utils.reading.ids.BITS", 1 << 3)  # so that each is taken for one of the others
     bench, many = Bench(room=2, end=400), "".join(chr(0x4E00 + number) for number in range(300))
     bench.read("a", "1")
     bench.read("a", many, first=1)

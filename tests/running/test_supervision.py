@@ -135,6 +135,7 @@ def test_a_worker_that_has_left_the_group_to_join_it_anew_has_not_failed(monkeyp
     [
         (KafkaException(KafkaError(KafkaError._TIMED_OUT)), {("a", 0): (1, None)}),
         (RecordRefused("too large"), {("a", 0): (1, None)}),
+        (NeverJoins("a broker was frozen"), {("a", 0): (1, None)}),
         (KafkaException(KafkaError(KafkaError.INVALID_RECORD)), {}),
         (OSError(), {("a", 0): (1, None)}),
         (ValueError("the loop did not expect this"), {("a", 0): (1, None)}),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer
 
 from utils.logger import logger
-from utils.threads import in_thread
+from utils.threads import bounded, in_thread
 
 PATIENCE = 60.0  # seconds without an assignment: far more than it takes where nobody is slow
 AGAIN = 10.0  # seconds until they are asked again
@@ -66,7 +66,7 @@ class Absence:
     def let_go(self, consumer: Consumer) -> None:
         """Close this client, which may not end either. Its callbacks must do nothing any more."""
         try:
-            in_thread(consumer.close, "let go").result(CLOSING)
+            bounded(consumer.close, CLOSING)
         except TimeoutError:
             self._is_left_behind = True
             logger.warning("a consumer that does not end is left behind")

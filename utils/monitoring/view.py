@@ -134,7 +134,7 @@ class View:
             max_pending_bytes=worker.max_pending_bytes,
             message_timeout=worker.message_timeout,
             partitions=partitions,
-            oldest=tuple(self._waiting(group, now) for group in longest[:oldest]),
+            oldest=tuple(self._waiting(group, now) for group in longest),
             parked=worker.executor.parked.groups,
             paused=worker.intake.pausing.is_stopped,
             load=worker.load,

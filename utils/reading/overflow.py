@@ -11,7 +11,6 @@ from itertools import compress
 
 from utils.joining.aggregator import FOREVER, Aggregator, Group, size_of
 from utils.joining.behind import has_come_back
-from utils.joining.ids import ManyIds
 from utils.joining.leaving import Leaving
 from utils.joining.messages import Fragment
 from utils.joining.offsets import mark
@@ -19,6 +18,7 @@ from utils.joining.states import FINISHED
 from utils.kafka.ends import Partition
 from utils.metrics import Counters
 from utils.reading.holding import HoldingBack
+from utils.reading.ids import ManyIds
 from utils.reading.intake import Intake
 
 BALANCE_EVERY = 1.0  # seconds

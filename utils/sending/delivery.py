@@ -20,9 +20,10 @@ from utils.metrics import Histogram
 from utils.processing.outcome import Outcome
 from utils.sending.latency import Latency
 from utils.sending.map_store import MapStore
-from utils.sending.outbox import DeliveryFailed, Outbox, RecordRefused, bounded, unmasked
+from utils.sending.outbox import DeliveryFailed, Outbox, RecordRefused, unmasked
 from utils.sending.pace import WITHIN
 from utils.sending.whole_commits import WholeCommits
+from utils.threads import bounded
 
 Clock = Callable[[], float]
 

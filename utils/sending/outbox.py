@@ -17,7 +17,7 @@ from utils.sending.alone import Alone
 from utils.sending.failures import Failures
 from utils.sending.pace import Pace
 from utils.sending.refusals import Refusals, Refused, Sent
-from utils.threads import in_thread
+from utils.threads import bounded
 
 _ANY_PARTITION = -1  # the client's word for: by the key
 CLOSE = 5.0  # seconds that closing a producer may take
@@ -364,8 +364,3 @@ def _too_large(error: KafkaException) -> KafkaError:
     if reason.code() not in _TOO_LARGE:
         raise error
     return reason
-
-
-def bounded(call: Callable[[], object], seconds: float) -> None:
-    """Make the call in a thread, which is left behind when it takes longer: TimeoutError."""
-    in_thread(call, "bounded").result(seconds)

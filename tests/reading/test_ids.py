@@ -2,7 +2,7 @@
 
 import pytest
 
-from utils.joining.ids import ManyIds
+from utils.reading.ids import ManyIds
 
 
 def test_what_was_added_is_in_it_and_nothing_else_while_they_are_few() -> None:
@@ -15,7 +15,7 @@ def test_what_was_added_is_in_it_and_nothing_else_while_they_are_few() -> None:
 
 
 def test_of_very_many_each_is_in_it_and_hardly_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("utils.joining.ids.KNOWN", 10)
+    monkeypatch.setattr("utils.reading.ids.KNOWN", 10)
     ids = ManyIds()
     for number in range(20_000):
         ids.add(f"added {number}")
