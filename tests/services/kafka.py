@@ -392,7 +392,6 @@ def _jars() -> Path:
     maven = shutil.which("mvn")
     if maven is None:
         raise Unavailable(f"no mvn to fill {jars}")
-    CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as unfinished:
         options = [f"-Dkafka.version={VERSION}", "-DincludeScope=runtime", f"-DoutputDirectory={unfinished}/jars"]
         try:
@@ -421,9 +420,10 @@ def _prepared() -> Path:
     """
     java = Path(_java()).resolve()
     prepared = CACHE / f"kafka-{VERSION}-{java.stat().st_mtime_ns:x}"  # another Java cannot read CLASSES
-    _jars()
+    CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "prepared.lock").open("w") as lock, tempfile.TemporaryDirectory(dir=CACHE) as unfinished:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        _jars()  # under the lock, too: on a new machine two runs of tests may begin side by side
         if not prepared.is_dir():
             _prepare(Path(unfinished, "home"))
             Path(unfinished, "home").rename(prepared)
