@@ -10,6 +10,27 @@ from tests.simulation.world import simulate
 Actions = list[tuple[str, int, int]]
 
 REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
+    "a commit that names a group run alone is taken back, too, where its answer was not heard before a rebalance": (
+        Setup(topics=1, partitions=3, workers=2, faults=True, odd=True, deadly=True, discards=True),
+        [
+            ("step", 1, 0),
+            ("feed all", 0, 0),
+            ("feed all", 0, 0),
+            ("rounds", 0, 0),
+            ("feed", 0, 0),
+            ("feed", 0, 24),
+            ("feed", 0, 0),
+            ("rounds", 0, 36),
+            ("feed", 0, 0),
+            ("invalid", 0, 2),
+            ("feed", 0, 0),
+            ("step", 1, 0),
+            ("calls", 0, 9),
+            ("fault", 0, 214),
+            ("feed", 0, 0),
+            ("fault", 0, 0),
+        ],
+    ),
     "where all that is in memory rests in an outage, what comes later is read as far as there is room": (
         Setup(topics=1, odd=True, tight=True, calls=True, many_calls=True),
         [

@@ -60,6 +60,7 @@ class Suspicion:
         "_confirmed",
         "_has_finished",
         "_said",
+        "_unconfirmed",
         "batch_size",
         "first_called",
         "first_of_batch",
@@ -89,6 +90,7 @@ class Suspicion:
         self.held_some_back = False  # groups that were to run apart have not run
         self._has_finished = False  # a record that was read has been, and the next commit says so
         self._said = self._confirmed = Said()  # by the last commit, and by the last one that was confirmed
+        self._unconfirmed: set[Said] = set()  # that count this start, by commits after the one that was confirmed
         self.hung = dict(hung)  # records whose calls hung, and how many attempts had failed
         self.left_behind_below = left_behind  # 0: nothing is
 
@@ -184,15 +186,16 @@ class Suspicion:
 
     @property
     def is_counted(self) -> bool:
-        """Whether the last commit may count this start, or name a group that runs alone in it."""
-        return self._confirmed.counts or self._said.counts
+        """Whether what is committed may count this start, or name a group that runs alone in it."""
+        return self._confirmed.counts or bool(self._unconfirmed)
 
     def without_this_start(self, starts: int, named: int | None) -> tuple[int, int | None] | None:
-        """What the last commit would say of starts, and name, without this start. None: it does not count it.
+        """What is committed, without this start: its count of starts, and whom it names. None: it does not count it.
 
-        That is the one that was made last, or the last one that is known to be confirmed.
+        That is the last commit that is known to be confirmed, or one that was made after it: where a rebalance comes
+        before the answer to one, and the last one fails, it is the one between.
         """
-        for said in (self._said, self._confirmed):
+        for said in (*self._unconfirmed, self._confirmed):
             if said.counts and (starts, named) == (said.starts, said.named):
                 return max(starts - 1, 0), said.named_before
         return None
@@ -222,12 +225,15 @@ class Suspicion:
         named = self.ran_alone_at_the_end if alone is None or is_finished(alone) else alone
         counts = self.starts_without_progress, named, self.ran_alone_at_the_end
         self._said = Said(self.first_of_batch, self._has_finished, *counts)
+        if self._said.counts:
+            self._unconfirmed.add(self._said)
         self.hung = {offset: number for offset, number in self.hung.items() if not is_finished(offset)}
         return InCommit(self.starts_without_progress, named, tuple(islice(self.hung.items(), MOST_HUNG)))
 
     def confirm(self) -> None:
         """The last commit has been confirmed."""
         self._confirmed = self._said
+        self._unconfirmed.clear()
 
     # ------------------------------------------------------------------ the end of the assignment
 
