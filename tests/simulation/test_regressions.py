@@ -10,6 +10,25 @@ from tests.simulation.world import simulate
 Actions = list[tuple[str, int, int]]
 
 REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
+    "a worker that could not take back whom a commit names knows that it lives when it gets the partition again": (
+        Setup(topics=1, partitions=3, workers=2, faults=True, deadly=True, discards=True),
+        [
+            ("step", 1, 0),
+            ("feed all", 0, 0),
+            ("feed", 0, 0),
+            ("feed", 0, 24),
+            ("feed", 0, 0),
+            ("rounds", 0, 37),
+            ("feed", 0, 0),
+            ("feed", 0, 0),
+            ("step", 1, 0),
+            ("calls", 0, 9),
+            ("feed", 0, 0),
+            ("fault", 0, 214),
+            ("feed", 0, 0),
+            ("fault", 1, 0),
+        ],
+    ),
     "a commit that names a group run alone is taken back, too, where its answer was not heard before a rebalance": (
         Setup(topics=1, partitions=3, workers=2, faults=True, odd=True, deadly=True, discards=True),
         [

@@ -86,7 +86,8 @@ class Assignment:
         self.is_over = False
         self._loop = loop
         self._ends_by: float | None = None  # the end of the assignment that is under way
-        self._lost: dict[tuple[str, int], CrashRecord] = {}  # how the partitions stood that Kafka took away last
+        # How the partitions stood that went last without a commit of ours.
+        self._lost: dict[tuple[str, int], CrashRecord] = {}
         self.commits = Commits(
             consumer=loop.consumer,
             owned=loop.intake.owned,
@@ -155,10 +156,12 @@ class Assignment:
 
     def _on_revoke(self, consumer: Consumer, _revoked: list[TopicPartition]) -> None:
         """Finish what is done, commit, forget. The loop raises DeliveryFailed: with exactly once, any failure."""
+        stood = self._crash_records()
         try:
             if self.owned.partitions and not self.failure:
                 self._drain(lambda _deadline: self.commits.last_now(consumer, self._last_points()))
         except Exception as error:
+            self._lost = stood
             self.commits.take_back_start(error)
             if not isinstance(error, KafkaException):
                 raise
@@ -168,12 +171,15 @@ class Assignment:
 
     def _on_lost(self, _consumer: Consumer, _lost: list[TopicPartition]) -> None:
         """Kafka has given our partitions to others: nothing of them may be committed."""
-        self._lost = {at: offsets.suspicion.crash_record for at, offsets in self.owned.partitions.items()} or self._lost
+        self._lost = self._crash_records() or self._lost
         logger.warning("partitions lost")
         self.forget()
 
+    def _crash_records(self) -> dict[tuple[str, int], CrashRecord]:
+        return {at: offsets.suspicion.crash_record for at, offsets in self.owned.partitions.items()}
+
     def _recognise(self, located: Iterable[PartitionOffsets]) -> None:
-        """What was lost and is ours again: the process lives, whatever a frozen machine or a network did meanwhile."""
+        """What went without a commit and is ours again: this process lives, whatever the network did meanwhile."""
         lost, self._lost = self._lost, {}
         for offsets in located:
             if before := lost.get((offsets.topic, offsets.partition)):
