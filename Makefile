@@ -134,12 +134,14 @@ lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; A
 	@$(PYTHON) deploy/interpreter.py
 	@touch $@
 
-# Each candidate is run and not only looked up: a pyenv shim exists also where its version is not selected.
+# Each candidate is run and not only looked up: a pyenv shim exists also where its version is not selected. And pyenv builds
+# without optimization: where the machine has another Python of the same version that is optimized, that one is taken.
 $(PYTHON):
 	@for python in $(PYTHONS); do \
 	    if $$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-	        echo "making .venv with $$($$python --version)"; \
-	        exec $$python -m venv $(call IF_GONE,.venv,--clear) .venv; \
+	        better=$$($$python deploy/interpreter.py better); \
+	        echo "making .venv with $$($${better:-$$python} --version)$${better:+, $$better, which is optimized}"; \
+	        exec "$${better:-$$python}" -m venv $(call IF_GONE,.venv,--clear) .venv; \
 	    fi; \
 	done; \
 	echo "Python 3.11 or newer with its venv module is needed: SQLAlchemy 2.1 and the wheels of the Kafka client need it." >&2; \

@@ -16,6 +16,12 @@ import os, sys
 with open(os.environ["TOLD"], "a") as told:
     print(*sys.argv[1:], file=told)
 """
+NEWEST = """\
+#!/bin/sh
+[ "$*" != "deploy/interpreter.py better" ] || exit 0
+[ "$2" != venv ] || set -- "$@" --without-pip
+exec {} "$@"
+"""
 
 
 @pytest.fixture
@@ -30,7 +36,7 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "modules/pip/__init__.py").touch()
     (tmp_path / "modules/pip/__main__.py").write_text(PIP)
     python = tmp_path / "newest"
-    python.write_text(f'#!/bin/sh\n[ "$2" != venv ] || set -- "$@" --without-pip\nexec {sys.executable} "$@"\n')
+    python.write_text(NEWEST.format(sys.executable))
     python.chmod(0o755)
     return tmp_path
 
