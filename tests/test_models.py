@@ -559,8 +559,15 @@ def test_a_table_that_gives_a_row_no_id_says_so(database_url: str) -> None:
         "CREATE TABLE consumer_configs (id BIGINT NOT NULL, consumer_name VARCHAR(200) UNIQUE, topics_input TEXT,"
         " topics_output TEXT, kafka_bootstrap_server TEXT, metadatas TEXT)",
     )
-    with pytest.raises(ConfigError, match=r"a column that a new row leaves empty: give it a default .*AUTO_INCREMENT"):
+    with pytest.raises(ConfigError, match=r"that is left empty and must not be: .*give it a default .*AUTO_INCREMENT"):
         save(database, row())
+
+
+def test_metadatas_that_must_not_be_null_cannot_be_emptied_and_the_cure_is_told(database_url: str) -> None:
+    database = made_by_hand(database_url, "VARCHAR(200)", "VARCHAR(900) NOT NULL DEFAULT '{}'")
+    save(database, row())
+    with pytest.raises(ConfigError, match=r"left empty and must not be: let it be NULL \(metadatas\)"):
+        save(database, row(metadatas=""))
 
 
 def test_a_missing_column_is_named(database: Engine) -> None:
