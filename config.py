@@ -251,7 +251,6 @@ class Settings:
         environ = {name: value for name, value in environ.items() if name not in injected}
         environ = _with_secrets_of_files(environ, problems)
         own = _with_secrets_of_files(own or {}, problems, environ)
-        problems += _no_texts(environ)
         for each in _declared():
             name = each.name.upper()
             given = name in environ and (environ[name] != "" or each.metadata["empty"])
@@ -402,6 +401,9 @@ def _declared() -> Iterator[Field[Any]]:
 
 
 def _parsed(each: Field[Any], raw: object, label: str, problems: list[str]) -> Any:
+    if isinstance(raw, str) and (wrong := _no_text(raw)):
+        problems.append(f"{label} {wrong}")
+        return each.default
     try:
         return each.metadata["parse"](raw)
     except ValueError as expected:
@@ -627,14 +629,10 @@ _LINKED = r"tcp://[\w.:\[\]-]+:[0-9]+"
 _INJECTED = re.compile(r"KAFKA_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT|PORT_\d+_(TCP|UDP)(_.+)?)")
 
 
-def _no_texts(environ: Mapping[str, str]) -> Iterator[str]:
-    """What no server takes, and what an error would quote."""
-    ours = {each.name.upper() for each in _declared()}
-    return (f"{name} {wrong}" for name, value in environ.items() if name in ours and (wrong := _no_text(value)))
-
-
 def _no_text(value: str) -> str:
-    """What is wrong with it, if something is. Bytes that are no UTF-8 come as surrogates, and JSON may hold any."""
+    """What is wrong with it, if something is: what no server takes, and what an error would quote. Bytes that are no
+    UTF-8 come as surrogates, and JSON may hold any.
+    """
     if "\0" in value:
         return "holds a NUL character"
     return "is no text in UTF-8" if not value.isascii() and re.search("[\ud800-\udfff]", value) else ""

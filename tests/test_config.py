@@ -274,6 +274,15 @@ def test_what_is_no_text_is_refused_by_its_name_and_not_quoted(name: str) -> Non
         assert "s3cret" not in str(problems) or "PASSWORD" not in name
 
 
+def test_what_is_no_text_in_a_row_or_in_defaults_py_is_refused_by_its_key() -> None:
+    for value, wrong in (("a\ud800", "is no text in UTF-8"), ("a\0", "holds a NUL character")):
+        content = json.dumps({"group_instance_id": value})
+        assert problems_of_row(content) == [f"metadatas.group_instance_id {wrong}"]
+        with pytest.raises(ConfigError) as caught:
+            Settings.read(MINIMAL, {"GROUP_INSTANCE_ID": value})
+        assert caught.value.problems == [f"GROUP_INSTANCE_ID (in defaults.py) {wrong}"]
+
+
 @pytest.mark.parametrize("content", [{"\ud800": "x"}, {"linger.ms": "5\udfff"}, {"client.id": "a\0b"}, {"a\0": 1}])
 def test_a_property_that_is_no_text_is_refused(content: dict[str, object]) -> None:
     """The client ends the process by such a name: all workers of the row, again and again."""
