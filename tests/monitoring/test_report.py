@@ -78,6 +78,12 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
         pytest.param(judged(mismatches={"b": "other hash"}, errors=1), "bad", "the keys of b do not fit", id="keys"),
         pytest.param(judged(refused=True, errors=1), "bad", "The row has been changed and is no good", id="row"),
         pytest.param(
+            judged(replace(IDLE, paused=True), refused=True),
+            "bad",
+            "goes on by the old one. Paused by its row: nothing more is taken in.",
+            id="paused by a row that is no good",
+        ),
+        pytest.param(
             judged(replace(IDLE, circuit_open_for=125.0, in_flight=40), errors=9),
             "bad",
             "Circuit open: process() has failed for all ids for 2 min 5 s. 40 ids held back",

@@ -106,11 +106,12 @@ def verdict(facts: Facts) -> Verdict:
         return Verdict("warning", "Waiting for Kafka to hand out partitions.")
     if snapshot is None:
         return Verdict("warning", "Busy: the loop has not answered within a second.")
+    pause = " Paused by its row: nothing more is taken in." if snapshot.paused else ""
     if facts.mismatches:
         which = ", ".join(sorted(facts.mismatches))
-        return Verdict("bad", f"Not all will meet: the keys of {which} do not fit those of the other topics.")
+        return Verdict("bad", f"Not all will meet: the keys of {which} do not fit those of the other topics.{pause}")
     if facts.refused:
-        return Verdict("bad", "The row has been changed and is no good: this worker goes on by the old one.")
+        return Verdict("bad", f"The row has been changed and is no good: this worker goes on by the old one.{pause}")
     noted = _count(errors, "error") if errors else ""
     if errors == facts.remembered:
         noted = f"More than {errors - 1} errors"
