@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from utils.errors import unquoted
-from utils.logger import LONGEST, client_logger, configure, configure_again, logger, stay_heard
+from utils.logger import DEEPEST, LONGEST, client_logger, configure, configure_again, logger, stay_heard
 
 ROOT = Path(__file__).parents[1]
 
@@ -106,6 +106,16 @@ def test_the_time_is_iso_8601_in_utc() -> None:
 
 def test_whatever_is_in_a_field_it_stays_one_line() -> None:
     assert line_of(id="two\nlines\u2028 and \ud800 more")["id"] == "two\nlines\u2028 and \ud800 more"
+
+
+def test_what_holds_itself_fails_no_call_that_logs_it() -> None:
+    """RecursionError is the one that logging lets out: the call of process() had failed, and became a dead letter."""
+    order: dict[str, Any] = {"id": 1}
+    order["items"] = [{"order": order}]
+    line, text = line_of(order=order), text_of(order=order)
+    assert line["order"]["items"][0]["order"]["id"] == 1
+    assert str(line).count("items") <= DEEPEST
+    assert "'id': 1, 'items': [{'order': {'id': 1" in text
 
 
 def test_a_long_id_does_not_fill_the_log_wherever_it_stands_in_a_field() -> None:

@@ -40,6 +40,7 @@ client_logger = logger.getChild("kafka")
 logger.__class__ = client_logger.__class__ = _Heard
 
 LONGEST = 1024  # characters of a text in `extra`: an id may have a million, and a line may name ten
+DEEPEST = 8  # lists and dicts in one another: one may hold itself
 
 
 def configure(level: str, *, stream: TextIO | None = None, consumer_name: str = "") -> None:
@@ -127,21 +128,23 @@ class _Text(_Discreet):
 
 def facts_of(record: logging.LogRecord) -> dict[str, Any]:
     """What was given as `extra`, cut."""
-    facts: dict[str, Any] = cut(merge_record_extra(record, {}, {*RESERVED_ATTRS, "extras"}))
-    return facts
+    facts = merge_record_extra(record, {}, {*RESERVED_ATTRS, "extras"})
+    return {name: cut(value) for name, value in facts.items()}
 
 
-def cut(value: Any) -> Any:
+def cut(value: Any, deepest: int = DEEPEST) -> Any:
     """The value with none but the beginning of a long text, and of one in a list or a dict; it tells its length."""
     match value:
         case str() if len(value) > LONGEST:
             return f"{value[:LONGEST]}… {len(value):,} characters"
+        case dict() | list() | tuple() if not deepest:
+            return "…"
         case dict():
-            return {cut(key): cut(each) for key, each in value.items()}
+            return {cut(key): cut(each, deepest - 1) for key, each in value.items()}
         case list():
-            return [cut(each) for each in value]
+            return [cut(each, deepest - 1) for each in value]
         case tuple():
-            return tuple(cut(each) for each in value)
+            return tuple(cut(each, deepest - 1) for each in value)
     return value
 
 
