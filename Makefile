@@ -73,7 +73,7 @@ update: | $(PYTHON)  ## brings this copy to a newer frame; FROM=clone, address o
 	@FRAME_PYTHON="$(PYTHON)" sh deploy/update.sh "$(FROM)" "$(TO)" $(if $(BASE),--base $(BASE)) $(ARGS)
 
 frame-test: setup  ## runs the frame's tests on this copy, where you have edited the frame; FROM=clone, address or bundle
-	$(PYTHON) -m deploy.frame test "$(FROM)" $(if $(BASE),--base $(BASE)) --arguments='$(ARGS)'
+	$(PYTHON) -m deploy.frame test "$(FROM)" $(if $(BASE),--base $(BASE)) --arguments="$$ARGS"
 
 image-check: setup  ## does what the Dockerfile does, without Docker, and runs the result
 	PYTHON=$(PYTHON) sh deploy/image-check.sh
