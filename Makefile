@@ -127,6 +127,9 @@ lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; A
 
 # The second install installs nothing: it fails where a requirement is not met by the lock.
 .venv/locked: $(REQUIREMENTS) $(LOCKS) $(call IF_GONE,.venv,again) | $(PYTHON)
+	@$(PYTHON) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    { echo "the .venv that is here, of $$($(PYTHON) --version 2>&1), is too old (3.11 is needed), or has no pip:" \
+	        "remove it (rm -r .venv), then run \`make setup\`" >&2; exit 1; }
 	$(PYTHON) -m pip install --quiet --require-hashes -r requirements-dev.lock
 	@PIP_FIND_LINKS= $(PYTHON) -m pip install --quiet --no-index --dry-run -r requirements-dev.txt || \
 	    { echo 'requirements*.txt and the locks differ: run `make lock`' >&2; exit 1; }

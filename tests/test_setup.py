@@ -75,6 +75,14 @@ def test_an_environment_is_made_anew_with_its_packages_where_its_python_is_gone(
     assert made(project, goal) == [], "all is there"
 
 
+def test_an_environment_that_others_have_made_is_named_where_it_is_of_no_use(project: Path) -> None:
+    """One without pip, of `uv venv`, or of Python 3.10: up to sixty lines of pip, and no cure."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", project / ".venv"], check=True)
+    done = subprocess.run(["make", "setup"], cwd=project, env=outside_of_make(), capture_output=True, text=True)
+    assert "remove it (rm -r .venv), then run `make setup`" in done.stderr.splitlines()[0]
+    assert (project / ".venv").exists(), "it is theirs"
+
+
 def test_an_environment_whose_python_is_there_keeps_what_is_in_it(project: Path) -> None:
     made(project, "setup")
     (project / ".venv/mine").touch()
