@@ -326,6 +326,10 @@ class Outputs:
             error = message.error()
             if error is None:
                 self._oracle.seen(message.key(), message.value())
+            elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:  # its leader has not heard of the topic yet
+                (at,) = self._consumer.position([TopicPartition(message.topic() or "", message.partition() or 0)])
+                at.offset = at.offset if at.offset >= 0 else OFFSET_BEGINNING
+                self._consumer.seek(at)
             elif error.code() not in {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}:
                 raise AssertionError(error)
         return len(messages)
