@@ -35,6 +35,7 @@ from utils.commands.command import Environ, add_command, say
 from utils.kafka import clients, preflight
 from utils.logger import configure, configure_again, logger
 from utils.monitoring.watch import Watch
+from utils.running.calls import SetupFailed
 from utils.running.lifetime import Stopped, leave, patiently, stop_on_signals
 from utils.running.refresh import Config, Refresh, tell_warnings
 from utils.running.steps import ROW_STEPS, STEPS, Seen, Start, answer_http, take
@@ -90,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EX_CONFIG
     except UnavailableError as error:
         logger.error(error)
-    except (KeyboardInterrupt, BrokenPipeError):  # `main.py check | head`: there is nobody to print to
-        pass
+    except (KeyboardInterrupt, BrokenPipeError, SetupFailed):
+        pass  # `main.py check | head`: there is nobody to print to; why setup() failed stands in the log
     except (Exception, SystemExit):  # sys.exit() in worker.py would look like a stop in order
         logger.exception("unexpected error")
     else:

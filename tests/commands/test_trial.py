@@ -276,3 +276,30 @@ def test_messages_of_a_file_are_tried_without_kafka_and_without_a_database(
     monkeypatch.setattr("utils.commands.try_out.CASES", file / "no directory")
     assert main.main(["try", "--file", str(file), "--save-tests"]) == 78
     assert f"--save-tests: {file}/no directory cannot be written (Not a directory)" in capsys.readouterr().err
+
+
+def test_where_setup_is_stopped_or_fails_it_says_so_and_no_traceback_of_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while it loaded a model was an unexpected error, and a page of traceback."""
+    stopping = threading.Event()
+
+    def is_stopped() -> None:
+        stopping.set()
+        threading.Event().wait(60)
+
+    def fails() -> None:
+        raise RuntimeError("no model")
+
+    monkeypatch.setattr("utils.processing.user_code.defaults", dict)
+    monkeypatch.setattr("utils.commands.try_out.stop_on_signals", lambda: stopping)
+    (file := tmp_path / "messages.jsonl").write_text('{"id": "1"}\n{"id": "2"}\n')
+    said = []
+    for setup in (fails, is_stopped):
+        code = UserCode(process, Hooks(setup=setup))
+        monkeypatch.setattr("utils.processing.user_code.load", lambda code=code: code)
+        assert main.main(["try", "--file", str(file)]) == 1
+        said.append(capsys.readouterr())
+    assert "setup() failed" in said[0].err
+    assert "2  not called: stopped" in said[1].out
+    assert "unexpected error" not in said[0].err + said[1].err

@@ -79,6 +79,7 @@ def test_a_hook_that_raises_what_is_no_exception_is_told_as_any_other(
     with pytest.raises(SetupFailed) as failed:
         opened_calls(Settings(), Counters(), threading.Event())
     assert isinstance(failed.value.__cause__, kind)
+    assert [record.getMessage() for record in caplog.records] == ["setup() failed"]
     dispatcher = cast(Dispatcher, SimpleNamespace(is_stuck=False))
     assert Calls(raising, dispatcher, Settings()).close()
     assert caplog.records[-1].getMessage() == "no orderly teardown()"

@@ -22,12 +22,12 @@ from utils.joining.dead_letters import REASONS
 from utils.joining.references import Partition
 from utils.kafka import clients, preflight
 from utils.kafka.names import replay_group
-from utils.logger import configure_again, logger, shown
+from utils.logger import configure_again, shown
 from utils.metrics import Counters
 from utils.processing.attempts import LONGEST_BACKOFF, Attempts
 from utils.processing.single_thread import SingleThread
 from utils.running.assembly import KafkaClients, Surroundings, intake_of, map_store_of, parts_of
-from utils.running.calls import SetupFailed, dispatcher_of, opened_calls
+from utils.running.calls import dispatcher_of, opened_calls
 from utils.running.lifetime import Stopped, stop_on_signals
 from utils.running.refresh import Config
 from utils.running.supervision import supervise
@@ -202,9 +202,6 @@ def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
         calls = opened_calls(settings, counters, stopping, attempts_of_replay(settings))
     except Stopped:
         return 0
-    except SetupFailed as error:
-        logger.error("setup() failed", exc_info=error.__cause__)
-        return 1
     executor = calls.dispatcher
     try:
         around = Surroundings(executor=executor, counters=counters, refusals=Refusals(stays=True))

@@ -27,12 +27,13 @@ from utils.logger import logger
 from utils.metrics import Counters
 from utils.processing import user_code
 from utils.processing.attempts import Attempts
-from utils.running.calls import Calls, dispatcher_of, open_runner, runner_of
-from utils.running.lifetime import stop_on_signals
+from utils.running.calls import opened_calls
+from utils.running.lifetime import Stopped, stop_on_signals
 from utils.running.streams import others_print_to_stderr
 
 DEFAULT = 20  # messages
 MOST_READ = 1 << 28  # bytes of messages that are held at most while the window is widened
+STOPPED = "stopped"
 WARNING = "calls that process() makes to the outside are real: what it writes there is written"
 
 
@@ -101,16 +102,17 @@ def try_out(arguments: argparse.Namespace, environ: Environ) -> int:
 
 def _tried(groups: Sequence[Group], settings: Settings, code: user_code.UserCode) -> Trial:
     stopping, counters = stop_on_signals(), Counters()
-    runner = runner_of(settings.consumer_name, settings, counters.process_time, code)
-    open_runner(runner, stopping)
     once = Attempts(1, settings.retry_backoff, random.random, outage=math.inf)
-    executor = dispatcher_of(runner, settings, counters, stopping, once)
+    try:
+        calls = opened_calls(settings, counters, stopping, once, code=code)
+    except Stopped:
+        return Trial(settings.consumer_name, not_called=len(groups), why_not=STOPPED)
     largest = clients.largest_record(settings.kafka)
     try:
-        trial = run(groups, executor, stopping, settings.consumer_name, largest)
+        trial = run(groups, calls.dispatcher, stopping, settings.consumer_name, largest)
     finally:
-        Calls(runner, executor, settings).close()
-    trial.why_not = "a call hung" if executor.is_stuck else "stopped"
+        calls.close()
+    trial.why_not = "a call hung" if calls.dispatcher.is_stuck else STOPPED
     return trial
 
 

@@ -51,7 +51,7 @@ class Calls(NamedTuple):
 
 
 class SetupFailed(Exception):
-    """setup() of worker.py has raised its cause."""
+    """setup() of worker.py has raised its cause, and the log has it."""
 
 
 def opened_calls(
@@ -60,14 +60,19 @@ def opened_calls(
     process_stop: threading.Event,
     attempts: Attempts | None = None,
     health: Health | None = None,
+    code: user_code.UserCode | None = None,
 ) -> Calls:
-    """`attempts`: where they are not those of a worker. UnavailableError: there are too few threads for process()."""
-    runner = runner_of(settings.consumer_name, settings, counters.process_time)
+    """`attempts`, `code`: where they are not those of a worker.
+
+    Raises Stopped, SetupFailed. UnavailableError: there are too few threads for process().
+    """
+    runner = runner_of(settings.consumer_name, settings, counters.process_time, code)
     try:
         open_runner(runner, process_stop, health)
     except (Stopped, UnavailableError):
         raise
     except BaseException as error:  # also CancelledError; and sys.exit() would look like a stop in order
+        logger.error("setup() failed", exc_info=error)
         raise SetupFailed from error
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)

@@ -34,7 +34,7 @@ from utils.processing.executor import Retrying
 from utils.reading.intake import Intake, Waits
 from utils.reading.locator import AssignmentOutdated, NeverJoins, Partition, RowOutdated
 from utils.running.assembly import SETTLE, Surroundings, build_worker, gathering, gets_place_back, provides_topics
-from utils.running.calls import SetupFailed, opened_calls
+from utils.running.calls import opened_calls
 from utils.running.lifetime import LONGEST_PAUSE, STANDSTILL, Stopped, ending_in_time, sleep
 from utils.running.refresh import Refresh
 from utils.sending.outbox import RecordRefused
@@ -67,9 +67,6 @@ def work(refresh: Refresh, process_stop: Event, watch: Watch) -> int:
             refresh.next()  # without one the row was withdrawn, and the one before is in force again
     except Stopped:
         return 0
-    except SetupFailed as error:
-        logger.error("setup() failed", exc_info=error.__cause__)
-        return 1
     except ThreadDied as error:
         logger.error("a thread of process() has died: the process ends", exc_info=unquoted(error.__cause__))
         return 1
