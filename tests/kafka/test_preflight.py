@@ -784,6 +784,33 @@ def test_the_command_that_creates_a_topic_gives_it_as_many_replicas_as_the_input
     assert other.endswith(f" --create --partitions 3{told} --topic b")
 
 
+@pytest.mark.parametrize("code", [KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG])
+def test_brokers_that_let_nobody_set_segments_get_a_topic_of_maps_with_what_is_needed_alone(code: int) -> None:
+    """Of Confluent Cloud. With exactly_once no worker began, and the command of the line was refused, too."""
+
+    class Managed(SlowAdmin):
+        policy = ""
+
+        def create_topics(self, topics: Sequence[Any], **options: Any) -> dict[str, "Future[None]"]:
+            [topic] = topics
+            if "segment.bytes" not in topic.config and topic.config["cleanup.policy"] == self.policy:
+                return super().create_topics(topics, **options)
+            future: Future[None] = Future()
+            future.set_exception(KafkaException(KafkaError(code, "lower than the minimum allowed value")))
+            return {topic.topic: future}
+
+    managed = Managed()
+    cluster = Cluster(("h:1",), {"a": 3, "b": 3}, admin=cast(AdminClient, managed))
+    [problem] = provide_map_topic(settings_with(), row_at("h:1"), cluster, only_try=True)
+    assert "lower than the minimum" in problem
+    assert problem.endswith(" --create --topic orders-offsets --partitions 1 --config cleanup.policy=compact")
+    managed.policy = "compact"
+    assert provide_map_topic(settings_with(), row_at("h:1"), cluster, only_try=True) == []
+    managed.policy = ""
+    [letters] = provide_dead_letter_topic(settings_with(), row_at("h:1"), cluster, only_try=True)
+    assert "--config retention.ms=-1" in letters, "less would let dead letters vanish"
+
+
 def test_a_topic_of_its_own_with_fewer_replicas_is_named() -> None:
     replicas = {"a": 3, "b": 3, "orders-dlq": 1, "orders-offsets": 3}
     cluster = Cluster(("h:1",), {"a": 3, "b": 3}, replicas=replicas)

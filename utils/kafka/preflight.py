@@ -82,6 +82,9 @@ MAP_TOPIC = {
 }
 """Small segments, since the last one is never compacted. And what is out of use stays for as long as a request may be
 late, should one come that refers to it."""
+LEAST_OF_MAPS = {"cleanup.policy": "compact"}
+"""Of these what is needed. Managed brokers let nobody set some of the others (Confluent Cloud: segments of 50 MB at
+least), and their own will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +260,7 @@ def provide_map_topic(settings: Settings, row: Row, cluster: Cluster, *, only_tr
         return []
     if name not in cluster.partitions:
         topic = NewTopic(name, 1, replicas_of_inputs(row, cluster), config=MAP_TOPIC)
-        problem = _create(settings, row, cluster, topic, only_try=only_try)
+        problem = _create(settings, row, cluster, topic, only_try=only_try, least=LEAST_OF_MAPS)
         return [f"topic {name} for maps of waiting messages {problem}"] if problem else []
     if cluster.configs.get(name, {}).get("cleanup.policy", "compact") == "compact":
         return []
@@ -305,13 +308,27 @@ def commit_limits(settings: Settings, row: Row, cluster: Cluster) -> CommitLimit
     return limits
 
 
-def _create(settings: Settings, row: Row, cluster: Cluster, topic: NewTopic, *, only_try: bool) -> str:
-    """Why a topic that is missing cannot be created, with the command that does it; nothing where it was."""
+def _create(
+    settings: Settings,
+    row: Row,
+    cluster: Cluster,
+    topic: NewTopic,
+    *,
+    only_try: bool,
+    least: dict[str, str] | None = None,
+) -> str:
+    """Why a topic that is missing cannot be created, with the command that does it; nothing where it was.
+
+    `least`: its configuration where brokers do not take that of `topic`.
+    """
     admin = _asking(settings, row, cluster)
     try:
         answered(admin.create_topics([topic], request_timeout=_REQUEST, validate_only=only_try)[topic.topic])
     except KafkaException as error:
         reason = error.args[0]
+        if least and reason.code() in {KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG}:
+            plainer = NewTopic(topic.topic, topic.num_partitions, topic.replication_factor, config=least)
+            return _create(settings, row, cluster, plainer, only_try=only_try)
         if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another worker has just done it
             _wait_until_known(admin, topic.topic)
             return ""
