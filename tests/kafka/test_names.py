@@ -1,5 +1,7 @@
 """Names that consumers take in Kafka: which of them meet those of others, and which do not."""
 
+from dataclasses import replace
+
 import pytest
 
 from models import Row
@@ -40,7 +42,9 @@ def named(
     ],
 )
 def test_what_two_consumers_take_for_theirs_is_told_of_both(one: Named, line: str) -> None:
-    assert collisions([named("t1"), named("t3"), one]) == {"t1": [line], one.row.consumer_name: [line]}
+    for servers in ("kafka:9092", "other:9092,Kafka:9092"):
+        of_one = Named(replace(one.row, bootstrap_servers=servers), one.dead_letters)
+        assert collisions([named("t1"), named("t3"), of_one]) == {"t1": [line], one.row.consumer_name: [line]}
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ def own_collisions(one: Named) -> list[str]:
 
 
 def collisions(consumers: Sequence[Named]) -> Mapping[str, Sequence[str]]:
-    """By name of a consumer: one line for each thing that it and another one on the same brokers take for theirs.
+    """By name of a consumer: one line for each thing that it and another one on the same brokers take for theirs. The
+    rows of both must name one of these: it asks none of them which cluster it is of.
 
     Who reads the dead letters of another one may mean to, and of those who share a topic of them each knows its own.
     """
@@ -69,4 +70,4 @@ def collisions(consumers: Sequence[Named]) -> Mapping[str, Sequence[str]]:
 
 
 def _servers(one: Named) -> set[str]:
-    return set(one.row.bootstrap_servers.split(","))
+    return set(one.row.bootstrap_servers.lower().split(","))

@@ -158,7 +158,7 @@ def _names(start: Start) -> Iterator[Seen]:
     told = collisions_of(start.row, start.database, start.environment)
     yield from _lacking(told)
     if not told:
-        yield Seen("no other row takes them")
+        yield Seen("no other row that names one of these brokers takes them")
 
 
 def _properties(start: Start) -> Iterator[Seen]:
