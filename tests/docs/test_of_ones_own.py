@@ -14,6 +14,14 @@ from tests.test_deploy import is_as_the_frame_has_it
 from utils.version import frame_version
 
 
+def passing(copy: Path, *tests: str) -> str:
+    """What pytest says of these tests of a copy."""
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-m", "not mariadb", *tests]
+    done = subprocess.run(command, cwd=copy, env=outside_of_make(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
 def test_pages_and_manifests_of_ones_own_make_no_test_red(tmp_path: Path) -> None:
     """What everybody edits first did: the front page; and what docs/deploy.md asks to be changed for Kubernetes."""
     write(tmp_path, of_the_frame())
@@ -23,11 +31,34 @@ def test_pages_and_manifests_of_ones_own_make_no_test_red(tmp_path: Path) -> Non
         text = path.read_text().replace("paid-orders", "refunds").replace("namespace: consumers", "namespace: team-a")
         text = text.replace('namespace="consumers"', 'namespace="team-a"').replace("DB_HOST=mysql", "DB_HOST=db")
         path.write_text(re.sub("^components:.*", "", text, flags=re.MULTILINE))
+    compose, unit = tmp_path / "deploy/compose.yaml", tmp_path / "deploy/systemd/consumer@.service"
+    compose.write_text(compose.read_text().replace("orders payments paid;", "refunds paid;"))
+    unit.write_text(unit.read_text().replace("TimeoutStopSec=15", "TimeoutStopSec=2min"))
     chosen = [f"tests/docs/test_{name}.py" for name in ("blocks", "links", "reference")] + ["tests/test_deploy.py"]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not mariadb", *chosen]
-    done = subprocess.run(command, cwd=tmp_path, env=outside_of_make(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-    assert " skipped" in done.stdout
+    told = re.findall(r"deploy/(\S+) of this copy is changed", passing(tmp_path, *chosen))
+    assert {*told} == {"compose.yaml", "kubernetes", "systemd/consumer@.service"}
+
+
+def test_what_somebody_adds_for_their_process_makes_no_test_red(tmp_path: Path) -> None:
+    """A variable that examples/requests_api.py reads, in the compose file, was red: it is no setting."""
+    write(tmp_path, of_the_frame())
+    for place, line, added in (
+        ("compose.yaml", "  DB_NAME: consumers\n", "  API_URL: http://prices.example\n"),
+        (
+            "kubernetes/base/kustomization.yaml",
+            "      - DB_NAME=consumers\n",
+            "      - API_URL=http://prices.example\n",
+        ),
+        (
+            "systemd/consumer@.service",
+            "[Service]\n",
+            "LoadCredential=api-key:/k\nEnvironment=API_KEY_FILE=%d/api-key\n",
+        ),
+    ):
+        text = (tmp_path / "deploy" / place).read_text()
+        (tmp_path / "deploy" / place).write_text(text.replace(line, line + added))
+        assert added in (tmp_path / "deploy" / place).read_text()
+    assert "of this copy is changed" not in passing(tmp_path, "tests/test_deploy.py")
 
 
 @pytest.mark.skipif(
