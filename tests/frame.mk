@@ -13,8 +13,9 @@ frame-check: setup
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 
+# WSL has a NAME in the environment: that of the machine.
 copy: | $(PYTHON)  ## makes a slim copy of the frame, without its own tests; TO=../paid-orders NAME=paid-orders
-	@$(PYTHON) -m deploy.frame copy "$(TO)" --name "$(NAME)"
+	@$(PYTHON) -m deploy.frame copy "$(TO)" --name "$(if $(filter command,$(origin NAME)),$(NAME))"
 
 update-copy: | $(PYTHON)  ## brings a copy that has no `make update` yet to the version that is here; COPY=path
 	@$(PYTHON) -m deploy.frame update --copy "$(COPY)" $(if $(TO),--to "$(TO)" --back) $(if $(BASE),--base $(BASE)) $(ARGS)

@@ -83,6 +83,17 @@ def test_inside_another_repository_it_begins_none(frame: Path, tmp_path: Path) -
     assert not (around / "worker/.git").exists()
 
 
+def test_the_name_of_the_machine_is_not_the_name_of_the_consumer(frame: Path, tmp_path: Path) -> None:
+    """WSL sets NAME in each shell, and the copy looked for the row DESKTOP-AB12CD."""
+    environ = {**outside_of_make(), "NAME": "DESKTOP-AB12CD"}
+    command = ["make", "copy", f"TO={tmp_path}/copy", f"PYTHON={sys.executable}"]
+    for given, name in (([], ""), (["NAME=refunds"], "refunds")):
+        made = subprocess.run(
+            [*command, *given, "-n"], cwd=frame, env=environ, capture_output=True, text=True, check=True
+        )
+        assert made.stdout.endswith(f'--name "{name}"\n')
+
+
 def test_what_is_there_is_left_alone(frame: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     refused = copied(frame, tmp_path)
