@@ -15,7 +15,7 @@ from tests.program import FORWARDING, ROOT, copied
 ENVIRONMENT = """\
 #!/bin/sh
 # python -m venv TARGET, with the pip that is there: to unpack its own one takes four fifths of all
-{python} -m venv --without-pip "$3" && ln -s {pip} "$3"/lib/python*/site-packages
+"{python}" -m venv --without-pip "$3" && ln -s "{pip}" "$3"/lib/python*/site-packages
 """
 
 

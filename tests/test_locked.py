@@ -62,7 +62,7 @@ def test_setup_and_all_that_begins_with_it_end_where_a_package_was_not_locked(tm
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     # All but the installing, which is pip's and takes long.
-    python.write_text(f'#!/bin/sh\n[ "$2" = pip ] || exec {sys.executable} "$@"\n')
+    python.write_text(f'#!/bin/sh\n[ "$2" = pip ] || exec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     made = make_check(tmp_path)
     assert (made.returncode, (tmp_path / ".venv/locked").exists()) == (0, True), made.stderr

@@ -149,7 +149,7 @@ def test_the_tests_of_a_copy_import_defaults_py_before_worker_py_as_a_worker_doe
         (copy / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, copy / name)
     (copy / ".venv/bin").mkdir(parents=True)
-    (copy / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (copy / ".venv/bin/python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (copy / ".venv/bin/python").chmod(0o755)
     (copy / ".venv/locked").touch()
     for goal in ("test", "test-mine"):

@@ -20,7 +20,7 @@ NEWEST = """\
 #!/bin/sh
 [ "$*" != "deploy/interpreter.py better" ] || exit 0
 [ "$2" != venv ] || set -- "$@" --without-pip
-exec {} "$@"
+exec "{}" "$@"
 """
 
 

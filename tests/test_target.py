@@ -65,7 +65,7 @@ def test_wheels_are_those_of_the_target(tmp_path: Path) -> None:
     (tmp_path / "requirements.lock").write_text(LOCK)
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\n[ "$2" = pip ] || exec {sys.executable} "$@"\n{READS}')
+    python.write_text(f'#!/bin/sh\n[ "$2" = pip ] || exec "{sys.executable}" "$@"\n{READS}')
     python.chmod(0o755)
     for name in ("requirements.txt", "requirements-dev.txt", "requirements-dev.lock", ".venv/locked"):
         (tmp_path / name).touch()

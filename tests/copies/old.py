@@ -108,7 +108,7 @@ def directory(commit: str, copy: Path) -> None:
 
 def archive(commit: str, copy: Path) -> None:
     copy.mkdir()
-    subprocess.run(f"git -C {ROOT} archive {commit} | tar -xf - -C {copy}", shell=True, check=True)
+    subprocess.run(f"git -C '{ROOT}' archive {commit} | tar -xf - -C '{copy}'", shell=True, check=True)
 
 
 KINDS: Mapping[str, Callable[[str, Path], None]] = {"clone": clone, "cp -r": directory, "archive": archive}

@@ -32,7 +32,7 @@ def test_what_waits_outlives_an_update_of_the_copy_and_the_way_back(
         pytest.skip("needs a clone of the frame with its history")
     copy = tmp_path / "old"
     copy.mkdir()
-    subprocess.run(f"git -C {ROOT} archive {BEFORE_THE_ROOMS} | tar -xf - -C {copy}", shell=True, check=True)
+    subprocess.run(f"git -C '{ROOT}' archive {BEFORE_THE_ROOMS} | tar -xf - -C '{copy}'", shell=True, check=True)
     (copy / "worker.py").write_bytes(FORWARDING.read_bytes())
     scene = scenes(real_kafka, environment={"DELIVERY": delivery})
     scene.job.run_program(copy)
