@@ -3,12 +3,13 @@
 import re
 import subprocess
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 
 import pytest
 
 from tests.deploy.frames import of_the_frame, write
-from tests.docs.pages import CHANGELOG_IS_THE_FRAMES, README_IS_THE_FRAMES
+from tests.docs.pages import CHANGELOG_IS_THE_FRAMES, README, README_IS_THE_FRAMES
 from tests.program import ROOT, outside_of_make
 from tests.test_deploy import is_as_the_frame_has_it
 from utils.version import frame_version
@@ -61,12 +62,19 @@ def test_what_somebody_adds_for_their_process_makes_no_test_red(tmp_path: Path) 
     assert "of this copy is changed" not in passing(tmp_path, "tests/test_deploy.py")
 
 
-@pytest.mark.skipif(
-    bool(frame_version().commit or frame_version().left_out) or not (ROOT / ".git").exists(),
-    reason="a copy may have others: only a clone of the frame is asked",
-)
+def has_an_owner() -> bool:
+    """A copy of somebody: a slim one, or a clone with a title or a process() of theirs. Nothing else tells."""
+    is_slim = bool(frame_version().commit or frame_version().left_out) or not (ROOT / ".git").exists()
+    is_titled = not get_close_matches(README.text.partition("\n")[0], ["# Consumer Skeleton"], cutoff=0.9)
+    return is_slim or is_titled or not (ROOT / "worker.py").read_text().endswith('"""\n    return message\n')
+
+
+@pytest.mark.skipif(has_an_owner(), reason="they may have others: only the frame itself is asked")
 def test_in_the_frame_itself_they_are_not_taken_for_somebodys_own() -> None:
     """One letter of a title, or of a line of the manifests, took away all tests of it without a word."""
-    assert README_IS_THE_FRAMES
-    assert CHANGELOG_IS_THE_FRAMES
-    assert is_as_the_frame_has_it()
+    cure = (
+        "in the frame: tests/test_deploy.py and tests/docs/pages.py must know; a copy of yours: give README.md a title"
+    )
+    assert README_IS_THE_FRAMES, cure
+    assert CHANGELOG_IS_THE_FRAMES, cure
+    assert is_as_the_frame_has_it(), cure
