@@ -53,7 +53,7 @@ left_out() {
     for each in *; do
         case $each in
             *.py | *.md | *.lock | requirements*.txt | pyproject.toml | *[Cc]ompose*.y*ml) ;;
-            Makefile* | Dockerfile* | Containerfile* | Jenkinsfile* | LICENSE* | NOTICE*) ;;
+            Makefile* | GNUmakefile | Dockerfile* | Containerfile* | Jenkinsfile* | LICENSE* | NOTICE*) ;;
             *) [ ! -f "$each" ] || printf '%s ' "$each" ;;
         esac
     done

@@ -115,6 +115,16 @@ def test_make_lists_what_works_there_and_each_of_it_has_what_it_needs(frame: Pat
         assert not {"tests.", "bench.", "tests/frame.mk"} & set(dry.stdout.split())
 
 
+def test_targets_of_ones_own_stand_beside_those_of_the_frame(frame: Path, tmp_path: Path) -> None:
+    to = tmp_path / "copy"
+    assert copied(frame, to).returncode == 0
+    write(to, {"GNUmakefile": "include Makefile\n\nrelease: check  ## pushes our image\n\t@echo pushed\n"})
+    listed = subprocess.run(["make"], cwd=to, env=outside_of_make(), capture_output=True, text=True, check=True).stdout
+    assert {"release", "demo"} <= {line.split()[0] for line in listed.splitlines()}
+    told = subprocess.run(["sh", "deploy/image.sh", "left_out"], cwd=to, capture_output=True, text=True, check=True)
+    assert told.stdout == ""
+
+
 def test_every_link_of_its_documents_leads_to_a_file_of_it(frame: Path, tmp_path: Path) -> None:
     to = tmp_path / "copy"
     assert copied(frame, to).returncode == 0
