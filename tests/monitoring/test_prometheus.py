@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from prometheus_client import Metric
+from prometheus_client import Metric, ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.program import sources
@@ -165,6 +165,14 @@ def test_times_are_histograms() -> None:
     assert value(families, "consumer_process_seconds_bucket", le="+Inf") == 10
     assert value(families, "consumer_process_seconds_count") == 10
     assert value(families, "consumer_process_seconds_sum") == 0.5
+
+
+def test_a_clock_that_is_set_is_no_new_start_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start is told from that of the machine, which the kernel moves by as much as the clock is set."""
+    bench, collector = started(), metrics(started())
+    begun = value(scrape(bench, collector), "consumer_start_time_seconds")
+    monkeypatch.setattr(ProcessCollector, "_boot_time", lambda _self: 5.0)
+    assert value(scrape(bench, collector), "consumer_start_time_seconds") == begun
 
 
 def test_without_a_worker_counters_stay_and_gauges_go() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, PROCESS_COLLECTOR, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -202,8 +202,11 @@ class Metrics(Collector):
         return family
 
     def _of_process(self) -> Iterator[Metric]:
-        """Memory, CPU, start and files of the operating system's process; nothing where there is no /proc."""
-        for family in ProcessCollector(registry=None).collect():
+        """Memory, CPU, start and files of the operating system's process; nothing where there is no /proc.
+
+        Always of the same collector: another one would tell another start once the clock of the machine was set.
+        """
+        for family in PROCESS_COLLECTOR.collect():
             family.name = PREFIX + family.name.removeprefix("process_")
             family.samples = [
                 sample._replace(name=PREFIX + sample.name.removeprefix("process_"), labels={"consumer": self.consumer})
