@@ -210,12 +210,13 @@ def test_a_commit_that_was_refused_for_its_maps_fits_when_it_is_stored_once_more
     store.ended(True)
     assert store_maps(store, topic, short, longer) == [short, longer]
     store.ended(False)
-    assert not store.makes_fit(KafkaError(KafkaError.UNKNOWN_MEMBER_ID))
+    too_long = KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE)
+    assert not store.makes_fit(KafkaError(KafkaError.UNKNOWN_MEMBER_ID), store.allowed)
     for _ in range(2):  # as often as the answer says it of a partition
-        assert store.makes_fit(KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE))
+        assert store.makes_fit(too_long, store.allowed)
     fitting = store_maps(store, topic, short, longer)
     assert (fitting[0], Reference.parse(fitting[1].metadata) is None) == (short, False), "600 characters were taken"
-    assert not store.makes_fit(KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE)), "there is nothing left to be learned"
+    assert not store.makes_fit(too_long, store.allowed), "there is nothing left to be learned"
 
 
 # ---------------------------------------------------------------- reading

@@ -10,6 +10,22 @@ from tests.simulation.world import simulate
 Actions = list[tuple[str, int, int]]
 
 REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
+    "each of two commits on their way whose maps are too long for the brokers is made again by shorter ones": (
+        Setup(quirks=True, crashes=True, odd=True, tight=True, strict=True, rows=True),
+        [
+            ("invalid", 0, 0),
+            ("kill twice", 0, 2),
+            ("burst", 1, 0),
+            ("mate", 0, 1),
+            ("step", 0, 2),
+            ("step", 0, 0),
+            ("minute", 0, 0),
+            ("bad row", 0, 0),
+            ("burst", 0, 0),
+            ("step", 0, 3),
+            ("step", 0, 1),
+        ],
+    ),
     "a worker that could not take back whom a commit names knows that it lives when it gets the partition again": (
         Setup(topics=1, partitions=3, workers=2, faults=True, deadly=True, discards=True),
         [

@@ -3,6 +3,7 @@
 import math
 import time
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
@@ -145,7 +146,8 @@ class AtLeastOnce:
         self.backlog = Backlog()
         self._settling = False
         self._settling_since = 0.0
-        self._unanswered = 0  # commits on the way: a revoke may leave one behind
+        self._unanswered: deque[int] = deque()
+        """How long a map was allowed to be, of each commit on its way: there may be two when an assignment ends."""
         self._answer: bool | None = True
         self._commit_error: KafkaError | None = None
         self._last: tuple[Consumer, list[CommitPoint]] | None = None  # what is committed, until it is dropped
@@ -219,7 +221,7 @@ class AtLeastOnce:
         self._answer, self._last = False, (consumer, points)
         self._commit_began = self._clock()
         if fitting := self._stored(consumer, points):
-            self._unanswered += 1
+            self._unanswered.append(self._maps.allowed)
             self._answer = None
             self._whole.made(fitting)
             consumer.commit(offsets=_as_offsets(fitting), asynchronous=True)
@@ -251,7 +253,7 @@ class AtLeastOnce:
                     raise KafkaException(partition.error)
         except KafkaException as error:
             self._maps.ended(False)
-            if not self._maps.makes_fit(error.args[0]):
+            if not self._maps.makes_fit(error.args[0], self._maps.allowed):
                 if not may_repeat(error.args[0]):
                     self._whole.take_back(consumer)
                 raise
@@ -261,9 +263,9 @@ class AtLeastOnce:
 
     def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         errors = [each for each in (error, *(partition.error for partition in partitions)) if each]
-        too_long = [each for each in errors if self._maps.makes_fit(each)]
-        self._does_not_fit = bool(too_long)
-        self._unanswered -= 1
+        allowed = self._unanswered.popleft()
+        too_long = [each for each in errors if self._maps.makes_fit(each, allowed)]
+        self._does_not_fit = bool(too_long) and not self._unanswered
         if not self._unanswered:
             self._answer = not errors
             if self._answer:
@@ -517,7 +519,7 @@ class ExactlyOnce:
 
     def _is_ready_for_another(self, error: KafkaException | DeliveryFailed) -> bool:
         """Whether the transaction had a map too long for the brokers, and is aborted now."""
-        if isinstance(error, DeliveryFailed) or not self._maps.makes_fit(error.args[0]):
+        if isinstance(error, DeliveryFailed) or not self._maps.makes_fit(error.args[0], self._maps.allowed):
             return False
         self._maps.ended(False)
         return not self._abort()

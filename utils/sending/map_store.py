@@ -58,7 +58,7 @@ class MapStore:
         self._clock = clock
         self._limits = limits or CommitLimits()
         self._longest = 0  # of the maps in the last commit
-        self._allowed = 0  # by the limit of then
+        self.allowed = 0  # characters of a map in it, by the limit of then
         self._slots = MapSlots(characters_of(self._limits.record))
         self._end = 0  # of the topic, when it was asked for last
         self._next_asked = 0.0
@@ -96,7 +96,7 @@ class MapStore:
         self.pause = stored / BYTES_A_SECOND * self._slots.unconfirmed
         lengths = [len(point.metadata) for point in points]
         self._longest = max([length for length in lengths if length <= limit], default=0)
-        self._allowed = self._limits.metadata
+        self.allowed = self._limits.metadata
         return fitting
 
     def ended(self, confirmed: bool) -> None:
@@ -110,9 +110,10 @@ class MapStore:
         """Whether the maps in what `store` has returned may turn out to be too long for the brokers."""
         return self._limits.may_refuse(self._longest)
 
-    def makes_fit(self, error: KafkaError) -> bool:
+    def makes_fit(self, error: KafkaError, allowed: int) -> bool:
         """Whether a commit that was refused so will fit when it is stored and made once more: its maps were too long.
 
+        `allowed`: what it was when that commit was made. Another one may have been made since.
         Brokers that do not tell their limit, for want of a right, are taken to have the default.
         """
         if error.code() != KafkaError.OFFSET_METADATA_TOO_LARGE:
@@ -120,7 +121,7 @@ class MapStore:
         if self._limits.lower():
             facts = {"limit": self._limits.metadata, "topic": self._topic}
             logger.warning("the brokers take shorter maps only: longer ones go to the topic of maps", extra=facts)
-        return self._allowed > self._limits.metadata
+        return allowed > self._limits.metadata
 
     def _limit(self, points: Sequence[CommitPoint]) -> int:
         return self._limits.longest_map(points, self._topic)
