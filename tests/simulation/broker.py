@@ -37,6 +37,7 @@ class Transaction:
     logs: list["Log"] = field(default_factory=list)
     records: list[tuple[Partition, "Entry"]] = field(default_factory=list)
     offsets: dict[Partition, Committed] = field(default_factory=dict)
+    written: dict[Partition, int] = field(default_factory=dict)  # when its offsets came into the group's log
 
 
 @dataclass(slots=True, eq=False)
@@ -194,6 +195,8 @@ class Group:
         self.offsets: dict[Partition, Committed] = {}
         self.pending: dict[Partition, list[Transaction]] = {}
         self.is_known = False  # to the broker: somebody has joined it, or committed
+        self._records = 0  # in its log
+        self._written: dict[Partition, int] = {}  # which of them is the commit that counts
         self._names = 0
 
     @property
@@ -281,12 +284,23 @@ class Group:
             return KafkaError.UNKNOWN_MEMBER_ID
         return KafkaError.ILLEGAL_GENERATION if generation != self.generation else None
 
-    def commit(self, at: Partition, committed: Committed) -> int | None:
-        """Accepted for every partition, owned or not (measured); None, or the error code."""
+    def record(self) -> int:
+        """Something comes into its log; where."""
+        self._records += 1
+        return self._records
+
+    def commit(self, at: Partition, committed: Committed, written: int = 0) -> int | None:
+        """Accepted for every partition, owned or not (measured); None, or the error code.
+
+        `written`: when it was, of a transaction that ends now. A commit that came later than that stays (measured).
+        """
         if self._broker.is_too_long(committed):
             return KafkaError.OFFSET_METADATA_TOO_LARGE
         self.is_known = True
-        self.offsets[at] = committed
+        written = written or self.record()
+        if written < self._written.get(at, 0):
+            return None
+        self.offsets[at], self._written[at] = committed, written
         self._broker.watcher.on_commit(at, committed)
         return None
 
@@ -423,6 +437,7 @@ class Broker:
         self.group.is_known = True
         for at in taken:
             self.group.pending.setdefault(at, []).append(transaction)
+            transaction.written[at] = self.group.record()
         transaction.offsets |= taken
         return None if len(taken) == len(offsets) else KafkaError.OFFSET_METADATA_TOO_LARGE
 
@@ -441,7 +456,7 @@ class Broker:
             for at, entry in transaction.records:
                 self.watcher.on_visible(at, entry)
             for at, offset in transaction.offsets.items():
-                self.group.commit(at, offset)
+                self.group.commit(at, offset, transaction.written[at])
 
     def end_later(self, transactional_id: str, seconds: float) -> None:
         """A request to commit that is on its way for so long."""

@@ -47,6 +47,10 @@ def keeps_offsets(_forget: object) -> Callable[..., None]:
     return lambda _group, _topic: None
 
 
+def forgets_when_it_was_written(commit: Callable[..., int | None]) -> Callable[..., int | None]:
+    return lambda group, at, committed, _written=0: commit(group, at, committed)
+
+
 JOIN, INIT, BEGIN = Step("join"), Step("init"), Step("begin")
 SEND, ABORT = Step("send"), Step("end")
 
@@ -58,6 +62,13 @@ SEND, ABORT = Step("send"), Step("end")
         pytest.param(Group, "refusal", refuses_whoever_is_no_member, [Step("commit", who=3)], id="unfenced"),
         pytest.param(Log, "mark", writes_no_marker, [INIT, BEGIN, SEND, ABORT], id="marker"),
         pytest.param(Group, "forget", keeps_offsets, [Step("commit", who=3), Step("again")], id="topic made again"),
+        pytest.param(
+            Group,
+            "commit",
+            forgets_when_it_was_written,
+            [INIT, BEGIN, Step("offsets", who=3), Step("commit", who=3), Step("end", how=1)],
+            id="a later commit stays",
+        ),
         pytest.param(broker, "METADATA_LIMIT", lambda limit: limit - 1, [JOIN, Step("commit", how=4)], id="4,095 do"),
         pytest.param(broker, "METADATA_LIMIT", lambda limit: limit + 1, [JOIN, Step("commit", how=5)], id="4,096 not"),
     ],
