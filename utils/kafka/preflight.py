@@ -82,6 +82,7 @@ MAP_TOPIC = {
 }
 """Small segments, since the last one is never compacted. And what is out of use stays for as long as a request may be
 late, should one come that refers to it."""
+_NOT_WITH_THESE = {KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG}  # configurations
 LEAST_OF_MAPS = {"cleanup.policy": "compact"}
 """Of these what is needed. Managed brokers let nobody set some of the others (Confluent Cloud: segments of 50 MB at
 least), and their own will do."""
@@ -326,7 +327,7 @@ def _create(
         answered(admin.create_topics([topic], request_timeout=_REQUEST, validate_only=only_try)[topic.topic])
     except KafkaException as error:
         reason = error.args[0]
-        if least and reason.code() in {KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG}:
+        if least and reason.code() in _NOT_WITH_THESE:
             plainer = NewTopic(topic.topic, topic.num_partitions, topic.replication_factor, config=least)
             return _create(settings, row, cluster, plainer, only_try=only_try)
         if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another worker has just done it
@@ -342,7 +343,10 @@ def _create(
         if reason.code() == KafkaError.TOPIC_EXCEPTION:  # for Kafka's metrics a.b and a_b are one
             cure = "choose another name (DLQ_TOPIC, CONSUMER_NAME)"
             return f"is missing and cannot be created ({plain(reason.str())}): {cure}"
-        configs = " ".join(f"--config {key}={value}" for key, value in (topic.config or {}).items())
+        given = topic.config or {}
+        if reason.code() in _NOT_WITH_THESE:  # the command would be refused, too. Whether letters vanish, `check` tells
+            given = {"cleanup.policy": given["cleanup.policy"]}
+        configs = " ".join(f"--config {key}={value}" for key, value in given.items())
         tool = f"kafka-topics.sh --bootstrap-server {row.bootstrap_servers}"
         size = f"--partitions {topic.num_partitions}{_replicas(topic.replication_factor)}"
         create = f"{tool} --create --topic {topic.topic} {size} {configs}"
