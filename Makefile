@@ -82,7 +82,7 @@ deploy-check: .venv-deploy/done  ## holds compose.yaml, the manifests and the un
 	.venv-deploy/bin/python deploy/check.py
 
 pack: setup wheels .venv-deploy/done  ## packs tree, wheels, base image and SBOM for a machine without a network; ARCHIVE=…
-	CYCLONEDX=.venv-deploy/bin/cyclonedx-py sh deploy/pack.sh $(or $(ARCHIVE),consumer.tar)
+	CYCLONEDX=.venv-deploy/bin/cyclonedx-py sh deploy/pack.sh "$(or $(ARCHIVE),consumer.tar)"
 
 pack-check: setup .venv-deploy/done  ## packs, and installs that without a network
 	PYTHON=$(PYTHON) CYCLONEDX="$(CURDIR)/.venv-deploy/bin/cyclonedx-py" sh deploy/pack-check.sh

@@ -5,7 +5,7 @@ import tarfile
 from pathlib import Path
 
 from tests.deploy.frames import GIT, committed, write
-from tests.program import ROOT
+from tests.program import ROOT, outside_of_make
 
 
 def packed(source: Path) -> set[str]:
@@ -30,3 +30,10 @@ def test_what_git_would_commit_is_packed(tmp_path: Path) -> None:
     write(tmp_path, {"docs/gone.md": None, "gone.py": None, "fresh.py": "", ".env": "secret"})
     (tmp_path / "link").symlink_to("nowhere")
     assert packed(tmp_path) - {"deploy", "deploy/wheels"} == {*kept, "fresh.py", "link"}
+
+
+def test_the_archive_has_the_name_that_was_given_also_where_that_has_a_blank() -> None:
+    """`../my pack.tar` was written to `../my`, over what was there."""
+    command = ["make", "-n", "pack", "ARCHIVE=../my pack.tar"]
+    told = subprocess.run(command, cwd=ROOT, env=outside_of_make(), capture_output=True, text=True, check=True).stdout
+    assert told.endswith(' sh deploy/pack.sh "../my pack.tar"\n')
