@@ -84,7 +84,7 @@ def systemd() -> Iterator[str]:
         unit = Path(directory) / "consumer@.service"
         # A program that is there; what is verified is the rest.
         content = (HERE / f"systemd/{unit.name}").read_text()
-        unit.write_text(re.sub(r"^ExecStart=\S+", f"ExecStart={sys.executable}", content, flags=re.M))
+        unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/sh", content, flags=re.M))
         verified = subprocess.run(
             [analyze, "verify", "--man=no", f"{directory}/consumer@paid-orders.service"], capture_output=True, text=True
         )
