@@ -15,6 +15,15 @@ if __name__ == "__main__":  # before all that takes time
     first_moment.begin()
 
 # isort: split
+from importlib.util import find_spec
+
+if lacking := [name for name in ("confluent_kafka", "msgspec", "sqlalchemy") if not find_spec(name)]:
+    print(
+        f"{sys.executable} lacks {', '.join(lacking)}: `make setup`, then `source .venv/bin/activate`", file=sys.stderr
+    )
+    sys.exit(78)
+
+# isort: split
 import argparse
 import os
 import re

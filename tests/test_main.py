@@ -777,6 +777,14 @@ def test_an_older_python_is_told() -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_a_python_without_the_packages_is_told() -> None:
+    """Where .venv was not activated it was a traceback, and an exit code that means: start it again."""
+    done = subprocess.run([sys.executable, "-S", "main.py", "check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 78
+    assert done.stderr.endswith(": `make setup`, then `source .venv/bin/activate`\n")
+    assert done.stderr.count("\n") == 1
+
+
 def test_no_log_level_hides_why_a_worker_does_not_start(sqlite_url: str) -> None:
     with_table(sqlite_url)
 
