@@ -1025,13 +1025,16 @@ class SilentTransactions(FakeTransactions):
 
     def __init__(self) -> None:
         super().__init__()
-        self.end = threading.Event()
+        self.end, self.is_closed = threading.Event(), threading.Event()
 
     def send_offsets_to_transaction(self, offsets: list[TopicPartition], group: object, _timeout: float) -> None:
         self.end.wait()
 
     def purge(self) -> None:
         self.calls.append(("purge",))
+
+    def close(self) -> None:
+        self.is_closed.set()
 
 
 def test_exactly_once_offsets_that_are_never_answered_fail_the_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1045,6 +1048,7 @@ def test_exactly_once_offsets_that_are_never_answered_fail_the_transaction(monke
     delivery._outbox.close()
     assert [name for name, *_ in producer.calls] == ["begin", "abort"], "not closed: that call goes on"
     producer.end.set()
+    assert producer.is_closed.wait(60), "now that it has come back"
 
 
 def test_exactly_once_takes_no_assignment_without_a_generation_that_the_broker_could_fence() -> None:

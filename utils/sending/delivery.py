@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, chain
 from typing import NamedTuple, Protocol
 
@@ -24,7 +25,7 @@ from utils.sending.map_store import MapStore
 from utils.sending.outbox import DeliveryFailed, Outbox, RecordRefused, unmasked
 from utils.sending.pace import WITHIN
 from utils.sending.whole_commits import WholeCommits
-from utils.threads import bounded
+from utils.threads import in_thread
 
 Clock = Callable[[], float]
 
@@ -552,14 +553,12 @@ class ExactlyOnce:
         (github.com/confluentinc/librdkafka/issues/5456.) What it may still send later comes from a transaction that is
         over, and from a member that is not in the consumer group any more.
         """
-        offsets = _as_offsets(points)
+        send = self._producer.send_offsets_to_transaction
+        call = in_thread(partial(send, _as_offsets(points), self._group, self._step), "offsets")
         try:
-            bounded(
-                lambda: self._producer.send_offsets_to_transaction(offsets, self._group, self._step),
-                self._step + _OFFSETS,
-            )
+            call.result(self._step + _OFFSETS)
         except TimeoutError:
-            self._outbox.is_stuck = True
+            self._outbox.stuck = call
             raise DeliveryFailed("no answer to the offsets of a transaction") from _TIMED_OUT
 
     def fail(self) -> None:

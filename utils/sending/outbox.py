@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, ThrottleEvent
@@ -97,24 +98,25 @@ class Outbox:
         self._failure: Exception | None = None
         self._failed_at = ""  # topic and partition of the first record that was not delivered
         self._refused: list[Sent] = []
-        self.is_stuck = False  # a call of the producer has not returned: closing it now would end the process
+        self.stuck: Future[None] | None = None  # a call of the producer: to close it now would end the process
 
     def close(self, seconds: float = CLOSE) -> None:
         """Let go of the producer, at once: what is not acknowledged is forgotten, and nothing is put any more.
 
         The client first aborts an open transaction, and waits for that without an end (confluent-kafka-python, pull
         request 2329), also for a coordinator that it does not look for any more (measured: a broker was restarted). A
-        producer that takes longer is left behind: the broker aborts its transaction by then.
+        producer that takes longer is left behind: the broker aborts its transaction by then. So is one that is stuck in
+        a call, which returns when a connection of its comes or goes (measured); then it is closed.
         """
-        if self.is_stuck:
-            return
         with suppress(KafkaException), unmasked():  # a fenced one says so once more, which would end the process
             try:
-                bounded(self._let_go, seconds)
+                bounded(self._let_go, 0 if self.stuck else seconds)
             except TimeoutError:
                 logger.warning("a producer that does not end is left behind")
 
     def _let_go(self) -> None:
+        if self.stuck:
+            wait([self.stuck])
         self.producer.purge()
         self.producer.close()
 
