@@ -44,7 +44,7 @@ def test_without_progress_the_process_ends_with_1_and_the_next_ones_blame_no_mes
         assert [line["failures"] for line in worker.said(AGAIN)] == [1, 2, 3, 4, 5]
     worker = scene.job.start()
     scene.wait_for_all(worker)
-    assert not worker.said("no progress in several starts")
+    assert not worker.said("first message not done in several starts")
     assert worker.stop() == 0
     assert letters(scene.job) == []
     scene.judge(once=True)

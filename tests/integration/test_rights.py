@@ -145,7 +145,7 @@ def test_results_that_are_not_taken_for_long_are_nobodys_fault_and_leave_when_th
     eventually(lambda: not scene.job.lag(), f"all committed\n{worker.tail()}")
     scene.wait_for_all(worker)
     assert worker.stop() == 0
-    assert worker.said("no progress in several starts") == []
+    assert worker.said("first message not done in several starts") == []
     assert failed(scene) == 0
     scene.judge()
 

@@ -140,7 +140,7 @@ class Suspects:
             groups = self._without_guilty(groups)
         if not self._size and any(each.suspicion.starts_without_progress > STARTS for each in owned):
             self._size = 1
-            logger.error("no progress in several starts: messages are processed one by one, then in growing batches")
+            logger.error("first message not done in several starts: messages run one by one, then in growing batches")
         return groups
 
     def _note_hung(self) -> None:
