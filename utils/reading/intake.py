@@ -98,8 +98,9 @@ class Intake:
 
     def is_outdated(self, now: float) -> bool:
         """Whether not all will be read that could be: since the partitions were assigned, a topic was deleted and made
-        again, or one that had no leader has got one.
+        again, or one that had no leader has got one. Also asks, now and then, for the ends that are shown.
         """
+        self.shown_ends.renew(now)
         return self._reads_former_topic(now) or self._leaders.have_returned(now)
 
     def _reads_former_topic(self, now: float) -> bool:

@@ -38,8 +38,15 @@ class ShownEnds:
         self._answered, self._heard, self.untold = {}, {}, set()
         self._next_asked = 0.0
 
+    def renew(self, now: float) -> None:
+        """At each turn of the loop, whether somebody looks or not: else the first look would tell what was so long ago.
+        They are asked for every `ASK_EVERY` at most.
+        """
+        if now >= self._next_asked:
+            self.look(now)
+
     def look(self, now: float) -> dict[Partition, int]:
-        """The end of each partition, as far as it is known. It is asked for every `ASK_EVERY` at most."""
+        """The end of each partition, as far as it is known."""
         owned, ends = self._owned.partitions, self._owned.ends()
         paused = {at for at in owned if self._pausing.is_paused(at)}
         answers = {at: end for at, (_, end) in self._ask.answers().items()}
@@ -55,7 +62,7 @@ class ShownEnds:
     def _listen(self, answers: Collection[Partition], now: float) -> None:
         """A sign of life is an answer, or a record. Where no partition at all gives one, the fault lies elsewhere.
 
-        Nobody has asked while nobody looked.
+        Nobody has asked while the loop stood still.
         """
         if now - self._looked > UNTOLD:
             self._heard = {}
