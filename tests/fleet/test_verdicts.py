@@ -316,6 +316,15 @@ def test_workers_of_another_row_are_told_with_their_topics() -> None:
     assert "10.0.0.9 reads x, which is not in the row: by an older row, or by one in another database" in found.sentence
 
 
+def test_a_tool_that_has_a_part_of_one_topic_is_told_for_its_mates_are_with_a_worker() -> None:
+    """All was said to be well, while half of all pairs could not meet."""
+    tool = Member("10.0.0.9", "console-consumer", "", (("a", 1),))
+    found = seen(group=ConsumerGroup("STABLE", (Member("10.0.0.5", "orders", "", (*ALL[:1], *ALL[2:])), tool)))
+    assert found.level == "warning"
+    assert "Not all will meet: 10.0.0.5 has a 0, b 0-1; 10.0.0.9 has a 1: one of them is no worker" in found.sentence
+    assert "meet" not in seen(group=TWO).sentence
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [

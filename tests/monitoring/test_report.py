@@ -66,6 +66,12 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
             "Not all is read: 2 partitions without a leader that answers.",
             id="no leader",
         ),
+        pytest.param(
+            judged(replace(IDLE, are_apart=True)),
+            "warning",
+            "Not all will meet: another member of the consumer group, such as a tool with its group.id, has partitions",
+            id="a tool in the consumer group",
+        ),
         pytest.param(judged(), "ok", "Idle: all that has come is read.", id="idle"),
         pytest.param(judged(rates=(1234.4, 600)), "ok", "1,234 messages a second in, 600 results out.", id="working"),
         pytest.param(

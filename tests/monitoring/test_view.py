@@ -101,6 +101,18 @@ def test_the_end_of_a_paused_partition_is_asked_for_since_it_is_not_fetched() ->
     assert (shown.paused, shown.lag) == (True, 2)
 
 
+def test_the_end_of_a_paused_partition_is_known_at_the_first_look_whoever_has_looked_before() -> None:
+    """The page of a worker that was paused for a week said that nothing was unread, and 3 s later how much was."""
+    bench = started()
+    bench.worker.intake.pausing.pause_only([A0])
+    for _ in range(3):
+        bench.feed(A0, "1", "2")
+        assert not bench.worker.intake.is_outdated(bench.clock())
+        bench.clock.now += ASK_EVERY
+    with patch.object(bench.consumer, "get_watermark_offsets", return_value=(OFFSET_INVALID, OFFSET_INVALID)):
+        assert partition(bench, A0).lag == 6
+
+
 def test_the_end_is_asked_for_where_there_is_a_lag_since_nothing_may_be_fetched_for_long() -> None:
     """With a slow process() the client's queue is full: for an hour the lag fell, while the log grew."""
     bench = started()
@@ -184,6 +196,15 @@ def test_partitions_of_ours_that_have_no_leader_are_counted_whether_they_were_le
     assert snapshot(bench).without_leader == 1, "b:1 is another worker's"
     bench.worker.intake.rebalanced([partition_offsets()], {A1, B1})
     assert snapshot(bench).without_leader == 2
+
+
+def test_partitions_whose_siblings_another_member_of_the_consumer_group_has_are_told() -> None:
+    """A console consumer with its group.id had a partition, and all was said to be well."""
+    bench = started(A0, B0)
+    assert not snapshot(bench).are_apart
+    bench.worker.intake.siblings.are_apart = lambda: True  # type: ignore[method-assign]
+    assert snapshot(bench).are_apart
+    assert snapshot(started(A0)).are_apart, "it has all of a topic"
 
 
 def test_the_size_of_the_map_in_the_last_commit_is_shown() -> None:

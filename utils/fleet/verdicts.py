@@ -16,6 +16,7 @@ from utils.fleet.looks import Pair, Subject
 from utils.joining.progress import Progress
 from utils.kafka.groups import ConsumerGroup, Member
 from utils.kafka.lookups import Topic
+from utils.kafka.membership import shared_with_others
 from utils.logger import logger
 from utils.monitoring.report import duration
 
@@ -402,7 +403,7 @@ class _Judge:
             notes.append("Its map may not be read: what was read and waits is not known (READ on its topic of maps).")
         if self.group.members and (alone := self._without_owner()):
             notes.append(f"Nobody reads {alone}: its workers may go on by an older row.")
-        notes += self._of_other_topics()
+        notes += self._of_other_topics() or self._of_parts_apart()
         timeout = self.settings.message_timeout
         if self.waits and not self.settings.paused and self.since and self.now.at - self.since > TOO_LONG * timeout:
             notes.append(f"They wait for more than {TOO_LONG:g} times MESSAGE_TIMEOUT.")
@@ -422,6 +423,15 @@ class _Judge:
                 which = f"{', '.join(topics)}, which {verb} not in the row"
                 notes.append(f"{member.host} reads {which}: by an older row, or by one in another database.")
         return notes
+
+    def _of_parts_apart(self) -> list[str]:
+        """Where some members have other numbers of one topic than of another: what should meet is with two of them."""
+        counts = {topic: each.partitions for topic, each in self._input_topics().items()}
+        odd = [each for each in self.group.members if shared_with_others(each.partitions, counts)]
+        if not odd:
+            return []
+        told = "; ".join(f"{each.host} has {numbers(each.partitions)}" for each in odd)
+        return [f"Not all will meet: {told}: one of them is no worker by this row, such as a tool with its group.id."]
 
     @property
     def letters_open(self) -> bool:

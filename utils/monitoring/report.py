@@ -125,6 +125,12 @@ def _of_work(snapshot: Snapshot, rates: dict[str, float], errors: str) -> Verdic
         )
     if not snapshot.partitions:
         return Verdict("ok", "Standing by: other workers have all the partitions.")
+    if snapshot.are_apart:
+        return Verdict(
+            "warning",
+            "Not all will meet: another member of the consumer group, such as a tool with its group.id, has partitions"
+            " that belong to those of this worker. The log tells the cure.",
+        )
     if snapshot.paused:
         return Verdict("warning", f"Paused by its row: nothing more is taken in. {_left(snapshot)}")
     if snapshot.circuit_open_for is not None:

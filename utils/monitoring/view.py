@@ -94,6 +94,7 @@ class Snapshot:
     parked: int = 0  # of the groups in flight: they rest between two attempts, or wait behind their id
     paused: bool = False  # the row says that nothing more is to be taken in
     load: float = 0.0  # of what is in process(), on its way out, or waits: with 1 nothing more is read
+    are_apart: bool = False  # partitions are here whose siblings are with another member of the consumer group
     without_leader: int = 0  # partitions of ours that cannot be read: they, or siblings, have none, or it is silent
 
     @property
@@ -138,6 +139,7 @@ class View:
             parked=worker.executor.parked.groups,
             paused=worker.intake.pausing.is_stopped,
             load=worker.load,
+            are_apart=self._are_apart(),
             without_leader=len(intake.without_leader | intake.shown_ends.untold),
         )
 
@@ -170,6 +172,10 @@ class View:
         """
         executor = self.worker.executor
         return executor.circuit_open_for if executor.in_flight and self.worker.intake.owned.partitions else None
+
+    def _are_apart(self) -> bool:
+        topics = {topic for topic, _ in self.worker.intake.owned.partitions}
+        return self.worker.intake.siblings.are_apart() or 0 < len(topics) < len(self.worker.topics_input)
 
     def _partitions(self, now: float) -> tuple[PartitionView, ...]:
         intake = self.worker.intake

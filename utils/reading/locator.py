@@ -44,8 +44,8 @@ GROWN = (
 )
 
 OTHER_TOPICS = (
-    "if this stays, a worker of this CONSUMER_NAME has its row in another database (DATABASE_URL): end it. Until then"
-    " what should meet is with different workers"
+    "if this stays, a worker of this CONSUMER_NAME has its row in another database (DATABASE_URL), or another tool has"
+    " this group.id: end it (fleet names its host). Until then what should meet is with different members"
 )
 
 Partition = tuple[str, int]

@@ -66,12 +66,12 @@ class Siblings:
 
     def may_be_elsewhere(self, now: float) -> bool:
         """Whether a missing part may be with another worker of the consumer, which may read other topics than ours."""
-        return now < self._settled_at or self._are_apart()
+        return now < self._settled_at or self.are_apart()
 
-    def _are_apart(self) -> bool:
-        """Whether partitions are here whose siblings are with another worker.
+    def are_apart(self) -> bool:
+        """Whether partitions are here whose siblings are with another member of the consumer group.
 
-        `range` does that only while workers of a consumer read other topics than each other.
+        `range` does that only while its members read other topics than each other.
         """
         return not _are_equal(self._numbers()) and not self.are_all_here()
 
