@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 from tests.program import ROOT
 from tests.test_imports import SHIPPED
 from utils.errors import guarded
+from utils.kafka import clients
 from utils.kafka.clients import ClientLog
 from utils.sending.outbox import unmasked
 
@@ -79,3 +80,15 @@ def test_the_error_of_the_client_is_told_where_it_raises_another_one_in_its_plac
     with pytest.raises(KafkaException) as raised, unmasked():
         raise SystemError("NULL without an exception")
     assert raised.value.args[0].code() == KafkaError._FATAL
+
+
+def test_of_a_broker_that_hangs_the_client_s_guess_is_left_out() -> None:
+    """ "probably due to broker version < 0.10", of a Kafka 4.3: that it cannot be reached is said by `error_cb`."""
+
+    def is_news(level: int, text: str) -> bool:
+        return clients._is_news(logging.LogRecord("consumer.kafka", level, "", 0, text, (), None))
+
+    guess = "ApiVersionRequest failed: Local: Timed out: probably due to broker version < 0.10"
+    assert not is_news(logging.WARNING, f"FAIL [orders#producer-1] [thrd:h:9092/bootstrap]: h:9092/bootstrap: {guess}")
+    assert is_news(logging.INFO, "FAIL [orders#producer-1] [thrd:h:9092/1]: h:9092/1: Disconnected")
+    assert is_news(logging.WARNING, f"REQTMOUT [orders#producer-1] {len(guess)}: Timed out 1 in-flight")

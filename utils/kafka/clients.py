@@ -274,7 +274,7 @@ def _is_news(record: logging.LogRecord) -> bool:
     second, of each broker for which it gets no thread, for example: the same line again is none for QUIET seconds.
     """
     text = record.getMessage()
-    failed_connection = record.levelno == logging.ERROR and text.startswith("FAIL ")
+    failed_connection = record.levelno >= logging.WARNING and text.startswith("FAIL ")
     if failed_connection or "property and will be ignored by this" in text:
         return False
     return record.levelno < logging.WARNING or not _was_said(text, _lines)
@@ -529,8 +529,8 @@ _TOKEN_LOGIN = "check KAFKA_SASL_OAUTHBEARER_CLIENT_ID, â€¦_CLIENT_SECRET and â€
 PROTOCOL = "KAFKA_SECURITY_PROTOCOL (or security.protocol in `kafka` of the row's metadatas)"
 SERVERS = "if this stays, check kafka_bootstrap_server of the row"
 _LISTENERS = (
-    "if this stays, set advertised.listeners of the broker to an address that can be reached from here, or"
-    " kafka_bootstrap_server of the row to a listener of the brokers that advertises one"
+    "if this stays, start that broker; or, if it runs, set advertised.listeners of the broker to an address that can be"
+    " reached from here, or kafka_bootstrap_server of the row to a listener of the brokers that advertises one"
 )
 
 LOGIN_ERRORS = {
