@@ -188,7 +188,8 @@ CASES = {
         waits=True,
     ),
     "an advertised address": Case(
-        f"Kafka advertises {CLOSED}, which cannot be reached from here: if this stays, set advertised.listeners",
+        f"Kafka advertises {CLOSED}, which cannot be reached from here: if this stays, start that broker; or, if it"
+        " runs, set advertised.listeners",
         "broker",
         listener="CLOSED",
         waits=True,
