@@ -126,17 +126,18 @@ def database_url(raw: object) -> str:
 
 
 _MOST_NAMES, _LONGEST_NAME = 200, 60  # that may be a setting misspelled: to look at one takes some 0.5 ms
+# By what a URL begins with, whatever driver it names behind a +: the answers to errors are those of these two.
 _DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
-_DRIVERS |= {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+_DRIVERS |= {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite"}
 
 
 def _url(raw: str) -> URL:
-    """The URL with the driver that requirements.txt installs. ValueError says what it must be."""
+    """The URL with the one driver that this frame knows. ValueError says what it must be."""
     try:
         url = make_url(raw)
     except (ArgumentError, ValueError):
         raise ValueError("a URL such as mysql://user:password@host:3306/database") from None
-    url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+    url = url.set(drivername=_DRIVERS.get(url.get_backend_name(), url.drivername))
     backend = url.get_backend_name()
     if backend not in {"mysql", "postgresql", "sqlite"}:
         raise ValueError("a URL that begins with mysql://, mariadb://, postgresql:// or sqlite:///")

@@ -36,7 +36,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import NULLTYPE
@@ -177,14 +177,10 @@ def engine(url: URL, *, create: bool = False, name: str = "") -> Engine:
         url = url.set(database=f"file:{quote(url.database)}", query={**url.query, **mode})
     try:
         made = create_engine(url, poolclass=NullPool, connect_args=options.get(backend, {}))
-    except (ImportError, NoSuchModuleError) as error:
-        package = {"postgresql+psycopg": "psycopg[binary]", "mysql+pymysql": "PyMySQL[rsa]"}.get(url.drivername)
-        cure = (
-            f": add {package} to requirements.txt, then make lock, and set up or build anew"
-            if package
-            else ": install it, or leave '+driver' out of DATABASE_URL"
-        )
-        raise ConfigError([f"the driver for {url.drivername} is not installed{cure}"]) from error
+    except ImportError as error:
+        package = "psycopg[binary]" if backend == "postgresql" else "PyMySQL[rsa]"
+        cure = f"add {package} to requirements.txt, then make lock, and set up or build anew"
+        raise ConfigError([f"the driver for {url.drivername} is not installed: {cure}"]) from error
     except (ArgumentError, ValueError) as error:  # an option that should be a number
         raise explain(error, url).error() from error
     if backend == "postgresql":

@@ -471,7 +471,9 @@ def test_the_line_end_of_a_secret_that_was_read_from_a_file_is_no_part_of_it() -
         ("mariadb://u:p@h/d", "mysql+pymysql"),
         ("postgres://u:p@h/d", "postgresql+psycopg"),
         ("postgresql://u:p@h:5432/d?sslmode=require", "postgresql+psycopg"),
-        ("mysql+mysqldb://u:p@h/d", "mysql+mysqldb"),
+        ("mysql+mysqldb://u:p@h/d", "mysql+pymysql"),
+        ("mariadb+mysqlconnector://u:p@h/d", "mysql+pymysql"),
+        ("postgresql+psycopg2://u:p@h/d", "postgresql+psycopg"),
         ("sqlite:///rows.db", "sqlite"),
     ],
 )

@@ -1071,7 +1071,7 @@ def test_an_option_with_which_the_driver_cannot_even_begin_does_not_heal(option:
 
 
 def test_a_driver_that_is_not_installed_names_what_to_install() -> None:
-    with pytest.raises(ConfigError, match=r"the driver for mysql\+mysqldb is not installed: install it"):
+    with pytest.raises(ConfigError, match=r"the driver for mysql\+mysqldb is not installed: add PyMySQL\[rsa\] to"):
         engine(make_url("mysql+mysqldb://u:p@h/d"))
 
 
