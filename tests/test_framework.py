@@ -37,6 +37,7 @@ from utils.retry import Reject
 from utils.running import assembly
 from utils.running.assembly import Parts, Surroundings, worker_of
 from utils.running.refresh import Config
+from utils.sending.assignment import COMMITTING
 from utils.sending.commits import AGEING, KEEP
 from utils.sending.delivery import Backlog, _size
 from utils.sending.failures import Failures
@@ -1220,18 +1221,35 @@ def test_a_rebalance_while_paused_leaves_nothing_paused() -> None:
     assert bench.sent_ids() == ["1"]
 
 
+def test_a_commit_in_a_revoke_may_wait_for_kafka_and_that_is_no_death(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was told so for SHUTDOWN_TIMEOUT only: where a broker froze in a rebalance, good workers were killed."""
+    bench = started()
+    lived = list[bool]()
+
+    def wait(consumer: Consumer, points: list[CommitPoint]) -> float:
+        bench.clock.now += 9 * STALLED
+        lived.append(bench.health.is_live(bench.clock()))
+        return 0.0
+
+    monkeypatch.setattr(bench.delivery, "commit_now", wait)
+    bench.revoke()
+    bench.step(2)
+    assert lived == [True]
+    assert not bench.health.is_live(bench.clock() + STALLED), "not longer than that"
+
+
 def test_a_drain_shortens_no_time_that_the_loop_was_given_before() -> None:
     """It did: a transaction that takes longer, inside the same call of the client, could be taken for a death."""
     bench = started()
     told = list[float]()
     bench.consumer.events += [
-        lambda: bench.health.may_take(EVER, bench.clock()),
+        lambda: bench.health.may_take(2 * COMMITTING, bench.clock()),
         lambda: told.append(bench.health.busy_until),
         bench.revoked,
         lambda: told.append(bench.health.busy_until),
     ]
     bench.step()
-    assert told[1] == told[0] >= EVER
+    assert told[1] == told[0] >= 2 * COMMITTING
 
 
 # ---------------------------------------------------------------- events of the client

@@ -22,6 +22,8 @@ from utils.sending.delivery import Delivery
 from utils.sending.drain import drain
 
 LOCATING = 120.0  # seconds: several requests to slow brokers, the maps that are stored, and the first transaction
+# Seconds that Kafka may take for the commit in a revoke: the client waits for its coordinator as long as that is away.
+COMMITTING = 600.0
 
 OnRebalance = Callable[[Consumer, list[TopicPartition]], None]
 Locate = Callable[[Consumer, Sequence[TopicPartition], float], list[PartitionOffsets]]
@@ -159,7 +161,7 @@ class Assignment:
         stood = self._crash_records()
         try:
             if self.owned.partitions and not self.failure:
-                self._drain(lambda _deadline: self.commits.last_now(consumer, self._last_points()))
+                self._drain(lambda _deadline: self._commit_now(consumer))
         except Exception as error:
             self._lost = stood
             self.commits.take_back_start(error)
@@ -168,6 +170,10 @@ class Assignment:
             logger.warning("commit before a revoke failed: the next owner repeats", extra={"error": str(error)})
         finally:
             self.forget()
+
+    def _commit_now(self, consumer: Consumer) -> float:
+        self._loop.may_take(COMMITTING)
+        return self.commits.last_now(consumer, self._last_points())
 
     def _on_lost(self, _consumer: Consumer, _lost: list[TopicPartition]) -> None:
         """Kafka has given our partitions to others: nothing of them may be committed."""
