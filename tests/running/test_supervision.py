@@ -1,5 +1,6 @@
 """What a worker that fails is followed by, and how a process ends."""
 
+import gc
 import threading
 import weakref
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from utils.joining.offsets import OffsetMap, PartitionOffsets
 from utils.joining.states import States
 from utils.joining.suspicion import CrashRecord
 from utils.metrics import Counters
+from utils.monitoring.view import View
 from utils.monitoring.watch import Watch
 from utils.processing.done import ThreadDied
 from utils.reading.locator import AssignmentOutdated, NeverJoins, RowOutdated
@@ -317,6 +319,40 @@ def fails(_works: Works) -> None:
 def hangs(works: Works) -> None:
     works.calls.dispatcher.is_stuck = True
     works.stopping.set()
+
+
+class Ring:
+    """Only the collector of garbage finds it."""
+
+    def __init__(self) -> None:
+        self.ring = self
+
+
+def test_a_worker_is_not_kept_where_the_row_has_changed_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each such change kept one for good: it was still looked at when what had been set up was frozen."""
+    kept = list[weakref.ref[Ring]]()
+
+    def leaves_a_ring(works: Works) -> None:
+        ring = Ring()
+        kept.append(weakref.ref(ring))
+        works.watch.health.view = cast(View, ring)
+        row_changes(works)
+
+    def follows(works: Works) -> None:
+        works.watch.health.view, works.changed = None, CONFIG
+        row_changes(works)
+
+    works = Works(monkeypatch, leaves_a_ring, follows, signal_comes)
+    works.calls.fit = lambda _settings: False
+
+    def opened(*_: object, **_more: object) -> SimpleNamespace:
+        gc.freeze()
+        return works.opened()
+
+    monkeypatch.setattr("utils.running.supervision.opened_calls", opened)
+    assert works.code() == 0
+    assert not works.turns
+    assert [ring() for ring in kept] == [None]
 
 
 @pytest.mark.parametrize("failure", [row_is_bad, fails])

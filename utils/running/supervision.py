@@ -57,6 +57,8 @@ def work(refresh: Refresh, process_stop: Event, watch: Watch) -> int:
                 former, calls = calls, None
                 if not former.close() or former.dispatcher.is_stuck:
                     return 1  # ids that are still in process() must not get there a second time
+                gc.unfreeze()  # else what was there when these calls were opened is kept for good: a former worker, say
+                gc.collect()
             try:
                 calls = calls or opened_calls(settings, watch.counters, process_stop, health=watch.health)
             except UnavailableError as error:  # no threads for what a row asks for: all workers of it would end
