@@ -410,6 +410,26 @@ def test_what_is_finished_behind_one_that_is_not_is_no_progress() -> None:
     assert starts == [[3, 3], [0, 0]]
 
 
+@pytest.mark.parametrize(("due", "runs", "starts"), [(600.0, False, 0), (600.0, True, 3), (60.0, False, 3)])
+def test_what_rests_for_long_has_not_ended_the_process_if_all_calls_were_back_meanwhile(
+    due: float, runs: bool, starts: int
+) -> None:
+    """Else, where a process is killed now and then, it is taken for one that ends it."""
+    bench = Bench(starts=3)
+    bench.submit(0)
+    bench.executor.hangs = True
+    for group in bench.executor.running:
+        bench.executor.parked.rest(group, due)
+    bench.executor.rests_for = None if runs else due
+    assert bench.collect() == []
+    bench.executor.rests_for = None
+    bench.submit(1)
+    for offsets in bench.owned:
+        offsets.states.set(1, SENT)
+        offsets.finish_sent()
+    assert [each and each.starts for each in bench.commit()] == [starts, starts]
+
+
 # ---------------------------------------------------------------- calls that hang
 
 

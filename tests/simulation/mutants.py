@@ -1111,6 +1111,14 @@ SUSPECTED = (
     ),
     _mutant(
         "13",
+        "who is called is taken for one that rests",
+        SUSPECTS,
+        "elif not self._size and (self._executor.rests_for or 0.0) > LONG:",
+        "elif not self._size:",
+        **_CALLS | {"deadly": True, "odd": True},
+    ),
+    _mutant(
+        "13",
         "what hangs is given up at once",
         OVERTIME,
         "        if due is None:",

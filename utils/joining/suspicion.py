@@ -151,6 +151,12 @@ class Suspicion:
         """A group with this record is given to process(). Only the first counts."""
         self.first_called = offset if self.first_called is None else self.first_called
 
+    def note_all_back(self) -> None:
+        """All calls have come back, and none is made for long: none of them has ended the process. What is called next
+        is the first.
+        """
+        self.first_called = None
+
     # ------------------------------------------------------------------ batches that run apart
 
     def begin_batch(self, size: int, first: int | None) -> None:

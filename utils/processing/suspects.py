@@ -29,6 +29,7 @@ from utils.processing.parking import Parked, Parking, taken_in_turn
 STARTS = 3  # without progress, after which groups run apart
 FEW = 20  # groups of a batch among which the first ones are looked for
 LARGEST = 1 << 14  # groups of the last batch: all of them are more than a worker has in process() at once
+LONG = 90.0  # seconds until the next call: longer than RETRY_BACKOFF waits, whose second call may end the process
 PAUSE = 0.005  # seconds between two looks for the commit that a batch waits for
 
 
@@ -85,6 +86,9 @@ class Suspects:
             self._note_hung()
         if self._is_running and self._is_over():
             self._end_batch()
+        elif not self._size and (self._executor.rests_for or 0.0) > LONG:
+            for offsets in self._owned():
+                offsets.suspicion.note_all_back()
         return outcomes
 
     def cancel(self) -> None:
