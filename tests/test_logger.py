@@ -6,6 +6,7 @@ import logging
 import logging.config
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,7 @@ def as_it_was() -> Iterator[None]:
     logger.setLevel(level)
     for each in heard:
         each.disabled = False
+    logging.captureWarnings(False)
 
 
 def all_loggers() -> list[logging.Logger]:
@@ -280,6 +282,18 @@ def test_what_sets_up_other_loggers_in_a_call_of_process_does_not_silence_the_wo
     logger.warning("heard")
 
     assert capsys.readouterr().err == "heard\n"
+
+
+def test_what_a_library_warns_of_is_a_line_as_all_others_are() -> None:
+    """InsecureRequestWarning of each call stood as two lines of plain text between those of JSON."""
+    logging.captureWarnings(False)
+    configure("INFO", stream=(stream := io.StringIO()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("Unverified HTTPS request", UserWarning, stacklevel=1)
+    [line] = map(json.loads, stream.getvalue().splitlines())
+    assert (line["level"], line["logger"]) == ("WARNING", "py.warnings")
+    assert "UserWarning: Unverified HTTPS request" in line["message"]
 
 
 def test_importing_it_sets_nothing_up() -> None:

@@ -56,6 +56,7 @@ def configure(level: str, *, stream: TextIO | None = None, consumer_name: str = 
     handler.setFormatter(_Text() if handler.stream.isatty() else _json(consumer_name))
     root.addHandler(handler)
     logger.setLevel(level)
+    logging.captureWarnings(True)  # by `warnings`: of Kafka's client, of what process() calls. Else they are no JSON
 
 
 def configure_again(level: str, consumer_name: str) -> None:
