@@ -446,6 +446,11 @@ def test_a_login_mechanism_that_the_client_does_not_have_is_named() -> None:
             {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.jaas.config": "password=topsecret"},
             ["KAFKA_SASL_JAAS_CONFIG: Kafka's client refuses: Java JAAS configuration is not supported"],
         ),
+        (
+            {"security.protocol": "SSL", "ssl.key.location": __file__},
+            [f"KAFKA_SSL_KEY_LOCATION: {__file__} is the key of no certificate: set KAFKA_SSL_CERTIFICATE_LO"],
+        ),
+        ({"security.protocol": "sasl-ssl"}, ["KAFKA_SECURITY_PROTOCOL: Kafka's client refuses: Invalid value"]),
     ],
 )
 def test_the_property_that_is_to_blame_is_named(properties: dict[str, str], problems: list[str]) -> None:

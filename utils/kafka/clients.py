@@ -109,7 +109,7 @@ def _wrong_properties(settings: Settings) -> list[str]:
     problems = problems or wrong_tls_files(settings)
     problems += _wrong_numbers(settings)
     problems += [*_too_long_a_stop(settings), *_too_rare_a_heartbeat(settings), *_not_in_a_transaction(settings)]
-    if given.get("security.protocol", "").lower().startswith("sasl"):
+    if given.get("security.protocol", "").lower() in {"sasl_plaintext", "sasl_ssl"}:
         mechanism = given.get("sasl.mechanism") or given.get("sasl.mechanisms") or "GSSAPI"
         if mechanism.upper() == "GSSAPI":
             problems.append(
@@ -210,9 +210,13 @@ def _wrong_key(settings: Settings) -> Iterator[str]:
     cert, key, password = (
         settings.kafka.get(f"ssl.{name}", "") for name in ("certificate.location", "key.location", "key.password")
     )
-    if not cert or not key or not settings.kafka.get("security.protocol", "").lower().endswith("ssl"):
+    if not key or not settings.kafka.get("security.protocol", "").lower().endswith("ssl"):
         return
     named = f"{_origin('ssl.key.location', settings)}: {key}"
+    if not cert:
+        if not any(settings.kafka.get(f"ssl.{each}") for each in ("certificate.pem", "keystore.location")):
+            yield f"{named} is the key of no certificate: set {_origin('ssl.certificate.location', settings)}, too"
+        return
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert, key, password=password)
     except (ssl.SSLError, ValueError) as error:
