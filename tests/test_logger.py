@@ -132,6 +132,12 @@ def test_a_long_id_does_not_fill_the_log_wherever_it_stands_in_a_field() -> None
     assert text.endswith(f"  id='{cut}'  source=a:0:1\n")
 
 
+def test_a_line_that_lists_hundreds_of_partitions_is_not_too_long_for_who_collects_it() -> None:
+    line = line_of(partitions=[f"{'t' * 30}:{number}" for number in range(512)])
+    assert line["partitions"][-2:] == [f"{'t' * 30}:199", "… 512 in all"]
+    assert len(json.dumps(line)) < 16_384
+
+
 def test_an_id_that_is_not_too_long_is_whole() -> None:
     assert line_of(id="x" * LONGEST)["id"] == "x" * LONGEST
 

@@ -39,6 +39,7 @@ client_logger = logger.getChild("kafka")
 """For the lines of Kafka's client."""
 logger.__class__ = client_logger.__class__ = _Heard
 
+MOST_LISTED = 200  # of a list, such as partitions: Docker and containerd break lines of more than 16 kB in pieces
 LONGEST = 1024  # characters of a text in `extra`: an id may have a million, and a line may name ten
 DEEPEST = 8  # lists and dicts in one another: one may hold itself
 
@@ -135,6 +136,8 @@ def facts_of(record: logging.LogRecord) -> dict[str, Any]:
 
 def cut(value: Any, deepest: int = DEEPEST) -> Any:
     """The value with none but the beginning of a long text, and of one in a list or a dict; it tells its length."""
+    if isinstance(value, list) and len(value) > MOST_LISTED:
+        value = [*value[:MOST_LISTED], f"… {len(value):,} in all"]
     match value:
         case str() if len(value) > LONGEST:
             return f"{value[:LONGEST]}… {len(value):,} characters"
