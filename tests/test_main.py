@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -361,13 +362,15 @@ def test_a_signal_ends_it_also_while_a_server_keeps_it_hanging() -> None:
 
 
 def test_the_second_signal_ends_it_at_once_also_where_another_thread_receives_it() -> None:
-    waiting = "print('ready', flush=True)\ntime.sleep(60)"
-    code = f"import time\nfrom utils.running import lifetime\nlifetime.stop_on_signals(); {waiting}"
+    code = "import time\nfrom utils.running import lifetime\nlifetime.AGAIN = 0.1\nlifetime.stop_on_signals()\n"
+    code += "print('ready', flush=True)\ntime.sleep(60)"
     ends = []
     for _ in range(20):  # of two signals at once the kernel gives the second to another thread now and then
         with start_python(["-c", code], cwd=program(), stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout
             assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
             process.send_signal(signal.SIGTERM)
             process.send_signal(signal.SIGINT)
             try:

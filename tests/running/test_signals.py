@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.program import FORWARDING, ROOT, copied
+from utils.running.lifetime import AGAIN
 
 SAYS_WHEN_IT_RUNS = "import time; print('runs', flush=True); time.sleep(600)"
 IN_THE_FIRST_MOMENT = f"from utils.running import first_moment; first_moment.begin(); {SAYS_WHEN_IT_RUNS}"
@@ -121,6 +122,22 @@ def test_a_terminal_that_closes_stops_it_in_order() -> None:
         process.stdin.write(b"\n")
         process.stdin.close()
         assert process.wait(60) == 0
+
+
+def test_a_signal_that_is_told_twice_is_one_wish() -> None:
+    """`timeout` tells the process and then its group: half of the stops were no stop in order."""
+    code = f"{STOPS}import time; time.sleep({2 * AGAIN}); print('on', flush=True); input()"
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **streams) as process, at_most_a_minute(process):  # type: ignore[call-overload]
+        assert process.stdout.readline() == b"runs\n"
+        process.terminate()
+        process.terminate()
+        assert process.stdout.readline() == b"stops\n"
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"on\n"
+        process.terminate()
+        assert process.wait(60) == 1
 
 
 def test_under_nohup_it_goes_on() -> None:

@@ -1,6 +1,7 @@
 """How a process of ours waits and ends: by signals, in time, and never stuck in a call that no signal interrupts."""
 
 import faulthandler
+import math
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ RELOAD = 30  # seconds that a worker may take to end because its row has changed
 TELLING = 1.0  # seconds that saying so may take
 STANDSTILL = 30.0  # seconds beside PROCESS_TIMEOUT that a call may keep all other threads from running
 STDERR = 2
+AGAIN = 0.5  # seconds from which on a signal is a second wish: `timeout` and others tell a process, and then its group
 LEAVING = 2.0  # seconds that threads of worker.py, and what libraries do at the exit, may take in all
 # Seconds beside SHUTDOWN_TIMEOUT that closing the clients may take. A consumer that is not let into its group yet waits
 # 5 s for the answer that it has left: the broker reads on only when the group is complete (librdkafka 2.16;
@@ -116,7 +118,7 @@ def _in_time(tell: Callable[[], None]) -> None:
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM, SIGINT and SIGHUP set; the second SIGTERM or SIGINT ends the process at once.
+    """An event that SIGTERM, SIGINT and SIGHUP set; a second SIGTERM or SIGINT ends the process at once.
 
     SIGHUP comes when a terminal closes, often twice. Where it is ignored, as under nohup, it stays so.
 
@@ -130,13 +132,15 @@ def stop_on_signals() -> threading.Event:
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
 
     def listen() -> None:
-        left = 2
-        while left > 0:
-            numbers = os.read(heard, 16)
-            left -= sum(number in (signal.SIGTERM, signal.SIGINT) for number in numbers)
-            if left < 2 or signal.SIGHUP in numbers:
+        first = math.inf
+        while True:
+            numbers, now = {*os.read(heard, 16)}, time.monotonic()
+            if numbers & {signal.SIGTERM, signal.SIGINT}:
+                first = min(first, now)
+                if now > first + AGAIN:
+                    os._exit(1)
+            if numbers & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
                 stopping.set()
-        os._exit(1)
 
     def wake_up(_number: int, _frame: FrameType | None) -> None:
         """Python tells the listening thread of a signal only where a handler is set."""
