@@ -435,6 +435,20 @@ def test_who_is_named_in_a_start_that_is_taken_out_is_named_no_more_but_who_was_
     assert restarted(at, without_start(text, at, again) or "").suspicion.ran_alone_at_the_end == 3
 
 
+def test_a_start_is_taken_out_of_a_commit_between_the_confirmed_one_and_the_last() -> None:
+    """A rebalance came before its answer, and the last one, which does not name who ran alone, was not carried out."""
+    offsets = partition_offsets(0)
+    read_all(offsets, 5)
+    committed(offsets)
+    offsets.confirm()
+    offsets.suspicion.begin_batch(1, 3)
+    at, text = committed(offsets)
+    offsets.suspicion.end_batch()
+    committed(offsets)
+    assert restarted(at, text).suspicion.ran_alone_at_the_end == 3
+    assert restarted(at, without_start(text, at, offsets) or "").suspicion.ran_alone_at_the_end is None
+
+
 def test_a_batch_that_is_run_apart_is_no_progress_and_none_of_it_is_named() -> None:
     offsets = restarted(*committed(partition_offsets(0)))
     read_all(offsets, 5)

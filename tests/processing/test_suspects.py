@@ -10,7 +10,7 @@ from utils.joining.layout import Layout
 from utils.joining.messages import Fragment
 from utils.joining.offsets import OffsetMap, PartitionOffsets
 from utils.joining.states import SENT, States
-from utils.processing.outcome import InFlight, Outcome
+from utils.processing.outcome import Call, InFlight, Outcome
 from utils.processing.parking import Parking
 from utils.processing.suspects import EndedTheProcess, Suspects
 
@@ -26,6 +26,7 @@ class FakeExecutor:
         self.hung: list[tuple[Group, int]] = []
         self.parked = Parking()
         self.rests_for: float | None = None
+        self.runs: list[Call] = []
         self.recalled: dict[str, int] = {}
         self.left_behind: list[str] = []
 
@@ -60,6 +61,9 @@ class FakeExecutor:
 
     def drop(self) -> None:
         self.running = []
+
+    def calls(self) -> list[Call]:
+        return self.runs
 
     def find(self, id: str) -> InFlight | None:
         return InFlight("called", 0.0, 0) if id in [group.id for group in self.running] else None
@@ -410,9 +414,16 @@ def test_what_is_finished_behind_one_that_is_not_is_no_progress() -> None:
     assert starts == [[3, 3], [0, 0]]
 
 
-@pytest.mark.parametrize(("due", "runs", "starts"), [(600.0, False, 0), (600.0, True, 3), (60.0, False, 3)])
+@pytest.mark.parametrize(
+    ("due", "runs", "starts"),
+    [
+        pytest.param(600.0, [], 0, id="long"),
+        pytest.param(600.0, [Call("0", 3.0)], 3, id="a call of an assignment before still runs"),
+        pytest.param(60.0, [], 3, id="as after any failure"),
+    ],
+)
 def test_what_rests_for_long_has_not_ended_the_process_if_all_calls_were_back_meanwhile(
-    due: float, runs: bool, starts: int
+    due: float, runs: list[Call], starts: int
 ) -> None:
     """Else, where a process is killed now and then, it is taken for one that ends it."""
     bench = Bench(starts=3)
@@ -420,7 +431,7 @@ def test_what_rests_for_long_has_not_ended_the_process_if_all_calls_were_back_me
     bench.executor.hangs = True
     for group in bench.executor.running:
         bench.executor.parked.rest(group, due)
-    bench.executor.rests_for = None if runs else due
+    bench.executor.rests_for, bench.executor.runs = due, runs
     assert bench.collect() == []
     bench.executor.rests_for = None
     bench.submit(1)

@@ -50,7 +50,7 @@ def test_of_a_topic_that_is_gone_and_cannot_be_made_the_log_has_the_cure(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(preflight, "look", lambda *_: Cluster((), {"a": 1, "b": 1, "shop-offsets": 1}))
-    monkeypatch.setattr(preflight, "_create", lambda *_given, only_try: "cannot be created: x")
+    monkeypatch.setattr(preflight, "_create", lambda *_given, **_more: "cannot be created: x")
     provides_topics(CONFIG, Event())
     [line] = caplog.records
     output, letters = vars(line)["problems"]

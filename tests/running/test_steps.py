@@ -208,7 +208,7 @@ def test_at_least_once_what_may_not_be_written_to_the_topic_of_maps_is_read_all_
 
 
 def test_a_topic_of_maps_that_cannot_be_created_is_why_none_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "_create", lambda *_given, only_try: "cannot be created: x")
+    monkeypatch.setattr(preflight, "_create", lambda *_given, **_more: "cannot be created: x")
     start, seen = maps_of({}, "compact")
     assert start.unread_maps == ("topic shop-offsets for maps of waiting messages cannot be created: x",)
     assert seen.text.endswith("created: x; and no worker starts where a commit refers to a stored one")

@@ -604,6 +604,21 @@ def test_what_did_not_fit_is_not_committed_once_more_when_the_loop_has_failed() 
     assert len(consumer.commits) == 1
 
 
+def test_of_two_commits_on_their_way_with_maps_too_long_only_the_last_is_made_again() -> None:
+    """An assignment may end while one is on its way. Each is judged by the limit of when it was made."""
+    producer, consumer = FakeProducer(), Committer()
+    delivery = at_least_once(producer)
+    for _ in range(2):
+        delivery.commit(as_consumer(consumer), TOO_LONG)
+    producer.events += [producer.acknowledge] * 2
+    for made in (2, 3):
+        answer(delivery, None, Answered("a", 0), Answered("b", 0, failed(TOO_LARGE)))
+        assert delivery.committed() is None
+        assert len(consumer.commits) == made
+    answer(delivery, None, Answered("a", 0), Answered("b", 0))
+    assert delivery.committed() is True
+
+
 BEFORE = [CommitPoint("a", 0, 3, "map of a0 before"), CommitPoint("b", 0, 4, "map of b0 before")]
 DENIED = KafkaError.TOPIC_AUTHORIZATION_FAILED
 

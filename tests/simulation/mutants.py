@@ -1113,7 +1113,7 @@ SUSPECTED = (
         "13",
         "who is called is taken for one that rests",
         SUSPECTS,
-        "elif not self._size and (self._executor.rests_for or 0.0) > LONG:",
+        "elif not self._size and (self._executor.rests_for or 0.0) > LONG and not self._executor.calls():",
         "elif not self._size:",
         **_CALLS | {"deadly": True, "odd": True},
     ),

@@ -57,7 +57,9 @@ def work(refresh: Refresh, process_stop: Event, watch: Watch) -> int:
                 former, calls = calls, None
                 if not former.close() or former.dispatcher.is_stuck:
                     return 1  # ids that are still in process() must not get there a second time
-                gc.unfreeze()  # else what was there when these calls were opened is kept for good: a former worker, say
+                del former
+                watch.health.view = None
+                gc.unfreeze()  # what was there when those calls were opened; and the worker before is not to be frozen
                 gc.collect()
             try:
                 calls = calls or opened_calls(settings, watch.counters, process_stop, health=watch.health)
