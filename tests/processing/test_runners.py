@@ -947,8 +947,26 @@ def test_a_call_that_blocks_the_event_loop_is_alone_to_blame() -> None:
     runner.submit(groups("abc"))
     process.wait()
     assert overdue_after(runner, clock, 9, limit=10) == ("", False)
-    assert overdue_after(runner, clock, 3, limit=10) == ("b", True)
+    assert overdue_after(runner, clock, 3, limit=10) == ("", False)
+    assert overdue_after(runner, clock, 1, limit=10) == ("b", True)
     process.let_go()
+    runner.close(SECONDS)
+
+
+def test_an_event_loop_of_a_process_that_was_frozen_has_its_turn_before_it_is_said_to_be_blocked() -> None:
+    clock = Clock()
+
+    async def process(message: Message, _name: str) -> Message:
+        return message
+
+    runner = Coroutines(process, NAME, 100, terms=CallTerms(clock=clock))
+    runner.open()
+    assert overdue_after(runner, clock, 14, limit=2) == ("", False)
+    deadline = time.monotonic() + SECONDS
+    while runner._turned_at != clock.now and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert overdue_after(runner, clock, 1, limit=2) == ("", False)
+    assert overdue_after(runner, clock, 14, limit=2) == ("", False)
     runner.close(SECONDS)
 
 

@@ -46,6 +46,7 @@ class Coroutines:
         self._terms = terms or CallTerms()
         self._done = Done(self._terms.most)
         self._turned_at = 0.0  # when the event loop showed a sign of life: a turn, the begin or the end of a call
+        self._found_at: float | None = None  # `_turned_at` when a look found the loop held up for too long
         self._waiting: deque[Group] = deque()
         self._calls: dict[asyncio.Task[None], tuple[Group, float]] = {}  # and since when, oldest first; or NOT_BEGUN
         self._cancelled: set[asyncio.Task[None]] = set()  # of them, because their time is over
@@ -81,6 +82,9 @@ class Coroutines:
     def overdue(self, limit: float) -> Overdue:
         held_up = self._terms.clock() - self._turned_at - _TURN
         if held_up > limit:  # a call blocks where it should await: none of the others is to blame
+            if self._found_at != self._turned_at:  # perhaps the whole process stood still: the next look tells
+                self._found_at = self._turned_at
+                return Overdue([], False)
             call = self._calls.get(asyncio.current_task(self._loop))  # type: ignore[arg-type]
             return Overdue([call[0]] if call else [], True)
         if held_up > _GRACE:
