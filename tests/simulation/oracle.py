@@ -421,6 +421,8 @@ class Oracle:
         for at in [at for at in self.at if at[0] == topic]:
             for sent in self.at.pop(at).values():
                 sent.excused = True
+                if not self._is_finished(sent):
+                    self.robbed.add(sent.id or "")
             self.finished.pop(at, None)
             self.skipped.pop(at, None)
             self.to_be_called.pop(at, None)

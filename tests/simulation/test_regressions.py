@@ -10,6 +10,19 @@ from tests.simulation.world import simulate
 Actions = list[tuple[str, int, int]]
 
 REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
+    "what is left of a message when one topic is made again may have waited together with its next message": (
+        Setup(evictions=True, destruction=True, calls=True),
+        [
+            ("feed all", 0, 217),
+            ("rounds", 0, 0),
+            ("recreate", 0, 0),
+            ("calls", 0, 14),
+            ("minute", 0, 0),
+            ("version", 1, 0),
+            ("rounds", 0, 0),
+            ("mate", 0, 0),
+        ],
+    ),
     "each of two commits on their way whose maps are too long for the brokers is made again by shorter ones": (
         Setup(quirks=True, crashes=True, odd=True, tight=True, strict=True, rows=True),
         [
