@@ -447,6 +447,10 @@ def test_a_start_is_taken_out_of_a_commit_between_the_confirmed_one_and_the_last
     committed(offsets)
     assert restarted(at, text).suspicion.ran_alone_at_the_end == 3
     assert restarted(at, without_start(text, at, offsets) or "").suspicion.ran_alone_at_the_end is None
+    offsets.suspicion.starts_without_progress = 0
+    committed(offsets)
+    offsets.confirm()
+    assert not offsets.suspicion.is_counted, "it came after all that counted this start"
 
 
 def test_a_batch_that_is_run_apart_is_no_progress_and_none_of_it_is_named() -> None:

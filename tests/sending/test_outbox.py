@@ -21,6 +21,7 @@ from utils.processing.outcome import Outcome
 from utils.sending.failures import Failures
 from utils.sending.outbox import DeliveryFailed, Outbox, RecordRefused
 from utils.sending.refusals import NARROW, REMEMBERED, Largest, Refusals, Refused
+from utils.threads import in_thread
 
 Produced = tuple[str, bytes | None, bytes | None]
 TRACE: Headers = [("traceparent", b"00-1-2-01")]
@@ -138,7 +139,7 @@ def test_a_producer_that_is_stuck_in_a_call_is_closed_once_that_has_returned() -
     producer = SmallTopics()
     box = outbox(producer)
     box.stuck = Future()
-    box.close()
+    in_thread(lambda: box.close(600), "close").result(60)  # it waits for nothing
     assert not producer.closed
     box.stuck.set_exception(KafkaException(KafkaError(KafkaError._FENCED)))
     assert producer.has_closed.wait(60)

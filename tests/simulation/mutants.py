@@ -1113,8 +1113,8 @@ SUSPECTED = (
         "13",
         "who is called is taken for one that rests",
         SUSPECTS,
-        "elif not self._size and (self._executor.rests_for or 0.0) > LONG and not self._executor.calls():",
-        "elif not self._size:",
+        "elif (self._executor.rests_for or 0.0) > LONG and not self._executor.calls():",
+        "else:",
         **_CALLS | {"deadly": True, "odd": True},
     ),
     _mutant(

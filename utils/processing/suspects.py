@@ -86,7 +86,7 @@ class Suspects:
             self._note_hung()
         if self._is_running and self._is_over():
             self._end_batch()
-        elif not self._size and (self._executor.rests_for or 0.0) > LONG and not self._executor.calls():
+        elif (self._executor.rests_for or 0.0) > LONG and not self._executor.calls():
             for offsets in self._owned():
                 offsets.suspicion.note_all_back()
         return outcomes
