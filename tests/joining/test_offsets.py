@@ -439,15 +439,16 @@ def test_a_start_is_taken_out_of_a_commit_between_the_confirmed_one_and_the_last
     """A rebalance came before its answer, and the last one, which does not name who ran alone, was not carried out."""
     offsets = partition_offsets(0)
     read_all(offsets, 5)
+    offsets.suspicion.starts_without_progress = 0
     committed(offsets)
     offsets.confirm()
     offsets.suspicion.begin_batch(1, 3)
     at, text = committed(offsets)
     offsets.suspicion.end_batch()
     committed(offsets)
+    assert offsets.suspicion.is_counted, "not by the last one, but that may not be carried out"
     assert restarted(at, text).suspicion.ran_alone_at_the_end == 3
     assert restarted(at, without_start(text, at, offsets) or "").suspicion.ran_alone_at_the_end is None
-    offsets.suspicion.starts_without_progress = 0
     committed(offsets)
     offsets.confirm()
     assert not offsets.suspicion.is_counted, "it came after all that counted this start"

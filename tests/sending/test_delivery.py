@@ -619,6 +619,20 @@ def test_of_two_commits_on_their_way_with_maps_too_long_only_the_last_is_made_ag
     assert delivery.committed() is True
 
 
+def test_the_answer_to_a_commit_of_before_a_revoke_is_judged_by_what_maps_were_allowed_then() -> None:
+    """The commit of the revoke has taught that less is allowed: from the answer nothing is to be learned any more."""
+    producer, consumer = FakeProducer(), Committer()
+    too_long = [Answered("a", 0), Answered("b", 0, failed(TOO_LARGE))]
+    consumer.first = [too_long]
+    delivery = at_least_once(producer)
+    delivery.commit(as_consumer(consumer), TOO_LONG)
+    producer.events.append(producer.acknowledge)
+    delivery.commit_now(as_consumer(consumer), TOO_LONG)
+    delivery.drop()
+    answer(delivery, None, *too_long)
+    assert delivery.committed() is False
+
+
 BEFORE = [CommitPoint("a", 0, 3, "map of a0 before"), CommitPoint("b", 0, 4, "map of b0 before")]
 DENIED = KafkaError.TOPIC_AUTHORIZATION_FAILED
 

@@ -134,7 +134,7 @@ def stop_on_signals() -> threading.Event:
     def listen() -> None:
         first = math.inf
         while True:
-            numbers, now = {*os.read(heard, 16)}, time.monotonic()
+            numbers, now = {*os.read(heard, 16)}, time.monotonic()  # of several, nobody knows when each of them came
             if numbers & {signal.SIGTERM, signal.SIGINT}:
                 first = min(first, now)
                 if now > first + AGAIN:
