@@ -115,9 +115,38 @@ def test_what_holds_itself_fails_no_call_that_logs_it() -> None:
     order: dict[str, Any] = {"id": 1}
     order["items"] = [{"order": order}]
     line, text = line_of(order=order), text_of(order=order)
-    assert line["order"]["items"][0]["order"]["id"] == 1
-    assert str(line).count("items") <= DEEPEST
-    assert "'id': 1, 'items': [{'order': {'id': 1" in text
+    assert line["order"] == {"id": 1, "items": [{"order": "…"}]}
+    assert "'id': 1, 'items': [{'order': '…'}]" in text
+
+
+def deep(levels: int) -> dict[str, Any]:
+    value: dict[str, Any] = {"id": 1}
+    for _ in range(levels):
+        value = {"in": value}
+    return value
+
+
+def test_what_is_nested_deep_is_shown_and_what_is_nested_without_end_is_cut() -> None:
+    assert line_of(order=deep(12))["order"] == deep(12)
+    assert str(line_of(order=deep(5_000))).count("in") <= DEEPEST + 1
+
+
+@pytest.mark.parametrize("number", [100, 300, 10_000])
+def test_many_that_point_back_to_what_holds_them_fill_no_memory(number: int) -> None:
+    """A line of 139 MB for 300 items, each of which points to its order; 1,000 had no end."""
+    order: dict[str, Any] = {"id": 1}
+    order["items"] = [{"order": order} for _ in range(number)]
+    line, text = line_of(order=order), text_of(order=order)
+    assert line["order"]["items"][:2] == [{"order": "…"}, {"order": "…"}]
+    assert max(len(json.dumps(line)), len(text)) < 10_000
+
+
+def test_nor_do_many_that_point_to_one_another() -> None:
+    orders: list[dict[str, Any]] = [{"id": number} for number in range(50)]
+    tags = [{"orders": orders} for _ in range(50)]
+    for each in orders:
+        each["tags"] = tags
+    assert len(text_of(order=orders[0])) < 1_000_000
 
 
 def test_a_long_id_does_not_fill_the_log_wherever_it_stands_in_a_field() -> None:

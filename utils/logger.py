@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Iterator
 from copy import copy
 from typing import Any, TextIO
 
@@ -41,7 +42,8 @@ logger.__class__ = client_logger.__class__ = _Heard
 
 MOST_LISTED = 200  # of a list, such as partitions: Docker and containerd break lines of more than 16 kB in pieces
 LONGEST = 1024  # characters of a text in `extra`: an id may have a million, and a line may name ten
-DEEPEST = 8  # lists and dicts in one another: one may hold itself
+DEEPEST = 20  # lists and dicts in one another,
+MOST_NESTED = 1_000  # and of these in one field: objects that point to one another have more ways than a line has room
 
 
 def configure(level: str, *, stream: TextIO | None = None, consumer_name: str = "") -> None:
@@ -134,22 +136,27 @@ def facts_of(record: logging.LogRecord) -> dict[str, Any]:
     return {name: cut(value) for name, value in facts.items()}
 
 
-def cut(value: Any, deepest: int = DEEPEST) -> Any:
-    """The value with none but the beginning of a long text, and of one in a list or a dict; it tells its length."""
-    if isinstance(value, list) and len(value) > MOST_LISTED:
-        value = [*value[:MOST_LISTED], f"… {len(value):,} in all"]
-    match value:
-        case str() if len(value) > LONGEST:
-            return f"{value[:LONGEST]}… {len(value):,} characters"
-        case dict() | list() | tuple() if not deepest:
-            return "…"
-        case dict():
-            return {cut(key): cut(each, deepest - 1) for key, each in value.items()}
-        case list():
-            return [cut(each, deepest - 1) for each in value]
-        case tuple():
-            return tuple(cut(each, deepest - 1) for each in value)
-    return value
+def cut(value: Any) -> Any:
+    """The value with none but the beginning of a long text, and of one in a list or a dict; it tells its length. What
+    holds itself, as an item points to its order, is shown once on each way.
+    """
+    return _cut(value, (), iter(range(MOST_NESTED)))
+
+
+def _cut(value: Any, around: tuple[Any, ...], room: Iterator[int]) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST else f"{value[:LONGEST]}… {len(value):,} characters"
+    if not isinstance(value, dict | list | tuple):
+        return value
+    if len(around) == DEEPEST or any(value is each for each in around) or next(room, None) is None:
+        return "…"
+    around = (*around, value)
+    if isinstance(value, dict):
+        return {_cut(key, around, room): _cut(each, around, room) for key, each in value.items()}
+    listed = [_cut(each, around, room) for each in value[:MOST_LISTED]]
+    if len(value) > MOST_LISTED:
+        listed.append(f"… {len(value):,} in all")
+    return listed if isinstance(value, list) else tuple(listed)
 
 
 def shown(text: str) -> str:
