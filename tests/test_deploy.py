@@ -41,7 +41,8 @@ CHANGED = {
         "restart: on-failure #", "ulimits: { core: 0 }", f"image: apache/kafka:{VERSION}", "DB_HOST: mysql",
         "CONSUMER_NAME: paid-orders", "DB_PASSWORD_FILE: /run/secrets/db_password", "file: \"${DB_PASSWORD_FILE:-",
         "topic in orders payments paid;", "--partitions 3", '"orders,payments"', "scale: 2", "stop_grace_period: 15s",
-        '["127.0.0.1:8080-8089:8080"]',
+        '["127.0.0.1:8080-8089:8080"]', "    depends_on:\n", "init: { condition:",
+        *(f"depends_on: {{ {name}: {{ condition:" for name in ("kafka", "mysql", "topics")),
     ),
     f"{KUBERNETES}/base/kustomization.yaml": ("CONSUMER_NAME=paid-orders", "DB_HOST=mysql"),
     f"{KUBERNETES}/base/deployment.yaml": ("replicas: 3 ", "terminationGracePeriodSeconds: 15 ", "runAsUser: 10001"),
@@ -73,8 +74,8 @@ def of_the_frame(part: str) -> pytest.MarkDecorator:
 
 
 of_the_compose_file, of_the_manifests, of_the_unit = map(of_the_frame, (COMPOSE_FILE, KUBERNETES, UNIT_FILE))
-COMPOSE: dict[str, Any] = yaml.safe_load(text_of(COMPOSE_FILE) or "services: {}")
-SERVICES: dict[str, Any] = COMPOSE["services"]
+COMPOSE: dict[str, Any] = yaml.safe_load(text_of(COMPOSE_FILE)) or {}
+SERVICES: dict[str, Any] = COMPOSE.get("services", {})
 UNIT = text_of(UNIT_FILE)
 
 SETTINGS = [each.name.upper() for each in fields(Settings) if "parse" in each.metadata]
@@ -171,17 +172,26 @@ def test_kafka_is_the_one_that_the_tests_run() -> None:
 
 @of_the_compose_file
 def test_what_a_service_waits_for_can_be_waited_for() -> None:
-    for service in SERVICES.values():
-        for name, needed in service.get("depends_on", {}).items():
-            waits = needed["condition"]
+    for service in OF_COMPOSE:
+        needed = SERVICES[service].get("depends_on", {})
+        for name in needed.keys() & OF_COMPOSE:
+            waits = needed[name]["condition"]
             assert ("healthcheck" in SERVICES[name]) or waits == "service_completed_successfully"
+
+
+def mounted(*services: str) -> dict[str, str]:
+    """The files of deploy/, and where these services have them."""
+    volumes = [each.split(":") for name in services for each in SERVICES[name].get("volumes", []) if ":" in each]
+    return {
+        source: at for source, at, *_ in volumes if source.startswith(("./compose/", "./prometheus/", "./grafana/"))
+    }
 
 
 @of_the_compose_file
 def test_every_file_that_is_mounted_is_there() -> None:
-    mounted = [volume for service in SERVICES.values() for volume in service.get("volumes", []) if volume[0] == "."]
-    assert len(mounted) >= 5
-    assert [each for each in mounted if not (DEPLOY / each.split(":")[0]).is_file()] == []
+    files = mounted(*OF_COMPOSE)
+    assert len(files) >= 5
+    assert [each for each in files if not (DEPLOY / each).is_file()] == []
     assert (DEPLOY / re.findall(r":-(\S+)\}", COMPOSE["secrets"]["db_password"]["file"])[0]).is_file()
 
 
@@ -201,10 +211,10 @@ def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
 
 @of_the_compose_file
 def test_the_dashboard_finds_its_source_and_is_where_grafana_looks() -> None:
-    mounted = {volume.split(":")[1] for volume in SERVICES["grafana"]["volumes"]}
+    files = mounted("grafana").values()
     [provider] = yaml.safe_load((DEPLOY / "compose/grafana-dashboards.yml").read_text())["providers"]
     home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
-    assert home in mounted
+    assert home in files
     assert home.startswith(provider["options"]["path"])
     [variable] = [
         each

@@ -33,7 +33,7 @@ def test_pages_and_manifests_of_ones_own_make_no_test_red(tmp_path: Path) -> Non
         text = text.replace('namespace="consumers"', 'namespace="team-a"').replace("DB_HOST=mysql", "DB_HOST=db")
         path.write_text(re.sub("^components:.*", "", text, flags=re.MULTILINE))
     compose, unit = tmp_path / "deploy/compose.yaml", tmp_path / "deploy/systemd/consumer@.service"
-    compose.write_text(compose.read_text().replace("orders payments paid;", "refunds paid;"))
+    compose.write_text("include: [../ours.yaml]\n")
     unit.write_text(unit.read_text().replace("TimeoutStopSec=15", "TimeoutStopSec=2min"))
     chosen = [f"tests/docs/test_{name}.py" for name in ("blocks", "links", "reference")] + ["tests/test_deploy.py"]
     told = re.findall(r"deploy/(\S+) of this copy is changed", passing(tmp_path, *chosen))
@@ -45,6 +45,9 @@ def test_what_somebody_adds_for_their_process_makes_no_test_red(tmp_path: Path) 
     write(tmp_path, of_the_frame())
     for place, line, added in (
         ("compose.yaml", "  DB_NAME: consumers\n", "  API_URL: http://prices.example\n"),
+        ("compose.yaml", "\nservices:\n", "  redis: { image: redis }\n"),
+        ("compose.yaml", "    depends_on:\n", "      redis: { condition: service_started }\n"),
+        ("compose.yaml", "\n  worker:\n", '    volumes: ["./x:/x", { type: bind, source: ./y, target: /y }, /z]\n'),
         (
             "kubernetes/base/kustomization.yaml",
             "      - DB_NAME=consumers\n",
