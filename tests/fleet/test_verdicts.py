@@ -323,6 +323,17 @@ def test_a_tool_that_has_a_part_of_one_topic_is_told_for_its_mates_are_with_a_wo
     assert found.level == "warning"
     assert "Not all will meet: 10.0.0.5 has a 0, b 0-1; 10.0.0.9 has a 1: one of them is no worker" in found.sentence
     assert "meet" not in seen(group=TWO).sentence
+    joining = seen(group=ConsumerGroup("PREPARING_REBALANCING", (Member("10.0.0.5", "orders", "", ALL[:3]), tool)))
+    assert "meet" not in joining.sentence, "it is about to change"
+
+
+def test_a_topic_that_the_workers_do_not_know_yet_is_not_told_as_a_tool() -> None:
+    """After a topic was added to the row, an operator was sent to look for one."""
+    for owned in [(ALL[:2],), (ALL[:1], ALL[1:2])]:
+        members = tuple(Member(f"10.0.0.{number}", "orders", "", at) for number, at in enumerate(owned))
+        found = seen(group=ConsumerGroup("STABLE", members))
+        assert "Nobody reads b 0-1: its workers may go on by an older row." in found.sentence
+        assert "meet" not in found.sentence
 
 
 @pytest.mark.parametrize(

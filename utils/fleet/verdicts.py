@@ -401,9 +401,9 @@ class _Judge:
             notes.append(f"The log of {', '.join(cut)} ends below what was committed: records were lost in Kafka.")
         if any(each.trouble == "map elsewhere" for each in self.parts):
             notes.append("Its map may not be read: what was read and waits is not known (READ on its topic of maps).")
-        if self.group.members and (alone := self._without_owner()):
+        if alone := self._without_owner():
             notes.append(f"Nobody reads {alone}: its workers may go on by an older row.")
-        notes += self._of_other_topics() or self._of_parts_apart()
+        notes += self._of_other_topics() or ([] if alone else self._of_parts_apart())
         timeout = self.settings.message_timeout
         if self.waits and not self.settings.paused and self.since and self.now.at - self.since > TOO_LONG * timeout:
             notes.append(f"They wait for more than {TOO_LONG:g} times MESSAGE_TIMEOUT.")
@@ -427,7 +427,7 @@ class _Judge:
     def _of_parts_apart(self) -> list[str]:
         """Where some members have other numbers of one topic than of another: what should meet is with two of them."""
         counts = {topic: each.partitions for topic, each in self._input_topics().items()}
-        odd = [each for each in self.group.members if shared_with_others(each.partitions, counts)]
+        odd = [each for each in self._settled if shared_with_others(each.partitions, counts)]
         if not odd:
             return []
         told = "; ".join(f"{each.host} has {numbers(each.partitions)}" for each in odd)
@@ -438,10 +438,13 @@ class _Judge:
         return bool(self.now.letters and self.now.letters.count)
 
     def _without_owner(self) -> str:
-        if self.group.state != "STABLE":
-            return ""
-        owned = {at for member in self.group.members for at in member.partitions}
-        return numbers([at for at in self.now.progress if at not in owned])
+        owned = {at for member in self._settled for at in member.partitions}
+        return numbers([at for at in self.now.progress if at not in owned]) if self._settled else ""
+
+    @property
+    def _settled(self) -> Sequence[Member]:
+        """The members, where no rebalance is about to give them other partitions."""
+        return self.group.members if self.group.state == "STABLE" else ()
 
     # ------------------------------------------------------------------ values
 
