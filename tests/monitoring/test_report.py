@@ -96,6 +96,24 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
             id="circuit",
         ),
         pytest.param(
+            judged(replace(IDLE, circuit_open_for=125.0, in_flight=40, are_apart=True)),
+            "bad",
+            "Circuit open: process() has failed for all ids for 2 min 5 s. 40 ids held back",
+            id="circuit, and a tool in the consumer group",
+        ),
+        pytest.param(
+            judged(replace(with_lag(9, paused=True), paused=True, are_apart=True)),
+            "warning",
+            "The log tells the cure. Paused by its row: nothing more is taken in.",
+            id="paused by the row, and a tool in the consumer group",
+        ),
+        pytest.param(
+            judged(replace(IDLE, paused=True), mismatches={"b": "other hash"}),
+            "bad",
+            "do not fit those of the other topics. Paused by its row: nothing more is taken in.",
+            id="keys, and paused by the row",
+        ),
+        pytest.param(
             judged(replace(with_lag(9, paused=True), paused=True, waiting=2, oldest_age=75), errors=3),
             "warning",
             "Paused by its row: nothing more is taken in. 9 messages unread in Kafka, 2 ids waiting, the oldest for",

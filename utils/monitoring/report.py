@@ -125,17 +125,18 @@ def _of_work(snapshot: Snapshot, rates: dict[str, float], errors: str) -> Verdic
         )
     if not snapshot.partitions:
         return Verdict("ok", "Standing by: other workers have all the partitions.")
-    if snapshot.are_apart:
-        return Verdict(
-            "warning",
-            "Not all will meet: another member of the consumer group, such as a tool with its group.id, has partitions"
-            " that belong to those of this worker. The log tells the cure.",
-        )
-    if snapshot.paused:
-        return Verdict("warning", f"Paused by its row: nothing more is taken in. {_left(snapshot)}")
-    if snapshot.circuit_open_for is not None:
+    if snapshot.circuit_open_for is not None and not snapshot.paused:
         since = duration(snapshot.circuit_open_for)
         return Verdict("bad", f"Circuit open: process() has failed for all ids for {since}. {_probing(snapshot)}")
+    pause = f"Paused by its row: nothing more is taken in. {_left(snapshot)}" if snapshot.paused else ""
+    if snapshot.are_apart:
+        apart = (
+            "Not all will meet: another member of the consumer group, such as a tool with its group.id, has partitions"
+            " that belong to those of this worker. The log tells the cure."
+        )
+        return Verdict("warning", f"{apart} {pause}".rstrip())
+    if pause:
+        return Verdict("warning", pause)
     doing = _doing(snapshot, rates)
     if errors:
         return Verdict("warning", f"{doing} {errors} in the last ten minutes.")
