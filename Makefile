@@ -64,7 +64,7 @@ test: setup  ## runs the tests; ARGS='-k some_name' for some of them
 test-mine: setup  ## runs your tests only: those in tests/ (beside the frame's: test_worker*.py), and in directories of your own
 	$(PYTHON) -m pytest $(DEFAULTS_FIRST) $(OWN_TESTS) $(OWN) $(ARGS)
 
-check: setup $(CHECKS)  ## that Python can import your files; where the frame's tests are, ruff and mypy for the frame's files, too
+check: setup $(CHECKS)  ## that Python can read your files, and import worker.py; where the frame's tests are, ruff and mypy for the frame's files, too
 	$(PYTHON) -m compileall -q worker.py defaults.py $(OWN_TESTS) $(OWN)
 	$(PYTHON) main.py --version >/dev/null
 	$(PYTHON) -m utils.processing.user_code

@@ -808,8 +808,8 @@ def test_brokers_that_let_nobody_set_segments_get_a_topic_of_maps_with_what_is_n
     assert provide_map_topic(settings_with(), row_at("h:1"), cluster, only_try=True) == []
     managed.policy = ""
     [letters] = provide_dead_letter_topic(settings_with(), row_at("h:1"), cluster, only_try=True)
-    by_hand = "--create --topic orders-dlq --partitions 3 --config cleanup.policy=delete; or do without"
-    assert by_hand in letters, "the command of the line was refused, too; and less would let dead letters vanish"
+    by_hand = "--create --topic orders-dlq --partitions 3 --config cleanup.policy=delete --config retention.ms=…; or do"
+    assert by_hand in letters, "the command of the line was refused, too; and without it letters vanish after a week"
 
 
 def test_a_topic_of_its_own_with_fewer_replicas_is_named() -> None:

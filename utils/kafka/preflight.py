@@ -344,8 +344,8 @@ def _create(
             cure = "choose another name (DLQ_TOPIC, CONSUMER_NAME)"
             return f"is missing and cannot be created ({plain(reason.str())}): {cure}"
         given = topic.config or {}
-        if reason.code() in _NOT_WITH_THESE:  # the command would be refused, too. Whether letters vanish, `check` tells
-            given = {"cleanup.policy": given["cleanup.policy"]}
+        if reason.code() in _NOT_WITH_THESE:  # the command would be refused, too: somebody must know what they allow
+            given = {"cleanup.policy": given["cleanup.policy"]} | dict.fromkeys({"retention.ms"} & given.keys(), "…")
         configs = " ".join(f"--config {key}={value}" for key, value in given.items())
         tool = f"kafka-topics.sh --bootstrap-server {row.bootstrap_servers}"
         size = f"--partitions {topic.num_partitions}{_replicas(topic.replication_factor)}"
