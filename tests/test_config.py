@@ -475,6 +475,7 @@ def test_the_line_end_of_a_secret_that_was_read_from_a_file_is_no_part_of_it() -
         ("mariadb+mysqlconnector://u:p@h/d", "mysql+pymysql"),
         ("postgresql+psycopg2://u:p@h/d", "postgresql+psycopg"),
         ("sqlite:///rows.db", "sqlite"),
+        ("sqlite+aiosqlite:///rows.db", "sqlite"),
     ],
 )
 def test_a_database_url_gets_the_driver_that_is_installed(given: str, driver: str) -> None:

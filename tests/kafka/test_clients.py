@@ -450,6 +450,10 @@ def test_a_login_mechanism_that_the_client_does_not_have_is_named() -> None:
             {"security.protocol": "SSL", "ssl.key.location": __file__},
             [f"KAFKA_SSL_KEY_LOCATION: {__file__} is the key of no certificate: set KAFKA_SSL_CERTIFICATE_LO"],
         ),
+        (
+            {"security.protocol": "SSL", "ssl.key.location": __file__, "ssl.keystore.location": "/no/store.p12"},
+            ["KAFKA_SSL_KEYSTORE_LOCATION: /no/store.p12 cannot be read: No such file or directory"],
+        ),
         ({"security.protocol": "sasl-ssl"}, ["KAFKA_SECURITY_PROTOCOL: Kafka's client refuses: Invalid value"]),
     ],
 )

@@ -5,12 +5,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import pytest
@@ -789,11 +789,13 @@ def test_brokers_that_let_nobody_set_segments_get_a_topic_of_maps_with_what_is_n
     """Of Confluent Cloud. With exactly_once no worker began, and the command of the line was refused, too."""
 
     class Managed(SlowAdmin):
-        policy = ""
+        allowed: frozenset[str] = frozenset()
+        made: Mapping[str, str] = MappingProxyType({})
 
         def create_topics(self, topics: Sequence[Any], **options: Any) -> dict[str, "Future[None]"]:
             [topic] = topics
-            if "segment.bytes" not in topic.config and topic.config["cleanup.policy"] == self.policy:
+            if topic.config.keys() <= self.allowed:
+                self.made = topic.config
                 return super().create_topics(topics, **options)
             future: Future[None] = Future()
             future.set_exception(KafkaException(KafkaError(code, "lower than the minimum allowed value")))
@@ -804,9 +806,12 @@ def test_brokers_that_let_nobody_set_segments_get_a_topic_of_maps_with_what_is_n
     [problem] = provide_map_topic(settings_with(), row_at("h:1"), cluster, only_try=True)
     assert "lower than the minimum" in problem
     assert problem.endswith(" --create --topic orders-offsets --partitions 1 --config cleanup.policy=compact")
-    managed.policy = "compact"
+    managed.allowed = frozenset({"cleanup.policy"})
     assert provide_map_topic(settings_with(), row_at("h:1"), cluster, only_try=True) == []
-    managed.policy = ""
+    assert managed.made == {"cleanup.policy": "compact"}
+    managed.allowed |= {"min.compaction.lag.ms"}
+    assert provide_map_topic(settings_with(), row_at("h:1"), cluster, only_try=True) == []
+    assert managed.made.keys() == managed.allowed
     [letters] = provide_dead_letter_topic(settings_with(), row_at("h:1"), cluster, only_try=True)
     by_hand = "--create --topic orders-dlq --partitions 3 --config cleanup.policy=delete --config retention.ms=…; or do"
     assert by_hand in letters, "the command of the line was refused, too; and without it letters vanish after a week"

@@ -73,19 +73,21 @@ _SHOWN = 20  # topics that an error names at most
 DEAD_LETTER_TOPIC = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 """Nothing vanishes from it before somebody has decided so, whatever the brokers have for topics that say nothing."""
 
+_POLICY, _STAYS = "cleanup.policy", "min.compaction.lag.ms"
 MAP_TOPIC = {
-    "cleanup.policy": "compact",
+    _POLICY: "compact",
     "segment.bytes": "16777216",
     "segment.ms": "600000",
     "min.cleanable.dirty.ratio": "0.1",
-    "min.compaction.lag.ms": "300000",
+    _STAYS: "300000",
 }
 """Small segments, since the last one is never compacted. And what is out of use stays for as long as a request may be
 late, should one come that refers to it."""
 _NOT_WITH_THESE = {KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG}  # configurations
-LEAST_OF_MAPS = {"cleanup.policy": "compact"}
-"""Of these what is needed. Managed brokers let nobody set some of the others (Confluent Cloud: segments of 50 MB at
-least), and their own will do."""
+PLAINER_MAP_TOPICS = [{name: MAP_TOPIC[name] for name in names} for names in ((_POLICY, _STAYS), (_POLICY,))]
+"""Where brokers do not take that: managed ones let nobody set some of it (Confluent Cloud: segments of 50 MB at least),
+and their own will do. In large segments nothing is compacted for long.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +263,7 @@ def provide_map_topic(settings: Settings, row: Row, cluster: Cluster, *, only_tr
         return []
     if name not in cluster.partitions:
         topic = NewTopic(name, 1, replicas_of_inputs(row, cluster), config=MAP_TOPIC)
-        problem = _create(settings, row, cluster, topic, only_try=only_try, least=LEAST_OF_MAPS)
+        problem = _create(settings, row, cluster, topic, only_try=only_try, plainer=PLAINER_MAP_TOPICS)
         return [f"topic {name} for maps of waiting messages {problem}"] if problem else []
     if cluster.configs.get(name, {}).get("cleanup.policy", "compact") == "compact":
         return []
@@ -316,20 +318,20 @@ def _create(
     topic: NewTopic,
     *,
     only_try: bool,
-    least: dict[str, str] | None = None,
+    plainer: Sequence[dict[str, str]] = (),
 ) -> str:
     """Why a topic that is missing cannot be created, with the command that does it; nothing where it was.
 
-    `least`: its configuration where brokers do not take that of `topic`.
+    `plainer`: its configurations where brokers do not take that of `topic`, tried in turn.
     """
     admin = _asking(settings, row, cluster)
     try:
         answered(admin.create_topics([topic], request_timeout=_REQUEST, validate_only=only_try)[topic.topic])
     except KafkaException as error:
         reason = error.args[0]
-        if least and reason.code() in _NOT_WITH_THESE:
-            plainer = NewTopic(topic.topic, topic.num_partitions, topic.replication_factor, config=least)
-            return _create(settings, row, cluster, plainer, only_try=only_try)
+        if plainer and reason.code() in _NOT_WITH_THESE:
+            topic = NewTopic(topic.topic, topic.num_partitions, topic.replication_factor, config=plainer[0])
+            return _create(settings, row, cluster, topic, only_try=only_try, plainer=plainer[1:])
         if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another worker has just done it
             _wait_until_known(admin, topic.topic)
             return ""
