@@ -138,12 +138,13 @@ lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; A
 	@touch $@
 
 # Each candidate is run and not only looked up: a pyenv shim exists also where its version is not selected. And pyenv builds
-# without optimization: where the machine has another Python of the same version that is optimized, that one is taken.
+# without optimization: where the machine has another Python of the same version that is optimized, that one is taken,
+# unless somebody has named theirs (PYTHONS=…).
 $(PYTHON):
 	@for python in $(PYTHONS); do \
 	    if $$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-	        better=$$($$python deploy/interpreter.py better); \
-	        echo "making .venv with $$($${better:-$$python} --version)$${better:+, $$better, which is optimized}"; \
+	        better=$(if $(filter file,$(origin PYTHONS)),$$($$python deploy/interpreter.py better)); \
+	        echo "making .venv with $$("$${better:-$$python}" --version)$${better:+, $$better, which is optimized}"; \
 	        exec "$${better:-$$python}" -m venv $(call IF_GONE,.venv,--clear) .venv; \
 	    fi; \
 	done; \

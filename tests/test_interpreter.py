@@ -20,7 +20,9 @@ def test_an_optimized_python_of_the_same_version_is_taken_instead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of those in PATH: not one that is not optimized either, and not one that makes no environments."""
-    answers = {"not": "echo /home/pyenv --prefix=/home/pyenv", "cannot": "exit 1", "is": "echo /usr --prefix=/usr"}
+    is_well = "echo /usr --prefix=/usr"
+    without_ensurepip = f'{is_well}; case "$2" in *ensurepip*) exit 1; esac'
+    answers = {"not": "echo /home/pyenv --prefix=/home/pyenv", "cannot": without_ensurepip, "is": is_well}
     for name, answer in answers.items():
         python = tmp_path / name / f"python{sys.version_info.major}.{sys.version_info.minor}"
         python.parent.mkdir()

@@ -1,6 +1,7 @@
 """`make setup`: when it makes .venv, and when it installs into it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ with open(os.environ["TOLD"], "a") as told:
 """
 NEWEST = """\
 #!/bin/sh
-[ "$*" != "deploy/interpreter.py better" ] || exit 0
+[ "$*" != "deploy/interpreter.py better" ] || exec echo "$BETTER"
 [ "$2" != venv ] || set -- "$@" --without-pip
 exec "{}" "$@"
 """
@@ -35,20 +36,28 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "modules/pip").mkdir(parents=True)
     (tmp_path / "modules/pip/__init__.py").touch()
     (tmp_path / "modules/pip/__main__.py").write_text(PIP)
-    python = tmp_path / "newest"
-    python.write_text(NEWEST.format(sys.executable))
-    python.chmod(0o755)
+    makefile = tmp_path / "Makefile"
+    makefile.write_text(re.sub("^PYTHONS .*", f"PYTHONS ?= {tmp_path}/newest", makefile.read_text(), flags=re.M))
+    python_at(tmp_path / "newest")
     return tmp_path
 
 
-def made(project: Path, goal: str) -> list[str]:
+def python_at(place: Path) -> Path:
+    """One that makes environments without pip, and knows the optimized one that $BETTER names."""
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(NEWEST.format(sys.executable))
+    place.chmod(0o755)
+    return place
+
+
+def made(project: Path, goal: str, **more: str) -> list[str]:
     """What pip was told meanwhile, a line for each of its runs."""
     (project / "told").write_text("")
     found = os.pathsep.join([str(project / "modules"), sysconfig.get_path("purelib")])
-    environ = {**outside_of_make(), "PYTHONPATH": found, "TOLD": str(project / "told")}
-    command = ["make", goal, f"PYTHONS={project}/newest"]
-    done = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True)
+    environ = {**outside_of_make(), "PYTHONPATH": found, "TOLD": str(project / "told"), **more}
+    done = subprocess.run(["make", goal], cwd=project, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "not found" not in done.stderr
     return (project / "told").read_text().splitlines()
 
 
@@ -81,6 +90,26 @@ def test_an_environment_that_others_have_made_is_named_where_it_is_of_no_use(pro
     done = subprocess.run(["make", "setup"], cwd=project, env=outside_of_make(), capture_output=True, text=True)
     assert "remove it (rm -r .venv), then run `make setup`" in done.stderr.splitlines()[0]
     assert (project / ".venv").exists(), "it is theirs"
+
+
+def test_an_environment_is_made_with_the_optimized_python_unless_somebody_names_another(project: Path) -> None:
+    """One in a directory with a blank, too."""
+    better = python_at(project / "of Debian/python3")
+    better.write_text(better.read_text().replace("set --", "touch taken && set --"))
+    made(project, "setup", BETTER=str(better), PYTHONS=str(project / "newest"))
+    assert not (project / "taken").exists()
+    shutil.rmtree(project / ".venv")
+    made(project, "setup", BETTER=str(better))
+    assert (project / "taken").exists()
+
+
+def test_an_environment_of_an_old_python_is_named(project: Path) -> None:
+    python = project / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\ncase "$2" in *version_info*) exit 1;; esac\necho Python 3.10.1\n')
+    python.chmod(0o755)
+    done = subprocess.run(["make", "setup"], cwd=project, env=outside_of_make(), capture_output=True, text=True)
+    assert "the .venv that is here, of Python 3.10.1, is too old" in done.stderr
 
 
 def test_an_environment_whose_python_is_there_keeps_what_is_in_it(project: Path) -> None:
