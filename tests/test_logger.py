@@ -143,9 +143,8 @@ def test_many_that_point_back_to_what_holds_them_fill_no_memory(number: int) -> 
 
 def test_nor_do_many_that_point_to_one_another() -> None:
     orders: list[dict[str, Any]] = [{"id": number} for number in range(50)]
-    tags = [{"orders": orders} for _ in range(50)]
     for each in orders:
-        each["tags"] = tags
+        each["near"] = [*orders]
     assert len(text_of(order=orders[0])) < 1_000_000
 
 
@@ -165,6 +164,8 @@ def test_a_line_that_lists_hundreds_of_partitions_is_not_too_long_for_who_collec
     line = line_of(partitions=[f"{'t' * 30}:{number}" for number in range(512)])
     assert line["partitions"][-2:] == [f"{'t' * 30}:199", "… 512 in all"]
     assert len(json.dumps(line)) < 16_384
+    lags = line_of(lags={f"{'t' * 30}:{number}": number for number in range(512)})["lags"]
+    assert [*lags.items()][-2:] == [(f"{'t' * 30}:199", 199), ("… 512 in all", "…")]
 
 
 def test_an_id_that_is_not_too_long_is_whole() -> None:

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from copy import copy
+from itertools import islice
 from typing import Any, TextIO
 
 from pythonjsonlogger.core import RESERVED_ATTRS, merge_record_extra
@@ -40,10 +41,10 @@ client_logger = logger.getChild("kafka")
 """For the lines of Kafka's client."""
 logger.__class__ = client_logger.__class__ = _Heard
 
-MOST_LISTED = 200  # of a list, such as partitions: Docker and containerd break lines of more than 16 kB in pieces
+MOST_LISTED = 200  # of a list, such as partitions, or of a dict: Docker breaks lines of more than 16 kB in pieces
 LONGEST = 1024  # characters of a text in `extra`: an id may have a million, and a line may name ten
-DEEPEST = 20  # lists and dicts in one another,
-MOST_NESTED = 1_000  # and of these in one field: objects that point to one another have more ways than a line has room
+DEEPEST = 20  # levels of lists and dicts in one another
+MOST_NESTED = 1_000  # lists and dicts in one field: where objects point to one another, there may be millions of ways
 
 
 def configure(level: str, *, stream: TextIO | None = None, consumer_name: str = "") -> None:
@@ -151,11 +152,11 @@ def _cut(value: Any, around: tuple[Any, ...], room: Iterator[int]) -> Any:
     if len(around) == DEEPEST or any(value is each for each in around) or next(room, None) is None:
         return "…"
     around = (*around, value)
+    rest = [f"… {len(value):,} in all"] if len(value) > MOST_LISTED else []
     if isinstance(value, dict):
-        return {_cut(key, around, room): _cut(each, around, room) for key, each in value.items()}
-    listed = [_cut(each, around, room) for each in value[:MOST_LISTED]]
-    if len(value) > MOST_LISTED:
-        listed.append(f"… {len(value):,} in all")
+        first = islice(value.items(), MOST_LISTED)
+        return {_cut(key, around, room): _cut(each, around, room) for key, each in first} | dict.fromkeys(rest, "…")
+    listed = [_cut(each, around, room) for each in value[:MOST_LISTED]] + rest
     return listed if isinstance(value, list) else tuple(listed)
 
 
