@@ -81,3 +81,13 @@ def test_in_the_frame_itself_they_are_not_taken_for_somebodys_own() -> None:
     assert README_IS_THE_FRAMES, cure
     assert CHANGELOG_IS_THE_FRAMES, cure
     assert is_as_the_frame_has_it(), cure
+
+
+@pytest.mark.skipif(has_an_owner(), reason="they may have others: only the frame itself is asked")
+def test_a_clone_with_a_process_of_theirs_has_an_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".git").mkdir()
+    worker = (ROOT / "worker.py").read_text()
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    for text, owned in ((worker, False), (worker.replace("return message", "return None"), True)):
+        (tmp_path / "worker.py").write_text(text)
+        assert has_an_owner() is owned
