@@ -10,6 +10,22 @@ from tests.simulation.world import simulate
 Actions = list[tuple[str, int, int]]
 
 REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
+    "a worker commits what a tool has skipped in an open transaction, also after that tool has gone back": (
+        Setup(workers=3, crashes=True, transactions=True, destruction=True),
+        [
+            ("transaction", 0, 0),
+            ("feed all", 0, 1),
+            ("step", 2, 0),
+            ("step", 2, 0),
+            ("calls", 0, 109),
+            ("kill", 0, 0),
+            ("reset", 0, 1),
+            ("session", 0, 0),
+            ("step", 2, 0),
+            ("reset", 0, 0),
+            ("calls", 2, 8),
+        ],
+    ),
     "what is left of a message when one topic is made again may have waited together with its next message": (
         Setup(evictions=True, destruction=True, calls=True),
         [
