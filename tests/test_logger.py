@@ -148,6 +148,12 @@ def test_nor_do_many_that_point_to_one_another() -> None:
     assert len(text_of(order=orders[0])) < 1_000_000
 
 
+def test_pairs_that_are_keys_stay_apart_however_many_there_are() -> None:
+    """All of them beyond a thousand were the one key "…"."""
+    tables = [{(number, each): each for each in range(150)} for number in range(20)]
+    assert text_of(tables=tables).count("(19, ") == 150
+
+
 def test_a_long_id_does_not_fill_the_log_wherever_it_stands_in_a_field() -> None:
     long, cut = "x" * 900_000, "x" * LONGEST + "… 900,000 characters"
     line = line_of(id=long, ids=[long], missing_topics_by_id={long: ("b",)}, sources=[("a:0:1", long)])

@@ -155,7 +155,7 @@ def _cut(value: Any, around: tuple[Any, ...], room: Iterator[int]) -> Any:
     rest = [f"… {len(value):,} in all"] if len(value) > MOST_LISTED else []
     if isinstance(value, dict):
         first = islice(value.items(), MOST_LISTED)
-        return {_cut(key, around, room): _cut(each, around, room) for key, each in first} | dict.fromkeys(rest, "…")
+        return {cut(key): _cut(each, around, room) for key, each in first} | dict.fromkeys(rest, "…")
     listed = [_cut(each, around, room) for each in value[:MOST_LISTED]] + rest
     return listed if isinstance(value, list) else tuple(listed)
 
