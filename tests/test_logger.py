@@ -146,6 +146,10 @@ def test_nor_do_many_that_point_to_one_another() -> None:
     for each in orders:
         each["near"] = [*orders]
     assert len(text_of(order=orders[0])) < 1_000_000
+    nodes: list[dict[str, Any]] = [{} for _ in range(7)]
+    for node in nodes:
+        node["near"] = [*nodes]
+    assert len(text_of(order=nodes[0])) < 100_000, "each has a list of its own"
 
 
 def test_pairs_that_are_keys_stay_apart_however_many_there_are() -> None:
