@@ -397,7 +397,9 @@ class Oracle:
     def is_reset(self, at: Partition, committed: Committed | None) -> None:
         """Another tool has changed the committed offset, or its map, or deleted both."""
         self.destroyed = True
-        self.skipped[at] = skipped = committed.offset if committed else 0
+        skipped = committed.offset if committed else 0
+        before = self.skipped.get(at, 0) if self.broker.group.members else 0  # who has begun there commits so again
+        self.skipped[at] = max(before, skipped)
         for offset, sent in self.at.get(at, {}).items():
             sent.excused |= offset < skipped and not self._is_finished(sent)
         self.finished[at] = b"\x01" * skipped

@@ -10,6 +10,20 @@ from tests.simulation.world import simulate
 Actions = list[tuple[str, int, int]]
 
 REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
+    "a worker goes on where a tool has set it beyond the end, also after that tool has gone back": (
+        Setup(rebalances=True, odd=True, destruction=True, calls=True),
+        [
+            ("step", 0, 0),
+            ("step", 0, 0),
+            ("calls", 0, 106),
+            ("reset", 0, 128),
+            ("lose", 0, 0),
+            ("calls", 0, 244),
+            ("reset", 0, 0),
+            ("feed all", 0, 5),
+            ("same", 0, 0),
+        ],
+    ),
     "a worker commits what a tool has skipped in an open transaction, also after that tool has gone back": (
         Setup(workers=3, crashes=True, transactions=True, destruction=True),
         [
