@@ -178,8 +178,10 @@ def engine(url: URL, *, create: bool = False, name: str = "") -> Engine:
     try:
         made = create_engine(url, poolclass=NullPool, connect_args=options.get(backend, {}))
     except ImportError as error:
-        package = "psycopg[binary]" if backend == "postgresql" else "PyMySQL[rsa]"
+        package = {"postgresql": "psycopg[binary]", "mysql": "PyMySQL[rsa]"}.get(backend)
         cure = f"add {package} to requirements.txt, then make lock, and set up or build anew"
+        if not package:
+            cure = "this Python was built without the module sqlite3: take another one"
         raise ConfigError([f"the driver for {url.drivername} is not installed: {cure}"]) from error
     except (ArgumentError, ValueError) as error:  # an option that should be a number
         raise explain(error, url).error() from error

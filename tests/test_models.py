@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg
 import pymysql  # type: ignore[import-untyped]
@@ -1068,6 +1069,13 @@ def test_an_option_with_which_the_driver_cannot_even_begin_does_not_heal(option:
     with pytest.raises(ConfigError, match=r"database d at 127.0.0.1:1 cannot be used: check DATABASE_URL") as caught:
         ping(engine(url))
     assert "topsecret" not in str(caught.value)
+
+
+def test_a_python_without_sqlite_is_not_told_to_install_a_driver_of_mysql(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of pyenv, on a machine without the headers of SQLite."""
+    monkeypatch.setattr("models.create_engine", Mock(side_effect=ModuleNotFoundError("No module named '_sqlite3'")))
+    with pytest.raises(ConfigError, match=r"the driver for sqlite is not installed: this Python was built without"):
+        engine(make_url("sqlite:///rows.db"))
 
 
 def test_a_driver_that_is_not_installed_names_what_to_install() -> None:

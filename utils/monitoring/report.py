@@ -12,6 +12,7 @@ from utils.processing.outcome import InFlight
 
 FULL = 0.9  # of MAX_PENDING_BYTES
 NEWS = 2.0  # seconds that a message may be in Kafka before the worker counts as behind
+PAUSED = "Paused by its row: nothing more is taken in."
 QUEUE = 100  # ids that may be in process(), or before it, without being told beside the rates
 
 
@@ -106,7 +107,7 @@ def verdict(facts: Facts) -> Verdict:
         return Verdict("warning", "Waiting for Kafka to hand out partitions.")
     if snapshot is None:
         return Verdict("warning", "Busy: the loop has not answered within a second.")
-    pause = " Paused by its row: nothing more is taken in." if snapshot.paused else ""
+    pause = f" {PAUSED}" if snapshot.paused else ""
     if facts.mismatches:
         which = ", ".join(sorted(facts.mismatches))
         return Verdict("bad", f"Not all will meet: the keys of {which} do not fit those of the other topics.{pause}")
@@ -128,7 +129,7 @@ def _of_work(snapshot: Snapshot, rates: dict[str, float], errors: str) -> Verdic
     if snapshot.circuit_open_for is not None and not snapshot.paused:
         since = duration(snapshot.circuit_open_for)
         return Verdict("bad", f"Circuit open: process() has failed for all ids for {since}. {_probing(snapshot)}")
-    pause = f"Paused by its row: nothing more is taken in. {_left(snapshot)}" if snapshot.paused else ""
+    pause = f"{PAUSED} {_left(snapshot)}" if snapshot.paused else ""
     if snapshot.are_apart:
         apart = (
             "Not all will meet: another member of the consumer group, such as a tool with its group.id, has partitions"
