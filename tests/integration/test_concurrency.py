@@ -205,12 +205,12 @@ def test_a_setup_that_fails_ends_the_worker_before_it_has_read_anything(
 
 
 FEW_IDS = 4
-BACKLOG = 20_000  # messages, of which memory has room for a sixth behind their ids
+BACKLOG = 10_000  # messages, of which memory has room for a sixth behind their ids
 
 
 def test_a_backlog_of_a_few_ids_is_not_read_again_and_again(real_kafka: KafkaBroker, scenes: Scenes) -> None:
     """What had no room behind its id was read again: 120 times, with four ids and four calls at once."""
-    environment = {"CONCURRENCY": "4", "MAX_PENDING_BYTES": "8000000"}
+    environment = {"CONCURRENCY": "4", "MAX_PENDING_BYTES": "4000000"}
     scene = scenes(real_kafka, 1, partitions=1, environment=environment)
     scene.feed(f"device-{number % FEW_IDS}" for number in range(BACKLOG))
     worker = scene.job.start()

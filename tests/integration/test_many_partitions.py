@@ -13,6 +13,7 @@ def test_a_topic_that_is_fetched_before_the_other_does_not_fill_memory(
     real_kafka: KafkaBroker, scenes: Scenes, partitions: int, delivery: str
 ) -> None:
     environment = {"DELIVERY": delivery, "MAX_PENDING_BYTES": "8000000", "KAFKA_MAX_PARTITION_FETCH_BYTES": "4194304"}
+    environment["KAFKA_SESSION_TIMEOUT_MS"] = "45000"  # else on a busy machine there is a rebalance
     scene = scenes(real_kafka, partitions=partitions, environment=environment)
     scene.feed(str(number) for number in range(IDS))
     worker = scene.job.start()
