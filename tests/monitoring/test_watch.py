@@ -24,7 +24,7 @@ from utils.joining.messages import LONGEST_ID, Message
 from utils.logger import _json, logger
 from utils.monitoring.pages import NEWEST, POLICY, shown
 from utils.monitoring.status import Answer
-from utils.monitoring.watch import OLDEST, REMEMBERED, Watch
+from utils.monitoring.watch import OLDEST, REMEMBERED, TELL_EVERY, Watch
 from utils.processing.attempts import OUTAGE
 from utils.processing.outcome import InFlight, Outcome, Process, attempt
 from utils.processing.single_thread import SingleThread
@@ -489,6 +489,26 @@ def test_charts_grow_with_each_tick(watched: Watched) -> None:
     assert watched.json("/status.json")["series"][0]["values"] == [10, 0]
     assert watched.page().count("<polyline") == 4
     assert 'aria-label="messages in: 0 a second, at most 10"' in watched.page()
+
+
+def test_of_messages_that_are_superseded_it_is_told_every_ten_minutes_at_most(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> list[int]:
+        watched.watch.tick()
+        lines, caplog.records[:] = list(caplog.records), []
+        return [vars(line)["superseded"] for line in lines]
+
+    assert told() == []
+    watched.counters.superseded += 2
+    assert told() == [2]
+    watched.counters.superseded += 3
+    watched.clock.now += TELL_EVERY - 1
+    assert told() == []
+    watched.clock.now += 1
+    assert told() == [3]
+    watched.clock.now += TELL_EVERY
+    assert told() == []
 
 
 def test_what_was_too_large_is_no_result_that_went_out(watched: Watched) -> None:

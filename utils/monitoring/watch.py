@@ -28,6 +28,7 @@ OLDEST = 20  # groups that a page shows
 MOST = 10_000  # groups that /waiting.json?limit=… gives
 REMEMBERED = 100  # warnings, and as many errors, of the log
 RECENT = 600.0  # seconds
+TELL_EVERY = 600.0  # seconds at most, of messages that were superseded: in some topics they are all day
 LONGEST_FACT = 1024  # characters
 
 _OF_THE_FRAME = logger.name, client_logger.name  # these alone see to it that the place of a line is whose it is
@@ -73,6 +74,8 @@ class Watch:
         self.health = Health()
         self.memory = Memory()
         self._history = History()
+        self._superseded = 0  # of which it was told
+        self._next_told = float("-inf")
         self._clock, self._wall_clock = clock, wall_clock
         self._frame = frame_version()
         build = {"python": python_version(), "confluent_kafka": version("confluent-kafka")}
@@ -86,10 +89,19 @@ class Watch:
 
     def tick(self) -> None:
         """Every few seconds, from whichever thread: note the numbers of the charts. Only counts are read."""
-        counters, view = self.counters, self.health.view
+        counters, view, now = self.counters, self.health.view, self._clock()
         waiting = len(view.aggregator) if view else 0
         sent = counters.results - counters.refused_results
-        self._history.add(Sample(self._clock(), counters.read, sent, counters.failed, waiting))
+        self._history.add(Sample(now, counters.read, sent, counters.failed, waiting))
+        self._tell_of_superseded(counters.superseded, now)
+
+    def _tell_of_superseded(self, superseded: int, now: float) -> None:
+        """They leave nothing else behind; and where it is not meant so, parts that were not sent together may meet."""
+        if superseded > self._superseded and now >= self._next_told:
+            since, self._superseded, self._next_told = self._superseded, superseded, now + TELL_EVERY
+            logger.warning(
+                "ids came again while they waited: the later message counts", extra={"superseded": superseded - since}
+            )
 
     def pages(self) -> dict[str, Page]:
         return {
