@@ -58,6 +58,20 @@ class Memory(logging.Handler):
         return [replace(trouble, age=max(now - at, 0.0)) for at, trouble in reversed(lines)]
 
 
+class Superseded:
+    """Such messages leave nothing behind; and where it is not meant so, parts that were not sent together may meet."""
+
+    def __init__(self) -> None:
+        self._told = 0
+        self._next = float("-inf")
+
+    def tell(self, superseded: int, now: float) -> None:
+        """`superseded`: messages so far."""
+        if superseded > self._told and now >= self._next:
+            since, self._told, self._next = superseded - self._told, superseded, now + TELL_EVERY
+            logger.warning("ids came again while they waited: the later message counts", extra={"superseded": since})
+
+
 class Watch:
     """Outlives the workers of a process. `settings` are those of the environment until the row is known."""
 
@@ -74,8 +88,7 @@ class Watch:
         self.health = Health()
         self.memory = Memory()
         self._history = History()
-        self._superseded = 0  # of which it was told
-        self._next_told = float("-inf")
+        self._superseded = Superseded()
         self._clock, self._wall_clock = clock, wall_clock
         self._frame = frame_version()
         build = {"python": python_version(), "confluent_kafka": version("confluent-kafka")}
@@ -93,15 +106,7 @@ class Watch:
         waiting = len(view.aggregator) if view else 0
         sent = counters.results - counters.refused_results
         self._history.add(Sample(now, counters.read, sent, counters.failed, waiting))
-        self._tell_of_superseded(counters.superseded, now)
-
-    def _tell_of_superseded(self, superseded: int, now: float) -> None:
-        """They leave nothing else behind; and where it is not meant so, parts that were not sent together may meet."""
-        if superseded > self._superseded and now >= self._next_told:
-            since, self._superseded, self._next_told = self._superseded, superseded, now + TELL_EVERY
-            logger.warning(
-                "ids came again while they waited: the later message counts", extra={"superseded": superseded - since}
-            )
+        self._superseded.tell(counters.superseded, now)
 
     def pages(self) -> dict[str, Page]:
         return {
