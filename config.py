@@ -201,6 +201,8 @@ class Settings:
     # Seconds that a message waits for its mates on the other topics before it is given up.
     message_timeout: float = setting(60.0, seconds())
     delivery: str = setting("at_least_once", one_of("at_least_once", "exactly_once"))
+    # Which of the records that lie in Kafka comes first: the one that its client has fetched first, or the oldest.
+    read_order: str = setting("fetched", one_of("fetched", "time"))
     # Seconds between two commits; with exactly_once also the most that a result waits.
     commit_interval: float = setting(0.1, seconds())
     # Calls of process() at once: in as many threads, or coroutines where it is `async def`.

@@ -32,6 +32,7 @@ class FakeMessage:
     timestamp_ms: int = 2**41  # in the far future: clamped to the time of the commit
     its_key: bytes | None = None
     its_headers: Headers | None = None
+    epoch: int = 0
 
     def __len__(self) -> int:
         return len(self.content or b"")
@@ -44,6 +45,9 @@ class FakeMessage:
 
     def offset(self) -> int:
         return self.number
+
+    def leader_epoch(self) -> int | None:
+        return self.epoch
 
     def key(self) -> bytes | None:
         return self.its_key
@@ -66,6 +70,7 @@ class FakeConsumer:
 
     def __init__(self) -> None:
         self.log: dict[Partition, dict[int, bytes | None]] = {}
+        self.times: dict[Partition, dict[int, int]] = {}  # of records, in ms
         self.ends: dict[Partition, int] = {}  # beyond the last record where markers stand there
         self.fetch_at: dict[Partition, int] = {}
         self.app_position: dict[Partition, int] = {}
@@ -104,7 +109,8 @@ class FakeConsumer:
                 if len(fetched) == number:
                     break
                 if offset in log:
-                    fetched.append(FakeMessage(at, offset, log[offset]))
+                    ms = self.times.get(at, {}).get(offset, FakeMessage.timestamp_ms)
+                    fetched.append(FakeMessage(at, offset, log[offset], timestamp_ms=ms))
                     self.fetch_at[at] = self.app_position[at] = offset + 1
             if at in self.ends and self.app_position.get(at) == end:
                 self.app_position[at] = max(end, self.ends[at])

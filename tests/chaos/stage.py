@@ -113,8 +113,8 @@ class Stage:
         return started
 
     def launch(self, *, main: Sequence[str] = ("main.py",), **environment: str) -> Worker:
-        """One more, which does not count as one of the stage's: it may end."""
-        return self.job.start(main=main, **environment)
+        """One more, which does not count as one of the stage's: it may end. It reads in either order."""
+        return self.job.start(main=main, READ_ORDER=self.chance.choice(["fetched", "time"]), **environment)
 
     def kill(self, worker: Worker) -> None:
         """SIGKILL."""

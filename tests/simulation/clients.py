@@ -130,6 +130,7 @@ class FakeConsumer:
         self._events: list[Message] = []
         self._answers: list[tuple[int, KafkaError | None, list[Part]]] = []
         self._polled = host.monotonic()
+        self.fetched = 0  # records
         self.closing = self._closed = False
         self._assign_called = self._in_callback = False
 
@@ -204,6 +205,7 @@ class FakeConsumer:
                 return self._stop(at, KafkaError._AUTO_OFFSET_RESET)
             position = self._assigned[at] = log.start
         entries, passed = log.read(position, limit, committed_only=self._committed_only)
+        self.fetched += len(entries)
         if entries and at[0] == MAPS:
             self._host.note("stored map read")
         if passed > position:

@@ -50,6 +50,7 @@ EVIDENCE = "utils/reading/evidence.py"
 INTAKE = "utils/reading/intake.py"
 LOCATOR = "utils/reading/locator.py"
 HOLDING = "utils/reading/holding.py"
+IN_STEP = "utils/reading/in_step.py"
 OVERFLOW = "utils/reading/overflow.py"
 OWNED = "utils/reading/owned.py"
 PAUSING = "utils/reading/pausing.py"
@@ -526,6 +527,44 @@ JOINING = (
 
 _QUIET = dict.fromkeys(("crashes", "freezes", "faults", "loss", "destruction"), False)
 _DEADLY = _QUIET | {"deadly": True, "tight": False}
+IN_STEPS = (
+    _mutant(
+        "5",
+        "what is held back to be read in step counts as read",
+        IN_STEP,
+        "asked = [at for each in partitions if not self._holds(at := _at(each))]",
+        "asked = [_at(each) for each in partitions]",
+        in_step=True,
+    ),
+    _mutant(
+        "5",
+        "what is held back outlives a rebalance",
+        IN_STEP,
+        "self._assigned = {_at(each): _begun(each) for each in partitions}",
+        "self._assigned = {_at(each): self._assigned.get(_at(each), _begun(each)) for each in partitions}",
+        in_step=True,
+    ),
+    _mutant(
+        "5",
+        "what is held back comes, though reading goes on elsewhere",
+        IN_STEP,
+        "self._assigned[at] = _begun(partition)",
+        "self._assigned.setdefault(at, _begun(partition))",
+        in_step=True,
+        tight=True,
+    ),
+    _mutant(
+        "5",
+        "what a rebalance has made stale is held back",
+        IN_STEP,
+        "if assigned is self._assigned:",
+        "if True:",
+        in_step=True,
+        quirks=True,
+        rebalances=True,
+    ),
+)
+
 _CALLS = (
     _QUIET
     | {"calls": True, "topics": 1, "partitions": 1, "workers": 1}
@@ -1336,6 +1375,7 @@ SURROUNDINGS = (
 MUTANTS = (
     *OFFSETS_AND_MAPS,
     *JOINING,
+    *IN_STEPS,
     *MEMORY,
     *PROCESS_AND_DELIVER,
     *REBALANCES,

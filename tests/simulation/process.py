@@ -157,6 +157,8 @@ class Options(Protocol):
     def producer_room(self) -> int: ...
     @property
     def skew(self) -> float: ...
+    @property
+    def in_step(self) -> bool: ...
 
 
 def config_of(options: Options, inputs: tuple[str, ...]) -> Config:
@@ -170,6 +172,7 @@ def config_of(options: Options, inputs: tuple[str, ...]) -> Config:
         commit_interval=0.1,
         shutdown_timeout=SHUTDOWN,
         config_refresh=REFRESH,
+        read_order="time" if options.in_step else "fetched",
     )
     return Config(settings, Row("name", inputs, options.outputs, ""), limits=CommitLimits(options.longest_map))
 

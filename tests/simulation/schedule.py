@@ -55,6 +55,7 @@ class Setup:
     crowded: bool = False  # the maps that fit are together more than a commit may be large
     foreign: bool = False  # records as others may write them: names of headers, keys and times of any kind
     hours: bool = False  # clocks of hosts are set, by hours
+    in_step: bool = False  # the topics are read in the order of their records' timestamps
     alike: bool = False  # known to be so: ids have the same partition number in all topics (else ids are too few)
 
     @property
@@ -249,6 +250,7 @@ def _setup(drawn: bytes) -> Setup:
         crowded=drawn[1] // 16 % 8 == 7 and drawn[3] // 8 % 4 != 3 and drawn[0] // 8 % 8 != 7,
         foreign=drawn[4] // 16 % 8 == 7,
         hours=drawn[2] // 8 % 8 == 7,
+        in_step=drawn[1] // 128 == 1,
     )
 
 

@@ -40,6 +40,7 @@ QUICK = {
     "a superseded fragment stays unfinished",
     "two fragments of one topic make a group",
     "what is read again supersedes what was complete",
+    "what is held back to be read in step counts as read",
     "what is evicted stays unfinished",
     "an arrival may be before what any can be",
     "an arrival may be after the last commit",

@@ -313,6 +313,7 @@ class World:
             self.advance(pause)
             is_open = any(process.has_open_circuit for process in self._processes.values())
             happened = self.broker.changes + self.oracle.changes + sum(each.read for each in self._counters)
+            happened += self._fetched()
             changes = happened, self._starts, sum(self.planted.values()), self._failed_calls(is_open=is_open)
             if changes != before or self.broker.is_waiting:
                 before, since = changes, self.broker.now
@@ -327,6 +328,10 @@ class World:
                 raise Violation("liveness", "processes end again and again")
         if not self.setup.tight:
             raise Violation("liveness", "no end of commits and results, though nothing new is sent")
+
+    def _fetched(self) -> int:
+        """Records, also those that a worker holds back to read its topics in step."""
+        return sum(each.consumer.fetched for each in self._processes.values() if each.consumer)
 
     def _forbidden(self) -> int:
         """How many faults are still to happen that each end a process for good, as somebody must grant a right."""

@@ -10,9 +10,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from threading import Event
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
-from confluent_kafka import Consumer, Producer, ThrottleEvent
+from confluent_kafka import Consumer, IsolationLevel, Producer, ThrottleEvent
 from confluent_kafka.admin import AdminClient
 
 from config import ConfigError, Settings, UnavailableError
@@ -25,13 +25,14 @@ from utils.joining.suspicion import CrashRecord
 from utils.kafka import clients, membership, preflight
 from utils.kafka.absence import Absence
 from utils.kafka.commit_answers import CommitAnswers
-from utils.kafka.ends import newest_times
+from utils.kafka.ends import EndOffsets, newest_times
 from utils.kafka.membership import Membership
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.monitoring.status import Health
 from utils.processing.executor import Retrying
 from utils.processing.suspects import Suspects
+from utils.reading.in_step import InStep
 from utils.reading.intake import Intake, Waits
 from utils.reading.locator import Locator, Partition
 from utils.running.lifetime import Stopped, interruptibly
@@ -243,6 +244,9 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
         delivery = AtLeastOnce(outbox, maps, counters.commit_time, counters.latency, clock.monotonic)
     answers = CommitAnswers(delivery.on_commit, clock.monotonic)
     consumer = ours.consumer(guarded(answers.on_commit, outbox.fail))
+    if settings.read_order == "time" and len(topics) > 1:
+        ends = EndOffsets(ours.admin, IsolationLevel.READ_COMMITTED)
+        consumer = cast(Consumer, InStep(consumer, ends, clock.monotonic, clock.wall))
     absence = Absence(ours.group_state)
     opened.callback(absence.close, consumer)  # where the worker has not come to it
     locate = Locator(

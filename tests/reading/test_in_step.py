@@ -1,0 +1,272 @@
+"""Topics that are read in step: what is older comes first, and to the worker it is a consumer as any other."""
+
+from collections import defaultdict
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, TopicPartition
+from confluent_kafka.admin import AdminClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes import FakeAdmin, FakeConsumer, FakeMessage, Partition
+from utils.joining.aggregator import FRAGMENT_OVERHEAD
+from utils.kafka.ends import EndOffsets
+from utils.reading import in_step
+from utils.reading.in_step import ASK_AFTER, PATIENCE, RECENT, InStep
+
+A, B, A1 = ("a", 0), ("b", 0), ("a", 1)
+NOW = 1_700_000_000  # seconds since 1970
+OLD = NOW - 3600
+Read = tuple[str, int, int]  # topic, partition number, offset
+
+
+class Inner(FakeConsumer):
+    """Hands out all of the first partition, then of the second, as the client does with what has gathered."""
+
+    told = True  # the last fetch has told where a partition ends
+
+    def get_watermark_offsets(self, at: TopicPartition, cached: bool) -> tuple[int, int]:
+        return (0, self.end_of((at.topic, at.partition))) if self.told else (-1001, -1001)
+
+
+class Bench:
+    def __init__(self, *partitions: Partition, late: bool = False) -> None:
+        self.inner = Inner()
+        self.admin = FakeAdmin(self.inner.end_of, late=late)
+        self.now = 100.0
+        ends = EndOffsets(cast(AdminClient, self.admin), IsolationLevel.READ_COMMITTED)
+        self.consumer = InStep(cast(Consumer, self.inner), ends, lambda: self.now, lambda: self.now - 100 + NOW)
+        self.consumer.subscribe([], on_assign=self.assign, on_revoke=self.end, on_lost=self.end)
+        self.told: list[Any] = []
+        self.inner.assigned([TopicPartition(*at, 0) for at in partitions or (A, B)])
+
+    def assign(self, consumer: InStep, partitions: list[TopicPartition]) -> None:
+        consumer.assign(partitions)
+
+    def end(self, consumer: InStep, partitions: list[TopicPartition]) -> None:
+        self.told.append((consumer, self.position(*[(each.topic, each.partition) for each in partitions])))
+
+    def feed(self, at: Partition, *times: float) -> None:
+        """Records with these times, in seconds since 1970."""
+        log, known = self.inner.log.setdefault(at, {}), self.inner.times.setdefault(at, {})
+        for time in times:
+            known[len(log)] = int(time * 1000)
+            log[len(log)] = b"{}"
+
+    def read(self, most: int = 100) -> list[Read]:
+        """As Fetching does."""
+        first = self.consumer.poll(0)
+        messages = [] if first is None else [first, *self.consumer.consume(most - 1, 0)]
+        return [(str(each.topic()), cast(int, each.partition()), cast(int, each.offset())) for each in messages]
+
+    def read_all(self) -> list[Read]:
+        """Also what comes after the brokers have been asked."""
+        read = self.read()
+        for _ in range(3):
+            self.now += ASK_AFTER
+            read += self.read()
+        return read
+
+    def position(self, *partitions: Partition) -> list[int]:
+        return [each.offset for each in self.consumer.position([TopicPartition(*at) for at in partitions])]
+
+
+def test_of_two_topics_that_have_gathered_what_is_older_comes_first() -> None:
+    bench = Bench()
+    bench.feed(A, OLD, OLD + 2, OLD + 4)
+    bench.feed(B, OLD + 1, OLD + 3, OLD + 5)
+    assert bench.read_all() == [("a", 0, 0), ("b", 0, 0), ("a", 0, 1), ("b", 0, 1), ("a", 0, 2), ("b", 0, 2)]
+
+
+def test_each_partition_keeps_its_order_whatever_the_timestamps_say() -> None:
+    bench = Bench()
+    bench.feed(A, OLD + 9, OLD, -1)
+    bench.feed(B, OLD + 1)
+    assert bench.read_all() == [("b", 0, 0), ("a", 0, 0), ("a", 0, 1), ("a", 0, 2)]
+
+
+def test_old_records_wait_until_the_broker_has_said_that_their_sibling_has_no_more() -> None:
+    """What the last fetch told may be of the time before a standstill."""
+    bench = Bench(late=True)
+    bench.feed(A, OLD)
+    assert bench.read() == []
+    bench.now += ASK_AFTER
+    assert bench.read() == []
+    assert bench.admin.asked == [B]
+    bench.admin.answer(B, offset=1)
+    bench.now += ASK_AFTER
+    assert bench.read() == []
+    bench.feed(B, OLD - 1)
+    assert bench.read()[:1] == [("b", 0, 0)]
+
+
+def test_an_answer_holds_for_what_had_been_fetched_when_it_was_asked_for() -> None:
+    bench = Bench(late=True)
+    bench.feed(A, OLD, OLD + 1)
+    assert bench.read() == []
+    bench.now += ASK_AFTER
+    assert bench.read() == []
+    bench.feed(A, OLD + 2)
+    bench.now += 0.01
+    assert bench.read() == []
+    bench.admin.answer(B, offset=0)
+    assert bench.read() == [("a", 0, 0), ("a", 0, 1)]
+
+
+def test_what_is_recent_is_read_as_it_comes() -> None:
+    bench = Bench(late=True)
+    bench.feed(A, NOW - RECENT)
+    assert bench.read() == [("a", 0, 0)]
+    bench.feed(B, NOW)
+    assert bench.read() == [("b", 0, 0)]
+    assert bench.admin.asked == []
+
+
+def test_what_is_recent_waits_too_where_it_is_known_that_more_is_there() -> None:
+    bench = Bench(late=True)
+    bench.inner.paused.add(B)  # it is not fetched yet
+    bench.feed(B, NOW - 1)
+    bench.feed(A, NOW)
+    assert bench.read() == []
+    bench.inner.paused.clear()
+    assert bench.read() == [("b", 0, 0), ("a", 0, 0)]
+
+
+def test_a_sibling_of_which_nothing_comes_is_not_waited_for_for_ever() -> None:
+    bench = Bench(late=True)
+    bench.feed(A, OLD, OLD + 1)
+    assert bench.read() == []
+    bench.now += PATIENCE
+    assert bench.read() == []
+    bench.now += 0.1
+    assert bench.read() == [("a", 0, 0), ("a", 0, 1)]
+    bench.feed(A, OLD + 2)
+    assert bench.read() == [("a", 0, 2)], "it is known to be silent"
+
+
+def test_partitions_of_other_numbers_do_not_wait_for_one_another() -> None:
+    bench = Bench(A, A1, ("b", 1), late=True)
+    bench.feed(A, OLD)
+    bench.feed(A1, OLD)
+    assert bench.read() == [("a", 0, 0)]
+
+
+def test_what_is_paused_neither_comes_nor_is_waited_for() -> None:
+    bench = Bench()
+    bench.feed(A, OLD, OLD + 2)
+    bench.feed(B, OLD + 1, OLD + 3)
+    assert bench.read(most=1) == [("a", 0, 0)]
+    bench.consumer.pause([TopicPartition(*B)])
+    assert bench.read_all() == [("a", 0, 1)]
+    assert bench.inner.paused == {B}
+    bench.consumer.resume([TopicPartition(*B)])
+    assert bench.read_all() == [("b", 0, 0), ("b", 0, 1)]
+
+
+def test_a_partition_that_holds_too_much_back_is_paused_until_half_of_it_has_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(in_step, "MOST_BYTES", 2 * 4 * (FRAGMENT_OVERHEAD + 2))  # four records of each
+    monkeypatch.setattr(in_step, "FETCH", 2)
+    bench = Bench(late=True)
+    bench.feed(A, *(OLD + second for second in range(100)))
+    for _ in range(10):
+        assert bench.read() == []
+    assert bench.inner.paused == {A}
+    assert bench.inner.app_position[A] <= 8
+    bench.consumer.resume([TopicPartition(*A)])
+    assert bench.inner.paused == {A}, "the worker does not know of it"
+    bench.feed(B, OLD + 98.5)
+    read = [each for _ in range(100) for each in bench.read(most=2)]
+    assert read[:99] == [("a", 0, offset) for offset in range(99)]
+    assert bench.inner.paused == set()
+
+
+def test_the_position_is_that_of_what_has_come_out() -> None:
+    bench = Bench(late=True)
+    bench.feed(A, OLD, OLD + 2)
+    bench.feed(B, OLD + 1)
+    assert bench.read() == [("a", 0, 0), ("b", 0, 0)]
+    bench.inner.ends[B] = 5  # markers
+    assert bench.read() == []
+    [a, b] = bench.consumer.position([TopicPartition(*A), TopicPartition(*B)])
+    assert (a.offset, a.leader_epoch, b.offset) == (1, 0, 5)
+
+
+def test_who_goes_back_gets_again_what_is_held_back() -> None:
+    bench = Bench(late=True)
+    bench.feed(A, OLD, OLD + 2)
+    bench.feed(B, OLD + 1)
+    assert bench.read() == [("a", 0, 0), ("b", 0, 0)]
+    bench.consumer.seek(TopicPartition(*A, 0))
+    assert bench.position(A) == [-1001], "as with any consumer"
+    bench.feed(B, OLD + 3)
+    assert bench.read() == [("a", 0, 0), ("a", 0, 1)]
+
+
+def test_an_error_of_a_partition_comes_after_what_is_held_back_of_it() -> None:
+    bench = Bench(late=True)
+    bench.feed(A, OLD, OLD + 2)
+    assert bench.read() == []
+    bench.inner.errors.append(FakeMessage(A, -1, None, KafkaError(KafkaError._AUTO_OFFSET_RESET)))
+    assert bench.read() == []
+    bench.inner.errors.append(FakeMessage(B, -1, None, KafkaError(KafkaError._TRANSPORT)))
+    assert [each[0] for each in bench.read()] == ["b"]
+    bench.feed(B, OLD + 3)
+    assert bench.read() == [("a", 0, 0), ("a", 0, 1), ("a", 0, -1)]
+
+
+def test_a_rebalance_throws_away_what_is_held_back_and_its_callbacks_get_this_consumer() -> None:
+    bench = Bench(late=True)
+    bench.feed(A, OLD, OLD + 1)
+    bench.feed(B, OLD)
+    assert bench.read(most=1) == [("a", 0, 0)]
+    bench.inner.on_revoke(bench.inner, [TopicPartition(*A), TopicPartition(*B)])
+    assert bench.told == [(bench.consumer, [1, 0])]
+    bench.inner.assigned([TopicPartition(*A, 1)])
+    assert bench.read() == [("a", 0, 1)], "there is no sibling to wait for"
+
+
+def test_what_a_rebalance_in_the_middle_of_a_read_makes_stale_is_read_again() -> None:
+    bench = Bench()
+    bench.feed(A, OLD, OLD + 1)
+    bench.feed(B, OLD, OLD + 1)
+    bench.inner.events_in_consume.append(
+        lambda: bench.inner.assigned([TopicPartition(*A, 0), TopicPartition(*B, 1)])  # of the first one is handed out
+    )
+    assert sorted(bench.read_all()) == [("a", 0, 0), ("a", 0, 1), ("b", 0, 1)]
+
+
+@given(st.data())
+def test_whatever_comes_in_between_each_record_comes_once_and_in_its_order(data: st.DataObject) -> None:
+    partitions = data.draw(st.lists(st.sampled_from([A, B, A1, ("b", 1), ("c", 0)]), unique=True, min_size=1))
+    bench = Bench(*partitions, late=data.draw(st.booleans()))
+    read: dict[Partition, list[int]] = defaultdict(list)
+    for _ in range(data.draw(st.integers(1, 30))):
+        at = data.draw(st.sampled_from(partitions))
+        place = TopicPartition(*at, len(read[at]))
+        what = data.draw(st.sampled_from(["feed", "read", "read", "time", "pause", "resume", "seek", "told"]))
+        if what == "feed":
+            bench.feed(at, *data.draw(st.lists(st.sampled_from([OLD, OLD + 1, OLD + 2, NOW]), max_size=5)))
+        elif what == "time":
+            bench.now += data.draw(st.sampled_from([0.01, 1.0, PATIENCE + 1]))
+        elif what == "pause":
+            bench.consumer.pause([place])
+        elif what == "resume":
+            bench.consumer.resume([place])
+        elif what == "seek":
+            bench.consumer.seek(place)
+        elif what == "told":
+            bench.inner.told = not bench.inner.told
+        for topic, number, offset in bench.read(data.draw(st.integers(1, 4))) if what == "read" else ():
+            read[topic, number].append(offset)
+        for at, position in zip(partitions, bench.position(*partitions), strict=True):
+            assert position in {len(read[at]), -1001}
+    bench.consumer.resume([TopicPartition(*at) for at in partitions])
+    for _ in range(3 + 5 * len(partitions)):
+        bench.now += PATIENCE + 1
+        for topic, number, offset in bench.read():
+            read[topic, number].append(offset)
+    for at in partitions:
+        assert read[at] == [*bench.inner.log.get(at, {})]

@@ -1,0 +1,282 @@
+"""A consumer that reads topics in step: of what lies in Kafka side by side, it hands out first what is older.
+
+Kafka keeps no order between topics, and its client hands out what has gathered topic by topic. Where ids come again,
+parts would meet that were not sent together (docs/promises-and-limits.md, "When ids come again"). So this one stands
+between client and worker, and holds records back until their siblings, the partitions of the same number in the other
+topics, have come to the same time, or to their end. Nothing else is changed: each partition keeps its order, and which
+partition comes first is open with any consumer. Of a record it looks at its timestamp and its size.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from confluent_kafka import OFFSET_INVALID, TIMESTAMP_NOT_AVAILABLE, Consumer, Message, TopicPartition
+
+from utils.joining.aggregator import FRAGMENT_OVERHEAD, NEVER
+from utils.joining.messages import read_each
+from utils.kafka.ends import EndOffsets, Partition
+
+MOST_BYTES = 32_000_000  # bytes, of all partitions together: one that holds more than its share is paused
+PATIENCE = 10.0
+"""Seconds for which nothing comes of a partition that is not at its end: an open transaction hides it, say, or its
+broker is away. Then its siblings go on without it."""
+FETCH = 1000  # records at once
+RECENT = 1.0  # seconds: what is not older is read as it comes, and what the last fetches told of ends is new enough
+ASK_AFTER, ASK_EVERY = 0.05, 0.1  # seconds that siblings have waited for a partition, until its end is asked for
+
+_NO_TIME = (TIMESTAMP_NOT_AVAILABLE, -1)
+
+
+class Held(NamedTuple):
+    """A record, or an event, that has been fetched and not yet handed out."""
+
+    time: float  # its timestamp: seconds since 1970
+    fetched: float  # when, by the loop's clock
+    message: Message
+
+
+@dataclass(slots=True)
+class HeldBack:
+    """What is held back of a partition. `next`, `epoch`: where reading goes on behind what was handed out of it."""
+
+    next: int = OFFSET_INVALID
+    epoch: int = -1
+    held: deque[Held] = field(default_factory=deque)
+    bytes: int = 0
+    is_full: bool = False  # so it is paused
+    at_end: float = NEVER  # the last time for which its broker has said so, by the loop's clock
+    waited_for_since: float | None = None  # by its siblings
+    ask_from: float = NEVER
+
+    def put(self, held: Held) -> None:
+        self.held.append(held)
+        self.bytes += _size(held.message)
+        self.waited_for_since = None
+
+    def take(self) -> Message:
+        message = self.held.popleft().message
+        self.bytes -= _size(message)
+        if message.error() is None:
+            offset, epoch = message.offset(), message.leader_epoch()
+            self.next, self.epoch = OFFSET_INVALID if offset is None else offset + 1, -1 if epoch is None else epoch
+        return message
+
+
+class InStep:
+    """Stands for the Consumer that it is made around. What is not here goes there as it is."""
+
+    def __init__(
+        self, consumer: Consumer, ends: EndOffsets, clock: Callable[[], float], wall_clock: Callable[[], float]
+    ) -> None:
+        """`ends`: of what can be read."""
+        self._consumer = consumer
+        self._ends = ends
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._assigned: dict[Partition, HeldBack] = {}
+        self._paused: set[Partition] = set()  # by the worker
+        self._events: list[Message] = []
+        self._turn = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+    # ------------------------------------------------------------------ what is assigned
+
+    def subscribe(self, topics: list[str], *, on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
+        def assigned(_consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            self._begin(partitions)
+            on_assign(self, partitions)
+
+        def ending(callback: Any) -> Any:
+            def called(_consumer: Consumer, partitions: list[TopicPartition]) -> None:
+                try:
+                    callback(self, partitions)
+                finally:
+                    self._begin(())
+
+            return called
+
+        self._consumer.subscribe(topics, on_assign=assigned, on_revoke=ending(on_revoke), on_lost=ending(on_lost))
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        self._consumer.assign(partitions)
+        self._begin(partitions)
+
+    def unsubscribe(self) -> None:
+        self._consumer.unsubscribe()
+        self._begin(())
+
+    def _begin(self, partitions: Iterable[TopicPartition]) -> None:
+        self._ends.forget()
+        self._assigned = {_at(each): _begun(each) for each in partitions}
+
+    # ------------------------------------------------------------------ records
+
+    def poll(self, timeout: float = -1) -> Message | None:
+        for most, wait in ((1, 0), (FETCH, timeout)):  # many, where what has come must wait for what comes behind it
+            self._fetch(most, wait)
+            if taken := self._take(1):
+                return taken[0]
+        return None
+
+    def consume(self, num_messages: int = 1, timeout: float = -1) -> list[Message]:
+        taken = self._take(num_messages)
+        if len(taken) < num_messages:
+            self._fetch(num_messages, timeout)
+            taken += self._take(num_messages - len(taken))
+        return taken
+
+    def _fetch(self, most: int, wait: float) -> None:
+        assigned = self._assigned
+        first = self._consumer.poll(wait)
+        messages = [] if first is None else [first]
+        if messages and most > 1:
+            messages += self._consumer.consume(most - 1, 0)
+        if assigned is self._assigned:
+            self._hold_back(messages)
+        else:  # a rebalance has come in between, and some may be of before it
+            self._events += [message for message in messages if message.error() is not None]
+            for at in {_at(message) for message in messages if message.error() is None} & self._assigned.keys():
+                self._consumer.seek(_place(at, self._assigned[at]))
+        self._pause_and_resume()
+
+    def _hold_back(self, messages: Sequence[Message]) -> None:
+        """Events are handed out at once; one of a partition that holds records behind those."""
+        records = [message for message in messages if message.error() is None]
+        times, _ = read_each("timestamp", records, _NO_TIME)
+        time_of, now = iter(times), self._clock()
+        for message in messages:
+            is_record, at = message.error() is None, _at(message)
+            of = self._assigned.setdefault(at, HeldBack()) if is_record else self._assigned.get(at)
+            if of is not None and (is_record or of.held):
+                of.put(Held(next(time_of)[1] / 1000 if is_record else NEVER, now, message))
+            else:
+                self._events.append(message)
+
+    def _take(self, most: int) -> list[Message]:
+        self._note_ends()
+        taken, self._events = self._events[:most], self._events[most:]
+        siblings: dict[int, list[Partition]] = {}
+        for at in self._assigned:
+            if at not in self._paused:
+                siblings.setdefault(at[1], []).append(at)
+        self._turn += 1  # another partition number comes first
+        numbers = sorted(siblings)
+        begin = self._turn % len(numbers) if numbers else 0
+        for number in numbers[begin:] + numbers[:begin]:
+            self._take_of(siblings[number], most, taken)
+        return taken
+
+    def _take_of(self, siblings: list[Partition], most: int, taken: list[Message]) -> None:
+        """The oldest of what they hold, as long as none of them may still be behind it."""
+        ahead = [each for at in siblings if (each := self._assigned[at]).held]
+        empty = [at for at in siblings if not self._assigned[at].held]
+        known: dict[Partition, bool] = {}
+        while ahead and len(taken) < most:
+            first = min(ahead, key=_first)
+            if [at for at in empty if not self._lets_pass(at, first.held[0], known)]:
+                return
+            taken.append(first.take())
+            if not first.held:
+                ahead.remove(first)
+                empty = [at for at in siblings if not self._assigned[at].held]
+
+    # ------------------------------------------------------------------ how far a partition has been read
+
+    def _lets_pass(self, at: Partition, held: Held, known: dict[Partition, bool]) -> bool:
+        """Whether nothing that lay in this partition before that record is to come. Nothing is held of it.
+
+        It is so where the partition was at its end when that record had been fetched.
+        """
+        of, now = self._assigned[at], self._clock()
+        if held.fetched <= of.at_end or (held.time >= self._wall_clock() - RECENT and self._is_at_end(at, known)):
+            of.waited_for_since = None
+            return True
+        if of.waited_for_since is None:
+            of.waited_for_since = now
+        if now >= max(of.waited_for_since + ASK_AFTER, of.ask_from):
+            of.ask_from = now + ASK_EVERY
+            self._ends.ask([at], now)
+        return now - of.waited_for_since > PATIENCE
+
+    def _is_at_end(self, at: Partition, known: dict[Partition, bool]) -> bool:
+        """As the last fetch has told."""
+        if at not in known:
+            known[at] = self._position(at) >= self._consumer.get_watermark_offsets(_place(at), cached=True)[1] >= 0
+        return known[at]
+
+    def _note_ends(self) -> None:
+        for at, (asked, end) in self._ends.answers().items():
+            if (of := self._assigned.get(at)) and not of.held and self._position(at) >= end:
+                of.at_end = asked
+
+    def _position(self, at: Partition) -> int:
+        [place] = self._consumer.position([_place(at)])
+        return max(place.offset, self._assigned[at].next)
+
+    # ------------------------------------------------------------------ as any consumer
+
+    def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """Where the next record is, by what was handed out."""
+        asked = [at for each in partitions if not self._holds(at := _at(each))]
+        told = dict(zip(asked, self._consumer.position([_place(at) for at in asked]) if asked else (), strict=True))
+        return [told[at] if at in told else _place(at, self._assigned[at]) for at in map(_at, partitions)]
+
+    def _holds(self, at: Partition) -> bool:
+        return at in self._assigned and bool(self._assigned[at].held)
+
+    def seek(self, partition: TopicPartition) -> None:
+        self._consumer.seek(partition)
+        at = _at(partition)
+        was_full = at in self._assigned and self._assigned[at].is_full
+        self._assigned[at] = _begun(partition)
+        if was_full and at not in self._paused:
+            self._consumer.resume([_place(at)])
+
+    def pause(self, partitions: list[TopicPartition]) -> None:
+        self._paused |= set(map(_at, partitions))
+        self._consumer.pause(partitions)
+
+    def resume(self, partitions: list[TopicPartition]) -> None:
+        self._paused -= set(map(_at, partitions))
+        self._consumer.resume([each for each in partitions if not self._is_full(_at(each))])
+
+    def _is_full(self, at: Partition) -> bool:
+        return at in self._assigned and self._assigned[at].is_full
+
+    def _pause_and_resume(self) -> None:
+        share = MOST_BYTES // max(len(self._assigned), 1)
+        for at, of in self._assigned.items():
+            if not of.is_full and of.bytes > share:
+                of.is_full = True
+                self._consumer.pause([_place(at)])
+            elif of.is_full and of.bytes <= share // 2:
+                of.is_full = False
+                if at not in self._paused:
+                    self._consumer.resume([_place(at)])
+
+
+def _at(of: Any) -> Partition:
+    """Of a message, or a TopicPartition."""
+    topic, partition = of.topic, of.partition
+    return (topic(), partition()) if callable(topic) else (topic, partition)
+
+
+def _begun(place: TopicPartition) -> HeldBack:
+    epoch: int | None = place.leader_epoch
+    return HeldBack(place.offset, -1 if epoch is None else epoch)
+
+
+def _place(at: Partition, of: HeldBack | None = None) -> TopicPartition:
+    return TopicPartition(*at, of.next, "", of.epoch) if of else TopicPartition(*at)
+
+
+def _first(of: HeldBack) -> float:
+    return of.held[0].time
+
+
+def _size(message: Message) -> int:
+    return len(message) + FRAGMENT_OVERHEAD
