@@ -12,13 +12,13 @@ version=$("$target_python" -c 'import sys; print("%d.%d" % sys.version_info[:2])
 
 # In a copy, so that no wheels are left behind.
 mkdir "$work/source"
-git ls-files --cached --others --exclude-standard -z |
+git ls-files --cached -z |
     xargs -0 sh -c 'for file; do [ ! -e "$file" ] && [ ! -L "$file" ] || printf "%s\0" "$file"; done' sh |
     tar --null -T - -cf - | tar -xf - -C "$work/source"
 "$PYTHON" deploy/target.py "$version" < requirements.lock > "$work/target.lock"
 "$PYTHON" -m pip download --quiet --only-binary=:all: --require-hashes --no-deps --python-version "$version" \
     -r "$work/target.lock" -d "$work/source/deploy/wheels"
-(cd "$work/source" && git init -q && cat .gitignore > .git/info/exclude && sh deploy/pack.sh "$work/consumer.tar")
+(cd "$work/source" && git init -q && git add --all && sh deploy/pack.sh "$work/consumer.tar")
 
 (cd "$work" && sha256sum --quiet --check consumer.tar.sha256 && tar -xf consumer.tar)
 grep -q '"bomFormat": "CycloneDX"' "$work/consumer/sbom.cdx.json"

@@ -14,16 +14,18 @@ mkdir -p "$work/consumer/tree"
 
 git rev-parse --git-dir >/dev/null 2>&1 || { echo 'pack: git is needed, to know which files are yours' >&2; exit 1; }
 [ -d deploy/wheels ] || { echo 'pack: run `make wheels` first' >&2; exit 1; }
-# What git would commit, and nothing that it ignores: no .env, no database, no environment. Nor the archive before.
+# What git knows: a file of secrets that somebody has left here goes to nobody. Nor is the archive before a new one.
 case $archive in
     /* | ../*) set -- . ;;
     *) set -- . ":(exclude)$archive" ":(exclude)$archive.sha256" ;;
 esac
 # Not through pipes: what the first tar cannot read would be missing in the archive, and nothing would say so.
-git ls-files --cached --others --exclude-standard -z -- "$@" > "$work/listed"
+git ls-files --cached -z -- "$@" > "$work/listed"
 # Git lists what was deleted, too, as long as that is not committed.
 xargs -0 sh -c 'for file; do [ ! -e "$file" ] && [ ! -L "$file" ] || printf "%s\0" "$file"; done' sh \
     < "$work/listed" > "$work/files"
+others=$(git ls-files --others --exclude-standard --directory --no-empty-directory -- "$@" | tr '\n' ' ')
+[ -z "$others" ] || echo "pack: not taken, for git does not know them: ${others% } (where the worker needs it: git add)" >&2
 tar --null -T "$work/files" -cf "$work/tree.tar"
 tar -xf "$work/tree.tar" -C "$work/consumer/tree"
 rm "$work/tree.tar"

@@ -4,12 +4,12 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from tests.deploy.frames import GIT, committed, write
+from tests.deploy.frames import GIT, committed, git, write
 from tests.program import ROOT, outside_of_make
 
 
-def packed(source: Path) -> set[str]:
-    """The files of the tree in the archive, without the wheels."""
+def packed(source: Path) -> tuple[set[str], str]:
+    """The files of the tree in the archive, without the wheels; and what was said."""
     (source / "deploy/wheels").mkdir(parents=True)
     write(source, {"cyclonedx": '#!/bin/sh\ntouch "$5"\n', "deploy/install.sh": ""})
     (source / "cyclonedx").chmod(0o755)
@@ -19,17 +19,31 @@ def packed(source: Path) -> set[str]:
     assert done.returncode == 0, done.stderr
     tree = "consumer/tree/"
     with tarfile.open(source / "out.tar") as archive:
-        return {name.removeprefix(tree) for name in archive.getnames() if name.startswith(tree)}
+        found = {name.removeprefix(tree) for name in archive.getnames() if name.startswith(tree)}
+    return found - {"deploy", "deploy/wheels"}, done.stderr
 
 
-def test_what_git_would_commit_is_packed(tmp_path: Path) -> None:
+def test_what_git_knows_is_packed(tmp_path: Path) -> None:
     """A file that was deleted, and not yet committed so, ended it: `Cannot stat`."""
     ignored = ".env\nout.tar\n/deploy/\n/cyclonedx\n"
     kept = {"Dockerfile": "", "main.py": "", "a name\nof two lines": "", ".gitignore": ignored}
     committed(tmp_path, {**kept, "docs/gone.md": "", "gone.py": ""})
     write(tmp_path, {"docs/gone.md": None, "gone.py": None, "fresh.py": "", ".env": "secret"})
     (tmp_path / "link").symlink_to("nowhere")
-    assert packed(tmp_path) - {"deploy", "deploy/wheels"} == {*kept, "fresh.py", "link"}
+    git(tmp_path, "add", "fresh.py", "link")
+    found, said = packed(tmp_path)
+    assert found == {*kept, "fresh.py", "link"}
+    assert "not taken" not in said
+
+
+def test_what_git_does_not_know_is_named_and_stays_here(tmp_path: Path) -> None:
+    """A `prod.env` that somebody had left in the copy was in the archive, and nothing said so."""
+    kept = {"Dockerfile": "", ".gitignore": "out.tar\n/deploy/\n/cyclonedx\n"}
+    committed(tmp_path, kept)
+    write(tmp_path, {"prod.env": "secret", "keys/one.pem": "", "keys/two.pem": ""})
+    found, said = packed(tmp_path)
+    assert found == {*kept}
+    assert "pack: not taken, for git does not know them: keys/ prod.env (where the worker needs it: git add)" in said
 
 
 def test_the_archive_has_the_name_that_was_given_also_where_that_has_a_blank() -> None:
