@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from email.message import Message
+from socketserver import _SocketWriter  # type: ignore[attr-defined]
 from typing import Any, cast
 
 import pytest
@@ -21,6 +22,7 @@ from utils.monitoring.status import (
     ANSWERS,
     ASKERS,
     CONNECTIONS,
+    PIECE,
     PROBES,
     STALLED,
     Address,
@@ -155,6 +157,22 @@ def test_of_too_many_connections_the_oldest_is_ended_and_a_probe_is_answered() -
         assert slow[-1].recv(15) == b"HTTP/1.0 200 OK"
         for each in slow:
             each.close()
+
+
+def test_a_large_answer_leaves_in_pieces_each_of_which_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 300 kB/s one of 12 MB was cut off after the 10 s of a slow client, and nothing said so."""
+    sent, send = list[int](), _SocketWriter.write
+
+    def write(writer: Any, data: bytes) -> Any:
+        sent.append(len(data))
+        return send(writer, data)
+
+    monkeypatch.setattr(_SocketWriter, "write", write)
+    body = bytes(range(256)) * 1_000
+    with serving(Health(), {"/page": lambda _: Answer("text/plain", body)}) as url:
+        assert get(f"{url}/page")[2] == body
+    assert len(sent) == 5  # the head, and four pieces
+    assert max(sent) == PIECE
 
 
 def test_the_check_asks_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
