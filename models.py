@@ -23,8 +23,10 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Insert,
     String,
     Text,
+    Update,
     bindparam,
     cast,
     create_engine,
@@ -470,11 +472,18 @@ def _save(engine: Engine, row: Row) -> bool:
         found = connection.execute(select(table.id, column).where(table.consumer_name == row.consumer_name))
         ids = {number for number, name in found if name == row.consumer_name}
         for each in ids:
-            connection.execute(update(table).where(*_is_row(each, row.consumer_name)).values(values))
+            _write(connection, update(table).where(*_is_row(each, row.consumer_name)).values(values), row.consumer_name)
         if not ids:
-            connection.execute(insert(table).values(consumer_name=row.consumer_name, **values))
+            _write(connection, insert(table).values(consumer_name=row.consumer_name, **values), row.consumer_name)
         connection.commit()
         return not ids
+
+
+def _write(connection: Connection, statement: Insert | Update, name: str) -> None:
+    """ConfigError: no row was written, which is no error to a database."""
+    if connection.execute(statement.execution_options(preserve_rowcount=True)).rowcount == 0:
+        why = "its row level security or a trigger forbids it, or somebody has just deleted or renamed it"
+        raise ConfigError([f"the database does not write row {name}, and does not say why: {why}"])
 
 
 def _is_row(id: int | None, name: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
@@ -495,9 +504,8 @@ def set_paused(engine: Engine, names: Sequence[str], *, paused: bool) -> dict[st
     with _connected(engine) as connection:
         asked = select(table.id, column, settings).where(table.consumer_name.in_(names))
         rows = [row for row in connection.execute(asked.with_for_update()) if row[1] in names]
-        problems += [
-            f"table consumer_configs has no row {name!r}" for name in names if name not in {row[1] for row in rows}
-        ]
+        missing = [name for name in names if name not in {row[1] for row in rows}]
+        problems += [f"table consumer_configs has no row {name!r} that this user may write" for name in missing]
         for id, name, metadatas in rows:
             content = _json_object(metadatas)
             if content is None:
@@ -510,7 +518,7 @@ def set_paused(engine: Engine, names: Sequence[str], *, paused: bool) -> dict[st
             raise ConfigError(problems)
         for id, name, stands in given:
             written = text(":given").bindparams(bindparam("given", stands, NULLTYPE))
-            connection.execute(update(table).where(*_is_row(id, name)).values(metadatas=written))
+            _write(connection, update(table).where(*_is_row(id, name)).values(metadatas=written), name)
         connection.commit()
     return {name: changed[name] for name in names}
 

@@ -507,6 +507,34 @@ def test_what_says_paused_already_is_said_anew(
     assert load(database, "orders").metadatas == (resumed or paused.replace(', "paused": true', ""))
 
 
+NOT_WRITTEN = {
+    "sqlite": ("CREATE TRIGGER no BEFORE {} ON consumer_configs BEGIN SELECT RAISE(IGNORE); END",),
+    "postgresql": (
+        "CREATE FUNCTION no() RETURNS trigger AS 'BEGIN RETURN NULL; END' LANGUAGE plpgsql",
+        "CREATE TRIGGER no BEFORE {} ON consumer_configs FOR EACH ROW EXECUTE FUNCTION no()",
+    ),
+}
+
+
+@pytest.mark.parametrize("server", ["sqlite_url", pytest.param("postgresql_url", marks=pytest.mark.postgresql)])
+@pytest.mark.parametrize("kind", ["INSERT", "UPDATE"])
+def test_a_row_that_the_database_does_not_write_is_not_said_to_be_written(
+    server: str, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """Of a trigger, or of row level security, PostgreSQL tells nothing: `fleet pause` said "paused", untruly."""
+    database = engine(make_url(request.getfixturevalue(server)), create=True)
+    init_db(database)
+    if kind == "UPDATE":
+        save(database, row())
+    for each in NOT_WRITTEN[database.dialect.name]:
+        execute(database, each.format(kind))
+    with pytest.raises(ConfigError, match="the database does not write row orders, and does not say why"):
+        save(database, row(topics_input="x"))
+    if kind == "UPDATE":
+        with pytest.raises(ConfigError, match="the database does not write row orders"):
+            set_paused(database, ["orders"], paused=True)
+
+
 @pytest.mark.parametrize("metadatas", ["'free text'", "'[1]'"])
 def test_a_row_whose_metadatas_hold_no_settings_is_not_paused_and_nor_are_the_others(
     sqlite_url: str, metadatas: str
