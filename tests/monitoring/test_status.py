@@ -104,6 +104,12 @@ def test_the_check_of_the_container_asks_whether_it_lives() -> None:
     assert check("", url.rpartition(":")[2]) == 1
 
 
+@pytest.mark.parametrize("port", ["0", "", " ", "tcp://10.96.0.2:80"])
+def test_a_worker_that_chooses_its_port_is_not_said_to_be_dead(port: str) -> None:
+    """Where HTTP_PORT is one of these, it takes any free one: its container was unhealthy for ever."""
+    assert check("0.0.0.0", port) == 0
+
+
 def has_ipv6() -> bool:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()

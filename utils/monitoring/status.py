@@ -363,7 +363,12 @@ def ask(host: str, port: int | str) -> tuple[int, str]:
 
 
 def check(host: str, port: str) -> int:
-    """0 when the worker that listens there, on this machine, says that it lives, else 1."""
+    """0 when the worker that listens there, on this machine, says that it lives, else 1. 0, too, where it chooses the
+    port itself (HTTP_PORT is 0, or empty): nobody knows which, and a worker that is well would be killed.
+    """
+    if not port.strip().isdecimal() or not int(port):
+        print("not asked: HTTP_PORT names no port")
+        return 0
     try:
         status, _ = ask(from_here(host), port)
     except OSError as error:
