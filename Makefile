@@ -35,7 +35,11 @@ DEFAULTS_FIRST = -p utils.cases
 
 # $(2) where $(1) has no Python: it was not made yet, or its link leads nowhere since the Python of the machine was upgraded.
 # Its packages are gone then, too, whatever the stamp says; and venv leaves such a link as it is, if it is not told --clear.
-IF_GONE = $(if $(realpath $(1)/bin/python),,$(2))
+# Also where $(1) was moved or copied to here: its `activate` and its scripts are those of the place that the stamp names.
+IF_GONE = $(if $(realpath $(1)/bin/python),$(call IF_MOVED,$(1),$(2)),$(2))
+IF_MOVED = $(if $(shell made=$$(cat $(1)/locked $(1)/done 2>/dev/null); \
+    [ -z "$$made" ] || [ -L $(1) ] || [ "$$made" = "$$(cd $(1) && pwd -P)" ] || echo moved),$(2))
+STAMP = @(cd $(@D) && pwd -P >$(@F))
 
 MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinux_2_28 manylinux_2_34
 
@@ -100,7 +104,7 @@ audit: .venv-deploy/done  ## asks for known faults of the locked packages; AUDIT
 .venv-deploy/done: deploy/requirements-check.txt $(call IF_GONE,.venv-deploy,again) | $(PYTHON)
 	$(PYTHON) -m venv $(call IF_GONE,.venv-deploy,--clear) .venv-deploy
 	.venv-deploy/bin/python -m pip install --quiet -r deploy/requirements-check.txt
-	@touch $@
+	$(STAMP)
 
 rules:  ## writes the alerts for Kubernetes anew, from those of Prometheus
 	sh deploy/rules.sh > deploy/kubernetes/monitoring/prometheusrule.yaml
@@ -135,12 +139,12 @@ lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; A
 	    { echo 'requirements*.txt and the locks differ: run `make lock`' >&2; exit 1; }
 	@$(PYTHON) deploy/locked.py
 	@$(PYTHON) deploy/interpreter.py
-	@touch $@
+	$(STAMP)
 
 # Each candidate is run and not only looked up: a pyenv shim exists also where its version is not selected. And pyenv builds
 # without optimization: where the machine has another Python of the same version that is optimized, that one is taken,
 # unless somebody has named theirs (PYTHONS=…).
-$(PYTHON):
+$(PYTHON): $(call IF_MOVED,.venv,again)
 	@for python in $(PYTHONS); do \
 	    if $$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	        better=$(if $(filter file,$(origin PYTHONS)),$$($$python deploy/interpreter.py better)); \

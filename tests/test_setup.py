@@ -37,7 +37,7 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "modules/pip/__init__.py").touch()
     (tmp_path / "modules/pip/__main__.py").write_text(PIP)
     makefile = tmp_path / "Makefile"
-    makefile.write_text(re.sub("^PYTHONS .*", f"PYTHONS ?= {tmp_path}/newest", makefile.read_text(), flags=re.M))
+    makefile.write_text(re.sub("^PYTHONS .*", "PYTHONS ?= ./newest", makefile.read_text(), flags=re.M))
     python_at(tmp_path / "newest")
     return tmp_path
 
@@ -82,6 +82,33 @@ def test_an_environment_is_made_anew_with_its_packages_where_its_python_is_gone(
     assert f"-r {lock}" in "\n".join(made(project, goal))
     assert subprocess.run([python, "-c", ""]).returncode == 0
     assert made(project, goal) == [], "all is there"
+
+
+@pytest.mark.parametrize(
+    ("goal", "environment", "script"),
+    [("setup", ".venv", "activate"), (".venv-deploy/done", ".venv-deploy", "pip-audit")],
+)
+@pytest.mark.parametrize("moved", [True, False], ids=["moved", "copied"])
+def test_an_environment_that_came_from_another_place_is_made_anew(
+    goal: str, environment: str, script: str, moved: bool, project: Path
+) -> None:
+    """Its scripts name the old place: `activate` led to a Python without packages, or to that of the other copy."""
+    made(project, goal)
+    (project / environment / "bin" / script).write_text(f"of {project}")
+    here = project.with_name(f"{project.name}, renamed")
+    shutil.move(project, here) if moved else shutil.copytree(project, here, symlinks=True)
+    assert made(here, goal) != []
+    left = here / environment / "bin" / script
+    assert not left.exists() or str(here) in left.read_text()
+    assert made(here, goal) == [], "all is there"
+
+
+def test_an_environment_that_a_link_leads_to_is_left_alone(project: Path) -> None:
+    """Several directories may share it; and the link of one of them may be older than the name of another."""
+    made(project, "setup")
+    (project / ".venv").rename(project / "shared")
+    (project / ".venv").symlink_to("shared")
+    assert made(project, "setup") == []
 
 
 def test_an_environment_that_others_have_made_is_named_where_it_is_of_no_use(project: Path) -> None:
