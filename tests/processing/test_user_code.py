@@ -361,6 +361,19 @@ def test_what_hides_a_module_of_pythons_own_is_named(tmp_path: Path) -> None:
     ]
 
 
+def test_a_file_of_ones_own_in_the_place_of_one_of_the_frames_is_named(tmp_path: Path) -> None:
+    """The config.py and models.py of a hand-written worker: it was a traceback and exit code 1."""
+    directory = program(tmp_path, GOOD)
+    for name in ("config.py", "models.py"):
+        (directory / name).unlink()
+        (directory / name).write_text("API_URL = 'https://prices.example'\n")
+    done = ended(directory, "main.py", "check")
+    assert done.returncode == 78
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
+        f"{name} is not the frame's, which the worker needs" for name in ("config.py", "models.py")
+    ]
+
+
 def test_probes_are_answered_while_it_is_imported(tmp_path: Path) -> None:
     """A model that takes more than a minute to load: Kubernetes started the worker again, for ever."""
     go, port = tmp_path / "go", free_port()

@@ -9,6 +9,7 @@ from pathlib import Path
 from utils.running.crashes import leave_no_core
 
 _NEEDED = ("config", "defaults", "framework", "main", "models", "worker")
+_OURS = {"config.py": b"EX_CONFIG", "models.py": b"DatabaseRefusedError"}  # what no file of these names has but ours
 _EX_CONFIG = 78  # config.py has it too, but may be what is hidden
 
 
@@ -41,7 +42,7 @@ def _interrupted(*_: object) -> None:
 
 def refuse_hidden_files() -> None:
     """Where there is config.py and a package config/, Python takes the package: nothing of ours could be imported. And
-    where there is a queue.py, libraries take it for Python's own.
+    where there is a queue.py, libraries take it for Python's own. A config.py of theirs may have replaced ours, too.
     """
     ours = Path(__file__).parents[2]
     files, packages = sorted(ours.glob("*.py")), sorted(ours.glob("*/__init__.py"))
@@ -57,6 +58,12 @@ def refuse_hidden_files() -> None:
         f"{each} hides a module of Python's own, which libraries need: give it another name"
         for each in (*(each.name for each in files), *(f"{name}/" for name in sorted(directories)))
         if each.removesuffix("/").removesuffix(".py") in sys.stdlib_module_names
+    ]
+    told += [
+        f"{each.name} is not the frame's, which the worker needs: give yours another name, or move its values into"
+        " defaults.py, and bring the frame's back, from git"
+        for each in files
+        if _OURS.get(each.name, b"") not in each.read_bytes()
     ]
     if told:
         print(*told, sep="\n", file=sys.stderr)
