@@ -53,6 +53,6 @@ printf 'def process(message, consumer_name):\n    return message\n' > "$work/app
 in_app <<'PROGRAM'
 python main.py --help
 python main.py --version
-timeout 60 python main.py demo --results 3
-test ! -w . && test ! -w main.py
+[ ! -e examples/demo.py ] || timeout 60 python main.py demo --results 3  # a copy may have deleted the examples
 PROGRAM
+[ -z "$as_user" ] || echo 'test ! -w . && test ! -w main.py' | in_app  # who is not root has made these files

@@ -25,6 +25,8 @@ grep -q '"bomFormat": "CycloneDX"' "$work/consumer/sbom.cdx.json"
 # No password and no environment of ours has come along.
 test ! -e "$work/consumer/tree/.venv" && test ! -e "$work/consumer/tree/.git"
 
+run='demo --results 3'
+[ -e examples/demo.py ] || run=--version  # a copy may have deleted the examples
 isolated="unshare --net"
 $isolated true 2>/dev/null || { echo 'pack-check: no namespace without a network here; going on with one' >&2; isolated=; }
 cat > "$work/offline.sh" <<'OFFLINE'
@@ -32,9 +34,10 @@ set -eu
 ip link set lo up 2>/dev/null || true
 sh consumer/install.sh "$PWD/app"
 printf 'def process(message, consumer_name):\n    return message\n' > app/worker.py && : > app/defaults.py
-cd app && timeout 60 .venv/bin/python main.py demo --results 3
+cd app
+timeout 60 .venv/bin/python main.py $RUN
 OFFLINE
-(cd "$work" && PYTHON=$target_python PIP_CONFIG_FILE=/dev/null $isolated sh -eu offline.sh)
+(cd "$work" && RUN=$run PYTHON=$target_python PIP_CONFIG_FILE=/dev/null $isolated sh -eu offline.sh)
 
 if [ -n "${PYTHON_IMAGE:-}" ]; then
     there="${ENGINE:?of PYTHON_IMAGE} --root $work/there --runroot $work/there-run"
@@ -44,7 +47,7 @@ if [ -n "${PYTHON_IMAGE:-}" ]; then
     $isolated $there image inspect --format '{{json .HealthCheck}}' localhost/packed | grep -q CMD
     # shellcheck disable=SC2086
     $isolated $there run --rm --network none --read-only --cap-drop ALL --ulimit nofile=20000:20000 \
-        --ulimit nproc=4096:4096 localhost/packed demo --results 3
+        --ulimit nproc=4096:4096 localhost/packed $run
     echo 'pack-check: the image was built and run without a network'
 fi
 

@@ -85,6 +85,38 @@ def test_without_docker_only_the_steps_of_the_frame_are_run_on_this_machine(tmp_
     assert told[0].endswith("&& rm -rf /var/lib/apt/lists/none")
 
 
+MAKES_A_PROGRAM = r"""
+case $1 in
+    packages)
+        mkdir -p "$2/.venv/bin" && cd "$2/.venv/bin"
+        printf '#!/bin/sh\necho ran "$@"\n' > python && chmod 755 python ;;
+    program) touch "$2/main.py" && { [ ! -d examples ] || cp -r examples "$2"; } ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("examples", [True, False])
+def test_the_image_is_tried_by_who_is_not_root_and_where_the_examples_were_deleted(
+    tmp_path: Path, examples: bool
+) -> None:
+    """It was red for all but root, for they may write to what they have just made. And there was no demo to be run."""
+    (tmp_path / "Dockerfile").write_text(OWN_STEPS.format(directory=tmp_path))
+    (tmp_path / "deploy").mkdir()
+    shutil.copy(ROOT / "deploy/image-check.sh", tmp_path / "deploy")
+    (tmp_path / "deploy/image.sh").write_text(MAKES_A_PROGRAM)
+    if examples:
+        (tmp_path / "examples").mkdir()
+        (tmp_path / "examples/demo.py").touch()
+    (tmp_path / "requirements.lock").touch()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/id").write_text("#!/bin/sh\necho 1000\n")
+    (tmp_path / "bin/id").chmod(0o755)
+    environ = {**os.environ, "PYTHON": "true", "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "deploy/image-check.sh"], cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ("ran main.py demo --results 3" in done.stdout.splitlines()) == examples
+
+
 def test_an_archive_for_another_python_installs_nothing_and_says_for_which_it_is(tmp_path: Path) -> None:
     """Half a directory stayed, which refused the second try, and the cure was one for a machine with a network."""
     consumer, target = tmp_path / "consumer", tmp_path / "programs/orders"

@@ -2,13 +2,14 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.program import program
+from tests.program import FORWARDING, copied, program
 from tests.services.starts import piped_python, run_python
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
@@ -112,3 +113,13 @@ def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
     assert process.returncode == 0, errors
     assert errors == ""
     assert "results shown." in output
+
+
+def test_a_copy_that_has_deleted_the_examples_is_told_so(tmp_path: Path) -> None:
+    """It was a traceback."""
+    copy = copied(tmp_path / "copy", FORWARDING)
+    shutil.rmtree(copy / "examples")
+    done = run_python(["main.py", "demo"], copy, ENVIRONMENT)
+    assert done.returncode == 78
+    [line] = done.stderr.splitlines()
+    assert "the demo is in examples/, which is not all here" in line

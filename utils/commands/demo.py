@@ -4,7 +4,7 @@ import argparse
 import threading
 from pathlib import Path
 
-from config import Settings
+from config import ConfigError, Settings
 from models import Row
 from utils.commands.command import Commands, Environ, add_command
 from utils.logger import logger
@@ -23,8 +23,10 @@ def add(commands: Commands) -> None:
 
 def demo(arguments: argparse.Namespace, _environ: Environ) -> int:
     """See the worker at work on sample messages: Kafka's client brings a broker along, the database is SQLite."""
-    from examples.demo import demo as show  # here, because nothing else of a worker needs it
-
+    try:
+        from examples.demo import demo as show  # here, because nothing else of a worker needs it
+    except ModuleNotFoundError as error:  # a copy may have deleted it
+        raise ConfigError([f"the demo is in examples/, which is not all here: {error}"]) from error
     user_code.before_worker()
     if arguments.worker:
         user_code.use(arguments.worker)
