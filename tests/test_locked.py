@@ -91,6 +91,7 @@ case "$*" in
     "-m uv pip compile "*)
         env | grep '^UV_' | sort > "$TOLD" || :
         echo "$@" >> "$TOLD.arguments"
+        [ -z "$WRITES" ] || printf '%s\\n' "$WRITES" > requirements.lock
         ;;
 esac
 """
@@ -146,6 +147,19 @@ def test_where_no_lock_can_be_made_the_cure_is_named(tmp_path: Path, fails: str,
     done = locked(tmp_path, FAILS=fails)
     assert done.returncode == 2
     assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    "line", ["prices @ git+https://us:secret@git.example/prices.git@9d8c5ae", "prices @ file:///prices", "-e ./prices"]
+)
+def test_a_package_that_pip_would_not_install_is_named_when_it_is_locked(tmp_path: Path, line: str) -> None:
+    """It was written into the lock, and `make setup` failed with an error of pip's that tells no cure."""
+    hashed = "kafka==1.0 \\\n    --hash=sha256:00\n    # via -r requirements.txt"
+    assert locked(tmp_path, WRITES=hashed).returncode == 0
+    done = locked(tmp_path, WRITES=f"# made by make lock\n{hashed}\n{line}\n    # via -r requirements.txt")
+    assert done.returncode == 2
+    shown = line.replace("us:secret@", "")
+    assert done.stderr.startswith(f"{shown}: of a git repository or a directory pip can check")
 
 
 def locked(directory: Path, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
