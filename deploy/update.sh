@@ -41,10 +41,10 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
 git init --quiet --bare "$work/frame"
-if ! said=$(git -C "$work/frame" fetch --quiet "$from" '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*' \
+if ! said=$(git --git-dir="$work/frame" fetch --quiet "$from" '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*' \
     '+HEAD:refs/from/head' 2>&1); then
     # A bundle need not have a HEAD.
-    if ! said=$(git -C "$work/frame" fetch --quiet "$from" '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*' 2>&1); then
+    if ! said=$(git --git-dir="$work/frame" fetch --quiet "$from" '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*' 2>&1); then
         has_no_history && said='it has no git history, and nothing else tells what has changed since your version: take a clone, or a bundle of one (git bundle create frame.bundle --all)'
         echo "FROM=$shown cannot be read: $(printf '%s\n' "$said" | tr -s '\n ' ' ' | without_token)" >&2
         exit 2
@@ -54,17 +54,17 @@ back=
 if [ -n "$to" ]; then
     back=--back
 else
-    to=$(git -C "$work/frame" tag --list --sort=-version:refname | grep -Ex 'v?[0-9]+([.][0-9]+)+' | head -1)
-    branches=$(git -C "$work/frame" for-each-ref --format='%(refname)' refs/heads)
+    to=$(git --git-dir="$work/frame" tag --list --sort=-version:refname | grep -Ex 'v?[0-9]+([.][0-9]+)+' | head -1)
+    branches=$(git --git-dir="$work/frame" for-each-ref --format='%(refname)' refs/heads)
     for each in refs/from/head refs/heads/main refs/heads/master "$branches"; do  # $branches: where it is the only one
-        [ -n "$to" ] || to=$(git -C "$work/frame" rev-parse --quiet --verify "$each" || true)
+        [ -n "$to" ] || to=$(git --git-dir="$work/frame" rev-parse --quiet --verify "$each" || true)
     done
     [ -n "$to" ] || { echo "FROM=$shown says by no tag and no HEAD which version is meant: say it with TO=…; it has" $branches >&2; exit 2; }
 fi
-git -C "$work/frame" rev-parse --quiet --verify "$to^{commit}" >/dev/null ||
-    { echo "FROM=$shown has no version $to: its tags are $(git -C "$work/frame" tag --list | tr '\n' ' ')" >&2; exit 2; }
+git --git-dir="$work/frame" rev-parse --quiet --verify "$to^{commit}" >/dev/null ||
+    { echo "FROM=$shown has no version $to: its tags are $(git --git-dir="$work/frame" tag --list | tr '\n' ' ')" >&2; exit 2; }
 mkdir "$work/new"
-git -C "$work/frame" archive "$to" deploy utils 2>/dev/null | tar -xf - -C "$work/new" 2>/dev/null || true
+git --git-dir="$work/frame" archive "$to" deploy utils 2>/dev/null | tar -xf - -C "$work/new" 2>/dev/null || true
 [ -e "$work/new/deploy/frame/__main__.py" ] ||
     { echo "version $to of the frame cannot update copies yet: take a newer one, with TO=…" >&2; exit 2; }
 cd "$work/new"

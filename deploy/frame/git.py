@@ -55,7 +55,8 @@ class Git:
     ) -> "subprocess.CompletedProcess[bytes]":
         own = {name: value for name, value in os.environ.items() if name not in _OF_A_HOOK}
         environ = {**own, "LC_ALL": "C", **_NOBODY, **environ}
-        command = ["git", "-C", str(self.directory), *arguments]
+        # Some of ours are bare, which a git that was hardened (`explicit`) reads only when it is told to.
+        command = ["git", "-c", "safe.bareRepository=all", "-C", str(self.directory), *arguments]
         try:
             return subprocess.run(command, input=given, capture_output=True, env=environ)
         except FileNotFoundError:

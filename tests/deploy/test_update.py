@@ -467,18 +467,19 @@ def test_the_job_for_dozens_of_copies_pushes_a_branch_with_the_new_version(real:
     script = re.findall(r"^    - (.*(?:\n      .*)*)", job.split("script:\n")[1], re.MULTILINE)
     server = tmp_path / "server/group/copy.git"
     git(cloned(real, tmp_path / "copy", real.old), "clone", "--quiet", "--bare", ".", str(server))
-    git(server, "config", "receive.advertisePushOptions", "true")
+    git(tmp_path, f"--git-dir={server}", "config", "receive.advertisePushOptions", "true")
     gitlab = {"CI_SERVER_HOST": "gitlab.example", "CI_PROJECT_PATH": "group/copy"}
     environ = {**GIT, **gitlab, "FRAME": str(real.place), "UPDATE_TOKEN": "secret", "FRAME_PYTHON": sys.executable}
     git(tmp_path / "copy", "config", f"url.{tmp_path}/server/.insteadOf", "https://oauth2:secret@gitlab.example/")
     lines = "set -e\n" + "\n".join(" ".join(line.split("\n")) for line in script)
     done = subprocess.run(["sh", "-c", lines], cwd=tmp_path / "copy", env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "docs/fresh.md" in git(server, "ls-tree", "-r", "--name-only", f"frame-{real.new}")
+    assert "docs/fresh.md" in git(tmp_path, f"--git-dir={server}", "ls-tree", "-r", "--name-only", f"frame-{real.new}")
     again = subprocess.run(["sh", "-c", lines], cwd=tmp_path / "copy", env=environ, capture_output=True, text=True)
     assert again.returncode == 0
     assert "is current" in again.stdout
     git(tmp_path / "copy", "checkout", "--quiet", real.old)  # as the next run of the schedule finds it
     third = subprocess.run(["sh", "-c", lines], cwd=tmp_path / "copy", env=environ, capture_output=True, text=True)
     assert third.returncode == 0, third.stdout + third.stderr
-    assert git(server, "branch", "--list", "frame-*").split() == [f"frame-{real.new}"], "one merge request"
+    branches = git(tmp_path, f"--git-dir={server}", "branch", "--list", "frame-*").split()
+    assert branches == [f"frame-{real.new}"], "one merge request"
