@@ -503,8 +503,13 @@ def test_an_image_is_not_made_with_what_cannot_run_but_with_what_wants_its_envir
     for lacks in ("shared library", "pattern"):
         (bad / "worker.py").write_text(BAD[lacks][0])
         assert ended(bad, "-m", "utils.processing.user_code").returncode == 1, lacks
-    (bad / "worker.py").write_text(dedent(f"import os\nTOKEN = os.environ['NO_SUCH_TOKEN']\n{GOOD}"))
-    assert ended(bad, "-m", "utils.processing.user_code").returncode == 0
+    for wrong, code in (
+        ("import config\nURL = config.API_URL", 1),
+        ("import os\nTOKEN = os.environ['NO_SUCH_TOKEN']", 0),
+        ("import os\nTOKEN = os.environ.get('NO_SUCH_TOKEN').strip()", 0),
+    ):
+        (bad / "worker.py").write_text(dedent(f"{wrong}\n{GOOD}"))
+        assert ended(bad, "-m", "utils.processing.user_code").returncode == code, wrong
 
 
 @pytest.mark.parametrize("command", [("-m", "utils.processing.user_code"), ("main.py", "demo", "--results", "1")])

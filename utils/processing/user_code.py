@@ -32,7 +32,7 @@ if sys.version_info >= (3, 14):  # which evaluates annotations only when it is a
 
     _NOT_EVALUATED["annotation_format"] = Format.STRING
 
-_LACKS = (ImportError, SyntaxError, NameError, re.error)  # wherever it runs; others may be of the environment
+_LACKS = (ImportError, SyntaxError, NameError, re.error)
 _NO_FILE = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 _WRONG = (*_LACKS, *_NO_FILE, AttributeError, TypeError, ValueError, LookupError, ArithmeticError, AssertionError)
 """What no time heals. What a library raises of its own, or the network, may be a service that is away for a moment."""
@@ -216,7 +216,13 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(function, follow_wrapped=False, **_NOT_EVALUATED)
 
 
-def _is_left_behind(error: BaseException | None, made_from: Path | None) -> bool:
+def _lacks(error: BaseException, made_from: Path | None) -> bool:
+    """Whether an import misses what it would miss wherever it runs: other things may be of the environment."""
+    misspelled = isinstance(error, AttributeError) and isinstance(error.obj, ModuleType)  # datetime.now()
+    return misspelled or isinstance(error, _LACKS) or _lacks_library(error) or _is_left_behind(error, made_from)
+
+
+def _is_left_behind(error: BaseException, made_from: Path | None) -> bool:
     """Whether it looked for a file of this directory that is only where the image was made from."""
     if made_from is None or not isinstance(error, FileNotFoundError):
         return False
@@ -237,8 +243,7 @@ def main() -> int:
         except ConfigError as error:
             print(*error.problems, sep="\n", file=sys.stderr)
             cause = error.__cause__
-            lacks = isinstance(cause, _LACKS) or _lacks_library(cause) or _is_left_behind(cause, made_from)
-            fails |= cause is None or lacks
+            fails |= cause is None or _lacks(cause, made_from)
     return int(fails)
 
 
