@@ -26,7 +26,7 @@ WHEELS_ARCHITECTURES ?= $(subst arm64,aarch64,$(shell uname -m))
 # Directories of your own, beside worker.py; and your files among the frame's tests.
 OWN = $(shell sh deploy/image.sh own)$(if $(filter-out 0,$(.SHELLSTATUS)),$(error see above))
 # In a slim copy all tests are yours.
-OWN_TESTS = $(if $(wildcard tests/frame.mk),$(or $(wildcard tests/test_worker*.py),tests/test_worker.py),tests)
+OWN_TESTS = $(if $(wildcard tests/frame.mk),$(or $(wildcard tests/test_worker*.py),tests/test_worker.py),$(wildcard tests))
 
 NO_WHEEL := where it says "from versions: none" a package has no wheel for that Python and machine (docs/run-and-watch.md, As a container), or the index was not reached, which stands above it
 
@@ -69,7 +69,7 @@ test-mine: setup  ## runs your tests only: those in tests/ (beside the frame's: 
 	$(PYTHON) -m pytest $(DEFAULTS_FIRST) $(OWN_TESTS) $(OWN) $(ARGS)
 
 check: setup $(CHECKS)  ## that Python can read your files, and import worker.py; where the frame's tests are, ruff and mypy for the frame's files, too
-	$(PYTHON) -m compileall -q worker.py defaults.py $(OWN_TESTS) $(OWN)
+	$(PYTHON) -m compileall -q worker.py $(wildcard defaults.py) $(OWN_TESTS) $(OWN)
 	$(PYTHON) main.py --version >/dev/null
 	$(PYTHON) -m utils.processing.user_code
 

@@ -1,6 +1,7 @@
 """`make copy`: what it makes, and what works there."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -186,3 +187,19 @@ def test_make_test_mine_runs_the_tests_of_a_copy_wherever_they_are(frame: Path, 
     (to / path).write_text("def broken(:\n")
     done = subprocess.run([sys.executable, "-m", *compiles.split()], cwd=to, capture_output=True, text=True)
     assert done.returncode != 0
+
+
+def test_a_copy_whose_tests_all_lie_beside_its_packages_tests_and_checks_itself(frame: Path, tmp_path: Path) -> None:
+    """Without tests/ and defaults.py, both of which it may delete, `make test-mine` failed for want of a directory."""
+    to = tmp_path / "copy"
+    assert copied(frame, to).returncode == 0
+    shutil.rmtree(to / "tests")
+    write(to, {"defaults.py": None, "prices/test_rates.py": "def test_it(): assert 0\n"})
+    listed = subprocess.run(
+        ["make", "-n", "test-mine", "check"], cwd=to, env=outside_of_make(), capture_output=True, text=True, check=True
+    )
+    told = {line.split()[2]: line.split(" -m ")[1] for line in listed.stdout.splitlines() if " -m " in line}
+    done = subprocess.run([sys.executable, "-m", *told["pytest"].split()], cwd=to, capture_output=True, text=True)
+    assert "1 failed" in done.stdout, done.stdout + done.stderr
+    done = subprocess.run([sys.executable, "-m", *told["compileall"].split()], cwd=to, capture_output=True, text=True)
+    assert done.stdout + done.stderr == ""
