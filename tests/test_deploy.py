@@ -34,6 +34,7 @@ STOP = 2 * Settings().shutdown_timeout + BESIDE  # teardown() has as long again
 # What docs/deploy.md and the files say to change. A copy in which it was is of its owner, and fits what they have. What
 # somebody adds, as a variable that their process() reads, makes no test red.
 COMPOSE_FILE, KUBERNETES, UNIT_FILE = "compose.yaml", "kubernetes", "systemd/consumer@.service"
+DOCKERFILE = "../Dockerfile"
 OF_COMPOSE = ("kafka", "mysql", "topics", "init", "worker", "feed", "results", "prometheus", "alertmanager", "grafana")
 CHANGED = {
     COMPOSE_FILE: (
@@ -56,11 +57,14 @@ CHANGED = {
         "WorkingDirectory=/opt/consumers/%i", "LoadCredential=db-password:", "LoadCredential=kafka-password:",
         "TimeoutStopSec=15", "RestartPreventExitStatus=78", "LimitCORE=0",
     ),
+    DOCKERFILE: (" HTTP_PORT=8080\n", "\nUSER 10001:10001\n", "\nHEALTHCHECK "),
+    "../.gitignore": ("\n.venv\n", "\nvenv/\n", "\n*.db\n", "\n*.log\n"),
+    "../.dockerignore": ("\n.*\n", "\nvenv\n"),
 }  # fmt: skip
 
 
 def text_of(place: str) -> str:
-    """Of a file in deploy/; empty where a copy does without it."""
+    """Of a file, seen from deploy/; empty where a copy does without it."""
     return (DEPLOY / place).read_text() if (DEPLOY / place).is_file() else ""
 
 
@@ -74,6 +78,7 @@ def of_the_frame(part: str) -> pytest.MarkDecorator:
 
 
 of_the_compose_file, of_the_manifests, of_the_unit = map(of_the_frame, (COMPOSE_FILE, KUBERNETES, UNIT_FILE))
+of_the_dockerfile = of_the_frame(DOCKERFILE)
 COMPOSE: dict[str, Any] = yaml.safe_load(text_of(COMPOSE_FILE)) or {}
 SERVICES: dict[str, Any] = COMPOSE.get("services", {})
 UNIT = text_of(UNIT_FILE)
@@ -248,7 +253,6 @@ def test_a_pod_may_take_as_long_to_stop_as_it_is_promised_and_is_asked_where_it_
     assert spec["terminationGracePeriodSeconds"] > STOP
     [container] = spec["containers"]
     assert container["ports"] == [{"name": "http", "containerPort": 8080}]
-    assert "HTTP_PORT=8080" in (ROOT / "Dockerfile").read_text()
     probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("liveness", "readiness", "startup")}
     assert {name: probe["path"] for name, probe in probes.items()} == {
         "liveness": "/health/live", "readiness": "/health/ready", "startup": "/health/live",
@@ -261,13 +265,22 @@ def test_a_pod_may_take_as_long_to_stop_as_it_is_promised_and_is_asked_where_it_
 def test_a_pod_has_no_rights_that_it_does_not_need(overlay: str) -> None:
     spec = pods(rendered(overlay))["template"]["spec"]
     assert spec["securityContext"]["runAsNonRoot"] is True
-    assert f"USER {spec['securityContext']['runAsUser']}:" in (ROOT / "Dockerfile").read_text()
     [container] = spec["containers"]
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
     }  # fmt: skip
     assert "memory" in container["resources"]["limits"]
     assert spec["automountServiceAccountToken"] is False
+
+
+@of_the_manifests
+@of_the_dockerfile
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_pod_has_the_port_and_the_user_of_the_image(overlay: str) -> None:
+    spec = pods(rendered(overlay))["template"]["spec"]
+    [port] = spec["containers"][0]["ports"]
+    assert f"HTTP_PORT={port['containerPort']}\n" in text_of(DOCKERFILE)
+    assert f"USER {spec['securityContext']['runAsUser']}:" in text_of(DOCKERFILE)
 
 
 @of_the_manifests

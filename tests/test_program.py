@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import UsersTests
 from tests.copies.__main__ import LOOK_AT_THE_USERS_FILES
 from tests.program import FORWARDING, FRAME, ROOT, copied, is_the_users, outside_of_make, program
+from tests.test_deploy import of_the_frame
 
 
 def own_directories(context: Path) -> list[str]:
@@ -242,7 +243,9 @@ def test_the_files_that_are_run_in_each_edited_copy_exist() -> None:
     assert [file for file in LOOK_AT_THE_USERS_FILES if not (ROOT / file).is_file()] == []
 
 
-@pytest.mark.parametrize("file", [".gitignore", ".dockerignore"])
+@pytest.mark.parametrize(
+    "file", [pytest.param(name, marks=of_the_frame(f"../{name}")) for name in (".gitignore", ".dockerignore")]
+)
 def test_an_environment_goes_neither_into_the_repository_nor_into_the_build_context(file: str) -> None:
     lines = [line.rstrip("/") for line in (ROOT / file).read_text().splitlines()]
     assert "venv" in lines

@@ -35,9 +35,18 @@ def test_pages_and_manifests_of_ones_own_make_no_test_red(tmp_path: Path) -> Non
     compose, unit = tmp_path / "deploy/compose.yaml", tmp_path / "deploy/systemd/consumer@.service"
     compose.write_text("include: [../ours.yaml]\n")
     unit.write_text(unit.read_text().replace("TimeoutStopSec=15", "TimeoutStopSec=2min"))
+    dockerfile = (tmp_path / "Dockerfile").read_text().replace("HTTP_PORT=8080", "HTTP_PORT=9000")
+    dockerfile = re.sub("^HEALTHCHECK.*", "", dockerfile.replace("USER 10001:10001", "USER 1001"), flags=re.MULTILINE)
+    write(tmp_path, {"Dockerfile": dockerfile, ".gitignore": "*.orig\n", ".dockerignore": None})
     chosen = [f"tests/docs/test_{name}.py" for name in ("blocks", "links", "reference")] + ["tests/test_deploy.py"]
+    chosen += [
+        "tests/test_program.py::test_an_environment_goes_neither_into_the_repository_nor_into_the_build_context",
+        "tests/docs/test_tutorial.py::test_what_it_leaves_does_not_get_into_the_repository",
+        "tests/integration/test_scrape.py::test_the_health_check_of_the_image_tells_whether_the_worker_lives",
+    ]
     told = re.findall(r"deploy/(\S+) of this copy is changed", passing(tmp_path, *chosen))
-    assert {*told} == {"compose.yaml", "kubernetes", "systemd/consumer@.service"}
+    of_the_root = {"../Dockerfile", "../.gitignore", "../.dockerignore"}
+    assert {*told} == {"compose.yaml", "kubernetes", "systemd/consumer@.service", *of_the_root}
 
 
 def test_what_somebody_adds_for_their_process_makes_no_test_red(tmp_path: Path) -> None:

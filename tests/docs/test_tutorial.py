@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 from tests.docs.pages import DOCS
 from tests.program import ROOT, is_the_users
 from tests.services.kafka import KafkaBroker
+from tests.test_deploy import of_the_frame
 
 TUTORIAL = DOCS["tutorial"]
 SECONDS = 90  # the session of a killed worker takes 10 of them
@@ -84,6 +85,7 @@ def log(copy: Path) -> str:
     return file.read_text() if file.exists() else ""
 
 
+@of_the_frame("../.gitignore")
 def test_what_it_leaves_does_not_get_into_the_repository() -> None:
     files = set(re.findall(r"2> (\S+)|sqlite:///(\S+)", "".join(TUTORIAL.texts("sh"))))
     left = sorted(name for each in files for name in each if name)

@@ -14,6 +14,7 @@ from tests.integration.test_joining import ids
 from tests.integration.workers import Worker, eventually
 from tests.program import ROOT
 from tests.services.kafka import KafkaBroker
+from tests.test_deploy import DOCKERFILE, of_the_dockerfile, text_of
 
 
 def get(worker: Worker, path: str) -> bytes:
@@ -65,14 +66,14 @@ def test_a_worker_is_scraped_while_it_runs(embedded_kafka: KafkaBroker, scenes: 
     assert worker.stop() == 0
 
 
+@of_the_dockerfile
 def test_the_health_check_of_the_image_tells_whether_the_worker_lives(
     embedded_kafka: KafkaBroker, scenes: Scenes
 ) -> None:
     scene = scenes(embedded_kafka)
     worker = scene.job.start().is_assigned()
     port = worker.address.rpartition(":")[2]
-    dockerfile = (ROOT / "Dockerfile").read_text()
-    words = json.loads(dockerfile.split("HEALTHCHECK", 1)[1].split("CMD ", 1)[1].splitlines()[0])
+    words = json.loads(text_of(DOCKERFILE).split("HEALTHCHECK", 1)[1].split("CMD ", 1)[1].splitlines()[0])
 
     def code() -> int:
         command = [*words[:at], sys.executable, *words[at + 1 :]]
