@@ -9,9 +9,9 @@ test: export PYTHONDONTWRITEBYTECODE :=
 CHECKS := frame-check
 
 frame-check: setup
-	$(PYTHON) -m ruff check .
-	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy
+	$(PYTHON) -m ruff check --config pyproject.toml .
+	$(PYTHON) -m ruff format --check --config pyproject.toml .
+	$(PYTHON) -m mypy --config-file pyproject.toml
 
 # WSL has a NAME in the environment: that of the machine.
 copy: | $(PYTHON)  ## makes a slim copy of the frame, without its own tests; TO=../paid-orders NAME=paid-orders

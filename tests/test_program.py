@@ -215,6 +215,18 @@ def test_the_tests_of_a_copy_are_all_in_it_and_beside_those_of_the_frame_the_nam
     assert done.stdout.strip() == expected
 
 
+def test_the_frames_files_are_judged_by_the_frames_rules(tmp_path: Path) -> None:
+    """A ruff.toml or mypy.ini of the user's goes before pyproject.toml: all of the frame was to be formatted anew."""
+    (tmp_path / "tests").mkdir()
+    for name in ("Makefile", "tests/frame.mk"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    command = ["make", "-n", "frame-check", "REQUIREMENTS=", "LOCKS="]
+    dry = subprocess.run(command, cwd=tmp_path, env=outside_of_make(), capture_output=True, text=True, check=True)
+    judges = [line for line in dry.stdout.splitlines() if " -m ruff " in line or " -m mypy " in line]
+    assert len(judges) == 3
+    assert [line for line in judges if "pyproject.toml" not in line] == []
+
+
 def test_the_tests_run_a_worker_of_their_own_without_anybodys_defaults() -> None:
     assert (program() / "worker.py").read_text() == FORWARDING.read_text()
     assert (program() / "defaults.py").read_text() == ""
