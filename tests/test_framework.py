@@ -1842,6 +1842,62 @@ def test_a_stop_says_so_where_its_commit_was_not_confirmed(caplog: pytest.LogCap
     assert "the last commit was not confirmed in time: the next owner may repeat" in caplog.messages
 
 
+def stopping_with_a_commit_that_fails() -> Bench:
+    """In its first turn, when nothing else is to be committed."""
+    bench = started()
+    bench.feed(A0, "1")
+    bench.settle_down()
+    bench.delivery.answer = False
+    StopWhen(bench, lambda: True)
+    return bench
+
+
+def test_a_stop_commits_once_more_where_its_commit_has_failed(caplog: pytest.LogCaptureFixture) -> None:
+    bench = stopping_with_a_commit_that_fails()
+    before = bench.counters.commits
+    commit = bench.delivery.commit
+
+    def committed(*arguments: Any) -> float:
+        bench.delivery.answer = bench.counters.failed_commits == 2
+        return commit(*arguments)
+
+    bench.delivery.commit = committed  # type: ignore[method-assign, assignment]
+    bench.worker.run()
+    assert (bench.counters.failed_commits, bench.counters.commits) == (2, before + 1)
+    assert bench.waiting(A0) == [0]
+    assert "the last commit was not confirmed in time: the next owner may repeat" not in caplog.messages
+
+
+def test_a_stop_whose_commits_fail_all_the_time_ends_in_time() -> None:
+    bench = stopping_with_a_commit_that_fails()
+    bench.worker.run()
+    assert bench.counters.failed_commits > 2
+    assert bench.clock.now < 1.5 * SHUTDOWN
+
+
+def test_a_stop_whose_commit_is_held_back_for_longer_than_it_may_take_ends_at_once() -> None:
+    bench = stopping_with_a_commit_that_fails()
+    bench.delivery.later = 2 * SHUTDOWN
+    bench.worker.run()
+    assert bench.counters.failed_commits == 1
+    assert bench.clock.now < SHUTDOWN
+
+
+def test_a_stop_does_not_commit_once_more_after_a_rebalance() -> None:
+    bench = stopping_with_a_commit_that_fails()
+    commit = bench.delivery.commit
+
+    def committed(*arguments: Any) -> float:
+        bench.revoke()
+        bench.assign(A0)  # and B0 is another's
+        return commit(*arguments)
+
+    bench.delivery.commit = committed  # type: ignore[method-assign, assignment]
+    bench.worker.run()
+    assert bench.delivery.commits_in_revoke
+    assert bench.counters.failed_commits == 1
+
+
 def test_a_rebalance_while_the_last_commit_is_waited_for_gets_no_time_of_its_own() -> None:
     bench = Bench(topics=("a",))
     bench.assign(A0)

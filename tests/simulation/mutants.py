@@ -1201,6 +1201,17 @@ SUSPECTED = (
     ),
     _mutant(
         "13",
+        "a stop whose commit has failed leaves the one before",
+        COMMITS,
+        "return self._unanswered and again < deadline",
+        "return False",
+        **_DEADLY | {"faults": True, "calls": True, "rebalances": True, "topics": 1, "partitions": 1, "workers": 1},
+        **dict.fromkeys(("exactly_once", "overflows", "crowded", "large", "many_calls", "rows", "narrow"), False),
+        **dict.fromkeys(("odd", "quirks", "slow", "small_queue", "discards"), False),
+        **dict.fromkeys(("pauses", "evictions", "transactions"), False),
+    ),
+    _mutant(
+        "13",
         "all is sent at once",
         PACE,
         "self.size = FIRST",

@@ -10,6 +10,19 @@ from tests.simulation.world import simulate
 Actions = list[tuple[str, int, int]]
 
 REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
+    "a stop commits again where its commit was lost, which names a group that was to run alone and has not": (
+        Setup(static=True, rebalances=True, faults=True, deadly=True, calls=True),
+        [
+            ("feed", 0, 73),
+            ("same", 0, 0),
+            ("feed all", 0, 0),
+            ("feed all", 0, 24),
+            ("rounds", 0, 84),
+            ("step", 0, 0),
+            ("fault", 0, 0),
+            ("stop", 0, 0),
+        ],
+    ),
     "a worker goes on where a tool has set it beyond the end, also after that tool has gone back": (
         Setup(rebalances=True, odd=True, destruction=True, calls=True),
         [
@@ -690,6 +703,9 @@ def test_promise_is_kept(setup: Setup, actions: Actions) -> None:
 
 
 BUGS = {
+    "a stop commits again where its commit was lost, which names a group that was to run alone and has not": (
+        "a stop whose commit has failed leaves the one before"
+    ),
     "what is good and not read yet shows the end of an outage, though the bad ones fill more than all of memory": (
         "in an outage nothing makes room"
     ),

@@ -129,7 +129,7 @@ class Assignment:
     def end(self) -> None:
         """As a revoke, but with polling, so that a broker that does not answer cannot hold it up."""
         if self.owned.partitions:
-            self._drain(lambda deadline: self.commits.last_by(deadline, self._last_points()))
+            self._drain(lambda deadline: self.commits.last_by(deadline, self._last_points))
 
     def forget(self) -> None:
         self.executor.drop()

@@ -20,6 +20,7 @@ from utils.sending.delivery import Delivery
 from utils.sending.outbox import RecordRefused
 
 BUSY = 0.02  # seconds that a look for an answer waits
+AGAIN = 0.25  # seconds until the last commit of an assignment is made once more
 ANSWERED = 2.0  # seconds that the answer to the last commit of a loop that has failed is waited for
 AGEING = 5.0
 """Seconds: so often a commit tells how long something has waited, where nothing comes. A crash takes back no more."""
@@ -59,7 +60,7 @@ class Commits:
     """Something has changed since the last commit was begun."""
 
     _settling: bool = False  # a settle() has begun, and is gone on with until it is done
-    _unanswered: bool = False
+    _unanswered: bool = False  # until a rebalance, too
     _earliest: float = 0.0
     _next: float = 0.0
 
@@ -108,19 +109,34 @@ class Commits:
         """Nothing is to be committed, and no answer is awaited."""
         return not (self.has_news or self._unanswered or self.delivery.pending)
 
-    def last_by(self, deadline: float, points: list[CommitPoint]) -> float:
-        """Commit these, with polling, so that a broker that does not answer cannot hold it up after `deadline`.
+    def last_by(self, deadline: float, points: Callable[[], list[CommitPoint]]) -> float:
+        """Commit, with polling, so that a broker that does not answer cannot hold it up after `deadline`. One that
+        has failed is taken anew, while there is time.
 
         Returns by how many seconds the next one is to be later.
         """
+        confirmed, pause = self._confirmed_by(deadline, points())
+        while not confirmed and self._may_repeat(deadline, max(pause, AGAIN)):
+            confirmed, pause = self._confirmed_by(deadline, points())
+        if not confirmed:
+            logger.warning("the last commit was not confirmed in time: the next owner may repeat")
+        return pause
+
+    def _confirmed_by(self, deadline: float, points: list[CommitPoint]) -> tuple[bool, float]:
+        self._unanswered = True
         pause = self.delivery.commit(self.consumer, points)
         while self.delivery.committed() is None and self.clock() < deadline:
             self.consumer.poll(BUSY)
         confirmed = self.delivery.committed() is True
         self._count(confirmed)
-        if not confirmed:
-            logger.warning("the last commit was not confirmed in time: the next owner may repeat")
-        return pause
+        return confirmed, pause
+
+    def _may_repeat(self, deadline: float, pause: float) -> bool:
+        """After a while. Not after a rebalance, in which the partitions had a last commit of their own."""
+        again = self.clock() + pause
+        while self._unanswered and self.clock() < again < deadline:
+            self.consumer.poll(BUSY)
+        return self._unanswered and again < deadline
 
     def last_now(self, consumer: Consumer, points: list[CommitPoint]) -> float:
         """Commit these inside a callback of the consumer, where it cannot be polled. Raises KafkaException."""
