@@ -23,6 +23,17 @@ REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
             ("stop", 0, 0),
         ],
     ),
+    "what another tool wants again is a dead letter without a new call where its first call still hangs": (
+        Setup(topics=1, freezes=True, destruction=True, calls=True, many_calls=True),
+        [
+            ("feed all", 0, 56),
+            ("calls", 0, 109),
+            ("step", 0, 0),
+            ("freeze", 0, 0),
+            ("session", 0, 0),
+            ("reset", 0, 0),
+        ],
+    ),
     "a worker goes on where a tool has set it beyond the end, also after that tool has gone back": (
         Setup(rebalances=True, odd=True, destruction=True, calls=True),
         [
