@@ -10,11 +10,12 @@ partition comes first is open with any consumer. Of a record it looks at its tim
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from itertools import groupby, repeat
+from typing import Any
 
 from confluent_kafka import OFFSET_INVALID, TIMESTAMP_NOT_AVAILABLE, Consumer, Message, TopicPartition
 
-from utils.joining.aggregator import FRAGMENT_OVERHEAD, NEVER
+from utils.joining.aggregator import FOREVER, FRAGMENT_OVERHEAD, NEVER
 from utils.joining.messages import read_each
 from utils.kafka.ends import EndOffsets, Partition
 
@@ -29,12 +30,10 @@ ASK_AFTER, ASK_EVERY = 0.05, 0.1  # seconds that siblings have waited for a part
 _NO_TIME = (TIMESTAMP_NOT_AVAILABLE, -1)
 
 
-class Held(NamedTuple):
-    """A record, or an event, that has been fetched and not yet handed out."""
-
-    time: float  # its timestamp: seconds since 1970
-    fetched: float  # when, by the loop's clock
-    message: Message
+Held = tuple[float, float, Message]
+"""A record that has been fetched and not yet handed out, or an error: its timestamp in ms, when it was fetched (by the
+loop's clock), and it.
+"""
 
 
 @dataclass(slots=True)
@@ -50,18 +49,24 @@ class HeldBack:
     waited_for_since: float | None = None  # by its siblings
     ask_from: float = NEVER
 
-    def put(self, held: Held) -> None:
-        self.held.append(held)
-        self.bytes += _size(held.message)
+    def put(self, held: Iterable[Held], size: int) -> None:
+        self.held.extend(held)
+        self.bytes += size
         self.waited_for_since = None
 
-    def take(self) -> Message:
-        message = self.held.popleft().message
-        self.bytes -= _size(message)
-        if message.error() is None:
-            offset, epoch = message.offset(), message.leader_epoch()
+    def take(self, most: int, latest: float) -> list[Message]:
+        """At least one; what was fetched with it, as far as it is not later than that."""
+        held = self.held
+        _, fetched, message = held.popleft()
+        taken = [message]
+        while held and held[0][0] <= latest and held[0][1] == fetched and len(taken) < most:
+            taken.append(held.popleft()[2])
+        self.bytes -= _size(taken)
+        last = taken[-1]
+        if last.error() is None:
+            offset, epoch = last.offset(), last.leader_epoch()
             self.next, self.epoch = OFFSET_INVALID if offset is None else offset + 1, -1 if epoch is None else epoch
-        return message
+        return taken
 
 
 class InStep:
@@ -143,18 +148,27 @@ class InStep:
                 self._consumer.seek(_place(at, self._assigned[at]))
         self._pause_and_resume()
 
-    def _hold_back(self, messages: Sequence[Message]) -> None:
-        """Events are handed out at once; one of a partition that holds records behind those."""
-        records = [message for message in messages if message.error() is None]
-        times, _ = read_each("timestamp", records, _NO_TIME)
-        time_of, now = iter(times), self._clock()
-        for message in messages:
-            is_record, at = message.error() is None, _at(message)
-            of = self._assigned.setdefault(at, HeldBack()) if is_record else self._assigned.get(at)
-            if of is not None and (is_record or of.held):
-                of.put(Held(next(time_of)[1] / 1000 if is_record else NEVER, now, message))
-            else:
-                self._events.append(message)
+    def _hold_back(self, messages: list[Message]) -> None:
+        """Errors are handed out at once; one of a partition that holds records behind those."""
+        if [message for message in messages if message.error() is not None]:
+            for message in messages:
+                self._hold_back_error(message) if message.error() is not None else self._hold_back([message])
+            return
+        times, _ = read_each("timestamp", messages, _NO_TIME)
+        begin, now = 0, self._clock()
+        for at, same in groupby(messages, key=_at):
+            of = list(same)
+            end = begin + len(of)
+            held = zip([ms for _, ms in times[begin:end]], repeat(now), of)
+            self._assigned.setdefault(at, HeldBack()).put(held, _size(of))
+            begin = end
+
+    def _hold_back_error(self, message: Message) -> None:
+        of = self._assigned.get(_at(message))
+        if of is not None and of.held:
+            of.put([(NEVER, NEVER, message)], _size([message]))  # nobody is waited for, and none comes with it
+        else:
+            self._events.append(message)
 
     def _take(self, most: int) -> list[Message]:
         self._note_ends()
@@ -176,10 +190,10 @@ class InStep:
         empty = [at for at in siblings if not self._assigned[at].held]
         known: dict[Partition, bool] = {}
         while ahead and len(taken) < most:
-            first = min(ahead, key=_first)
+            first, *others = sorted(ahead, key=_first)
             if [at for at in empty if not self._lets_pass(at, first.held[0], known)]:
                 return
-            taken.append(first.take())
+            taken += first.take(most - len(taken), _first(others[0]) if others else FOREVER)
             if not first.held:
                 ahead.remove(first)
                 empty = [at for at in siblings if not self._assigned[at].held]
@@ -191,8 +205,9 @@ class InStep:
 
         It is so where the partition was at its end when that record had been fetched.
         """
-        of, now = self._assigned[at], self._clock()
-        if held.fetched <= of.at_end or (held.time >= self._wall_clock() - RECENT and self._is_at_end(at, known)):
+        (ms, fetched, _), of, now = held, self._assigned[at], self._clock()
+        is_recent = ms / 1000 >= self._wall_clock() - RECENT
+        if fetched <= of.at_end or (is_recent and self._is_at_end(at, known)):
             of.waited_for_since = None
             return True
         if of.waited_for_since is None:
@@ -275,8 +290,8 @@ def _place(at: Partition, of: HeldBack | None = None) -> TopicPartition:
 
 
 def _first(of: HeldBack) -> float:
-    return of.held[0].time
+    return of.held[0][0]
 
 
-def _size(message: Message) -> int:
-    return len(message) + FRAGMENT_OVERHEAD
+def _size(messages: Sequence[Message]) -> int:
+    return sum(map(len, messages)) + len(messages) * FRAGMENT_OVERHEAD
