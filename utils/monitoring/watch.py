@@ -65,11 +65,12 @@ class Superseded:
         self._told = 0
         self._next = float("-inf")
 
-    def tell(self, superseded: int, now: float) -> None:
+    def tell(self, superseded: int, read_order: str, now: float) -> None:
         """`superseded`: messages so far."""
         if superseded > self._told and now >= self._next:
             since, self._told, self._next = superseded - self._told, superseded, now + TELL_EVERY
-            logger.warning("ids came again while they waited: the later message counts", extra={"superseded": since})
+            facts = {"superseded": since, "read_order": read_order}
+            logger.warning("ids came again while they waited: the later message counts", extra=facts)
 
 
 class Watch:
@@ -106,7 +107,7 @@ class Watch:
         waiting = len(view.aggregator) if view else 0
         sent = counters.results - counters.refused_results
         self._history.add(Sample(now, counters.read, sent, counters.failed, waiting))
-        self._superseded.tell(counters.superseded, now)
+        self._superseded.tell(counters.superseded, self.settings.read_order, now)
 
     def pages(self) -> dict[str, Page]:
         return {
