@@ -128,7 +128,13 @@ def test_a_help_that_cannot_be_written_is_no_success(arguments: tuple[str, ...])
     assert "standard output cannot be written: No space left on device" in done.stderr
 
 
-IDS = [("trace", ""), ("try", "--id", ""), ("dlq", "show", ""), ("dlq", "discard", "--id", "", "--reason", "too_large")]
+IDS = [
+    ("trace", ""),
+    ("try", "--id", ""),
+    ("dlq", "show", ""),
+    ("dlq", "show", "--id", ""),
+    ("dlq", "discard", "--id", "", "--reason", "too_large"),
+]
 
 
 @pytest.mark.parametrize("arguments", IDS)

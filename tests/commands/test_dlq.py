@@ -5,6 +5,7 @@ import argparse
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+import main
 from config import ConfigError, Settings, UnavailableError
 from models import Row
 from utils.commands import dlq
@@ -16,6 +17,20 @@ from utils.running.lifetime import Stopped
 from utils.running.refresh import Config
 
 SETTINGS = Settings.read({"CONSUMER_NAME": "orders", "DATABASE_URL": "sqlite:///orders.db"})
+
+
+@pytest.mark.parametrize("command", ["list", "show", "replay", "discard"])
+def test_each_of_them_takes_an_id_in_the_same_way(command: str) -> None:
+    """Of show it was a usage, and an error."""
+    assert main._parser().parse_args(["dlq", command, "--id", "1001"]).id == "1001"
+    assert main._parser().parse_args(["dlq", command]).id is None
+
+
+def test_show_takes_one_id_by_itself_and_not_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main._parser().parse_args(["dlq", "show", "1001"]).id == "1001"
+    with pytest.raises(SystemExit):
+        main._parser().parse_args(["dlq", "show", "1001", "--id", "1002"])
+    assert "not allowed with argument" in capsys.readouterr().err
 
 
 def test_a_replay_that_is_stopped_in_setup_ends_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,8 @@ def add(commands: Commands) -> None:
     of_list.add_argument("--replayed", action="store_true", help="also those that were replayed or discarded")
     of_show = commands.add_parser("show", help="all that a dead letter holds")
     of_show.set_defaults(dlq_command=dlq_show)
-    of_show.add_argument("id", nargs="?", type=not_empty, metavar="ID", help="only those of this id; some have none")
+    id_of_show = of_show.add_mutually_exclusive_group()
+    id_of_show.add_argument("id", nargs="?", type=not_empty, metavar="ID", default=argparse.SUPPRESS, help="as --id")
     of_replay = commands.add_parser("replay", help="process them once more and send the results")
     of_replay.set_defaults(dlq_command=dlq_replay)
     of_discard = commands.add_parser("discard", help="leave them out from now on: they are of no more use")
@@ -53,8 +54,8 @@ def add(commands: Commands) -> None:
     for each in (of_replay, of_discard):
         each.add_argument("--all", action="store_true", help="all that were neither replayed nor discarded")
         each.add_argument("--dry-run", action="store_true", help="only say what would be done")
-    for each in (of_list, of_replay, of_discard):
-        each.add_argument("--id", type=not_empty, help="only those of this id")
+    for options in (of_list, id_of_show, of_replay, of_discard):
+        options.add_argument("--id", type=not_empty, help="only those of this id; some have none")
     for each in (of_list, of_show, of_replay, of_discard):
         each.add_argument("--reason", default="", choices=REASONS, help="only those of this reason")
         each.add_argument("--since", type=time_of, metavar="TIME", help=f"not older than: {FORMS}")
