@@ -17,9 +17,10 @@ from tests.program import copied
 from tests.services.starts import run_python
 from utils.commands.cases import tried as tried_again
 from utils.commands.samples import Samples
-from utils.commands.trial import RECORD_OVERHEAD, Timed, TooLarge, Trial, cases, failed, made_anonymous, report, run
+from utils.commands.trial import Timed, TooLarge, Trial, cases, failed, made_anonymous, report, run
 from utils.joining.aggregator import Group
 from utils.joining.messages import join
+from utils.kafka.limits import RECORD_OVERHEAD
 from utils.processing.coroutines import Coroutines
 from utils.processing.outcome import Outcome, took_too_long
 from utils.processing.runner import Hooks, Runner

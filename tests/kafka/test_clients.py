@@ -30,6 +30,7 @@ from utils.kafka.clients import (
     fetches,
     is_place_taken,
     is_replaced,
+    largest_record,
     named_properties,
     producer,
     queue_room,
@@ -38,6 +39,7 @@ from utils.kafka.clients import (
     try_properties,
     wrong_tls_files,
 )
+from utils.kafka.limits import RECORD_OVERHEAD
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.running.supervision import supervise
@@ -403,6 +405,18 @@ def test_a_transaction_that_did_not_end_in_time_may_take_as_long_as_the_session(
 )
 def test_the_room_of_the_producers_queue_is_known(given: dict[str, str], room: tuple[int, int]) -> None:
     assert queue_room(given) == room
+
+
+@pytest.mark.parametrize("key", [b"", b"k" * 300])
+def test_the_client_takes_as_large_a_record_as_is_said_and_not_a_byte_more(key: bytes) -> None:
+    properties = {"bootstrap.servers": "127.0.0.1:1", "message.max.bytes": "50000", "log_level": "0"}
+    made = producer(properties, lambda *_: None)
+    room = largest_record(properties) - RECORD_OVERHEAD - len(key)
+    made.produce("any", b"x" * room, key)
+    with pytest.raises(KafkaException) as refused:
+        made.produce("any", b"x" * (room + 1), key)
+    assert refused.value.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE
+    made.purge()
 
 
 def test_results_are_acknowledged_by_all_replicas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ from config import Settings, UnavailableError
 from models import Row
 from utils.kafka import preflight
 from utils.kafka.preflight import Cluster
-from utils.running.assembly import provides_topics, transactional_id
+from utils.running.assembly import KafkaClients, provides_topics, transactional_id
 from utils.running.refresh import Config
+from utils.sending.refusals import Refusals
 
 CONFIG = Config(
     Settings.read({"CONSUMER_NAME": "shop", "DATABASE_URL": "sqlite:///x"}), Row.validated("shop", "a,b", "out", "h:1")
@@ -23,6 +24,14 @@ def test_no_two_consumers_have_a_transactional_id_in_common() -> None:
     assert transactional_id("shop", "-/1") != transactional_id("shop-", "1")
     assert transactional_id("shop", "") != transactional_id("shop", "")
     assert transactional_id("shop", "1") == transactional_id("shop", "1"), "over restarts"
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_how_large_a_record_the_client_takes_is_known_before_the_first_one_is_sent(delivery: str) -> None:
+    properties, refusals = {"message.max.bytes": "50000", "log_level": "0"}, Refusals()
+    ours = KafkaClients(replace(CONFIG.settings, delivery=delivery, kafka=properties), CONFIG.row, refusals)
+    ours.producer(lambda *_: None, lambda _event: None)
+    assert refusals.largest.client_takes == 50_000
 
 
 def test_rights_by_prefix_hold_for_every_transactional_id() -> None:

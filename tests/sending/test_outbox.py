@@ -16,6 +16,7 @@ from utils.joining.aggregator import Group
 from utils.joining.dead_letters import Letter, sources
 from utils.joining.messages import Headers, Result
 from utils.kafka import clients
+from utils.kafka.limits import RECORD_OVERHEAD
 from utils.metrics import Counters
 from utils.processing.outcome import Outcome
 from utils.sending.failures import Failures
@@ -198,7 +199,37 @@ def test_no_trace_is_looked_for_as_long_as_no_message_had_headers() -> None:
     assert producer.headers == [None, TRACE]
 
 
+def test_where_the_client_will_refuse_one_of_several_results_none_of_them_is_put() -> None:
+    """Each such message cost a restart of the worker."""
+    producer, refusals = SmallTopics(client=100), Refusals()
+    refusals.largest.client_takes = 100 + RECORD_OVERHEAD
+    box = outbox(producer, refusals)
+    largest = 100 - len(b"1")
+    assert reasons(
+        box.put(box.as_known([result("1", 10, largest), result("2", 10, largest + 1), result("3", 10)]))
+    ) == [
+        None,
+        "too_large",
+        None,
+    ]
+    box.flush(0)
+    assert [(topic, key) for topic, key, _ in producer.taken] == [
+        ("out", b"1"),
+        ("out", b"1"),
+        ("out", b"3"),
+        ("letters", b"2"),
+    ]
+
+
+def test_where_results_go_nowhere_none_is_too_large() -> None:
+    refusals = Refusals()
+    refusals.largest.client_takes = 100
+    box = Outbox(SmallTopics().reporting_to, (), Failures("orders", "letters", Counters()), refusals)
+    assert reasons(box.as_known([result("1", 10, 1000)])) == [None]
+
+
 def test_of_several_results_none_stays_in_a_transaction_when_one_of_them_is_too_large() -> None:
+    """As the client finds it: for the sake of headers, or of its queue."""
     refusals = Refusals()
     with pytest.raises(RecordRefused):
         outbox(SmallTopics(), refusals).put([result("1", 10, 101)])

@@ -19,13 +19,13 @@ from utils.errors import Quotable, named
 from utils.joining.aggregator import Group
 from utils.joining.dead_letters import text_of
 from utils.joining.messages import InvalidMessage, Message, Result, join
+from utils.kafka.limits import RECORD_OVERHEAD
 from utils.logger import cut, shown
 from utils.processing.executor import Executor
 from utils.processing.outcome import Outcome, TookTooLong, is_async
 
 SLOWEST = 5  # calls that are told
 EXAMPLES = 5  # ids, or results of one message, that a line or a message tells at most
-RECORD_OVERHEAD = 36  # bytes that the client counts for a record beside its key and value (librdkafka, message v2)
 
 
 @dataclass(slots=True)

@@ -14,6 +14,8 @@ LEAST_METADATA = 511
 
 LARGEST_RECORD = 1_000_000
 """Bytes of a record that the client sends at most unless it is set otherwise; a topic takes a little more."""
+RECORD_OVERHEAD = 36
+"""Bytes that the client counts for a record beside its key, its value and its headers."""
 LARGEST_BATCH = 1_048_588
 """Bytes of a batch that brokers take at most (`message.max.bytes`) unless they are set otherwise. The coordinator of a
 consumer group writes all of a commit as one; a larger one is refused as UNKNOWN, in a transaction too (measured)."""

@@ -185,6 +185,7 @@ class KafkaClients:
         records, size = clients.queue_room(self._properties)
         patience = PATIENCE_OF_A_TRANSACTION if self._settings.delivery == "exactly_once" else PATIENCE
         self._refusals.largest.are_compressed = clients.compresses(self._properties)
+        self._refusals.largest.client_takes = clients.largest_record(self._properties)
         self._refusals.pace.at_most(min(records * RESULT_OVERHEAD, size) // 2, patience)
         is_transactional, instance = self._settings.delivery == "exactly_once", self._settings.group_instance_id
         alone = clients.leaves_alone(self._properties, self._refusals.batch_size) if is_transactional else 0

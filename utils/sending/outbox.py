@@ -29,6 +29,7 @@ _SMALL = 10_000  # bytes of a result: less than what a client takes, unless some
 _SMALLER = 2  # times: a result that is so much smaller than the one that was refused may leave
 
 REFUSED = "refused by the broker"
+TOO_LARGE = "larger than KAFKA_MESSAGE_MAX_BYTES"
 
 Report = Callable[[KafkaError | None, Message], None]  # of a delivery that has failed
 
@@ -135,7 +136,12 @@ class Outbox:
         return self._mute.seconds
 
     def as_known(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """These outcomes, with dead letters in place of what the broker has refused before."""
+        """These outcomes, with dead letters in place of what the broker has refused before. And of several results of
+        which the client will refuse one: others would have left by then. Of a single one `put` finds it out.
+        """
+        if self._topics and [each for each in outcomes if len(each.results) > 1]:
+            refuses = self._refusals.largest.client_refuses
+            outcomes = [self._failures.refused(each, TOO_LARGE) if refuses(each) else each for each in outcomes]
         if self._refusals.largest.is_known:
             refuses = self._refusals.largest.refuses
             outcomes = [self._failures.refused(each, REFUSED) if refuses(each) else each for each in outcomes]

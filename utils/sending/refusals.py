@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from utils.kafka.limits import RECORD_OVERHEAD
 from utils.processing.outcome import Outcome
 from utils.sending.pace import Pace
 from utils.sending.stamps import Stamps
@@ -33,6 +34,7 @@ class Largest:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.are_compressed = False
+        self.client_takes: float = math.inf  # bytes of a record, as the client counts them
         self._refused: float = math.inf  # bytes of key and value of the smallest one
         self._until = 0.0
 
@@ -46,6 +48,11 @@ class Largest:
     def refuses(self, outcome: Outcome) -> bool:
         """Whether one of its results is as large."""
         return self.is_known and any(len(each.key) + len(each.value) >= self._refused for each in outcome.results)
+
+    def client_refuses(self, outcome: Outcome) -> bool:
+        """Whether one of its results is larger than the client takes, whatever its headers are."""
+        room = self.client_takes - RECORD_OVERHEAD
+        return any(len(each.key) + len(each.value) > room for each in outcome.results)
 
     @property
     def is_known(self) -> bool:
