@@ -71,6 +71,32 @@ def test_the_process_gives_up_after_a_few_failures_in_a_row(monkeypatch: pytest.
         supervised(monkeypatch, *[ConfigError(["unequal"])] * (RESTARTS + 1))
 
 
+FORBIDDEN = KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+
+
+def test_a_right_that_is_missing_for_a_moment_ends_no_process(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who replaced an ACL, with no right for 0.2 s, ended all workers with 78: systemd never started them again."""
+    assert supervised(monkeypatch, *[FORBIDDEN] * RESTARTS) == RESTARTS + 1
+    (told, *_) = {vars(each)["error"] for each in caplog.records}
+    assert told.startswith("Kafka forbids it: grant the right; main.py check names it")
+    assert "Traceback" not in caplog.text
+    with pytest.raises(ConfigError, match="Kafka forbids it: grant the right"):
+        supervised(monkeypatch, *[FORBIDDEN] * (RESTARTS + 1))
+
+
+def test_beside_a_right_that_is_missing_progress_does_not_begin_the_count_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what is filtered, or sent to another topic, would be so for ever, with the same results each time."""
+    monkeypatch.setattr("utils.running.supervision.sleep", lambda _seconds, _stopping: None)
+    stopping = threading.Event()
+    worker = FailingWorker(stopping, *[FORBIDDEN] * 100)
+    worker.intake.owned.has_progressed = True
+    with pytest.raises(ConfigError):
+        supervise(lambda _clients: cast(framework.Worker, worker), Counters(), stopping)
+    assert worker.runs == RESTARTS + 1
+
+
 def test_a_worker_with_an_outdated_row_waits_for_it_and_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("utils.running.supervision.sleep", lambda _seconds, _stopping: None)
     times = 2 * RESTARTS

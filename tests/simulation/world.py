@@ -334,7 +334,7 @@ class World:
         return sum(each.consumer.fetched for each in self._processes.values() if each.consumer)
 
     def _forbidden(self) -> int:
-        """How many faults are still to happen that each end a process for good, as somebody must grant a right."""
+        """How many faults are still to happen that may each end a process for good, as somebody must grant a right."""
         return sum(number for kind, number in self.planted.items() if kind == FORBIDDEN or kind.startswith(RIGHT_OF))
 
     def _failed_calls(self, *, is_open: bool) -> int:

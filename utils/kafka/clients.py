@@ -722,11 +722,16 @@ def is_replaced(error: BaseException | None) -> bool:
 
 
 def cure_of(error: BaseException | None) -> str:
-    """What somebody must do before starting again is of use; nothing where it may heal."""
+    """What somebody must do before starting again is of use (but see `is_forbidden`); nothing where it may heal."""
     if is_replaced(error):
         return REPLACED
     hopeless = RIGHTS_ERRORS | _REFUSED_SETTINGS.keys()  # a login was tried at the start, and may fail for a moment
     return next((explain(each).line for each in _reasons(error) if each.code() in hopeless), "")
+
+
+def is_forbidden(error: BaseException | None) -> bool:
+    """Whether a right is missing: for a moment, perhaps, for it is being replaced."""
+    return any(each.code() in RIGHTS_ERRORS for each in _reasons(error))
 
 
 def concerns_all(error: BaseException | None) -> bool:

@@ -152,9 +152,10 @@ def supervise(
     Progress begins the count anew. It is a record finished, and not a commit made: each start makes one.
 
     A ConfigError of build() is raised at once, and one for what does not heal: another worker with the same
-    GROUP_INSTANCE_ID has taken this one's place, and would be driven out in turn; Kafka forbids something, or does not
-    take a setting. Any other one of a worker that runs may heal: a process that was killed holds partitions until
-    Kafka misses it, a topic is being made again.
+    GROUP_INSTANCE_ID has taken this one's place, and would be driven out in turn; Kafka does not take a setting. Any
+    other one of a worker that runs may heal: a process that was killed holds partitions until Kafka misses it, a topic
+    is being made again. So may what Kafka forbids: who replaces a right takes the old one away first. There progress
+    does not begin the count anew, or results that may be sent would come again and again beside those that may not.
     So is ThreadDied: that ends the process, and its start counts as where a message does so at once (rule 13).
     These are no failures, and count for nothing: RowOutdated, the row is read again; AssignmentOutdated, the worker has
     left the consumer group; NeverJoins, it was not in the group; and where a member that is not alive has our
@@ -193,9 +194,14 @@ def supervise(
                 continue
         if isinstance(error, ThreadDied):  # the next worker would have the same threads
             raise error
+        is_forbidden = clients.is_forbidden(error)
         if cure := clients.cure_of(error):
-            raise ConfigError([cure]) from error
-        in_a_row = not has_progressed and clock() - began < LASTING
+            refused = ConfigError([cure])
+            refused.__cause__ = error
+            if not is_forbidden:
+                raise refused
+            error = refused
+        in_a_row = (is_forbidden or not has_progressed) and clock() - began < LASTING
         failures = failures + 1 if in_a_row else 1
         if failures > RESTARTS:
             raise error
