@@ -107,11 +107,13 @@ class Worker:
         self.fails("order-9")
 
     def fails(self, id: str) -> None:
+        shown_at, self.now = self.now, self.now - 65
         facts = {"id": id, "source": "orders:1:4711", "attempts": 3}
         for level, message in ((logging.WARNING, "process() failed and is tried again"), (logging.ERROR, "failed")):
             record = logging.LogRecord("consumer", level, framework.__file__, 1, message, None, None)
-            vars(record).update(facts, created=1_700_000_000 + self.now - 65)
+            vars(record).update(facts, created=1_700_000_000 + self.now)
             self.watch.memory.emit(record)
+        self.now = shown_at
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -390,6 +391,7 @@ def test_only_so_many_failures_are_remembered(watched: Watched) -> None:
 def test_warnings_push_no_error_out_of_memory(watched: Watched) -> None:
     """It was forgotten after 100 retries, and the verdict said that all is well."""
     logger.error("records were deleted before they were read")
+    watched.clock.now += 1
     for _ in range(REMEMBERED + 5):
         logger.warning("process() failed and is tried again")
     status = watched.json("/status.json")
@@ -404,6 +406,7 @@ def test_warnings_push_no_error_out_of_memory(watched: Watched) -> None:
 def test_the_page_shows_errors_that_are_older_than_all_its_warnings(watched: Watched) -> None:
     logger.error("invalid message")
     logger.error("no sibling")
+    watched.clock.now += 1
     for _ in range(REMEMBERED):
         logger.warning("process() failed and is tried again")
     cells = texts(watched.page())
@@ -447,6 +450,23 @@ def test_of_what_failed_only_text_stays_in_memory(watched: Watched, monkeypatch:
     assert [each.facts["id"] for each in watched.watch.memory.troubles(0.0)] == ["2", "1"]
     assert (len(watched.delivery.letters), watched.delivery.pending) == (2, 2)
     assert [reference() for reference in held] == [None, None]
+
+
+def test_a_clock_of_the_host_that_is_set_makes_no_error_new(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an hour back it was one of the last ten minutes for as long, and stood before all that came later."""
+    monkeypatch.setattr(logger, "propagate", False)
+    at = time.time() + 3600  # before the clock was set back
+    record = logging.LogRecord(logger.name, logging.ERROR, "", 1, "an old one", None, None)
+    record.created = at
+    logger.handle(record)
+    watched.clock.now += 700
+    logger.warning("a new one")
+    shown = watched.json("/status.json")
+    assert [(each["message"], each["age"] < 600) for each in shown["troubles"]] == [
+        ("a new one", True),
+        ("an old one", False),
+    ]
+    assert "errors" not in shown["verdict"]["sentence"]
 
 
 def test_a_line_of_the_log_that_cannot_be_shown_harms_nobody(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:

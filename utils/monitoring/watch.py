@@ -40,22 +40,24 @@ class Memory(logging.Handler):
     As text, and not the lines themselves: the error of one holds all that process() had in its hands.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock`: a monotonic one. That of the host may be set, and an old error would be new for so long."""
         super().__init__(logging.WARNING)
-        self._warnings: deque[tuple[float, Trouble]] = deque(maxlen=REMEMBERED)  # when (s since the epoch), and what
+        self._clock = clock
+        self._warnings: deque[tuple[float, Trouble]] = deque(maxlen=REMEMBERED)  # when, and what
         self._errors: deque[tuple[float, Trouble]] = deque(maxlen=REMEMBERED)
 
     def emit(self, record: logging.LogRecord) -> None:
         lines = self._warnings if record.levelno < logging.ERROR else self._errors
         try:
-            lines.append((record.created, _trouble(record)))
+            lines.append((self._clock(), _trouble(record)))
         except Exception:  # worker.py may log what cannot be shown
             self.handleError(record)
 
     def troubles(self, now: float) -> list[Trouble]:
-        """The newest first. `now`: seconds since the epoch."""
+        """The newest first."""
         lines = sorted([*self._warnings, *self._errors], key=lambda line: line[0])
-        return [replace(trouble, age=max(now - at, 0.0)) for at, trouble in reversed(lines)]
+        return [replace(trouble, age=now - at) for at, trouble in reversed(lines)]
 
 
 class Superseded:
@@ -87,7 +89,7 @@ class Watch:
         self.topics_output: tuple[str, ...] = ()
         self.counters = Counters()
         self.health = Health()
-        self.memory = Memory()
+        self.memory = Memory(clock)
         self._history = History()
         self._superseded = Superseded()
         self._clock, self._wall_clock = clock, wall_clock
@@ -185,7 +187,7 @@ class Watch:
 
     def _troubles(self) -> list[Trouble]:
         """The newest first."""
-        return self.memory.troubles(self._wall_clock())
+        return self.memory.troubles(self._clock())
 
     def _settings(self) -> tuple[Setting, ...]:
         settings = self.settings
