@@ -136,6 +136,23 @@ def test_a_topic_of_maps_that_somebody_deleted_loses_nothing_and_is_an_error_in_
     scene.judge()
 
 
+def test_a_topic_of_maps_that_is_deleted_before_it_is_needed_is_made_again(
+    eager_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    """The worker started again five times, committed hardly anything, and ended with 1."""
+    scene = scenes(eager_kafka, partitions=1, environment={"MESSAGE_TIMEOUT": "3600"})
+    worker = scene.job.start().is_assigned()
+    admin = AdminClient({"bootstrap.servers": eager_kafka.bootstrap, "log_level": 0})
+    admin.delete_topics([scene.job.map_topic])[scene.job.map_topic].result(60)
+    eventually(lambda: scene.job.map_topic not in admin.list_topics(timeout=60).topics, "the end of the topic")
+    waiting = half_fed(scene, random.Random(8), FEW)
+    assert worker.says("topics of the worker's own were gone: they are made again")["topics"] == [scene.job.map_topic]
+    scene.wait_for_all(worker)
+    assert worker.stop() == 0
+    assert waiting_in_commits(scene) == len(waiting)
+    scene.judge()
+
+
 def test_a_topic_of_maps_that_somebody_has_changed_is_read_all_the_same(
     eager_kafka: KafkaBroker, scenes: Scenes
 ) -> None:

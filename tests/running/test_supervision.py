@@ -130,7 +130,12 @@ def test_a_worker_whose_place_is_free_again_has_not_failed() -> None:
 
 @pytest.mark.parametrize(
     ("code", "times"),
-    [(KafkaError._UNKNOWN_TOPIC, 1), (KafkaError.UNKNOWN_TOPIC_OR_PART, 1), (KafkaError._MSG_TIMED_OUT, 0)],
+    [
+        (KafkaError._UNKNOWN_TOPIC, 1),
+        (KafkaError._UNKNOWN_PARTITION, 1),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, 1),
+        (KafkaError._MSG_TIMED_OUT, 0),
+    ],
 )
 def test_a_worker_whose_topic_was_deleted_makes_it_again_before_the_next_one_begins(
     code: int, times: int, monkeypatch: pytest.MonkeyPatch

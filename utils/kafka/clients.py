@@ -740,11 +740,12 @@ def concerns_all(error: BaseException | None) -> bool:
 
 
 def lacks_topic(error: BaseException | None) -> bool:
-    """Whether a record went to a topic that is not there: somebody has deleted it.
+    """Whether a record went to a topic that is not there, or its end was asked for: somebody has deleted it.
 
     The client's own 30 s until it says so are longer than a transaction, which would end for want of time.
+    Of an offset that is asked for it says that the partition is unknown.
     """
-    gone = {KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART}
+    gone = {KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART}
     return any(each.code() in gone for each in _reasons(error))
 
 
