@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from utils.monitoring.history import Series
-from utils.monitoring.report import Report, Search, Setting, Trouble, duration, lagging
+from utils.monitoring.report import Report, Search, Setting, Trouble, duration, lagging, rounded
 from utils.monitoring.view import PartitionView, Snapshot, WaitingView
 from utils.processing.outcome import InFlight
 
@@ -253,10 +253,10 @@ def _in_flight(found: InFlight) -> str:
 
 
 def _chart(series: Series) -> str:
-    most = _number(max(series.values, default=0))
-    label = f"{series.title}: {_number(series.latest)} {series.unit}, at most {most}"
+    most = rounded(max(series.values, default=0))
+    label = f"{series.title}: {rounded(series.latest)} {series.unit}, at most {most}"
     return (
-        f"<figure><figcaption><span>{escape(series.title)}</span><b>{_number(series.latest)}</b> "
+        f"<figure><figcaption><span>{escape(series.title)}</span><b>{rounded(series.latest)}</b> "
         f'{escape(series.unit)}</figcaption><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" '
         f'role="img" aria-label="{escape(label)}">{_curve(series.values)}</svg><p>at most {most}</p></figure>'
     )
@@ -409,10 +409,6 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], titled: bool = Tr
     )
     shape = ' class="list"' if len(heads) > 2 else ""
     return f"<table{shape}><thead><tr>{first}</tr></thead><tbody>{lines}</tbody></table>"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
 
 
 def _bytes(number: int) -> str:

@@ -175,7 +175,7 @@ def _doing(snapshot: Snapshot, rates: dict[str, float]) -> str:
     lag = sum(each.lag or 0 for each in snapshot.partitions)
     rate = rates.get("messages in", 0.0)
     if rate:
-        doing = f"Working: {rate:,.0f} messages a second in, {rates['results out']:,.0f} results out"
+        doing = f"Working: {rounded(rate)} messages a second in, {rounded(rates['results out'])} results out"
     elif snapshot.in_flight:
         doing = f"Working: {_count(snapshot.in_flight, 'id')} in process()"
     else:
@@ -193,6 +193,11 @@ def _doing(snapshot: Snapshot, rates: dict[str, float]) -> str:
 def lagging(partitions: Sequence[PartitionView]) -> list[PartitionView]:
     """The partitions, those farthest behind first."""
     return sorted(partitions, key=lambda each: (-(each.lag or 0), each.topic, each.partition))
+
+
+def rounded(value: float) -> str:
+    """`1,234`, `0.4`, `0`."""
+    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
 
 
 def duration(seconds: float) -> str:
