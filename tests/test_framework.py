@@ -450,6 +450,15 @@ def test_a_record_whose_headers_cannot_be_read_is_one_dead_letter_with_its_bytes
     assert bench.counters.invalid == 1
 
 
+def test_the_dead_letter_of_a_tombstone_is_none_itself() -> None:
+    """Where somebody has the topic of dead letters compacted it would delete one."""
+    bench = started()
+    bench.feed(A0, None)
+    bench.settle_down()
+    [letter] = bench.delivery.letters
+    assert (letter.reason, letter.value) == ("invalid_message", b"")
+
+
 def test_a_fragment_that_turns_out_to_be_invalid_only_when_joined_is_not_tried_for_ever() -> None:
     bench = started()
     bench.feed(A0, b'{"id":"1","text":"\xff"}', "2")

@@ -102,6 +102,14 @@ def test_an_id_has_at_most_so_many_characters_of_whatever_size() -> None:
             read_id(json.dumps({"id": longest + "x"}).encode())
 
 
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_nor_has_an_id_that_is_a_number_more_of_them(sign: str) -> None:
+    longest = sign + "1" * (LONGEST_ID - len(sign))
+    assert read_id(b'{"id":%s}' % longest.encode()) == longest
+    with pytest.raises(InvalidMessage, match="a number of more than 1000 characters"):
+        read_id(b'{"id":%s1}' % longest.encode())
+
+
 @pytest.mark.parametrize("content", ["null", "[]", "1", '"text"', "true", '[{"a":1}]'])
 def test_a_content_that_is_no_object_makes_a_message_invalid(content: str) -> None:
     with pytest.raises(InvalidMessage):

@@ -25,7 +25,9 @@ _LONGEST_KEY = 1000  # bytes of a key that is kept where the contents are not
 
 
 class Letter(msgspec.Struct, frozen=True, gc=False):
-    """A record for the dead-letter topic. Key and value are None where the record that failed had none."""
+    """A record for the dead-letter topic. The key is None where the record that failed had none; the value is empty
+    then (as a tombstone it would delete letters where somebody has that topic compacted), and None if it is left out.
+    """
 
     key: bytes | None
     value: bytes | None

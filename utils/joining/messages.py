@@ -134,7 +134,10 @@ def _read_id(value: bytes | None) -> str | InvalidMessage:
         head = _decode_head(value)
     except _UNREADABLE as error:
         return InvalidMessage(_why(error, value))
-    return str(head.id) if head.id != "" else InvalidMessage("`id` is empty")
+    id = str(head.id)
+    if len(id) > LONGEST_ID:
+        return InvalidMessage(f"`id` is a number of more than {LONGEST_ID} characters")
+    return id or InvalidMessage("`id` is empty")
 
 
 def join(fragments: Sequence[Fragment]) -> Message:
