@@ -35,10 +35,10 @@ DEFAULTS_FIRST = -p utils.cases
 
 # $(2) where $(1) has no Python: it was not made yet, or its link leads nowhere since the Python of the machine was upgraded.
 # Its packages are gone then, too, whatever the stamp says; and venv leaves such a link as it is, if it is not told --clear.
-# Also where $(1) was moved or copied to here: its `activate` and its scripts are those of the place that the stamp names.
-IF_GONE = $(if $(realpath $(1)/bin/python),$(call IF_MOVED,$(1),$(2)),$(2))
+IF_GONE = $(if $(realpath $(1)/bin/python),,$(2))
+# $(2) where $(1) was moved or copied to here since it was made, where its stamp says.
 IF_MOVED = $(if $(shell made=$$(cat $(1)/locked $(1)/done 2>/dev/null); \
-    [ -z "$$made" ] || [ -L $(1) ] || [ "$$made" = "$$(cd $(1) && pwd -P)" ] || echo moved),$(2))
+    [ -z "$$made" ] || [ "$$made" = "$$(cd $(1) && pwd -P)" ] || echo moved),$(2))
 STAMP = @(cd $(@D) && pwd -P >$(@F))
 
 MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinux_2_28 manylinux_2_34
@@ -101,8 +101,9 @@ audit: .venv-deploy/done  ## asks for known faults of the locked packages; AUDIT
 	    grep -vxF $(addprefix -e ,$(or $(AUDIT_OWN),-)) | xargs); [ -z "$$missed" ] || { echo "audit: nobody could be asked" \
 	    "about $$missed: nothing is known of their faults. AUDIT_OWN='NAME …' names packages of your own" >&2; exit 1; }
 
-.venv-deploy/done: deploy/requirements-check.txt $(call IF_GONE,.venv-deploy,again) | $(PYTHON)
+.venv-deploy/done: deploy/requirements-check.txt $(call IF_GONE,.venv-deploy,again) $(call IF_MOVED,.venv-deploy,again) | $(PYTHON)
 	$(PYTHON) -m venv $(call IF_GONE,.venv-deploy,--clear) .venv-deploy
+	@$(PYTHON) deploy/moved.py $@
 	.venv-deploy/bin/python -m pip install --quiet -r deploy/requirements-check.txt
 	$(STAMP)
 
@@ -133,10 +134,11 @@ lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; A
 	@echo 'requirements-dev.lock: written'
 
 # The second install installs nothing: it fails where a requirement is not met by the lock.
-.venv/locked: $(REQUIREMENTS) $(LOCKS) $(call IF_GONE,.venv,again) | $(PYTHON)
+.venv/locked: $(REQUIREMENTS) $(LOCKS) $(call IF_GONE,.venv,again) $(call IF_MOVED,.venv,again) | $(PYTHON)
 	@$(PYTHON) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	    { echo "the .venv that is here, of $$($(PYTHON) --version 2>&1), is too old (3.11 is needed), or has no pip:" \
 	        "remove it (rm -r .venv), then run \`make setup\`" >&2; exit 1; }
+	@$(PYTHON) deploy/moved.py $@
 	$(PYTHON) -m pip install --quiet --require-hashes -r requirements-dev.lock
 	@PIP_FIND_LINKS= $(PYTHON) -m pip install --quiet --no-index --dry-run -r requirements-dev.txt || \
 	    { echo 'requirements*.txt and the locks differ: run `make lock`' >&2; exit 1; }
@@ -147,7 +149,7 @@ lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; A
 # Each candidate is run and not only looked up: a pyenv shim exists also where its version is not selected. And pyenv builds
 # without optimization: where the machine has another Python of the same version that is optimized, that one is taken,
 # unless somebody has named theirs (PYTHONS=…).
-$(PYTHON): $(call IF_MOVED,.venv,again)
+$(PYTHON):
 	@for python in $(PYTHONS); do \
 	    if $$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	        better=$(if $(filter file,$(origin PYTHONS)),$$($$python deploy/interpreter.py better)); \

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.moved import renamed
 from tests.program import ROOT, outside_of_make
 
 PIP = """\
@@ -31,7 +32,7 @@ def project(tmp_path: Path) -> Path:
     for name in ("Makefile", "requirements.txt", "requirements.lock", "requirements-dev.txt", "requirements-dev.lock"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "deploy").mkdir()
-    for name in ("deploy/locked.py", "deploy/interpreter.py", "deploy/requirements-check.txt"):
+    for name in ("deploy/locked.py", "deploy/interpreter.py", "deploy/moved.py", "deploy/requirements-check.txt"):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "modules/pip").mkdir(parents=True)
     (tmp_path / "modules/pip/__init__.py").touch()
@@ -84,31 +85,48 @@ def test_an_environment_is_made_anew_with_its_packages_where_its_python_is_gone(
     assert made(project, goal) == [], "all is there"
 
 
-@pytest.mark.parametrize(
-    ("goal", "environment", "script"),
-    [("setup", ".venv", "activate"), (".venv-deploy/done", ".venv-deploy", "pip-audit")],
-)
+@pytest.mark.parametrize(("goal", "environment"), [("setup", ".venv"), (".venv-deploy/done", ".venv-deploy")])
 @pytest.mark.parametrize("moved", [True, False], ids=["moved", "copied"])
-def test_an_environment_that_came_from_another_place_is_made_anew(
-    goal: str, environment: str, script: str, moved: bool, project: Path
+def test_an_environment_that_came_from_another_place_keeps_what_is_in_it_and_names_where_it_is(
+    goal: str, environment: str, moved: bool, project: Path
 ) -> None:
-    """Its scripts name the old place: `activate` led to a Python without packages, or to that of the other copy."""
+    """Its scripts named the old place: `activate` led to a Python without packages, or to that of the other copy."""
     made(project, goal)
-    (project / environment / "bin" / script).write_text(f"of {project}")
-    here = project.with_name(f"{project.name}, renamed")
+    at = project / environment
+    (at / "bin/pip").write_text(f"#!{at}/bin/python\nprint('pip')\n")
+    (at / "bin/pip").chmod(0o755)
+    (at / "mine").write_text(f"of {at}")
+    here = project.with_name(f"{project.name}-renamed")
     shutil.move(project, here) if moved else shutil.copytree(project, here, symlinks=True)
     assert made(here, goal) != []
-    left = here / environment / "bin" / script
-    assert not left.exists() or str(here) in left.read_text()
+    now = here / environment
+    assert (now / "mine").read_text() == f"of {at}"
+    assert (now / "bin/pip").read_text() == f"#!{now}/bin/python\nprint('pip')\n"
+    assert os.access(now / "bin/pip", os.X_OK)
+    found = subprocess.run(
+        ["sh", "-c", f". {environment}/bin/activate; command -v python"], cwd=here, stdout=-1, text=True
+    )
+    assert found.stdout == f"{now}/bin/python\n"
+    assert moved or str(at) in (at / "bin/activate").read_text(), "that of the other copy stays as it is"
     assert made(here, goal) == [], "all is there"
 
 
-def test_an_environment_that_a_link_leads_to_is_left_alone(project: Path) -> None:
-    """Several directories may share it; and the link of one of them may be older than the name of another."""
+@pytest.mark.parametrize("before", ['"/a b/.venv"', "'/a b/.venv'", "/a-b/.venv"])
+@pytest.mark.parametrize("after", ["/c/.venv", "/c d/.venv", "/c'd/.venv"])
+def test_the_shell_reads_the_place_whatever_stands_in_it(before: str, after: str) -> None:
+    """Python 3.11 writes it with marks, newer ones only where it needs them."""
+    activate = renamed(f"# for a shell\nVIRTUAL_ENV={before}\n", before.strip("\"'"), after)
+    told = subprocess.run(["sh", "-c", f"{activate}echo $VIRTUAL_ENV"], stdout=subprocess.PIPE, text=True).stdout
+    assert told == f"{after}\n"
+
+
+def test_what_only_asks_changes_nothing_in_an_environment_that_was_moved(project: Path) -> None:
+    """`make update ARGS=--check`, say, which needs a Python and none of the packages."""
     made(project, "setup")
-    (project / ".venv").rename(project / "shared")
-    (project / ".venv").symlink_to("shared")
-    assert made(project, "setup") == []
+    here = project.rename(project.with_name(f"{project.name}-renamed"))
+    before = (here / ".venv/bin/activate").read_text()
+    assert made(here, ".venv/bin/python") == []
+    assert (here / ".venv/bin/activate").read_text() == before
 
 
 def test_an_environment_that_others_have_made_is_named_where_it_is_of_no_use(project: Path) -> None:
