@@ -211,6 +211,14 @@ def test_one_worker_that_hangs_is_told_beside_another_that_works() -> None:
     assert "4 in process(), the oldest for 6 min 40 s, none done in 2.0 s" in found.sentence
 
 
+def test_a_worker_that_has_just_left_may_be_starting_again() -> None:
+    """A changed row does that to each: who looked within half a second of it was told that nobody is there."""
+    looks = Pair(look(at=NOW - APART), look(group=NOBODY))
+    found = judged(ListedRow("orders", ROW), Subject(ROW, Settings(consumer_name="orders")), looks)
+    assert state(found) == ("warning", "rebalancing")
+    assert "No worker is in the consumer group, and a moment ago one was: it starts again" in found.sentence
+
+
 def test_nobody_there_is_bad_with_all_that_is_left_behind() -> None:
     found = seen(part("a", 0, 10, 30, unfinished=2, since=NOW - 60, waits=True), group=NOBODY)
     assert state(found) == ("bad", "nobody there")

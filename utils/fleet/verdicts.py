@@ -230,6 +230,9 @@ class _Judge:
         left = self._left()
         if self.settings.paused:
             return "warning", PAUSED, f"paused by its row, and nobody is there{left}"
+        if isinstance(self.before.group, ConsumerGroup) and self.before.group.members:
+            sentence = "no worker is in the consumer group, and a moment ago one was: it starts again, or has ended"
+            return "warning", REBALANCING, f"{sentence}{left}{self._last_commit()}"
         if all(each.committed is None for each in self.parts):
             level: Level = "bad" if self.unread else "warning"
             since = "no worker has run yet, or all were away for so long that Kafka has deleted their commits"
