@@ -24,3 +24,14 @@ class Sparing:
             return None
         left_out, self._left_out = self._left_out, 0
         return {"not_logged": left_out} if left_out else {}
+
+
+class SparingByKind:
+    """As Sparing, of each kind of line by itself."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._kinds: dict[str, Sparing] = {}
+
+    def next(self, kind: str) -> dict[str, int] | None:
+        return self._kinds.setdefault(kind, Sparing(self._clock)).next()

@@ -9,7 +9,7 @@ from utils.joining.messages import Fragment, InvalidMessage, InvalidResult, Resu
 from utils.metrics import Counters
 from utils.processing.outcome import Outcome
 from utils.sending.failures import Failures
-from utils.sparing import LINES, SPAN
+from utils.sparing import LINES, SPAN, SparingByKind
 
 
 def failures(topic: str = "letters") -> tuple[Failures, Counters]:
@@ -29,6 +29,17 @@ def test_an_invalid_record_is_a_group_of_its_own_with_its_bytes_for_memory(caplo
     assert (outcome.group.fragments, outcome.group.bytes) == ((record,), 7)
     assert counters.invalid == counters.dead_letters["invalid_message"] == 1
     assert vars(caplog.records[0]) | {"source": "a:2:7", "error": "why"} == vars(caplog.records[0])
+
+
+def test_a_worker_that_starts_again_and_again_fills_the_log_no_more_than_one(caplog: pytest.LogCaptureFixture) -> None:
+    """Each start began to count anew: 8,600 lines for 600 results that a broker found too large one by one."""
+    lines = SparingByKind(lambda: 0.0)
+    for offset in range(LINES + 7):
+        keeping = Failures("orders", "letters", Counters(), lines=lines)
+        keeping.invalid(Fragment(0, partition_offsets(topic="a"), offset, b"junk"), None, InvalidMessage("why"))
+    assert len(caplog.records) == LINES
+    keeping.failed(Outcome(group("7"), [], error=ValueError()))
+    assert len(caplog.records) == LINES + 1, "of another kind"
 
 
 @pytest.mark.parametrize("topic", ["letters", ""])

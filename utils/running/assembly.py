@@ -44,6 +44,7 @@ from utils.sending.map_store import MapStore, MapTopic
 from utils.sending.outbox import Mute, Outbox, Report
 from utils.sending.pace import PATIENCE, PATIENCE_OF_A_TRANSACTION
 from utils.sending.refusals import Refusals
+from utils.sparing import SparingByKind
 
 GATHER, GATHER_STAGED = 0.004, 0.01  # seconds that a record stays for others (see Intake); where results wait anyway
 SETTLE = 15.0  # seconds beside CONFIG_REFRESH until all workers of a consumer have applied a change of the input topics
@@ -72,6 +73,11 @@ class Surroundings:
     waits: Waits = field(default_factory=Waits)
     frame: str = ""  # its version, for the commits
     clock: Clock = field(default_factory=Clock)
+    lines: SparingByKind = field(init=False)
+    """Of what failed, in the log: their bound holds over restarts, too."""
+
+    def __post_init__(self) -> None:
+        self.lines = SparingByKind(self.clock.monotonic)
 
 
 class Clients(Protocol):
@@ -226,7 +232,7 @@ class KafkaClients:
 def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Surroundings, opened: ExitStack) -> Parts:
     """What reads `topics` and sends what comes of them. `opened` closes the clients."""
     settings, row, counters, clock = config.settings, config.row, around.counters, around.clock
-    failures = Failures(row.consumer_name, settings.dead_letters, counters, clock.wall)
+    failures = Failures(row.consumer_name, settings.dead_letters, counters, clock.wall, around.lines)
     maps = map_store_of(config, ours, counters, clock.monotonic)
     mute = Mute(clock.monotonic)
     producer = partial(ours.producer, on_throttle=mute.on_throttle)

@@ -19,7 +19,7 @@ from utils.joining.messages import Fragment, InvalidMessage, InvalidResult, not_
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.processing.outcome import Outcome
-from utils.sparing import Sparing
+from utils.sparing import SparingByKind
 
 EXAMPLES = 10  # groups that a log line names at most
 
@@ -28,15 +28,19 @@ class Failures:
     """Turns what failed into outcomes."""
 
     def __init__(
-        self, consumer_name: str, topic: str, counters: Counters, wall_clock: Callable[[], float] = time.time
+        self,
+        consumer_name: str,
+        topic: str,
+        counters: Counters,
+        wall_clock: Callable[[], float] = time.time,
+        lines: SparingByKind | None = None,
     ) -> None:
-        """`topic`: that of the dead letters; empty: they are discarded."""
+        """`topic`: that of the dead letters; empty: they are discarded. `lines`: of the log, also of who was before."""
         self.topic = topic
         self._consumer_name = consumer_name
         self._counters = counters
         self._wall_clock = wall_clock
-        self._lines_of_invalid, self._lines_of_failed = Sparing(wall_clock), Sparing(wall_clock)
-        self._lines_of_large, self._lines_of_letters = Sparing(wall_clock), Sparing(wall_clock)
+        self._lines = lines or SparingByKind(wall_clock)
 
     def invalid(self, fragment: Fragment, key: bytes | None, error: InvalidMessage) -> Outcome:
         """A record that is no message: it has no id, so that the key of the record stays that of the dead letter."""
@@ -66,7 +70,7 @@ class Failures:
         if isinstance(error, InvalidMessage):
             return self._not_json(group, error)
         self._counters.failed += 1
-        if (beside := self._besides(self._lines_of_failed)) is not None:
+        if (beside := self._besides("failed")) is not None:
             where = {"id": group.id, "source": sources(group), **beside}
             logger.error("process() failed", extra=where, exc_info=unquoted(error))
         reason = dead_letters.RESULT_INVALID if isinstance(error, InvalidResult) else dead_letters.PROCESS_FAILED
@@ -92,22 +96,22 @@ class Failures:
         group, letter = outcome.group, outcome.letter
         where = {"id": group.id, "source": sources(group), "error": why}
         if letter:
-            if (beside := self._besides(self._lines_of_letters)) is not None:
+            if (beside := self._besides("letter")) is not None:
                 logger.error("dead letter too large: it keeps its sources only", extra={**where, **beside})
             return msgspec.structs.replace(outcome, letter=dead_letters.without_contents(letter))
-        if (beside := self._besides(self._lines_of_large)) is not None:
+        if (beside := self._besides("large")) is not None:
             logger.error("result too large", extra={**where, **beside})
         self._counters.failed += 1
         self._counters.refused_results += len(outcome.results)
         return self._without_result(group, dead_letters.TOO_LARGE, TooLarge(why), attempts=outcome.attempts)
 
     def _tell_invalid(self, facts: Mapping[str, object]) -> None:
-        if (beside := self._besides(self._lines_of_invalid)) is not None:
+        if (beside := self._besides("invalid")) is not None:
             logger.error("invalid message", extra={**facts, **beside})
 
-    def _besides(self, lines: Sparing) -> dict[str, int] | None:
+    def _besides(self, kind: str) -> dict[str, int] | None:
         """Where no dead letter tells of it, each has its line."""
-        return lines.next() if self.topic else {}
+        return self._lines.next(kind) if self.topic else {}
 
     def _log_incomplete(self, groups: Sequence[Group], lacking: Sequence[Sequence[str]], *, of: int) -> None:
         """`of`: how many the line stands for."""
