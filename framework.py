@@ -41,6 +41,11 @@ from utils.sending.failures import Failures
 IDLE = 0.2  # seconds that a turn waits for a record; also how long a signal may go unnoticed
 BUSY = 0.02  # seconds that a turn waits for process() before it polls again
 MAX_IN_FLIGHT = 8_000  # groups in process() or on their way out; with more, reading waits
+CLOSING = 10.0  # seconds until a client that does not end is left behind, after a failure
+# After an end in order, beside what that has left of SHUTDOWN_TIMEOUT. A consumer that is not let into its group yet
+# waits 5 s for the answer that it has left: the broker reads on only when the group is complete (librdkafka 2.16;
+# `rd_kafka_LeaveGroupRequest`). With SHUTDOWN_TIMEOUT as it is by default it has these.
+CLOSING_IN_TIME = 1.0
 EVICT_EVERY, EVICT_AT_LEAST_EVERY = 0.5, 10.0  # seconds between two; in these bounds four times as long as one takes
 
 
@@ -66,8 +71,8 @@ class Worker:
     """Leave the consumer group for good, which closing the client does not do for a static member."""
     is_left_out: Callable[[float, bool], bool] = lambda _now, _is_assigned: False
     """Whether Kafka's client will never have an assignment any more, given whether it has one now."""
-    let_go: Callable[[Consumer], None] = lambda consumer: consumer.close()
-    """Close a client after a failure: it may be such a one, which may not end."""
+    let_go: Callable[[Consumer, float], None] = lambda consumer, _seconds: consumer.close()
+    """Close a client within these seconds: it may be such a one, or its brokers are away, and then it may not end."""
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
 
@@ -95,13 +100,14 @@ class Worker:
 
     def run(self) -> None:
         """Until `worker_stop` is set or the input is another. Raises what it cannot go on with. Closes the client."""
+        closing = CLOSING
         try:
             self.assignment.subscribe(self.topics_input)
             while not (self.worker_stop.is_set() or self.intake.is_outdated(self.clock())):
                 self.step()
                 if self.is_left_out(self.clock(), self.health.joined):
                     raise NeverJoins("Kafka's client does not join the consumer group any more")
-            self.assignment.end()
+            closing = self.assignment.end() + CLOSING_IN_TIME
         except BaseException as error:
             failure = self.assignment.failure = self.assignment.failure or error
             self.commits.fail(failure)
@@ -111,11 +117,8 @@ class Worker:
         finally:
             self.assignment.forget()
             self.health.turned_at = None
-            if self.assignment.failure:
-                self.assignment.is_over = True
-                self.let_go(self.consumer)
-            else:
-                self.consumer.close()
+            self.assignment.is_over = True
+            self.let_go(self.consumer, closing)
 
     def step(self) -> None:
         """One turn of the loop."""

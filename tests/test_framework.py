@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from config import ConfigError, Settings
-from framework import BUSY, MAX_IN_FLIGHT
+from framework import BUSY, CLOSING, CLOSING_IN_TIME, MAX_IN_FLIGHT
 from models import Row
 from tests.builders import admin, group, partition_offsets
 from tests.fakes import TOPIC_ID, FakeConsumer, FakeMessage, Partition
@@ -255,7 +255,7 @@ class Bench:
         self.stopping.set()
         self.worker.run()
         self.stopping.clear()
-        self.consumer.closed = self.executor.closed = False
+        self.consumer.closed = self.executor.closed = self.worker.assignment.is_over = False
 
     def locate(self, _consumer: Consumer, owned: Any, _now: float) -> list[PartitionOffsets]:
         if self.locate_error:
@@ -1674,7 +1674,7 @@ def test_who_has_partitions_of_other_topics_leaves_the_group_before_the_consumer
 def test_a_worker_whose_client_does_not_join_any_more_ends_and_the_client_is_let_go() -> None:
     """Kafka's client lost its session while the broker was frozen, and never joined again: it stood still for good."""
     bench, let_go = started(), list[object]()
-    bench.worker.let_go = let_go.append
+    bench.worker.let_go = lambda *client: let_go.append(client)
     bench.lose()
     bench.group_state = "PREPARING_REBALANCING"
     turns, since = iter(range(100)), bench.clock.now
@@ -1689,7 +1689,7 @@ def test_a_worker_whose_client_does_not_join_any_more_ends_and_the_client_is_let
     with pytest.raises(NeverJoins):
         bench.worker.run()
     assert bench.clock.now - since >= 20 * PATIENCE / 4, "a rebalance is waited for"
-    assert (let_go, bench.consumer.closed) == ([bench.consumer], False)
+    assert (let_go, bench.consumer.closed) == ([(bench.consumer, CLOSING)], False)
     dropped = list[bool]()
     bench.executor.drop = lambda: dropped.append(True)  # type: ignore[method-assign]
     bench.revoked()
@@ -1699,7 +1699,7 @@ def test_a_worker_whose_client_does_not_join_any_more_ends_and_the_client_is_let
 def test_after_any_failure_the_client_is_let_go_of_for_it_may_be_one_that_does_not_end() -> None:
     """A result that fails may come before anybody has found out that the client does not join."""
     bench, let_go = started(), list[object]()
-    bench.worker.let_go = let_go.append
+    bench.worker.let_go = lambda *client: let_go.append(client)
 
     def fails() -> bool:
         raise OSError("a failure")
@@ -1707,7 +1707,26 @@ def test_after_any_failure_the_client_is_let_go_of_for_it_may_be_one_that_does_n
     bench.stopping.is_set = fails  # type: ignore[method-assign]
     with pytest.raises(OSError, match="a failure"):
         bench.worker.run()
-    assert (let_go, bench.consumer.closed) == ([bench.consumer], False)
+    assert (let_go, bench.consumer.closed) == ([(bench.consumer, CLOSING)], False)
+
+
+@pytest.mark.parametrize(("answer", "left"), [(True, SHUTDOWN), (None, 0.0)])
+def test_after_an_end_in_order_the_client_is_closed_in_what_is_left_of_the_time(
+    answer: bool | None, left: float
+) -> None:
+    """With brokers away the process ended with 1, and without teardown(): the client waits for their answer for 5 s."""
+    bench, let_go = Bench(), list[float]()
+    bench.worker.let_go = lambda _client, seconds: let_go.append(seconds)
+    bench.feed(A0, "1")
+    bench.assign(A0, B0)
+    bench.delivery.answer = answer
+    StopWhen(bench, lambda: bench.consumer.polls > 2)
+    bench.worker.run()
+    assert let_go == [pytest.approx(CLOSING_IN_TIME + left, abs=0.2)]
+    dropped = list[bool]()
+    bench.executor.drop = lambda: dropped.append(True)  # type: ignore[method-assign]
+    bench.revoked()
+    assert not dropped, "what the client still calls is of another worker's time"
 
 
 def test_of_two_errors_of_one_read_the_first_is_raised_which_the_callback_has_kept() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from config import NeedsNewProcessError, Settings
+from framework import CLOSING_IN_TIME
 from tests.program import ROOT
 from utils.running.lifetime import GRACE, patiently
 
@@ -17,7 +18,8 @@ LEAVE_GROUP = 5.0  # seconds that Kafka's client waits for the answer that it ha
 def test_a_stop_waits_for_as_long_as_the_client_does_to_leave_a_group_that_is_not_complete() -> None:
     """It lost by 0.3 s: where another worker had just died, one that had no partitions yet ended with 1, and its log
     spoke of a commit that was missing."""
-    assert Settings().shutdown_timeout + GRACE >= LEAVE_GROUP + 0.5
+    assert Settings().shutdown_timeout + CLOSING_IN_TIME >= LEAVE_GROUP
+    assert GRACE >= CLOSING_IN_TIME + 0.5
 
 
 def test_what_only_a_new_process_can_try_again_is_not_tried_again_here() -> None:

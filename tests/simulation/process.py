@@ -486,7 +486,7 @@ class ModelProcess:
             config = self._refresh.current
             parts = parts_of(config, config.row.topics_input, ours, self._around, opened)
             self.worker = worker_of(config, parts, self._around, stopping)
-            self.worker.let_go = lambda consumer: consumer.close()  # in the one thread of this model
+            self.worker.let_go = lambda consumer, _seconds: consumer.close()  # in the one thread of this model
         except Exception as error:
             self.broken("unexpected error", repr(error), error)
             raise

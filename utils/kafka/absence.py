@@ -22,7 +22,6 @@ ANSWERS = 3  # in a row that call it settled: between two rebalances it may be s
 SILENT = 10  # times in a row that nobody answers: it may also be that we may not ask
 SETTLED = {"EMPTY", "DEAD", "STABLE"}
 UNANSWERED = 30.0  # seconds after which a question counts as not answered: the client that asks may never end
-CLOSING = 10.0  # seconds until a client that does not end is left behind
 
 
 Ask = Callable[[], str]
@@ -63,10 +62,10 @@ class Absence:
             self._unanswered = 0 if state else self._unanswered + 1
         return self._settled >= ANSWERS or self._unanswered >= SILENT
 
-    def let_go(self, consumer: Consumer) -> None:
+    def let_go(self, consumer: Consumer, seconds: float) -> None:
         """Close this client, which may not end either. Its callbacks must do nothing any more."""
         try:
-            bounded(consumer.close, CLOSING)
+            bounded(consumer.close, seconds)
         except TimeoutError:
             self._is_left_behind = True
             logger.warning("a consumer that does not end is left behind")

@@ -24,10 +24,7 @@ STANDSTILL = 30.0  # seconds beside PROCESS_TIMEOUT that a call may keep all oth
 STDERR = 2
 AGAIN = 0.5  # seconds from which on a signal is a second wish: `timeout` and others tell a process, and then its group
 LEAVING = 2.0  # seconds that threads of worker.py, and what libraries do at the exit, may take in all
-# Seconds beside SHUTDOWN_TIMEOUT that closing the clients may take. A consumer that is not let into its group yet waits
-# 5 s for the answer that it has left: the broker reads on only when the group is complete (librdkafka 2.16;
-# `rd_kafka_LeaveGroupRequest`). With SHUTDOWN_TIMEOUT as it is by default that is an end in order.
-GRACE = 1.5
+GRACE = 1.5  # seconds beside SHUTDOWN_TIMEOUT that closing the clients may take: CLOSING_IN_TIME of the worker, and more
 
 T = TypeVar("T")
 

@@ -126,10 +126,14 @@ class Assignment:
     def fail(self, error: BaseException) -> None:
         self.failure = self.failure or error
 
-    def end(self) -> None:
-        """As a revoke, but with polling, so that a broker that does not answer cannot hold it up."""
+    def end(self) -> float:
+        """As a revoke, but with polling, so that a broker that does not answer cannot hold it up. The seconds of
+        SHUTDOWN_TIMEOUT that are left.
+        """
+        by = self.clock() + self.shutdown_timeout
         if self.owned.partitions:
             self._drain(lambda deadline: self.commits.last_by(deadline, self._last_points))
+        return max(by - self.clock(), 0.0)
 
     def forget(self) -> None:
         self.executor.drop()
