@@ -14,7 +14,7 @@ from utils.joining.offsets import CommitPoint, OffsetMap
 from utils.joining.states import FINISHED, UNFINISHED, States
 from utils.kafka.ends import EndOffsets
 from utils.kafka.identities import LOOK_EVERY
-from utils.monitoring.view import SHOWN_OF_ID, PartitionView, Snapshot, View
+from utils.monitoring.view import PartitionView, Snapshot, View
 from utils.reading.shown_ends import ASK_EVERY, ASK_SELDOM, UNTOLD
 
 
@@ -237,14 +237,6 @@ def test_an_id_is_found_while_it_waits() -> None:
     bench.feed(A0, "1")
     bench.step()
     assert view(bench).waiting("1") is None
-
-
-def test_of_a_huge_id_only_the_beginning_is_shown() -> None:
-    bench = started()
-    bench.feed(A0, "x" * LONGEST_ID)
-    bench.step()
-    [shown] = snapshot(bench, oldest=1).oldest
-    assert (len(shown.id), shown.id_characters) == (SHOWN_OF_ID, LONGEST_ID)
 
 
 def test_a_new_worker_of_the_process_is_the_one_that_is_shown() -> None:

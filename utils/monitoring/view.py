@@ -13,7 +13,6 @@ from utils.processing.outcome import InFlight
 from utils.reading.intake import Intake
 from utils.sending.delivery import Delivery
 
-SHOWN_OF_ID = 1024  # characters of an id that are shown
 LOOK_PAUSE = 100  # times as long as it takes to find what has waited longest pass until it is looked for again
 
 
@@ -130,7 +129,7 @@ class View:
             in_flight=worker.executor.in_flight,
             oldest_call=calls[0].seconds if calls else 0.0,
             circuit_open_for=self._circuit_open_for(),
-            calls=tuple(CallView(call.id[:SHOWN_OF_ID], len(call.id), call.seconds) for call in calls[:oldest]),
+            calls=tuple(CallView(call.id, len(call.id), call.seconds) for call in calls[:oldest]),
             uncommitted=worker.delivery.pending,
             max_pending_bytes=worker.max_pending_bytes,
             message_timeout=worker.message_timeout,
@@ -197,7 +196,7 @@ class View:
     def _waiting(self, group: Group, now: float) -> WaitingView:
         topics, missing = self.worker.topics_input, self.aggregator.missing(group)
         return WaitingView(
-            id=group.id[:SHOWN_OF_ID],
+            id=group.id,
             id_characters=len(group.id),
             age=max(now - group.arrival, 0.0),
             given_up_in=group.arrival + self.worker.message_timeout - now,
