@@ -367,6 +367,7 @@ def test_a_file_of_ones_own_in_the_place_of_one_of_the_frames_is_named(tmp_path:
     for name in ("config.py", "models.py"):
         (directory / name).unlink()
         (directory / name).write_text("API_URL = 'https://prices.example'\n")
+    (directory / ".#worker.py").symlink_to("user@host.1:2")  # as Emacs makes it of what is not saved yet
     done = ended(directory, "main.py", "check")
     assert done.returncode == 78
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == [

@@ -58,7 +58,7 @@ def test_a_crash_leaves_no_core_and_no_secret_but_says_where_it_was(tmp_path: Pa
 
 def test_nor_does_one_while_python_imports(tmp_path: Path) -> None:
     its_program = copied(tmp_path / "program", FORWARDING)
-    (its_program / "config.py").write_text("import time; print('here', flush=True); time.sleep(60)\n")
+    (its_program / "config.py").write_text("import time; print('here', flush=True); time.sleep(60)  # EX_CONFIG\n")
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
     try:
         dumped, said = crash([sys.executable, "main.py"], its_program, kept, "here")

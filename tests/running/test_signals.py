@@ -90,7 +90,7 @@ def test_garbage_is_collected_as_soon_as_the_first_moment_is_over() -> None:
 def importing(directory: Path, *arguments: str, before: Sequence[str] = ()) -> "Iterator[subprocess.Popen[bytes]]":
     """main.py, which is importing one of its files for a long time."""
     its_program = copied(directory / "program", FORWARDING)
-    (its_program / "config.py").write_text(SAYS_WHEN_IT_RUNS)
+    (its_program / "config.py").write_text(f"{SAYS_WHEN_IT_RUNS}  # EX_CONFIG, as the frame's has it\n")
     command, pipe = [*before, sys.executable, "main.py", *arguments], subprocess.PIPE
     with subprocess.Popen(command, cwd=its_program, stdout=pipe, stderr=pipe) as process, at_most_a_minute(process):
         try:

@@ -60,10 +60,10 @@ def refuse_hidden_files() -> None:
         if each.removesuffix("/").removesuffix(".py") in sys.stdlib_module_names
     ]
     told += [
-        f"{each.name} is not the frame's, which the worker needs: give yours another name, or move its values into"
+        f"{name} is not the frame's, which the worker needs: give yours another name, or move its values into"
         " defaults.py, and bring the frame's back, from git"
-        for each in files
-        if _OURS.get(each.name, b"") not in each.read_bytes()
+        for name, sign in _OURS.items()
+        if (ours / name).is_file() and sign not in (ours / name).read_bytes()
     ]
     if told:
         print(*told, sep="\n", file=sys.stderr)
