@@ -84,16 +84,28 @@ def named_properties(settings: Settings) -> Iterator[None]:
     except KafkaException as error:
         if error.args[0].code() == KafkaError._CRIT_SYS_RESOURCE:  # no property is to blame
             raise explain(error.args[0]).error() from None
-        reason: str = error.args[0].str()
-        # The client may name a property by another one of its names (linger.ms): which one alone is refused so?
-        given = settings.kafka.items()
-        guilty = [name for name, value in given if _refusal(name, value) == reason]
-        guilty = guilty or [name for name in settings.kafka if name in reason]
-        guilty = guilty or [name for name, value in given if reason.endswith(f": {value}")]
-        label = " and ".join(_origin(name, settings) for name in guilty) or "KAFKA_… and metadatas.kafka"
-        for name, value in settings.kafka.items():
-            reason = reason.replace(value, "***") if is_secret(name) and value else reason
-        raise ConfigError([f"{label}: Kafka's client refuses: {reason.strip()}"]) from None
+        raise ConfigError(_refused_properties(error.args[0].str(), settings)) from None
+
+
+_OF_ITSELF = re.compile('onfiguration property:? "')
+
+
+def _refused_properties(reason: str, settings: Settings) -> list[str]:
+    """A line for each of them: the client tells of the first alone."""
+    # It may name a property by another one of its names (linger.ms): which one alone is refused so?
+    given = settings.kafka.items()
+    refusals = {name: _refusal(name, value) or "" for name, value in given}
+    guilty = [name for name, refusal in refusals.items() if refusal == reason]
+    guilty = guilty or [name for name in settings.kafka if name in reason]
+    guilty = guilty or [name for name, value in given if reason.endswith(f": {value}")]
+    label = " and ".join(_origin(name, settings) for name in guilty) or "KAFKA_… and metadatas.kafka"
+    # Refused for itself: others alone may only lack one more.
+    more = [name for name in refusals if name not in guilty and _OF_ITSELF.search(refusals[name])]
+    lines = [(label, reason), *((_origin(name, settings), refusals[name]) for name in more)]
+    secrets = [value for name, value in given if is_secret(name) and value]
+    for secret in secrets:
+        lines = [(where, told.replace(secret, "***")) for where, told in lines]
+    return [f"{where}: Kafka's client refuses: {told.strip()}" for where, told in lines]
 
 
 def _wrong_properties(settings: Settings) -> list[str]:
