@@ -232,10 +232,10 @@ def _tried_row(settings: Settings, row: Row, watch: Watch, current: Config) -> C
     """All that a worker needs of Kafka, and its own topics created."""
     start = Start(environ={}, listen=lambda _settings: "", alone=partial(_owns_all, watch, current.row))
     start.settings, start.row = settings, row
-    for _, seen in list(take(start, ROW_STEPS, lambda step: step())):
-        _tell(seen)
+    lacking = tuple(seen.text for _, seen in take(start, ROW_STEPS, lambda step: step()) if seen.how == "lacking")
     added = set(row.topics_input).difference(current.row.topics_input)
-    return replace(_config(start), ends={**current.ends, **preflight.ends(settings, row, start.cluster, added)})
+    ends = {**current.ends, **preflight.ends(settings, row, start.cluster, added)}
+    return replace(_config(start), ends=ends, lacking=lacking)
 
 
 def _config(start: Start) -> Config:

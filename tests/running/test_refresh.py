@@ -319,6 +319,23 @@ def test_what_the_worker_does_not_take_of_a_changed_row_is_said_once(
     assert not bench.ending.is_set()
 
 
+def test_what_a_row_lacks_that_is_withdrawn_is_not_said_at_each_look(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each look tries it, and all that it lacks was said every CONFIG_REFRESH for an hour."""
+    lacks = replace(OTHER, lacking=("topic maps must be compacted",))
+    for _ in range(2):
+        bench.finds(lacks)
+        bench.next()
+        assert bench.withdraw(ConfigError(["grant the right"]))
+        bench.begin(threading.Event())
+        for _ in range(3):
+            bench.finds(lacks)
+        bench.now += WITHDRAWN_AT_MOST
+    said = [line.getMessage() for line in caplog.records if "the worker runs, but" in line.getMessage()]
+    assert said == ["the worker runs, but: topic maps must be compacted"] * 2, "once each time that it is taken"
+
+
 def test_a_bad_row_is_said_once_counted_and_shown_as_long_as_it_is_there(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:

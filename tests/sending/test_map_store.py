@@ -14,7 +14,7 @@ from utils.joining.offsets import MAX_METADATA, CommitPoint, OffsetMap
 from utils.joining.references import Reference
 from utils.joining.states import States
 from utils.metrics import Counters
-from utils.sending.map_store import ASK_EVERY, BYTES_A_SECOND, HELD_BACK, MapStore, MapTopic
+from utils.sending.map_store import ASK_EVERY, BYTES_A_SECOND, HELD_BACK, TOLD_AGAIN, MapStore, MapTopic
 from utils.sending.outbox import Outbox
 
 A0, B0 = ("a", 0), ("b", 0)
@@ -201,6 +201,21 @@ def test_without_the_topic_a_map_that_does_not_fit_holds_the_commit_back(caplog:
     assert store.pause == HELD_BACK
     store_maps(store, topic, CommitPoint("a", 0, 5, "short"))
     assert store.pause == 0
+
+
+def test_that_commits_are_held_back_is_told_every_five_minutes(caplog: pytest.LogCaptureFixture) -> None:
+    """It was told at each try, every five seconds, and drove all other warnings off the status page."""
+    topic = Topic()
+    store = store_on(topic, is_there=False)
+    for _ in range(int(TOLD_AGAIN / HELD_BACK)):
+        assert not store.takes([point()])
+        topic.now += HELD_BACK
+    assert len(caplog.records) == 1
+    assert not store.takes([point()])
+    assert len(caplog.records) == 2
+    assert store.takes([CommitPoint("a", 0, 5, "short")])
+    assert not store.takes([point()])
+    assert len(caplog.records) == 3, "anew"
 
 
 def test_a_commit_that_was_refused_for_its_maps_fits_when_it_is_stored_once_more() -> None:

@@ -41,6 +41,7 @@ class Config:
     files: Mapping[str, str] = field(default_factory=dict)  # of TLS, by property: a digest; the client reads them once
     problems: tuple[str, ...] = ()  # why no worker could work by the row as it is now: then this is the one before it
     unread_maps: tuple[str, ...] = ()  # why stored ones cannot be read; nothing: they can
+    lacking: tuple[str, ...] = ()  # what a worker does without, found when this row was tried
 
 
 Read = Callable[[Config], Config]
@@ -223,7 +224,8 @@ class Refresh:
             else:
                 logger.info("the row is good again")
         self._health.refused = ()
-        tell_warnings(each for each in found.settings.warnings if each not in self.current.settings.warnings)
+        told = self.current.settings.warnings + self.current.lacking
+        tell_warnings(each for each in found.settings.warnings + found.lacking if each not in told)
         changes, renewed = changed(self.current, found), renewed_files(self.current, found)
         if not changes and not renewed:
             self._note_pause(found.settings.paused)

@@ -21,6 +21,7 @@ from utils.sending.outbox import Outbox
 
 BYTES_A_SECOND = 1_000_000  # of stored maps that a worker writes at most
 HELD_BACK = 5.0  # seconds until a commit whose map did not fit is tried again
+TOLD_AGAIN = 300.0  # seconds until that is told once more: the status page remembers a hundred warnings
 ASK_EVERY = 5.0  # seconds; what others write meanwhile is read in vain on assignment
 _REQUEST = 10.0  # seconds that one request may take, and that reading may stand still
 _READ = 100  # records at once
@@ -61,7 +62,7 @@ class MapStore:
         self.allowed = 0  # characters of a map in it, by the limit of then
         self._slots = MapSlots(characters_of(self._limits.record))
         self._end = 0  # of the topic, when it was asked for last
-        self._next_asked = 0.0
+        self._next_asked = self._next_told = 0.0
         self.pause = 0.0  # seconds by which the next commit is to be later, for the sake of the broker
 
     # ------------------------------------------------------------------ writing
@@ -72,13 +73,16 @@ class MapStore:
             return True
         longest, limit = max(points, key=lambda point: len(point.metadata), default=None), self._limit(points)
         if longest is None or len(longest.metadata) <= limit:
+            self._next_told = 0.0
             return True
         self.pause = HELD_BACK
-        facts = {"partition": f"{longest.topic}:{longest.partition}", "characters": len(longest.metadata)}
-        logger.warning(
-            "commit held back: the map of waiting offsets does not fit",
-            extra=facts | {"limit": limit, "missing_topic": self._topic},
-        )
+        if (now := self._clock()) >= self._next_told:
+            self._next_told = now + TOLD_AGAIN
+            facts = {"partition": f"{longest.topic}:{longest.partition}", "characters": len(longest.metadata)}
+            logger.warning(
+                "commit held back: the map of waiting offsets does not fit",
+                extra=facts | {"limit": limit, "missing_topic": self._topic},
+            )
         return False
 
     def store(self, consumer: Consumer, outbox: Outbox, points: list[CommitPoint]) -> list[CommitPoint]:
