@@ -76,6 +76,13 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
         pytest.param(judged(rates=(1234.4, 600)), "ok", "1,234 messages a second in, 600 results out.", id="working"),
         pytest.param(judged(rates=(0.4, 0.2)), "ok", "Working: 0.4 messages a second in, 0.2 results out.", id="quiet"),
         pytest.param(
+            judged(replace(IDLE, in_flight=5, parked=5)),
+            "ok",
+            "Idle: all that has come is read, 5 ids between attempts, or behind an earlier one of theirs.",
+            id="all rest",
+        ),
+        pytest.param(judged(replace(IDLE, in_flight=5, parked=4)), "ok", "Working: 1 id in process().", id="some rest"),
+        pytest.param(
             judged(replace(IDLE, in_flight=7_970), rates=(1, 0.5)), "ok", "7,970 ids in process().", id="hours of calls"
         ),
         pytest.param(judged(replace(IDLE, in_flight=900), rates=(600, 600)), "ok", "600 results out.", id="a moment's"),

@@ -173,18 +173,20 @@ def _probing(snapshot: Snapshot) -> str:
 
 def _doing(snapshot: Snapshot, rates: dict[str, float]) -> str:
     lag = sum(each.lag or 0 for each in snapshot.partitions)
-    rate = rates.get("messages in", 0.0)
+    rate, in_process = rates.get("messages in", 0.0), snapshot.in_flight - snapshot.parked
     if rate:
         doing = f"Working: {rounded(rate)} messages a second in, {rounded(rates['results out'])} results out"
-    elif snapshot.in_flight:
-        doing = f"Working: {_count(snapshot.in_flight, 'id')} in process()"
+    elif in_process:
+        doing = f"Working: {_count(in_process, 'id')} in process()"
     else:
         doing = "Idle: all that has come is read" if not lag else "Reading"
     parts = [doing]
     if lag > rate * NEWS:
         parts.append(f"{_count(lag, 'message')} behind")
-    if rate and snapshot.in_flight > max(QUEUE, rate * NEWS):
-        parts.append(f"{_count(snapshot.in_flight, 'id')} in process()")
+    if rate and in_process > max(QUEUE, rate * NEWS):
+        parts.append(f"{_count(in_process, 'id')} in process()")
+    if snapshot.parked > (QUEUE if rate or in_process else 0):
+        parts.append(f"{_count(snapshot.parked, 'id')} between attempts, or behind an earlier one of theirs")
     if snapshot.waiting:
         parts.append(f"{_count(snapshot.waiting, 'id')} waiting, the oldest for {duration(snapshot.oldest_age)}")
     return ", ".join(parts) + "."
