@@ -409,7 +409,8 @@ class _Judge:
         notes += self._of_other_topics() or ([] if alone else self._of_parts_apart())
         timeout = self.settings.message_timeout
         if self.waits and not self.settings.paused and self.since and self.now.at - self.since > TOO_LONG * timeout:
-            notes.append(f"They wait for more than {TOO_LONG:g} times MESSAGE_TIMEOUT.")
+            known = f"{duration(timeout)} by the row and the environment of fleet"
+            notes.append(f"They wait for more than {TOO_LONG:g} times MESSAGE_TIMEOUT ({known}).")
         counts = {topic: each.partitions for topic, each in self._input_topics().items()}
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{topic} has {number}" for topic, number in counts.items())
