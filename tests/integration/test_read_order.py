@@ -5,8 +5,10 @@ import time
 from collections import Counter
 from functools import partial
 from typing import cast
+from uuid import uuid4
 
 import pytest
+from confluent_kafka import Producer
 
 from tests.integration.conftest import Scene, Scenes
 from tests.integration.oracle import Oracle
@@ -36,11 +38,16 @@ class Pairs:
         return f"{self.results} results, apart by rounds: {dict(self.apart)}"
 
 
-def feed_backlog(scene: Scene, first: int, age: float) -> None:
-    """Rounds a second apart, by their timestamps, topic by topic. The last of them is so many seconds old."""
+def feed_backlog(scene: Scene, first: int, age: float, last: Producer | None = None) -> None:
+    """Rounds a second apart, by their timestamps, topic by topic. The last of them is so many seconds old.
+
+    `last`: who sends to the last topic, if it is somebody else.
+    """
     producer = feeder(scene.broker)
     begin = time.time() - age - ROUNDS
     for index, topic in enumerate(scene.job.topics_input):
+        if last and topic == scene.job.topics_input[-1]:
+            producer = last
         for number in range(ROUNDS):
             ms = int((begin + number + index / 10) * 1000)
             for id in range(IDS):
@@ -69,3 +76,22 @@ def test_parts_that_were_sent_together_meet_after_any_standstill(
     outputs.close()
     assert set(pairs.apart) == {0}, pairs.judge()
     assert delivery == "at_least_once" or pairs.results == 3 * ROUNDS * IDS
+
+
+def test_what_a_transaction_hides_is_waited_for(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    """All but the last part of the other topic were superseded meanwhile."""
+    scene = scenes(real_kafka, partitions=1, environment={"READ_ORDER": "time"})
+    pairs = Pairs()
+    outputs = Outputs(scene.job, cast(Oracle, pairs))
+    bootstrap = {"bootstrap.servers": real_kafka.bootstrap, "transactional.id": uuid4().hex}
+    producer = Producer(bootstrap)
+    producer.init_transactions()
+    producer.begin_transaction()
+    feed_backlog(scene, 0, ROUNDS, producer)
+    worker = scene.job.start().is_assigned()
+    time.sleep(1)  # in which it read all that it could
+    producer.commit_transaction()
+    outputs.wait(partial(pairs.are_there, ROUNDS * IDS), worker)
+    assert worker.stop() == 0
+    outputs.close()
+    assert pairs.apart == {0: ROUNDS * IDS}

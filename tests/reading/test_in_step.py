@@ -13,7 +13,7 @@ from tests.fakes import FakeAdmin, FakeConsumer, FakeMessage, Partition
 from utils.joining.aggregator import FRAGMENT_OVERHEAD
 from utils.kafka.ends import EndOffsets
 from utils.reading import in_step
-from utils.reading.in_step import ASK_AFTER, PATIENCE, RECENT, InStep
+from utils.reading.in_step import ASK_AFTER, PATIENCE, PATIENCE_WHEN_RECENT, RECENT, InStep
 
 A, B, A1 = ("a", 0), ("b", 0), ("a", 1)
 NOW = 1_700_000_000  # seconds since 1970
@@ -35,7 +35,7 @@ class Bench:
         self.inner = Inner()
         self.admin = FakeAdmin(self.inner.end_of, late=late)
         self.now = 100.0
-        ends = EndOffsets(cast(AdminClient, self.admin), IsolationLevel.READ_COMMITTED)
+        ends = EndOffsets(cast(AdminClient, self.admin), IsolationLevel.READ_UNCOMMITTED)
         self.consumer = InStep(cast(Consumer, self.inner), ends, lambda: self.now, lambda: self.now - 100 + NOW)
         self.consumer.subscribe([], on_assign=self.assign, on_revoke=self.end, on_lost=self.end)
         self.told: list[Any] = []
@@ -143,6 +143,18 @@ def test_a_sibling_of_which_nothing_comes_is_not_waited_for_for_ever() -> None:
     assert bench.read() == [("a", 0, 0), ("a", 0, 1)]
     bench.feed(A, OLD + 2)
     assert bench.read() == [("a", 0, 2)], "it is known to be silent"
+
+
+def test_what_is_recent_waits_for_such_a_sibling_for_a_second_only() -> None:
+    bench = Bench(late=True)
+    bench.inner.paused.add(B)  # it does not come
+    bench.feed(B, NOW)
+    bench.feed(A, NOW)
+    assert bench.read() == []
+    bench.now += PATIENCE_WHEN_RECENT
+    assert bench.read() == []
+    bench.now += 0.1
+    assert bench.read() == [("a", 0, 0)]
 
 
 def test_partitions_of_other_numbers_do_not_wait_for_one_another() -> None:

@@ -252,7 +252,7 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
     answers = CommitAnswers(delivery.on_commit, clock.monotonic)
     consumer = ours.consumer(guarded(answers.on_commit, outbox.fail))
     if settings.read_order == "time" and len(topics) > 1:
-        ends = EndOffsets(ours.admin, IsolationLevel.READ_COMMITTED)
+        ends = EndOffsets(ours.admin, IsolationLevel.READ_UNCOMMITTED)
         consumer = cast(Consumer, InStep(consumer, ends, clock.monotonic, clock.wall))
     absence = Absence(ours.group_state)
     opened.callback(absence.close, consumer)  # where the worker has not come to it
