@@ -176,6 +176,22 @@ def test_what_is_paused_neither_comes_nor_is_waited_for() -> None:
     assert bench.read_all() == [("b", 0, 0), ("b", 0, 1)]
 
 
+def test_who_was_paused_was_not_silent() -> None:
+    bench = Bench(late=True)
+    bench.feed(A, OLD)
+    bench.feed(B, OLD)
+    bench.inner.paused.add(B)  # it does not come yet
+    assert bench.read() == []
+    places = [TopicPartition(*A), TopicPartition(*B)]
+    bench.consumer.pause(places)
+    bench.now += PATIENCE + 1
+    bench.consumer.resume(places)
+    bench.inner.paused.add(B)
+    assert bench.read() == []
+    bench.inner.paused.clear()
+    assert bench.read() == [("a", 0, 0)]
+
+
 def test_a_partition_that_holds_too_much_back_is_paused_until_half_of_it_has_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -173,6 +173,15 @@ def test_what_the_oldest_waits_for_is_read_on_after_a_vain_pass_also_where_hardl
     assert bench.intake.pausing.ahead == set()
 
 
+def test_nobody_is_held_back_where_topics_are_read_in_step() -> None:
+    """Its siblings would be read past its time."""
+    bench = Bench(16, end=100)
+    bench.intake.in_step = True
+    bench.read("a", "abcdefghijkl")
+    bench.balance()
+    assert bench.intake.pausing.ahead == set()
+
+
 def test_who_is_ahead_is_paused_as_soon_as_what_waits_has_grown_and_goes_on_as_soon_as_that_is_gone() -> None:
     bench = Bench(room=32, end=99)
     assert bench.balance() == []

@@ -33,6 +33,8 @@ class HoldingBack:
         """Pause those that are ahead now, and no others. `in_pass`: what was shed is read again; `in_vain`: once more,
         for that has made no room.
         """
+        if self._intake.in_step:
+            return
         if self.has_moved():
             self._seen, self._moves_until = self._groups.bytes, now + MOVES_FOR
         pausing, partitions = self._intake.pausing, self._intake.owned.partitions

@@ -257,6 +257,8 @@ class InStep:
 
     def resume(self, partitions: list[TopicPartition]) -> None:
         self._paused -= set(map(_at, partitions))
+        for of in self._assigned.values():  # it did not come, for nobody fetched it
+            of.waited_for_since = None
         self._consumer.resume([each for each in partitions if not self._is_full(_at(each))])
 
     def _is_full(self, at: Partition) -> bool:

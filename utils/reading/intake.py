@@ -43,6 +43,8 @@ class Waits:
     """Whether the row says that nothing more is to be taken in for now."""
     far: int = FAR
     """Finished offsets in a row that are fetched again all the same: more are not waited for (`Leaps`)."""
+    in_step: bool = False
+    """Whether the consumer hands out topics side by side (`InStep`): who is held back for memory would fall behind."""
 
 
 class Intake:
@@ -74,6 +76,7 @@ class Intake:
         self._fetching = Fetching(consumer, waits.gather, clock)
         self._identities = Identities(admin)
         self._leaders = Leaders(admin)
+        self.in_step = waits.in_step
         self._rebalances = 0
 
     def rebalanced(self, owned: Iterable[PartitionOffsets], left_out: Collection[Partition] = ()) -> None:
