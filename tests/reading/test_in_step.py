@@ -83,7 +83,14 @@ def test_each_partition_keeps_its_order_whatever_the_timestamps_say() -> None:
     bench = Bench()
     bench.feed(A, OLD + 9, OLD, -1)
     bench.feed(B, OLD + 1)
-    assert bench.read_all() == [("b", 0, 0), ("a", 0, 0), ("a", 0, 1), ("a", 0, 2)]
+    assert bench.read_all() == [("a", 0, 0), ("a", 0, 1), ("a", 0, 2), ("b", 0, 0)]
+
+
+def test_a_single_timestamp_that_is_far_off_holds_nobody_up() -> None:
+    bench = Bench()
+    bench.feed(A, OLD, NOW + 9999, OLD + 2, -1, OLD + 4)
+    bench.feed(B, OLD + 1, OLD + 3, OLD + 5)
+    assert [topic for topic, _, _ in bench.read_all()] == ["a", "b", "a", "a", "a", "b", "a", "b"]
 
 
 def test_old_records_wait_until_the_broker_has_said_that_their_sibling_has_no_more() -> None:
