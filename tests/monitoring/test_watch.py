@@ -514,9 +514,13 @@ def test_charts_grow_with_each_tick(watched: Watched) -> None:
 def test_of_messages_that_are_superseded_it_is_told_every_ten_minutes_at_most(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """With the order of reading: another one is the cure."""
+    watched.watch.settings = watched.watch.settings.overlaid('{"read_order": "time"}')
+
     def told() -> list[int]:
         watched.watch.tick()
         lines, caplog.records[:] = list(caplog.records), []
+        assert {vars(line)["read_order"] for line in lines} <= {"time"}
         return [vars(line)["superseded"] for line in lines]
 
     assert told() == []
