@@ -8,8 +8,8 @@
                      on from the last commit
 
 A worker that fails is started again, RESTARTS times. The next failure without progress in between, the sixth, ends the
-process: whoever has started it (a container, systemd) starts the next one, on another machine perhaps. The exit code of
-each end is in docs/how-it-works.md, "What restarts what".
+process (where Kafka forbids something, also with progress): whoever has started it (a container, systemd) starts the
+next one, on another machine perhaps. The exit code of each end is in docs/how-it-works.md, "What restarts what".
 """
 
 import gc
@@ -40,7 +40,7 @@ from utils.running.refresh import Refresh
 from utils.sending.outbox import RecordRefused
 from utils.version import frame_version
 
-RESTARTS = 5  # of the worker, without progress in between; its next failure ends the process
+RESTARTS = 5  # of the worker; its next failure in a row ends the process
 LASTING = 600.0  # seconds: after a worker that ran so long the count begins anew, also where there were no records
 
 
