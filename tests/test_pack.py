@@ -4,18 +4,26 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from tests.deploy.frames import GIT, committed, git, write
 from tests.program import ROOT, outside_of_make
 
+PROGRAM = {"main.py": "", "worker.py": ""}
 
-def packed(source: Path) -> tuple[set[str], str]:
-    """The files of the tree in the archive, without the wheels; and what was said."""
+
+def pack(source: Path) -> subprocess.CompletedProcess[str]:
     (source / "deploy/wheels").mkdir(parents=True)
     write(source, {"cyclonedx": '#!/bin/sh\ntouch "$5"\n', "deploy/install.sh": ""})
     (source / "cyclonedx").chmod(0o755)
     environ = {**GIT, "CYCLONEDX": str(source / "cyclonedx"), "ENGINE": "false", "PYTHON_IMAGE": "python"}
     command = ["sh", str(ROOT / "deploy/pack.sh"), "out.tar"]
-    done = subprocess.run(command, cwd=source, env=environ, capture_output=True, text=True)
+    return subprocess.run(command, cwd=source, env=environ, capture_output=True, text=True)
+
+
+def packed(source: Path) -> tuple[set[str], str]:
+    """The files of the tree in the archive, without the wheels; and what was said."""
+    done = pack(source)
     assert done.returncode == 0, done.stderr
     tree = "consumer/tree/"
     with tarfile.open(source / "out.tar") as archive:
@@ -26,7 +34,7 @@ def packed(source: Path) -> tuple[set[str], str]:
 def test_what_git_knows_is_packed(tmp_path: Path) -> None:
     """A file that was deleted, and not yet committed so, ended it: `Cannot stat`."""
     ignored = ".env\nout.tar\n/deploy/\n/cyclonedx\n"
-    kept = {"Dockerfile": "", "main.py": "", "a name\nof two lines": "", ".gitignore": ignored}
+    kept = {"Dockerfile": "", **PROGRAM, "a name\nof two lines": "", ".gitignore": ignored}
     committed(tmp_path, {**kept, "docs/gone.md": "", "gone.py": ""})
     write(tmp_path, {"docs/gone.md": None, "gone.py": None, "fresh.py": "", ".env": "secret"})
     (tmp_path / "link").symlink_to("nowhere")
@@ -38,12 +46,23 @@ def test_what_git_knows_is_packed(tmp_path: Path) -> None:
 
 def test_what_git_does_not_know_is_named_and_stays_here(tmp_path: Path) -> None:
     """A `prod.env` that somebody had left in the copy was in the archive, and nothing said so."""
-    kept = {"Dockerfile": "", ".gitignore": "out.tar\n/deploy/\n/cyclonedx\n"}
+    kept = {"Dockerfile": "", **PROGRAM, ".gitignore": "out.tar\n/deploy/\n/cyclonedx\n"}
     committed(tmp_path, kept)
     write(tmp_path, {"prod.env": "secret", "keys/one.pem": "", "keys/two.pem": ""})
     found, said = packed(tmp_path)
     assert found == {*kept}
     assert "pack: not taken, for git does not know them: keys/ prod.env (where the worker needs it: git add)" in said
+
+
+@pytest.mark.parametrize("unknown", PROGRAM)
+def test_without_the_program_there_is_no_archive(unknown: str, tmp_path: Path) -> None:
+    """In a copy of which git knew nothing yet all ended well; what was missing, the machine without a network said."""
+    committed(tmp_path, {"Dockerfile": "", **PROGRAM})
+    git(tmp_path, "rm", "--cached", unknown)
+    done = pack(tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"pack: git does not know {unknown}: git add what the worker needs\n")
+    assert not (tmp_path / "out.tar").exists()
 
 
 def test_the_archive_has_the_name_that_was_given_also_where_that_has_a_blank() -> None:
