@@ -13,7 +13,7 @@ from tests.fakes import FakeAdmin, FakeConsumer, FakeMessage, Partition
 from utils.joining.aggregator import FRAGMENT_OVERHEAD
 from utils.kafka.ends import EndOffsets
 from utils.reading import in_step
-from utils.reading.in_step import ASK_AFTER, PATIENCE, PATIENCE_WHEN_RECENT, RECENT, InStep
+from utils.reading.in_step import ASK_AFTER, ASK_EVERY, PATIENCE, PATIENCE_WHEN_RECENT, RECENT, InStep
 
 A, B, A1 = ("a", 0), ("b", 0), ("a", 1)
 NOW = 1_700_000_000  # seconds since 1970
@@ -121,6 +121,17 @@ def test_an_answer_holds_for_what_had_been_fetched_when_it_was_asked_for() -> No
     assert bench.read() == [("a", 0, 0), ("a", 0, 1)]
 
 
+def test_the_ends_of_many_partitions_are_asked_for_at_once_and_seldom() -> None:
+    bench = Bench(A, B, A1, ("b", 1), late=True)
+    bench.feed(A, OLD)
+    bench.feed(A1, OLD)
+    for _ in range(10):
+        bench.now += ASK_EVERY / 10
+        assert bench.read() == []
+    assert len(bench.admin.isolation) == 1
+    assert bench.admin.asked == [B, ("b", 1)]
+
+
 def test_what_is_recent_is_read_as_it_comes() -> None:
     bench = Bench(late=True)
     bench.feed(A, NOW - RECENT)
@@ -140,7 +151,7 @@ def test_what_is_recent_waits_too_where_it_is_known_that_more_is_there() -> None
     assert bench.read() == [("b", 0, 0), ("a", 0, 0)]
 
 
-def test_a_sibling_of_which_nothing_comes_is_not_waited_for_for_ever() -> None:
+def test_a_sibling_of_which_nothing_comes_is_not_waited_for_for_ever(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench(late=True)
     bench.feed(A, OLD, OLD + 1)
     assert bench.read() == []
@@ -150,6 +161,8 @@ def test_a_sibling_of_which_nothing_comes_is_not_waited_for_for_ever() -> None:
     assert bench.read() == [("a", 0, 0), ("a", 0, 1)]
     bench.feed(A, OLD + 2)
     assert bench.read() == [("a", 0, 2)], "it is known to be silent"
+    [line] = caplog.records
+    assert vars(line)["partition"] == "b:0"
 
 
 def test_what_is_recent_waits_for_such_a_sibling_for_a_second_only() -> None:
@@ -261,6 +274,15 @@ def test_a_rebalance_throws_away_what_is_held_back_and_its_callbacks_get_this_co
     assert bench.told == [(bench.consumer, [1, 0])]
     bench.inner.assigned([TopicPartition(*A, 1)])
     assert bench.read() == [("a", 0, 1)], "there is no sibling to wait for"
+
+
+def test_what_a_callback_raises_comes_out_of_the_next_read() -> None:
+    """An exception that leaves a callback makes the client lose what it has fetched."""
+    bench = Bench()
+    bench.consumer.subscribe([], on_assign=bench.assign, on_revoke=lambda *_: 1 / 0, on_lost=bench.end)
+    bench.inner.on_revoke(bench.inner, [])
+    with pytest.raises(ZeroDivisionError):
+        bench.read()
 
 
 def test_what_a_rebalance_in_the_middle_of_a_read_makes_stale_is_read_again() -> None:

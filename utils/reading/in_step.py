@@ -15,9 +15,11 @@ from typing import Any
 
 from confluent_kafka import OFFSET_INVALID, TIMESTAMP_NOT_AVAILABLE, Consumer, Message, TopicPartition
 
+from utils.errors import guarded
 from utils.joining.aggregator import FOREVER, FRAGMENT_OVERHEAD, NEVER
 from utils.joining.messages import read_each
 from utils.kafka.ends import EndOffsets, Partition
+from utils.logger import logger
 
 MOST_BYTES = 32_000_000  # bytes, of all partitions together: one that holds more than its share is paused
 PATIENCE, PATIENCE_WHEN_RECENT = 10.0, 1.0
@@ -26,6 +28,7 @@ broker is away. Then its siblings go on without it; what is read as it is sent d
 FETCH = 1000  # records at once
 RECENT = 1.0  # seconds: what was not older when it was fetched is read as it is sent, and the last fetch told the ends
 ASK_AFTER, ASK_EVERY = 0.05, 0.1  # seconds that siblings have waited for a partition, until its end is asked for
+TELL_EVERY = 600.0  # seconds at most, of partitions that are not waited for any longer
 
 _NO_TIME = (TIMESTAMP_NOT_AVAILABLE, -1)
 
@@ -47,7 +50,6 @@ class HeldBack:
     is_full: bool = False  # so it is paused
     at_end: float = NEVER  # the last time for which its broker has said so, by the loop's clock
     waited_for_since: float | None = None  # by its siblings
-    ask_from: float = NEVER
 
     def put(self, held: Iterable[Held], size: int) -> None:
         self.held.extend(held)
@@ -84,6 +86,8 @@ class InStep:
         self._paused: set[Partition] = set()  # by the worker
         self._events: list[Message] = []
         self._turn = 0
+        self._ask_from = self._tell_from = NEVER
+        self._failure: Exception | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._consumer, name)
@@ -91,20 +95,25 @@ class InStep:
     # ------------------------------------------------------------------ what is assigned
 
     def subscribe(self, topics: list[str], *, on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
-        def assigned(_consumer: Consumer, partitions: list[TopicPartition]) -> None:
-            self._begin(partitions)
-            on_assign(self, partitions)
+        self._consumer.subscribe(
+            topics,
+            on_assign=guarded(lambda _consumer, partitions: on_assign(self, partitions), self._fail),
+            on_revoke=guarded(self._ending(on_revoke), self._fail),
+            on_lost=guarded(self._ending(on_lost), self._fail),
+        )
 
-        def ending(callback: Any) -> Any:
-            def called(_consumer: Consumer, partitions: list[TopicPartition]) -> None:
-                try:
-                    callback(self, partitions)
-                finally:
-                    self._begin(())
+    def _ending(self, callback: Callable[..., None]) -> Callable[..., None]:
+        def called(_consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            try:
+                callback(self, partitions)
+            finally:
+                self._begin(())
 
-            return called
+        return called
 
-        self._consumer.subscribe(topics, on_assign=assigned, on_revoke=ending(on_revoke), on_lost=ending(on_lost))
+    def _fail(self, error: Exception) -> None:
+        """It must not leave a callback, so the next read raises it."""
+        self._failure = error
 
     def assign(self, partitions: list[TopicPartition]) -> None:
         self._consumer.assign(partitions)
@@ -137,6 +146,8 @@ class InStep:
     def _fetch(self, most: int, wait: float) -> None:
         assigned = self._assigned
         first = self._consumer.poll(wait)
+        if self._failure:
+            raise self._failure
         messages = [] if first is None else [first]
         if messages and most > 1:
             messages += self._consumer.consume(most - 1, 0)
@@ -182,6 +193,7 @@ class InStep:
         begin = self._turn % len(numbers) if numbers else 0
         for number in numbers[begin:] + numbers[:begin]:
             self._take_of(siblings[number], most, taken)
+        self._ask()
         return taken
 
     def _take_of(self, siblings: list[Partition], most: int, taken: list[Message]) -> None:
@@ -212,10 +224,21 @@ class InStep:
             return True
         if of.waited_for_since is None:
             of.waited_for_since = now
-        if now >= max(of.waited_for_since + ASK_AFTER, of.ask_from):
-            of.ask_from = now + ASK_EVERY
-            self._ends.ask([at], now)
-        return now - of.waited_for_since > (PATIENCE_WHEN_RECENT if is_recent else PATIENCE)
+        is_silent = now - of.waited_for_since > (PATIENCE_WHEN_RECENT if is_recent else PATIENCE)
+        if is_silent and now >= self._tell_from:
+            self._tell_from = now + TELL_EVERY
+            facts = {"partition": f"{at[0]}:{at[1]}"}
+            logger.warning("reading on without a partition of which nothing comes", extra=facts)
+        return is_silent
+
+    def _ask(self) -> None:
+        """All in one request. Some may not be waited for any more: that does no harm."""
+        if (now := self._clock()) < self._ask_from:
+            return
+        long_enough = now - ASK_AFTER
+        if late := [at for at, of in self._assigned.items() if (of.waited_for_since or now) <= long_enough]:
+            self._ask_from = now + ASK_EVERY
+            self._ends.ask(late, now)
 
     def _is_at_end(self, at: Partition, known: dict[Partition, bool]) -> bool:
         """As the last fetch has told."""
