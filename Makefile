@@ -36,9 +36,8 @@ DEFAULTS_FIRST = -p utils.cases
 # $(2) where $(1) has no Python: it was not made yet, or its link leads nowhere since the Python of the machine was upgraded.
 # Its packages are gone then, too, whatever the stamp says; and venv leaves such a link as it is, if it is not told --clear.
 IF_GONE = $(if $(realpath $(1)/bin/python),,$(2))
-# $(2) where $(1) was moved or copied to here since it was made, where its stamp says.
-IF_MOVED = $(if $(shell made=$$(cat $(1)/locked $(1)/done 2>/dev/null); \
-    [ -z "$$made" ] || [ "$$made" = "$$(cd $(1) && pwd -P)" ] || echo moved),$(2))
+# $(2) where the stamp of $(1) does not say that it was made here: it was moved or copied, or is of a version whose stamps said nothing.
+IF_MOVED = $(if $(shell [ "$$(cat $(1)/locked $(1)/done 2>/dev/null)" = "$$(cd $(1) 2>/dev/null && pwd -P)" ] || echo moved),$(2))
 STAMP = @(cd $(@D) && pwd -P >$(@F))
 
 MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinux_2_28 manylinux_2_34
@@ -102,8 +101,8 @@ audit: .venv-deploy/done  ## asks for known faults of the locked packages; AUDIT
 	    "about $$missed: nothing is known of their faults. AUDIT_OWN='NAME …' names packages of your own" >&2; exit 1; }
 
 .venv-deploy/done: deploy/requirements-check.txt $(call IF_GONE,.venv-deploy,again) $(call IF_MOVED,.venv-deploy,again) | $(PYTHON)
+	@$(PYTHON) deploy/moved.py $(@D)
 	$(PYTHON) -m venv $(call IF_GONE,.venv-deploy,--clear) .venv-deploy
-	@$(PYTHON) deploy/moved.py $@
 	.venv-deploy/bin/python -m pip install --quiet -r deploy/requirements-check.txt
 	$(STAMP)
 
@@ -138,7 +137,7 @@ lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; A
 	@$(PYTHON) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	    { echo "the .venv that is here, of $$($(PYTHON) --version 2>&1), is too old (3.11 is needed), or has no pip:" \
 	        "remove it (rm -r .venv), then run \`make setup\`" >&2; exit 1; }
-	@$(PYTHON) deploy/moved.py $@
+	@$(PYTHON) deploy/moved.py $(@D)
 	$(PYTHON) -m pip install --quiet --require-hashes -r requirements-dev.lock
 	@PIP_FIND_LINKS= $(PYTHON) -m pip install --quiet --no-index --dry-run -r requirements-dev.txt || \
 	    { echo 'requirements*.txt and the locks differ: run `make lock`' >&2; exit 1; }

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from shlex import quote, split
 
 import pytest
 
@@ -86,23 +87,27 @@ def test_an_environment_is_made_anew_with_its_packages_where_its_python_is_gone(
 
 
 @pytest.mark.parametrize(("goal", "environment"), [("setup", ".venv"), (".venv-deploy/done", ".venv-deploy")])
-@pytest.mark.parametrize("moved", [True, False], ids=["moved", "copied"])
+@pytest.mark.parametrize(("moved", "name"), [(True, "{}, moved"), (False, "{}-copied")])
 def test_an_environment_that_came_from_another_place_keeps_what_is_in_it_and_names_where_it_is(
-    goal: str, environment: str, moved: bool, project: Path
+    goal: str, environment: str, moved: bool, name: str, project: Path
 ) -> None:
     """Its scripts named the old place: `activate` led to a Python without packages, or to that of the other copy."""
     made(project, goal)
     at = project / environment
-    (at / "bin/pip").write_text(f"#!{at}/bin/python\nprint('pip')\n")
-    (at / "bin/pip").chmod(0o755)
-    (at / "mine").write_text(f"of {at}")
-    here = project.with_name(f"{project.name}-renamed")
+    (at / "bin/pip-audit").write_text(f"#!{at}/bin/python\nimport sys\nprint(sys.prefix)\n")
+    (at / "bin/pip-audit").chmod(0o755)
+    program = b"\x7fELF\r\n#!" + bytes(at)
+    (at / "bin/ruff").write_bytes(program)
+    (project.parent / "elsewhere").write_text(f"#!{at}/bin/python\n")
+    (at / "bin/link").symlink_to(project.parent / "elsewhere")
+    here = project.with_name(name.format(project.name))
     shutil.move(project, here) if moved else shutil.copytree(project, here, symlinks=True)
     assert made(here, goal) != []
     now = here / environment
-    assert (now / "mine").read_text() == f"of {at}"
-    assert (now / "bin/pip").read_text() == f"#!{now}/bin/python\nprint('pip')\n"
-    assert os.access(now / "bin/pip", os.X_OK)
+    assert (now / "bin/ruff").read_bytes() == program
+    assert (now / "bin/link").is_symlink()
+    assert (now / "bin/link").read_text() == f"#!{at}/bin/python\n"
+    assert subprocess.run([now / "bin/pip-audit"], stdout=-1, text=True).stdout == f"{now}\n"
     found = subprocess.run(
         ["sh", "-c", f". {environment}/bin/activate; command -v python"], cwd=here, stdout=-1, text=True
     )
@@ -111,13 +116,48 @@ def test_an_environment_that_came_from_another_place_keeps_what_is_in_it_and_nam
     assert made(here, goal) == [], "all is there"
 
 
-@pytest.mark.parametrize("before", ['"/a b/.venv"', "'/a b/.venv'", "/a-b/.venv"])
+def test_so_does_one_that_was_moved_before_its_stamp_said_where_it_was_made(project: Path) -> None:
+    """In older versions it was empty. Those who had the trouble then kept it."""
+    made(project, "setup")
+    here = project.rename(project.with_name(f"{project.name}, renamed"))
+    (here / ".venv/locked").write_text("")
+    assert made(here, "setup") != []
+    assert f"{project}/.venv" not in (here / ".venv/bin/activate").read_text()
+    assert made(here, "setup") == [], "all is there"
+
+
+LONG = "/" + "long" * 30
+BY_PYTHON = {
+    "/a": "#!/a/bin/python3\n",
+    "/a b": """#!/bin/sh\n'''exec' "/a b/bin/python3" "$0" "$@"\n' '''\n""",
+    LONG: f"""#!/bin/sh\n'''exec' "{LONG}/bin/python3" "$0" "$@"\n' '''\n""",
+}
+
+
+@pytest.mark.parametrize("after", BY_PYTHON)
+@pytest.mark.parametrize("before", BY_PYTHON)
+def test_a_script_begins_as_pip_writes_it_whatever_stands_in_the_place(before: str, after: str) -> None:
+    """A kernel takes what follows a blank for an argument, and does not read a long line to its end."""
+    for was in (BY_PYTHON[before], BY_PYTHON[before].replace(f'"{before}/bin/python3"', f"{before}/bin/python3")):
+        assert renamed(f"{was}import sys\n", before, after) == f"{BY_PYTHON[after]}import sys\n"
+
+
+@pytest.mark.parametrize("before", ['"/a b/.venv"', "'/a b/.venv'", "/a-b/.venv", quote("/a'b/.venv")])
 @pytest.mark.parametrize("after", ["/c/.venv", "/c d/.venv", "/c'd/.venv"])
 def test_the_shell_reads_the_place_whatever_stands_in_it(before: str, after: str) -> None:
     """Python 3.11 writes it with marks, newer ones only where it needs them."""
-    activate = renamed(f"# for a shell\nVIRTUAL_ENV={before}\n", before.strip("\"'"), after)
+    activate = renamed(f"# for a shell\nVIRTUAL_ENV={before}\n", split(before)[0], after)
     told = subprocess.run(["sh", "-c", f"{activate}echo $VIRTUAL_ENV"], stdout=subprocess.PIPE, text=True).stdout
     assert told == f"{after}\n"
+
+
+def test_by_a_link_to_its_directory_an_environment_has_not_moved(project: Path) -> None:
+    """Such as /tmp is on a Mac, or many a /home: it would be mended at each `make`."""
+    link = project.with_name(f"{project.name}-link")
+    link.symlink_to(project)
+    assert made(link, "setup", PWD=str(link)) != []
+    assert made(link, "setup", PWD=str(link)) == []
+    assert made(project, "setup") == []
 
 
 def test_what_only_asks_changes_nothing_in_an_environment_that_was_moved(project: Path) -> None:
