@@ -26,13 +26,13 @@ xargs -0 sh -c 'for file; do [ ! -e "$file" ] && [ ! -L "$file" ] || printf "%s\
     < "$work/listed" > "$work/files"
 others=$(git ls-files --others --exclude-standard --directory --no-empty-directory -- "$@" | tr '\n' ' ')
 [ -z "$others" ] || echo "pack: not taken, for git does not know them: ${others% } (where the worker needs it: git add)" >&2
-for program in main.py worker.py; do
-    grep -zqx "$program" "$work/files" ||
-        { echo "pack: git does not know $program: git add what the worker needs" >&2; exit 1; }
-done
 tar --null -T "$work/files" -cf "$work/tree.tar"
 tar -xf "$work/tree.tar" -C "$work/consumer/tree"
 rm "$work/tree.tar"
+for needed in main.py worker.py Dockerfile; do
+    [ -e "$work/consumer/tree/$needed" ] ||
+        { echo "pack: git does not know $needed: git add what the worker needs" >&2; exit 1; }
+done
 cp -r deploy/wheels "$work/consumer/tree/deploy/"
 cp deploy/install.sh "$work/consumer/"
 

@@ -312,7 +312,8 @@ def test_a_link_to_what_may_be_mounted_where_the_worker_runs_is_taken_and_told(t
 
 def test_what_cannot_be_read_ends_the_packing(tmp_path: Path) -> None:
     """The archive was made without it, and its sums were right."""
-    source = committed(tmp_path / "frame", {"Dockerfile": "ARG PYTHON_IMAGE=none\n", "prices/table.csv": "tea 1\n"})
+    program = {"main.py": "", "worker.py": "", "Dockerfile": "ARG PYTHON_IMAGE=none\n"}
+    source = committed(tmp_path / "frame", {**program, "prices/table.csv": "tea 1\n"})
     (source / "deploy/wheels").mkdir(parents=True)
     (source / "deploy/install.sh").touch()
     environ = {**GIT, "CYCLONEDX": "true", "ENGINE": "false"}

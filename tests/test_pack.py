@@ -9,7 +9,7 @@ import pytest
 from tests.deploy.frames import GIT, committed, git, write
 from tests.program import ROOT, outside_of_make
 
-PROGRAM = {"main.py": "", "worker.py": ""}
+PROGRAM = {"main.py": "", "worker.py": "", "Dockerfile": ""}
 
 
 def pack(source: Path) -> subprocess.CompletedProcess[str]:
@@ -34,7 +34,7 @@ def packed(source: Path) -> tuple[set[str], str]:
 def test_what_git_knows_is_packed(tmp_path: Path) -> None:
     """A file that was deleted, and not yet committed so, ended it: `Cannot stat`."""
     ignored = ".env\nout.tar\n/deploy/\n/cyclonedx\n"
-    kept = {"Dockerfile": "", **PROGRAM, "a name\nof two lines": "", ".gitignore": ignored}
+    kept = {**PROGRAM, "a name\nof two lines": "", ".gitignore": ignored}
     committed(tmp_path, {**kept, "docs/gone.md": "", "gone.py": ""})
     write(tmp_path, {"docs/gone.md": None, "gone.py": None, "fresh.py": "", ".env": "secret"})
     (tmp_path / "link").symlink_to("nowhere")
@@ -46,7 +46,7 @@ def test_what_git_knows_is_packed(tmp_path: Path) -> None:
 
 def test_what_git_does_not_know_is_named_and_stays_here(tmp_path: Path) -> None:
     """A `prod.env` that somebody had left in the copy was in the archive, and nothing said so."""
-    kept = {"Dockerfile": "", **PROGRAM, ".gitignore": "out.tar\n/deploy/\n/cyclonedx\n"}
+    kept = {**PROGRAM, ".gitignore": "out.tar\n/deploy/\n/cyclonedx\n"}
     committed(tmp_path, kept)
     write(tmp_path, {"prod.env": "secret", "keys/one.pem": "", "keys/two.pem": ""})
     found, said = packed(tmp_path)
@@ -57,7 +57,7 @@ def test_what_git_does_not_know_is_named_and_stays_here(tmp_path: Path) -> None:
 @pytest.mark.parametrize("unknown", PROGRAM)
 def test_without_the_program_there_is_no_archive(unknown: str, tmp_path: Path) -> None:
     """In a copy of which git knew nothing yet all ended well; what was missing, the machine without a network said."""
-    committed(tmp_path, {"Dockerfile": "", **PROGRAM})
+    committed(tmp_path, PROGRAM)
     git(tmp_path, "rm", "--cached", unknown)
     done = pack(tmp_path)
     assert done.returncode == 1
