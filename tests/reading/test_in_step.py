@@ -122,14 +122,15 @@ def test_an_answer_holds_for_what_had_been_fetched_when_it_was_asked_for() -> No
 
 
 def test_the_ends_of_many_partitions_are_asked_for_at_once_and_seldom() -> None:
-    bench = Bench(A, B, A1, ("b", 1), late=True)
-    bench.feed(A, OLD)
-    bench.feed(A1, OLD)
+    bench = Bench(A, B, A1, ("b", 1))
+    for number in (0, 1):
+        bench.feed(("a", number), OLD)
+        bench.feed(("b", number), OLD)
+        bench.inner.paused.add(("b", number))  # it does not come
     for _ in range(10):
-        bench.now += ASK_EVERY / 10
         assert bench.read() == []
-    assert len(bench.admin.isolation) == 1
-    assert bench.admin.asked == [B, ("b", 1)]
+        bench.now += ASK_EVERY / 5
+    assert bench.admin.asked == [B, ("b", 1)] * 2
 
 
 def test_what_is_recent_is_read_as_it_comes() -> None:
@@ -293,6 +294,81 @@ def test_what_a_rebalance_in_the_middle_of_a_read_makes_stale_is_read_again() ->
         lambda: bench.inner.assigned([TopicPartition(*A, 0), TopicPartition(*B, 1)])  # of the first one is handed out
     )
     assert sorted(bench.read_all()) == [("a", 0, 0), ("a", 0, 1), ("b", 0, 1)]
+
+
+def full(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Topic a holds back more than its share, for nothing is known of b."""
+    monkeypatch.setattr(in_step, "MOST_BYTES", 2 * FRAGMENT_OVERHEAD)
+    bench.feed(A, *(OLD + second for second in range(9)))
+    assert bench.read() == []
+    assert bench.inner.paused == {A}
+
+
+def test_who_goes_back_in_a_partition_that_holds_too_much_back_reads_on_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(late=True)
+    full(bench, monkeypatch)
+    bench.consumer.seek(TopicPartition(*A, 0))
+    assert bench.inner.paused == set()
+
+
+def test_what_the_worker_has_paused_is_not_resumed_by_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(late=True)
+    full(bench, monkeypatch)
+    bench.consumer.pause([TopicPartition(*A)])
+    bench.consumer.seek(TopicPartition(*A, 0))
+    assert bench.inner.paused == {A}
+    assert bench.read() == []
+
+
+def test_an_end_that_no_fetch_has_told_yet_is_none() -> None:
+    bench = Bench(late=True)
+    bench.inner.told = False
+    bench.feed(A, NOW)
+    assert bench.read() == []
+    bench.inner.told = True
+    assert bench.read() == [("a", 0, 0)]
+
+
+def test_who_sends_something_now_and_then_is_not_silent() -> None:
+    bench = Bench(late=True)
+    for second in range(0, 50, 2):
+        bench.feed(A, OLD + second)
+        assert bench.read() == [("b", 0, second // 2 - 1)] * (second > 0)
+        bench.now += PATIENCE / 2
+        bench.feed(B, OLD + second + 1)
+        assert bench.read() == [("a", 0, second // 2)]
+
+
+def test_an_error_is_told_also_where_a_rebalance_comes_with_it() -> None:
+    bench = Bench()
+    bench.inner.errors.append(FakeMessage(B, -1, None, KafkaError(KafkaError._AUTO_OFFSET_RESET)))
+    bench.inner.events.append(lambda: bench.inner.assigned([TopicPartition(*A, 0), TopicPartition(*B, 0)]))
+    assert [each[0] for each in bench.read()] == ["b"]
+
+
+def test_an_answer_of_before_a_rebalance_tells_nothing() -> None:
+    bench = Bench(late=True)
+    bench.feed(A, OLD)
+    assert bench.read() == []
+    bench.now += ASK_AFTER
+    assert bench.read() == []
+    bench.inner.assigned([TopicPartition(*A, 0), TopicPartition(*B, 0)])
+    bench.admin.answer(B, offset=0)
+    bench.now -= ASK_AFTER  # as if it were fetched before that question
+    assert bench.read() == []
+
+
+def test_each_partition_number_comes_first_in_its_turn() -> None:
+    bench = Bench(A, B, A1, ("b", 1), late=True)
+    for number in (0, 1):
+        bench.feed(("a", number), *[OLD] * 9)
+    assert bench.read() == []
+    for number in (0, 1):
+        bench.feed(("b", number), OLD + 1)
+    for _ in range(2):
+        bench.consumer.poll(0)  # brings one of b each
+    numbers = [each.partition() for _ in range(4) for each in bench.consumer.consume(2)]
+    assert numbers in ([0, 0, 1, 1] * 2, [1, 1, 0, 0] * 2)
 
 
 @given(st.data())

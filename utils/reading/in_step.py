@@ -85,7 +85,7 @@ class InStep:
         self._assigned: dict[Partition, HeldBack] = {}
         self._paused: set[Partition] = set()  # by the worker
         self._events: list[Message] = []
-        self._turn = 0
+        self._turn = 0  # which partition number comes first
         self._ask_from = self._tell_from = NEVER
         self._failure: Exception | None = None
 
@@ -188,10 +188,10 @@ class InStep:
         for at in self._assigned:
             if at not in self._paused:
                 siblings.setdefault(at[1], []).append(at)
-        self._turn += 1  # another partition number comes first
-        numbers = sorted(siblings)
-        begin = self._turn % len(numbers) if numbers else 0
-        for number in numbers[begin:] + numbers[:begin]:
+        for number in sorted(siblings, key=lambda each: (each < self._turn, each)):
+            if len(taken) == most:
+                self._turn = number  # what has not had its turn comes first the next time
+                break
             self._take_of(siblings[number], most, taken)
         self._ask()
         return taken
@@ -248,7 +248,7 @@ class InStep:
 
     def _note_ends(self) -> None:
         for at, (asked, end) in self._ends.answers().items():
-            if (of := self._assigned.get(at)) and not of.held and self._position(at) >= end:
+            if (of := self._assigned.get(at)) and self._position(at) >= end:
                 of.at_end = asked
 
     def _position(self, at: Partition) -> int:
