@@ -504,8 +504,12 @@ def test_an_image_is_not_made_with_what_cannot_run_but_with_what_wants_its_envir
     for lacks in ("shared library", "pattern"):
         (bad / "worker.py").write_text(BAD[lacks][0])
         assert ended(bad, "-m", "utils.processing.user_code").returncode == 1, lacks
+    asks = "import os\ndef __getattr__(name):\n    try:\n        return os.environ[name]\n"
+    asks += "    except KeyError:\n        raise AttributeError(name) from None\n"
+    (bad / "of_the_environment.py").write_text(asks)
     for wrong, code in (
         ("import config\nURL = config.API_URL", 1),
+        ("import of_the_environment\nURL = of_the_environment.API_URL", 0),
         ("import os\nTOKEN = os.environ['NO_SUCH_TOKEN']", 0),
         ("import os\nTOKEN = os.environ.get('NO_SUCH_TOKEN').strip()", 0),
     ):

@@ -218,8 +218,15 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
 
 def _lacks(error: BaseException, made_from: Path | None) -> bool:
     """Whether an import misses what it would miss wherever it runs: other things may be of the environment."""
-    misspelled = isinstance(error, AttributeError) and isinstance(error.obj, ModuleType)  # datetime.now()
-    return misspelled or isinstance(error, _LACKS) or _lacks_library(error) or _is_left_behind(error, made_from)
+    for_good = isinstance(error, _LACKS) or _is_misspelled(error) or _lacks_library(error)
+    return for_good or _is_left_behind(error, made_from)
+
+
+def _is_misspelled(error: BaseException) -> bool:
+    """`datetime.now()`. A module with a `__getattr__` may take its names from the environment."""
+    if not isinstance(error, AttributeError) or not isinstance(error.obj, ModuleType):
+        return False
+    return not hasattr(error.obj, "__getattr__")
 
 
 def _is_left_behind(error: BaseException, made_from: Path | None) -> bool:
