@@ -123,7 +123,7 @@ lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; A
 	    { echo 'requirements.lock was not made. If a package has no wheels: docs/run-and-watch.md, As a container. If one needs a' \
 	        'newer Python than $(LOCK_PYTHON), and all of yours are newer, the one of the image, too: make lock LOCK_PYTHON=3.13' >&2; \
 	        exit 1; }
-	@unhashed=$$(grep -v '^[# ]' requirements.lock | sed -n 's,//[^/@]*@,//,; s/[^\]$$/&/p'); [ -z "$$unhashed" ] || \
+	@unhashed=$$(grep -v -e '^[# ]' -e '^--' requirements.lock | sed -n 's,//[^/@]*@,//,; s/[^\]$$/&/p'); [ -z "$$unhashed" ] || \
 	    { echo "$$unhashed: of a git repository or a directory pip can check no hash, so it installs none. Put its wheel into an" \
 	        'index, or its modules into a directory beside worker.py (docs/run-and-watch.md, Start it)' >&2; exit 1; }
 	@echo 'requirements.lock: written'

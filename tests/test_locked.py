@@ -154,7 +154,9 @@ def test_where_no_lock_can_be_made_the_cure_is_named(tmp_path: Path, fails: str,
 )
 def test_a_package_that_pip_would_not_install_is_named_when_it_is_locked(tmp_path: Path, line: str) -> None:
     """It was written into the lock, and `make setup` failed with an error of pip's that tells no cure."""
-    hashed = "kafka==1.0 \\\n    --hash=sha256:00\n    # via -r requirements.txt"
+    hashed = (
+        "--index-url https://pypi.example/simple\n\nkafka==1.0 \\\n    --hash=sha256:00\n    # via -r requirements.txt"
+    )
     assert locked(tmp_path, WRITES=hashed).returncode == 0
     done = locked(tmp_path, WRITES=f"# made by make lock\n{hashed}\n{line}\n    # via -r requirements.txt")
     assert done.returncode == 2
