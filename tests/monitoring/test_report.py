@@ -85,6 +85,12 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
         pytest.param(
             judged(replace(IDLE, in_flight=7_970), rates=(1, 0.5)), "ok", "7,970 ids in process().", id="hours of calls"
         ),
+        pytest.param(
+            judged(replace(IDLE, in_flight=500, parked=490), rates=(1, 0.5)),
+            "ok",
+            "out, 490 ids between",
+            id="most rest",
+        ),
         pytest.param(judged(replace(IDLE, in_flight=900), rates=(600, 600)), "ok", "600 results out.", id="a moment's"),
         pytest.param(judged(errors=3), "warning", "Idle: all that has come is read. 3 errors", id="errors"),
         pytest.param(judged(errors=1), "warning", " 1 error in the last", id="one error"),
