@@ -101,6 +101,7 @@ def test_the_check_of_the_container_asks_whether_it_lives() -> None:
         assert check("0.0.0.0", url.rpartition(":")[2]) == 0
     with serving(Health(turned_at=0.0)) as url:
         assert check("", url.rpartition(":")[2]) == 1
+        assert check("", f"+{url.rpartition(':')[2]}") == 1, "a port for the worker, too"
     assert check("", url.rpartition(":")[2]) == 1
 
 

@@ -363,10 +363,10 @@ def ask(host: str, port: int | str) -> tuple[int, str]:
 
 
 def check(host: str, port: str) -> int:
-    """0 when the worker that listens there, on this machine, says that it lives, else 1. 0, too, where it chooses the
-    port itself (HTTP_PORT is 0, or empty): nobody knows which, and a worker that is well would be killed.
+    """0 when the worker that listens there, on this machine, says that it lives, else 1. 0, too, where HTTP_PORT names
+    no port (it is 0, or empty): nobody knows which one the worker has, and one that is well would be killed.
     """
-    if not port.strip().isdecimal() or not int(port):
+    if not _names_port(port):
         print("not asked: HTTP_PORT names no port")
         return 0
     try:
@@ -377,6 +377,13 @@ def check(host: str, port: str) -> int:
     if status != HTTPStatus.OK:
         print(f"/health/live answers {status}", file=sys.stderr)
     return 0 if status == HTTPStatus.OK else 1
+
+
+def _names_port(text: str) -> bool:
+    try:
+        return int(text) != 0
+    except ValueError:
+        return False
 
 
 if __name__ == "__main__":
