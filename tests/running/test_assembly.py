@@ -1,18 +1,25 @@
 """What a worker is made of: ids of transactions, and topics of its own."""
 
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from threading import Event
+from typing import cast
 
 import pytest
 
 from config import Settings, UnavailableError
 from models import Row
+from tests.builders import partition_offsets
+from utils.joining.messages import Fragment, InvalidMessage
 from utils.kafka import preflight
 from utils.kafka.preflight import Cluster
-from utils.running.assembly import KafkaClients, provides_topics, transactional_id
+from utils.metrics import Counters
+from utils.processing.executor import Retrying
+from utils.running.assembly import KafkaClients, Surroundings, parts_of, provides_topics, transactional_id
 from utils.running.refresh import Config
 from utils.sending.refusals import Refusals
+from utils.sparing import LINES
 
 CONFIG = Config(
     Settings.read({"CONSUMER_NAME": "shop", "DATABASE_URL": "sqlite:///x"}), Row.validated("shop", "a,b", "out", "h:1")
@@ -36,6 +43,22 @@ def test_how_large_a_record_the_client_takes_is_known_before_the_first_one_is_se
 
 def test_rights_by_prefix_hold_for_every_transactional_id() -> None:
     assert all(transactional_id("shop", each).startswith("shop-") for each in ("", "eu-1", "/"))
+
+
+def test_what_fails_fills_the_log_no_more_where_a_worker_starts_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Each start began to count anew."""
+    around = Surroundings(executor=cast(Retrying, None), counters=Counters())
+    config = replace(CONFIG, settings=replace(CONFIG.settings, kafka={"log_level": "0"}))
+    for _start in range(2):
+        with ExitStack() as opened:
+            ours = KafkaClients(config.settings, config.row, around.refusals)
+            opened.enter_context(ours.admin)
+            parts = parts_of(config, ("a", "b"), ours, around, opened)
+            opened.callback(parts.consumer.close)
+        for offset in range(LINES):
+            fragment = Fragment(0, partition_offsets(topic="a"), offset, b"junk")
+            parts.failures.invalid(fragment, None, InvalidMessage("why"))
+    assert [each.getMessage() for each in caplog.records].count("invalid message") == LINES
 
 
 def test_topics_of_the_workers_own_that_are_gone_are_made_again(
