@@ -152,7 +152,7 @@ def test_the_tests_of_a_copy_import_defaults_py_before_worker_py_as_a_worker_doe
     (copy / ".venv/bin").mkdir(parents=True)
     (copy / ".venv/bin/python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (copy / ".venv/bin/python").chmod(0o755)
-    (copy / ".venv/locked").touch()
+    (copy / ".venv/locked").write_text(f"{(copy / '.venv').resolve()}\n")
     for goal in ("test", "test-mine"):
         command = ["make", goal, "ARGS=-q -p no:cacheprovider --rootdir .", "REQUIREMENTS=", "LOCKS="]
         done = subprocess.run(command, cwd=copy, env=outside_of_make(), capture_output=True, text=True)

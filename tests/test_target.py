@@ -67,8 +67,9 @@ def test_wheels_are_those_of_the_target(tmp_path: Path) -> None:
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\n[ "$2" = pip ] || exec "{sys.executable}" "$@"\n{READS}')
     python.chmod(0o755)
-    for name in ("requirements.txt", "requirements-dev.txt", "requirements-dev.lock", ".venv/locked"):
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-dev.lock"):
         (tmp_path / name).touch()
+    (tmp_path / ".venv/locked").write_text(f"{(tmp_path / '.venv').resolve()}\n")
     command = ["make", "wheels", "WHEELS_PYTHON=3.13", "WHEELS_ARCHITECTURES=aarch64"]
     done = subprocess.run(command, cwd=tmp_path, env=outside_of_make(), capture_output=True, text=True)
     assert done.stdout == f"wheels for Python 3.13, aarch64\n{for_target(LOCK, '3.13', 'aarch64')}", done.stderr
