@@ -409,7 +409,7 @@ def test_without_scripts_it_is_loaded_anew(tab: Tab, worker: Worker, url: str) -
     tab.scripts(allowed=False)
     tab.open(f"{url}/?id=order-7")
     worker.loop.snapshot_now = replace(BUSY, calls=(CallView("order-7", 7, 100.0),))
-    tab.until("document.body.innerText.includes('in process() for 1 min 40 s')")
+    tab.until("document.body?.innerText.includes('in process() for 1 min 40 s')")  # none while it is loaded
 
 
 # ---------------------------------------------------------------- it refreshes itself

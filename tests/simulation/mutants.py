@@ -403,8 +403,8 @@ JOINING = (
         "5",
         "1 is not '1'",
         MESSAGES,
-        "return str(head.id) if head.id",
-        'return f"#{head.id}" if isinstance(head.id, int) else str(head.id) if head.id',
+        "    id = str(head.id)\n",
+        '    id = f"#{head.id}" if isinstance(head.id, int) else str(head.id)\n',
     ),
     _mutant(
         "5",
