@@ -40,7 +40,7 @@ ATTACKS = [
 
 
 def waiting(id: str, age: float = 20.0) -> WaitingView:
-    return WaitingView(id[:1024], len(id), age, 60 - age, 1, TOPICS[:1], TOPICS[1:], 400)
+    return WaitingView(id, age, 60 - age, 1, TOPICS[:1], TOPICS[1:], 400)
 
 
 def partition(topic: str, number: int) -> PartitionView:
@@ -55,7 +55,7 @@ BUSY = Snapshot(
     in_flight=3,
     oldest_call=12.5,
     circuit_open_for=None,
-    calls=(CallView("order-7", 7, 12.5), CallView("order-8", 7, 0.2)),
+    calls=(CallView("order-7", 12.5), CallView("order-8", 0.2)),
     uncommitted=40,
     max_pending_bytes=10**9,
     message_timeout=60.0,
@@ -193,7 +193,7 @@ def test_a_hostile_id_does_nothing_and_moves_nothing(tab: Tab, worker: Worker, u
     worker.loop.snapshot_now = replace(
         BUSY,
         oldest=(replace(waiting(id), arrived=topics, missing=topics), waiting("order-1")),
-        calls=(CallView(id[:1024], len(id), 1.0),),
+        calls=(CallView(id, 1.0),),
         partitions=tuple(partition(topic, number) for topic in (LONG, id[:200]) for number in range(6)),
     )
     worker.watch.health.mismatches = {id: id}
@@ -408,7 +408,7 @@ def test_without_scripts_all_is_there_and_the_search_works(tab: Tab, worker: Wor
 def test_without_scripts_it_is_loaded_anew(tab: Tab, worker: Worker, url: str) -> None:
     tab.scripts(allowed=False)
     tab.open(f"{url}/?id=order-7")
-    worker.loop.snapshot_now = replace(BUSY, calls=(CallView("order-7", 7, 100.0),))
+    worker.loop.snapshot_now = replace(BUSY, calls=(CallView("order-7", 100.0),))
     tab.until("document.body?.innerText.includes('in process() for 1 min 40 s')")  # none while it is loaded
 
 
@@ -443,7 +443,7 @@ def test_a_refresh_leaves_focus_and_selection_inside_of_what_it_renews(tab: Tab,
     tab.open(url)
     tab.evaluate("document.querySelector('footer a').focus()")
     tab.evaluate("getSelection().selectAllChildren(document.querySelector('main h2'))")
-    worker.loop.snapshot_now = replace(BUSY, calls=(CallView("new-one", 7, 1.0),))
+    worker.loop.snapshot_now = replace(BUSY, calls=(CallView("new-one", 1.0),))
     tab.until("document.body.innerText.includes('new-one')")
     assert tab.evaluate("document.activeElement.innerText") == "/status.json"
     assert tab.evaluate("getSelection().toString()").startswith("Waiting, oldest first")
@@ -451,7 +451,7 @@ def test_a_refresh_leaves_focus_and_selection_inside_of_what_it_renews(tab: Tab,
 
 def test_a_search_stays_a_search(tab: Tab, worker: Worker, url: str) -> None:
     tab.open(f"{url}/?id=order-7")
-    worker.loop.snapshot_now = replace(BUSY, calls=(CallView("order-7", 7, 100.0),))
+    worker.loop.snapshot_now = replace(BUSY, calls=(CallView("order-7", 100.0),))
     tab.until("document.body.innerText.includes('in process() for 1 min 40 s')")
 
 

@@ -11,7 +11,7 @@ from tests.conftest import Topics, grant
 from tests.integration.commands import Commands
 from tests.integration.conftest import Scene, Scenes
 from tests.integration.test_joining import ids
-from tests.integration.workers import eventually
+from tests.integration.workers import Worker, eventually
 from tests.services.kafka import KafkaBroker
 
 AGAIN = "starting again from the last commit"
@@ -106,21 +106,27 @@ def test_dead_letters_are_listed_and_replayed_without_the_right_to_read_the_topi
     assert "fail-1" not in commands.run("list")
 
 
+def deprived(guarded_kafka: KafkaBroker, scenes: Scenes, delivery: str) -> tuple[Scene, Worker]:
+    """A worker that has sent results, and may send no more; there is something to send."""
+    scene = scenes(guarded_kafka, environment={"DELIVERY": delivery})
+    worker = scene.job.start()
+    scene.feed(ids(10, "before-"))
+    scene.wait_for_all(worker)
+    (out,) = scene.job.topics_output
+    grant(guarded_kafka, ResourceType.TOPIC, out, AclOperation.READ)
+    scene.feed(ids(10, "while-"))
+    return scene, worker
+
+
 @pytest.mark.real_kafka
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 def test_a_right_that_is_taken_away_ends_the_worker_and_no_message_is_blamed_for_it(
     guarded_kafka: KafkaBroker, scenes: Scenes, delivery: str
 ) -> None:
-    scene = scenes(guarded_kafka, environment={"DELIVERY": delivery})
-    (out,) = scene.job.topics_output
-    worker = scene.job.start()
-    scene.feed(ids(10, "before-"))
-    scene.wait_for_all(worker)
-    grant(guarded_kafka, ResourceType.TOPIC, out, AclOperation.READ)
-    scene.feed(ids(10, "while-"))
+    scene, worker = deprived(guarded_kafka, scenes, delivery)
     assert worker.ends() == EX_CONFIG, worker.tail()
     assert FORBIDDEN in str(worker.lines()[-1]["message"])
-    allow_all_again(guarded_kafka, out)
+    allow_all_again(guarded_kafka, *scene.job.topics_output)
     worker = scene.job.start()
     scene.wait_for_all(worker)
     assert worker.stop() == 0
@@ -134,15 +140,9 @@ def test_a_right_that_is_missing_for_a_moment_ends_no_worker(
     guarded_kafka: KafkaBroker, scenes: Scenes, delivery: str
 ) -> None:
     """Who replaces an ACL takes the old one away first: all workers of the consumer ended with 78."""
-    scene = scenes(guarded_kafka, environment={"DELIVERY": delivery})
-    (out,) = scene.job.topics_output
-    worker = scene.job.start()
-    scene.feed(ids(10, "before-"))
-    scene.wait_for_all(worker)
-    grant(guarded_kafka, ResourceType.TOPIC, out, AclOperation.READ)
-    scene.feed(ids(10, "while-"))
+    scene, worker = deprived(guarded_kafka, scenes, delivery)
     assert FORBIDDEN in str(worker.says(AGAIN)["error"])
-    allow_all_again(guarded_kafka, out)
+    allow_all_again(guarded_kafka, *scene.job.topics_output)
     scene.wait_for_all(worker)
     assert worker.stop() == 0
     assert failed(scene) == 0

@@ -16,7 +16,7 @@ from utils.kafka import preflight
 from utils.kafka.preflight import Cluster
 from utils.metrics import Counters
 from utils.processing.executor import Retrying
-from utils.running.assembly import KafkaClients, Surroundings, parts_of, provides_topics, transactional_id
+from utils.running.assembly import KafkaClients, Surroundings, intake_of, parts_of, provides_topics, transactional_id
 from utils.running.refresh import Config
 from utils.sending.refusals import Refusals
 from utils.sparing import LINES
@@ -59,6 +59,22 @@ def test_what_fails_fills_the_log_no_more_where_a_worker_starts_again(caplog: py
             fragment = Fragment(0, partition_offsets(topic="a"), offset, b"junk")
             parts.failures.invalid(fragment, None, InvalidMessage("why"))
     assert [each.getMessage() for each in caplog.records].count("invalid message") == LINES
+
+
+@pytest.mark.parametrize(
+    ("read_order", "topics", "in_step"), [("fetched", "ab", False), ("time", "ab", True), ("time", "a", False)]
+)
+def test_several_topics_are_read_in_step_where_their_order_is_that_of_time(
+    read_order: str, topics: str, in_step: bool
+) -> None:
+    around = Surroundings(executor=cast(Retrying, None), counters=Counters())
+    settings = replace(CONFIG.settings, kafka={"log_level": "0"}, read_order=read_order)
+    with ExitStack() as opened:
+        ours = KafkaClients(settings, CONFIG.row, around.refusals)
+        opened.enter_context(ours.admin)
+        parts = parts_of(replace(CONFIG, settings=settings), tuple(topics), ours, around, opened)
+        opened.callback(parts.consumer.close)
+        assert intake_of(parts, around).in_step is in_step
 
 
 def test_topics_of_the_workers_own_that_are_gone_are_made_again(

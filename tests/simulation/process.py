@@ -453,7 +453,6 @@ class ModelProcess:
                 self._refresh.topics_changed_at,
                 stopped=lambda: self.world.paused,
                 far=FAR if self._options.leaps else leaps.FAR,
-                in_step=self._options.in_step,
             ),
             clock=Clock(self.monotonic, self.wall, self.wait),
         )

@@ -155,14 +155,10 @@ def page(report: Report, search: Search | None = None) -> str:
 """
 
 
-def shown(text: str, longest: int = LONGEST, characters: int | None = None) -> str:
-    """Text from outside as HTML: on one line, cut, with nothing invisible in it, and unable to turn what is around it.
-
-    `characters`: how long it really is, where `text` is only its beginning.
-    """
+def shown(text: str, longest: int = LONGEST) -> str:
+    """Text from outside as HTML: on one line, cut, with nothing invisible in it. It cannot turn what is around it."""
     visible = "".join(map(_visible, _with_visible_ends(text[:longest])))
-    length = len(text) if characters is None else characters
-    rest = f'<span class="soft">… {length:,} characters</span>' if length > longest else ""
+    rest = f'<span class="soft">… {len(text):,} characters</span>' if len(text) > longest else ""
     return f"<bdi>{visible}</bdi>{rest}"
 
 
@@ -289,7 +285,7 @@ _MORE = 'More of them: <a href="/waiting.json?limit=1000">/waiting.json?limit=10
 def _waiting_table(groups: Sequence[WaitingView]) -> str:
     rows = [
         [
-            f'<span class="id">{shown(group.id, characters=group.id_characters)}</span>',
+            f'<span class="id">{shown(group.id)}</span>',
             _topics(group.missing),
             _topics(group.arrived),
             duration(group.age),
@@ -310,8 +306,7 @@ def _calls(snapshot: Snapshot) -> str:
     if not snapshot.in_flight:
         return ""
     rows = [
-        [f'<span class="id">{shown(call.id, characters=call.id_characters)}</span>', duration(call.seconds)]
-        for call in snapshot.calls[:LONGEST_CALLS]
+        [f'<span class="id">{shown(call.id)}</span>', duration(call.seconds)] for call in snapshot.calls[:LONGEST_CALLS]
     ]
     heading = f"In process() or on the way: {snapshot.in_flight:,} ids"
     return f"<section><h2>{heading}</h2>{table(['running calls, longest first', 'for'], rows)}</section>"

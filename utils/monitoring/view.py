@@ -55,8 +55,7 @@ class PartitionView:
 class WaitingView:
     """A group that waits; times in seconds."""
 
-    id: str  # its first characters
-    id_characters: int
+    id: str
     age: float
     given_up_in: float  # at the earliest; below 0: as soon as the missing topics have been read to their end
     partition: int
@@ -69,8 +68,7 @@ class WaitingView:
 class CallView:
     """A call of process() that is running."""
 
-    id: str  # its first characters
-    id_characters: int
+    id: str
     seconds: float
 
 
@@ -129,7 +127,7 @@ class View:
             in_flight=worker.executor.in_flight,
             oldest_call=calls[0].seconds if calls else 0.0,
             circuit_open_for=self._circuit_open_for(),
-            calls=tuple(CallView(call.id, len(call.id), call.seconds) for call in calls[:oldest]),
+            calls=tuple(CallView(call.id, call.seconds) for call in calls[:oldest]),
             uncommitted=worker.delivery.pending,
             max_pending_bytes=worker.max_pending_bytes,
             message_timeout=worker.message_timeout,
@@ -197,7 +195,6 @@ class View:
         topics, missing = self.worker.topics_input, self.aggregator.missing(group)
         return WaitingView(
             id=group.id,
-            id_characters=len(group.id),
             age=max(now - group.arrival, 0.0),
             given_up_in=group.arrival + self.worker.message_timeout - now,
             partition=group.partition,

@@ -33,7 +33,7 @@ class HoldingBack:
         """Pause those that are ahead now, and no others. `in_pass`: what was shed is read again; `in_vain`: once more,
         for that has made no room.
         """
-        if self._intake.in_step:
+        if self._intake.in_step:  # the others would be read past the time of who is held back
             return
         if self.has_moved():
             self._seen, self._moves_until = self._groups.bytes, now + MOVES_FOR

@@ -163,7 +163,10 @@ class InStep:
         """Errors are handed out at once; one of a partition that holds records behind those."""
         if [message for message in messages if message.error() is not None]:
             for message in messages:
-                self._hold_back_error(message) if message.error() is not None else self._hold_back([message])
+                if message.error() is None:
+                    self._hold_back([message])
+                else:
+                    self._hold_back_error(message)
             return
         times, _ = read_each("timestamp", messages, _NO_TIME)
         begin, now = 0, self._clock()

@@ -20,6 +20,7 @@ from utils.metrics import Counters
 from utils.reading.batches import Batch, Record
 from utils.reading.evidence import Evidence
 from utils.reading.fetching import Fetching
+from utils.reading.in_step import InStep
 from utils.reading.keys import KeyWatch
 from utils.reading.leaps import FAR, Leaps
 from utils.reading.owned import OwnedPartitions
@@ -43,8 +44,6 @@ class Waits:
     """Whether the row says that nothing more is to be taken in for now."""
     far: int = FAR
     """Finished offsets in a row that are fetched again all the same: more are not waited for (`Leaps`)."""
-    in_step: bool = False
-    """Whether the consumer hands out topics side by side (`InStep`): who is held back for memory would fall behind."""
 
 
 class Intake:
@@ -76,7 +75,7 @@ class Intake:
         self._fetching = Fetching(consumer, waits.gather, clock)
         self._identities = Identities(admin)
         self._leaders = Leaders(admin)
-        self.in_step = waits.in_step
+        self.in_step = isinstance(consumer, InStep)  # topics come side by side
         self._rebalances = 0
 
     def rebalanced(self, owned: Iterable[PartitionOffsets], left_out: Collection[Partition] = ()) -> None:

@@ -24,9 +24,8 @@ STANDSTILL = 30.0  # seconds beside PROCESS_TIMEOUT that a call may keep all oth
 STDERR = 2
 AGAIN = 0.5  # seconds from which on a signal is a second wish: `timeout` and others tell a process, and then its group
 LEAVING = 2.0  # seconds that threads of worker.py, and what libraries do at the exit, may take in all
-GRACE = (
-    1.5  # seconds beside SHUTDOWN_TIMEOUT that closing the clients may take: CLOSING_IN_TIME of the worker, and more
-)
+# Seconds beside SHUTDOWN_TIMEOUT that closing the clients may take: CLOSING_IN_TIME of the worker, and more.
+GRACE = 1.5
 
 T = TypeVar("T")
 

@@ -97,7 +97,6 @@ def _work_by_row(refresh: Refresh, executor: Retrying, process_stop: Event, watc
             refresh.topics_changed_at,
             gathering(settings),
             stopped=lambda: refresh.current.settings.paused,
-            in_step=settings.read_order == "time",
         ),
         frame=frame_version().in_commits,
     )
