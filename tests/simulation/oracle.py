@@ -365,7 +365,8 @@ class Oracle:
             return True
         if now is None and (ours := _parse(self._stored_map(at, committed.metadata))):
             topic = self.broker.topics.get(at[0])
-            return topic is None or is_another(ours.topic_id, topic.id)
+            if topic is None or is_another(ours.topic_id, topic.id):
+                return True
         return at in self.skipped and says in {b"", *self.stood.get(at, ())}
 
     def _note_known(self, at: Partition, end: int) -> None:
