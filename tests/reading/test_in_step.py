@@ -18,6 +18,7 @@ from utils.reading.in_step import ASK_AFTER, ASK_EVERY, PATIENCE, PATIENCE_WHEN_
 A, B, A1 = ("a", 0), ("b", 0), ("a", 1)
 NOW = 1_700_000_000  # seconds since 1970
 OLD = NOW - 3600
+TURN = in_step.A_TURN
 Read = tuple[str, int, int]  # topic, partition number, offset
 
 
@@ -65,6 +66,14 @@ class Bench:
         read = self.read()
         for _ in range(3):
             self.now += ASK_AFTER
+            read += self.read()
+        return read
+
+    def read_for(self, seconds: float) -> list[Read]:
+        """As a loop that turns."""
+        read = []
+        for _ in range(round(seconds / TURN)):
+            self.now += TURN
             read += self.read()
         return read
 
@@ -156,10 +165,8 @@ def test_a_sibling_of_which_nothing_comes_is_not_waited_for_for_ever(caplog: pyt
     bench = Bench(late=True)
     bench.feed(A, OLD, OLD + 1)
     assert bench.read() == []
-    bench.now += PATIENCE
-    assert bench.read() == []
-    bench.now += 0.1
-    assert bench.read() == [("a", 0, 0), ("a", 0, 1)]
+    assert bench.read_for(PATIENCE) == []
+    assert bench.read_for(TURN) == [("a", 0, 0), ("a", 0, 1)]
     bench.feed(A, OLD + 2)
     assert bench.read() == [("a", 0, 2)], "it is known to be silent"
     [line] = caplog.records
@@ -172,10 +179,32 @@ def test_what_is_recent_waits_for_such_a_sibling_for_a_second_only() -> None:
     bench.feed(B, NOW)
     bench.feed(A, NOW)
     assert bench.read() == []
-    bench.now += PATIENCE_WHEN_RECENT
+    assert bench.read_for(PATIENCE_WHEN_RECENT) == []
+    assert bench.read_for(TURN) == [("a", 0, 0)]
+
+
+def test_what_lies_ready_behind_others_in_the_client_is_waited_for_however_slowly_it_is_read() -> None:
+    bench = Bench(late=True)
+    bench.feed(A, *[OLD + number for number in range(30_000)])
+    bench.feed(B, OLD + 0.5)
+    read: list[Read] = []
+    for _ in range(30 + 1):  # a thousand each
+        bench.now += PATIENCE / 10
+        read += bench.read(20)
+    assert read[:2] == [("a", 0, 0), ("b", 0, 0)]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_in_a_standstill_of_the_worker_nobody_is_silent(is_there: bool) -> None:
+    """What had come lies in the client, and what had not could not come."""
+    bench = Bench(late=True)
+    bench.feed(A, OLD)
     assert bench.read() == []
-    bench.now += 0.1
-    assert bench.read() == [("a", 0, 0)]
+    bench.now += PATIENCE + 1
+    bench.feed(A, *[OLD + number for number in range(1, in_step.FETCH * is_there + 1)])
+    assert bench.read() == []
+    bench.feed(B, OLD - 1)
+    assert bench.read_for(PATIENCE) == [("b", 0, 0)]
 
 
 def test_partitions_of_other_numbers_do_not_wait_for_one_another() -> None:
@@ -205,7 +234,7 @@ def test_who_was_paused_was_not_silent() -> None:
     assert bench.read() == []
     places = [TopicPartition(*A), TopicPartition(*B)]
     bench.consumer.pause(places)
-    bench.now += PATIENCE + 1
+    bench.read_for(PATIENCE + 1)
     bench.consumer.resume(places)
     bench.inner.paused.add(B)
     assert bench.read() == []
@@ -334,7 +363,7 @@ def test_who_sends_something_now_and_then_is_not_silent() -> None:
     for second in range(0, 50, 2):
         bench.feed(A, OLD + second)
         assert bench.read() == [("b", 0, second // 2 - 1)] * (second > 0)
-        bench.now += PATIENCE / 2
+        assert bench.read_for(PATIENCE / 2) == []
         bench.feed(B, OLD + second + 1)
         assert bench.read() == [("a", 0, second // 2)]
 
@@ -397,9 +426,7 @@ def test_whatever_comes_in_between_each_record_comes_once_and_in_its_order(data:
         for at, position in zip(partitions, bench.position(*partitions), strict=True):
             assert position in {len(read[at]), -1001}
     bench.consumer.resume([TopicPartition(*at) for at in partitions])
-    for _ in range(3 + 5 * len(partitions)):
-        bench.now += PATIENCE + 1
-        for topic, number, offset in bench.read():
-            read[topic, number].append(offset)
+    for topic, number, offset in bench.read_for((1 + len(partitions)) * (PATIENCE + 1)):
+        read[topic, number].append(offset)
     for at in partitions:
         assert read[at] == [*bench.inner.log.get(at, {})]

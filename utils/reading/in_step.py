@@ -24,7 +24,9 @@ from utils.logger import logger
 MOST_BYTES = 32_000_000  # bytes, of all partitions together: one that holds more than its share is paused
 PATIENCE, PATIENCE_WHEN_RECENT = 10.0, 1.0
 """Seconds for which nothing comes of a partition that is not at its end: an open transaction hides it, say, or its
-broker is away. Then its siblings go on without it; what is read as it is sent does so sooner."""
+broker is away. Then its siblings go on without it; what is read as it is sent does so sooner. They count only while all
+that the client has is taken: else what comes of that partition may lie there, behind others."""
+A_TURN = 0.5  # seconds of these between two reads, at most: in a standstill of the process nothing could come
 FETCH = 1000  # records at once
 RECENT = 1.0  # seconds: what was not older when it was fetched is read as it is sent, and the last fetch told the ends
 ASK_AFTER, ASK_EVERY = 0.05, 0.1  # seconds that siblings have waited for a partition, until its end is asked for
@@ -50,6 +52,7 @@ class HeldBack:
     is_full: bool = False  # so it is paused
     at_end: float = NEVER  # the last time for which its broker has said so, by the loop's clock
     waited_for_since: float | None = None  # by its siblings
+    quiet_before: float = 0.0  # `InStep._quiet` then
 
     def put(self, held: Iterable[Held], size: int) -> None:
         self.held.extend(held)
@@ -87,6 +90,8 @@ class InStep:
         self._events: list[Message] = []
         self._turn = 0  # which partition number comes first
         self._ask_from = self._tell_from = NEVER
+        self._quiet = 0.0  # seconds so far in which the client had nothing more
+        self._fetched_at = NEVER
         self._failure: Exception | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -151,6 +156,7 @@ class InStep:
         messages = [] if first is None else [first]
         if messages and most > 1:
             messages += self._consumer.consume(most - 1, 0)
+        self._note_quiet(has_all=len(messages) < most)
         if assigned is self._assigned:
             self._hold_back(messages)
         else:  # a rebalance has come in between, and some may be of before it
@@ -158,6 +164,11 @@ class InStep:
             for at in {_at(message) for message in messages if message.error() is None} & self._assigned.keys():
                 self._consumer.seek(_place(at, self._assigned[at]))
         self._pause_and_resume()
+
+    def _note_quiet(self, *, has_all: bool) -> None:
+        """`has_all`: nothing that had come is left in the client."""
+        before, self._fetched_at = self._fetched_at, self._clock()
+        self._quiet += min(self._fetched_at - before, A_TURN) if has_all else 0
 
     def _hold_back(self, messages: list[Message]) -> None:
         """Errors are handed out at once; one of a partition that holds records behind those."""
@@ -226,8 +237,8 @@ class InStep:
             of.waited_for_since = None
             return True
         if of.waited_for_since is None:
-            of.waited_for_since = now
-        is_silent = now - of.waited_for_since > (PATIENCE_WHEN_RECENT if is_recent else PATIENCE)
+            of.waited_for_since, of.quiet_before = now, self._quiet
+        is_silent = self._quiet - of.quiet_before > (PATIENCE_WHEN_RECENT if is_recent else PATIENCE)
         if is_silent and now >= self._tell_from:
             self._tell_from = now + TELL_EVERY
             facts = {"partition": f"{at[0]}:{at[1]}"}
