@@ -52,7 +52,7 @@ class HeldBack:
     is_full: bool = False  # so it is paused
     at_end: float = NEVER  # the last time for which its broker has said so, by the loop's clock
     waited_for_since: float | None = None  # by its siblings
-    quiet_before: float = 0.0  # `InStep._quiet` then
+    quiet_before: float = 0.0  # the seconds of `Quiet` then
 
     def put(self, held: Iterable[Held], size: int) -> None:
         self.held.extend(held)
@@ -74,6 +74,19 @@ class HeldBack:
         return taken
 
 
+@dataclass(slots=True)
+class Quiet:
+    """`seconds` so far in which the client had nothing more to give."""
+
+    seconds: float = 0.0
+    _fetched_at: float = NEVER
+
+    def note(self, now: float, *, has_all: bool) -> None:
+        """A fetch; `has_all`: nothing that had come is left in the client."""
+        self.seconds += min(now - self._fetched_at, A_TURN) if has_all else 0
+        self._fetched_at = now
+
+
 class InStep:
     """Stands for the Consumer that it is made around. What is not here goes there as it is."""
 
@@ -90,8 +103,7 @@ class InStep:
         self._events: list[Message] = []
         self._turn = 0  # which partition number comes first
         self._ask_from = self._tell_from = NEVER
-        self._quiet = 0.0  # seconds so far in which the client had nothing more
-        self._fetched_at = NEVER
+        self._quiet = Quiet()
         self._failure: Exception | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -156,7 +168,7 @@ class InStep:
         messages = [] if first is None else [first]
         if messages and most > 1:
             messages += self._consumer.consume(most - 1, 0)
-        self._note_quiet(has_all=len(messages) < most)
+        self._quiet.note(self._clock(), has_all=len(messages) < most)
         if assigned is self._assigned:
             self._hold_back(messages)
         else:  # a rebalance has come in between, and some may be of before it
@@ -164,11 +176,6 @@ class InStep:
             for at in {_at(message) for message in messages if message.error() is None} & self._assigned.keys():
                 self._consumer.seek(_place(at, self._assigned[at]))
         self._pause_and_resume()
-
-    def _note_quiet(self, *, has_all: bool) -> None:
-        """`has_all`: nothing that had come is left in the client."""
-        before, self._fetched_at = self._fetched_at, self._clock()
-        self._quiet += min(self._fetched_at - before, A_TURN) if has_all else 0
 
     def _hold_back(self, messages: list[Message]) -> None:
         """Errors are handed out at once; one of a partition that holds records behind those."""
@@ -237,8 +244,8 @@ class InStep:
             of.waited_for_since = None
             return True
         if of.waited_for_since is None:
-            of.waited_for_since, of.quiet_before = now, self._quiet
-        is_silent = self._quiet - of.quiet_before > (PATIENCE_WHEN_RECENT if is_recent else PATIENCE)
+            of.waited_for_since, of.quiet_before = now, self._quiet.seconds
+        is_silent = self._quiet.seconds - of.quiet_before > (PATIENCE_WHEN_RECENT if is_recent else PATIENCE)
         if is_silent and now >= self._tell_from:
             self._tell_from = now + TELL_EVERY
             facts = {"partition": f"{at[0]}:{at[1]}"}
