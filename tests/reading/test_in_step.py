@@ -102,6 +102,14 @@ def test_a_single_timestamp_that_is_far_off_holds_nobody_up() -> None:
     assert [topic for topic, _, _ in bench.read_all()] == ["a", "b", "a", "a", "a", "b", "a", "b"]
 
 
+@pytest.mark.parametrize("late", [OLD - 3600, 0, -0.001])
+def test_a_single_timestamp_that_is_far_behind_brings_nobody_along(late: float) -> None:
+    bench = Bench()
+    bench.feed(A, OLD, OLD + 60, late, OLD + 120)
+    bench.feed(B, OLD + 1, OLD + 61, OLD + 121)
+    assert [f"{topic}{offset}" for topic, _, offset in bench.read_all()] == ["a0", "b0", "a1", "a2", "b1", "a3", "b2"]
+
+
 def test_old_records_wait_until_the_broker_has_said_that_their_sibling_has_no_more() -> None:
     """What the last fetch told may be of the time before a standstill."""
     bench = Bench(late=True)

@@ -336,9 +336,12 @@ def _place(at: Partition, of: HeldBack | None = None) -> TopicPartition:
 
 
 def _first(of: HeldBack) -> float:
-    """The time of the next one, in ms. No later than of the one behind it: a clock that is ahead holds nobody up."""
+    """The time of the next one, in ms; that of the one behind it, where both behind it are earlier. So a clock that is
+    ahead holds nobody up, and one that is behind brings nobody along with it.
+    """
     held = of.held
-    return held[0][0] if len(held) == 1 else min(held[0][0], held[1][0])
+    first, second = held[0][0], held[1][0] if len(held) > 1 else FOREVER
+    return first if first <= second or (len(held) > 2 and first <= held[2][0]) else second
 
 
 def _size(messages: Sequence[Message]) -> int:
