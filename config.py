@@ -96,6 +96,15 @@ def text(pattern: str = r"[^\x00-\x1f]*", meaning: str = "one line of text") -> 
     return parse
 
 
+# What a key or a certificate in PEM begins with, that in base64 once more, and a key without such a first line.
+_KEY = r"-----BEGIN|LS0tLS1CRUdJT|MI[GI][\w+/=]{60}"
+
+
+def file_name() -> Callable[[object], str]:
+    """Not what stands in the file: it would be shown, as a name is."""
+    return text(rf"(?!.*({_KEY}))[^\x00-\x1f]*", "the name of a file")
+
+
 def part_of_url(without: str = "") -> Callable[[object], str]:
     """Not the whole of it: its password would be shown, as a host is and a name. `without`: what is not in it, too."""
     return text(rf"((?!://)[^\x00-\x1f{without}])*", "one line of text, and no URL (that goes into DATABASE_URL)")
@@ -187,9 +196,9 @@ class Settings:
     database_url: str = setting("", database_url, row=False, secret=True)
     # Files in PEM, for either way: who signed the server's certificate (`system`: those whom this machine trusts), and
     # the certificate of this worker with its key. With a CA the certificate and the name of the server are verified.
-    db_ssl_ca: str = setting("", text(), row=False)
-    db_ssl_cert: str = setting("", text(), row=False)
-    db_ssl_key: str = setting("", text(), row=False)
+    db_ssl_ca: str = setting("", file_name(), row=False)
+    db_ssl_cert: str = setting("", file_name(), row=False)
+    db_ssl_key: str = setting("", file_name(), row=False)
     # verify-ca leaves out the server's name, require takes any certificate. Empty: the strictest that the files allow,
     # and without files what the drivers do: TLS where the server offers it. disable: for servers with a TLS too old.
     db_ssl_mode: str = setting(
@@ -416,6 +425,8 @@ def _parsed(each: Field[Any], raw: object, label: str, problems: list[str]) -> A
 
 def quoted(raw: object) -> str:
     """What somebody has set, for the line that calls it wrong: cut, and without a login that stands in an address."""
+    if isinstance(raw, str) and re.search(_KEY, raw):
+        return "a key or a certificate"
     if isinstance(raw, str):
         login, at, address = raw.rpartition("@")
         raw = f"***@{address}" if at and ":" in login else raw
@@ -698,6 +709,8 @@ def _properties(named: Mapping[str, tuple[str, object]], problems: list[str]) ->
             problems.append(f"{ascii(label)[1:-1]} {wrong}")  # the client ends the process by some of it
         elif name in OWNED_PROPERTIES or name.endswith(".cb"):
             problems.append(f"{label} must not be set: the worker's rules stand on {name}{_instead(name)}")
+        elif name.endswith(".location") and re.search(_KEY, str(value)):
+            problems.append(f"{label} must be the name of a file, not {quoted(value)}{_in_place_of_a_file(name)}")
         elif isinstance(value, bool):
             properties[name] = str(value).lower()
         elif isinstance(value, float) and value.is_integer():
@@ -707,6 +720,11 @@ def _properties(named: Mapping[str, tuple[str, object]], problems: list[str]) ->
         else:
             problems.append(f"{label} must be text, a number, true or false")
     return properties
+
+
+def _in_place_of_a_file(name: str) -> str:
+    takers = {f"ssl.{each}.location": f"KAFKA_SSL_{each.upper()}_PEM" for each in ("ca", "certificate", "key")}
+    return f" (that goes into {takers[name]})" if name in takers else ""
 
 
 def _instead(name: str) -> str:

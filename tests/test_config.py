@@ -5,6 +5,7 @@ import json
 import os
 import ssl
 import threading
+from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -752,6 +753,36 @@ def test_a_secret_in_place_of_the_name_of_its_file_is_not_shown(secret: str) -> 
     (problem,) = problems_of({**MINIMAL, "DB_PASSWORD_FILE": secret})
 
     assert problem == "DB_PASSWORD_FILE names a file, which cannot be read: No such file or directory"
+
+
+_KEY = f"-----BEGIN PRIVATE KEY-----\n{'MIGHAgEAMBMGByqGSM49topsecret' * 5}\n-----END PRIVATE KEY-----\n"
+KEYS = {
+    "PEM": _KEY,
+    "on one line": _KEY.replace("\n", " "),
+    "in base64": b64encode(_KEY.encode()).decode(),
+    "without its first line": _KEY.splitlines()[1],
+}
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+@pytest.mark.parametrize(
+    "name", ["DB_SSL_KEY", "DB_SSL_CA", "KAFKA_SSL_KEY_LOCATION", "KAFKA_SSL_KEYSTORE_LOCATION", "LOG_LEVEL"]
+)
+def test_a_key_in_place_of_the_name_of_its_file_is_not_shown(name: str, key: str) -> None:
+    problems = problems_of({**MINIMAL, "DB_SSL_CERT": "/no/cert", "DB_SSL_KEY": "/no/key", name: key})
+
+    (problem,) = [each for each in problems if " both, or neither" not in each]
+    assert problem.startswith(f"{name} must be ")
+    hint = " (that goes into KAFKA_SSL_KEY_PEM)" if name == "KAFKA_SSL_KEY_LOCATION" else ""
+    assert problem.endswith(f", not a key or a certificate{hint}")
+
+
+def test_a_key_in_a_row_in_place_of_the_name_of_its_file_is_not_shown() -> None:
+    with pytest.raises(ConfigError) as raised:
+        Settings.read(MINIMAL).overlaid(json.dumps({"kafka": {"ssl.certificate.location": _KEY}}))
+
+    cure = "the name of a file, not a key or a certificate (that goes into KAFKA_SSL_CERTIFICATE_PEM)"
+    assert raised.value.problems == [f"metadatas.kafka.ssl.certificate.location must be {cure}"]
 
 
 def test_a_url_in_a_file_that_is_no_url_is_not_shown(tmp_path: Path) -> None:
