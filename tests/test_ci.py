@@ -1,6 +1,7 @@
-"""`.ci/run`: what its end says of tests that failed."""
+"""`.ci/run`: what it installs, and what its end says of tests that failed."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -22,7 +23,33 @@ FUNCTIONS = (
 )
 
 
-@pytest.mark.skipif("\ntests() {" not in FUNCTIONS, reason="this copy has a .ci/run of its own")
+of_the_frame = pytest.mark.skipif("\ntests() {" not in FUNCTIONS, reason="this copy has a .ci/run of its own")
+
+
+@of_the_frame
+@pytest.mark.parametrize("is_slim", [False, True])
+def test_what_the_image_of_the_pipeline_does_not_have_is_installed(is_slim: bool, tmp_path: Path) -> None:
+    """python:…-slim has no git, which the tests of copies and updates call: whole clones were red."""
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / ".ci/run").write_text(f"{FUNCTIONS}\ninstall_missing\n")
+    if not is_slim:
+        (tmp_path / "tests").mkdir()
+        (tmp_path / "tests/frame.mk").touch()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/apt-get").write_text("#!/bin/sh\n")
+    (tmp_path / "bin/apt-get").chmod(0o755)
+    (tmp_path / "bin/dirname").symlink_to(shutil.which("dirname") or "dirname")
+    (tmp_path / "bin/sh").symlink_to("/bin/sh")
+    bash = shutil.which("bash") or "bash"
+    done = subprocess.run(
+        [bash, ".ci/run"], cwd=tmp_path, env={"PATH": f"{tmp_path}/bin"}, capture_output=True, text=True
+    )
+    missing = set(done.stdout.removeprefix("missing: ").split())
+    assert {"make", "python3", "python3-venv"} <= missing, done.stdout + done.stderr
+    assert ({"git", "maven", "chromium"} <= missing) != is_slim
+
+
+@of_the_frame
 @pytest.mark.parametrize(
     ("failed", "is_slim", "is_green"),
     [
