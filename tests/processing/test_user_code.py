@@ -46,6 +46,15 @@ BAD = {
         " add what it needs to requirements.txt (then make lock, make setup),",
     ),
     "name": (f"from os import no_such_name\n{GOOD}", "worker.py cannot be imported: ImportError at worker.py:1: "),
+    "a value of config.py": (
+        f"import config\nURL = config.API_URL\n{GOOD}",
+        "worker.py cannot be imported: AttributeError at worker.py:2: module 'config' has no attribute 'API_URL';"
+        " config.py is the frame's: move a value of yours into defaults.py, and import that",
+    ),
+    "a name of config.py": (
+        f"from config import API_URL\n{GOOD}",
+        "worker.py cannot be imported: ImportError at worker.py:1",
+    ),
     "syntax": (
         "def process(message, consumer_name)\n    return message\n",
         "worker.py cannot be imported: SyntaxError in ",
@@ -483,6 +492,16 @@ def test_what_is_wrong_with_defaults_py_is_one_line_too(tmp_path: Path) -> None:
         assert "defaults.py cannot be imported: NameError at defaults.py:2: name 'DATABASE' is not defined" in told
         assert "Traceback" not in told
     assert ended(directory, "-m", "utils.processing.user_code").returncode == 1
+
+
+def test_what_a_variable_that_is_not_set_has_left_in_defaults_py_counts_as_left_out(tmp_path: Path) -> None:
+    """`os.getenv()` gives None, which was called wrong: `run` ended with 78."""
+    directory = program(tmp_path, GOOD)
+    names = ("DB_PASSWORD", "MESSAGE_TIMEOUT", "KAFKA_SASL_PASSWORD", "KAFKA_SSL_KEY_PASSWORD_FILE")
+    lines = [f"{name} = os.getenv('{name}')\n" for name in names]
+    (directory / "defaults.py").write_text(f"import os\n{''.join(lines)}")
+    [line] = ended(directory, "main.py", "run").stderr.splitlines()
+    assert "rows.db is not there" in line
 
 
 def test_there_need_not_be_a_defaults_py(tmp_path: Path) -> None:

@@ -105,8 +105,12 @@ def load() -> UserCode:
 
 
 def defaults() -> Mapping[str, object]:
-    """Import defaults.py, the first time: what it names. Without that file, nothing. Raises as `load` does."""
-    return vars(_imported("defaults")) if importlib.util.find_spec("defaults") else {}
+    """Import defaults.py, the first time: what it names. Without that file, nothing. Raises as `load` does.
+
+    What is None is not named: `os.getenv()` gives it where a variable is not set.
+    """
+    names = vars(_imported("defaults")) if importlib.util.find_spec("defaults") else {}
+    return {name: value for name, value in names.items() if value is not None}
 
 
 def before_worker() -> None:
@@ -181,7 +185,16 @@ def _not_imported(file: str, error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError):
         package = "add what it needs to requirements.txt (then make lock, make setup)"
         cure = f"; {package}, or a directory of your own to the image"
+    if _asks_config(error):
+        cure = "; config.py is the frame's: move a value of yours into defaults.py, and import that"
     return f"{file} cannot be imported: {told}{cure}"
+
+
+def _asks_config(error: BaseException) -> bool:
+    """Whether it looks in config.py for a value of its own: workers that were written by hand have them there."""
+    if isinstance(error, AttributeError):
+        return error.obj is sys.modules["config"]
+    return isinstance(error, ImportError) and error.name == "config"
 
 
 def _problems_of_process(process: object) -> list[str]:
