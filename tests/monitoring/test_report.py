@@ -149,6 +149,12 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
             id="all paused for slow results",
         ),
         pytest.param(judged(replace(IDLE, in_flight=2)), "ok", "2 ids in process()", id="slow process"),
+        pytest.param(
+            judged(replace(IDLE, oldest_call=7500)),
+            "ok",
+            "Idle: all that has come is read, the longest call of process() has lasted for 2 h 5 min.",
+            id="a call that nobody waits for",
+        ),
         pytest.param(judged(replace(IDLE, waiting_bytes=460)), "warning", "nearly full", id="memory"),
         pytest.param(
             judged(replace(IDLE, waiting=2, oldest_age=75)), "ok", "2 ids waiting, the oldest for 1 min 15 s."

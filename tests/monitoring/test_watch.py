@@ -152,6 +152,15 @@ def test_what_is_in_process_is_shown_with_how_long_it_has_been(watched: Watched)
     assert watched.json("/status.json")["snapshot"]["calls"] == [{"id": "order-1", "seconds": 1}]
 
 
+def test_a_call_that_hangs_is_shown_also_when_its_message_is_a_dead_letter(watched: Watched) -> None:
+    watched.executor.hold = 1e9
+    watched.feed(A0, "order-1")
+    watched.feed(B0, "order-1")
+    watched.step()
+    watched.executor.in_flight = 0
+    assert "order-1" in watched.page().split("<h2>In process() or on the way: 1 ids</h2>")[1].split("</section>")[0]
+
+
 def test_an_id_on_its_way_to_process_is_found_also_where_another_group_of_it_waits(watched: Watched) -> None:
     watched.executor.hold = 1e9
     watched.feed(A0, "order-1", "order-2")

@@ -303,12 +303,14 @@ def _given_up(seconds: float) -> str:
 
 
 def _calls(snapshot: Snapshot) -> str:
-    if not snapshot.in_flight:
+    """Also those that nobody waits for any more: their messages are dead letters, or others have them."""
+    number = max(snapshot.in_flight, len(snapshot.calls))
+    if not number:
         return ""
     rows = [
         [f'<span class="id">{shown(call.id)}</span>', duration(call.seconds)] for call in snapshot.calls[:LONGEST_CALLS]
     ]
-    heading = f"In process() or on the way: {snapshot.in_flight:,} ids"
+    heading = f"In process() or on the way: {number:,} ids"
     return f"<section><h2>{heading}</h2>{table(['running calls, longest first', 'for'], rows)}</section>"
 
 

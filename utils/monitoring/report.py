@@ -13,6 +13,7 @@ from utils.processing.outcome import InFlight
 FULL = 0.9  # of MAX_PENDING_BYTES
 NEWS = 2.0  # seconds that a message may be in Kafka before the worker counts as behind
 PAUSED = "Paused by its row: nothing more is taken in."
+LONG_CALL = 60.0  # seconds that a call of process() may last without being told
 QUEUE = 100  # ids that may be in process(), or before it, without being told beside the rates
 
 
@@ -187,6 +188,8 @@ def _doing(snapshot: Snapshot, rates: dict[str, float]) -> str:
         parts.append(f"{_count(in_process, 'id')} in process()")
     if snapshot.parked > (QUEUE if rate or in_process else 0):
         parts.append(f"{_count(snapshot.parked, 'id')} between attempts, or behind an earlier one of theirs")
+    if snapshot.oldest_call > LONG_CALL:  # nobody may wait for it any more, and it takes a place all the same
+        parts.append(f"the longest call of process() has lasted for {duration(snapshot.oldest_call)}")
     if snapshot.waiting:
         parts.append(f"{_count(snapshot.waiting, 'id')} waiting, the oldest for {duration(snapshot.oldest_age)}")
     return ", ".join(parts) + "."
