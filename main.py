@@ -212,20 +212,19 @@ def _wanted(database: Engine, environment: Settings, watch: Watch, current: Conf
 def _with_renewed_files(current: Config) -> Config:
     """Of TLS with the brokers: else a worker is refused one day for a certificate of old. Once they take the new ones.
 
-    A file that is away for a moment is as it was.
+    Until then `unfit_files` says why not. A file that is away for a moment is as it was.
     """
     found = clients.tls_files(current.settings)
     files = {name: digest or current.files.get(name, "") for name, digest in found.items()}
     if files == current.files:
-        return current
+        return replace(current, unfit_files="")
     try:
         if problems := clients.wrong_tls_files(current.settings):
             raise ConfigError(problems)
         preflight.look(current.settings, current.row)
     except (ConfigError, UnavailableError, OSError) as error:  # one is just being written, perhaps
-        logger.warning("files of TLS have changed, and are not taken yet", extra={"error": str(error)})
-        return current
-    return replace(current, files=files)
+        return replace(current, unfit_files=str(error))
+    return replace(current, files=files, unfit_files="")
 
 
 def _tried_row(settings: Settings, row: Row, watch: Watch, current: Config) -> Config:

@@ -30,10 +30,11 @@ from tests.program import FORWARDING, ROOT, copied, program
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
 from tests.services.starts import start_python
+from utils.kafka import clients
 from utils.kafka.limits import CommitLimits
 from utils.monitoring.status import Health
 from utils.monitoring.watch import Watch
-from utils.running.refresh import Config
+from utils.running.refresh import Config, Refresh
 
 SECONDS = 120.0  # that anything may take before a test fails
 INIT = ("init", "--topics-input", "a,b", "--topics-output", "c", "--kafka-bootstrap-server", "h:9092")
@@ -1005,6 +1006,28 @@ def test_a_pause_is_taken_though_the_row_is_no_good_for_another_reason(sqlite_ur
     save(database, replace(good, metadatas=""))  # mended as it was, and no longer paused
     mended = main._read_again(database, environment, watch, found)
     assert (mended.settings.paused, mended.problems) == (False, ())
+
+
+def test_files_of_tls_that_do_not_fit_are_told_once(
+    sqlite_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database, row = engine(make_url(sqlite_url), create=True), Row.validated("orders", "a", "b", "127.0.0.1:1")
+    init_db(database)
+    save(database, row)
+    file = tmp_path / "ca.pem"
+    file.write_text("the old one")
+    environment = Settings(
+        consumer_name="orders",
+        database_url=sqlite_url,
+        kafka={"security.protocol": "SSL", "ssl.ca.location": str(file)},
+    )
+    watch, current = Watch(environment), Config(environment, row, files=clients.tls_files(environment))
+    refresh = Refresh(current, partial(main._read_again, database, environment, watch), watch.counters, watch.health)
+    for written in ("half of the new one", "half of the new one", "the old one", "half of another one"):
+        file.write_text(written)
+        refresh.look()
+    assert [line.getMessage() for line in caplog.records] == ["files of TLS have changed, and are not taken yet"] * 2
+    assert refresh.current == replace(current, unfit_files=f"KAFKA_SSL_CA_LOCATION: {file} holds no certificate in PEM")
 
 
 def test_a_database_that_refuses_a_running_worker_is_no_changed_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,6 +114,18 @@ def test_a_worker_starts_again_with_a_certificate_that_was_renewed(
     assert vars(line)["changed"] == [CERTIFICATE]
 
 
+def test_that_renewed_files_are_not_taken_yet_is_said_once_for_each_reason(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A new CA that is not rolled out everywhere pushed all other warnings out of the status page."""
+    bench.current = WITH_FILES
+    for why in ("no such CA", "no such CA", "not the key", "", "not the key"):
+        bench.finds(replace(WITH_FILES, unfit_files=why))
+    assert set(caplog.messages) == {"files of TLS have changed, and are not taken yet"}
+    assert [vars(line)["error"] for line in caplog.records] == ["no such CA", "not the key", "not the key"]
+    assert not bench.ending.is_set()
+
+
 def test_other_files_of_a_changed_row_are_no_news_and_nor_are_those_that_are_away(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:

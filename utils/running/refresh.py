@@ -39,6 +39,7 @@ class Config:
     ends: Mapping[Partition, int] = field(default_factory=dict)
     """Of topics that were added to the row, when this process saw it: what comes from there on is read."""
     files: Mapping[str, str] = field(default_factory=dict)  # of TLS, by property: a digest; the client reads them once
+    unfit_files: str = ""  # why those that are there now are not taken yet, where they are others
     problems: tuple[str, ...] = ()  # why no worker could work by the row as it is now: then this is the one before it
     unread_maps: tuple[str, ...] = ()  # why stored ones cannot be read; nothing: they can
     lacking: tuple[str, ...] = ()  # what a worker does without, found when this row was tried
@@ -226,6 +227,8 @@ class Refresh:
         self._health.refused = ()
         told = self.current.settings.warnings + self.current.lacking
         tell_warnings(each for each in found.settings.warnings + found.lacking if each not in told)
+        if found.unfit_files not in {"", self.current.unfit_files}:
+            logger.warning("files of TLS have changed, and are not taken yet", extra={"error": found.unfit_files})
         changes, renewed = changed(self.current, found), renewed_files(self.current, found)
         if not changes and not renewed:
             self._note_pause(found.settings.paused)
