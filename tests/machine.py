@@ -142,6 +142,13 @@ def documented() -> str:
     return str(block)
 
 
+def beside_a_worker(command: str) -> str:
+    """The line of docs/deploy.md that runs a command with the settings of a unit."""
+    [line] = re.findall(r"^sh -c 'cd /opt/.*'$", (ROOT / "docs/deploy.md").read_text(), re.MULTILINE)
+    assert " main.py dlq list'" in line
+    return str(line).replace("dlq list", command)
+
+
 def try_out(machine: Machine, broker: JavaBroker, host: str, database: str) -> None:
     a, b, out = (unique_name(each) for each in ("orders", "payments", "paid"))
     for topic in (a, b, out):
@@ -160,8 +167,7 @@ def try_out(machine: Machine, broker: JavaBroker, host: str, database: str) -> N
     strict = "umask 077"  # the user of the unit must be able to read it all the same
     machine.does(f"{strict}; cp -r /mnt/tree /root/copy; cd /root/copy; {offline}; {before}", PASSWORD)
     arguments = f"--topics-input {a},{b} --topics-output {out} --kafka-bootstrap-server {broker.bootstrap}"
-    of_unit = "set -a; . /etc/consumers/paid-orders.env; DB_PASSWORD_FILE=/etc/consumers/paid-orders.db-password"
-    machine.does(f"cd /opt/consumers/paid-orders; {of_unit}; .venv/bin/python main.py init {arguments}")
+    machine.does(beside_a_worker(f"init {arguments}"))
     produce(broker.bootstrap, (a, b))
     started = time.monotonic()
     machine.does(start)
@@ -174,6 +180,7 @@ def try_out(machine: Machine, broker: JavaBroker, host: str, database: str) -> N
         f"installed in {started - began:.0f} s, the first result {first:.1f} s after the start, all {PAIRS:,} are there"
     )
     is_confined(machine)
+    assert "paid-orders" in machine.does(beside_a_worker("check"))
     comes_back(machine)
     a_second_one(machine, port)
     stops(machine)

@@ -37,6 +37,7 @@ OTHERS = [
     r"sh consumer/install\.sh --image \S+",
     r"(systemctl|mkdir|cd|cp|install|printf) .*",  # tests/machine.py runs the block as it stands
     r"sh deploy/image\.sh (packages|program) /\S+",  # and these
+    r"sh -c 'cd /opt/consumers/\S+; .*'",
     # What only Docker and Kubernetes could try. docs/deploy.md says what of it has been.
     r"docker compose -f deploy/compose\.yaml .*",
     r"docker pull \S+",
