@@ -8,7 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,30 @@ def test_the_time_is_iso_8601_in_utc() -> None:
 
 def test_whatever_is_in_a_field_it_stays_one_line() -> None:
     assert line_of(id="two\nlines\u2028 and \ud800 more")["id"] == "two\nlines\u2028 and \ud800 more"
+
+
+class Mute:
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+NO_JSON = {
+    "NaN": (float("nan"), "nan"),
+    "infinity in a list": ([1.5, float("-inf")], "[1.5, -inf]"),
+    "a date as a key": ({date(2026, 1, 2): 3}, "{datetime.date(2026, 1, 2): 3}"),
+    "a pair as a key": ({(1, 2): 3}, "{(1, 2): 3}"),
+    "a number of 5,000 digits": (10**5000, "__could_not_encode__"),
+    "a key without a text": ({Mute(): 1}, "__could_not_encode__"),
+    "no text": (Mute(), "__could_not_encode__"),
+}
+
+
+@pytest.mark.parametrize(("value", "shown"), NO_JSON.values(), ids=NO_JSON)
+def test_what_json_does_not_know_is_text_and_the_line_and_its_other_fields_stay(value: Any, shown: str) -> None:
+    """The line was lost, or was none that a collector of logs can read."""
+    line = line_of(score=value, total=1.5)
+    assert (line["message"], line["score"], line["total"]) == ("a message", shown, 1.5)
+    assert "a message" in text_of(score=value)
 
 
 def test_what_holds_itself_fails_no_call_that_logs_it() -> None:

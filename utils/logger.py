@@ -1,13 +1,16 @@
 """The logger of the worker: JSON lines for machines, readable text on a terminal. Importing it sets nothing up."""
 
+import json
 import logging
 import sys
 from collections.abc import Iterator
 from copy import copy
+from functools import partial
 from itertools import islice
 from typing import Any, TextIO
 
 from pythonjsonlogger.core import RESERVED_ATTRS, merge_record_extra
+from pythonjsonlogger.defaults import unknown_default
 from pythonjsonlogger.json import JsonFormatter
 
 from utils.errors import Unquoted, is_of_the_frame
@@ -88,6 +91,7 @@ def _json(consumer_name: str) -> logging.Formatter:
         timestamp=True,
         rename_fields={"levelname": "level", "name": "logger"},
         static_fields={"consumer": consumer_name} if consumer_name else {},
+        json_serializer=partial(json.dumps, allow_nan=False),
     )
 
 
@@ -113,6 +117,20 @@ class _Json(_Discreet, JsonFormatter):
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         whole = ("message", "exc_info", "stack_info")
         return {key: value if key in whole else cut(value) for key, value in log_data.items()}
+
+    def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
+        """As text what JSON does not know, such as NaN, or a date that is a key."""
+        try:
+            return super().jsonify_log_record(log_data)
+        except Exception:  # of what worker.py gives as `extra`, whatever it is
+            return super().jsonify_log_record({name: self._as_json(value) for name, value in log_data.items()})
+
+    def _as_json(self, value: Any) -> Any:
+        try:
+            super().jsonify_log_record({"": value})
+        except Exception:
+            return cut(unknown_default(value))
+        return value
 
 
 class _Text(_Discreet):
@@ -167,5 +185,5 @@ def shown(text: str) -> str:
 
 def _quoted(value: object) -> str:
     """Plain where it is one printable word, else quoted: no id can break the line or drive the terminal."""
-    text = str(value)
+    text = unknown_default(value)
     return text if text and text.isprintable() and not any(c in text for c in ' "=') else repr(text)
