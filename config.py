@@ -207,7 +207,7 @@ class Settings:
     log_level: str = setting(
         "INFO", one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", WARN="WARNING", FATAL="CRITICAL")
     )
-    # Seconds that a message waits for its mates on the other topics before it is given up.
+    # Seconds that a message waits for its other parts before it is given up.
     message_timeout: float = setting(60.0, seconds())
     delivery: str = setting("at_least_once", one_of("at_least_once", "exactly_once"))
     # Which of the records that lie in Kafka comes first: the one that its client has fetched first, or the oldest.
