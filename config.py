@@ -639,8 +639,9 @@ BARRED_IN_ROWS = (
     "sasl.oauthbearer.assertion.", "sasl.oauthbearer.metadata.",
 )  # fmt: skip
 _LINKED = r"tcp://[\w.:\[\]-]+:[0-9]+"
-# Kubernetes puts these into every container beside a service named kafka or kafka-…: addresses, no properties.
-_INJECTED = re.compile(r"KAFKA_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT|PORT_\d+_(TCP|UDP)(_.+)?)")
+# Of others, and no properties: addresses, which Kubernetes puts into every container beside a service named kafka or
+# kafka-…, and what the scripts of Kafka's own tools read (KAFKA_HEAP_OPTS).
+_OF_OTHERS = re.compile(r"KAFKA_((.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT|PORT_\d+_(TCP|UDP)(_.+)?|OPTS)|HOME)")
 
 
 def _no_text(value: str) -> str:
@@ -654,7 +655,7 @@ def _no_text(value: str) -> str:
 
 def _kafka_of_environment(environ: Mapping[str, str], problems: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
     given = {name: value for name, value in environ.items() if name.startswith("KAFKA_") and value}
-    given = {name: value for name, value in given.items() if not _INJECTED.fullmatch(name)}
+    given = {name: value for name, value in given.items() if not _OF_OTHERS.fullmatch(name)}
     # Not an error, unlike the other owned ones: test beds and other tools in the container use this very name.
     ignored = given.pop("KAFKA_BOOTSTRAP_SERVERS", None)
     warning = "KAFKA_BOOTSTRAP_SERVERS is ignored: the brokers are kafka_bootstrap_server of the row"

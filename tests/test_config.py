@@ -884,7 +884,12 @@ def test_brokers_in_the_environment_are_ignored_with_a_warning() -> None:
         "KAFKA_PORT_9092_TCP",
         "KAFKA_PORT_9092_TCP_ADDR",
         "KAFKA_BROKER_SERVICE_HOST",
+        "KAFKA_HOME",
+        "KAFKA_OPTS",
+        "KAFKA_HEAP_OPTS",
+        "KAFKA_JVM_PERFORMANCE_OPTS",
     ],
 )
-def test_what_kubernetes_puts_beside_a_service_named_kafka_is_no_property(name: str) -> None:
+def test_what_kubernetes_and_kafkas_own_tools_have_in_the_environment_is_no_property(name: str) -> None:
+    """`run` ended with 78 in a shell that was set up for kafka-topics.sh."""
     assert Settings.read({**MINIMAL, name: "tcp://10.0.0.1:9092"}).kafka == {}

@@ -469,16 +469,16 @@ def test_a_login_mechanism_that_the_client_does_not_have_is_named() -> None:
             ["KAFKA_SSL_KEYSTORE_LOCATION: /no/store.p12 cannot be read: No such file or directory"],
         ),
         ({"security.protocol": "sasl-ssl"}, ["KAFKA_SECURITY_PROTOCOL: Kafka's client refuses: Invalid value"]),
-        (  # as on a machine with Kafka's own tools: each cost one more start
+        (  # as in the container of a broker: each cost one more start
             {
-                "home": "/opt/kafka",
+                "version": "4.3.1",
                 "sasl.oauthbearer.method": "oidc",
-                "heap.opts": "-Xmx1g",
+                "log.dirs": "/kafka",
                 "acks.password": "topsecret",
             },
             [
-                "KAFKA_HOME: Kafka's client refuses: No such configuration property",
-                "KAFKA_HEAP_OPTS: Kafka's client refuses: No such configuration property",
+                "KAFKA_VERSION: Kafka's client refuses: No such configuration property",
+                "KAFKA_LOG_DIRS: Kafka's client refuses: No such configuration property",
                 "KAFKA_ACKS_PASSWORD: Kafka's client refuses: No such configuration property",
             ],
         ),

@@ -371,16 +371,17 @@ def test_what_hides_a_module_of_pythons_own_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_of_ones_own_in_the_place_of_one_of_the_frames_is_named(tmp_path: Path) -> None:
-    """The config.py and models.py of a hand-written worker: it was a traceback and exit code 1."""
+    """Those of a hand-written worker: it was a traceback and exit code 1."""
     directory = program(tmp_path, GOOD)
-    for name in ("config.py", "models.py"):
+    names = ("config.py", "models.py", "utils/logger.py")
+    for name in names:
         (directory / name).unlink()
         (directory / name).write_text("API_URL = 'https://prices.example'\n")
     (directory / ".#worker.py").symlink_to("user@host.1:2")  # as Emacs makes it of what is not saved yet
     done = ended(directory, "main.py", "check")
     assert done.returncode == 78
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
-        f"{name} is not the frame's, which the worker needs" for name in ("config.py", "models.py")
+        f"{name} is not the frame's, which the worker needs" for name in names
     ]
 
 
