@@ -34,9 +34,12 @@ Work = Callable[[Settings, Row, threading.Event], int]
 Sent = defaultdict[bytes, list[Sample]]  # the messages so far, by key
 
 
-def demo(results: int | None, work: Work, stopping: threading.Event) -> int:
-    """Run the worker until `results` of its results were shown, or until `stopping` is set; the exit code of `work`."""
-    view = View(colours=sys.stdout.isatty(), message_timeout=MESSAGE_TIMEOUT)
+def demo(results: int | None, file: str, work: Work, stopping: threading.Event) -> int:
+    """Run the worker until `results` of its results were shown, or until `stopping` is set; the exit code of `work`.
+
+    `file`: where process() is.
+    """
+    view = View(sys.stdout.isatty(), MESSAGE_TIMEOUT, file)
     sent, assigned, ended = Sent(list), threading.Event(), threading.Event()
     _show(view.introduction())
     with _broker() as (producer, servers), _row(servers) as (settings, row), _log_shown(view, assigned) as counters:

@@ -4,13 +4,12 @@ No Kafka, no clock: results and log lines come in, text goes out.
 """
 
 import logging
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from examples.demo_feed import ORDERS, PAYMENTS, Sample
-from utils.errors import Unquoted, is_of_the_frame
+from utils.errors import Unquoted, is_of_the_frame, place_of
 
 _ID, _ORDER, _PAYMENT, _TOPIC = 6, 35, 23, 8  # widths of the columns
 _DIM, _RED, _GREEN, _YELLOW = 2, 31, 32, 33  # codes of ECMA-48
@@ -20,9 +19,10 @@ _DIM, _RED, _GREEN, _YELLOW = 2, 31, 32, 33  # codes of ECMA-48
 class View:
     colours: bool
     message_timeout: float  # seconds
+    file: str = "worker.py"
 
     def introduction(self) -> Iterator[str]:
-        yield "Orders and payments of a shop are joined by their id and handed to process() in worker.py."
+        yield f"Orders and payments of a shop are joined by their id and handed to process() in {self.file}."
         yield "They begin to flow in about 3 seconds. Ctrl-C ends the demo."
 
     def heading(self, url: str) -> Iterator[str]:
@@ -82,7 +82,8 @@ class View:
         listed = ", ".join(f"{number} {part}" for part, number in parts.items() if number) or "none"
         yield ""
         yield f"{shown} results shown. {counters['read']} messages read: {listed}{_unsent(counters)}."
-        yield "Now edit process() in worker.py and start the demo again. README.md tells how to run it on real topics."
+        advice = f"Now edit process() in {self.file} and start the demo again."
+        yield f"{advice} README.md tells how to run it on real topics."
 
     def _note(self, colour: int, id: object, kind: str, text: str) -> str:
         return f"{id!s:{_ID}}{self._paint(colour, f'{kind}:')} {text}"
@@ -131,6 +132,5 @@ def _reason(record: logging.LogRecord) -> str:
     error = error.error if isinstance(error, Unquoted) else error  # all that is in the demo is made up
     if error is None:
         return str(record.__dict__.get("error", ""))  # class and place, where it is tried again
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].filename.rpartition('/')[2]}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
+    place = place_of(error)
+    return f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")

@@ -59,19 +59,27 @@ def tame(error: BaseException, decisive: Callable[[BaseException], BaseException
 def named(error: BaseException) -> str:
     """Class and place, `ValueError at worker.py:12`; of an error of the worker's own, class and text.
 
-    What a library has raised is told with the line of the user's code that called it: `…, called at worker.py:12`. Of
-    what was never raised there is only the class: it may be the cause of an error of process(), and quote the message.
+    Of what was never raised there is only the class: it may be the cause of an error of process(), and quote the
+    message.
     """
     if isinstance(error, Unquoted):
         return named(error.error)
-    steps = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     if isinstance(error, Quotable):
         return f"{type(error).__name__}: {error}"
+    return " at ".join(filter(None, (type(error).__name__, place_of(error))))
+
+
+def place_of(error: BaseException) -> str:
+    """Where it was raised, `worker.py:12`; empty: nowhere.
+
+    What a library has raised is told with the line of the user's code that called it: `…, called at worker.py:12`.
+    """
+    steps = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     if not steps:
-        return type(error).__name__
+        return ""
     users = [step for step in steps if _is_users(step[0])]
     called = f", called at {_place(*users[-1])}" if users and users[-1] != steps[-1] else ""
-    return f"{type(error).__name__} at {_place(*steps[-1])}{called}"
+    return f"{_place(*steps[-1])}{called}"
 
 
 def guarded(callback: Callable[..., None], failed: Callable[[Exception], None]) -> Callable[..., None]:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import re
 import sys
 from typing import Any
 
@@ -80,8 +82,18 @@ def test_a_failure_of_process_names_the_error_and_its_place() -> None:
         raise KeyError("price")
     except KeyError as error:
         [line] = logged("process() failed", failure=error, id="7")
-    place = f"test_demo_view.py, line {sys._getframe().f_lineno - 3}"
+    place = f"test_demo_view.py:{sys._getframe().f_lineno - 3}"
     assert line == f"7     process() failed: KeyError: 'price' ({place})"
+
+
+def test_what_a_library_raises_is_told_with_the_line_that_called_it() -> None:
+    """It was the place in Python's own os alone, also where setup() wants a variable that is not set."""
+    try:
+        os.environ["NO_SUCH_KEY"]
+    except KeyError as error:
+        [line] = logged("setup() failed", failure=error)
+    called = f"called at test_demo_view.py:{sys._getframe().f_lineno - 3}"
+    assert re.fullmatch(rf" +error: setup\(\) failed: KeyError: 'NO_SUCH_KEY' \(.*os.*:\d+, {called}\)", line)
 
 
 def test_also_one_that_is_tried_again_names_them_and_so_does_an_outage() -> None:
@@ -124,6 +136,11 @@ def test_the_summary_accounts_for_every_message_read() -> None:
     parts = "6 pairs joined, 2 given up, 1 superseded, 3 invalid, 2 still waiting; 1 pairs failed in process()"
     assert counts == f"5 results shown. 20 messages read: {parts}."
     assert "worker.py" in advice
+    example = View(colours=False, message_timeout=3, file="examples/http_session.py")
+    assert all(
+        "in examples/http_session.py" in line
+        for line in (next(example.introduction()), [*example.summary(counters.as_dict(), 5)][-1])
+    )
 
 
 def test_there_are_colours_only_where_they_are_wanted() -> None:

@@ -37,4 +37,4 @@ def demo(arguments: argparse.Namespace, _environ: Environ) -> int:
         refresh = Refresh(Config(settings, row), lambda current: current, watch.counters, watch.health)
         return work(refresh, stopping, watch)
 
-    return show(arguments.results, work_watched, stop_on_signals())
+    return show(arguments.results, str(arguments.worker or "worker.py"), work_watched, stop_on_signals())
