@@ -155,7 +155,13 @@ def test_one_that_was_assigned_and_has_never_committed_stands_still() -> None:
 
 def test_a_clock_that_is_ahead_hides_nobody_who_stands_still() -> None:
     still = part("a", 0, 10, 5000, committed_at=NOW + 3600)
-    assert state(seen(still, before=[still])) == ("bad", "standing still")
+    assert state(seen(still, before=[still], seconds=12)) == ("bad", "standing still")
+
+
+def test_a_clock_that_is_some_seconds_ahead_makes_nobody_stand_still_who_is_slow() -> None:
+    """It may commit every five seconds: most looks that are two apart have none between them."""
+    slow = part("a", 0, 10, 5000, unfinished=8_000, committed_at=NOW + 4)
+    assert state(seen(slow, before=[slow])) == ("warning", "behind")
 
 
 def test_what_has_been_in_process_for_longer_than_a_call_may_last_is_told() -> None:

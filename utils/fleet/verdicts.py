@@ -365,14 +365,11 @@ class _Judge:
         if self.seconds < self.settings.commit_interval:  # it may have moved, and not yet said so
             return None
         last = max((each.committed_at for each in owned if each.committed_at is not None), default=None)
-        still_for = self.seconds if last is None else max(self.now.at - last, self.seconds)
+        if last is None:  # a commit comes right after each assignment
+            return self.seconds
+        still_for = max(self.now.at - last, self.seconds)  # where its clock is ahead, only the looks tell
         may_be_full = not self.waits and sum(each.unfinished for each in owned) >= IN_PROCESS
-        patience = READS_AT_LEAST_EVERY
-        if may_be_full:
-            patience = max(patience, self._longest_call)
-        if last is None or last > self.now.at + 1:
-            # Where its clock is ahead, that tells nothing; and a commit comes right after each assignment.
-            patience = self.seconds
+        patience = max(READS_AT_LEAST_EVERY, self._longest_call if may_be_full else 0)
         return still_for if still_for >= patience else None
 
     def _stays_unread(self, now: Progress) -> bool:
