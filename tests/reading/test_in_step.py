@@ -173,7 +173,7 @@ def test_a_sibling_of_which_nothing_comes_is_not_waited_for_for_ever(caplog: pyt
     bench = Bench(late=True)
     bench.feed(A, OLD, OLD + 1)
     assert bench.read() == []
-    assert bench.read_for(PATIENCE) == []
+    assert bench.read_for(PATIENCE - TURN) == []
     assert bench.read_for(TURN) == [("a", 0, 0), ("a", 0, 1)]
     bench.feed(A, OLD + 2)
     assert bench.read() == [("a", 0, 2)], "it is known to be silent"
@@ -187,7 +187,7 @@ def test_what_is_recent_waits_for_such_a_sibling_for_a_second_only() -> None:
     bench.feed(B, NOW)
     bench.feed(A, NOW)
     assert bench.read() == []
-    assert bench.read_for(PATIENCE_WHEN_RECENT) == []
+    assert bench.read_for(PATIENCE_WHEN_RECENT - TURN) == []
     assert bench.read_for(TURN) == [("a", 0, 0)]
 
 
@@ -200,6 +200,17 @@ def test_what_lies_ready_behind_others_in_the_client_is_waited_for_however_slowl
         bench.now += PATIENCE / 10
         read += bench.read(20)
     assert read[:2] == [("a", 0, 0), ("b", 0, 0)]
+
+
+def test_a_sibling_is_silent_for_as_long_however_steadily_others_come() -> None:
+    bench = Bench(A, B, A1, late=True)
+    bench.feed(A, OLD)
+    for turns in range(round(PATIENCE / TURN)):
+        bench.feed(A1, NOW)
+        assert ("a", 0, 0) not in bench.read(), f"after {turns} turns"
+        bench.now += TURN
+    bench.feed(A1, NOW)
+    assert ("a", 0, 0) in bench.read()
 
 
 @pytest.mark.parametrize("is_there", [True, False])

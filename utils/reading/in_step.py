@@ -168,7 +168,8 @@ class InStep:
         messages = [] if first is None else [first]
         if messages and most > 1:
             messages += self._consumer.consume(most - 1, 0)
-        self._quiet.note(self._clock(), has_all=len(messages) < most)
+        if most > 1 or not messages:  # one that was asked for and found tells nothing
+            self._quiet.note(self._clock(), has_all=len(messages) < most)
         if assigned is self._assigned:
             self._hold_back(messages)
         else:  # a rebalance has come in between, and some may be of before it
