@@ -258,6 +258,7 @@ def _maps(start: Start) -> Iterator[Seen]:
     there = "" if cluster.embedded or map_topic(row.consumer_name) in cluster.partitions else ": run will create it"
     text = f"commits pause when a map of waiting messages does not fit: {'; '.join(problems)}"
     text += "; and no worker starts where a commit refers to a stored one" if start.unread_maps else ""
+    text += "; after the cure start again the workers that run"
     text = text if problems else preflight.fewer_replicas(row, cluster, map_topic(row.consumer_name))
     yield Seen(text, "lacking") if text else Seen(f"topic {map_topic(row.consumer_name)}{there}")
 
