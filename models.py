@@ -618,9 +618,14 @@ _TLS_CAUSES = (
         words=r"hostname mismatch|ip address mismatch|does not match host name",
     ),
     _Cause(
+        heals=True,  # a machine that has just started, before its clock was set
+        cure="has a certificate that is not valid yet: set the clock of this machine, or wait",
+        words="not yet valid",
+    ),
+    _Cause(
         heals=False,
         cure="has a certificate that is no good here: it or that of who signed it has expired, or DB_SSL_CA{ca} did not"
-        " sign it",
+        " sign it, or the clock of this machine is wrong",
         words=r"certificate verify failed|certificate_verify_failed",
     ),
     _Cause(

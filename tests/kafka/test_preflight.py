@@ -211,6 +211,15 @@ def test_what_is_wrong_with_a_certificate_is_told_however_the_authority_is_given
             look(settings, row_at(address))
 
 
+def test_a_certificate_that_is_not_valid_yet_is_waited_for(tmp_path: Path) -> None:
+    """A machine whose clock was behind for its first minute had no worker until somebody came."""
+    authority = Authority(tmp_path)
+    settings = settings_with(security_protocol="ssl", ssl_ca_location=str(authority.file))
+    early = authority.issue("broker", "127.0.0.1", early=True)
+    with tls_with(early) as address, pytest.raises(UnavailableError, match="set the clock of this machine, or wait"):
+        look(settings, row_at(address))
+
+
 def test_a_name_that_is_not_compared_is_no_cause(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     settings = settings_with(

@@ -49,10 +49,10 @@ class Authority:
         self.file = directory / f"{name}.pem"
         self.file.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, host: str = "", *, expired: bool = False) -> Certificate:
-        """Signed for the common name, and for a host by name or address."""
+    def issue(self, name: str, host: str = "", *, expired: bool = False, early: bool = False) -> Certificate:
+        """Signed for the common name, and for a host by name or address. `early`: it is not valid yet."""
         key = ec.generate_private_key(ec.SECP256R1())
-        end = datetime.datetime.now(datetime.UTC) + (-DAY if expired else DAY)
+        end = datetime.datetime.now(datetime.UTC) + (-DAY if expired else 3 * DAY if early else DAY)
         builder = x509.CertificateBuilder(self._name, _named(name), key.public_key(), x509.random_serial_number())
         builder = builder.not_valid_before(end - 2 * DAY).not_valid_after(end)
         if host:

@@ -669,9 +669,11 @@ def explained() -> Iterator[None]:
 
 
 def tls_fails(reason: str) -> Trouble:
-    return Trouble(heals=False, line=f"TLS with the broker fails: {_tls_cure(reason)} ({reason})")
+    heals = _TOO_EARLY in reason  # for a machine that has just started, before its clock was set
+    return Trouble(heals, f"TLS with the broker fails: {_tls_cure(reason)} ({reason})")
 
 
+_TOO_EARLY = "not yet valid"
 _AT_THE_START = "where it was renewed, a worker takes it within CONFIG_REFRESH; where that is 0, restart it"
 
 
@@ -682,7 +684,7 @@ def _tls_cure(reason: str) -> str:
     """
     if re.search("alert protocol version|unsupported protocol", reason):
         return "it has no version of TLS that this worker takes, mostly because it is too old: upgrade it"
-    if "not yet valid" in reason:
+    if _TOO_EARLY in reason:
         return "its certificate is not valid yet: set the clock of this machine, or wait"
     if re.search(r"\b(ssl|tls)[\w/]* alert|SSL alert number", reason):
         own = "KAFKA_SSL_CERTIFICATE_LOCATION and KAFKA_SSL_KEY_LOCATION"
