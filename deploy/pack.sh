@@ -6,6 +6,9 @@
 set -eu
 
 archive=$1
+case $archive in
+    "~/"*) archive=$HOME/${archive#"~/"} ;;  # zsh has not done it
+esac
 image=$(sed -n 's/^ARG PYTHON_IMAGE=//p' Dockerfile)
 image=${PYTHON_IMAGE:-$image}
 work=$(mktemp -d)

@@ -12,13 +12,13 @@ from tests.program import ROOT, outside_of_make
 PROGRAM = {"main.py": "", "worker.py": "", "Dockerfile": ""}
 
 
-def pack(source: Path) -> subprocess.CompletedProcess[str]:
+def pack(source: Path, archive: str = "out.tar") -> subprocess.CompletedProcess[str]:
     (source / "deploy/wheels").mkdir(parents=True)
     write(source, {"cyclonedx": '#!/bin/sh\ntouch "$5"\n', "deploy/install.sh": ""})
     (source / "cyclonedx").chmod(0o755)
     environ = {**GIT, "CYCLONEDX": str(source / "cyclonedx"), "ENGINE": "false", "PYTHON_IMAGE": "python"}
-    command = ["sh", str(ROOT / "deploy/pack.sh"), "out.tar"]
-    return subprocess.run(command, cwd=source, env=environ, capture_output=True, text=True)
+    command = ["sh", str(ROOT / "deploy/pack.sh"), archive]
+    return subprocess.run(command, cwd=source, env={**environ, "HOME": str(source)}, capture_output=True, text=True)
 
 
 def packed(source: Path) -> tuple[set[str], str]:
@@ -63,6 +63,12 @@ def test_without_the_program_there_is_no_archive(unknown: str, tmp_path: Path) -
     assert done.returncode == 1
     assert done.stderr.endswith(f"pack: git does not know {unknown}: git add what the worker needs\n")
     assert not (tmp_path / "out.tar").exists()
+
+
+def test_a_home_that_the_shell_has_left_as_a_tilde_is_that_of_the_user(tmp_path: Path) -> None:
+    committed(tmp_path, PROGRAM)
+    assert pack(tmp_path, "~/out.tar").returncode == 0
+    assert (tmp_path / "out.tar.sha256").exists()
 
 
 def test_the_archive_has_the_name_that_was_given_also_where_that_has_a_blank() -> None:

@@ -76,7 +76,7 @@ def _test(arguments: argparse.Namespace) -> int:
 def _update(arguments: argparse.Namespace) -> int:
     names = ("to", "base", "check", "markers", "back")
     wishes = {name: getattr(arguments, name) for name in names}
-    return update(Wish(arguments.copy.resolve(), arguments.frame.resolve(), **wishes))
+    return update(Wish(arguments.copy.expanduser().resolve(), arguments.frame.resolve(), **wishes))
 
 
 if __name__ == "__main__":

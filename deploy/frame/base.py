@@ -26,10 +26,13 @@ def find_base(given: str, copy: Copy, frame: Repository) -> Base:
     if told:
         commit = frame.git.tries("rev-parse", "--verify", "--quiet", f"{told}^{{commit}}")
         if not commit:
-            raise ImpossibleError(
-                f"this copy has commit {told[:10]} of the frame, which is not in FROM: the copy is newer, or FROM is"
-                " another frame; take a newer FROM, or say with BASE=… which commit it goes back to"
+            why = (
+                "it was cloned with --depth and lacks history; run `git fetch --unshallow` in it"
+                if frame.lacks_history
+                else "the copy is newer, or FROM is another frame; take a newer FROM, or say with BASE=… which commit"
+                " it goes back to"
             )
+            raise ImpossibleError(f"this copy has commit {told[:10]} of the frame, which is not in FROM: {why}")
         return Base(commit, "by .frame")
     shared, likeliest = _shared(copy.root, frame), likeliest_base(copy, frame)
     if shared and likeliest.equal <= equal_files(copy, frame.tree(shared)):  # else files were taken over by hand

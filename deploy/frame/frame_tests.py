@@ -75,5 +75,5 @@ def _lay_over(full: Path, copy: Path, but: Collection[str]) -> None:
 
 
 def _clone(source: str, to: Path) -> None:
-    place = Path(source)
+    place = Path(source).expanduser()  # zsh has not done it
     Git(to.parent).run("clone", "--quiet", "--bare", str(place.resolve()) if place.exists() else source, str(to))

@@ -38,6 +38,8 @@ class Repository:
     """A repository for this run, which sees the objects of the frame's and writes none there."""
 
     git: Git
+    lacks_history: bool
+    """Whether the frame's was cloned with --depth."""
 
     @classmethod
     def beside(cls, frame: Path, directory: Path) -> "Repository":
@@ -45,7 +47,7 @@ class Repository:
         git.run("init", "--quiet", "--bare", ".")
         objects = Path(frame, Git(frame).text("rev-parse", "--git-path", "objects")).resolve()
         (directory / "objects/info/alternates").write_text(f"{objects}\n")
-        return cls(git)
+        return cls(git, Git(frame).text("rev-parse", "--is-shallow-repository") == "true")
 
     def tree(self, name: str) -> dict[str, Entry]:
         """The files of a commit, or of a tree."""

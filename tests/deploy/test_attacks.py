@@ -345,6 +345,16 @@ def test_from_that_was_cloned_without_its_history_is_told_so(real: Frame, tmp_pa
     assert "fetch --unshallow" in said
 
 
+def test_so_are_the_frames_tests_from_such_a_one_that_a_shell_has_left_as_a_tilde(real: Frame, tmp_path: Path) -> None:
+    """It was "the copy is newer, or FROM is another frame"; and zsh leaves `FROM=~/frame` as it is."""
+    git(real.place, "clone", "--quiet", "--depth=1", f"file://{real.place}", str(tmp_path / "shallow"))
+    older = Frame(real.place, real.old, real.old)
+    copy = by_archive(older, tmp_path / "copy")
+    command = [sys.executable, "-m", "deploy.frame", "test", "~/shallow"]
+    said = subprocess.run(command, cwd=copy, env={**GIT, "HOME": str(tmp_path)}, capture_output=True, text=True)
+    assert "is not in FROM: it was cloned with --depth and lacks history; run `git fetch --unshallow`" in refused(said)
+
+
 def test_from_that_is_a_copy_somebody_has_edited_is_another_frame(real: Frame, tmp_path: Path) -> None:
     other = by_archive(real, tmp_path / "other")
     committed(other, {"worker.py": "def process(*given): ...\n"})

@@ -111,6 +111,13 @@ def test_check_changes_nothing(frame: Frame, tmp_path: Path) -> None:
     assert files_of(copy) == before
 
 
+def test_a_home_that_the_shell_has_left_as_a_tilde_is_that_of_the_user(
+    frame: Frame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(GIT, "HOME", str(cloned(frame, tmp_path / "copy").parent))
+    assert update(frame, Path("~/copy")).returncode == 0
+
+
 def test_a_slim_copy_stays_slim(frame: Frame, tmp_path: Path) -> None:
     """Goes back to the old version and comes to the new one again: both know more than it has."""
     copy = by_archive(frame, tmp_path / "copy")
