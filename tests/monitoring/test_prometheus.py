@@ -2,11 +2,12 @@
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
-from prometheus_client import Metric, ProcessCollector
+from prometheus_client import REGISTRY, Counter, Metric, ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from tests.program import sources
 from tests.test_framework import A0, B0, WALL, Bench, started
@@ -205,3 +206,43 @@ def test_while_one_asks_the_loop_the_others_are_told_what_was_told_last() -> Non
     scrape(bench, collector)
     with collector._asking:
         assert b'consumer_groups_waiting{consumer="orders"} 1.0' in collector.page()
+
+
+@pytest.fixture
+def of_worker_py() -> Iterator[Callable[[Collector], None]]:
+    """Register a collector for all of this process, as Counter() does."""
+    registered: list[Collector] = []
+
+    def register(collector: Collector) -> None:
+        REGISTRY.register(collector)
+        registered.append(collector)
+
+    yield register
+    for each in registered:
+        REGISTRY.unregister(each)
+
+
+def test_what_worker_py_counts_stands_there_too(of_worker_py: Callable[[Collector], None]) -> None:
+    """It was counted, and shown nowhere: the page has a registry of its own."""
+    for name in ("shop_orders", "consumer_orders"):  # the second may be the name of one of the frame's
+        counter = Counter(name, "Orders", registry=None)
+        counter.inc()
+        of_worker_py(counter)
+    families = scrape(started())
+    assert families["shop_orders"].samples[0].value == 1
+    assert not {name for name in families if name.startswith(("process_", "python_", "consumer_orders"))}
+
+
+def test_a_collector_of_worker_py_that_raises_takes_nothing_of_the_frames_away(
+    of_worker_py: Callable[[Collector], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Raises(Collector):
+        def describe(self) -> Iterable[Metric]:  # when it is registered
+            return ()
+
+        def collect(self) -> Iterable[Metric]:
+            raise RuntimeError("away")
+
+    of_worker_py(Raises())
+    assert "consumer_live" in scrape(started())
+    assert [record.getMessage() for record in caplog.records] == ["metrics of worker.py failed"]

@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from prometheus_client import CONTENT_TYPE_LATEST, PROCESS_COLLECTOR, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, PROCESS_COLLECTOR, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from utils.logger import logger
 from utils.metrics import BOUNDS, Counters, Histogram
 from utils.monitoring.status import Health
 from utils.monitoring.view import PartitionView, Snapshot
 
 PREFIX = "consumer_"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+_OF_PYTHON = ("process_", "python_")  # what prometheus_client itself has among all metrics of a process
 ANSWER_WITHIN = 1.0  # seconds that a scrape waits for the loop before it shows what it was told the last time
 
 
@@ -122,10 +124,8 @@ class Metrics(Collector):
     _asking: threading.Lock = field(default_factory=threading.Lock)
 
     def page(self) -> bytes:
-        """All of them in the text format."""
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)
-        return generate_latest(registry)
+        """All of them in the text format, and behind them those of worker.py."""
+        return _text(self) + _of_worker_py()
 
     def collect(self) -> Iterator[Metric]:
         snapshot = self._snapshot()
@@ -219,3 +219,24 @@ class Metrics(Collector):
         family = GaugeMetricFamily(f"{PREFIX}build_info", "1; the versions are its labels", labels=list(labels))
         family.add_metric(list(labels.values()), 1)
         return family
+
+
+class _OfWorkerPy(Collector):
+    """What it counts by prometheus_client, which keeps it in a registry of the process."""
+
+    def collect(self) -> Iterator[Metric]:
+        return (each for each in REGISTRY.collect() if not each.name.startswith((PREFIX, *_OF_PYTHON)))
+
+
+def _of_worker_py() -> bytes:
+    try:
+        return _text(_OfWorkerPy())
+    except Exception as error:  # a collector of its own
+        logger.error("metrics of worker.py failed", exc_info=error)
+        return b""
+
+
+def _text(collector: Collector) -> bytes:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    return generate_latest(registry)
