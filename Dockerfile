@@ -11,9 +11,12 @@ COPY . .
 RUN sh deploy/image.sh program /app
 
 FROM ${PYTHON_IMAGE}
+# HOME, USER: for libraries that keep a cache there, or ask who they are. The user below has no entry in /etc/passwd.
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp \
+    USER=consumer \
     HTTP_HOST=0.0.0.0 \
     HTTP_PORT=8080
 WORKDIR /app

@@ -283,6 +283,21 @@ def test_a_pod_has_the_port_and_the_user_of_the_image(overlay: str) -> None:
     assert f"USER {spec['securityContext']['runAsUser']}:" in text_of(DOCKERFILE)
 
 
+@of_the_compose_file
+@of_the_manifests
+@of_the_unit
+@of_the_dockerfile
+def test_a_library_may_write_to_its_home() -> None:
+    """HOME was /, which is read-only: whatever keeps a cache there failed in the container alone."""
+    home = re.findall(r"\bHOME=(\S+)", text_of(DOCKERFILE))
+    assert home == re.findall(r"\bHOME=(\S+)", UNIT) == ["/tmp"]  # which PrivateTmp makes
+    assert "\nPrivateTmp=yes\n" in UNIT
+    assert SERVICES["worker"]["tmpfs"][0].startswith("/tmp:")
+    for overlay in OVERLAYS:
+        [container] = pods(rendered(overlay))["template"]["spec"]["containers"]
+        assert "/tmp" in [each["mountPath"] for each in container["volumeMounts"]]
+
+
 @of_the_manifests
 def test_the_job_that_writes_the_row_has_the_settings_and_the_secret_of_the_worker() -> None:
     spec = yaml.safe_load((DEPLOY / "kubernetes/init.yaml").read_text())["spec"]["template"]["spec"]
