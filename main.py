@@ -39,8 +39,9 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from config import EX_CONFIG, ConfigError, Settings, UnavailableError
-from models import DatabaseRefusedError, Row, load, load_pause
+from models import Row, load, load_pause
 from utils.commands.command import Environ, add_command, say
+from utils.database_errors import DatabaseRefusedError
 from utils.kafka import clients, preflight
 from utils.logger import configure, configure_again, logger
 from utils.monitoring.watch import Watch

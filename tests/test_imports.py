@@ -27,6 +27,7 @@ ROOMS: Mapping[str, set[str]] = {
 }
 """Which rooms each may know. `ground`: the files on which all of them stand; `framework`: framework.py."""
 GROUND = {"logger", "retry", "metrics", "errors", "threads", "version", "topic_ids", "sparing", "plain"}
+GROUND |= {"database_errors"}  # below models.py
 ALIASES = {"messages", "cases"}  # tests/test_worker.py imports them by these names, which stay; see there
 OF_JOINING = {"retry", "errors", "topic_ids", "plain"}  # what the pure room may know of the ground: what is pure, too
 

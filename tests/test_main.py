@@ -22,7 +22,7 @@ from sqlalchemy import Engine, make_url, text
 
 import main
 from config import ConfigError, Settings, UnavailableError
-from models import DatabaseRefusedError, Row, engine, init_db, load, ping, save, set_paused
+from models import Row, engine, init_db, load, ping, save, set_paused
 from tests.conftest import Topics
 from tests.kafka.test_preflight import listening
 from tests.monitoring.test_status import has_ipv6
@@ -30,6 +30,7 @@ from tests.program import FORWARDING, ROOT, copied, program
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
 from tests.services.starts import start_python
+from utils.database_errors import DatabaseRefusedError
 from utils.kafka import clients
 from utils.kafka.limits import CommitLimits
 from utils.monitoring.status import Health

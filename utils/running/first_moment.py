@@ -10,7 +10,7 @@ from utils.running.crashes import leave_no_core
 
 _NEEDED = ("config", "defaults", "framework", "main", "models", "worker")
 # What no file of these names has but ours.
-_OURS = {"config.py": b"EX_CONFIG", "models.py": b"DatabaseRefusedError", "utils/logger.py": b"stay_heard"}
+_OURS = {"config.py": b"EX_CONFIG", "models.py": b"utils.database_errors", "utils/logger.py": b"stay_heard"}
 _EX_CONFIG = 78  # config.py has it too, but may be what is hidden
 
 
