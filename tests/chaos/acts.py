@@ -75,6 +75,12 @@ def play(
         verdict = stage.finish()
         left_open, lag = stage.open_transactions(), stage.job.lag()
         found = problems(verdict, left_open, once=delivery == "exactly_once") + stage.ended
+        if delivery == "exactly_once":
+            found += [f"{id} is at {', '.join(stage.outputs.places[id])}" for id in verdict.twice]
+        if found:
+            cluster.keep_logs(directory / "brokers")
+        if again := stage.outputs.handed_out_again:
+            print(f"  {again} results were handed out to the reader once more", flush=True)
         letters = Records.of(cluster, f"{stage.job.name}-dlq").headers.values()
         reasons = Counter(headers["dlq.reason"] for each in letters for headers in each)
         return Act(name, dict(measured), verdict, len(stage.oracle.destroyed), reasons, left_open, lag, found)

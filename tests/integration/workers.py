@@ -28,6 +28,7 @@ from confluent_kafka import (
     Consumer,
     KafkaError,
     KafkaException,
+    Message,
     Producer,
     TopicCollection,
     TopicPartition,
@@ -318,6 +319,9 @@ class Outputs:
         self._consumer = Consumer(settings)
         self._partitions = partitions_of(self._consumer, self._topics)
         self._consumer.assign([TopicPartition(*each, OFFSET_BEGINNING) for each in self._partitions])
+        self.places: dict[str, list[str]] = {}  # by id, of each of its results
+        self.handed_out_again = 0  # records, by the client: no result is there twice for it
+        self._read_to: dict[tuple[str | None, int | None], int] = {}
 
     def read(self, wait: float = 0.1) -> int:
         """Whatever has come; how many results that were."""
@@ -325,7 +329,7 @@ class Outputs:
         for message in messages:
             error = message.error()
             if error is None:
-                self._oracle.seen(message.key(), message.value())
+                self._note(message)
             elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:  # its leader has not heard of the topic yet
                 (at,) = self._consumer.position([TopicPartition(message.topic() or "", message.partition() or 0)])
                 at.offset = at.offset if at.offset >= 0 else OFFSET_BEGINNING
@@ -333,6 +337,15 @@ class Outputs:
             elif error.code() not in {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}:
                 raise AssertionError(error)
         return len(messages)
+
+    def _note(self, message: Message) -> None:
+        at, offset = (message.topic(), message.partition()), message.offset() or 0
+        if offset < self._read_to.get(at, 0):
+            self.handed_out_again += 1
+            return
+        self._read_to[at] = offset + 1
+        self.places.setdefault((message.key() or b"").decode(), []).append(f"{at[0]}[{at[1]}]:{offset}")
+        self._oracle.seen(message.key(), message.value())
 
     def read_to_the_end(self, seconds: float = SECONDS) -> None:
         """All results that are there now."""

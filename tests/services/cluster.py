@@ -11,9 +11,11 @@ who feeds and looks; `bootstrap_of_workers` goes through it, as all does that th
 """
 
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -164,6 +166,12 @@ class KafkaCluster:
         if self._directory is not None:
             self._directory.cleanup()
         self.network.stop()
+
+    def keep_logs(self, directory: Path) -> None:
+        """A copy of all that the brokers have written, to look at what went wrong."""
+        if self._directory is not None:
+            with suppress(shutil.Error):  # what they delete meanwhile
+                shutil.copytree(self._directory.name, directory)
 
     @property
     def bootstrap_of_workers(self) -> str:
