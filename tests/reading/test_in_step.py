@@ -4,7 +4,7 @@ from collections import defaultdict
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, ThrottleEvent, TopicPartition
 from confluent_kafka.admin import AdminClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.fakes import FakeAdmin, FakeConsumer, FakeMessage, Partition
 from utils.joining.aggregator import FRAGMENT_OVERHEAD
 from utils.kafka.ends import EndOffsets
+from utils.kafka.mute import Mute
 from utils.reading import in_step
 from utils.reading.in_step import ASK_AFTER, ASK_EVERY, PATIENCE, PATIENCE_WHEN_RECENT, RECENT, InStep
 
@@ -37,7 +38,9 @@ class Bench:
         self.admin = FakeAdmin(self.inner.end_of, late=late)
         self.now = 100.0
         ends = EndOffsets(cast(AdminClient, self.admin), IsolationLevel.READ_UNCOMMITTED)
-        self.consumer = InStep(cast(Consumer, self.inner), ends, lambda: self.now, lambda: self.now - 100 + NOW)
+        self.mute = Mute(lambda: self.now)
+        clocks = lambda: self.now, lambda: self.now - 100 + NOW
+        self.consumer = InStep(cast(Consumer, self.inner), ends, *clocks, self.mute)
         self.consumer.subscribe([], on_assign=self.assign, on_revoke=self.end, on_lost=self.end)
         self.told: list[Any] = []
         self.inner.assigned([TopicPartition(*at, 0) for at in partitions or (A, B)])
@@ -200,6 +203,15 @@ def test_what_lies_ready_behind_others_in_the_client_is_waited_for_however_slowl
         bench.now += PATIENCE / 10
         read += bench.read(20)
     assert read[:2] == [("a", 0, 0), ("b", 0, 0)]
+
+
+def test_who_is_above_a_quota_waits_until_the_brokers_would_answer_again() -> None:
+    bench = Bench(late=True)
+    bench.feed(A, OLD)
+    assert bench.read() == []
+    bench.mute.on_throttle(ThrottleEvent("broker", 1, PATIENCE))
+    assert bench.read_for(2 * PATIENCE - 2 * TURN) == []
+    assert bench.read_for(2 * TURN) == [("a", 0, 0)]
 
 
 def test_a_sibling_is_silent_for_as_long_however_steadily_others_come() -> None:

@@ -23,12 +23,13 @@ from utils.joining.references import Reference
 from utils.joining.states import FINISHED, SENT, UNFINISHED, States
 from utils.kafka import clients
 from utils.kafka.clients import cure_of
+from utils.kafka.mute import Mute
 from utils.metrics import Counters, Histogram
 from utils.processing.outcome import Outcome
 from utils.sending.delivery import AtLeastOnce, Backlog, ExactlyOnce, TransactionTerms
 from utils.sending.failures import Failures
 from utils.sending.map_store import HELD_BACK, MapStore, MapTopic
-from utils.sending.outbox import DeliveryFailed, Mute, Outbox, RecordRefused
+from utils.sending.outbox import DeliveryFailed, Outbox, RecordRefused
 from utils.sending.pace import MOST, WITHIN, Pace
 from utils.sending.refusals import Refusals
 

@@ -186,7 +186,7 @@ class ModelClients:
         self._instance = process.name if options.static else ""
         self.admin = cast(AdminClient, FakeAdmin(process))
 
-    def consumer(self, on_commit: Any) -> Consumer:
+    def consumer(self, on_commit: Any, on_throttle: object) -> Consumer:
         most = FEW if self._options.slow else 1_000_000
         self._process.consumer = FakeConsumer(self._process, on_commit, self._instance, most=most)
         return cast(Consumer, self._process.consumer)

@@ -21,6 +21,7 @@ from utils.commands.replay import Discarding, Joining, Replay, ReplayResult, Use
 from utils.joining.dead_letters import REASONS
 from utils.joining.references import Partition
 from utils.kafka import clients, preflight
+from utils.kafka.mute import Mute
 from utils.kafka.names import replay_group
 from utils.logger import configure_again, shown
 from utils.metrics import Counters
@@ -33,7 +34,7 @@ from utils.running.refresh import Config
 from utils.running.supervision import supervise
 from utils.sending.delivery import AtLeastOnce
 from utils.sending.failures import Failures
-from utils.sending.outbox import Mute, Outbox
+from utils.sending.outbox import Outbox
 from utils.sending.refusals import Refusals
 
 

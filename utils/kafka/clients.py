@@ -347,12 +347,18 @@ def fetches(partitions: int) -> Properties:
 
 
 def consumer(
-    properties: Properties, settings: Settings, on_commit: Callable[..., None], partitions: int = 0
+    properties: Properties,
+    settings: Settings,
+    on_commit: Callable[..., None],
+    partitions: int = 0,
+    *,
+    on_throttle: Callable[..., None] | None = None,
 ) -> Consumer:
     """The one consumer of a worker, for topics of so many partitions together.
 
     Its fetch settings keep a core busy; the user's properties win.
     """
+    heard = {"throttle_cb": guarded(on_throttle, _tell)} if on_throttle else {}
     return Consumer(
         {
             "session.timeout.ms": SESSION_TIMEOUT_MS,
@@ -371,6 +377,7 @@ def consumer(
             "auto.offset.reset": "error",
             "partition.assignment.strategy": "range",
             "on_commit": on_commit,
+            **heard,
             **({"group.instance.id": settings.group_instance_id} if settings.group_instance_id else {}),
         }
     )

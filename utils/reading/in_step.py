@@ -19,6 +19,7 @@ from utils.errors import guarded
 from utils.joining.aggregator import FOREVER, FRAGMENT_OVERHEAD, NEVER
 from utils.joining.messages import read_each
 from utils.kafka.ends import EndOffsets, Partition
+from utils.kafka.mute import Mute
 from utils.logger import logger
 
 MOST_BYTES = 32_000_000  # bytes, of all partitions together: one that holds more than its share is paused
@@ -76,14 +77,15 @@ class HeldBack:
 
 @dataclass(slots=True)
 class Quiet:
-    """`seconds` so far in which the client had nothing more to give."""
+    """`seconds` so far in which the client had nothing more to give, though the brokers would have answered."""
 
+    _mute: Mute
     seconds: float = 0.0
     _fetched_at: float = NEVER
 
     def note(self, now: float, *, has_all: bool) -> None:
         """A fetch; `has_all`: nothing that had come is left in the client."""
-        self.seconds += min(now - self._fetched_at, A_TURN) if has_all else 0
+        self.seconds += min(now - self._fetched_at, A_TURN) if has_all and not self._mute.seconds else 0
         self._fetched_at = now
 
 
@@ -91,9 +93,14 @@ class InStep:
     """Stands for the Consumer that it is made around. What is not here goes there as it is."""
 
     def __init__(
-        self, consumer: Consumer, ends: EndOffsets, clock: Callable[[], float], wall_clock: Callable[[], float]
+        self,
+        consumer: Consumer,
+        ends: EndOffsets,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        mute: Mute | None = None,
     ) -> None:
-        """`ends`: of the logs, also of what open transactions hide."""
+        """`ends`: of the logs, also of what open transactions hide. `mute`: of the consumer."""
         self._consumer = consumer
         self._ends = ends
         self._clock = clock
@@ -103,7 +110,7 @@ class InStep:
         self._events: list[Message] = []
         self._turn = 0  # which partition number comes first
         self._ask_from = self._tell_from = NEVER
-        self._quiet = Quiet()
+        self._quiet = Quiet(mute or Mute(clock))
         self._failure: Exception | None = None
 
     def __getattr__(self, name: str) -> Any:

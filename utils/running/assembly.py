@@ -27,6 +27,7 @@ from utils.kafka.absence import Absence
 from utils.kafka.commit_answers import CommitAnswers
 from utils.kafka.ends import EndOffsets, newest_times
 from utils.kafka.membership import Membership
+from utils.kafka.mute import Mute
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.monitoring.status import Health
@@ -41,7 +42,7 @@ from utils.sending.assignment import Locate
 from utils.sending.delivery import AtLeastOnce, Delivery, ExactlyOnce, TransactionTerms
 from utils.sending.failures import Failures
 from utils.sending.map_store import MapStore, MapTopic
-from utils.sending.outbox import Mute, Outbox, Report
+from utils.sending.outbox import Outbox, Report
 from utils.sending.pace import PATIENCE, PATIENCE_OF_A_TRANSACTION
 from utils.sending.refusals import Refusals
 from utils.sparing import SparingByKind
@@ -86,7 +87,7 @@ class Clients(Protocol):
     @property
     def admin(self) -> AdminClient: ...
 
-    def consumer(self, on_commit: Callable[..., None]) -> Consumer: ...
+    def consumer(self, on_commit: Callable[..., None], on_throttle: Callable[[ThrottleEvent], None]) -> Consumer: ...
 
     def producer(self, report: Report, on_throttle: Callable[[ThrottleEvent], None]) -> Producer: ...
 
@@ -184,8 +185,9 @@ class KafkaClients:
     def admin(self) -> AdminClient:
         return AdminClient(dict(self._properties))
 
-    def consumer(self, on_commit: Callable[..., None]) -> Consumer:
-        return clients.consumer(self._properties, self._settings, on_commit, self._partitions)
+    def consumer(self, on_commit: Callable[..., None], on_throttle: Callable[[ThrottleEvent], None]) -> Consumer:
+        properties, settings, partitions = self._properties, self._settings, self._partitions
+        return clients.consumer(properties, settings, on_commit, partitions, on_throttle=on_throttle)
 
     def producer(self, report: Report, on_throttle: Callable[[ThrottleEvent], None]) -> Producer:
         records, size = clients.queue_room(self._properties)
@@ -250,10 +252,11 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
     else:
         delivery = AtLeastOnce(outbox, maps, counters.commit_time, counters.latency, clock.monotonic)
     answers = CommitAnswers(delivery.on_commit, clock.monotonic)
-    consumer = ours.consumer(guarded(answers.on_commit, outbox.fail))
+    mute_input = Mute(clock.monotonic)
+    consumer = ours.consumer(guarded(answers.on_commit, outbox.fail), on_throttle=mute_input.on_throttle)
     if settings.read_order == "time" and len(topics) > 1:
         ends = EndOffsets(ours.admin, IsolationLevel.READ_UNCOMMITTED)
-        consumer = cast(Consumer, InStep(consumer, ends, clock.monotonic, clock.wall))
+        consumer = cast(Consumer, InStep(consumer, ends, clock.monotonic, clock.wall, mute_input))
     absence = Absence(ours.group_state)
     opened.callback(absence.close, consumer)  # where the worker has not come to it
     locate = Locator(

@@ -1,16 +1,16 @@
 """Records on their way out: results to every output topic, dead letters to theirs, and which of them were refused."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, ThrottleEvent
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from utils.errors import chain, guarded
 from utils.joining.dead_letters import Letter, sources
 from utils.joining.messages import Headers, Result
 from utils.joining.trace_context import trace_of
+from utils.kafka.mute import Mute
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.processing.outcome import Outcome
@@ -54,23 +54,6 @@ def unmasked() -> Iterator[None]:
 
 class RecordRefused(DeliveryFailed):
     """A record was too large for its topic. It is known now, and leaves as a dead letter after the restart."""
-
-
-class Mute:
-    """How long the broker takes nothing more of a producer that is above its quota: it is told with the answer."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._until = 0.0
-
-    def on_throttle(self, event: ThrottleEvent) -> None:
-        """The producer's `throttle_cb`."""
-        self._until = max(self._until, self._clock() + event.throttle_time)
-
-    @property
-    def seconds(self) -> float:
-        """From now on."""
-        return max(self._until - self._clock(), 0.0)
 
 
 class Outbox:
