@@ -27,7 +27,6 @@ if lacking := [name for name in ("confluent_kafka", "msgspec", "sqlalchemy") if 
 import argparse
 import os
 import re
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -51,6 +50,7 @@ from utils.running.refresh import Config, Refresh, tell_warnings
 from utils.running.steps import ROW_STEPS, STEPS, Seen, Start, answer_http, take
 from utils.running.streams import printing
 from utils.running.supervision import work
+from utils.threads import Apart
 from utils.version import frame_version
 
 INTERRUPTED = Path(__file__).with_name("update-in-progress") / "finish.sh"  # while there, two versions are mixed
@@ -164,7 +164,7 @@ def run(_arguments: argparse.Namespace, environ: Environ) -> int:
         return 0
     read = partial(_read_again, start.database, start.environment, watch)
     refresh = Refresh(_config(start), read, watch.counters, watch.health)
-    threading.Thread(target=refresh.watch, args=(process_stop,), name="row", daemon=True).start()
+    Apart(target=refresh.watch, args=(process_stop,), name="row").start()
     return work(refresh, process_stop, watch)
 
 

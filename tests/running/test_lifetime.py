@@ -9,7 +9,7 @@ import pytest
 
 from config import NeedsNewProcessError, Settings
 from framework import CLOSING_IN_TIME
-from tests.program import ROOT
+from tests.program import ROOT, program
 from utils.running.lifetime import GRACE, patiently
 
 LEAVE_GROUP = 5.0  # seconds that Kafka's client waits for the answer that it has left its group
@@ -49,3 +49,30 @@ def test_where_the_log_cannot_be_written_at_the_end_the_exit_code_is_that_of_the
         buffered = "import io, sys; sys.stderr = io.TextIOWrapper(io.BufferedWriter(io.FileIO(2, 'w', closefd=False)));"
         done = subprocess.run([sys.executable, "-c", buffered + unwritten], cwd=ROOT, stderr=full)
     assert done.returncode == code
+
+
+@pytest.mark.parametrize("is_left", [True, False])
+def test_python_is_not_taken_apart_around_a_thread_of_ours_that_is_left_behind(is_left: bool) -> None:
+    """Kafka's client, which such a thread may have, called into it: a stop in order ended with SIGSEGV."""
+    ends = f"""
+import os, sys, threading, time
+from utils.running import first_moment, lifetime
+from utils.threads import Apart
+
+first_moment.begin()
+
+class TakenApart:
+    def __del__(self):
+        os.write(1, b"taken apart")
+
+kept = TakenApart()
+import atexit
+atexit.register(lambda: print("at its end"))
+threading.Thread(target=lambda: (time.sleep(0.3), print("a thread of others"))).start()
+if {is_left}:
+    Apart(target=time.sleep, args=(60,), name="row").start()
+lifetime.leave(3)
+"""
+    done = subprocess.run([sys.executable, "-c", ends], cwd=program(), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout.split("\n") == ["a thread of others", "at its end", "" if is_left else "taken apart"]

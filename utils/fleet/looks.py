@@ -26,6 +26,7 @@ from utils.kafka.lookups import Topic
 from utils.kafka.names import replay_group
 from utils.metrics import Counters
 from utils.sending.map_store import MapStore, MapTopic
+from utils.threads import Apart
 
 Partition = tuple[str, int]
 Properties = tuple[tuple[str, str], ...]
@@ -106,7 +107,7 @@ class Sites:
         for cluster, some in by_cluster.items():
             site = self._sites.setdefault(cluster, _Site())
             look = partial(self._look_into, found, site, some, before)
-            threads.append(threading.Thread(target=look, name="cluster", daemon=True))
+            threads.append(Apart(target=look, name="cluster"))
             threads[-1].start()
         most = 2 * (self._timeout + PER_ROW * max(map(len, by_cluster.values()), default=0)) + self._apart + GRACE
         for thread in threads:

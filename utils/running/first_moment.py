@@ -1,9 +1,11 @@
 """What holds from the first moment of a process on, before all that takes time is imported. Standard library only."""
 
+import atexit
 import gc
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from utils.running.crashes import leave_no_core
@@ -13,9 +15,13 @@ _NEEDED = ("config", "defaults", "framework", "main", "models", "worker")
 _OURS = {"config.py": b"EX_CONFIG", "models.py": b"utils.database_errors", "utils/logger.py": b"stay_heard"}
 _EX_CONFIG = 78  # config.py has it too, but may be what is hidden
 
+ends_whole_with: int | None = None
+"""The exit code of a process that Python is not to take apart at its end."""
+
 
 def begin() -> None:
     """Call it before the other imports, and `over` when a command begins. Until then a signal ends the process."""
+    atexit.register(_end_whole)  # the first one is called last
     gc.disable()
     open_missing_streams()
     leave_no_core()
@@ -34,6 +40,14 @@ def over() -> None:
     gc.enable()
     if signal.getsignal(signal.SIGINT) is _interrupted:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end_whole() -> None:
+    if ends_whole_with is not None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(ends_whole_with)
 
 
 def _interrupted(*_: object) -> None:

@@ -15,7 +15,8 @@ from typing import NoReturn, TypeVar
 
 from config import NeedsNewProcessError, UnavailableError
 from utils.logger import logger
-from utils.threads import in_thread
+from utils.running import first_moment
+from utils.threads import Apart, in_thread
 
 LONGEST_PAUSE = 10.0  # seconds between two tries
 RELOAD = 30  # seconds that a worker may take to end because its row has changed: several steps of a transaction
@@ -84,8 +85,11 @@ def leave(code: int) -> NoReturn:
     """End the process with this code, and in time.
 
     Python waits for all threads that are no daemons, without an end: those of an executor, for example, whose call
-    process() has given up.
+    process() has given up. And a thread of ours that nobody waits for may have a client of Kafka, whose own threads
+    call into Python: where that is being taken apart, this is the end of the process (SIGSEGV), whatever its code.
     """
+    if any(isinstance(each, Apart) for each in threading.enumerate()):
+        first_moment.ends_whole_with = code
     with suppress(RuntimeError):  # no thread is to be had at the moment
         threading.Thread(target=_leave_behind, args=(code,), name="leave", daemon=True).start()
     _drop_unwritten()
