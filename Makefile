@@ -68,7 +68,7 @@ test-mine: setup  ## runs your tests only: those in tests/ (beside the frame's: 
 	$(PYTHON) -m pytest $(DEFAULTS_FIRST) $(OWN_TESTS) $(OWN) $(ARGS)
 
 check: setup $(CHECKS)  ## that Python can read your files, and import worker.py; where the frame's tests are, ruff and mypy for the frame's files, too
-	$(PYTHON) -m compileall -q worker.py $(wildcard defaults.py) $(OWN_TESTS) $(OWN)
+	$(PYTHON) -m compileall -q $(wildcard *.py) $(OWN_TESTS) $(OWN)
 	$(PYTHON) main.py --version >/dev/null
 	$(PYTHON) -m utils.processing.user_code
 
@@ -138,6 +138,7 @@ lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; A
 	    { echo "the .venv that is here, of $$($(PYTHON) --version 2>&1), is too old (3.11 is needed), or has no pip:" \
 	        "remove it (rm -r .venv), then run \`make setup\`" >&2; exit 1; }
 	@$(PYTHON) deploy/moved.py $(@D)
+	@echo 'installing the packages of requirements-dev.lock: the first time, this may take minutes'
 	$(PYTHON) -m pip install --quiet --require-hashes -r requirements-dev.lock
 	@PIP_FIND_LINKS= $(PYTHON) -m pip install --quiet --no-index --dry-run -r requirements-dev.txt || \
 	    { echo 'requirements*.txt and the locks differ: run `make lock`' >&2; exit 1; }

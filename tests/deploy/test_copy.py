@@ -189,6 +189,19 @@ def test_make_test_mine_runs_the_tests_of_a_copy_wherever_they_are(frame: Path, 
     assert done.returncode != 0
 
 
+def test_make_check_looks_at_each_module_beside_worker_py(frame: Path, tmp_path: Path) -> None:
+    """The build of the image did, and failed where `make check` had been green."""
+    to = tmp_path / "copy"
+    assert copied(frame, to).returncode == 0
+    write(to, {"rates.py": "def broken(:\n"})
+    command = ["make", "-n", "check"]
+    told = subprocess.run(command, cwd=to, env=outside_of_make(), capture_output=True, text=True, check=True).stdout
+    [compiles] = [line.split(" -m ")[1] for line in told.splitlines() if "compileall" in line]
+    done = subprocess.run([sys.executable, "-m", *compiles.split()], cwd=to, capture_output=True, text=True)
+    assert "rates.py" in done.stdout
+    assert done.returncode != 0
+
+
 def test_a_copy_whose_tests_all_lie_beside_its_packages_tests_and_checks_itself(frame: Path, tmp_path: Path) -> None:
     """Without tests/ and defaults.py, both of which it may delete, `make test-mine` failed for want of a directory."""
     to = tmp_path / "copy"

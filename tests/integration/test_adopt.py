@@ -268,6 +268,24 @@ def test_a_commit_beyond_the_end_of_the_log_is_named_and_not_adopted(real_kafka:
     assert "is adopted" in adopted(scene)
 
 
+def test_history_of_a_partition_without_a_commit_is_not_sent_unless_somebody_wants_it(
+    real_kafka: KafkaBroker, scenes: Scenes
+) -> None:
+    """A worker with auto.offset.reset=latest, of a partition to which nothing came: its whole history was sent."""
+    scene = scenes(real_kafka, partitions=2)
+    first, second = scene.job.topics_input
+    an_hour_ago = int(time.time() - 3600) * 1000
+    feed(scene.broker, scene.oracle, ["1", "2"], [first], partition=1, timestamp=an_hour_ago)
+    scene.feed(["3"])
+    scene.job.overwrite_commits({(first, 0): (0, ""), (second, 0): (0, "")})
+    for dry in (("--dry-run",), ()):
+        problem = adopted(scene, *dry, code=78)
+        assert f"has no commit of {first}:1, where older messages lie: " in problem
+        assert "--reset-offsets, --to-latest or --to-earliest" in problem
+    scene.job.overwrite_commits({(first, 1): (2, "")})
+    assert f"{second}:1  no commit: it is read from its beginning" in adopted(scene)
+
+
 def test_who_lacks_a_right_adopts_nothing(guarded_kafka: KafkaBroker, scenes: Scenes) -> None:
     """The commit was carried out for the one topic and refused for the other, and so was each later run: "is adopted
     already: just start it". What had waited in the other topic was lost then.
