@@ -47,7 +47,7 @@ MANYLINUX := manylinux2014 manylinux_2_17 manylinux_2_26 manylinux_2_27 manylinu
 -include tests/frame.mk
 
 .PHONY: help setup demo test test-mine check update frame-test image-check deploy-check rules pack pack-check audit
-.PHONY: wheels lock again
+.PHONY: packable wheels lock again
 
 ifneq ($(wildcard update-in-progress/finish.sh),)
 $(error an update of the frame was interrupted: sh update-in-progress/finish.sh ends it)
@@ -84,7 +84,11 @@ image-check: setup  ## does what the Dockerfile does, without Docker, and runs t
 deploy-check: .venv-deploy/done  ## holds compose.yaml, the manifests and the unit against the schemas of those who read them
 	.venv-deploy/bin/python deploy/check.py
 
-pack: setup wheels .venv-deploy/done  ## packs tree, wheels, base image and SBOM for a machine without a network; ARCHIVE=…
+packable:
+	@said=$$(git rev-parse --git-dir 2>&1 >/dev/null) || { echo "pack: only what git knows is packed, and git says: $$said" \
+	    "(where there is no repository yet: git init && git add --all)" >&2; exit 1; }
+
+pack: packable setup wheels .venv-deploy/done  ## packs tree, wheels, base image and SBOM for a machine without a network; ARCHIVE=…
 	CYCLONEDX=.venv-deploy/bin/cyclonedx-py sh deploy/pack.sh "$(or $(ARCHIVE),consumer.tar)"
 
 pack-check: setup .venv-deploy/done  ## packs, and installs that without a network

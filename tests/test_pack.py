@@ -65,6 +65,20 @@ def test_without_the_program_there_is_no_archive(unknown: str, tmp_path: Path) -
     assert not (tmp_path / "out.tar").exists()
 
 
+def test_where_there_is_no_repository_it_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
+    """It was after a minute and a half, and the line said that git was needed, which was there."""
+    for name in ("Makefile", "requirements.lock", "deploy/image.sh"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    environ = {**outside_of_make(), "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+    done = subprocess.run(["make", "pack"], cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert done.returncode == 2
+    [told, _make] = done.stderr.splitlines()
+    assert told.startswith("pack: only what git knows is packed, and git says: fatal: not a git repository")
+    assert told.endswith("(where there is no repository yet: git init && git add --all)")
+    assert not (tmp_path / ".venv").exists()
+
+
 def test_a_home_that_the_shell_has_left_as_a_tilde_is_that_of_the_user(tmp_path: Path) -> None:
     committed(tmp_path, PROGRAM)
     assert pack(tmp_path, "~/out.tar").returncode == 0
