@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
-from prometheus_client import REGISTRY, Counter, Metric, ProcessCollector
+from prometheus_client import REGISTRY, Counter, Gauge, Metric, ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
@@ -241,8 +241,39 @@ def test_a_collector_of_worker_py_that_raises_takes_nothing_of_the_frames_away(
             return ()
 
         def collect(self) -> Iterable[Metric]:
-            raise RuntimeError("away")
+            raise RuntimeError("top" + "secret")
 
     of_worker_py(Raises())
-    assert "consumer_live" in scrape(started())
-    assert [record.getMessage() for record in caplog.records] == ["metrics of worker.py failed"]
+    bench = started()
+    collector = metrics(bench)
+    assert all("consumer_live" in scrape(bench, collector) for _ in range(3))
+    assert [record.getMessage() for record in caplog.records] == ["metrics of worker.py failed"], "said once"
+    assert "topsecret" not in caplog.text
+
+
+def test_a_collector_of_worker_py_that_hangs_keeps_one_thread_and_not_one_for_each_scrape(
+    of_worker_py: Callable[[Collector], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After forty minutes the process had no thread left for Kafka's client."""
+    monkeypatch.setattr("utils.monitoring.prometheus.ANSWER_WITHIN", 0.01)
+    asked, answered = threading.Event(), threading.Event()
+
+    def ask() -> float:
+        asked.set()
+        return float(answered.wait(60))
+
+    depth = Gauge("queue_depth", "Asks the queue", registry=None)
+    depth.set_function(ask)
+    collector = metrics(started())
+    of_worker_py(depth)
+    first = threading.Thread(target=collector.page)
+    first.start()
+    try:
+        assert asked.wait(10)
+        page = collector.page()
+        assert b"consumer_live" in page
+        assert b"queue_depth" not in page
+    finally:
+        answered.set()
+        first.join()
+    assert b"queue_depth 1.0" in collector.page()

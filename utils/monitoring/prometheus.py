@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, PROCESS_COLLECTOR, REGISTRY, 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from utils.errors import unquoted
 from utils.logger import logger
 from utils.metrics import BOUNDS, Counters, Histogram
 from utils.monitoring.status import Health
@@ -122,10 +123,11 @@ class Metrics(Collector):
 
     _last: Snapshot | None = None
     _asking: threading.Lock = field(default_factory=threading.Lock)
+    _own: "_OfWorkerPy" = field(default_factory=lambda: _OfWorkerPy())
 
     def page(self) -> bytes:
         """All of them in the text format, and behind them those of worker.py."""
-        return _text(self) + _of_worker_py()
+        return _text(self) + self._own.page()
 
     def collect(self) -> Iterator[Metric]:
         snapshot = self._snapshot()
@@ -222,18 +224,29 @@ class Metrics(Collector):
 
 
 class _OfWorkerPy(Collector):
-    """What it counts by prometheus_client, which keeps it in a registry of the process."""
+    """What it counts by prometheus_client, which keeps it in a registry of the process. Nothing while a collector of
+    its own hangs, which keeps one thread and not one for each who asks.
+    """
+
+    def __init__(self) -> None:
+        self._asking = threading.Lock()
+        self._has_failed = False
+
+    def page(self) -> bytes:
+        if not self._asking.acquire(timeout=ANSWER_WITHIN):
+            return b""
+        try:
+            text, self._has_failed = _text(self), False
+        except Exception as error:
+            if not self._has_failed:  # said once, and not at each scrape
+                logger.error("metrics of worker.py failed", exc_info=unquoted(error))
+            text, self._has_failed = b"", True
+        finally:
+            self._asking.release()
+        return text
 
     def collect(self) -> Iterator[Metric]:
         return (each for each in REGISTRY.collect() if not each.name.startswith((PREFIX, *_OF_PYTHON)))
-
-
-def _of_worker_py() -> bytes:
-    try:
-        return _text(_OfWorkerPy())
-    except Exception as error:  # a collector of its own
-        logger.error("metrics of worker.py failed", exc_info=error)
-        return b""
 
 
 def _text(collector: Collector) -> bytes:
