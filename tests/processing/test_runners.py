@@ -3,6 +3,7 @@
 import asyncio
 import decimal
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -1174,6 +1175,20 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)
+
+
+@pytest.mark.parametrize(("concurrency", "turn"), [(2, 0.005), (16, 0.005), (64, 0.00125)])
+def test_of_many_threads_none_has_the_interpreter_for_long(concurrency: int, turn: float) -> None:
+    """Each of 64 that use the CPU had it for 5 ms: health was answered after seconds, and a stop took too long."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)  # as Python has it
+    pool = ThreadPool(lambda message, _name: message, NAME, concurrency)
+    try:
+        pool.open()
+        assert sys.getswitchinterval() == pytest.approx(turn, abs=1e-6)
+        pool.close(5)
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_too_few_threads_for_the_calls_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

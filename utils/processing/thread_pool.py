@@ -1,6 +1,7 @@
 """process() in as many threads as calls may run at once."""
 
 import decimal
+import sys
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -13,6 +14,8 @@ from utils.processing.done import Done
 from utils.processing.outcome import Call, Outcome, Process, attempt
 from utils.processing.runner import NO_HOOKS, CallTerms, Hooks, Overdue, call_hook, overdue, refuse_unrun, running_calls
 from utils.threads import Apart
+
+ROUND = 0.08  # seconds in which each thread that uses the CPU has had its turn: the loop and health wait for theirs
 
 
 class ThreadPool:
@@ -40,6 +43,7 @@ class ThreadPool:
         self._waiting: SimpleQueue[Group | None] = SimpleQueue()
 
     def open(self) -> None:
+        sys.setswitchinterval(min(sys.getswitchinterval(), ROUND / self._concurrency))
         refuse_unrun(self._terms.context.run(self._hooks.setup))
         try:
             for number in range(self._concurrency):
