@@ -280,10 +280,13 @@ def test_history_of_a_partition_without_a_commit_is_not_sent_unless_somebody_wan
     scene.job.overwrite_commits({(first, 0): (0, ""), (second, 0): (0, "")})
     for dry in (("--dry-run",), ()):
         problem = adopted(scene, *dry, code=78)
-        assert f"has no commit of {first}:1, where older messages lie: " in problem
-        assert "--reset-offsets, --to-latest or --to-earliest" in problem
-    scene.job.overwrite_commits({(first, 1): (2, "")})
-    assert f"{second}:1  no commit: it is read from its beginning" in adopted(scene)
+        assert f"has no commit of {first}:1 (2), where older messages lie: say --unread skip" in problem
+    told = adopted(scene, "--unread", "read", "--dry-run")
+    assert f"{first}:1  no commit: it is read from its beginning" in told
+    told = adopted(scene, "--unread", "skip")
+    assert f"{first}:1  no commit -> 2  (2 older messages are skipped)" in told
+    assert scene.job.commits()[first, 1].offset == 2
+    assert "is adopted already" in adopted(scene, code=78)
 
 
 def test_who_lacks_a_right_adopts_nothing(guarded_kafka: KafkaBroker, scenes: Scenes) -> None:

@@ -40,18 +40,23 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--stopped", type=time_of, metavar="TIME", help=f"when its last process ended, else now: {FORMS}"
     )
+    parser.add_argument(
+        "--unread", choices=("skip", "read"), help="older messages of partitions of which it had no commit"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A partition, and from where it is read from now on. `committed`: None where the worker had never committed."""
+    """A partition, and from where it is read from now on: None is its beginning. `committed`: None where the worker had
+    never committed.
+    """
 
     topic: str
     partition: int
     committed: int | None
     start: int | None
     end: int = 0
-    history: int = 0
+    unread: int = 0
     """Without a commit: how many offsets lie before the moment from which on others are read again."""
 
     @property
@@ -61,8 +66,8 @@ class Place:
 
     def __str__(self) -> str:
         name = f"{self.topic}:{self.partition}"
-        if self.history:
-            return f"{name}  no commit, and {self.history} older messages"
+        if self.committed is None and self.start is not None:
+            return f"{name}  no commit -> {self.start}  ({self.unread} older messages are skipped)"
         if self.committed is None or self.start is None:
             return f"{name}  no commit: it is read from its beginning"
         if self.is_beyond:
@@ -94,11 +99,15 @@ def adopt(arguments: argparse.Namespace, environ: Environ) -> int:
         left = _not_adopted(settings, row, every)
         wait = settings.message_timeout if arguments.wait is None else arguments.wait
         places = _places(former, row, left, stopped - timedelta(seconds=wait), wait)
+        if arguments.unread != "skip":  # such a partition is read from its beginning
+            places = [each if each.committed is not None else replace(each, start=None) for each in places]
         if len(left) < len(every):
             _refuse_what_is_done(row, places)
         _refuse_what_is_not_there(former.consumer_name, row, places)
         say("\n".join(map(str, places)))
-        _refuse_what_nobody_knows(former.consumer_name, places)
+        _refuse_what_is_beyond(former.consumer_name, places)
+        if not arguments.unread:
+            _refuse_what_is_unread(former.consumer_name, places)
         if not arguments.dry_run:
             _commit(settings, row, places)
     what = "would be" if arguments.dry_run else "is"
@@ -153,21 +162,18 @@ def _refuse_what_is_not_there(group: str, row: Row, places: Sequence[Place]) -> 
         raise ConfigError([f"consumer group {group} has no commit of {topics}, so there is nothing to adopt: {cure}"])
 
 
-def _refuse_what_nobody_knows(group: str, places: Sequence[Place]) -> None:
-    """A commit beyond the end says nothing of the log that is there now. Where there is none, the former worker has
-    left out what was there before it (auto.offset.reset=latest, the default), or had not come to it.
-    """
-    how = "set where to read from (kafka-consumer-groups.sh --reset-offsets"
-    cure = f"if that stays, the topic was made again: {how})"
-    problems = [f"consumer group {group}: {each}: {cure}" for each in places if each.is_beyond]
-    if unread := ", ".join(f"{each.topic}:{each.partition}" for each in places if each.history):
-        problems.append(
-            f"consumer group {group} has no commit of {unread}, where older messages lie: if its worker left them out"
-            f" (auto.offset.reset=latest, the default of clients), or had not come to them, nobody can tell: {how},"
-            " --to-latest or --to-earliest)"
-        )
-    if problems:
+def _refuse_what_is_beyond(group: str, places: Sequence[Place]) -> None:
+    """The commit says nothing of the log that is there now: only who knows both can tell what has been read of it."""
+    cure = "if that stays, the topic was made again: set where to read from (kafka-consumer-groups.sh --reset-offsets)"
+    if problems := [f"consumer group {group}: {each}: {cure}" for each in places if each.is_beyond]:
         raise ConfigError(problems)
+
+
+def _refuse_what_is_unread(group: str, places: Sequence[Place]) -> None:
+    """The former worker has left it out (auto.offset.reset=latest, the default of clients), or had not come to it."""
+    if unread := ", ".join(f"{each.topic}:{each.partition} ({each.unread})" for each in places if each.unread):
+        cure = "say --unread skip where its auto.offset.reset was latest, which is the default, else --unread read"
+        raise ConfigError([f"consumer group {group} has no commit of {unread}, where older messages lie: {cure}"])
 
 
 def _commits(settings: Settings, row: Row, every: Sequence[TopicPartition]) -> Mapping[Partition, TopicPartition]:
@@ -181,13 +187,15 @@ def _places(former: Settings, row: Row, every: Sequence[TopicPartition], since: 
     known = [each for each in every if (each.topic, each.partition) in commits]
     with clients.reader(former, row) as consumer:
         starts = _starts(consumer, {at: each.offset for at, each in commits.items()}, since, wait)
-        history = _history(consumer, [each for each in every if each not in known], since)
+        others = [each for each in every if (each.topic, each.partition) not in commits]
+        fresh = _first_and_since(consumer, others, since)
     whole = _ends_of_logs(former, row, known)
     places = []
     for each in every:
         partition = (each.topic, each.partition)
         if partition not in commits:
-            places.append(Place(*partition, None, None, history=history[partition]))
+            first, start = fresh[partition]
+            places.append(Place(*partition, None, start if start > first else None, unread=start - first))
             continue
         places.append(Place(*partition, commits[partition].offset, starts[partition], whole[partition]))
     return places
@@ -207,11 +215,13 @@ def _starts(
     return {each: start_of(offset, at[each], before.get(each, offset)) for each, offset in commits.items()}
 
 
-def _history(consumer: Consumer, partitions: Sequence[TopicPartition], since: datetime) -> Mapping[Partition, int]:
-    """How many offsets of each lie before that moment."""
+def _first_and_since(
+    consumer: Consumer, partitions: Sequence[TopicPartition], since: datetime
+) -> Mapping[Partition, tuple[int, int]]:
+    """The first offset of each, and the first one after that moment."""
     firsts, ends = offsets_at(consumer, partitions, EARLIEST), offsets_at(consumer, partitions, LATEST)
     later = offsets_at(consumer, partitions, _milliseconds(since))
-    return {at: (later[at] if later[at] >= 0 else ends[at]) - first for at, first in firsts.items()}
+    return {at: (first, later[at] if later[at] >= 0 else ends[at]) for at, first in firsts.items()}
 
 
 def _ends_of_logs(settings: Settings, row: Row, known: Sequence[TopicPartition]) -> Mapping[Partition, int]:
