@@ -24,6 +24,7 @@ from utils.kafka import clients as kafka
 from utils.kafka.groups import Brokers, Commits, ConsumerGroup, partitions_of
 from utils.kafka.lookups import Topic
 from utils.kafka.names import replay_group
+from utils.kafka.uuids import share_uuids
 from utils.metrics import Counters
 from utils.sending.map_store import MapStore, MapTopic
 from utils.threads import Apart
@@ -214,6 +215,7 @@ class _Site:
 
     def _client(self, one: Subject) -> AdminClient:
         if self._admin is None:
+            share_uuids()
             with kafka.named_properties(one.settings):
                 self._admin = AdminClient(self._properties(one))
             self._clients.enter_context(self._admin)

@@ -28,6 +28,7 @@ from utils.kafka.commit_answers import CommitAnswers
 from utils.kafka.ends import EndOffsets, newest_times
 from utils.kafka.membership import Membership
 from utils.kafka.mute import Mute
+from utils.kafka.uuids import share_uuids
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.monitoring.status import Health
@@ -183,6 +184,7 @@ class KafkaClients:
 
     @cached_property
     def admin(self) -> AdminClient:
+        share_uuids()
         return AdminClient(dict(self._properties))
 
     def consumer(self, on_commit: Callable[..., None], on_throttle: Callable[[ThrottleEvent], None]) -> Consumer:
