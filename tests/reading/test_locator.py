@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import cast
 
 import pytest
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Message, TopicPartition, Uuid
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition, Uuid
 
 from tests.builders import admin, partition_offsets
 from utils.joining.layout import Layout
@@ -219,6 +219,35 @@ def test_commits_beside_a_transaction_that_was_left_open_are_waited_for(monkeypa
     assert asked.value.args[0] > SESSION_TIMEOUT_MS / 1000 + seen_by_the_broker
 
 
+class Telling:
+    """A consumer that is told the commits at once."""
+
+    def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        return partitions
+
+    def close(self) -> None: ...
+
+
+class Silent:
+    """A consumer that waits for the commits in vain."""
+
+    def committed(self, _partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "Failed to get committed offsets"))
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(("prober", "told"), [(Telling, "an open transaction hides the commits"), (Silent, "Failed")])
+def test_a_transaction_that_hides_the_commits_is_told_from_brokers_that_do_not_answer(
+    prober: Callable[[], Consumer], told: str
+) -> None:
+    locator = Locator(admin(), ("a",), 60.0, lambda _commits: {}, Counters(), prober=prober)
+    with pytest.raises(KafkaException) as raised:
+        locator._committed(cast(Consumer, Silent()), {("a", 0)}, {"a": Topic("id", 1)})
+    assert raised.value.args[0].code() == KafkaError._TIMED_OUT
+    assert raised.value.args[0].str().startswith(told)
+
+
 def test_only_for_the_commits_of_its_own_partitions_a_worker_waits_for_transactions() -> None:
     """Among busy workers there is always one with a transaction: who came back waited for seconds, or in vain."""
     waited: list[TopicPartition] = []
@@ -227,12 +256,6 @@ def test_only_for_the_commits_of_its_own_partitions_a_worker_waits_for_transacti
         def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
             waited.extend(partitions)
             return partitions
-
-    class Telling:
-        def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
-            return partitions
-
-        def close(self) -> None: ...
 
     prober = cast(Callable[[], Consumer], Telling)
     locator = Locator(admin(), ("a", "b"), 60.0, lambda _commits: {}, Counters(), prober=prober)

@@ -3,10 +3,11 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from confluent_kafka import Consumer, IsolationLevel, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from config import ConfigError
@@ -37,6 +38,10 @@ from utils.topic_ids import is_another
 _LONGEST_TRANSACTION = 25.0
 """Seconds for which brokers may not tell commits: beside a transaction that was left open, which they end when its time
 is over, at most the session time-out (10 s), and up to 10 s later. Kafka's client waits for its end."""
+_HIDDEN = (
+    "an open transaction hides the commits of the consumer group; if this stays, its end is lost:"
+    " ConsumerKeepsRestarting in docs/runbook.md tells how to end it"
+)
 
 GROWN = (
     "ids that were sent before and after may not meet: let the workers come to lag 0 before partitions are added,"
@@ -170,12 +175,26 @@ class Locator:
 
         Those of others tell of topics and rows only. Among many busy workers there is always one with a transaction.
         """
-        found = committed(consumer, [TopicPartition(*at) for at in asked], _LONGEST_TRANSACTION)
+        found = self._of_ours(consumer, [TopicPartition(*at) for at in asked])
         every = [(topic, each) for topic in self.topics for each in range(topics[topic].partitions)]
         others = [TopicPartition(*at) for at in every if at not in asked]
         if others and self.prober:
             found += commits_as_they_are(self.prober, others)
         return found
+
+    def _of_ours(self, consumer: Consumer, asked: Sequence[TopicPartition]) -> list[TopicPartition]:
+        try:
+            return committed(consumer, asked, _LONGEST_TRANSACTION)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError._TIMED_OUT and self._are_hidden(asked):
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, _HIDDEN)) from error
+            raise
+
+    def _are_hidden(self, asked: Sequence[TopicPartition]) -> bool:
+        """Whether commits that are not told are told as they were before the transaction."""
+        with suppress(KafkaException):
+            return bool(self.prober and commits_as_they_are(self.prober, asked))
+        return False
 
     def _ends(self, consumer: Consumer, led: Sequence[TopicPartition], history: "History") -> list[TopicPartition]:
         """Of what may be read. Where more was committed: of the log, whose end an open transaction hides."""
