@@ -134,6 +134,14 @@ def test_what_json_does_not_know_is_text_and_the_line_and_its_other_fields_stay(
     assert "a message" in text_of(score=value)
 
 
+def test_nor_is_the_line_lost_of_a_dict_that_is_the_message_and_whose_keys_json_does_not_know() -> None:
+    stream = io.StringIO()
+    configure("INFO", stream=stream)
+    logger.info({date(2026, 1, 2): 3, "total": 1.5})
+    line = json.loads(stream.getvalue())
+    assert (line["2026-01-02"], line["total"], line["level"]) == (3, 1.5, "INFO")
+
+
 def test_what_holds_itself_fails_no_call_that_logs_it() -> None:
     """RecursionError is the one that logging lets out: the call of process() had failed, and became a dead letter."""
     order: dict[str, Any] = {"id": 1}

@@ -122,8 +122,9 @@ class _Json(_Discreet, JsonFormatter):
         """As text what JSON does not know, such as NaN, or a date that is a key."""
         try:
             return super().jsonify_log_record(log_data)
-        except Exception:  # of what worker.py gives as `extra`, whatever it is
-            return super().jsonify_log_record({name: self._as_json(value) for name, value in log_data.items()})
+        except Exception:  # of what worker.py gives as `extra`, or a dict as the message, whatever is in it
+            as_text = {unknown_default(name): self._as_json(value) for name, value in log_data.items()}
+            return super().jsonify_log_record(as_text)
 
     def _as_json(self, value: Any) -> Any:
         try:
