@@ -1,12 +1,14 @@
 """What a worker is made of: ids of transactions, and topics of its own."""
 
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from threading import Event
-from typing import cast
+from typing import Any, cast
 
 import pytest
+from confluent_kafka import Consumer, ThrottleEvent
 
 from config import Settings, UnavailableError
 from models import Row
@@ -16,6 +18,7 @@ from utils.kafka import preflight
 from utils.kafka.preflight import Cluster
 from utils.metrics import Counters
 from utils.processing.executor import Retrying
+from utils.reading.in_step import InStep
 from utils.running.assembly import KafkaClients, Surroundings, intake_of, parts_of, provides_topics, transactional_id
 from utils.running.refresh import Config
 from utils.sending.refusals import Refusals
@@ -75,6 +78,30 @@ def test_several_topics_are_read_in_step_where_their_order_is_that_of_time(
         parts = parts_of(replace(CONFIG, settings=settings), tuple(topics), ours, around, opened)
         opened.callback(parts.consumer.close)
         assert intake_of(parts, around).in_step is in_step
+
+
+def test_while_a_broker_makes_the_consumer_wait_for_its_quota_no_topic_counts_as_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard: list[Callable[[ThrottleEvent], None]] = []
+
+    def make(properties: dict[str, Any]) -> Consumer:
+        heard.append(properties["throttle_cb"])
+        return Consumer(properties)
+
+    monkeypatch.setattr("utils.kafka.clients.Consumer", make)
+    settings = replace(CONFIG.settings, kafka={"log_level": "0"}, read_order="time")
+    around = Surroundings(executor=cast(Retrying, None), counters=Counters())
+    with ExitStack() as opened:
+        ours = KafkaClients(settings, CONFIG.row, around.refusals)
+        opened.enter_context(ours.admin)
+        parts = parts_of(replace(CONFIG, settings=settings), ("a", "b"), ours, around, opened)
+        opened.callback(parts.consumer.close)
+        heard[0](ThrottleEvent("broker", 1, 600.0))
+        quiet = cast(InStep, parts.consumer)._quiet
+        for now in (0.0, 1.0):
+            quiet.note(now, has_all=True)
+        assert quiet.seconds == 0
 
 
 def test_topics_of_the_workers_own_that_are_gone_are_made_again(

@@ -98,7 +98,7 @@ class InStep:
         ends: EndOffsets,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
-        mute: Mute | None = None,
+        mute: Mute,
     ) -> None:
         """`ends`: of the logs, also of what open transactions hide. `mute`: of the consumer."""
         self._consumer = consumer
@@ -110,7 +110,7 @@ class InStep:
         self._events: list[Message] = []
         self._turn = 0  # which partition number comes first
         self._ask_from = self._tell_from = NEVER
-        self._quiet = Quiet(mute or Mute(clock))
+        self._quiet = Quiet(mute)
         self._failure: Exception | None = None
 
     def __getattr__(self, name: str) -> Any:
