@@ -53,7 +53,8 @@ BAD = {
     ),
     "a name of config.py": (
         f"from config import API_URL\n{GOOD}",
-        "worker.py cannot be imported: ImportError at worker.py:1",
+        "worker.py cannot be imported: ImportError at worker.py:1: cannot import name 'API_URL' from 'config'"
+        f" ({ROOT / 'config.py'}); config.py is the frame's: move a value of yours into defaults.py, and import that",
     ),
     "syntax": (
         "def process(message, consumer_name)\n    return message\n",
