@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -178,6 +179,16 @@ def test_only_the_loop_and_the_rooms_around_kafka_know_it() -> None:
 @pytest.mark.parametrize("path", [path for path in SHIPPED if path != "main.py"])
 def test_nobody_imports_main(path: str) -> None:
     assert "main" not in imports(path)
+
+
+def test_only_threads_that_have_no_client_of_kafka_are_plain_daemons() -> None:
+    """Python taken apart around a client ends with SIGSEGV. `leave` does not do it around threads that are Apart."""
+    lines = [(path, line) for path in SHIPPED for line in (ROOT / path).read_text().splitlines()]
+    assert Counter(path for path, line in lines if "daemon=True" in line) == {
+        "utils/running/lifetime.py": 5,  # they wait for events and signals, and write a line of the log
+        "utils/monitoring/status.py": 1,  # this one and the next answer HTTP, of what others have found
+        "utils/commands/fleet.py": 1,
+    }
 
 
 def test_the_loop_reads_neither_the_environment_nor_the_database() -> None:

@@ -11,6 +11,8 @@ T = TypeVar("T")
 class Apart(threading.Thread):
     """A thread that nobody waits for at the end of the process. Those that its code begins are waited for, as in any
     program: a thread hands on what it says of itself.
+
+    A daemon would do all of this but one thing: `leave` knows that this one may have a client of Kafka.
     """
 
     _has_begun = False

@@ -1,5 +1,6 @@
 """What is waited for at the start, what this process cannot wait for, and how it ends."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -73,6 +74,7 @@ if {is_left}:
     Apart(target=time.sleep, args=(60,), name="row").start()
 lifetime.leave(3)
 """
-    done = subprocess.run([sys.executable, "-c", ends], cwd=program(), capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (3, "")
-    assert done.stdout.split("\n") == ["a thread of others", "at its end", "" if is_left else "taken apart"]
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}  # what is printed is written at the end
+    done = subprocess.run([sys.executable, "-c", ends], cwd=program(), env=buffered, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (3, b"")
+    assert done.stdout.decode().split("\n") == ["a thread of others", "at its end", "" if is_left else "taken apart"]

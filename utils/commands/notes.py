@@ -25,6 +25,7 @@ from utils.logger import logger
 from utils.reading.locator import LoadMaps
 from utils.sending.delivery import Delivery
 from utils.sending.outbox import DeliveryFailed
+from utils.threads import Apart
 from utils.topic_ids import is_another
 
 _REQUEST = 10.0  # seconds that one request may take
@@ -96,7 +97,7 @@ def noting(note: Callable[[], bool]) -> Iterator[None]:
         while not ended.wait(NOTE_EVERY if note() else NOTE_AGAIN):
             pass
 
-    thread = threading.Thread(target=keep_noting, name="notes", daemon=True)
+    thread = Apart(target=keep_noting, name="notes")
     thread.start()
     try:
         yield
