@@ -97,7 +97,7 @@ def text(pattern: str = r"[^\x00-\x1f]*", meaning: str = "one line of text") -> 
 
 
 # What a key or a certificate in PEM begins with, that in base64 once more, and a key without such a first line.
-_KEY = r"-----BEGIN|LS0tLS1CRUdJT|MI[GI][\w+/=]{60}"
+_KEY = r"-----BEGIN|LS0tLS1CRUdJT|M(I[GHI]|HcC|C4C)[\w+/=]{60}"
 
 
 def file_name() -> Callable[[object], str]:

@@ -761,6 +761,7 @@ KEYS = {
     "on one line": _KEY.replace("\n", " "),
     "in base64": b64encode(_KEY.encode()).decode(),
     "without its first line": _KEY.splitlines()[1],
+    "of Ed25519, without its first line": "MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF",
 }
 
 

@@ -1177,7 +1177,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-@pytest.mark.parametrize(("concurrency", "turn"), [(2, 0.005), (16, 0.005), (64, 0.00125)])
+@pytest.mark.parametrize(("concurrency", "turn"), [(2, 0.005), (16, 0.005), (64, 0.00125), (400, 0.0005)])
 def test_of_many_threads_none_has_the_interpreter_for_long(concurrency: int, turn: float) -> None:
     """Each of 64 that use the CPU had it for 5 ms: health was answered after seconds, and a stop took too long."""
     before = sys.getswitchinterval()

@@ -248,6 +248,19 @@ def test_a_transaction_that_hides_the_commits_is_told_from_brokers_that_do_not_a
     assert raised.value.args[0].str().startswith(told)
 
 
+def test_of_another_error_nobody_says_that_a_transaction_hides_the_commits() -> None:
+    class Refused:
+        def committed(self, _partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+            raise KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))
+
+    locator = Locator(
+        admin(), ("a",), 60.0, lambda _commits: {}, Counters(), prober=cast(Callable[[], Consumer], Telling)
+    )
+    with pytest.raises(KafkaException) as raised:
+        locator._committed(cast(Consumer, Refused()), {("a", 0)}, {"a": Topic("id", 1)})
+    assert raised.value.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+
+
 def test_only_for_the_commits_of_its_own_partitions_a_worker_waits_for_transactions() -> None:
     """Among busy workers there is always one with a transaction: who came back waited for seconds, or in vain."""
     waited: list[TopicPartition] = []
