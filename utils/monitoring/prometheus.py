@@ -6,10 +6,20 @@ The loop knows nothing of it. A new metric is one line in one of the tables.
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from prometheus_client import CONTENT_TYPE_LATEST, PROCESS_COLLECTOR, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    GC_COLLECTOR,
+    PLATFORM_COLLECTOR,
+    PROCESS_COLLECTOR,
+    REGISTRY,
+    CollectorRegistry,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -18,10 +28,12 @@ from utils.logger import logger
 from utils.metrics import BOUNDS, Counters, Histogram
 from utils.monitoring.status import Health
 from utils.monitoring.view import PartitionView, Snapshot
+from utils.threads import in_thread
 
 PREFIX = "consumer_"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-_OF_PYTHON = ("process_", "python_")  # what prometheus_client itself has among all metrics of a process
+_OF_PYTHON = {each.name for of in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR) for each in of.collect()}
+"""What prometheus_client itself has among all metrics of a process."""
 ANSWER_WITHIN = 1.0  # seconds that a scrape waits for the loop before it shows what it was told the last time
 
 
@@ -230,23 +242,29 @@ class _OfWorkerPy(Collector):
 
     def __init__(self) -> None:
         self._asking = threading.Lock()
+        self._asked: Future[bytes] | None = None
         self._has_failed = False
 
     def page(self) -> bytes:
-        if not self._asking.acquire(timeout=ANSWER_WITHIN):
-            return b""
+        with suppress(TimeoutError, RuntimeError):  # it hangs; no thread is to be had at the moment
+            with self._asking:
+                if self._asked is None or self._asked.done():
+                    self._asked = in_thread(self._read, "metrics")
+                asked = self._asked
+            return asked.result(ANSWER_WITHIN)
+        return b""
+
+    def _read(self) -> bytes:
         try:
             text, self._has_failed = _text(self), False
         except Exception as error:
             if not self._has_failed:  # said once, and not at each scrape
                 logger.error("metrics of worker.py failed", exc_info=unquoted(error))
             text, self._has_failed = b"", True
-        finally:
-            self._asking.release()
         return text
 
     def collect(self) -> Iterator[Metric]:
-        return (each for each in REGISTRY.collect() if not each.name.startswith((PREFIX, *_OF_PYTHON)))
+        return (each for each in REGISTRY.collect() if not (each.name.startswith(PREFIX) or each.name in _OF_PYTHON))
 
 
 def _text(collector: Collector) -> bytes:
