@@ -113,6 +113,21 @@ def test_a_single_timestamp_that_is_far_behind_brings_nobody_along(late: float) 
     assert [f"{topic}{offset}" for topic, _, offset in bench.read_all()] == ["a0", "b0", "a1", "a2", "b1", "a3", "b2"]
 
 
+@pytest.mark.parametrize("late", [OLD - 3600, 0, -0.001])
+def test_nor_does_one_that_is_the_last_that_has_come(late: float) -> None:
+    bench = Bench()
+    bench.feed(A, OLD, OLD + 60, late)
+    bench.feed(B, OLD + 1, OLD + 61)
+    assert [f"{topic}{offset}" for topic, _, offset in bench.read_all()] == ["a0", "b0", "a1", "a2", "b1"]
+
+
+def test_nor_holds_one_that_is_ahead_anybody_up_where_only_one_is_behind_it() -> None:
+    bench = Bench()
+    bench.feed(A, OLD, NOW + 9999, OLD + 2)
+    bench.feed(B, OLD + 1, OLD + 3)
+    assert [f"{topic}{offset}" for topic, _, offset in bench.read_all()] == ["a0", "b0", "a1", "a2", "b1"]
+
+
 def test_old_records_wait_until_the_broker_has_said_that_their_sibling_has_no_more() -> None:
     """What the last fetch told may be of the time before a standstill."""
     bench = Bench(late=True)

@@ -48,6 +48,7 @@ class HeldBack:
 
     next: int = OFFSET_INVALID
     epoch: int = -1
+    last: float = NEVER  # the timestamp of what was handed out last, in ms
     held: deque[Held] = field(default_factory=deque)
     bytes: int = 0
     is_full: bool = False  # so it is paused
@@ -63,10 +64,11 @@ class HeldBack:
     def take(self, most: int, latest: float) -> list[Message]:
         """At least one; what was fetched with it, as far as it is not later than that."""
         held = self.held
-        _, fetched, message = held.popleft()
+        self.last, fetched, message = held.popleft()
         taken = [message]
         while held and held[0][0] <= latest and held[0][1] == fetched and len(taken) < most:
-            taken.append(held.popleft()[2])
+            self.last, _, message = held.popleft()
+            taken.append(message)
         self.bytes -= _size(taken)
         last = taken[-1]
         if last.error() is None:
@@ -344,12 +346,15 @@ def _place(at: Partition, of: HeldBack | None = None) -> TopicPartition:
 
 
 def _first(of: HeldBack) -> float:
-    """The time of the next one, in ms; that of the one behind it, where both behind it are earlier. So a clock that is
-    ahead holds nobody up, and one that is behind brings nobody along with it.
+    """The time of the next one, in ms; that of the one behind it, where that is earlier and the next one the odd one.
+    So a clock that is ahead holds nobody up, and one that is behind brings nobody along with it.
+
+    The third one tells which is odd; as long as there is none, the one before them.
     """
     held = of.held
     first, second = held[0][0], held[1][0] if len(held) > 1 else FOREVER
-    return first if first <= second or (len(held) > 2 and first <= held[2][0]) else second
+    is_in_order = first <= held[2][0] if len(held) > 2 else second < of.last <= first
+    return first if first <= second or is_in_order else second
 
 
 def _size(messages: Sequence[Message]) -> int:
