@@ -289,6 +289,18 @@ def test_history_of_a_partition_without_a_commit_is_not_sent_unless_somebody_wan
     assert "is adopted already" in adopted(scene, code=78)
 
 
+def test_nor_where_an_earlier_run_has_adopted_all_others(real_kafka: KafkaBroker, scenes: Scenes) -> None:
+    """It was called adopted already. Brokers had carried out the rest of the commit, or --unread was read at first."""
+    scene = scenes(real_kafka, partitions=2)
+    first, second = scene.job.topics_input
+    an_hour_ago = int(time.time() - 3600) * 1000
+    feed(scene.broker, scene.oracle, ["1", "2"], [first], partition=1, timestamp=an_hour_ago)
+    scene.job.overwrite_commits(dict.fromkeys(((first, 0), (second, 0), (second, 1)), (0, ADOPTED)))
+    assert "is adopted already" in adopted(scene, "--unread", "read", code=78)
+    assert f"{first}:1  no commit -> 2  (2 older messages are skipped)" in adopted(scene, "--unread", "skip")
+    assert "is adopted already" in adopted(scene, "--unread", "skip", code=78)
+
+
 def test_who_lacks_a_right_adopts_nothing(guarded_kafka: KafkaBroker, scenes: Scenes) -> None:
     """The commit was carried out for the one topic and refused for the other, and so was each later run: "is adopted
     already: just start it". What had waited in the other topic was lost then.

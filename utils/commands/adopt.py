@@ -103,7 +103,8 @@ def adopt(arguments: argparse.Namespace, environ: Environ) -> int:
             places = [each if each.committed is not None else replace(each, start=None) for each in places]
         if len(left) < len(every):
             _refuse_what_is_done(row, places)
-        _refuse_what_is_not_there(former.consumer_name, row, places)
+        else:
+            _refuse_what_is_not_there(former.consumer_name, row, places)
         say("\n".join(map(str, places)))
         _refuse_what_is_beyond(former.consumer_name, places)
         if not arguments.unread:
@@ -146,8 +147,10 @@ def _not_adopted(settings: Settings, row: Row, every: Sequence[TopicPartition]) 
 
 
 def _refuse_what_is_done(row: Row, places: Sequence[Place]) -> None:
-    """Where an earlier run has adopted some partitions: unless it was refused, it has left those without a commit."""
-    if all(each.committed is None for each in places):
+    """Where an earlier run has adopted some partitions: it has left those that are to be read from their beginning,
+    unless it was refused.
+    """
+    if all(each.start is None for each in places):
         raise ConfigError([f"consumer group {row.consumer_name} is adopted already: just start it"])
     say(
         "an earlier run has adopted the other partitions. If the former worker ended a while ago, say so with --stopped"
