@@ -56,6 +56,8 @@ from utils.database_errors import explain
                 'unrecognized configuration parameter "x"',
             )
         ),
+        (pymysql.OperationalError(2003, "certificate verify failed: certificate is not yet valid"), True),
+        (pymysql.OperationalError(2003, "certificate verify failed: certificate has expired"), False),
         (psycopg.errors.OutOfMemory("out of memory"), True),
         *(
             (pymysql.OperationalError(code, "interrupted"), True)

@@ -149,6 +149,8 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
             id="all paused for slow results",
         ),
         pytest.param(judged(replace(IDLE, in_flight=2)), "ok", "2 ids in process()", id="slow process"),
+        pytest.param(judged(replace(IDLE, oldest_call=59)), "ok", "Idle: all that has come is read.", id="a call"),
+        pytest.param(judged(replace(IDLE, oldest_call=61)), "ok", "has lasted for 1 min", id="a long call"),
         pytest.param(
             judged(replace(IDLE, oldest_call=7500)),
             "ok",
