@@ -293,8 +293,9 @@ def test_a_library_may_write_to_its_home() -> None:
     assert home == re.findall(r"\bHOME=(\S+)", UNIT) == ["/tmp"]  # which PrivateTmp makes
     assert "\nPrivateTmp=yes\n" in UNIT
     assert SERVICES["worker"]["tmpfs"][0].startswith("/tmp:")
-    for overlay in OVERLAYS:
-        [container] = pods(rendered(overlay))["template"]["spec"]["containers"]
+    init = yaml.safe_load((DEPLOY / "kubernetes/init.yaml").read_text())["spec"]
+    for spec in (init, *(pods(rendered(overlay)) for overlay in OVERLAYS)):
+        [container] = spec["template"]["spec"]["containers"]
         assert "/tmp" in [each["mountPath"] for each in container["volumeMounts"]]
 
 
@@ -306,8 +307,9 @@ def test_the_job_that_writes_the_row_has_the_settings_and_the_secret_of_the_work
     environ = {each["name"]: each["value"] for each in container["env"]}
     assert environ.items() <= rendered("deployment")["ConfigMap"]["data"].items()
     assert main._parser().parse_args(container["args"]).topics_input == "orders,payments"
-    assert spec["volumes"] == [each for each in of_worker["volumes"] if each["name"] == "secrets"]
-    assert container["volumeMounts"] == [each for each in worker["volumeMounts"] if each["name"] == "secrets"]
+    of_both = ("secrets", "tmp")
+    assert spec["volumes"] == [each for each in of_worker["volumes"] if each["name"] in of_both]
+    assert container["volumeMounts"] == [each for each in worker["volumeMounts"] if each["name"] in of_both]
     assert container["securityContext"] == worker["securityContext"]
     assert spec["securityContext"] == of_worker["securityContext"]
 
