@@ -31,6 +31,7 @@ SOON_SEEN = [  # those whose fault is no everyday one
     "ConsumerMessagesDeletedUnread",
 ]
 
+START = "consumer_start_time_seconds{"
 Series = dict[str, float]  # by name and labels, as PromQL writes them
 
 
@@ -52,6 +53,8 @@ def exported(page: str, instance: int) -> Series:
 
 def fires(alert: str, moments: list[Series], directory: Path) -> bool:
     """Whether it does at any time, when each of these moments lasts for HELD minutes."""
+    start = min(map(_start, moments))
+    moments = [_as_begun_at_zero(moment, start) for moment in moments]
     names = {name for moment in moments for name in moment if name.partition("{")[0] in alerts()[alert]}
     series = [
         {
@@ -72,6 +75,15 @@ def fires(alert: str, moments: list[Series], directory: Path) -> bool:
     tested = promtool("test", "rules", str(directory / "moments.yml"))
     assert "got:" in tested.stdout + tested.stderr or tested.returncode == 0, tested.stdout + tested.stderr
     return tested.returncode == 0
+
+
+def _start(moment: Series) -> float:
+    return min(value for name, value in moment.items() if name.startswith(START))
+
+
+def _as_begun_at_zero(moment: Series, start: float) -> Series:
+    """That is when the time of promtool begins."""
+    return {name: value - start if name.startswith(START) else value for name, value in moment.items()}
 
 
 ELSEWHERE = {  # takes a broker of its own,
