@@ -173,7 +173,7 @@ def test_a_topic_of_maps_that_somebody_has_changed_is_read_all_the_same(
     scene.wait_for_all(worker)
     assert worker.stop() == 0
     assert worker.said("stopped")[0]["missing_maps"] == 0
-    scene.judge(once=True)
+    scene.judge()  # while commits are held back, a rebalance on a busy machine makes results come twice
 
 
 def test_no_client_of_ours_makes_the_brokers_create_a_topic(eager_kafka: KafkaBroker) -> None:
