@@ -401,8 +401,9 @@ class Oracle:
         skipped = committed.offset if committed else 0
         before = self.skipped.get(at, 0) if self.broker.group.members else 0  # who has begun there commits so again
         self.skipped[at] = max(before, skipped)
-        for offset, sent in self.at.get(at, {}).items():
-            sent.excused |= offset < skipped and not self._is_finished(sent)
+        for sent in [sent for offset, sent in self.at.get(at, {}).items() if offset < skipped]:
+            if not self._is_finished(sent):
+                self._is_skipped(sent)
         self.finished[at] = b"\x01" * skipped
         self.to_be_called.pop(at, None)
         if max(map(len, self.rows)) == 1 and not self.broker.group.members:  # else a worker takes it back
@@ -410,6 +411,13 @@ class Oracle:
             fits = committed and (found := _parse(committed.metadata)) and found.base == skipped
             again = [sent for sent in ours if not (fits or sent.id is None or self._is_one_call(sent))]
             self.to_be_called[at] = {sent.uid: self._calls(sent) for sent in again}
+
+    def _is_skipped(self, sent: Sent) -> None:
+        """And with it what it had superseded."""
+        sent.excused = True
+        earlier = [each for each in self.by_id.get(sent.id or "", ()) if each.at == sent.at]
+        for each in earlier:
+            each.excused |= each.entry.offset < sent.entry.offset and self._is_finished(each) and not self.is_done(each)
 
     def _calls(self, sent: Sent) -> int:
         """With the dead letters: what is read again may be in one without a call, while its first call still hangs."""

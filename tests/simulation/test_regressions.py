@@ -23,6 +23,20 @@ REGRESSIONS: dict[str, tuple[Setup, Actions]] = {
             ("stop", 0, 0),
         ],
     ),
+    "what was superseded by a message that a tool has skipped has no result either": (
+        Setup(crashes=True, rebalances=True, destruction=True, calls=True),
+        [
+            ("feed all", 0, 9),
+            ("rounds", 0, 0),
+            ("rebalance", 0, 0),
+            ("calls", 0, 76),
+            ("reset", 0, 0),
+            ("version", 0, 0),
+            ("rounds", 0, 0),
+            ("reset", 0, 1),
+            ("kill", 0, 0),
+        ],
+    ),
     "a start is taken back where a tool deletes what is committed between the question and the commit": (
         Setup(
             partitions=2,
