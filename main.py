@@ -41,7 +41,7 @@ from config import EX_CONFIG, ConfigError, Settings, UnavailableError
 from models import Row, load, load_pause
 from utils.commands.command import Environ, add_command, say
 from utils.database_errors import DatabaseRefusedError
-from utils.kafka import clients, preflight
+from utils.kafka import preflight, tls_files
 from utils.logger import configure, configure_again, logger
 from utils.monitoring.watch import Watch
 from utils.running.calls import SetupFailed
@@ -215,12 +215,12 @@ def _with_renewed_files(current: Config) -> Config:
 
     Until then `unfit_files` says why not. A file that is away for a moment is as it was.
     """
-    found = clients.tls_files(current.settings)
+    found = tls_files.digests(current.settings)
     files = {name: digest or current.files.get(name, "") for name, digest in found.items()}
     if files == current.files:
         return replace(current, unfit_files="")
     try:
-        if problems := clients.wrong_tls_files(current.settings):
+        if problems := tls_files.problems(current.settings):
             raise ConfigError(problems)
         preflight.look(current.settings, current.row)
     except (ConfigError, UnavailableError, OSError) as error:  # one is just being written, perhaps
@@ -239,7 +239,7 @@ def _tried_row(settings: Settings, row: Row, watch: Watch, current: Config) -> C
 
 
 def _config(start: Start) -> Config:
-    files = clients.tls_files(start.settings)
+    files = tls_files.digests(start.settings)
     maps, unread = start.stores_maps, start.unread_maps
     return Config(start.settings, start.row, maps, start.limits, start.partitions, files=files, unread_maps=unread)
 

@@ -31,7 +31,7 @@ from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
 from tests.services.starts import start_python
 from utils.database_errors import DatabaseRefusedError
-from utils.kafka import clients
+from utils.kafka import tls_files
 from utils.kafka.limits import CommitLimits
 from utils.monitoring.status import Health
 from utils.monitoring.watch import Watch
@@ -1022,7 +1022,7 @@ def test_files_of_tls_that_do_not_fit_are_told_once(
         database_url=sqlite_url,
         kafka={"security.protocol": "SSL", "ssl.ca.location": str(file)},
     )
-    watch, current = Watch(environment), Config(environment, row, files=clients.tls_files(environment))
+    watch, current = Watch(environment), Config(environment, row, files=tls_files.digests(environment))
     refresh = Refresh(current, partial(main._read_again, database, environment, watch), watch.counters, watch.health)
     for written in ("half of the new one", "half of the new one", "the old one", "half of another one"):
         file.write_text(written)

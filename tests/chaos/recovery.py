@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.chaos.faults import has_ended
 from tests.chaos.stage import Stage
 from tests.services.kafka import real_broker
-from utils.kafka.clients import SESSION_TIMEOUT_MS
+from utils.kafka.properties import SESSION_TIMEOUT_MS
 
 SESSION = SESSION_TIMEOUT_MS / 1000
 RATE = 200  # ids a second

@@ -24,7 +24,7 @@ from utils.joining.dead_letters import REASONS
 from utils.joining.layout import Layout
 from utils.joining.messages import Fragment
 from utils.joining.offsets import PartitionOffsets
-from utils.kafka import clients
+from utils.kafka import clients, properties
 from utils.processing import attempts
 from utils.running import assembly, lifetime, supervision
 
@@ -107,8 +107,8 @@ def test_the_defaults_of_properties_are_those_of_the_code() -> None:
     rows = DOCS["settings"].table("property")
     shown = {bare(name): default.replace(",", "") for name, _variable, default, _what in rows}
     defaults = {
-        "session.timeout.ms": clients.SESSION_TIMEOUT_MS,
-        "transaction.timeout.ms": clients.TRANSACTION_TIMEOUT_MS,
+        "session.timeout.ms": properties.SESSION_TIMEOUT_MS,
+        "transaction.timeout.ms": properties.TRANSACTION_TIMEOUT_MS,
         "topic.metadata.refresh.interval.ms": clients.METADATA_REFRESH_MS,
         "message.timeout.ms": clients.RESULT_MS,
         "socket.timeout.ms": clients.ANSWER_MS,
@@ -310,7 +310,7 @@ WAITS = [f"{min(2.0**each, lifetime.LONGEST_PAUSE):g}" for each in range(supervi
         f"longer than `SHUTDOWN_TIMEOUT` and {told(lifetime.GRACE)}",
         f"did not end within {told(lifetime.RELOAD)}, `SHUTDOWN_TIMEOUT` and {told(lifetime.GRACE)}",
         f"`CONFIG_REFRESH` and {told(assembly.SETTLE)} after the input topics have changed",
-        f"for {clients.SESSION_TIMEOUT_MS // 1000} s or longer (`session.timeout.ms`)",
+        f"for {properties.SESSION_TIMEOUT_MS // 1000} s or longer (`session.timeout.ms`)",
         f"| outage | {attempts.OUTAGE} different ids have failed",
     ],
 )

@@ -19,6 +19,7 @@ from tests.services.processes import Unavailable, running
 from tests.services.refusing import Door, refusing
 from utils.joining.messages import Result
 from utils.kafka import clients
+from utils.kafka.properties import leaves_alone
 from utils.metrics import Counters
 from utils.processing.outcome import Outcome
 from utils.sending.failures import Failures
@@ -55,7 +56,7 @@ def lost(refuses: Refusing, delivery: str, properties: dict[str, str], size: int
     properties = {"bootstrap.servers": refuses.door.address, **properties}
     transactional_id = unique_name("refused") if delivery == "exactly_once" else ""
     refusals = Refusals(batch_size=batch_size)
-    refusals.alone = clients.leaves_alone(properties, batch_size) if transactional_id else 0
+    refusals.alone = leaves_alone(properties, batch_size) if transactional_id else 0
     make = partial(clients.producer, transactional_id=transactional_id, batch_size=batch_size)
     outbox = Outbox(lambda report: make(properties, report), (topic,), Failures("orders", "", Counters()), refusals)
     if transactional_id:

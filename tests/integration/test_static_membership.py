@@ -17,7 +17,7 @@ from tests.integration.oracle import Oracle
 from tests.integration.stream import Records
 from tests.integration.workers import ASSIGNED, Job, Worker, eventually, feed
 from tests.services.kafka import KafkaBroker, unique_name
-from utils.kafka import clients
+from utils.kafka import membership
 from utils.running.assembly import transactional_id
 
 TAKEN = "another member of the group has our GROUP_INSTANCE_ID: waiting whether it is alive"
@@ -101,9 +101,9 @@ def test_whose_place_it_is_says_the_group(real_kafka: KafkaBroker, topics: Topic
         consumer.subscribe([topic])
         eventually(lambda: consumer.poll(0.1) or consumer.assignment(), "it has joined")
         admin = AdminClient(bootstrap)
-        assert not clients.is_place_taken(admin, settings, consumer.memberid())
-        assert clients.is_place_taken(admin, settings, "the-same-another")
-        assert not clients.is_place_taken(admin, replace(settings, group_instance_id="second"), "the-same-another")
+        assert not membership.is_place_taken(admin, settings, consumer.memberid())
+        assert membership.is_place_taken(admin, settings, "the-same-another")
+        assert not membership.is_place_taken(admin, replace(settings, group_instance_id="second"), "the-same-another")
     finally:
         consumer.close()
 

@@ -16,7 +16,7 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCol
 from config import ConfigError, Settings, UnavailableError
 from models import Row
 from tests.builders import partition_offsets
-from utils.kafka import clients, preflight
+from utils.kafka import membership, preflight
 from utils.kafka.answers import answered
 from utils.kafka.ends import EndOffsets, ends_now
 from utils.kafka.groups import _answer
@@ -91,7 +91,7 @@ QUESTIONS: dict[str, Callable[[Any], object]] = {
     "ends, asked for": ends,
     "ends, waited for": lambda admin: ends_now(admin, [("a", 0)]),
     "topics": lambda admin: describe(admin, ("a", "b")),
-    "members": lambda admin: clients.member_ids(admin, SETTINGS),
+    "members": lambda admin: membership.member_ids(admin, SETTINGS),
     "what a group is": lambda admin: [_answer(each) for each in admin.describe(["g"]).values()],
 }
 

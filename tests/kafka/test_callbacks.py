@@ -10,15 +10,15 @@ from confluent_kafka import KafkaError, KafkaException
 from tests.program import ROOT
 from tests.test_imports import SHIPPED
 from utils.errors import guarded
-from utils.kafka import clients
-from utils.kafka.clients import ClientLog
+from utils.kafka import client_log
+from utils.kafka.client_log import ClientLog
 from utils.sending.outbox import unmasked
 
 IN_PROPERTIES = {"error_cb", "throttle_cb", "stats_cb", "oauth_cb", "log_cb", "on_commit", "on_delivery", "logger"}
 NAMED = {"on_assign", "on_revoke", "on_lost", "on_delivery", "on_commit", "callback", "on_throttle"}
 GIVEN_ON = {"on_commit", "on_delivery", "report"}  # parameters of what makes a client
 TAKERS = {"consumer": 2, "producer": 1, "kafka_producer": 1}  # which of their arguments is a callback
-SAFE = ("guarded(", "unheard", "_client_log(", "_silent(")
+SAFE = ("guarded(", "unheard", "to_log(", "silent(")
 
 
 def handed_over(path: str) -> Iterator[tuple[str, str]]:
@@ -86,7 +86,7 @@ def test_of_a_broker_that_hangs_the_client_s_guess_is_left_out() -> None:
     """ "probably due to broker version < 0.10", of a Kafka 4.3: that it cannot be reached is said by `error_cb`."""
 
     def is_news(level: int, text: str) -> bool:
-        return clients._is_news(logging.LogRecord("consumer.kafka", level, "", 0, text, (), None))
+        return client_log._is_news(logging.LogRecord("consumer.kafka", level, "", 0, text, (), None))
 
     guess = "ApiVersionRequest failed: Local: Timed out: probably due to broker version < 0.10"
     assert not is_news(logging.WARNING, f"FAIL [orders#producer-1] [thrd:h:9092/bootstrap]: h:9092/bootstrap: {guess}")

@@ -1,12 +1,16 @@
 """What tells that partitions were assigned for other topics than the row's, and leaving the group for it."""
 
+from dataclasses import dataclass
 from threading import Event
 from typing import cast
 
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
-from utils.kafka.membership import Membership, gets_place_back, misfit, shared_with_others
+from config import Settings
+from tests.fakes import FakeAdmin
+from utils.kafka.membership import Membership, gets_place_back, is_place_taken, misfit, shared_with_others
 
 AB, ABC = {"a": 2, "b": 2}, {"a": 2, "b": 2, "c": 2}
 
@@ -128,3 +132,34 @@ def test_one_that_could_not_leave_is_still_suspicious(monkeypatch: pytest.Monkey
 
 def test_a_dynamic_member_is_always_assigned_anew() -> None:
     assert not Membership().misfit(owned("a0", "b0"), ABC)
+
+
+@dataclass(frozen=True)
+class Described:
+    member_id: str
+    group_instance_id: str | None
+
+
+@pytest.mark.parametrize(
+    ("members", "taken"),
+    [
+        ([Described("ours", "first"), Described("another", "second")], False),
+        ([Described("another", "first"), Described("third", None)], True),
+        ([Described("third", None)], False),  # the group has missed us
+        (KafkaException(KafkaError(KafkaError._TIMED_OUT)), False),
+    ],
+)
+def test_whether_another_member_has_our_instance_id_is_asked_of_the_group(
+    members: list[Described] | KafkaException, taken: bool
+) -> None:
+    admin = FakeAdmin(members=members)
+    settings = Settings(consumer_name="orders", group_instance_id="first")
+    assert is_place_taken(cast(AdminClient, admin), settings, "ours") == taken
+    assert admin.asked == ["orders"]
+
+
+def test_who_is_no_member_or_has_no_instance_id_has_no_place_that_could_be_taken() -> None:
+    admin = FakeAdmin(members=[Described("another", "first")])
+    assert not is_place_taken(cast(AdminClient, admin), Settings(group_instance_id="first"), "")
+    assert not is_place_taken(cast(AdminClient, admin), Settings(), "ours")
+    assert not admin.asked

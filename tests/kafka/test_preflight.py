@@ -27,7 +27,8 @@ from tests.services.certificates import Authority, Certificate
 from tests.services.kafka import KafkaBroker, unique_name
 from tests.services.processes import free_port
 from utils.kafka import preflight
-from utils.kafka.clients import client_properties, explain
+from utils.kafka.client_errors import explain
+from utils.kafka.clients import client_properties
 from utils.kafka.preflight import (
     DEAD_LETTER_TOPIC,
     Cluster,

@@ -11,8 +11,8 @@ from utils.joining.layout import Layout
 from utils.joining.offsets import Edition, JoinedWith, OffsetMap, PartitionOffsets, short_name, topic_tags
 from utils.joining.references import was_brought
 from utils.joining.states import FINISHED, UNFINISHED, States
-from utils.kafka.clients import SESSION_TIMEOUT_MS
 from utils.kafka.lookups import Topic
+from utils.kafka.properties import SESSION_TIMEOUT_MS
 from utils.metrics import Counters
 from utils.reading.locator import History, Locator, RowOutdated, readable
 

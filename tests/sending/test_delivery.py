@@ -21,8 +21,8 @@ from utils.joining.messages import RESULT_OVERHEAD, Result
 from utils.joining.offsets import CommitPoint, OffsetMap, PartitionOffsets, mark
 from utils.joining.references import Reference
 from utils.joining.states import FINISHED, SENT, UNFINISHED, States
-from utils.kafka import clients
-from utils.kafka.clients import cure_of
+from utils.kafka import client_errors
+from utils.kafka.client_errors import cure_of
 from utils.kafka.mute import Mute
 from utils.metrics import Counters, Histogram
 from utils.processing.outcome import Outcome
@@ -1011,7 +1011,7 @@ def test_exactly_once_a_fenced_producer_asks_whether_its_worker_is_replaced(
     producer.abort_transaction = lambda _timeout: producer._call("commit")  # type: ignore[method-assign]
     with pytest.raises(DeliveryFailed) as caught:  # in a revoke too: a KafkaException there means: go on
         delivery.commit_now(cast(Consumer, FakeMember()), POINTS)
-    assert clients.is_replaced(caught.value) == replaced
+    assert client_errors.is_replaced(caught.value) == replaced
     assert asked == ["member"] * (code == KafkaError._FENCED)
 
 

@@ -749,9 +749,9 @@ PROCESS_AND_DELIVER = (
         "8",
         "a share of the partitions ends the process",
         SUPERVISION,
-        "        if cure := clients.cure_of(error):",
+        "        if cure := client_errors.cure_of(error):",
         "        if isinstance(error, ConfigError):\n            raise error\n"
-        "        if cure := clients.cure_of(error):",
+        "        if cure := client_errors.cure_of(error):",
         unequal=True,
         workers=1,
         crashes=True,

@@ -19,9 +19,9 @@ from tests.simulation.broker import SESSION, Broker, Committed, Partition
 from tests.simulation.clients import FakeAdmin, FakeConsumer, FakeProducer
 from utils.errors import chain
 from utils.joining.aggregator import Group
-from utils.kafka.clients import TRANSACTION_TIMEOUT_MS
 from utils.kafka.limits import CommitLimits
 from utils.kafka.membership import Membership
+from utils.kafka.properties import TRANSACTION_TIMEOUT_MS
 from utils.metrics import Counters
 from utils.monitoring.status import Health
 from utils.processing import attempts

@@ -18,7 +18,7 @@ from utils.commands.command import Commands, Environ, add_command, say, seconds_
 from utils.commands.moments import FORMS
 from utils.joining.offsets import OffsetMap
 from utils.joining.references import ADOPTED, Reference
-from utils.kafka import clients, preflight
+from utils.kafka import client_errors, clients, preflight
 from utils.kafka.lookups import EARLIEST, LATEST, checked, committed, metadata_of, offsets_at
 from utils.kafka.ranges import records_of
 
@@ -91,7 +91,7 @@ def adopt(arguments: argparse.Namespace, environ: Environ) -> int:
     if problems:
         raise ConfigError(problems)
     former = replace(settings, consumer_name=arguments.group or settings.consumer_name, group_instance_id="")
-    with clients.explained():
+    with client_errors.explained():
         _refuse_members(
             AdminClient(clients.client_properties(settings, row)), {former.consumer_name, row.consumer_name}
         )

@@ -20,9 +20,11 @@ from utils.commands.notes import Commit, bring_back, commits_of, forgotten, not_
 from utils.commands.replay import Discarding, Joining, Replay, ReplayResult, Use, progress_bar, rehearse
 from utils.joining.dead_letters import REASONS
 from utils.joining.references import Partition
-from utils.kafka import clients, preflight
+from utils.kafka import client_errors, clients, preflight
 from utils.kafka.mute import Mute
 from utils.kafka.names import replay_group
+from utils.kafka.properties import largest_record
+from utils.kafka.wrong_properties import named_properties
 from utils.logger import configure_again, shown
 from utils.metrics import Counters
 from utils.processing.attempts import LONGEST_BACKOFF, Attempts
@@ -78,14 +80,14 @@ class DeadLetterTopic(NamedTuple):
     def find(self) -> Iterator[ListedLetter]:
         """Those of all consumers, one by one: there may be more than memory holds. ConfigError, UnavailableError."""
         settings, row = self.config.settings, self.config.row
-        with clients.explained(), clients.reader(settings, row) as consumer:
+        with client_errors.explained(), clients.reader(settings, row) as consumer:
             yield from letters(consumer, self.topic, self._load_maps, self.forgotten)
 
     def with_notes(self) -> "DeadLetterTopic":
         """With what brokers have forgotten of what was done: see notes.py. Raises ConfigError, UnavailableError."""
         settings, row = self.config.settings, self.config.row
         admin = KafkaClients(settings, row, Refusals()).admin
-        with clients.explained(), admin, clients.reader(settings, row) as consumer:
+        with client_errors.explained(), admin, clients.reader(settings, row) as consumer:
             return self._replace(forgotten=forgotten(consumer, admin, self.topic, row, self._load_maps))
 
     def bring_back(self) -> None:
@@ -97,7 +99,7 @@ class DeadLetterTopic(NamedTuple):
             return
         settings, row = replace(self.config.settings, delivery="at_least_once"), self.config.row
         ours, failures = KafkaClients(settings, row, Refusals()), Failures(row.consumer_name, "", Counters())
-        with clients.explained(), clients.reader(settings, row) as consumer:
+        with client_errors.explained(), clients.reader(settings, row) as consumer:
             outbox = Outbox(partial(ours.producer, on_throttle=Mute().on_throttle), (), failures, Refusals())
             with closing(outbox):
                 maps = map_store_of(self.config, ours, Counters())
@@ -108,7 +110,7 @@ class DeadLetterTopic(NamedTuple):
         """What is done, so that it stays known; whether it does."""
         settings, row = self.config.settings, self.config.row
         try:
-            with clients.explained(), clients.reader(settings, row) as consumer:
+            with client_errors.explained(), clients.reader(settings, row) as consumer:
                 commits = commits_of(consumer, self.topic, self._load_maps)
         except (ConfigError, UnavailableError) as error:
             not_noted(error)
@@ -262,7 +264,7 @@ def build_replay(
 ) -> Replay:
     """As build_worker, for a run over the dead letters."""
     config, settings = dead.config, dead.config.settings
-    with clients.named_properties(settings):
+    with named_properties(settings):
         ours = KafkaClients(settings, config.row, around.refusals)
         opened.enter_context(ours.admin)
         parts = parts_of(config, (dead.topic,), ours, around, opened)
@@ -276,7 +278,7 @@ def build_replay(
         executor=around.executor,
         locate=parts.locate,
         refusals=around.refusals,
-        largest=clients.largest_record(settings.kafka),
+        largest=largest_record(settings.kafka),
         room=settings.max_pending_bytes // 2,
         result=task.result,
         counters=around.counters,

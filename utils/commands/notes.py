@@ -21,6 +21,7 @@ from utils.joining.offsets import CommitPoint, OffsetMap
 from utils.kafka import clients
 from utils.kafka.lookups import EARLIEST, LATEST, committed, describe, metadata_of, offsets_at
 from utils.kafka.ranges import records_of
+from utils.kafka.wrong_properties import named_properties
 from utils.logger import logger
 from utils.reading.locator import LoadMaps
 from utils.sending.delivery import Delivery
@@ -116,7 +117,7 @@ def note(settings: Settings, row: Row, topic: str, commits: Mapping[int, Commit]
             failed.append(error)
 
     try:
-        with clients.named_properties(settings):
+        with named_properties(settings):
             producer = clients.producer(clients.client_properties(settings, row), guarded(report, failed.append))
         for number, (offset, metadata) in commits.items():
             value = f"{offset} {metadata}".encode()

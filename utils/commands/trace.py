@@ -22,8 +22,9 @@ from utils.fleet.journeys import Journey, follow
 from utils.fleet.looks import Subject, subject_of
 from utils.fleet.search import Search, Wanted
 from utils.joining.journey import Sighting, Visit
-from utils.kafka import clients
+from utils.kafka import client_errors, client_log, clients
 from utils.kafka.groups import Brokers
+from utils.kafka.wrong_properties import named_properties
 from utils.logger import shown
 
 SINCE = timedelta(hours=2)
@@ -96,7 +97,7 @@ def _cluster_id(some: Sequence[Subject]) -> str | Journey:
     """What a cluster calls itself, whichever of its brokers a row names; or why it does not tell."""
     one, heard = some[0], list[KafkaError]()
     try:
-        with clients.named_properties(one.settings):
+        with named_properties(one.settings):
             admin = AdminClient(_properties(one, heard.append))
         with admin:
             try:
@@ -114,7 +115,7 @@ def traced(wanted: Wanted, some: Sequence[Subject]) -> Journey:
     one = some[0]
     try:
         with ExitStack() as stack:
-            with clients.named_properties(one.settings):
+            with named_properties(one.settings):
                 admin = stack.enter_context(AdminClient(_properties(one)))
                 consumer = clients.onlooker(_properties(one), one.row.consumer_name)
             stack.callback(consumer.close)
@@ -127,12 +128,12 @@ def traced(wanted: Wanted, some: Sequence[Subject]) -> Journey:
 
 
 def _unseen(some: Sequence[Subject], error: KafkaException | ConfigError) -> Journey:
-    why = "; ".join(error.problems) if isinstance(error, ConfigError) else clients.explain(error.args[0]).line
+    why = "; ".join(error.problems) if isinstance(error, ConfigError) else client_errors.explain(error.args[0]).line
     names = ", ".join(each.row.consumer_name for each in some)
     return Journey(not_seen=[f"cluster {some[0].row.bootstrap_servers}, of {names}: {why}"])
 
 
-def _properties(one: Subject, on_error: Callable[[KafkaError], None] = clients.unheard) -> dict[str, Any]:
+def _properties(one: Subject, on_error: Callable[[KafkaError], None] = client_log.unheard) -> dict[str, Any]:
     """A cluster that is not there is told in a line of the answer, and not in the log."""
     return {**clients.quiet_properties(one.settings, one.row, on_error), "client.id": "trace"}
 

@@ -21,8 +21,10 @@ from utils.commands.letters import Choice, ListedLetter
 from utils.commands.samples import FIRST, Backwards, Samples, dead, last, of_file, of_ids
 from utils.commands.trial import Timed, Trial, cases, failed, made_anonymous, report, run
 from utils.joining.aggregator import Group
-from utils.kafka import clients, preflight
+from utils.kafka import client_errors, clients, preflight
 from utils.kafka.lookups import EARLIEST, LATEST, offsets_at
+from utils.kafka.properties import largest_record
+from utils.kafka.wrong_properties import named_properties
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.processing import user_code
@@ -107,7 +109,7 @@ def _tried(groups: Sequence[Group], settings: Settings, code: user_code.UserCode
         calls = opened_calls(settings, counters, stopping, once, code=code)
     except Stopped:
         return Trial(settings.consumer_name, not_called=len(groups), why_not=STOPPED)
-    largest = clients.largest_record(settings.kafka)
+    largest = largest_record(settings.kafka)
     try:
         trial = run(groups, calls.dispatcher, stopping, settings.consumer_name, largest)
     finally:
@@ -130,9 +132,9 @@ def _samples(arguments: argparse.Namespace, environ: Environ) -> tuple[Settings,
     if problems := preflight.missing_topics(replace(row, topics_output=()), cluster):
         raise ConfigError(problems)
     topics = {topic: cluster.partitions[topic] for topic in row.topics_input}
-    with clients.named_properties(settings):
+    with named_properties(settings):
         consumer = clients.onlooker(clients.client_properties(settings, row), row.consumer_name)
-    with closing(consumer), clients.explained():
+    with closing(consumer), client_errors.explained():
         return settings, _from_topics(arguments, consumer, topics, settings.max_pending_bytes)
 
 

@@ -20,11 +20,13 @@ from utils.fleet.letters import Letters, Pile, letters
 from utils.joining.offsets import OffsetMap, short_name
 from utils.joining.progress import Committed, Log, Progress, progress
 from utils.joining.references import Reference, was_brought
+from utils.kafka import client_errors
 from utils.kafka import clients as kafka
 from utils.kafka.groups import Brokers, Commits, ConsumerGroup, partitions_of
 from utils.kafka.lookups import Topic
 from utils.kafka.names import replay_group
 from utils.kafka.uuids import share_uuids
+from utils.kafka.wrong_properties import named_properties
 from utils.metrics import Counters
 from utils.sending.map_store import MapStore, MapTopic
 from utils.threads import Apart
@@ -216,7 +218,7 @@ class _Site:
     def _client(self, one: Subject) -> AdminClient:
         if self._admin is None:
             share_uuids()
-            with kafka.named_properties(one.settings):
+            with named_properties(one.settings):
                 self._admin = AdminClient(self._properties(one))
             self._clients.enter_context(self._admin)
         return self._admin
@@ -226,9 +228,9 @@ class _Site:
 
     def _all_away(self, subjects: Sequence[Subject]) -> dict[str, Look]:
         """Of what the client has heard, what tells the most."""
-        heard = [kafka.explain(each) for each in self._heard if each.code() != KafkaError._ALL_BROKERS_DOWN]
+        heard = [client_errors.explain(each) for each in self._heard if each.code() != KafkaError._ALL_BROKERS_DOWN]
         hopeless = next((each for each in heard if not each.heals), None)
-        silent = Trouble(heals=True, line=f"Kafka does not answer in time: {kafka.SERVERS}")
+        silent = Trouble(heals=True, line=f"Kafka does not answer in time: {client_errors.SERVERS}")
         trouble = hopeless or (heard[0] if heard else silent)
         return {each.row.consumer_name: Look(time.time(), trouble) for each in subjects}
 
@@ -320,4 +322,4 @@ def _stored(one: Subject, properties: Mapping[str, Any], texts: Mapping[Partitio
 
 
 def _is_away(error: KafkaError) -> bool:
-    return error.code() in kafka.CONNECTION_ERRORS or error.code() in kafka.LOGIN_ERRORS
+    return error.code() in client_errors.CONNECTION_ERRORS or error.code() in client_errors.LOGIN_ERRORS

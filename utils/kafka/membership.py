@@ -10,10 +10,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Event
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from config import Settings
+from utils.kafka.answers import answered
+from utils.kafka.properties import Properties
+from utils.logger import logger
 
 _LEAVE = 10.0  # seconds that leaving may take
 _TURN = 0.1  # seconds
+_ASK_GROUP = 5.0  # seconds that it may take to say who its members are
 _ASK_AGAIN, _LATE = 1.0, 3.0  # seconds; how much later than the session time-out Kafka may miss a member
 
 
@@ -92,3 +99,38 @@ class Membership:
         while is_member() and time.monotonic() < deadline:
             consumer.poll(_TURN)
         self._may_be_former = is_member()
+
+
+def is_place_taken(admin: AdminClient, settings: Settings, member_id: str) -> bool:
+    """Whether the consumer group has another member with our GROUP_INSTANCE_ID. False where nobody can tell."""
+    ours = member_ids(admin, settings) if member_id else None
+    return any(each != member_id for each in ours or ())
+
+
+def is_member(admin: AdminClient, settings: Settings) -> bool:
+    """Whether the consumer group has a member with our GROUP_INSTANCE_ID. True where nobody can tell."""
+    return member_ids(admin, settings) != []
+
+
+def member_ids(admin: AdminClient, settings: Settings) -> list[str] | None:
+    """Of members of the consumer group with our GROUP_INSTANCE_ID. None: nobody can tell."""
+    ours = settings.group_instance_id
+    if not ours:
+        return []
+    try:
+        [asked] = admin.describe_consumer_groups([settings.consumer_name], request_timeout=_ASK_GROUP).values()
+        members = answered(asked).members
+    except KafkaException as error:
+        logger.warning("the consumer group cannot be asked who has our GROUP_INSTANCE_ID", extra={"error": str(error)})
+        return None
+    return [each.member_id for each in members if each.group_instance_id == ours]
+
+
+def group_state(properties: Properties, settings: Settings) -> str:
+    """As Kafka calls it, in capitals; empty where nobody can tell. Asked by a client of its own."""
+    try:
+        admin = AdminClient(dict(properties))
+        [asked] = admin.describe_consumer_groups([settings.consumer_name], request_timeout=_ASK_GROUP).values()
+        return str(answered(asked).state.name)
+    except KafkaException:
+        return ""

@@ -26,7 +26,7 @@ from confluent_kafka.cimpl import NewTopic
 from config import ConfigError, Settings, Trouble
 from models import Row, map_topic
 from utils.kafka.answers import answered
-from utils.kafka.clients import (
+from utils.kafka.client_errors import (
     CONNECTION_ERRORS,
     LOGIN_ERRORS,
     PROTOCOL,
@@ -35,19 +35,19 @@ from utils.kafka.clients import (
     advertised,
     ended_in_handshake,
     explain,
-    largest_record,
-    named_properties,
     not_reached,
     plain,
-    quiet_properties,
     tls_fails,
-    unheard,
 )
+from utils.kafka.client_log import unheard
 from utils.kafka.clients import producer as kafka_producer
+from utils.kafka.clients import quiet_properties
 from utils.kafka.ends import Partition, ends_now
 from utils.kafka.limits import DEFAULT_METADATA, LARGEST_BATCH, LEAST_METADATA, CommitLimits
 from utils.kafka.names import Named, own_collisions
+from utils.kafka.properties import largest_record
 from utils.kafka.topic_configs import Configs, alter, compacted_dead_letters
+from utils.kafka.wrong_properties import named_properties
 
 _REQUEST = 5.0  # seconds that one request may take
 METADATA_SETTING = "offset.metadata.max.bytes"

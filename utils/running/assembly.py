@@ -28,7 +28,16 @@ from utils.kafka.commit_answers import CommitAnswers
 from utils.kafka.ends import EndOffsets, newest_times
 from utils.kafka.membership import Membership
 from utils.kafka.mute import Mute
+from utils.kafka.properties import (
+    compresses,
+    largest_record,
+    leaves_alone,
+    queue_room,
+    session_timeout,
+    transaction_timeout,
+)
 from utils.kafka.uuids import share_uuids
+from utils.kafka.wrong_properties import named_properties
 from utils.logger import logger
 from utils.metrics import Counters
 from utils.monitoring.status import Health
@@ -132,7 +141,7 @@ def build_worker(config: Config, around: Surroundings, stop: Event, opened: Exit
 
     `opened` closes what is open then. The consumer is closed by the worker itself: others wait for its partitions.
     """
-    with clients.named_properties(config.settings):
+    with named_properties(config.settings):
         ours = KafkaClients(config.settings, config.row, around.refusals, config.partitions)
         opened.enter_context(ours.admin)
         parts = parts_of(config, config.row.topics_input, ours, around, opened)
@@ -142,9 +151,9 @@ def build_worker(config: Config, around: Surroundings, stop: Event, opened: Exit
 def gets_place_back(config: Config, stop: Event) -> bool:
     """Wait until our place in the consumer group is free. False: another worker has it."""
     settings, properties = config.settings, clients.client_properties(config.settings, config.row)
-    with clients.named_properties(settings), AdminClient(dict(properties)) as admin:
-        session = clients.session_timeout(properties) / 1000
-        return membership.gets_place_back(lambda: clients.member_ids(admin, settings), session, stop)
+    with named_properties(settings), AdminClient(dict(properties)) as admin:
+        session = session_timeout(properties) / 1000
+        return membership.gets_place_back(lambda: membership.member_ids(admin, settings), session, stop)
 
 
 def provides_topics(config: Config, stop: Event) -> None:
@@ -192,13 +201,13 @@ class KafkaClients:
         return clients.consumer(properties, settings, on_commit, partitions, on_throttle=on_throttle)
 
     def producer(self, report: Report, on_throttle: Callable[[ThrottleEvent], None]) -> Producer:
-        records, size = clients.queue_room(self._properties)
+        records, size = queue_room(self._properties)
         patience = PATIENCE_OF_A_TRANSACTION if self._settings.delivery == "exactly_once" else PATIENCE
-        self._refusals.largest.are_compressed = clients.compresses(self._properties)
-        self._refusals.largest.client_takes = clients.largest_record(self._properties)
+        self._refusals.largest.are_compressed = compresses(self._properties)
+        self._refusals.largest.client_takes = largest_record(self._properties)
         self._refusals.pace.at_most(min(records * RESULT_OVERHEAD, size) // 2, patience)
         is_transactional, instance = self._settings.delivery == "exactly_once", self._settings.group_instance_id
-        alone = clients.leaves_alone(self._properties, self._refusals.batch_size) if is_transactional else 0
+        alone = leaves_alone(self._properties, self._refusals.batch_size) if is_transactional else 0
         self._refusals.alone = alone
         return clients.producer(
             self._properties,
@@ -220,17 +229,17 @@ class KafkaClients:
 
     @property
     def transaction_timeout(self) -> float:
-        return clients.transaction_timeout(self._properties, is_slow=self._refusals.pace.has_failed) / 1000
+        return transaction_timeout(self._properties, is_slow=self._refusals.pace.has_failed) / 1000
 
     def is_place_taken(self, member_id: str) -> bool:
-        return clients.is_place_taken(self.admin, self._settings, member_id)
+        return membership.is_place_taken(self.admin, self._settings, member_id)
 
     def is_member(self) -> bool:
-        return clients.is_member(self.admin, self._settings)
+        return membership.is_member(self.admin, self._settings)
 
     def group_state(self) -> str:
         """By a client of its own: whatever has happened to that of the consumer may have happened to the other ones."""
-        return clients.group_state(self._properties, self._settings)
+        return membership.group_state(self._properties, self._settings)
 
 
 def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Surroundings, opened: ExitStack) -> Parts:

@@ -13,9 +13,10 @@ from sqlalchemy import Engine
 
 from config import ConfigError, Settings, UnavailableError, masked
 from models import Row, engine, load, load_all, map_topic, ping
-from utils.kafka import clients, preflight, topic_configs
+from utils.kafka import client_errors, clients, preflight, topic_configs
 from utils.kafka.limits import CommitLimits, least_commit
 from utils.kafka.names import Named, collisions, replay_group
+from utils.kafka.properties import largest_record, session_timeout
 from utils.logger import logger
 from utils.monitoring.report import duration
 from utils.monitoring.status import Address, Health, ask, from_here, place, serve, server_of
@@ -174,9 +175,9 @@ def _broker(start: Start) -> Iterator[Seen]:
 
 def _session(start: Start) -> Iterator[Seen]:
     """Else only who joins the consumer group hears of it."""
-    timeout = clients.session_timeout(start.settings.kafka)
+    timeout = session_timeout(start.settings.kafka)
     if bounds := start.cluster.session_timeouts:
-        _must_not([] if bounds[0] <= timeout <= bounds[1] else [clients.wrong_session_timeout(timeout)])
+        _must_not([] if bounds[0] <= timeout <= bounds[1] else [client_errors.wrong_session_timeout(timeout)])
         yield Seen(f"may last {timeout} ms")
 
 
@@ -213,7 +214,7 @@ def _dead_letters(start: Start) -> Iterator[Seen]:
 
 
 def _writing(start: Start) -> Iterator[Seen]:
-    largest = clients.largest_record(start.settings.kafka)
+    largest = largest_record(start.settings.kafka)
     yield from _lacking(topic_configs.narrow_outputs(start.settings, start.row, start.cluster.configs, largest))
     yield _rights(start, "WRITE", start.row.topics_output, outputs(start.row))
 

@@ -24,7 +24,7 @@ from typing import NamedTuple, Protocol
 from config import ConfigError, UnavailableError
 from utils.errors import chain, unquoted
 from utils.joining.suspicion import CrashRecord
-from utils.kafka import clients
+from utils.kafka import client_errors
 from utils.kafka.membership import Membership
 from utils.logger import configure_again, logger
 from utils.metrics import Counters
@@ -185,7 +185,7 @@ def supervise(
             survived |= had
             logger.error("starting again from the last commit", extra={"error": str(error)})
             continue
-        if clients.is_replaced(error):
+        if client_errors.is_replaced(error):
             logger.warning("another member of the group has our GROUP_INSTANCE_ID: waiting whether it is alive")
             if remedies.gets_place_back(worker_stop):
                 counters.restarts += 1
@@ -194,8 +194,8 @@ def supervise(
                 continue
         if isinstance(error, ThreadDied):  # the next worker would have the same threads
             raise error
-        is_forbidden = clients.is_forbidden(error)
-        if cure := clients.cure_of(error):
+        is_forbidden = client_errors.is_forbidden(error)
+        if cure := client_errors.cure_of(error):
             refused = ConfigError([cure])
             refused.__cause__ = error
             if not is_forbidden:
@@ -207,14 +207,14 @@ def supervise(
             raise error
         counters.restarts += 1
         survived |= had
-        if not clients.concerns_all(error):
+        if not client_errors.concerns_all(error):
             survived.clear()  # whose record it is shows as it does where one ends the process
         elif failures == RESTARTS:
             survived |= {at: record._replace(starts=0) for at, record in survived.items()}
         facts = {"failures": failures, "error": str(error)}
         known = isinstance(error, (ConfigError, UnavailableError))  # they say all there is to say
         logger.error("starting again from the last commit", extra=facts, exc_info=None if known else error)
-        if clients.lacks_topic(error):
+        if client_errors.lacks_topic(error):
             remedies.provides_topics(worker_stop)
         sleep(min(2.0 ** (failures - 1), LONGEST_PAUSE), worker_stop)
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from confluent_kafka import Consumer, TopicPartition
 
 from utils.joining.offsets import CommitPoint, PartitionOffsets, without_start
-from utils.kafka import clients
+from utils.kafka import client_errors
 from utils.kafka.lookups import metadata_of
 from utils.logger import logger
 from utils.metrics import Counters
@@ -191,4 +191,4 @@ def accuses_a_message(failure: BaseException) -> bool:
     """Whether a start that ended so counts as one that a message may have ended (rule 13)."""
     if isinstance(failure, RecordRefused):  # it is known which, and leaves as a dead letter
         return False
-    return isinstance(failure, ThreadDied) or not clients.concerns_all(failure)
+    return isinstance(failure, ThreadDied) or not client_errors.concerns_all(failure)

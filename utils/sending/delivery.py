@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from utils.joining.messages import RESULT_OVERHEAD, Result
 from utils.joining.offsets import CommitPoint, mark
 from utils.joining.states import SENT
-from utils.kafka.clients import HEALING
+from utils.kafka.client_errors import HEALING
 from utils.logger import logger
 from utils.metrics import Histogram
 from utils.processing.outcome import Outcome
