@@ -141,7 +141,11 @@ class Stage:
         self.later(seconds, lambda: worker.process.send_signal(signal.SIGCONT))  # not sent where it has ended
 
     def until_assigned(self, workers: Iterable[Worker]) -> None:
-        self.wait_until(lambda: all(worker.said(ASSIGNED) for worker in workers), "partitions assigned")
+        """One that ends of itself is not waited for: another one is started in its place, and it is told (`ended`)."""
+        self.wait_until(
+            lambda: all(worker.said(ASSIGNED) or worker.process.poll() is not None for worker in workers),
+            "partitions assigned",
+        )
 
     # ------------------------------------------------------------------ time
 
