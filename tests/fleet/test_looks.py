@@ -1,6 +1,7 @@
 """What is said of a cluster is what its client has heard since the last look."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -60,3 +61,16 @@ def test_what_a_client_has_heard_while_all_was_well_is_not_why_the_cluster_is_aw
     CLIENTS[-1].unpolled.append(REFUSED)
     assert not line(WELL)
     assert "does not answer in time" in line(away)
+
+
+def test_a_client_that_was_not_told_what_a_group_is_in_time_is_asked_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on asking for an hour, and would end the process after that: see `described_groups`."""
+    said = [WELL, WELL, replace(WELL, groups={"orders": KafkaError(KafkaError._TIMED_OUT)}), WELL, WELL]
+    monkeypatch.setattr(looks, "AdminClient", Client)
+    monkeypatch.setattr(looks, "_asked", lambda *_: said.pop(0))
+    sites, made = Sites(10.0, 0.0), list[int]()
+    before = len(CLIENTS)
+    while said:
+        sites.look([ONE], {"orders": looks.Look(0.0)})
+        made.append(len(CLIENTS) - before)
+    assert made == [1, 1, 1, 2, 2]

@@ -17,9 +17,8 @@ from config import ConfigError, Settings, UnavailableError
 from models import Row
 from tests.builders import partition_offsets
 from utils.kafka import membership, preflight
-from utils.kafka.answers import answered
+from utils.kafka.answers import answer, answered
 from utils.kafka.ends import EndOffsets, ends_now
-from utils.kafka.groups import _answer
 from utils.kafka.identities import Identities
 from utils.kafka.leaders import Leaders
 from utils.kafka.lookups import describe
@@ -92,7 +91,7 @@ QUESTIONS: dict[str, Callable[[Any], object]] = {
     "ends, waited for": lambda admin: ends_now(admin, [("a", 0)]),
     "topics": lambda admin: describe(admin, ("a", "b")),
     "members": lambda admin: membership.member_ids(admin, SETTINGS),
-    "what a group is": lambda admin: [_answer(each) for each in admin.describe(["g"]).values()],
+    "what a group is": lambda admin: [answer(each) for each in admin.describe(["g"]).values()],
 }
 
 

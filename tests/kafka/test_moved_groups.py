@@ -1,5 +1,7 @@
 """Commits of a group whose coordinator has just moved to another broker. An admin client ends the process there."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from typing import cast
@@ -14,8 +16,16 @@ from utils.kafka.clients import prober
 from utils.kafka.groups import Brokers, Commit
 from utils.kafka.lookups import commits_as_they_are, committed
 
-OFFSET_FETCH = 9  # in Kafka's protocol
+OFFSET_FETCH, FIND_COORDINATOR = 9, 10  # in Kafka's protocol
 LONG = 60.0  # seconds
+ASKS = """
+import sys, time
+from confluent_kafka.admin import AdminClient
+from utils.kafka.answers import described_groups
+admin = AdminClient({"bootstrap.servers": sys.argv[1], "log_level": 0})
+print(described_groups(admin, ["orders"], 0.1)["orders"].name())
+time.sleep(1.5)  # it is told now who the coordinator is
+"""
 MOVING = [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE]
 
 
@@ -66,3 +76,11 @@ def test_what_does_not_pass_is_told_at_once() -> None:
     [told] = brokers.commits({"orders": [("t", 0)]}).values()
     assert isinstance(told, KafkaError)
     assert told.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+
+
+def test_what_a_group_is_may_be_told_after_nobody_waits_for_it_any_more(broker: EmbeddedBroker) -> None:
+    """The client's own time-out must not have passed by then: it ended the process (SIGABRT, `eonce->refcnt > 0`)."""
+    broker.fail_next(FIND_COORDINATOR, *[KafkaError.COORDINATOR_NOT_AVAILABLE] * 3)
+    asking = [sys.executable, "-c", ASKS, broker.bootstrap]
+    asked = subprocess.run(asking, capture_output=True, text=True, check=False)
+    assert (asked.returncode, asked.stdout) == (0, "_TIMED_OUT\n"), asked.stderr

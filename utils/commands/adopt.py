@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from confluent_kafka import Consumer, ConsumerGroupState, Message, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from config import ConfigError, Settings
@@ -19,6 +19,7 @@ from utils.commands.moments import FORMS
 from utils.joining.offsets import OffsetMap
 from utils.joining.references import ADOPTED, Reference
 from utils.kafka import client_errors, clients, preflight
+from utils.kafka.answers import described_groups
 from utils.kafka.lookups import EARLIEST, LATEST, checked, committed, metadata_of, offsets_at
 from utils.kafka.ranges import records_of
 
@@ -126,8 +127,9 @@ def _not_in_the_future(given: datetime | None, now: datetime) -> datetime:
 
 def _refuse_members(admin: AdminClient, groups: set[str]) -> None:
     problems = []
-    for name, asked in admin.describe_consumer_groups(sorted(groups), request_timeout=PATIENCE).items():
-        group = asked.result()
+    for name, group in described_groups(admin, sorted(groups), PATIENCE).items():
+        if isinstance(group, KafkaError):
+            raise KafkaException(group)
         if group.state not in EMPTY:
             hosts = ", ".join(sorted({f"{each.client_id} on {each.host}" for each in group.members})) or "just leaving"
             problems.append(

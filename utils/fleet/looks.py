@@ -199,6 +199,8 @@ class _Site:
         admin.poll(0)  # where all is well, too: else what it has heard today is told of another day
         if isinstance(said, KafkaError):
             return self._all_away(subjects)
+        if any(isinstance(each, KafkaError) for each in said.groups.values()):
+            self.close()  # it may go on asking: see `described_groups`
         told = self._letters(subjects, said, until)
         found = {}
         for each in subjects:

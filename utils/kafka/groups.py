@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from utils.kafka.answers import answered
+from utils.kafka.answers import answer, described_groups
 from utils.kafka.lookups import Topic, commits_as_they_are, metadata_of
 from utils.topic_ids import identity
 
@@ -73,14 +73,14 @@ class Brokers:
             return {}
         options = self._in_time()
         described, cluster = self._admin.describe_topics(asked, **options), self._admin.describe_cluster(**options)
-        id = _cluster_id(_answer(cluster))
+        id = _cluster_id(answer(cluster))
         return {name: _topic(each, id) for name, each in self._answers(described).items()}
 
     def groups(self, names: Iterable[str]) -> dict[str, ConsumerGroup | KafkaError]:
         asked = sorted(set(names))
         if not asked:
             return {}
-        found = self._answers(self._admin.describe_consumer_groups(asked, **self._in_time()))
+        found = described_groups(self._admin, asked, self._left())
         return {name: each if isinstance(each, KafkaError) else _group(each) for name, each in found.items()}
 
     def commits(self, asked: Mapping[str, Iterable[Partition]]) -> dict[str, Commits | KafkaError]:
@@ -126,20 +126,13 @@ class Brokers:
 
     def _answers(self, futures: "Mapping[T, Future[Any]]") -> dict[T, Any]:
         """Of each what it is, or the KafkaError that came instead."""
-        return {asked: _answer(future) for asked, future in futures.items()}
+        return {asked: answer(future) for asked, future in futures.items()}
 
 
 def partitions_of(names: Iterable[str], topics: Mapping[str, Topic | KafkaError]) -> list[Partition]:
     """Those of these topics that are known."""
     known = [(name, each) for name in names if isinstance(each := topics.get(name), Topic)]
     return [(name, number) for name, each in known for number in range(each.partitions)]
-
-
-def _answer(future: "Future[Any]") -> Any:
-    try:
-        return answered(future)
-    except KafkaException as error:
-        return error.args[0]
 
 
 def _cluster_id(described: Any) -> str:

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Event
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from config import Settings
-from utils.kafka.answers import answered
+from utils.kafka.answers import described_groups
 from utils.kafka.properties import Properties
 from utils.logger import logger
 
@@ -117,20 +117,17 @@ def member_ids(admin: AdminClient, settings: Settings) -> list[str] | None:
     ours = settings.group_instance_id
     if not ours:
         return []
-    try:
-        [asked] = admin.describe_consumer_groups([settings.consumer_name], request_timeout=_ASK_GROUP).values()
-        members = answered(asked).members
-    except KafkaException as error:
-        logger.warning("the consumer group cannot be asked who has our GROUP_INSTANCE_ID", extra={"error": str(error)})
+    [group] = described_groups(admin, [settings.consumer_name], _ASK_GROUP).values()
+    if isinstance(group, KafkaError):
+        logger.warning("the consumer group cannot be asked who has our GROUP_INSTANCE_ID", extra={"error": str(group)})
         return None
-    return [each.member_id for each in members if each.group_instance_id == ours]
+    return [each.member_id for each in group.members if each.group_instance_id == ours]
 
 
 def group_state(properties: Properties, settings: Settings) -> str:
     """As Kafka calls it, in capitals; empty where nobody can tell. Asked by a client of its own."""
     try:
-        admin = AdminClient(dict(properties))
-        [asked] = admin.describe_consumer_groups([settings.consumer_name], request_timeout=_ASK_GROUP).values()
-        return str(answered(asked).state.name)
+        [group] = described_groups(AdminClient(dict(properties)), [settings.consumer_name], _ASK_GROUP).values()
     except KafkaException:
         return ""
+    return "" if isinstance(group, KafkaError) else str(group.state.name)

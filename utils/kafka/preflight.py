@@ -9,7 +9,6 @@ import ssl
 import struct
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from config import ConfigError, Settings, Trouble
 from models import Row, map_topic
-from utils.kafka.answers import answered
+from utils.kafka.answers import answer, answered, described_groups
 from utils.kafka.client_errors import (
     CONNECTION_ERRORS,
     LOGIN_ERRORS,
@@ -159,11 +158,11 @@ def _reach(
     Each is asked what only it can tell. Whether it does so, or forbids it, is all the same.
     """
     brokers = [ConfigResource(ResourceType.BROKER, str(number)) for number in addresses]
-    answers = [admin.describe_configs([broker], request_timeout=_REQUEST)[broker] for broker in brokers]
+    asked = [admin.describe_configs([broker], request_timeout=_REQUEST)[broker] for broker in brokers]
     silent, configurations = [], list[Mapping[str, Any]]()
-    for address, answer in zip(addresses.values(), answers, strict=True):
+    for address, future in zip(addresses.values(), asked, strict=True):
         try:
-            configurations.append(answered(answer))
+            configurations.append(answered(future))
         except KafkaException as error:
             if error.args[0].code() in CONNECTION_ERRORS:
                 silent.append(address)
@@ -181,11 +180,11 @@ def _configs(admin: AdminClient, topics: Sequence[str]) -> Configs:
     the right. All are asked for at once.
     """
     resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
-    answers = admin.describe_configs(resources, request_timeout=_REQUEST) if resources else {}
+    asked = admin.describe_configs(resources, request_timeout=_REQUEST) if resources else {}
     told = dict[str, Mapping[str, str]]()
-    for resource, answer in answers.items():
+    for resource, future in asked.items():
         with suppress(KafkaException):
-            told[resource.name] = {name: str(entry.value) for name, entry in answered(answer).items()}
+            told[resource.name] = {name: str(entry.value) for name, entry in answered(future).items()}
     return told
 
 
@@ -497,16 +496,17 @@ def _login(settings: Settings) -> str:
 
 def _granted(admin: AdminClient, operation: str, resources: Sequence[str]) -> dict[str, bool | None]:
     """Whether the user may, for each of these resources. None: no answer."""
-    options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": _REQUEST}
     topics, groups = (
         [name for kind, name in (each.split(" ", 1) for each in resources) if kind == wanted]
         for wanted in ("topic", "group")
     )
-    described = admin.describe_topics(TopicCollection(topics), **options) if topics else {}
-    asked = {f"topic {name}": future for name, future in described.items()}
+    options: dict[str, Any] = {"include_authorized_operations": True}
+    asked = admin.describe_topics(TopicCollection(topics), request_timeout=_REQUEST, **options) if topics else {}
+    told = {f"topic {name}": answer(future, _REQUEST + 1) for name, future in asked.items()}
     if groups:
-        asked |= {f"group {name}": each for name, each in admin.describe_consumer_groups(groups, **options).items()}
-    return {resource: _may(future, operation) for resource, future in asked.items()}
+        described = described_groups(admin, groups, _REQUEST, **options)
+        told |= {f"group {name}": each for name, each in described.items()}
+    return {resource: _may(each, operation) for resource, each in told.items()}
 
 
 def _asking(settings: Settings, row: Row, cluster: Cluster) -> AdminClient:
@@ -527,16 +527,13 @@ def _names(topic: str, cluster: Cluster) -> str:
     return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "") or "none"
 
 
-def _may(described: "Future[Any]", operation: str) -> bool | None:
-    try:
-        operations = answered(described, _REQUEST + 1).authorized_operations
-    except KafkaException as error:
-        code = error.args[0].code()
-        if code in RIGHTS_ERRORS:
+def _may(described: Any, operation: str) -> bool | None:
+    if isinstance(described, KafkaError):
+        if described.code() in RIGHTS_ERRORS:
             return False
-        return True if code == KafkaError.UNKNOWN_TOPIC_OR_PART else None  # it is missing_topics that names it
-    except TimeoutError:
-        return None
+        # It is missing_topics that names one that is not there.
+        return True if described.code() == KafkaError.UNKNOWN_TOPIC_OR_PART else None
+    operations = described.authorized_operations
     return operation in {each.name for each in operations} if operations else None
 
 
