@@ -38,7 +38,7 @@ class Group(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def arrival(self) -> float:
-        """That of the first fragment, also over a restart."""
+        """When the first of its fragments arrived. A restart does not change it."""
         return _arrival(self.fragments)
 
     @property
@@ -50,16 +50,16 @@ class Group(msgspec.Struct, frozen=True, gc=False):
 class Aggregator:
     """Joins fragments by id. A group is complete when each of `topics` topics has given a fragment.
 
-    `keeps_apart`: records are read again, and what a group lacks may be among them. See rule 5.
+    `keeps_apart`: records are being read again, and a part that a group lacks may be among them (rule 5).
     """
 
     def __init__(self, topics: int) -> None:
         self._topics = topics
         self.keeps_apart = False
         self._waiting: dict[str, Fragments] = {}
-        self._behind = Behind()  # only behind groups that wait
-        self._earliest: float | None = None  # a lower bound of all arrivals; None: they are in order
-        self._more_are_due = False  # the last eviction has found as many as it was to find
+        self._behind = Behind()  # of ids in `_waiting` only
+        self._earliest: float | None = None  # no group arrived before it; None: they stand in the order of arrival
+        self._more_are_due = False  # the last eviction has given up as many as it was allowed to
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -103,7 +103,7 @@ class Aggregator:
         return complete, superseded
 
     def disorder(self, earliest: float) -> None:
-        """What comes next is read again: none of it arrived before `earliest`, but perhaps before what waits."""
+        """What is added next is read again. None of it arrived before `earliest`, but some before groups that wait."""
         before = self.oldest_arrival() if self._earliest is None else self._earliest
         self._earliest = earliest if before is None else min(before, earliest)
 
@@ -115,13 +115,13 @@ class Aggregator:
         return _group(id, fragments) if fragments else None
 
     def oldest(self, number: int) -> list[Group]:
-        """That many of those that have waited longest, oldest first; soon after a restart only nearly so. Cheap."""
+        """So many groups that have waited longest, the oldest first. Cheap; soon after a restart only roughly right."""
         groups = [_group(id, fragments) for id, fragments in islice(self._waiting.items(), number)]
         return sorted(groups, key=attrgetter("arrival"))
 
     def longest(self, number: int) -> list[Group]:
-        """That many of those that have waited longest, oldest first. While they are not in order, all are looked at:
-        that takes too long for each step of the loop, but not for who looks on.
+        """So many groups that have waited longest, the oldest first. While they do not stand in order it looks at all:
+        too slow for each turn of the loop, but not for the status page.
         """
         if self._earliest is None:
             return self.oldest(number)
@@ -129,10 +129,10 @@ class Aggregator:
         return [_group(id, self._waiting[id]) for _, _, id in nsmallest(number, arrivals)]
 
     def shed(self, down_to: int, *, added: str = "") -> list[Group]:
-        """Drops the newest groups until no more than that many bytes, or one group, are left; returns them.
+        """Drops the newest groups until no more than so many bytes, or one group, are left. Returns what was dropped.
 
-        That is in the order in which they came into memory; but `added`, which may have been read again, counts by its
-        arrival.
+        The newest is the one that came into memory last. But the group of the id `added` may have been read again: it
+        is dropped before the next newest only if it did not arrive before that one.
         """
         dropped = []
         waiting = self._waiting
@@ -150,16 +150,16 @@ class Aggregator:
         return [self._out_of_memory(id, self._waiting.pop(id))] if id in self._waiting else []
 
     def settle(self) -> list[Fragment]:
-        """All was read again that may be lacking. So what came later supersedes; returns what is superseded."""
+        """All that groups may lack has been read again: what waits behind them supersedes. Returns what it replaces."""
         self.keeps_apart = False
         return [each for id in [*self._behind.parts] for each in self._settle(id)]
 
     def oldest_arrival(self) -> float | None:
-        """When the group that has waited longest was opened; soon after a restart perhaps somewhat later."""
+        """When the group that has waited longest arrived; soon after a restart perhaps somewhat later."""
         return next((_arrival(fragments) for fragments in self._waiting.values()), None)
 
     def has_waited_since(self, arrived_by: float) -> bool:
-        """Whether a group's first fragment arrived by that time. Finds out whether they are in order again."""
+        """Whether a group arrived by that time. Also notes when the groups stand in order again."""
         if self._more_are_due:  # to look at all of many for each thousand of them kept no pace with what came
             return True
         if self._earliest is not None and self._earliest <= arrived_by:
@@ -171,10 +171,10 @@ class Aggregator:
     def evict(
         self, enough: Mapping[tuple[int, int], "Enough"], most: int = 1 << 62
     ) -> tuple[list[Group], list[Fragment]]:
-        """Gives up, and returns, the groups that have waited long enough for every topic that they lack; and what was
-        superseded, for no part of it can come any more.
+        """Gives up the groups that have waited long enough for every topic that they lack, at most `most`. Returns
+        them, and what is superseded: where something waits behind such a group, that replaces its parts instead.
 
-        `enough`: for each (topic, partition number). `most`: so many of them.
+        `enough`: for each (topic, partition number).
         """
         latest = max((each.arrived_by for each in enough.values()), default=NEVER)
         evicted: list[Group] = []
@@ -191,7 +191,7 @@ class Aggregator:
             needed = of_kind[kind]
             if arrival > needed.arrived_by or _drops(fragments) >= needed.first_drop:
                 continue
-            if id in self._behind.parts:  # it is looked at the next time
+            if id in self._behind.parts:  # the next call looks at the new group
                 replaced += self._settle(id)
             else:
                 evicted.append(_group(id, fragments))
@@ -207,7 +207,7 @@ class Aggregator:
         return self._lacking(map(_topic, group.fragments))
 
     def waited_for(self, most: int = SAMPLE) -> WaitedFor:
-        """Of many groups one in so many is counted, evenly over all in the order in which they came: at most `most`."""
+        """Counts at most `most` groups. If there are more, it takes every second, every third, … in their order."""
         stands_for = len(self._waiting) // most + 1
         sample = islice(self._waiting.values(), 0, None, stands_for)
         lacking: dict[int, list[int]] = {}
@@ -245,23 +245,22 @@ class Aggregator:
         self.bytes -= group.bytes
 
     def _settle(self, id: str) -> list[Fragment]:
-        """Of this id nothing waits behind its group any more; returns what is superseded."""
+        """What waits behind the group of this id supersedes its parts. Returns what is superseded."""
         self._waiting[id], replaced = self._superseded(id, self._waiting[id])
         self.bytes -= size_of(replaced)
         return replaced
 
     def _superseded(self, id: str, group: Fragments) -> tuple[Fragments, list[Fragment]]:
-        """The group with the last of each topic that waits behind it; and what that has superseded."""
+        """The group with the last of each topic that waits behind it; and what is superseded."""
         if id in self._behind.parts:
             self.disorder(_arrival(group))
         return self._behind.put_into(id, group)
 
     def _put_in(self, id: str, group: Fragments, new: Fragment) -> tuple[Fragments, list[Fragment]]:
-        """The group of this id, in its order, with this fragment too, unless that waits behind it; and what that has
-        superseded.
+        """Puts the fragment into the group of this id, or behind it. Returns the group, and what is superseded.
 
-        A fragment that is new comes after all that its partition gives back. If the group lacks it, none of that was of
-        the group, which was not complete before.
+        A partition gives new records only after all that is read again. So if a group still lacks a fragment that is
+        new, it was not complete before: what waits behind it supersedes its parts.
         """
         old = next((each for each in group if each.topic == new.topic), None)
         if old is None:
@@ -273,7 +272,7 @@ class Aggregator:
         return supersede(group, old, new)
 
     def _open_next(self, id: str) -> list[Fragment]:
-        """The group of this id has left: the next one is of what waited behind it. Returns what is superseded."""
+        """The group of this id has left. What waited behind it makes the next one. Returns what is superseded."""
         superseded: list[Fragment] = []
         group: Fragments
         if self.keeps_apart and (first := self._behind.take_first(id)):
@@ -324,7 +323,9 @@ def _kind(fragments: tuple[Fragment, ...]) -> tuple[int, ...]:
 
 
 class Enough(NamedTuple):
-    """Which groups need not wait for a partition any longer: arrived by a time, in memory since before a drop."""
+    """Which groups need not wait for a partition any longer: those that arrived by `arrived_by`, and were in memory
+    before the drop with the number `first_drop`.
+    """
 
     arrived_by: float
     first_drop: float

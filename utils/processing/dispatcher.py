@@ -1,6 +1,6 @@
-"""Hands groups to process(): those of an id one after the other, in their order, and again those that failed.
+"""Hands groups to process(): those of one id one after the other, in their order. Groups that failed are tried again.
 
-Knows neither Kafka nor offsets; all of it runs on the loop's thread.
+Knows neither Kafka nor offsets. All of it runs on the loop's thread.
 """
 
 import time
@@ -24,14 +24,16 @@ from utils.sparing import Sparing
 
 
 class Dispatcher:
-    """The loop's Executor, over one way to call process(). Outlives a worker, for calls outlive an assignment.
+    """The Executor that the loop has. It calls process() through one Runner. A call may go on after its assignment, and
+    after its worker: so the dispatcher stays when a worker is started again.
 
-    What failed is tried again as `attempts` says, at the end of the queue, and handed back when it has failed for good.
-    While the circuit is open, only probes are called: what is submitted waits, so that the loop soon takes in no more.
+    A group that failed goes to the end of the queue, and is tried again when `attempts` says so. When it has failed for
+    good, its outcome goes to the loop. While the circuit is open, only probes are called. All else that is submitted
+    waits, so the loop soon reads no more.
 
-    A call that lasts longer than `timeout` seconds (0: none does) is a failed attempt, whatever comes of it later. When
-    too many hang, `is_stuck` is set and `on_stuck` called: the worker shall commit what is finished, and the process
-    end. The next one goes on with the attempts of `hung`, which it recalls.
+    A call that lasts longer than `timeout` seconds is a failed attempt, whatever it returns later. (0: no call is too
+    long.) When too many calls hang, `is_stuck` is set and `on_stuck` is called: the worker commits what is finished,
+    and the process ends. The next process counts on from the attempts in `hung`: `recall()` tells it of them.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Dispatcher:
         return outcomes
 
     def cancel(self) -> None:
-        """What has failed is not tried again either: it is unfinished, as what has not been tried is."""
+        """A group that has failed is not tried again: it stays unfinished, like one that was never tried."""
         self._take_back()
         self.parked.clear(but_called=True)
         self._overtime.cancel()
@@ -158,7 +160,9 @@ class Dispatcher:
         return None if opened_at is None else self._clock() - opened_at
 
     def _forget_attempts(self) -> None:
-        """Else each reading of what rests too long would count as one, and end it as a dead letter within minutes."""
+        """They are tried each time they are read again, too early perhaps. If these attempts counted, they would become
+        dead letters within minutes.
+        """
         for id in self.parked.forgotten:
             self._attempts.forget(id)
         self.parked.forgotten.clear()
@@ -172,7 +176,7 @@ class Dispatcher:
             self._submitted.add(self._order.ready(groups, self._clock()))
 
     def _start_due(self, now: float) -> None:
-        """What is to be tried again by now; while the circuit is open, a probe when it is time for one."""
+        """Call again what is due. While the circuit is open, call one probe when that is due."""
         if self._probing.is_open:
             self._submitted.add(self._probing.next(now))
             return
@@ -182,7 +186,7 @@ class Dispatcher:
         self._submitted.add(due)
 
     def _wait(self, timeout: float, now: float) -> float:
-        """No longer than until something is due."""
+        """`timeout`, or less: the seconds until something is due."""
         next_again = self.parked.next_due() if self.parked.rest_some else now
         due = self._probing.due if self._probing.is_open else next_again
         return min(timeout, due - now) if due > now else timeout
@@ -190,8 +194,8 @@ class Dispatcher:
     # ------------------------------------------------------------------ what came of it
 
     def _wanted(self, outcomes: Sequence[Outcome], now: float) -> list[Outcome]:
-        """Those that the loop wants. Where this raises, all of the calls have ended nevertheless: taken for calls that
-        still run, they would keep their ids busy for ever.
+        """The outcomes that go to the loop. All these calls have ended, also where this raises: then their ids are set
+        free, for nobody else would do it.
         """
         ended, rest = list[Outcome | None](), deque(outcomes)
         try:
@@ -210,7 +214,7 @@ class Dispatcher:
         return [outcome for outcome in ended if outcome]
 
     def _ended(self, outcome: Outcome, now: float) -> Outcome | None:
-        """The end of a call. None: nobody wants its outcome, or it is tried again."""
+        """A call has ended. None: the loop does not want its outcome, or the group is tried again."""
         group, error = outcome.group, outcome.error
         if self._order.was_abandoned(group.id):
             self._abandoned_has_ended(group.id)
@@ -239,9 +243,9 @@ class Dispatcher:
         return None
 
     def _judge(self, id: str, error: BaseException, now: float, *, goes_on: bool = False) -> float | None:
-        """When it shall be tried again, if it shall, as the attempts say; and what it says of all the others.
+        """When this id is tried again. None: it has failed for good. Opens the circuit, if it is the last of many.
 
-        `goes_on`: its call has not ended, and it is tried again no sooner than that.
+        `goes_on`: its call has not ended yet, and must end before it is tried again.
         """
         was_open = self._probing.is_open
         due = self._attempts.failed(id, error, now)
@@ -270,7 +274,7 @@ class Dispatcher:
         return due
 
     def _abandoned_has_ended(self, id: str) -> None:
-        """Its message is tried again, unless it has failed for good or is not ours."""
+        """Its message is tried again, but not if it has failed for good, or is no longer ours."""
         late = self._overtime.ended(id)
         if late and late.group:
             self._counters.retried += 1
@@ -278,11 +282,11 @@ class Dispatcher:
             return
         if late:
             self._attempts.forget(id)
-        if not self.parked.rests(id):  # it does one by one, where its message was read again and has failed before
+        if not self.parked.rests(id):  # OneByOne: its message may have been read again, and rest after a failure
             self._free(id)
 
     def _free(self, id: str, *, has_failed: bool = False) -> None:
-        """The id is not busy any more: what waits for it may go on."""
+        """The id is not busy any more: what waits behind it may go on."""
         is_open = self._probing.is_open
         if not is_open and (following := self._order.following(id, has_failed=has_failed)):
             self._submitted.add([following])
@@ -311,11 +315,11 @@ class Dispatcher:
     def _with_those_behind(self, groups: list[Group]) -> Iterable[Group]:
         for group in groups:
             yield group
-            if not self.parked.rests(group.id):  # else it is another one that is waited for: it has just failed
+            if not self.parked.rests(group.id):  # else they wait for another group of the id, which has just failed
                 yield from self.parked.release(group.id)
 
     def _open_circuit(self, last: str, error: BaseException, now: float) -> None:
-        """`last`: the id that has opened it."""
+        """`last`: the id whose failure has opened it."""
         self._counters.outages += 1
         held = self._probing.open(self._take_back(), last, now)
         facts = {"held": held, "error": named(error)}

@@ -54,14 +54,14 @@ _COMMIT_AGAIN = {
 class Delivery(Protocol):
     """How results leave, and how the offsets behind them are committed.
 
-    The loop sends outcomes as they come. When a commit is due it asks `settle()` until that is true, finishes the
-    offsets that are marked as SENT, and gives the commit points of all partitions to `commit()`. Where there is no room
-    it does so without a commit.
+    The loop sends outcomes as they come. When a commit is due it calls `settle()` until that is true. Then it finishes
+    the offsets that are marked as SENT, and gives the commit points of all partitions to `commit()`. When memory is
+    full it does the same earlier, and without the commit if none is due.
     """
 
     @property
     def pending(self) -> int:
-        """Groups that were sent and are not settled."""
+        """Groups that were sent, but are not settled yet."""
 
     @property
     def backlog(self) -> "Backlog":
@@ -69,38 +69,40 @@ class Delivery(Protocol):
 
     @property
     def holds_back(self) -> bool:
-        """More was sent than may be on its way at once: what is must be settled and committed, then more leaves."""
+        """More was given to `send()` than may be on its way at once. More leaves after the next settle and commit."""
 
     def assigned(self, consumer: Consumer) -> None:
         """Told in the assignment callback, before anything is sent for the new partitions. Raises KafkaException."""
 
     def send(self, outcomes: list[Outcome]) -> None:
-        """Take the results of these outcomes to every output topic, and mark their offsets as SENT on the way.
+        """Send the results of these outcomes to every output topic, and mark their offsets as SENT.
 
-        What comes while `settle()` is not done may be held, and so may what is more than the output takes in a short
-        while. It leaves with the next `send()` or `commit()` after that, and its offsets are marked then.
+        Some may be held: what comes before `settle()` is done, and what is more than the output takes in a short while.
+        They leave with a later `send()` or `commit()`, and their offsets are marked then.
         """
 
     def settle(self) -> bool:
-        """Whether all that is marked as SENT is safe when the next commit is. False: ask again. Or DeliveryFailed."""
+        """True: all that is marked as SENT is safe as soon as the next commit is. False: ask again. Raises
+        DeliveryFailed.
+        """
 
     def drop(self) -> None:
-        """Forget what is not settled: its offsets are somebody else's now."""
+        """Forget what is not settled: its partitions belong to another worker now."""
 
     def commit(self, consumer: Consumer, points: list[CommitPoint]) -> float:
-        """Begin to commit; `committed()` tells how it ended. Returns by how many seconds the next one is to be later.
+        """Begin a commit; `committed()` tells how it ended. Returns seconds by which the next commit must be later.
 
-        A map that is too long for a commit is stored before. Where it cannot be, nothing is committed.
+        A map that is too long for a commit is stored first. If that fails, nothing is committed.
         """
 
     def committed(self) -> bool | None:
-        """None: on the way. True: every partition is confirmed. False: not so; commit a new snapshot.
+        """None: the commit is on its way. True: every partition is confirmed. False: it failed; take a new one.
 
-        Raises KafkaException where trying again cannot help.
+        Raises KafkaException when a new one would fail, too.
         """
 
     def fail(self) -> None:
-        """The loop has failed: nothing is committed from now on, not even once more what did not fit."""
+        """The loop has failed: nothing is committed from now on. A commit that did not fit is not repeated either."""
 
     def commit_now(self, consumer: Consumer, points: list[CommitPoint]) -> float:
         """As `commit()`, and wait for the answer: in a revoke there is no polling. Raises KafkaException."""
@@ -110,7 +112,7 @@ class Delivery(Protocol):
 
 
 class Backlog(NamedTuple):
-    """Results that are not out of our hands."""
+    """Results that still take memory: they are not safe yet."""
 
     groups: int = 0
     bytes: int = 0  # of the results or, where that is more, of their fragments
@@ -124,8 +126,8 @@ class Backlog(NamedTuple):
 class AtLeastOnce:
     """Results leave at once; their offsets are committed when the broker has acknowledged them.
 
-    Only failed deliveries are reported one by one (`delivery.report.only.error`): the producer's queue being empty and
-    no failure reported means that everything was acknowledged. A failure is sticky.
+    The client reports failed deliveries only (`delivery.report.only.error`). So when its queue is empty and it has
+    reported no failure, Kafka has acknowledged everything. One failure forbids all later commits.
     """
 
     def __init__(
@@ -148,7 +150,7 @@ class AtLeastOnce:
         self._settling = False
         self._settling_since = 0.0
         self._unanswered: deque[int] = deque()
-        """How long a map was allowed to be, of each commit on its way: there may be two when an assignment ends."""
+        """For each commit on its way: how long a map was allowed to be. There may be two when an assignment ends."""
         self._answer: bool | None = True
         self._commit_error: KafkaError | None = None
         self._last: tuple[Consumer, list[CommitPoint]] | None = None  # what is committed, until it is dropped
@@ -204,7 +206,7 @@ class AtLeastOnce:
         return True
 
     def _drop_rest_of(self, guilty: list[Outcome]) -> None:
-        """In place of a group that has left in parts up to here, its dead letter has left."""
+        """Of a large group some results left before, and now its dead letter has left instead: drop its other ones."""
         groups = {id(outcome.group) for outcome in guilty}
         if rest := [outcome for outcome in self._held if id(outcome.group) in groups]:
             self._held = [outcome for outcome in self._held if id(outcome.group) not in groups]
@@ -237,7 +239,7 @@ class AtLeastOnce:
             if self._last:
                 self._whole.take_back(self._last[0])
             raise KafkaException(self._commit_error)
-        # At once: a part of it may have been carried out.
+        # At once: some partitions of it may have been committed.
         if self._does_not_fit and self._last and not self._has_failed:
             self._does_not_fit = False
             self.commit(*self._last)
@@ -278,7 +280,7 @@ class AtLeastOnce:
         )
 
     def _stored(self, consumer: Consumer, points: list[CommitPoint]) -> list[CommitPoint] | None:
-        """The points with all maps that do not fit stored and acknowledged. None: that could not be done now."""
+        """The points; maps that do not fit are stored before, and acknowledged. None: that failed for now."""
         if not self._maps.takes(points):
             return None
         try:
@@ -306,7 +308,7 @@ class AtLeastOnce:
             raise
 
     def _produce(self) -> None:
-        """Put what is held, as far as the output takes it in a short while."""
+        """Give the client what is held, but no more than the output takes in a short while."""
         room = self._pace.size - self._on_the_way
         if self._held_size <= room:
             now, self._held = self._held, []
@@ -333,10 +335,10 @@ class AtLeastOnce:
 
 @dataclass(slots=True)
 class _Staged:
-    """Outcomes that were sent together, or of ordinary ones only the results.
+    """Outcomes that were sent together. Of ordinary outcomes it keeps the results alone.
 
-    The fewer objects lie there until the commit, the fewer are cold in the processor's caches by then (measured: a
-    tenth of the CPU of the whole process).
+    Objects that lie here until the commit have left the processor's caches by then. So it keeps few of them (measured:
+    a tenth of the CPU of the whole process).
     """
 
     outcomes: list[Outcome]
@@ -345,7 +347,7 @@ class _Staged:
     backlog: Backlog
 
     def parts(self) -> Iterator[tuple[slice, int]]:
-        """Of about as many bytes as the client sends at once, and how many those are."""
+        """Parts of about as many bytes as the client sends at once, and how many bytes each has."""
         values = [result.value for result in self.results]
         values += [result.value for outcome in self.outcomes for result in outcome.results]
         values += [outcome.letter.value or b"" for outcome in self.outcomes if outcome.letter]
@@ -371,12 +373,12 @@ class TransactionTerms(NamedTuple):
 
 
 class ExactlyOnce:
-    """Results wait for the commit and go with their offsets in one transaction, opened only for that moment.
+    """Results wait for the commit. Then they go with their offsets in one transaction, opened only for that moment.
 
-    It has no more of them than the output takes in a short while: the others wait for the next one.
+    One transaction holds no more results than the output takes in a short while. The others wait for the next one.
 
-    Any failure aborts it and is raised: the worker starts again from the last commit. "Exactly once in Kafka": calls of
-    process() to the outside are not part of it.
+    Any failure aborts the transaction and is raised: the worker starts again from the last commit. "Exactly once in
+    Kafka": what process() does outside of Kafka is not part of it.
     """
 
     def __init__(
@@ -400,7 +402,7 @@ class ExactlyOnce:
         self._held: list[Outcome] = []  # for a later transaction
         self._staged: list[_Staged] = []
         self._settled: list[_Staged] = []  # their offsets are in the next commit
-        self._size = 0  # bytes of both: of the next transaction, but for what is sent after it was settled
+        self._size = 0  # bytes of staged and settled
         self.pending = 0
         self.backlog = Backlog()
         self._group: object = None
@@ -414,8 +416,8 @@ class ExactlyOnce:
         return bool(self._held)
 
     def assigned(self, consumer: Consumer) -> None:
-        # Only here, and first of all, it is sure to carry the generation of this assignment. Without one, when
-        # Kafka has expelled us, the broker fences nothing (measured); the member id is empty then.
+        # Only at the beginning of this callback does it surely carry the generation of this assignment. If Kafka has
+        # expelled us it carries none, and the broker fences nothing (measured). Then the member id is empty.
         self._group = consumer.consumer_group_metadata()
         if not consumer.memberid():
             raise DeliveryFailed("expelled from the consumer group before the assignment was taken in")
@@ -443,7 +445,7 @@ class ExactlyOnce:
         _mark_sent(outcomes)
 
     def _stage_held(self) -> None:
-        """For the next transaction, as far as the output takes it in a short while; one group in any case."""
+        """Stage what is held, but no more than the output takes in a short while; one group in any case."""
         now = _first(self._held, self._pace.size - self._size, self._copies)
         if not now and not self._size:
             now = self._held[:1]
@@ -471,7 +473,8 @@ class ExactlyOnce:
         return max(self._maps.pause, self._outbox.muted_for)
 
     def _transact(self, consumer: Consumer, points: list[CommitPoint]) -> None:
-        """The offsets first: above its quota a producer's next request to the broker waits, after the results that is.
+        """The offsets go first. When a producer is above its quota, the broker lets its next request wait. If results
+        went first, that would be the request with the offsets.
 
         The request that ends the transaction goes another way (measured).
         """
@@ -519,7 +522,7 @@ class ExactlyOnce:
         self.backlog = left.plus(self._held, _size(self._held, self._copies))
 
     def _is_ready_for_another(self, error: KafkaException | DeliveryFailed) -> bool:
-        """Whether the transaction had a map too long for the brokers, and is aborted now."""
+        """Whether it failed only because a map was too long for the brokers, and is aborted now: then try once more."""
         if isinstance(error, DeliveryFailed) or not self._maps.makes_fit(error.args[0], self._maps.allowed):
             return False
         self._maps.ended(False)
@@ -530,9 +533,10 @@ class ExactlyOnce:
             raise DeliveryFailed("results of a transaction were not acknowledged in time") from _TIMED_OUT
 
     def _put_settled(self) -> None:
-        """By the batch, each acknowledged before the next; what was put is known when a later one fails.
+        """Put batch after batch; each is acknowledged before the next. When one fails it is known what was put before.
 
-        While records wait behind a batch of their partition, the idempotent producer polls without a pause (measured).
+        If records had to wait behind a batch of their partition, the idempotent producer would poll without a pause
+        (measured).
         """
         waiting = 0  # bytes
         for staged in self._settled:
@@ -544,14 +548,14 @@ class ExactlyOnce:
                 waiting += size
 
     def _kept(self) -> Iterator[Outcome]:
-        """What is in the next commit, as far as more than its results is known."""
+        """Of what is in the next commit: the outcomes of which more is kept than the results."""
         return (outcome for staged in self._settled for outcome in staged.outcomes)
 
     def _send_offsets(self, points: list[CommitPoint]) -> None:
-        """The client forgets its own time-out here: it may block for ever after the coordinator was away.
+        """In a thread: the client ignores its own time-out here, and may block for ever after the coordinator was away
+        (github.com/confluentinc/librdkafka/issues/5456).
 
-        (github.com/confluentinc/librdkafka/issues/5456.) What it may still send later comes from a transaction that is
-        over, and from a member that is not in the consumer group any more.
+        What it sends after that does no harm: its transaction is over, and its member has left the consumer group.
         """
         send = self._producer.send_offsets_to_transaction
         call = in_thread(partial(send, _as_offsets(points), self._group, self._step), "offsets")
@@ -561,7 +565,7 @@ class ExactlyOnce:
             self._outbox.stuck = call
             raise DeliveryFailed("no answer to the offsets of a transaction") from _TIMED_OUT
         finally:
-            del call  # what it raises knows this frame: a ring
+            del call  # its error refers to this frame, and this frame to it: a ring, freed late
 
     def fail(self) -> None:
         pass
@@ -579,7 +583,7 @@ class ExactlyOnce:
         pass
 
     def _abort(self) -> int:
-        """The code of the error that kept the transaction open, or 0. Fenced, or no broker: its time-out ends it."""
+        """0, or the code of the error that kept the transaction open: then its time-out ends it."""
         try:
             with unmasked():
                 self._producer.abort_transaction(self._step)
@@ -590,8 +594,9 @@ class ExactlyOnce:
 
 
 def _mark_sent(outcomes: list[Outcome]) -> None:
-    """All parts of these groups, but for those that have been superseded since their group was given up: they are
-    finished already. Of groups that lack nothing nobody asks: where process() filters most, it would cost a tenth more.
+    """Mark all parts of these groups, but not those that were superseded after their group was given up: these are
+    finished already. It looks only at groups that lack something: else a process() that filters most would cost a tenth
+    more.
     """
     mark(chain.from_iterable([each.group.fragments for each in outcomes if not each.lacks_some]), SENT)
     given_up = chain.from_iterable([each.group.fragments for each in outcomes if each.lacks_some])
@@ -613,9 +618,10 @@ def _first(outcomes: list[Outcome], room: int, copies: int) -> list[Outcome]:
 
 
 def _part(outcome: Outcome, room: int, copies: int) -> Outcome | None:
-    """The first results of one outcome, as many as have room. None: it is too little to be parted.
+    """The first results of one outcome, as many as have room. None: it has too few results to be parted.
 
-    Neither part is a single result: one that the client refuses is known to have left no others behind.
+    No part has a single result: where the client refuses the only result of an outcome, it is clear that no others of
+    it have left before.
     """
     sizes = list(accumulate(len(result.value) + RESULT_OVERHEAD for result in outcome.results))
     number = max(bisect_right(sizes, room // copies), 2)
