@@ -182,6 +182,9 @@ class FakeExecutor:
     def put_aside(self, aside: Parking) -> int:
         return self.parked.move_resting(aside)
 
+    def shed_aside(self, aside: Parking, down_to: int) -> list[Group]:
+        return aside.shed(down_to)
+
     def take_back(self, aside: Parking) -> None: ...
 
     def shed(self, down_to: int) -> list[Group]:

@@ -920,6 +920,28 @@ def test_what_rests_too_long_to_be_remembered_is_never_given_up_for_it(
         assert len(waiting) >= 2
 
 
+def test_nor_is_what_left_memory_while_it_was_put_aside(
+    thrice: Dispatcher, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While messages ran apart each reading counted as an attempt."""
+    monkeypatch.setattr("utils.processing.parking.MOST_NOTED", 1)
+
+    def fail(groups: list[Group]) -> None:
+        thrice.submit(groups)
+        while runner.waiting:
+            runner.turn(Retry(after=3600))
+            assert thrice.collect(0) == []
+
+    fail([Group(id, (fragment(offset=offset),), 100) for offset, id in enumerate("abcd")])
+    aside = Parking()
+    thrice.put_aside(aside)
+    forgotten = [each for each in thrice.shed_aside(aside, 0) if each.id not in aside.due]
+    assert len(forgotten) == 2
+    for _ in range(2):
+        fail(forgotten)
+        thrice.put_aside(Parking())
+
+
 def test_what_is_taken_back_brings_along_when_those_may_be_tried_that_left_memory_meanwhile(
     thrice: Dispatcher, runner: FakeRunner, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,9 @@ class FakeExecutor:
         self.running = [each for each in self.running if not aside.rests(each.id)]
         return moved
 
+    def shed_aside(self, aside: Parking, down_to: int) -> list[Group]:
+        return aside.shed(down_to)
+
     def take_back(self, aside: Parking) -> None:
         self.submit(aside.release_all())
 

@@ -114,7 +114,7 @@ class Dispatcher:
             return
         was_open, now = self._probing.is_open, self._clock()
         self.parked.note(id, self._attempts.recalled(id, attempts, now))
-        self._forget_attempts()
+        self._forget_attempts(self.parked)
         if self._probing.is_open and not was_open:
             self._open_circuit(id, self._overtime.error, now)
 
@@ -126,7 +126,7 @@ class Dispatcher:
             return []
         shed = self.parked.shed(down_to)
         self.in_flight -= len(shed)
-        self._forget_attempts()
+        self._forget_attempts(self.parked)
         return shed
 
     def put_aside(self, aside: Parking) -> int:
@@ -134,11 +134,16 @@ class Dispatcher:
         self.in_flight -= moved
         return moved
 
+    def shed_aside(self, aside: Parking, down_to: int) -> list[Group]:
+        shed = aside.shed(down_to)
+        self._forget_attempts(aside)
+        return shed
+
     def take_back(self, aside: Parking) -> None:
         groups = aside.release_all()
         self.parked.note_all(aside)
         aside.forgotten.clear()
-        self._forget_attempts()
+        self._forget_attempts(self.parked)
         self.submit(groups)
 
     def calls(self) -> list[Call]:
@@ -159,13 +164,13 @@ class Dispatcher:
         opened_at = self._attempts.circuit.opened_at
         return None if opened_at is None else self._clock() - opened_at
 
-    def _forget_attempts(self) -> None:
-        """They are tried each time they are read again, too early perhaps. If these attempts counted, they would become
-        dead letters within minutes.
+    def _forget_attempts(self, of: Parking) -> None:
+        """Of ids whose next attempt is known there no more. They are tried each time they are read again, too early
+        perhaps. If these attempts counted, they would become dead letters within minutes.
         """
-        for id in self.parked.forgotten:
+        for id in of.forgotten:
             self._attempts.forget(id)
-        self.parked.forgotten.clear()
+        of.forgotten.clear()
 
     # ------------------------------------------------------------------ into process()
 

@@ -76,5 +76,8 @@ class Retrying(Executor, Protocol):
         They are not in flight any more, until each is submitted again, or all are taken back.
         """
 
+    def shed_aside(self, aside: Parking, down_to: int) -> list[Group]:
+        """As `shed`, of what was put aside there."""
+
     def take_back(self, aside: Parking) -> None:
         """Submit what was put aside, in its order. Each is tried again when it is due."""

@@ -115,7 +115,7 @@ class Suspects:
     def shed(self, down_to: int) -> list[Group]:
         if not self._size:
             return self._executor.shed(down_to)
-        return [] if self._held else self._aside.shed(down_to)  # what is held came after it
+        return [] if self._held else self._executor.shed_aside(self._aside, down_to)  # what is held came after it
 
     def calls(self) -> list[Call]:
         return self._executor.calls()
