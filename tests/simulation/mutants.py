@@ -47,6 +47,7 @@ STATES = "utils/joining/states.py"
 SUSPICION = "utils/joining/suspicion.py"
 BATCHES = "utils/reading/batches.py"
 EVIDENCE = "utils/reading/evidence.py"
+GOING_BACK = "utils/reading/going_back.py"
 INTAKE = "utils/reading/intake.py"
 LOCATOR = "utils/reading/locator.py"
 HOLDING = "utils/reading/holding.py"
@@ -372,8 +373,8 @@ JOINING = (
         "5",
         "what was put off meets what waited meanwhile",
         OVERFLOW,
-        "for each in (group, *self.groups.take(group.id)):",
-        "for each in (group,):",
+        "for each in self.groups.take(group.id):",
+        "for each in ():",
         **_AGAIN_PUT_OFF,
     ),
     _mutant(
@@ -387,9 +388,9 @@ JOINING = (
     _mutant(
         "5",
         "read again without room the part of another message is met",
-        OVERFLOW,
-        "if any(has_come_back(each) or each.offset < each.offsets.position for each in fragments):",
-        "if not fragments:",
+        GOING_BACK,
+        "if any(has_come_back(each) or each.offset < each.offsets.position for each in group.fragments):",
+        "if not group.fragments:",
         tight=True,
     ),
     _mutant(
@@ -591,7 +592,7 @@ MEMORY = (
         "7",
         "who makes room for a newcomer is forgotten",
         OVERFLOW,
-        "self._drop_groups(self.groups.take(self._newcomers.popitem(last=False)[0]), now)",
+        "self._going_back.drop(self.groups.take(self._newcomers.popitem(last=False)[0]), now)",
         "self.groups.take(self._newcomers.popitem(last=False)[0])",
         tight=True,
     ),
@@ -607,9 +608,9 @@ MEMORY = (
     _mutant(
         "7",
         "what has no room is read again at once",
-        OVERFLOW,
-        "return in_bytes < self.room // 4 and (not in_bytes or in_bytes + current.largest <= self.room)",
-        "return in_bytes < self.room // 4",
+        GOING_BACK,
+        "return in_bytes < self._room // 4 and (not in_bytes or in_bytes + current.largest <= self._room)",
+        "return in_bytes < self._room // 4",
         **_SHED | {"slow": True},
     ),
     _mutant(
@@ -685,25 +686,25 @@ MEMORY = (
     _mutant(
         "7",
         "what was put off is not read again",
-        OVERFLOW,
-        "if self._has_room_to_park(parked) or put_off.have_waited(now):",
+        GOING_BACK,
+        "if self._has_room_to_park(parked) or put_off.has_waited(now):",
         "if False:",
         **_PARKED,
     ),
     _mutant(
         "7",
         "what rests for hours keeps back what was put off",
-        OVERFLOW,
-        " or put_off.have_waited(now)",
+        GOING_BACK,
+        " or put_off.has_waited(now)",
         "",
         **_PARKED | {"topics": 1, "large": True, "many_calls": True, "rows": False},
     ),
     _mutant(
         "7",
         "later messages of an id that was put off are taken",
-        OVERFLOW,
-        "self.ids.add(group.id)",
-        'self.ids.add("none")',
+        GOING_BACK,
+        "self.away.add(group.id)\n        self._put_off",
+        'self.away.add("none")\n        self._put_off',
         **_PARKED,
     ),
     _mutant(
