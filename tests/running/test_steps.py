@@ -178,6 +178,22 @@ def test_how_long_commits_outlive_the_workers_is_told(days: int | None, expected
     assert [(each.how, each.text) for each in step.take(start)] == expected
 
 
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ({"a": 2, "b": 2}, Seen("a has 2, b has 2")),
+        ({"a": 2}, Seen("not checked: a topic is missing", "untold")),
+        ({}, Seen("not checked: a topic is missing", "untold")),
+    ],
+)
+def test_partitions_are_well_only_where_all_topics_have_told_theirs(there: dict[str, int], expected: Seen) -> None:
+    """`check` said "✓ partitions", and nothing behind it, of topics that do not exist."""
+    start = Start(environ={}, listen=lambda _settings: "")
+    start.row, start.cluster = Row.validated("orders", "a,b", "", "h:1"), preflight.Cluster((), there)
+    [step] = [step for step in STEPS if step.subject == "partitions"]
+    assert list(step.take(start)) == [expected]
+
+
 MAY_NOT_WRITE, MAY_NOT_READ = "no right to WRITE topic shop-offsets: x", "no right to READ topic shop-offsets: y"
 
 

@@ -24,6 +24,7 @@ from utils.monitoring.watch import Watch
 from utils.processing import user_code
 
 A_WEEKEND = 3 * 86_400.0  # seconds for which a worker may well be stopped
+A_TOPIC_IS_MISSING = "not checked: a topic is missing"
 T = TypeVar("T")
 
 
@@ -194,7 +195,12 @@ def _partitions(start: Start) -> Iterator[Seen]:
     problems = preflight.unequal_partitions(start.row, start.cluster)
     if problems and not start.alone(start.cluster):
         raise ConfigError(problems)
-    yield Seen(problems[0], "lacking") if problems else Seen(listed)
+    if problems:
+        yield Seen(problems[0], "lacking")
+    elif set(start.row.topics_input) <= counts.keys():
+        yield Seen(listed)
+    else:
+        yield Seen(A_TOPIC_IS_MISSING, "untold")
 
 
 def _reading(start: Start) -> Iterator[Seen]:
@@ -227,7 +233,7 @@ def _rights(start: Start, operation: str, topics: Sequence[str], seen: str) -> S
         return Seen("not checked: no answer", "untold")
     _must_not(lacking)
     if not start.cluster.partitions.keys() >= set(topics):
-        return Seen("not checked: a topic is missing", "untold")
+        return Seen(A_TOPIC_IS_MISSING, "untold")
     return Seen(seen)
 
 
