@@ -67,6 +67,12 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
             id="no leader",
         ),
         pytest.param(
+            judged(replace(with_lag(9), without_leader=2, paused=True)),
+            "bad",
+            "without a leader that answers. Paused by its row: nothing more is taken in. 9 messages unread in Kafka.",
+            id="no leader, and paused by the row",
+        ),
+        pytest.param(
             judged(replace(IDLE, are_apart=True)),
             "warning",
             "Not all will meet: another member of the consumer group, such as a tool with its group.id, has partitions",

@@ -121,16 +121,15 @@ def verdict(facts: Facts) -> Verdict:
 
 
 def _of_work(snapshot: Snapshot, rates: dict[str, float], errors: str) -> Verdict:
+    pause = f"{PAUSED} {_left(snapshot)}" if snapshot.paused else ""
     if snapshot.without_leader:
-        return Verdict(
-            "bad", f"Not all is read: {_count(snapshot.without_leader, 'partition')} without a leader that answers."
-        )
+        away = f"Not all is read: {_count(snapshot.without_leader, 'partition')} without a leader that answers."
+        return Verdict("bad", f"{away} {pause}".rstrip())
     if not snapshot.partitions:
         return Verdict("ok", "Standing by: other workers have all the partitions.")
     if snapshot.circuit_open_for is not None and not snapshot.paused:
         since = duration(snapshot.circuit_open_for)
         return Verdict("bad", f"Circuit open: process() has failed for all ids for {since}. {_probing(snapshot)}")
-    pause = f"{PAUSED} {_left(snapshot)}" if snapshot.paused else ""
     if snapshot.are_apart:
         apart = (
             "Not all will meet: another member of the consumer group, such as a tool with its group.id, has partitions"
