@@ -264,6 +264,11 @@ def test_messages_of_a_file_are_tried_without_kafka_and_without_a_database(
     assert main.main(["try", "--file", str(file)]) == 1
     assert main.main(["try", "--file", str(file), "--id", "whole-1"]) == 0
     assert main.main(["try", "--file", str(file), "--id", "whole-1", "--id", "nobody"]) == 1
+    file.write_text('{"id": "whole-1"}\n{"id": \n')
+    capsys.readouterr()
+    assert main.main(["try", "--file", str(file)]) == 1, "a line of it was not tried"
+    assert f"1  no valid messages, such as {file}:2: " in capsys.readouterr().out
+    file.write_text('{"id": "whole-1"}\n{"id": "fail-2"}\n')
     assert main.main(["try", "--file", str(tmp_path / "not there")]) == 78
     assert main.main(["try", "--file", str(file), "--dlq"]) == 78
     assert main.main(["try", "--last", "0"]) == 78

@@ -77,7 +77,8 @@ def _number(text: str) -> int:
 
 def try_out(arguments: argparse.Namespace, environ: Environ) -> int:
     """Call process() of this working copy with messages that are there, and tell what would come of them. Nothing is
-    sent or committed, but what process() itself does outside is real. Exit 1 where a message fails or none is found.
+    sent or committed, but what process() itself does outside is real. Exit 1 where a message fails, a line of --file is
+    none, or nothing is found.
     """
     with others_print_to_stderr():  # what worker.py prints is no line of ours
         settings, samples = _samples(arguments, environ)
@@ -99,7 +100,8 @@ def try_out(arguments: argparse.Namespace, environ: Environ) -> int:
         left_out = len(trial.outcomes) - len(written)
         why = f" ({left_out} left out: no test would see it fail as it did)" if left_out else ""
         print(f"{len(written)} case{'' if len(written) == 1 else 's'} in {CASES}{why}", file=sys.stderr)
-    return 1 if failed(trial, samples, arguments.id) else 0
+    wrong_lines = arguments.file and samples.invalid  # in topics they are the producers', and no worker fails by them
+    return 1 if wrong_lines or failed(trial, samples, arguments.id) else 0
 
 
 def _tried(groups: Sequence[Group], settings: Settings, code: user_code.UserCode) -> Trial:
