@@ -19,7 +19,7 @@ _DIM, _RED, _GREEN, _YELLOW = 2, 31, 32, 33  # codes of ECMA-48
 class View:
     colours: bool
     message_timeout: float  # seconds
-    file: str = "worker.py"
+    file: str  # the one whose process() is shown
 
     def introduction(self) -> Iterator[str]:
         yield f"Orders and payments of a shop are joined by their id and handed to process() in {self.file}."

@@ -14,7 +14,7 @@ from examples.demo_view import View
 from tests.program import ROOT
 from utils.metrics import Counters
 
-VIEW = View(colours=False, message_timeout=3)
+VIEW = View(colours=False, message_timeout=3, file="worker.py")
 
 
 def sample(at: float, topic: str, **content: object) -> Sample:
@@ -146,4 +146,4 @@ def test_the_summary_accounts_for_every_message_read() -> None:
 def test_there_are_colours_only_where_they_are_wanted() -> None:
     result = {"id": 7, "content": {}}
     assert "\x1b" not in "".join(VIEW.result(result, ()))
-    assert "\x1b[32m" in "".join(View(colours=True, message_timeout=3).result(result, ()))
+    assert "\x1b[32m" in "".join(View(colours=True, message_timeout=3, file="worker.py").result(result, ()))
