@@ -20,8 +20,8 @@ class ShownEnds:
     """As the last fetch told, or as the broker answers: what is later.
 
     No partition may be fetched for an hour where process() is slow, for the client's queue is full; and what is paused
-    is not fetched at all. Where the broker of some does not answer while others do, nothing of them is known: they are
-    `untold`, and have no end.
+    is not fetched at all. Where the broker of some does not answer, nothing of them is known: they are `untold`, and
+    have no end. That may be all of ours; where all of Kafka is away, they are not ours any more, long before.
     """
 
     def __init__(self, admin: AdminClient, owned: OwnedPartitions, pausing: Pausing) -> None:
@@ -60,10 +60,7 @@ class ShownEnds:
         return {at: end for at, end in ends.items() if at not in self.untold}
 
     def _listen(self, answers: Collection[Partition], now: float) -> None:
-        """A sign of life is an answer, or a record. Where no partition at all gives one, the fault lies elsewhere.
-
-        Nobody has asked while the loop stood still.
-        """
+        """A sign of life is an answer, or a record. Nobody has asked while the loop stood still."""
         if now - self._looked > UNTOLD:
             self._heard = {}
         self._looked = now
@@ -71,5 +68,4 @@ class ShownEnds:
             _, before = self._heard.get(at, (now, -1))
             if at in answers or offsets.position != before:
                 self._heard[at] = now, offsets.position
-        silent = {at for at, (heard, _) in self._heard.items() if now - heard > UNTOLD}
-        self.untold = silent if len(silent) < len(self._heard) else set()
+        self.untold = {at for at, (heard, _) in self._heard.items() if now - heard > UNTOLD}
