@@ -87,6 +87,13 @@ def test_an_id_that_is_nowhere_is_said_to_be_so() -> None:
     assert told(Journey())[1].startswith("  not found")
 
 
+def test_where_no_cluster_answers_an_id_is_not_said_to_be_nowhere() -> None:
+    away = Journey(not_seen=["cluster h:1, of shop: Kafka cannot be reached"], is_seen=False)
+    assert told(away)[1:3] == ["  cannot tell: no cluster was looked at", "not seen:"]
+    both = lines("1", SINCE, {"h:1": away, "h:2": Journey()}, [], show=False)
+    assert [*both][1].startswith("  not found"), "what else was not seen stands below"
+
+
 def test_a_row_that_is_no_good_is_a_line_and_the_others_are_looked_at() -> None:
     environment = Settings.read({"CONSUMER_NAME": "trace", "DATABASE_URL": "sqlite:///x"})
     rows = [
@@ -114,6 +121,8 @@ def test_a_cluster_that_does_not_answer_is_a_line(
     [cluster] = out["clusters"]
     assert "of shop: Kafka cannot be reached" in cluster["not_seen"][0]
     assert "Connection refused" in cluster["not_seen"][0]
+    assert main.main(["trace", "1"]) == 1
+    assert "  cannot tell: no cluster was looked at\nnot seen:\n" in capsys.readouterr().out
 
 
 def test_a_row_whose_login_is_refused_hides_nothing_of_the_others_at_its_brokers(
@@ -121,7 +130,7 @@ def test_a_row_whose_login_is_refused_hides_nothing_of_the_others_at_its_brokers
 ) -> None:
     def cluster_id(some: Sequence[Subject]) -> str | Journey:
         name = some[0].row.consumer_name
-        return "id" if name == "good" else Journey(not_seen=[f"of {name}: Kafka refuses the login"])
+        return "id" if name == "good" else Journey(not_seen=[f"of {name}: Kafka refuses the login"], is_seen=False)
 
     found = Journey({"a": [seen("a", 5)]}, not_seen=["topic b: forbidden"], records=7)
     monkeypatch.setattr("utils.commands.trace._cluster_id", cluster_id)
@@ -135,7 +144,7 @@ def test_a_row_whose_login_is_refused_hides_nothing_of_the_others_at_its_brokers
     refused = [f"of {name}: Kafka refuses the login" for name in ("another", "old", "away")]
     assert all_traced(Wanted("1", 0.0), some) == {
         "h:1": replace(found, not_seen=[*found.not_seen, *refused[:2]]),
-        "elsewhere:1": Journey(not_seen=refused[2:]),
+        "elsewhere:1": Journey(not_seen=refused[2:], is_seen=False),
     }
 
 

@@ -43,7 +43,7 @@ def add(commands: Commands) -> None:
 
 def trace(arguments: argparse.Namespace, environ: Environ) -> int:
     """Follow a message through all consumers of the table: where it was found, and what each has made of it. Reads
-    only, and needs no worker to run. Exit 1 where it was not found.
+    only, and needs no worker to run. Exit 1 where it was not found, or nothing could be looked at.
     """
     since = arguments.since or datetime.now(UTC) - SINCE
     environment = settings_of(environ, name="trace")
@@ -88,7 +88,7 @@ def all_traced(wanted: Wanted, some: Iterable[Subject]) -> dict[str, Journey]:
         names = [", ".join(dict.fromkeys(each.row.bootstrap_servers for each in those)) for those in clusters.values()]
         journeys = dict(zip(names, pool.map(look, clusters.values()), strict=True))
     for name, told in unseen:  # at the brokers of others, perhaps, but with another login than theirs
-        seen = journeys.get(name, Journey())
+        seen = journeys.get(name, Journey(is_seen=False))
         journeys[name] = replace(seen, not_seen=[*seen.not_seen, *told.not_seen])
     return journeys
 
@@ -130,7 +130,7 @@ def traced(wanted: Wanted, some: Sequence[Subject]) -> Journey:
 def _unseen(some: Sequence[Subject], error: KafkaException | ConfigError) -> Journey:
     why = "; ".join(error.problems) if isinstance(error, ConfigError) else client_errors.explain(error.args[0]).line
     names = ", ".join(each.row.consumer_name for each in some)
-    return Journey(not_seen=[f"cluster {some[0].row.bootstrap_servers}, of {names}: {why}"])
+    return Journey(not_seen=[f"cluster {some[0].row.bootstrap_servers}, of {names}: {why}"], is_seen=False)
 
 
 def _properties(one: Subject, on_error: Callable[[KafkaError], None] = client_log.unheard) -> dict[str, Any]:
@@ -151,7 +151,9 @@ def lines(
     everywhere: bool = False,
 ) -> Iterator[str]:
     yield f"{shown(id)}, in messages since {since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    if not any(each.sightings for each in journeys.values()):
+    if not any(each.is_seen for each in journeys.values()):
+        yield "  cannot tell: no cluster was looked at"
+    elif not any(each.sightings for each in journeys.values()):
         yield "  not found: neither in the topics that the consumers read, nor in those that they write"
         if not everywhere:
             yield "  looked at: the partitions in which this id is, if it is the key; --everywhere looks at all"

@@ -36,6 +36,7 @@ class Journey:
     visits: Sequence[Visit] = ()  # in the order of the topics along the chain
     not_seen: Sequence[str] = ()
     records: int = 0  # that were read
+    is_seen: bool = True  # the cluster has answered
 
 
 class _Told(NamedTuple):
