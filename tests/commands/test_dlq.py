@@ -1,6 +1,8 @@
 """How `dlq` ends: where Kafka does not answer, setup() does not come to its end, or all fails once more."""
 
 import argparse
+import threading
+from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -33,15 +35,37 @@ def test_show_takes_one_id_by_itself_and_not_two(capsys: pytest.CaptureFixture[s
     assert "not allowed with argument" in capsys.readouterr().err
 
 
-def test_a_replay_that_is_stopped_in_setup_ends_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+ALL = argparse.Namespace(reason="", id="", since=None, until=None, all=True, dry_run=False)
+ENDED_BEFORE_ITS_TIME = "stopped: what it has not come to stays as it was"
+
+
+def test_a_replay_that_is_stopped_in_setup_says_so_and_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It said nothing and ended with 0, as if all had been replayed."""
+
     def raises(*_: object) -> None:
         raise Stopped
 
     monkeypatch.setattr(dlq, "opened_calls", raises)
     monkeypatch.setattr(dlq, "stop_on_signals", lambda: None)
     dead = dlq.DeadLetterTopic(Config(SETTINGS, Row.validated("orders", "a", "out", "127.0.0.1:1")), "orders-dlq")
-    arguments = argparse.Namespace(reason="", id="", since=None, until=None, all=True, dry_run=False)
-    assert dlq.dlq_replay(arguments, dead) == 0
+    assert dlq.dlq_replay(ALL, dead) == 1
+    assert capsys.readouterr().out == f"{ENDED_BEFORE_ITS_TIME}\n       0  replayed\n"
+
+
+def test_so_is_a_run_that_is_stopped_before_it_has_begun_or_between_two_attempts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While Kafka was away."""
+    monkeypatch.setattr(dlq, "_go_through", lambda *_: None)
+    monkeypatch.setattr(dlq, "stop_on_signals", threading.Event)
+    dead = dlq.DeadLetterTopic(Config(SETTINGS, Row.validated("orders", "a", "out", "127.0.0.1:1")), "orders-dlq")
+    assert dlq.dlq_discard(ALL, dead) == 1
+    assert capsys.readouterr().out == f"{ENDED_BEFORE_ITS_TIME}\n       0  discarded\n"
+    monkeypatch.setattr(dlq, "opened_calls", lambda *_: SimpleNamespace(dispatcher=None, close=lambda: None))
+    assert dlq.dlq_replay(ALL, dead) == 1
+    assert capsys.readouterr().out == f"{ENDED_BEFORE_ITS_TIME}\n       0  replayed\n"
 
 
 def test_process_is_given_the_name_of_the_consumer_in_a_replay_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,8 +84,7 @@ def test_process_is_given_the_name_of_the_consumer_in_a_replay_too(monkeypatch: 
 
     monkeypatch.setattr(dlq, "opened_calls", opened)
     monkeypatch.setattr(dlq, "stop_on_signals", lambda: None)
-    arguments = argparse.Namespace(reason="", id="", since=None, until=None, all=True, dry_run=False)
-    dlq.dlq_replay(arguments, dead)
+    dlq.dlq_replay(ALL, dead)
     assert given == ["orders"]
 
 

@@ -17,7 +17,7 @@ from utils.commands.command import Commands, Environ, add_command, not_empty, sa
 from utils.commands.letters import Choice, ListedLetter, details, letters, table
 from utils.commands.moments import FORMS
 from utils.commands.notes import Commit, bring_back, commits_of, forgotten, not_noted, note, noting
-from utils.commands.replay import Discarding, Joining, Replay, ReplayResult, Use, progress_bar, rehearse
+from utils.commands.replay import STOPPED, Discarding, Joining, Replay, ReplayResult, Use, progress_bar, rehearse
 from utils.joining.dead_letters import REASONS
 from utils.joining.references import Partition
 from utils.kafka import client_errors, clients, preflight
@@ -200,12 +200,14 @@ def dlq_replay(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
     if arguments.dry_run:
         return _rehearse(dead, task, "would be replayed")
     dead.bring_back()
+    result.error = STOPPED  # until it has come to its end
     stopping, counters = stop_on_signals(), Counters(with_headers=1)
     try:
         settings = replace(dead.config.settings, consumer_name=dead.consumer_name)  # that process() is given, as ever
         calls = opened_calls(settings, counters, stopping, attempts_of_replay(settings))
     except Stopped:
-        return 0
+        say("\n".join(result.lines("replayed")))
+        return 1
     executor = calls.dispatcher
     try:
         around = Surroundings(executor=executor, counters=counters, refusals=Refusals(stays=True))
@@ -232,6 +234,7 @@ def dlq_discard(arguments: argparse.Namespace, dead: DeadLetterTopic) -> int:
     if arguments.dry_run:
         return _rehearse(dead, task, "would be discarded")
     dead.bring_back()
+    result.error = STOPPED  # until it has come to its end
     stopping, counters = stop_on_signals(), Counters()
     settings = replace(dead.config.settings, delivery="at_least_once")
     dead = dead._replace(config=replace(dead.config, settings=settings))
