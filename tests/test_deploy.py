@@ -410,6 +410,12 @@ def test_the_alerts_for_kubernetes_are_written_by_the_script_that_says_so() -> N
 
 
 @of_the_manifests
+def test_the_name_of_all_pods_stands_for_those_too_that_are_not_ready() -> None:
+    """Where Prometheus found them by it, ConsumerNotReady, ConsumerStuck and ConsumerDown could not fire."""
+    assert rendered("statefulset")["Service"]["spec"]["publishNotReadyAddresses"] is True
+
+
+@of_the_manifests
 def test_pods_that_keep_their_names_are_static_members() -> None:
     [container] = pods(rendered("statefulset"))["template"]["spec"]["containers"]
     environ = {each["name"]: each for each in container["env"]}
