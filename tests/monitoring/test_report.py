@@ -103,6 +103,18 @@ def with_lag(lag: int | None, paused: bool = False) -> Snapshot:
         pytest.param(judged(errors=100), "warning", "More than 99 errors", id="more errors than remembered"),
         pytest.param(judged(mismatches={"b": "other hash"}, errors=1), "bad", "the keys of b do not fit", id="keys"),
         pytest.param(judged(refused=True, errors=1), "bad", "The row has been changed and is no good", id="row"),
+        pytest.param(  # who waited for a pause looked here, and was told that all is well
+            judged(unread=True),
+            "warning",
+            "Idle: all that has come is read. The row cannot be read: no change of it is seen, and no pause.",
+            id="row cannot be read",
+        ),
+        pytest.param(
+            judged(replace(IDLE, circuit_open_for=125.0), unread=True),
+            "bad",
+            "when one succeeds. The row cannot be read",
+            id="circuit, and the row cannot be read",
+        ),
         pytest.param(
             judged(replace(IDLE, paused=True), refused=True),
             "bad",

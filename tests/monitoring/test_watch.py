@@ -120,6 +120,8 @@ def test_the_page_tells_what_is_wrong_with_a_changed_row(watched: Watched) -> No
     watched.watch.health.refused = ("topic <c> does not exist",)
     assert "topic &lt;c&gt; does not exist" in watched.page()
     assert watched.json("/status.json")["refused"] == ["topic <c> does not exist"]
+    watched.watch.health.refused, watched.watch.health.unread = (), True
+    assert "The row cannot be read" in watched.json("/status.json")["verdict"]["sentence"]
 
 
 def test_a_group_that_is_due_says_what_it_waits_for(watched: Watched) -> None:

@@ -13,6 +13,7 @@ from utils.processing.outcome import InFlight
 FULL = 0.9  # of MAX_PENDING_BYTES
 NEWS = 2.0  # seconds that a message may be in Kafka before the worker counts as behind
 PAUSED = "Paused by its row: nothing more is taken in."
+UNREAD = "The row cannot be read: no change of it is seen, and no pause."
 LONG_CALL = 60.0  # seconds that a call of process() may last without being told
 QUEUE = 100  # ids that may be in process(), or before it, without being told beside the rates
 
@@ -89,6 +90,7 @@ class Facts:
     remembered: int  # at most
     mismatches: Mapping[str, str]
     refused: bool = False
+    unread: bool = False  # the row, the last time
     late: tuple[str, float] | None = None  # what of worker.py has not returned, and for how many seconds
 
 
@@ -117,7 +119,10 @@ def verdict(facts: Facts) -> Verdict:
     noted = _count(errors, "error") if errors else ""
     if errors == facts.remembered:
         noted = f"More than {errors - 1} errors"
-    return _of_work(snapshot, {each.title: each.latest for each in facts.series}, noted)
+    found = _of_work(snapshot, {each.title: each.latest for each in facts.series}, noted)
+    if facts.unread:
+        return Verdict("warning" if found.level == "ok" else found.level, f"{found.sentence} {UNREAD}")
+    return found
 
 
 def _of_work(snapshot: Snapshot, rates: dict[str, float], errors: str) -> Verdict:

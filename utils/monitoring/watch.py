@@ -155,6 +155,7 @@ class Watch:
             remembered=REMEMBERED,
             mismatches=self.health.mismatches,
             refused=bool(self.health.refused),
+            unread=self.health.unread,
             late=self.health.late(now),
         )
         return Report(
