@@ -26,6 +26,7 @@ from tests.services.processes import free_port
 from tests.services.starts import piped_python
 from utils.commands.fleet import fleet, lines
 from utils.fleet.watcher import FleetSeen, Watcher
+from utils.monitoring.status import check
 
 QUICK = ("--timeout", "0.5", "--apart", "0")
 
@@ -251,6 +252,8 @@ def test_the_page_is_served_until_ctrl_c(database: Engine) -> None:
             assert b"3 of 3 consumers are bad" in answer.read()
         with urllib.request.urlopen(f"{address}fleet.json") as answer:
             assert len(json.load(answer)["consumers"]) == 3
+        host, port = address.removeprefix("http://").strip("/").split(":")
+        assert check(host, port) == 0, "what the image asks: it was unhealthy for ever"
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 1
 

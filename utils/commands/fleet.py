@@ -135,7 +135,7 @@ class _Shown:
     def _serve(self, environment: Settings) -> str:
         """From a thread of its own; the address. ConfigError: it cannot be had."""
         host, allowed = environment.http_host, environment.http_allowed_hosts.replace(",", " ").split()
-        pages = {"/": self._page, "/fleet.json": self._json}
+        pages = {"/": self._page, "/fleet.json": self._json, "/health/live": self._live}
         try:
             server = Server(Address(host, self._arguments.serve, allowed), pages, lambda: None)
         except OSError as error:
@@ -149,6 +149,10 @@ class _Shown:
 
     def _json(self, _query: Mapping[str, str]) -> Answer:
         return Answer("application/json", as_json(self._seen) + b"\n")
+
+    def _live(self, _query: Mapping[str, str]) -> Answer:
+        """For the health check of the image, in which it may run. How old the page is stands on it."""
+        return Answer("application/json", b'{"live": true}\n')
 
 
 def _write(path: str, text: str) -> None:
