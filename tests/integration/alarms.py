@@ -312,15 +312,6 @@ def maps_that_do_not_fit_and_have_no_topic(stage: Stage) -> Iterator[Worker]:
         reaches(worker, "consumer_results_total", 13_001 + 10 * number)
 
 
-@fault_of("ConsumerMapNearlyFull")
-def many_that_wait_scattered(stage: Stage) -> Iterator[Worker]:
-    worker = stage.start(MESSAGE_TIMEOUT="36000")
-    yield worker
-    stage.half_fed()
-    reaches(worker, "consumer_partition_map_characters", 3_500)
-    yield from keep(worker)
-
-
 @fault_of("ConsumerMapMissing")
 def a_topic_of_maps_that_somebody_deleted(stage: Stage) -> Iterator[Worker]:
     worker = stage.start(MESSAGE_TIMEOUT="36000")

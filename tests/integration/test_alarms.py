@@ -25,7 +25,6 @@ SOON_SEEN = [  # those whose fault is no everyday one
     "ConsumerStalled",
     "ConsumerPartitionStalled",
     "ConsumerNotCommitting",
-    "ConsumerMapNearlyFull",
     "ConsumerMapMissing",
     "ConsumerCircuitOpen",
     "ConsumerMessagesDeletedUnread",
