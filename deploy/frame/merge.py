@@ -4,7 +4,7 @@ Yours goes by the frame's new paths before it is merged: where the history of th
 edits go with it, however much it has changed since.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from deploy.frame import lists, values
@@ -30,7 +30,8 @@ class Plan:
 
 def planned(copy: Copy, frame: Repository, base: str, new: str) -> Plan:
     """The way from commit `base` to commit `new` for this copy. Its `.frame` is not in it."""
-    return _Merge(copy, frame, frame.tree(base), frame.tree(new), renames(frame, base, new)).plan()
+    exported = frame.exported(base)
+    return _Merge(copy, frame, frame.tree(base), frame.tree(new), exported, renames(frame, base, new)).plan()
 
 
 def renames(frame: Repository, base: str, new: str) -> dict[str, str]:
@@ -59,6 +60,7 @@ class _Merge:
     frame: Repository
     base: Tree
     new: Tree
+    exported: Collection[str]  # of the base: what a slim copy of it has
     renames: Mapping[str, str]
     _plan: Plan = field(default_factory=Plan)
     _in_the_way: set[str] = field(default_factory=set)  # paths of files of yours where the frame has new ones
@@ -108,21 +110,20 @@ class _Merge:
         return left
 
     def _was_left_out(self, path: str) -> bool:
-        """When the copy was made. It comes with a version that leaves it out no more, or has it in another place."""
-        return path.split("/")[0] in frame_version(self.copy.root / FRAME).left_out.split()
+        """By the base, and not by the user. It comes with a version that has it in another place, or for copies too."""
+        names = frame_version(self.copy.root / FRAME).left_out.split()
+        return path.split("/")[0] in names and path not in self.exported
 
     def _in_a_folder_left(self, path: str) -> bool:
         """Whether it would come back into a folder that the copy does without."""
         if is_left_out(path) and frame_version(self.copy.root / FRAME).left_out:
             return True
-        if self._was_left_out(path):
-            return False
         folders = [path[:end] for end in range(len(path)) if path[end] == "/"]
         return any(self._is_left(f"{folder}/") for folder in folders)
 
     def _is_left(self, folder: str) -> bool:
         before = [path for path in self.base if path.startswith(folder) and self._is_merged(path)]
-        before = [path for path in before if path != f"{folder}__init__.py"]
+        before = [path for path in before if path != f"{folder}__init__.py" and not self._was_left_out(path)]
         return len(before) > 0 and all(self.copy.read(path) is None for path in before)
 
     def _is_yours_by_now(self, path: str, entry: Entry) -> bool:

@@ -1,7 +1,9 @@
 """Trees: what git keeps of a version, and what lies in a copy, as paths with their content. Writes only into git."""
 
 import hashlib
+import io
 import stat
+import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +70,11 @@ class Repository:
             inner = {entry.blob for name in missing for _, entry in folders[name] if entry.mode == FOLDER}
             missing = inner - folders.keys()
         return [dict(_flat("", root, folders)) for root in roots]
+
+    def exported(self, commit: str) -> set[str]:
+        """The paths that `git archive` gives of it, and so `make copy`."""
+        with tarfile.open(fileobj=io.BytesIO(self.git.run("archive", "--format=tar", commit))) as archive:
+            return {member.name for member in archive if member.isfile()}
 
     def content(self, blob: str) -> bytes:
         return self.git.run("cat-file", "blob", blob)

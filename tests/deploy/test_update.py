@@ -141,21 +141,46 @@ def test_a_slim_copy_stays_slim(frame: Frame, tmp_path: Path) -> None:
 def test_a_slim_copy_gets_what_the_frame_leaves_out_no_more(frame: Frame, tmp_path: Path) -> None:
     """As the pictures, which have moved into docs/, and the figures in bench/."""
     place = cloned(frame, tmp_path / "frame", frame.new)
-    committed(place, {"images/plan.svg": "a plan\n", "bench/README.md": "figures\n"})
-    old = git(place, "rev-parse", "HEAD")
+    without = "".join(f"/{name}/** export-ignore\n" for name in ("bench", "images", "tests"))
+    dot_frame = "version: 1.0.0\ncommit: $Format:%H$\nleft out: $Format:bench images tests$\n"
     committed(
-        place, {"images/plan.svg": None, "docs/pictures/plan.svg": "a plan\n", "bench/README.md": "new figures\n"}
+        place,
+        {
+            ".frame": dot_frame,
+            ".gitattributes": f".frame export-subst\n{without}",
+            "images/plan.svg": "a plan\n",
+            "bench/README.md": "figures\n",
+        },
     )
+    old = git(place, "rev-parse", "HEAD")
+    copy = by_archive(Frame(place, old, old), tmp_path / "copy")
+    assert not {path for path in files_of(copy) if path.startswith(("bench/", "images/", "tests/"))}
+    moved = {"images/plan.svg": None, "docs/pictures/plan.svg": "a plan\n", "bench/README.md": "new figures\n"}
+    committed(place, {**moved, ".gitattributes": NEW[".gitattributes"]})
     newer = Frame(place, old, git(place, "rev-parse", "HEAD"))
-    copy = by_archive(frame, tmp_path / "copy")
-    shutil.rmtree(copy / "bench", ignore_errors=True)
-    write(copy, {".frame": FrameVersion("1.0.0", old, "bench images tests").text()})
     done = update(newer, copy)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "you have deleted it" not in done.stdout
     assert (copy / "docs/pictures/plan.svg").read_text() == "a plan\n"
     assert {path for path in files_of(copy) if path.startswith("bench/")} == {"bench/README.md"}
     assert not (copy / "tests/test_fresh.py").exists()
+
+
+def test_what_was_deleted_in_a_slim_copy_stays_deleted(frame: Frame, tmp_path: Path) -> None:
+    """`rm -r bench` is what owners of a copy do first: its figures came back with each update."""
+    place = cloned(frame, tmp_path / "frame", frame.new)
+    committed(place, {"bench/README.md": "figures\n", "bench/bench.svg": "a plot\n"})
+    old = git(place, "rev-parse", "HEAD")
+    copy = by_archive(Frame(place, old, old), tmp_path / "copy")
+    shutil.rmtree(copy / "bench")
+    write(copy, {"tests/__init__.py": None})
+    committed(place, {"bench/README.md": "new figures\n", "docs/fresh.md": "fresh\n"})
+    done = update(Frame(place, old, git(place, "rev-parse", "HEAD")), copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "changed: 1\n  docs/fresh.md\n" in done.stdout
+    assert "bench/README.md: you have deleted it" in done.stdout
+    now = files_of(copy)
+    assert not {path for path in now if path.startswith("bench/") or path == "tests/__init__.py"}
 
 
 def test_in_a_slim_copy_files_with_names_of_what_was_left_out_are_yours(frame: Frame, tmp_path: Path) -> None:
