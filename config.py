@@ -638,6 +638,7 @@ BARRED_IN_ROWS = (
     "plugin.", "ssl.engine.", "ssl.providers", "sasl.kerberos.",
     "sasl.oauthbearer.assertion.", "sasl.oauthbearer.metadata.",
 )  # fmt: skip
+NOT_FOR_YOURS = ": names that begin with KAFKA_ are properties of Kafka's client; give a value of yours another name"
 _LINKED = r"tcp://[\w.:\[\]-]+:[0-9]+"
 # Of others, and no properties: addresses, which Kubernetes puts into every container beside a service named kafka or
 # kafka-…, and what the scripts of Kafka's own tools read (KAFKA_HEAP_OPTS).
@@ -665,7 +666,8 @@ def _kafka_of_environment(environ: Mapping[str, str], problems: list[str]) -> tu
 
 def _kafka_of_defaults(own: Mapping[str, object], problems: list[str]) -> dict[str, str]:
     given = {name: value for name, value in own.items() if name.startswith("KAFKA_") and value != ""}
-    return _properties({name: (name.removeprefix("KAFKA_"), value) for name, value in given.items()}, problems)
+    named = {f"{name} (in defaults.py)": (name.removeprefix("KAFKA_"), value) for name, value in given.items()}
+    return _properties(named, problems)
 
 
 def _kafka_of_row(given: object, problems: list[str]) -> dict[str, str]:
@@ -719,7 +721,8 @@ def _properties(named: Mapping[str, tuple[str, object]], problems: list[str]) ->
         elif isinstance(value, str | int | float):
             properties[name] = str(value).rstrip("\r\n")  # as of a password
         else:
-            problems.append(f"{label} must be text, a number, true or false")
+            hint = NOT_FOR_YOURS if label.startswith("KAFKA_") else ""
+            problems.append(f"{label} must be text, a number, true or false{hint}")
     return properties
 
 

@@ -845,6 +845,18 @@ def test_the_kafka_object_of_the_row_wins_and_becomes_text() -> None:
     assert settings.overlaid('{"kafka": {"sasl.password": "secret\\n"}}').kafka["sasl.password"] == "secret"
 
 
+def test_a_value_of_ones_own_with_a_name_of_kafkas_is_told_that_it_stands_in_defaults_py_and_needs_another() -> None:
+    """A config.py that was written by hand has such names, and its values move into defaults.py."""
+    with pytest.raises(ConfigError) as caught:
+        Settings.read({}, {**OWN, "KAFKA_GROUP_ID": "mine", "KAFKA_CONFIG": {"acks": "all"}})
+    group, config = caught.value.problems
+    assert group.startswith("KAFKA_GROUP_ID (in defaults.py) must not be set: ")
+    assert config.startswith("KAFKA_CONFIG (in defaults.py) must be text, a number, true or false: ")
+    assert config.endswith("give a value of yours another name")
+    [of_row] = problems_of_row('{"kafka": {"ssl": {}}}')
+    assert of_row == "metadatas.kafka.ssl must be text, a number, true or false"
+
+
 @pytest.mark.parametrize("name", sorted(OWNED_PROPERTIES | {"error.cb", "stats.cb"}))
 def test_a_property_that_the_worker_owns_is_refused_in_the_row_and_in_the_environment(name: str) -> None:
     assert problems_of_row(f'{{"kafka": {{"{name}": "x"}}}}')[0].startswith(f"metadatas.kafka.{name} must not be set")

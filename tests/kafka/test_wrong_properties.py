@@ -77,6 +77,15 @@ def test_the_property_that_is_to_blame_is_named(properties: dict[str, str], prob
     assert "topsecret" not in str(caught.value)
 
 
+def test_a_value_of_ones_own_that_is_taken_for_a_property_is_told_so_and_where_it_stands() -> None:
+    settings = Settings(kafka={"topic": "orders"}, sources={"topic": "defaults.py"})
+    with pytest.raises(ConfigError) as caught:
+        try_properties(settings, Row.validated("orders", "a,b", "c", "127.0.0.1:1"))
+    [told] = caught.value.problems
+    assert told.startswith("KAFKA_TOPIC (in defaults.py): Kafka's client refuses: No such configuration property")
+    assert told.endswith("give a value of yours another name")
+
+
 def test_tokens_that_nobody_signs_need_no_method() -> None:
     kafka = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "OAUTHBEARER"}
     kafka |= {"enable.sasl.oauthbearer.unsecure.jwt": "true", "sasl.oauthbearer.config": "principal=bob"}

@@ -74,7 +74,8 @@ def number(value: object, default: int) -> int:
 
 
 def origin(name: str, settings: Settings) -> str:
-    """Where a user has set it, or would: a variable of the environment, or a part of the row."""
+    """Where a user has set it, or would: a variable of the environment, a name in defaults.py, or a part of the row."""
     if settings.sources.get(name) == "row":
         return f"metadatas.kafka.{name}"
-    return f"KAFKA_{name.replace('.', '_').upper()}"
+    place = " (in defaults.py)" if settings.sources.get(name) == "defaults.py" else ""
+    return f"KAFKA_{name.replace('.', '_').upper()}{place}"

@@ -13,7 +13,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from config import ConfigError, Settings, is_secret
+from config import NOT_FOR_YOURS, ConfigError, Settings, is_secret
 from utils.kafka import tls_files
 from utils.kafka.client_errors import explain
 from utils.kafka.client_log import silent
@@ -52,7 +52,12 @@ def _refused_properties(reason: str, settings: Settings) -> list[str]:
     secrets = [value for name, value in given if is_secret(name) and value]
     for secret in secrets:
         lines = [(where, told.replace(secret, "***")) for where, told in lines]
-    return [f"{where}: Kafka's client refuses: {told.strip()}" for where, told in lines]
+    return [f"{where}: Kafka's client refuses: {told.strip()}{_hint(where, told)}" for where, told in lines]
+
+
+def _hint(where: str, told: str) -> str:
+    """Some have a KAFKA_TOPIC of their own."""
+    return NOT_FOR_YOURS if where.startswith("KAFKA_") and told.startswith("No such configuration property") else ""
 
 
 def wrong_properties(settings: Settings) -> list[str]:
