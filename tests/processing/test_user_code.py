@@ -56,6 +56,17 @@ BAD = {
         "worker.py cannot be imported: ImportError at worker.py:1: cannot import name 'API_URL' from 'config'"
         f" ({ROOT / 'config.py'}); config.py is the frame's: move a value of yours into defaults.py, and import that",
     ),
+    "a helper in utils": (
+        f"from utils.helpers import clean\n{GOOD}",
+        "worker.py cannot be imported: ModuleNotFoundError at worker.py:1: No module named 'utils.helpers';"
+        " utils/ is the frame's: move yours into a directory of your own; ",
+    ),
+    "a name of utils": (
+        f"from utils.logger import get_logger\n{GOOD}",
+        "worker.py cannot be imported: ImportError at worker.py:1: cannot import name 'get_logger' from 'utils.logger'"
+        f" ({ROOT / 'utils/logger.py'}); utils/ is the frame's: move yours into a directory of your own; of its"
+        " logger.py take logger",
+    ),
     "syntax": (
         "def process(message, consumer_name)\n    return message\n",
         "worker.py cannot be imported: SyntaxError in ",

@@ -187,6 +187,8 @@ def _not_imported(file: str, error: BaseException) -> str:
         cure = f"; {package}, or a directory of your own to the image"
     if _asks_config(error):
         cure = "; config.py is the frame's: move a value of yours into defaults.py, and import that"
+    if _asks_utils(error):
+        cure = "; utils/ is the frame's: move yours into a directory of your own; of its logger.py take logger"
     return f"{file} cannot be imported: {told}{cure}"
 
 
@@ -195,6 +197,11 @@ def _asks_config(error: BaseException) -> bool:
     if isinstance(error, AttributeError):
         return error.obj is sys.modules["config"]
     return isinstance(error, ImportError) and error.name == "config"
+
+
+def _asks_utils(error: BaseException) -> bool:
+    """Whether it looks in utils/ for a helper of its own: workers that were written by hand have them there."""
+    return isinstance(error, ImportError) and (error.name or "").startswith("utils.")
 
 
 def _problems_of_process(process: object) -> list[str]:
