@@ -736,6 +736,7 @@ def _instead(name: str) -> str:
         "bootstrap.servers": "kafka_bootstrap_server of the row",
         "group.id": "CONSUMER_NAME",
         "group.instance.id": "GROUP_INSTANCE_ID",
+        "auto.offset.reset": "docs/row.md, Where a new consumer begins",
         "transactional.id": "DELIVERY",
         "enable.idempotence": "DELIVERY",
     }

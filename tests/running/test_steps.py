@@ -6,15 +6,16 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from sqlalchemy import make_url
 
 from config import ConfigError, Settings, UnavailableError
 from models import Row, engine, init_db, save
 from tests.conftest import Topics
-from tests.services.kafka import KafkaBroker, unique_name
+from tests.services.kafka import KafkaBroker, feeder, unique_name
 from utils.commands.check import findings
-from utils.kafka import preflight
+from utils.kafka import clients, preflight
 from utils.monitoring.status import Address, Health, serve
 from utils.processing.runner import Hooks
 from utils.processing.user_code import UserCode
@@ -45,6 +46,32 @@ def test_all_questions_to_the_brokers_are_asked_by_one_client(
     assert [each for each in found if each.problems != []] == [], "a default broker is no risk"
     assert {each.subject for each in found} >= {each.subject for each in ROW_STEPS} - {"transactions"}
     assert len(made) == 1
+
+
+def test_check_tells_of_the_history_that_a_new_consumer_reads(
+    sqlite_url: str, real_kafka: KafkaBroker, topics: Topics
+) -> None:
+    """Whoever has `latest` in mind sent a year of mails once more."""
+    a, b, out = topics(real_kafka, "a", "b", "out", partitions=2)
+    database, name = engine(make_url(sqlite_url), create=True), unique_name("orders")
+    init_db(database)
+    save(database, Row.validated(name, f"{a},{b}", out, real_kafka.bootstrap))
+    environ = {"CONSUMER_NAME": name, "DATABASE_URL": sqlite_url}
+
+    def told() -> list[str]:
+        return [each.seen for each in findings(environ) if each.subject == "commits" and each.problems is None]
+
+    assert told() == []
+    producer = feeder(real_kafka.bootstrap)
+    for number in range(1_234):
+        producer.produce(b if number % 5 else a, b"{}", str(number))
+    assert producer.flush(30) == 0
+    [line] = told()
+    assert line.startswith("none yet: the first worker reads all that its topics hold (1,234 messages), from the begin")
+    assert line.endswith(f"--group {name} --topic {a} --topic {b} --reset-offsets --to-latest --execute")
+    with clients.reader(Settings(consumer_name=name), Row.validated(name, a, out, real_kafka.bootstrap)) as group:
+        group.commit(offsets=[TopicPartition(a, 0, 1)], asynchronous=False)
+    assert told() == []
 
 
 def test_a_slip_in_a_variable_is_told_before_what_comes_of_it(sqlite_url: str) -> None:

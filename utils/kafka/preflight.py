@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._metadata import TopicMetadata
@@ -40,9 +40,10 @@ from utils.kafka.client_errors import (
 )
 from utils.kafka.client_log import unheard
 from utils.kafka.clients import producer as kafka_producer
-from utils.kafka.clients import quiet_properties
+from utils.kafka.clients import quiet_properties, reader
 from utils.kafka.ends import Partition, ends_now
 from utils.kafka.limits import DEFAULT_METADATA, LARGEST_BATCH, LEAST_METADATA, CommitLimits
+from utils.kafka.lookups import EARLIEST, LATEST, committed, offsets_at
 from utils.kafka.names import Named, own_collisions
 from utils.kafka.properties import largest_record
 from utils.kafka.topic_configs import Configs, alter, compacted_dead_letters
@@ -388,6 +389,21 @@ def ends(settings: Settings, row: Row, cluster: Cluster, topics: Collection[str]
         return ends_now(_asking(settings, row, cluster), partitions) if partitions else {}
     except KafkaException as error:
         raise explain(error.args[0]).error() from error
+
+
+def history(settings: Settings, row: Row, cluster: Cluster) -> int:
+    """How many offsets of the inputs a first worker has before it: 0 where its consumer group has a commit of one.
+
+    Raises KafkaException.
+    """
+    inputs = [
+        TopicPartition(name, each) for name in row.topics_input for each in range(cluster.partitions.get(name, 0))
+    ]
+    with reader(settings, row) as asking:
+        if any(each.offset >= 0 for each in committed(asking, inputs, _REQUEST)):
+            return 0
+        begins, ends = (sum(offsets_at(asking, inputs, time).values()) for time in (EARLIEST, LATEST))
+        return ends - begins
 
 
 def missing_map_rights(

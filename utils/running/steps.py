@@ -6,9 +6,11 @@ So nothing that `run` needs can be missing in `check`, and both say the same of 
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, TypeVar
 
+from confluent_kafka import KafkaException
 from sqlalchemy import Engine
 
 from config import ConfigError, Settings, UnavailableError, masked
@@ -281,6 +283,7 @@ def _commits(start: Start) -> Iterator[Seen]:
             f" brokers take {limits.batch:,} (message.max.bytes): start several workers together, or read fewer topics",
             "lacking",
         )
+    yield from _history(start)
     setting = preflight.RETENTION_SETTING
     if stay is not None and stay < A_WEEKEND:
         yield Seen(
@@ -294,6 +297,22 @@ def _commits(start: Start) -> Iterator[Seen]:
         yield Seen(f"{text} ({preflight.METADATA_SETTING})")
     else:
         yield Seen(f"{text}, the default: no broker tells {preflight.METADATA_SETTING}", "untold")
+
+
+def _history(start: Start) -> Iterator[Seen]:
+    """`check` tells of it, before it is too late."""
+    behind, row = 0, start.row
+    if start.only_try and not start.cluster.embedded:
+        with suppress(KafkaException):
+            behind = preflight.history(start.settings, row, start.cluster)
+    if behind:
+        topics = " ".join(f"--topic {topic}" for topic in row.topics_input)
+        yield Seen(
+            f"none yet: the first worker reads all that its topics hold ({behind:,} messages), from the beginning;"
+            f" shall it begin at their end: kafka-consumer-groups.sh --bootstrap-server {row.bootstrap_servers} --group"
+            f" {row.consumer_name} {topics} --reset-offsets --to-latest --execute",
+            "lacking",
+        )
 
 
 ROW_STEPS = (
