@@ -102,6 +102,7 @@ class ThreadPool:
             done.put(outcome)
             done.note_size(outcome.size)
             done.tell()
+            del group, outcome  # else an error keeps all that process() had in its hands until the next call has ended
 
     def _next(self) -> Group | None:
         while True:
