@@ -1391,7 +1391,7 @@ def test_a_record_that_comes_with_its_assignment_is_not_lost() -> None:
 def test_that_keys_do_not_fit_is_said_through_a_rebalance_until_there_are_no_two_topics_any_more() -> None:
     """It was said for ever, also after the row had been changed to one topic, and of a worker without a partition."""
     bench = Bench()
-    bench.health.mismatches = {"b": "of an earlier worker"}
+    bench.health.mismatches["b"] = "of an earlier worker"
     bench.assign(A0, B0)
     bench.step()
     bench.revoke()

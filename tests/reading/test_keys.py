@@ -40,10 +40,13 @@ class Bench:
         self.now = 0.0
         self.counters = Counters()
         self.health = Health()
-        self.intake = Intake(
-            cast(Consumer, object()), self.counters, admin(), lambda: self.now, self.health.note_mismatches
-        )
         self.keys_read: list[str] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """A new worker in the same process."""
+        mismatches = self.health.mismatches
+        self.intake = Intake(cast(Consumer, object()), self.counters, admin(), lambda: self.now, mismatches)
         self.assign()
 
     def assign(self, *, grown: bool = False) -> None:
@@ -128,6 +131,47 @@ def test_who_has_no_two_topics_any_more_says_nothing_of_keys_nor_remembers_them(
         bench.now += SELDOM
         bench.bring([number], a=murmur2, b=murmur2)
         assert bench.health.mismatches == {}
+
+
+def test_of_a_topic_that_has_left_the_row_nothing_is_said_before_the_next_record_comes() -> None:
+    bench = Bench("abc")
+    bench.bring_enough(a=murmur2, b=murmur2, c=crc32)
+    assert list(bench.health.mismatches) == ["c"]
+    bench.topics = "ab"
+    bench.restart()
+    bench.intake.keys.assigned(bench.topics)
+    assert bench.health.mismatches == {}
+
+
+@pytest.mark.parametrize("bad", ["a", "b"])
+@pytest.mark.parametrize("cured", [False, True])
+def test_what_an_earlier_worker_has_found_is_said_until_the_next_one_knows_better(
+    caplog: pytest.LogCaptureFixture, bad: str, cured: bool
+) -> None:
+    """After a restart all was well until 50 ids of each topic had come again, and then the error was told once more."""
+    bench = Bench("abc")
+    hashes = {"a": murmur2, "b": murmur2, "c": murmur2, bad: crc32}
+    bench.bring_enough(0, **hashes)
+    bench.restart()
+    bench.intake.keys.assigned(bench.topics)
+    if cured:
+        hashes[bad] = murmur2
+    for topic, hash in hashes.items():
+        assert list(bench.health.mismatches) == [bad]
+        bench.bring_enough(0, **{topic: hash})
+    assert list(bench.health.mismatches) == ([] if cured else [bad])
+    assert len(errors(caplog)) == bench.counters.mismatches == 1
+
+
+def test_a_topic_of_one_partition_is_not_waited_for_before_a_cure_is_told() -> None:
+    bench = Bench("abc")
+    bench.bring_enough(a=murmur2, b=crc32)
+    bench.restart()
+    for (topic, _), offsets in bench.intake.owned.partitions.items():
+        if topic == "c":
+            offsets.layout = offsets.layout._replace(partitions=1)
+    bench.bring_enough(a=murmur2, b=murmur2)
+    assert bench.health.mismatches == {}
 
 
 def test_few_keys_are_looked_at_of_a_topic_that_cannot_be_judged() -> None:

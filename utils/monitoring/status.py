@@ -88,9 +88,6 @@ class Health:
         """The loop may not turn for so long. What was told before, and ends later, holds: this may be a part of it."""
         self.busy_until = max(self.busy_until, now + seconds)
 
-    def note_mismatches(self, mismatches: dict[str, str]) -> None:
-        self.mismatches = mismatches
-
     def turn(self, now: float) -> None:
         """Told by the loop at each turn, on its thread: the moment to answer."""
         self.turned_at, self.busy_until = now, 0.0

@@ -143,6 +143,7 @@ class Watch:
         snapshot = self._snapshot(OLDEST)
         now, series, troubles = self._clock(), self._history.series(), self._troubles()
         live, ready = self.health.is_live(now), self.health.is_ready(now)
+        mismatches = self.health.mismatches.copy()  # the loop's thread changes it
         errors = sum(each.age < RECENT and each.level != "WARNING" for each in troubles)
         facts = Facts(
             begun=self.health.turned_at is not None,
@@ -153,7 +154,7 @@ class Watch:
             series=series,
             errors=errors,
             remembered=REMEMBERED,
-            mismatches=self.health.mismatches,
+            mismatches=mismatches,
             refused=bool(self.health.refused),
             unread=self.health.unread,
             late=self.health.late(now),
@@ -164,7 +165,7 @@ class Watch:
             verdict=verdict(facts),
             live=live,
             ready=ready,
-            mismatches=self.health.mismatches,
+            mismatches=mismatches,
             refused=self.health.refused,
             topics_input=self.topics_input,
             topics_output=self.topics_output,

@@ -60,12 +60,12 @@ class Intake:
         counters: Counters,
         admin: AdminClient,
         clock: Callable[[], float] = time.monotonic,
-        tell_mismatches: Callable[[dict[str, str]], None] = lambda _by_topic: None,
+        mismatches: dict[str, str] | None = None,
         waits: Waits | None = None,
     ) -> None:
-        """`tell_mismatches`: of the input topics whose keys do not fit, and why, after each look."""
+        """`mismatches`: where it is said which input topics have keys that do not fit, and why."""
         waits = waits or Waits()
-        self.keys = KeyWatch(counters, tell_mismatches, clock)
+        self.keys = KeyWatch(counters, {} if mismatches is None else mismatches, clock)
         self.owned = OwnedPartitions(consumer, counters, clock)
         self.pausing = Pausing(consumer, self.owned, waits.stopped, clock)
         self.siblings = Siblings(self.owned, self.keys, clock, waits.settle, waits.topics_changed_at)

@@ -1,6 +1,6 @@
 """Looks at the keys of a few records: do the input topics have the messages of an id in the same partition number?
 
-No Kafka. What `utils/joining/partitions.py` finds goes to the log, to the counters and to `tell`.
+No Kafka. What `utils/joining/partitions.py` finds goes to the log, to the counters and to what health says.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,33 +23,35 @@ CURE = "let the producers use the id as the key and partitioner=murmur2_random (
 class KeyWatch:
     """Names each input topic whose keys do not fit those of the others, once for each change."""
 
-    def __init__(self, counters: Counters, tell: Callable[[dict[str, str]], None], clock: Callable[[], float]) -> None:
-        """`tell`: of all mismatches that there are, by topic, after each look."""
+    def __init__(self, counters: Counters, mismatches: dict[str, str], clock: Callable[[], float]) -> None:
+        """`mismatches`: all that there are, by topic. It outlives this worker, and what an earlier one has found holds
+        until enough is known anew.
+        """
         self._counters = counters
-        self._tell_of = tell
+        self._mismatches = mismatches
         self._clock = clock
         self._keys = Keys()
         self._next = 0.0
         self._looked_at = 0
-        self._mismatches: dict[str, str] = {}
 
     def assigned(self, topics: Collection[str]) -> None:
-        """Partitions of these are ours now. Of fewer than two nothing is looked at: what was said before holds no more,
-        by whichever worker of this process.
+        """Partitions of these are ours now. Of fewer than two nothing is looked at. What was said of others holds no
+        more, by whichever worker of this process.
         """
         if len(topics) < 2:
-            self._keys, self._mismatches, self._looked_at = Keys(), {}, 0
-            self._tell_of({})
+            topics = ()
+            self._keys, self._looked_at = Keys(), 0
+        for topic in self._mismatches.keys() - set(topics):
+            del self._mismatches[topic]
 
     def look(self, records: Sequence[Record], owned: Mapping[tuple[str, int], PartitionOffsets]) -> None:
         """Sample a batch that was read, if it is time for that; `owned`: the partitions of this worker."""
         now = self._clock()
         if now < self._next or not records:
             return
-        topics = {topic for topic, _ in owned}
-        if len(topics) < 2:
+        if len({topic for topic, _ in owned}) < 2:
             return
-        unknown = {topic for topic in topics if not self._keys.is_judged(topic)}
+        unknown = self._unknown(owned)
         early = bool(unknown) and self._looked_at < FIRST
         sample = records[:: len(records) // (EARLY if early else SAMPLE) + 1]
         if early:
@@ -58,11 +60,16 @@ class KeyWatch:
         else:
             self._next = now + (EVERY if unknown else SELDOM)
         self._take(sample, owned)
-        self._note(self._keys.judge())
+        self._note(self._keys.judge(), all_are_judged=not self._unknown(owned))
 
     def are_alike(self, topics: Sequence[str], *, all_records: bool) -> bool:
         """Whether it is known that these topics have nearly each id in the same partition number, or each."""
         return self._keys.are_all_alike(topics) if all_records else self._keys.are_alike(topics)
+
+    def _unknown(self, owned: Mapping[tuple[str, int], PartitionOffsets]) -> set[str]:
+        """The topics that cannot be judged yet. With one partition there is nothing to judge: any key is right."""
+        judged = self._keys.is_judged
+        return {topic for (topic, _), each in owned.items() if each.layout.partitions > 1 and not judged(topic)}
 
     def _take(self, sample: Sequence[Record], owned: Mapping[tuple[str, int], PartitionOffsets]) -> None:
         ids, _ = read_ids(read_each("value", sample)[0])
@@ -72,13 +79,13 @@ class KeyWatch:
                 at = record.topic(), record.partition()
                 self._keys.sample(*at, owned[at].layout.partitions, key, id)
 
-    def _note(self, mismatches: dict[str, str]) -> None:
-        for topic, mismatch in mismatches.items():
+    def _note(self, found: dict[str, str], *, all_are_judged: bool) -> None:
+        for topic, mismatch in found.items():
             if self._mismatches.get(topic) != mismatch:
                 self._counters.mismatches += 1
                 facts = {"topic": topic, "mismatch": mismatch, "cure": CURE}
                 logger.error("keys do not fit those of the other topics", extra=facts)
-        for topic in self._mismatches.keys() - mismatches.keys():
+        self._mismatches.update(found)
+        for topic in self._mismatches.keys() - found.keys() if all_are_judged else ():
             logger.info("keys fit those of the other topics again", extra={"topic": topic})
-        self._mismatches = mismatches
-        self._tell_of(mismatches)
+            del self._mismatches[topic]

@@ -323,8 +323,8 @@ def worker_of(config: Config, parts: Parts, around: Surroundings, stop: Event) -
 
 
 def intake_of(parts: Parts, around: Surroundings) -> Intake:
-    tell, clock = around.health.note_mismatches, around.clock.monotonic
-    return Intake(parts.consumer, around.counters, parts.admin, clock, tell, around.waits)
+    clock, mismatches = around.clock.monotonic, around.health.mismatches
+    return Intake(parts.consumer, around.counters, parts.admin, clock, mismatches, around.waits)
 
 
 def gathering(settings: Settings) -> float:
