@@ -9,6 +9,8 @@ count:
 - `slot` is one that neither the last confirmed commit nor any after it names: how those ended is not known.
 - Keys of others are deleted after a commit of ours was confirmed, which took the place of theirs. Until that is done,
   our commits name those keys (`before`): after a crash the next owner does it.
+- Our own are deleted with the commit after the one that needs them no more. No commit names them until then: where the
+  assignment ends first, they stay. (To name them in a commit that needs no reference would take room in each map.)
 """
 
 import hashlib
