@@ -119,7 +119,7 @@ def test_that_renewed_files_are_not_taken_yet_is_said_once_for_each_reason(
 ) -> None:
     """A new CA that is not rolled out everywhere pushed all other warnings out of the status page."""
     bench.current = WITH_FILES
-    for why in ("no such CA", "no such CA", "not the key", "", "not the key"):
+    for why in ("no such CA", "no such CA", "not the key", "no such CA", "", "not the key"):
         bench.finds(replace(WITH_FILES, unfit_files=why))
     assert set(caplog.messages) == {"files of TLS have changed, and are not taken yet"}
     assert [vars(line)["error"] for line in caplog.records] == ["no such CA", "not the key", "not the key"]
@@ -366,6 +366,20 @@ def test_a_bad_row_is_said_once_counted_and_shown_as_long_as_it_is_there(
     assert [record.getMessage() for record in caplog.records] == ["the row is good again"]
     assert not bench.health.refused
     assert not bench.ending.is_set()
+
+
+def test_a_row_of_several_brokers_that_are_away_is_not_said_again_for_each_that_was_asked_first(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was at every look: an ERROR of each worker every 30 s, as long as the brokers were away."""
+    for _ in range(2):
+        for asked_first in "abcab":
+            bench.finds(ConfigError([f"Kafka at a,b,c cannot be reached ({asked_first}: Connection refused)"]))
+            assert bench.health.refused
+        assert len(caplog.records) == bench.counters.refused_rows == 3
+    bench.finds(CONFIG)
+    bench.finds(ConfigError(["Kafka at a,b,c cannot be reached (a: Connection refused)"]))
+    assert bench.counters.refused_rows == 4
 
 
 def test_a_bad_row_that_is_mended_is_applied(bench: Bench) -> None:

@@ -89,6 +89,9 @@ class Refresh:
         self._withdrawn: _Withdrawn | None = None
         self._shared: Row | None = None  # withdrawn, and then seen to be the one by which others work
         self._next: Config | None = None
+        # Of several brokers that are away, each look may name another one: what was said is not said again.
+        self._refusals = set[tuple[str, ...]]()  # while the row is no good
+        self._unfit = set[str]()  # while files of TLS are not
         self._is_numbered = False  # its edition is known: higher by one than that of a commit that was seen
         self._ending = threading.Event()
         self._next_look = clock() + current.settings.config_refresh
@@ -225,9 +228,13 @@ class Refresh:
             else:
                 logger.info("the row is good again")
         self._health.refused = ()
+        self._refusals.clear()
         told = self.current.settings.warnings + self.current.lacking
         tell_warnings(each for each in found.settings.warnings + found.lacking if each not in told)
-        if found.unfit_files not in {"", self.current.unfit_files}:
+        if not found.unfit_files:
+            self._unfit.clear()
+        elif found.unfit_files not in self._unfit:
+            self._unfit.add(found.unfit_files)
             logger.warning("files of TLS have changed, and are not taken yet", extra={"error": found.unfit_files})
         changes, renewed = changed(self.current, found), renewed_files(self.current, found)
         if not changes and not renewed:
@@ -250,10 +257,11 @@ class Refresh:
             logger.info("no longer paused by the row: the worker goes on")
 
     def _refuse(self, problems: Sequence[str]) -> None:
-        if tuple(problems) != self._health.refused:
+        self._health.refused = tuple(problems)
+        if self._health.refused not in self._refusals:
+            self._refusals.add(self._health.refused)
             self._counters.refused_rows += 1
             logger.error("the row has changed and is no good: the old one stays", extra={"problems": list(problems)})
-        self._health.refused = tuple(problems)
 
     def _is_unavailable(self, why: str) -> None:
         self._counters.failed_row_reads += 1
