@@ -45,7 +45,7 @@ from utils.kafka import preflight, tls_files
 from utils.logger import configure, configure_again, logger
 from utils.monitoring.watch import Watch
 from utils.running.calls import SetupFailed
-from utils.running.lifetime import Stopped, leave, patiently, stop_on_signals
+from utils.running.lifetime import Stopped, end_at_last, leave, patiently, stop_on_signals
 from utils.running.refresh import Config, Refresh, tell_warnings
 from utils.running.steps import ROW_STEPS, STEPS, Seen, Start, answer_http, take
 from utils.running.streams import printing
@@ -150,6 +150,7 @@ def run(_arguments: argparse.Namespace, environ: Environ) -> int:
         nonlocal watch
         watch, address = answer_http(settings)
         start.health = watch.health
+        end_at_last(process_stop, lambda: watch.settings.shutdown_timeout)
         return address
 
     # alone: it may be the only worker, for which unequal partition counts are no error. What Kafka assigns will show.

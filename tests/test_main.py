@@ -24,6 +24,7 @@ import main
 from config import ConfigError, Settings, UnavailableError
 from models import Row, engine, init_db, load, ping, save, set_paused
 from tests.conftest import Topics
+from tests.integration.workers import eventually
 from tests.kafka.test_preflight import listening
 from tests.monitoring.test_status import has_ipv6
 from tests.program import FORWARDING, ROOT, copied, program
@@ -543,6 +544,32 @@ print('ready', flush=True)
 logger.error("nobody will read this")
 """
     assert_a_signal_ends(unheard, stderr=subprocess.PIPE)
+
+
+def test_a_signal_ends_it_also_where_it_waits_for_its_database_and_nobody_reads_its_log() -> None:
+    """It waited for ever with its next line, which said that it waits."""
+    code = "import main\nfrom utils.running import lifetime\nlifetime.AT_LAST = 0.0\nlifetime.leave(main.main([]))"
+    url = f"mysql://u:p@127.0.0.1:{free_port()}/d"
+    env = {"PATH": os.environ["PATH"], "CONSUMER_NAME": "c", "SHUTDOWN_TIMEOUT": "0.5", "DATABASE_URL": url}
+    heard, told = os.pipe()
+    full = os.open(f"/proc/self/fd/{told}", os.O_WRONLY | os.O_NONBLOCK)
+    with start_python(["-c", code], cwd=program(), env=env, stderr=told) as process:
+        try:
+            said = b""
+            while b"waiting: " not in said:
+                said += os.read(heard, 65_536)
+            for size in (4_096, 1):
+                with suppress(BlockingIOError):
+                    while True:
+                        os.write(full, b"x" * size)
+            syscall = Path(f"/proc/{process.pid}/syscall")
+            eventually(lambda: syscall.read_text().split()[1:2] == ["0x2"], "a line that nobody takes", SECONDS)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS) == 1
+        finally:
+            process.kill()
+            for each in (heard, told, full):
+                os.close(each)
 
 
 # ---------------------------------------------------------------- init

@@ -27,6 +27,7 @@ AGAIN = 0.5  # seconds from which on a signal is a second wish: `timeout` and ot
 LEAVING = 2.0  # seconds that threads of worker.py, and what libraries do at the exit, may take in all
 # Seconds beside SHUTDOWN_TIMEOUT that closing the clients may take: CLOSING_IN_TIME of the worker, and more.
 GRACE = 1.5
+AT_LAST = GRACE + LEAVING + TELLING + 0.5  # seconds beside twice SHUTDOWN_TIMEOUT that the end of all may take
 
 T = TypeVar("T")
 
@@ -79,6 +80,19 @@ def ending_in_time(process_stop: threading.Event, timeout: float, standstill: fl
     finally:
         worker_ended.set()
         worker_stop.set()
+
+
+def end_at_last(process_stop: threading.Event, shutdown_timeout: Callable[[], float]) -> None:
+    """Whatever this process waits for, it ends with 1 once its time to stop is over. Who ends parts of it in time does
+    so before; but each line of the log may be waited for, where nobody takes them any more.
+    """
+
+    def end() -> None:
+        process_stop.wait()
+        time.sleep(2 * shutdown_timeout() + AT_LAST)
+        os._exit(1)
+
+    threading.Thread(target=end, name="end at last", daemon=True).start()
 
 
 def leave(code: int) -> NoReturn:
