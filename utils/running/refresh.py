@@ -1,8 +1,8 @@
 """Looks at the row again, every CONFIG_REFRESH seconds and whenever workers of the consumer come or go.
 
 A good change ends the worker in order, so that another one is built by it; a bad one is said, counted and left alone.
-Knows neither the database nor Kafka: `read` does. All of it runs in a thread of its own, but for `begin()`, `next()`,
-`withdraw()` and `reread()`, which are for the thread of the worker.
+Knows neither the database nor Kafka: `read` does (reread.py). All of it runs in a thread of its own, but for `begin()`,
+`next()`, `withdraw()` and `reread()`, which are for the thread of the worker.
 """
 
 import threading
