@@ -314,6 +314,8 @@ class Outputs:
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
             "fetch.wait.max.ms": 250,  # a question about the ends waits on the same connection for the fetch before it
+            # As that of a worker: after a broker was frozen some consumers make no connection any more (clients.py).
+            "enable.sparse.connections": False,
             "log_level": 0,
         }
         self._consumer = Consumer(settings)
