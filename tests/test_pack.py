@@ -54,6 +54,30 @@ def test_what_git_does_not_know_is_named_and_stays_here(tmp_path: Path) -> None:
     assert "pack: not taken, for git does not know them: keys/ prod.env (where the worker needs it: git add)" in said
 
 
+def test_what_git_ignores_in_a_directory_of_ones_own_is_named(tmp_path: Path) -> None:
+    """A model: an image takes it, and the worker on the machine without a network had none, and nothing said so."""
+    ignored = "out.tar\n/deploy/\n/cyclonedx\n__pycache__\n*.onnx\n*.pem\n"
+    committed(tmp_path, {**PROGRAM, ".gitignore": ignored, "model/__init__.py": ""})
+    write(
+        tmp_path,
+        {"model/big.onnx": "", "model/__pycache__/a.pyc": "", "docs/b.onnx": "", "c.pem": "", "keys/d.pem": ""},
+    )
+    _, said = packed(tmp_path)
+    assert said.splitlines()[0] == (
+        "pack: not taken, for .gitignore names them: keys/d.pem model/big.onnx (where the worker needs it: git add"
+        " --force)"
+    )
+
+
+def test_a_wheel_by_its_address_is_named(tmp_path: Path) -> None:
+    """pip goes to the address also where it is told of no index: without a network that ends the installation."""
+    lock = "a==1.0 \\\n    --hash=x\nprices @ https://us:secret@x.example/prices-1.0-py3-none-any.whl \\\n    --hash=x"
+    committed(tmp_path, {**PROGRAM, ".gitignore": "out.tar\n/deploy/\n/cyclonedx\n", "requirements.lock": lock})
+    _, said = packed(tmp_path)
+    assert said.splitlines()[0].startswith("pack: pip fetches prices from its address in requirements.lock, ")
+    assert "secret" not in said
+
+
 @pytest.mark.parametrize("unknown", PROGRAM)
 def test_without_the_program_there_is_no_archive(unknown: str, tmp_path: Path) -> None:
     """In a copy of which git knew nothing yet all ended well; what was missing, the machine without a network said."""
