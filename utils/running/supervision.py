@@ -146,20 +146,25 @@ def supervise(
     survived: dict[Partition, CrashRecord] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Crash-only: after a failure a new worker goes on from the last commit. After RESTARTS of them the next is raised.
+    """Crash-only: after a failure a new worker goes on from the last commit.
+
+    What follows an error, in the order of the branches below; "counts": after RESTARTS in a row the next one is raised.
+
+        RowOutdated                     the row is read again                              does not count
+        AssignmentOutdated, NeverJoins  joins the consumer group anew                      does not count
+        RecordRefused                   starts again, and knows that record now            does not count
+        our GROUP_INSTANCE_ID is taken  by a member that is not alive: joins anew          does not count
+                                        by one that is: it would be driven out in turn     raised
+        ThreadDied                      the start counts as in rule 13: ends the process   raised
+        Kafka does not take a setting   nor will it take it from the next worker           raised, as a ConfigError
+        Kafka forbids something         who replaces a right takes the old one away first  counts, also after progress
+        any other                       also a ConfigError: a topic is being made again    counts from the last progress
+
+    A ConfigError of build() is raised at once. Progress is a record finished, and not a commit made: each start makes
+    one. Where Kafka forbids something progress does not begin the count anew: else results that may be sent would come
+    again and again beside those that may not.
 
     What is to be closed after a worker, `build` puts on the stack that it is given.
-    Progress begins the count anew. It is a record finished, and not a commit made: each start makes one.
-
-    A ConfigError of build() is raised at once, and one for what does not heal: another worker with the same
-    GROUP_INSTANCE_ID has taken this one's place, and would be driven out in turn; Kafka does not take a setting. Any
-    other one of a worker that runs may heal: a process that was killed holds partitions until Kafka misses it, a topic
-    is being made again. So may what Kafka forbids: who replaces a right takes the old one away first. There progress
-    does not begin the count anew, or results that may be sent would come again and again beside those that may not.
-    So is ThreadDied: that ends the process, and its start counts as where a message does so at once (rule 13).
-    These are no failures, and count for nothing: RowOutdated, the row is read again; AssignmentOutdated, the worker has
-    left the consumer group; NeverJoins, it was not in the group; and where a member that is not alive has our
-    GROUP_INSTANCE_ID.
 
     `survived` is told how the partitions of a worker stood that has failed: the process has not ended, so that no
     message is to blame, unless Kafka has refused one. The last worker counts no start: the process ends by itself then.
