@@ -22,7 +22,7 @@ from config import ConfigError, UnavailableError
 from models import Row, engine, init_db, load, ping, save, set_paused
 from tests.conftest import Topics
 from tests.integration.workers import eventually
-from tests.kafka.test_preflight import listening
+from tests.kafka.brokers import listening
 from tests.monitoring.test_status import has_ipv6
 from tests.program import FORWARDING, ROOT, copied, program
 from tests.services.kafka import KafkaBroker, unique_name

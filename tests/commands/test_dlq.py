@@ -11,7 +11,7 @@ import main
 from config import ConfigError, Settings, UnavailableError
 from models import Row
 from utils.commands import dlq
-from utils.kafka import preflight
+from utils.kafka import preflight, rights
 from utils.kafka.preflight import Cluster
 from utils.processing.attempts import OUTAGE
 from utils.retry import Retry
@@ -72,7 +72,7 @@ def test_process_is_given_the_name_of_the_consumer_in_a_replay_too(monkeypatch: 
     """It was given that of the consumer group of the replay: a key that is made of it was another one."""
     row = Row.validated("orders", "a", "out", "127.0.0.1:1")
     monkeypatch.setattr(preflight, "look", lambda *_: Cluster((), {"orders-dlq": 1, "out": 1}, embedded=True))
-    monkeypatch.setattr(preflight, "missing_dead_letter_rights", lambda *_: [])
+    monkeypatch.setattr(rights, "missing_dead_letter_rights", lambda *_: [])
     dead = dlq.dead_letter_topic(SETTINGS, row, row.topics_output)
     assert dead.config.settings.consumer_name == "orders-dlq-replay", "what Kafka is told"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from config import UnavailableError
-from tests.kafka.test_preflight import row_at, settings_with
+from tests.kafka.brokers import row_at, settings_with
 from tests.services.kafka import JavaBroker, Listener
 from tests.services.processes import HOST, Unavailable, free_port, running
 from tests.test_main import run, with_row, working

@@ -16,7 +16,7 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCol
 from config import ConfigError, Settings, UnavailableError
 from models import Row
 from tests.builders import partition_offsets
-from utils.kafka import membership, preflight
+from utils.kafka import membership, needed_topics, preflight, rights
 from utils.kafka.answers import answer, answered
 from utils.kafka.ends import EndOffsets, ends_now
 from utils.kafka.identities import Identities
@@ -76,12 +76,12 @@ def ends(admin: Any) -> None:
 
 def creates(admin: Any) -> None:
     cluster = preflight.Cluster(("h:1",), {"a": 1, "b": 1}, admin=admin)
-    assert preflight.provide_map_topic(SETTINGS, ROW, cluster)
+    assert needed_topics.provide_map_topic(SETTINGS, ROW, cluster)
 
 
 QUESTIONS: dict[str, Callable[[Any], object]] = {
     "an answer": lambda admin: answered(admin.describe(["a"])["a"]),
-    "rights": lambda admin: preflight._granted(admin, "DESCRIBE", ["topic a", "group g"]),
+    "rights": lambda admin: rights._granted(admin, "DESCRIBE", ["topic a", "group g"]),
     "configurations": lambda admin: preflight._configs(admin, ["a", "b"]),
     "each broker": lambda admin: preflight._reach(admin, {1: "h:1", 2: "h:2"}, [], SETTINGS),
     "a topic that is made": creates,

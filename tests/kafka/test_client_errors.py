@@ -181,3 +181,42 @@ def test_a_replaced_worker_does_not_start_again() -> None:
     with pytest.raises(ConfigError, match="GROUP_INSTANCE_ID"):
         supervise(build, Counters(), threading.Event())
     assert len(built) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "heals"),
+    [
+        (KafkaError._RESOLVE, True),
+        (KafkaError._ALL_BROKERS_DOWN, True),
+        (KafkaError._TIMED_OUT, True),
+        (KafkaError.SASL_AUTHENTICATION_FAILED, False),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, False),
+        (KafkaError._SSL, False),
+        (KafkaError.UNKNOWN, False),
+        (KafkaError.NOT_CONTROLLER, True),
+        (KafkaError.THROTTLING_QUOTA_EXCEEDED, True),
+        (KafkaError.COORDINATOR_NOT_AVAILABLE, True),
+        (KafkaError.NOT_ENOUGH_REPLICAS, True),
+    ],
+)
+def test_only_what_heals_by_itself_is_worth_waiting_for(code: int, heals: bool) -> None:
+    trouble = explain(KafkaError(code, "broker/bootstrap: what happened (after 3ms in state CONNECT)"))
+
+    assert trouble.heals is heals
+    assert "(broker: what happened)" in trouble.line
+
+
+@pytest.mark.parametrize(
+    ("error", "names"),
+    [
+        ("sasl_ssl://b.example:9093/2: Connect to ipv4#10.0.0.1:9093 failed: Connection refused", "b.example:9093"),
+        ("b:1/7: Failed to resolve 'b:1': Name or service not known (after 1ms in state CONNECT)", "b:1"),
+        ("b:1/7: Connection setup timed out in state CONNECT (after 30028ms in state CONNECT)", "b:1"),
+        ("b:1/7: Disconnected (after 100ms in state UP)", ""),
+        ("b:1/bootstrap: Connect to ipv4#10.0.0.1:1 failed: Connection refused", ""),
+    ],
+)
+def test_an_address_that_a_broker_advertises_is_told_from_one_of_the_row(error: str, names: str) -> None:
+    line = explain(KafkaError(KafkaError._TRANSPORT, error)).line
+    assert ("advertised.listeners" in line) == bool(names)
+    assert line.startswith(f"Kafka advertises {names}, which" if names else "Kafka cannot be reached")

@@ -14,7 +14,7 @@ from config import Settings, UnavailableError
 from models import Row
 from tests.builders import partition_offsets
 from utils.joining.messages import Fragment, InvalidMessage
-from utils.kafka import preflight
+from utils.kafka import needed_topics, preflight
 from utils.kafka.preflight import Cluster
 from utils.metrics import Counters
 from utils.processing.executor import Retrying
@@ -109,7 +109,7 @@ def test_topics_of_the_workers_own_that_are_gone_are_made_again(
 ) -> None:
     there, made = {"a": 1, "b": 1, "out": 1, "shop-offsets": 1}, list[str]()
     monkeypatch.setattr(preflight, "look", lambda *_: Cluster((), dict(there)))
-    monkeypatch.setattr(preflight, "_create", lambda *given, only_try: made.append(given[3].topic))
+    monkeypatch.setattr(needed_topics, "_create", lambda *given, only_try: made.append(given[3].topic))
     provides_topics(CONFIG, Event())
     assert made == ["shop-dlq"]
     there["shop-dlq"] = 1
@@ -125,7 +125,7 @@ def test_of_a_topic_that_is_gone_and_cannot_be_made_the_log_has_the_cure(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(preflight, "look", lambda *_: Cluster((), {"a": 1, "b": 1, "shop-offsets": 1}))
-    monkeypatch.setattr(preflight, "_create", lambda *_given, **_more: "cannot be created: x")
+    monkeypatch.setattr(needed_topics, "_create", lambda *_given, **_more: "cannot be created: x")
     provides_topics(CONFIG, Event())
     [line] = caplog.records
     output, letters = vars(line)["problems"]

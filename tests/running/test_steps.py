@@ -15,7 +15,7 @@ from models import Row, engine, init_db, save
 from tests.conftest import Topics
 from tests.services.kafka import KafkaBroker, feeder, unique_name
 from utils.commands.check import findings
-from utils.kafka import clients, preflight
+from utils.kafka import clients, needed_topics, preflight, rights
 from utils.monitoring.status import Address, Health, serve
 from utils.processing.runner import Hooks
 from utils.processing.user_code import UserCode
@@ -244,14 +244,14 @@ def test_at_least_once_what_may_not_be_written_to_the_topic_of_maps_is_read_all_
     ) -> list[str]:
         return [each for each in lacking if each.split()[3] in which]
 
-    monkeypatch.setattr(preflight, "missing_map_rights", missing)
+    monkeypatch.setattr(rights, "missing_map_rights", missing)
     start, seen = maps_of({"shop-offsets": 1}, policy)
     assert (start.unread_maps, start.stores_maps) == (unread, policy == "compact" and not lacking)
     assert (seen.how, "no worker starts" in seen.text) == ("well" if start.stores_maps else "lacking", bool(unread))
 
 
 def test_a_topic_of_maps_that_cannot_be_created_is_why_none_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "_create", lambda *_given, **_more: "cannot be created: x")
+    monkeypatch.setattr(needed_topics, "_create", lambda *_given, **_more: "cannot be created: x")
     start, seen = maps_of({}, "compact")
     assert start.unread_maps == ("topic shop-offsets for maps of waiting messages cannot be created: x",)
     none_starts = "and no worker starts where a commit refers to a stored one"

@@ -18,7 +18,7 @@ from utils.commands.command import Commands, Environ, add_command, say, seconds_
 from utils.commands.moments import FORMS
 from utils.joining.offsets import OffsetMap
 from utils.joining.references import ADOPTED, Reference
-from utils.kafka import client_errors, clients, preflight
+from utils.kafka import client_errors, clients, needed_topics, preflight, rights
 from utils.kafka.answers import described_groups
 from utils.kafka.lookups import EARLIEST, LATEST, checked, committed, metadata_of, offsets_at
 from utils.kafka.ranges import records_of
@@ -88,7 +88,7 @@ def adopt(arguments: argparse.Namespace, environ: Environ) -> int:
     cluster = preflight.look(settings, row)
     # Rights, too: brokers judge a commit topic by topic, and half of it may be done before it is refused.
     inputs = replace(row, topics_output=())  # the others are not touched, and need not be seen
-    problems = preflight.missing_topics(inputs, cluster) or preflight.missing_rights(settings, row, cluster, "READ")
+    problems = needed_topics.missing_topics(inputs, cluster) or rights.missing_rights(settings, row, cluster, "READ")
     if problems:
         raise ConfigError(problems)
     former = replace(settings, consumer_name=arguments.group or settings.consumer_name, group_instance_id="")

@@ -20,7 +20,7 @@ from utils.commands.notes import Commit, bring_back, commits_of, forgotten, not_
 from utils.commands.replay import STOPPED, Discarding, Joining, Replay, ReplayResult, Use, progress_bar, rehearse
 from utils.joining.dead_letters import REASONS
 from utils.joining.references import Partition
-from utils.kafka import client_errors, clients, preflight
+from utils.kafka import client_errors, clients, needed_topics, preflight, rights
 from utils.kafka.mute import Mute
 from utils.kafka.names import replay_group
 from utils.kafka.properties import largest_record
@@ -156,14 +156,14 @@ def dead_letter_topic(settings: Settings, row: Row, written: Sequence[str] | Non
         raise ConfigError([f"there are no dead letters: {missing}"])
     # A consumer group of its own, whose members are no workers: nothing of theirs may be fenced.
     group = replace(settings, consumer_name=replay_group(row), group_instance_id="", dlq_topic="")
-    if problems := preflight.missing_dead_letter_rights(settings, row, cluster, group.consumer_name, written):
+    if problems := rights.missing_dead_letter_rights(settings, row, cluster, group.consumer_name, written):
         raise ConfigError(problems)
-    others = {*row.topics_input, *preflight.hidden_topics(settings, row, cluster)}
-    if written and (problems := preflight.missing_topics(row, cluster, others)):
+    others = {*row.topics_input, *rights.hidden_topics(settings, row, cluster)}
+    if written and (problems := needed_topics.missing_topics(row, cluster, others)):
         raise ConfigError(problems)  # else process() would be called with every letter, once in each start
     is_noted = (notes := map_topic(row.consumer_name)) in cluster.partitions
     unread = [] if cluster.embedded or is_noted else [f"topic {notes} does not exist"]
-    if is_noted and (unread := preflight.missing_map_rights(settings, row, cluster, ["READ"])):
+    if is_noted and (unread := rights.missing_map_rights(settings, row, cluster, ["READ"])):
         not_noted(ConfigError(unread))
         is_noted = False  # nor may a note hide what others have noted there, and this run cannot see
     limits = preflight.commit_limits(settings, row, cluster)

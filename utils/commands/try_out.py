@@ -21,7 +21,7 @@ from utils.commands.letters import Choice, ListedLetter
 from utils.commands.samples import FIRST, Backwards, Samples, dead, last, of_file, of_ids
 from utils.commands.trial import Timed, Trial, cases, failed, made_anonymous, report, run
 from utils.joining.aggregator import Group
-from utils.kafka import client_errors, clients, preflight
+from utils.kafka import client_errors, clients, needed_topics, preflight
 from utils.kafka.lookups import EARLIEST, LATEST, offsets_at
 from utils.kafka.properties import largest_record
 from utils.kafka.wrong_properties import named_properties
@@ -131,7 +131,7 @@ def _samples(arguments: argparse.Namespace, environ: Environ) -> tuple[Settings,
     if arguments.dlq:
         return settings, _from_dead_letters(arguments, row, dead_letter_topic(settings, row).find())
     cluster = preflight.look(settings, row)
-    if problems := preflight.missing_topics(replace(row, topics_output=()), cluster):
+    if problems := needed_topics.missing_topics(replace(row, topics_output=()), cluster):
         raise ConfigError(problems)
     topics = {topic: cluster.partitions[topic] for topic in row.topics_input}
     with named_properties(settings):

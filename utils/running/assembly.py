@@ -22,7 +22,7 @@ from utils.errors import guarded
 from utils.joining.messages import RESULT_OVERHEAD
 from utils.joining.offsets import Edition
 from utils.joining.suspicion import CrashRecord
-from utils.kafka import clients, membership, preflight
+from utils.kafka import clients, membership, needed_topics, preflight
 from utils.kafka.absence import Absence
 from utils.kafka.commit_answers import CommitAnswers
 from utils.kafka.ends import EndOffsets, newest_times
@@ -169,9 +169,9 @@ def _provide_topics(config: Config) -> None:
     settings, row = config.settings, config.row
     try:
         cluster = preflight.look(settings, row)
-        problems = preflight.missing_topics(row, cluster)
-        problems += preflight.provide_dead_letter_topic(settings, row, cluster)
-        problems += preflight.provide_map_topic(settings, row, cluster)
+        problems = needed_topics.missing_topics(row, cluster)
+        problems += needed_topics.provide_dead_letter_topic(settings, row, cluster)
+        problems += needed_topics.provide_map_topic(settings, row, cluster)
     except (ConfigError, UnavailableError) as error:
         problems = [str(error)]
     own = settings.dead_letters, map_topic(row.consumer_name)

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from config import ConfigError, Settings, UnavailableError, masked
 from models import Row, engine, load, load_all, map_topic, ping
-from utils.kafka import client_errors, clients, preflight, topic_configs
+from utils.kafka import client_errors, clients, needed_topics, preflight, rights, topic_configs
 from utils.kafka.limits import CommitLimits, least_commit
 from utils.kafka.names import Named, collisions, replay_group
 from utils.kafka.properties import largest_record, session_timeout
@@ -185,8 +185,8 @@ def _session(start: Start) -> Iterator[Seen]:
 
 
 def _topics(start: Start) -> Iterator[Seen]:
-    hidden = preflight.hidden_topics(start.settings, start.row, start.cluster)
-    _must_not(preflight.missing_topics(start.row, start.cluster, hidden))
+    hidden = rights.hidden_topics(start.settings, start.row, start.cluster)
+    _must_not(needed_topics.missing_topics(start.row, start.cluster, hidden))
     yield from _lacking(topic_configs.forgotten_inputs(start.settings, start.row, start.cluster.configs))
     yield Seen(f"no right to see {', '.join(sorted(hidden))}", "untold") if hidden else Seen("all there")
 
@@ -194,7 +194,7 @@ def _topics(start: Start) -> Iterator[Seen]:
 def _partitions(start: Start) -> Iterator[Seen]:
     counts = start.cluster.partitions
     listed = ", ".join(f"{topic} has {counts[topic]}" for topic in start.row.topics_input if topic in counts)
-    problems = preflight.unequal_partitions(start.row, start.cluster)
+    problems = needed_topics.unequal_partitions(start.row, start.cluster)
     if problems and not start.alone(start.cluster):
         raise ConfigError(problems)
     if problems:
@@ -211,9 +211,9 @@ def _reading(start: Start) -> Iterator[Seen]:
 
 def _dead_letters(start: Start) -> Iterator[Seen]:
     settings, row, cluster = start.settings, start.row, start.cluster
-    _must_not(preflight.provide_dead_letter_topic(settings, row, cluster, only_try=start.only_try))
+    _must_not(needed_topics.provide_dead_letter_topic(settings, row, cluster, only_try=start.only_try))
     name = settings.dead_letters
-    few = preflight.fewer_replicas(row, cluster, name)
+    few = needed_topics.fewer_replicas(row, cluster, name)
     if why := topic_configs.forgotten_dead_letters(settings, row, cluster.configs) or few:
         yield Seen(why, "lacking")
         return
@@ -230,7 +230,7 @@ def _writing(start: Start) -> Iterator[Seen]:
 def _rights(start: Start, operation: str, topics: Sequence[str], seen: str) -> Seen:
     if start.cluster.embedded:
         return Seen("not checked: this broker does not tell", "untold")
-    lacking = preflight.missing_rights(start.settings, start.row, start.cluster, operation, start.patience)
+    lacking = rights.missing_rights(start.settings, start.row, start.cluster, operation, start.patience)
     if lacking is None:
         return Seen("not checked: no answer", "untold")
     _must_not(lacking)
@@ -241,7 +241,7 @@ def _rights(start: Start, operation: str, topics: Sequence[str], seen: str) -> S
 
 def _transactions(start: Start) -> Iterator[Seen]:
     if start.settings.delivery == "exactly_once" and not start.cluster.embedded:
-        _must_not(preflight.missing_transactions(start.settings, start.row))
+        _must_not(rights.missing_transactions(start.settings, start.row))
         yield Seen(f"with ids that begin with {start.row.consumer_name}-")
 
 
@@ -250,25 +250,25 @@ def _replay(start: Start) -> Iterator[Seen]:
     settings, row, cluster = start.settings, start.row, start.cluster
     group = replay_group(row)
     if settings.dead_letters and not cluster.embedded:
-        lacking = preflight.missing_dead_letter_rights(settings, row, cluster, group, ())
+        lacking = rights.missing_dead_letter_rights(settings, row, cluster, group, ())
         yield Seen(f"dlq replay would fail: {'; '.join(lacking)}", "lacking") if lacking else Seen(f"as group {group}")
 
 
 def _maps(start: Start) -> Iterator[Seen]:
     """At least once can do without them, as long as no commit refers to one that cannot be read."""
     settings, row, cluster = start.settings, start.row, start.cluster
-    problems = preflight.provide_map_topic(settings, row, cluster, only_try=start.only_try)
+    problems = needed_topics.provide_map_topic(settings, row, cluster, only_try=start.only_try)
     absent = problems if map_topic(row.consumer_name) not in cluster.partitions else []
-    problems = problems or preflight.missing_map_rights(settings, row, cluster)
+    problems = problems or rights.missing_map_rights(settings, row, cluster)
     start.stores_maps = not problems
-    start.unread_maps = tuple(absent or (problems and preflight.missing_map_rights(settings, row, cluster, ["READ"])))
+    start.unread_maps = tuple(absent or (problems and rights.missing_map_rights(settings, row, cluster, ["READ"])))
     if settings.delivery == "exactly_once":
         _must_not(problems)
     there = "" if cluster.embedded or map_topic(row.consumer_name) in cluster.partitions else ": run will create it"
     text = f"commits pause when a map of waiting messages does not fit: {'; '.join(problems)}"
     text += "; and no worker starts where a commit refers to a stored one" if start.unread_maps else ""
     text += "; after the cure start again the workers that run"
-    text = text if problems else preflight.fewer_replicas(row, cluster, map_topic(row.consumer_name))
+    text = text if problems else needed_topics.fewer_replicas(row, cluster, map_topic(row.consumer_name))
     yield Seen(text, "lacking") if text else Seen(f"topic {map_topic(row.consumer_name)}{there}")
 
 
