@@ -151,6 +151,14 @@ def test_after_three_starts_without_progress_each_group_runs_alone_and_after_a_c
     assert bench.suspects.in_flight == 0
 
 
+def test_of_each_partition_the_first_that_is_called_is_known_however_many_of_others_come_before_it() -> None:
+    bench = Bench(starts=2)
+    first, other = bench.owned
+    groups = [Group("0", (Fragment(0, first, 0, b"{}"),), 3) for _ in range(30)]
+    bench.suspects.submit([*groups, Group("4", (Fragment(1, other, 4, b"{}"),), 3)])
+    assert [offsets.suspicion.first_called for offsets in bench.owned] == [0, 4]
+
+
 def test_a_commit_that_is_not_confirmed_names_nothing() -> None:
     bench = Bench(starts=4)
     bench.submit(0)

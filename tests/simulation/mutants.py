@@ -1070,6 +1070,22 @@ SUSPECTED = (
     ),
     _mutant(
         "13",
+        "starts are forgotten before all was read",
+        OFFSETS,
+        "if self.position >= self.log_end and not self.shed.count:",
+        "if True:",
+        **_DEADLY,
+    ),
+    _mutant(
+        "13",
+        "starts are forgotten though something was called",
+        SUSPICION,
+        "if self.first_called is None and not (self.batch_size or self.held_some_back):",
+        "if not (self.batch_size or self.held_some_back):",
+        **_DEADLY,
+    ),
+    _mutant(
+        "13",
         "who was run alone is run again",
         SUSPECTS,
         "groups = self._without_guilty(groups)",

@@ -25,6 +25,7 @@ MANY_LATER = 100  # records that were finished though they came later
 
 _VERSION = "1"
 _YEAR_1, _YEAR_10000 = -62_135_596_800_000, 253_402_300_800_000  # ms since the epoch: dates begin and end there
+_NOT_KNOWN = 1 << 62  # as an offset: reading never comes there
 _MAX_LENGTH = 1 << 40  # a map that claims more offsets than this is taken for damage
 _MOST_STEPS = 1_000  # in a map: four times as many could be read
 _FEWEST_STEPS = 8  # as few as these tell hardly more than the two times of the map
@@ -49,6 +50,7 @@ class PartitionOffsets:
         "gone",
         "layout",
         "loaded_end",
+        "log_end",
         "map_characters",
         "partition",
         "position",
@@ -79,6 +81,7 @@ class PartitionOffsets:
         self._loaded = loaded
         self.loaded_end = self._known_end = self.states.end  # below it the map that was loaded speaks
         self.back_end = self.loaded_end  # below it a record that is read again may be of a group that was complete
+        self.log_end = _NOT_KNOWN  # of the log, when the partition was assigned
         self.map_characters = 0  # of the last map that was made for a commit
         self.epoch = -1  # leader epoch of the last record below the end of the map; -1: not known
         self.gone = 0  # how many were waiting to be read again and are not in the log any more
@@ -257,6 +260,11 @@ class PartitionOffsets:
         """The offset to commit: everything below it is finished."""
         return self.states.cut()
 
+    def forget_vain_starts(self) -> None:
+        """Nothing that was there at the assignment is left to be called: see Suspicion."""
+        if self.position >= self.log_end and not self.shed.count:
+            self.suspicion.note_all_read()
+
     def confirm(self) -> None:
         """The last commit point has been committed."""
         self.suspicion.confirm()
@@ -286,6 +294,7 @@ class PartitionOffsets:
         lowest, epoch = self.lowest_unfinished(), int(now * 1000) - now_ms
         if self._loaded and self.position < self.loaded_end:  # in the middle of a replay the oldest may be yet to come
             oldest_ms = min(oldest_ms, self._loaded.oldest_ms + self._loaded_epoch - epoch)
+        self.forget_vain_starts()
         starts, trying, hung = self.suspicion.in_commit(self.is_finished)
         steps = self._steps(oldest_ms, now_ms, epoch)
         head = self.topic_id, lowest, oldest_ms, now_ms, self.states, self.layout.joined_with

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 MOST_HUNG = 32  # records of which a map says that their calls hung
+BACK = -1  # in place of the offset of a record: lower than all of them, and so finished
 
 
 class CrashRecord(NamedTuple):
@@ -106,9 +107,12 @@ class Suspicion:
         if self.starts_without_progress <= before.starts + 1:
             self.go_on_as(before._replace(starts=min(before.starts, self.starts_without_progress)))
 
-    def forget_starts(self) -> None:
-        """Nothing of the partition is there to be done: nothing of it has ended a process in the starts before."""
-        self.starts_without_progress = min(self.starts_without_progress, 1)
+    def note_all_read(self) -> None:
+        """All that was there in the starts before was read. If nothing of it has been called by now, nothing of it has
+        ended a process: it only waits for other parts.
+        """
+        if self.first_called is None and not (self.batch_size or self.held_some_back):
+            self.starts_without_progress = 0
 
     @property
     def crash_record(self) -> CrashRecord:
@@ -147,15 +151,20 @@ class Suspicion:
         if position >= self.left_behind_below:
             self.left_behind_below = 0
 
+    @property
+    def awaits_first_call(self) -> bool:
+        """Whether it is to be told which group is called first."""
+        return self.starts_without_progress > 0 and self.first_called in (None, BACK)
+
     def note_called(self, offset: int) -> None:
         """A group with this record is given to process(). Only the first counts."""
-        self.first_called = offset if self.first_called is None else self.first_called
+        self.first_called = offset if self.first_called in (None, BACK) else self.first_called
 
     def note_all_back(self) -> None:
         """All calls have come back, and none is made for long: none of them has ended the process. What is called next
         is the first.
         """
-        self.first_called = None
+        self.first_called = None if self.first_called is None else BACK
 
     # ------------------------------------------------------------------ batches that run apart
 

@@ -17,7 +17,7 @@ and the next process goes on with them.
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from itertools import compress
+from itertools import chain, compress
 
 from utils.joining.aggregator import Group
 from utils.joining.offsets import PartitionOffsets
@@ -27,7 +27,6 @@ from utils.processing.outcome import Call, InFlight, Outcome
 from utils.processing.parking import Parked, Parking, taken_in_turn
 
 STARTS = 3  # without progress, after which groups run apart
-FEW = 20  # groups of a batch among which the first ones are looked for
 LARGEST = 1 << 14  # groups of the last batch: all of them are more than a worker has in process() at once
 LONG = 90.0  # seconds until the next call: longer than RETRY_BACKOFF waits, whose second call may end the process
 PAUSE = 0.005  # seconds between two looks for the commit that a batch waits for
@@ -135,8 +134,8 @@ class Suspects:
         Of those that hung before, the attempts go on.
         """
         owned = self._owned()
-        for group in groups[:FEW]:
-            for each in group.fragments:
+        if any(each.suspicion.awaits_first_call for each in owned):
+            for each in chain.from_iterable([group.fragments for group in groups]):
                 each.offsets.suspicion.note_called(each.offset)
         if any(each.suspicion.remembers for each in owned):
             self._recall(groups)

@@ -270,8 +270,8 @@ class Locator:
             )
             return PartitionOffsets(offsets.topic, offsets.partition, offsets.layout, earliest)
         skip_deleted(offsets, earliest, self.counters)
-        if offsets.position >= latest:
-            offsets.suspicion.forget_starts()
+        offsets.log_end = latest
+        offsets.forget_vain_starts()
         return offsets
 
 
