@@ -154,6 +154,22 @@ def test_what_rests_for_hours_keeps_nothing_else_back() -> None:
     assert waits[0] < waits[1] < waits[2]
 
 
+def test_after_all_of_it_has_found_room_what_is_put_off_later_waits_no_longer_than_the_first_time() -> None:
+    """Each later time it waited for up to a minute, between any two readings, though each time less was left of it."""
+    bench = Bench(room=40, end=4, topics="a")
+    bench.read("a", "xxxx")
+    waits = []
+    for _ in range(2):
+        for left in ((0, 1, 2), (1, 2), (2,)):
+            bench.overflow.put_off([Group("x", (Fragment(0, bench.offsets["a"], at, VALUE),), 12 * ONE) for at in left])
+            waits.append(1)
+            while not bench.balance(parked=11 * ONE):
+                waits[-1] += 1
+            bench.read("a", "xxxx")
+        bench.balance()
+    assert waits[3:] == waits[:3]
+
+
 def test_between_two_readings_of_what_was_put_off_as_much_time_goes_into_what_is_new() -> None:
     bench = Bench(room=40, end=100, topics="a")
     bench.read("a", "xyxyyyyy")

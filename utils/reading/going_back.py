@@ -70,7 +70,7 @@ class PutOff:
     rests_until: float = -FOREVER  # until then it reads what is new, if there is any: for as long as that took
     until: float | None = None  # when it is read again in any case
     pause: float = LOOK_EVERY
-    fewest: int = NOT_COUNTED  # records that were put off when they were read again; at first: more than any
+    fewest: int = NOT_COUNTED  # records that were put off again when they were read again; at first: more than any
 
     def has_waited(self, now: float) -> bool:
         if self.until is None:
@@ -80,10 +80,11 @@ class PutOff:
     def wait_again(self, now: float, took: float) -> None:
         """It was read again, up to where reading had been, in so many seconds.
 
-        If not fewer records are put off than ever before, the wait is twice as long.
+        If not fewer records are put off again than ever before, the wait is twice as long. After none it begins anew.
         """
         self.pause = LOOK_EVERY if self.records < self.fewest else min(2 * self.pause, LONGEST_PAUSE)
-        self.rests_since, self.rests_until, self.fewest = now, now + took, min(self.fewest, self.records)
+        self.fewest = min(self.fewest, self.records) or NOT_COUNTED
+        self.rests_since, self.rests_until = now, now + took
         self.until = now + self.pause if self.records else None
 
 
