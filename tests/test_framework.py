@@ -35,7 +35,7 @@ from utils.reading.owned import LOOK_AT_LEAST_EVERY
 from utils.reading.pausing import ALMOST_FULL
 from utils.retry import Reject
 from utils.running import assembly
-from utils.running.assembly import Parts, Surroundings, worker_of
+from utils.running.assembly import Links, Surroundings, worker_of
 from utils.running.refresh import Config
 from utils.sending.assignment import COMMITTING
 from utils.sending.commits import AGEING, KEEP
@@ -232,7 +232,7 @@ class Bench:
             shutdown_timeout=SHUTDOWN,
         )
         self.config = Config(settings, Row("consumer", self.topics, (), ""))
-        self.parts = Parts(
+        self.links = Links(
             cast(Consumer, self.consumer),
             admin(self.consumer.end_of),
             self.locate,
@@ -250,7 +250,7 @@ class Bench:
             waits=waits,
             clock=assembly.Clock(self.clock, self.clock.wall),
         )
-        self.worker = worker_of(self.config, self.parts, around, self.stopping)
+        self.worker = worker_of(self.config, self.links, around, self.stopping)
         self.subscribe()
 
     def subscribe(self) -> None:

@@ -195,7 +195,7 @@ def test_partitions_of_ours_that_have_no_leader_are_counted_whether_they_were_le
     """Nobody was told: one that was left out has no lag, and of one that lost its leader the last known lag stays."""
     bench = started()
     assert snapshot(bench).without_leader == 0
-    cast(FakeAdmin, bench.parts.admin).leaderless = {B0, B1}
+    cast(FakeAdmin, bench.links.admin).leaderless = {B0, B1}
     for turn in range(2):
         assert not bench.worker.intake.is_outdated(bench.clock() + 2 * LOOK_EVERY * turn)
     assert snapshot(bench).without_leader == 1, "b:1 is another worker's"

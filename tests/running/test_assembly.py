@@ -19,7 +19,7 @@ from utils.kafka.preflight import Cluster
 from utils.metrics import Counters
 from utils.processing.executor import Retrying
 from utils.reading.in_step import InStep
-from utils.running.assembly import KafkaClients, Surroundings, intake_of, parts_of, provides_topics, transactional_id
+from utils.running.assembly import KafkaClients, Surroundings, intake_of, links_of, provides_topics, transactional_id
 from utils.running.refresh import Config
 from utils.sending.refusals import Refusals
 from utils.sparing import LINES
@@ -56,11 +56,11 @@ def test_what_fails_fills_the_log_no_more_where_a_worker_starts_again(caplog: py
         with ExitStack() as opened:
             ours = KafkaClients(config.settings, config.row, around.refusals)
             opened.enter_context(ours.admin)
-            parts = parts_of(config, ("a", "b"), ours, around, opened)
-            opened.callback(parts.consumer.close)
+            links = links_of(config, ("a", "b"), ours, around, opened)
+            opened.callback(links.consumer.close)
         for offset in range(LINES):
             fragment = Fragment(0, partition_offsets(topic="a"), offset, b"junk")
-            parts.failures.invalid(fragment, None, InvalidMessage("why"))
+            links.failures.invalid(fragment, None, InvalidMessage("why"))
     assert [each.getMessage() for each in caplog.records].count("invalid message") == LINES
 
 
@@ -75,9 +75,9 @@ def test_several_topics_are_read_in_step_where_their_order_is_that_of_time(
     with ExitStack() as opened:
         ours = KafkaClients(settings, CONFIG.row, around.refusals)
         opened.enter_context(ours.admin)
-        parts = parts_of(replace(CONFIG, settings=settings), tuple(topics), ours, around, opened)
-        opened.callback(parts.consumer.close)
-        assert intake_of(parts, around).in_step is in_step
+        links = links_of(replace(CONFIG, settings=settings), tuple(topics), ours, around, opened)
+        opened.callback(links.consumer.close)
+        assert intake_of(links, around).in_step is in_step
 
 
 def test_while_a_broker_makes_the_consumer_wait_for_its_quota_no_topic_counts_as_silent(
@@ -95,10 +95,10 @@ def test_while_a_broker_makes_the_consumer_wait_for_its_quota_no_topic_counts_as
     with ExitStack() as opened:
         ours = KafkaClients(settings, CONFIG.row, around.refusals)
         opened.enter_context(ours.admin)
-        parts = parts_of(replace(CONFIG, settings=settings), ("a", "b"), ours, around, opened)
-        opened.callback(parts.consumer.close)
+        links = links_of(replace(CONFIG, settings=settings), ("a", "b"), ours, around, opened)
+        opened.callback(links.consumer.close)
         heard[0](ThrottleEvent("broker", 1, 600.0))
-        quiet = cast(InStep, parts.consumer)._quiet
+        quiet = cast(InStep, links.consumer)._quiet
         for now in (0.0, 1.0):
             quiet.note(now, has_all=True)
         assert quiet.seconds == 0

@@ -34,7 +34,7 @@ from utils.processing.suspects import Suspects
 from utils.reading import leaps
 from utils.reading.intake import Intake, Waits
 from utils.reading.locator import AssignmentOutdated, RowOutdated
-from utils.running.assembly import Clock, Surroundings, parts_of, worker_of
+from utils.running.assembly import Clock, Surroundings, links_of, worker_of
 from utils.running.refresh import Config, Refresh
 from utils.running.supervision import Remedies, supervise
 from utils.sending.outbox import DeliveryFailed, Report
@@ -484,8 +484,8 @@ class ModelProcess:
             self.here("build")
             ours, stopping = ModelClients(self, self._options), cast(threading.Event, self._worker_stop)
             config = self._refresh.current
-            parts = parts_of(config, config.row.topics_input, ours, self._around, opened)
-            self.worker = worker_of(config, parts, self._around, stopping)
+            links = links_of(config, config.row.topics_input, ours, self._around, opened)
+            self.worker = worker_of(config, links, self._around, stopping)
             self.worker.let_go = lambda consumer, _seconds: consumer.close()  # in the one thread of this model
         except Exception as error:
             self.broken("unexpected error", repr(error), error)

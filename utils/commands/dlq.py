@@ -29,7 +29,7 @@ from utils.logger import configure_again, shown
 from utils.metrics import Counters
 from utils.processing.attempts import LONGEST_BACKOFF, Attempts
 from utils.processing.single_thread import SingleThread
-from utils.running.assembly import KafkaClients, Surroundings, intake_of, map_store_of, parts_of
+from utils.running.assembly import KafkaClients, Surroundings, intake_of, links_of, map_store_of
 from utils.running.calls import dispatcher_of, opened_calls
 from utils.running.lifetime import Stopped, stop_on_signals
 from utils.running.refresh import Config
@@ -270,16 +270,16 @@ def build_replay(
     with named_properties(settings):
         ours = KafkaClients(settings, config.row, around.refusals)
         opened.enter_context(ours.admin)
-        parts = parts_of(config, (dead.topic,), ours, around, opened)
+        links = links_of(config, (dead.topic,), ours, around, opened)
     return Replay(
         topic=dead.topic,
         choice=task.choice,
         use=task.use,
-        consumer=parts.consumer,
-        intake=intake_of(parts, around),
-        delivery=parts.delivery,
+        consumer=links.consumer,
+        intake=intake_of(links, around),
+        delivery=links.delivery,
         executor=around.executor,
-        locate=parts.locate,
+        locate=links.locate,
         refusals=around.refusals,
         largest=largest_record(settings.kafka),
         room=settings.max_pending_bytes // 2,

@@ -1,6 +1,6 @@
 """How a worker is put together: by the same functions in production, in its unit tests and in the simulation.
 
-Kafka's clients (Clients) are made into what talks to Kafka (Parts), and the worker is put around those.
+Kafka's clients (Clients) are made into what talks to Kafka (Links), and the worker is put around those.
 """
 
 import time
@@ -124,7 +124,7 @@ class Clients(Protocol):
         """Of the consumer group, as Kafka calls it; empty where nobody can tell."""
 
 
-class Parts(NamedTuple):
+class Links(NamedTuple):
     """What a worker, or a replay, does with Kafka's clients."""
 
     consumer: Consumer
@@ -144,8 +144,8 @@ def build_worker(config: Config, around: Surroundings, stop: Event, opened: Exit
     with named_properties(config.settings):
         ours = KafkaClients(config.settings, config.row, around.refusals, config.partitions)
         opened.enter_context(ours.admin)
-        parts = parts_of(config, config.row.topics_input, ours, around, opened)
-    return worker_of(config, parts, around, stop)
+        links = links_of(config, config.row.topics_input, ours, around, opened)
+    return worker_of(config, links, around, stop)
 
 
 def gets_place_back(config: Config, stop: Event) -> bool:
@@ -242,7 +242,7 @@ class KafkaClients:
         return membership.group_state(self._properties, self._settings)
 
 
-def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Surroundings, opened: ExitStack) -> Parts:
+def links_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Surroundings, opened: ExitStack) -> Links:
     """What reads `topics` and sends what comes of them. `opened` closes the clients."""
     settings, row, counters, clock = config.settings, config.row, around.counters, around.clock
     failures = Failures(row.consumer_name, settings.dead_letters, counters, clock.wall, around.lines)
@@ -285,7 +285,7 @@ def parts_of(config: Config, topics: tuple[str, ...], ours: Clients, around: Sur
         config.ends,
     )
     leave = partial(around.membership.leave, ours.is_member)
-    return Parts(consumer, ours.admin, locate, delivery, failures, absence, leave)
+    return Links(consumer, ours.admin, locate, delivery, failures, absence, leave)
 
 
 def map_store_of(
@@ -295,36 +295,36 @@ def map_store_of(
     return MapStore(topic, ours.map_reader, ours.new_writer, counters, clock, config.limits)
 
 
-def worker_of(config: Config, parts: Parts, around: Surroundings, stop: Event) -> Worker:
-    """A worker around these parts, which ends once `stop` is set."""
+def worker_of(config: Config, links: Links, around: Surroundings, stop: Event) -> Worker:
+    """A worker around these links, which ends once `stop` is set."""
     settings, clock = config.settings, around.clock
-    intake = intake_of(parts, around)
+    intake = intake_of(links, around)
     return Worker(
         topics_input=config.row.topics_input,
         message_timeout=settings.message_timeout,
         max_pending_bytes=settings.max_pending_bytes,
         commit_interval=settings.commit_interval,
         shutdown_timeout=settings.shutdown_timeout,
-        consumer=parts.consumer,
+        consumer=links.consumer,
         intake=intake,
-        delivery=parts.delivery,
-        failures=parts.failures,
+        delivery=links.delivery,
+        failures=links.failures,
         executor=Suspects(around.executor, lambda: intake.owned.partitions.values(), clock.sleep, clock.monotonic),
-        locate=parts.locate,
+        locate=links.locate,
         counters=around.counters,
         health=around.health,
         worker_stop=stop,
-        leave=parts.leave,
-        is_left_out=parts.absence.is_for_good,
-        let_go=parts.absence.let_go,
+        leave=links.leave,
+        is_left_out=links.absence.is_for_good,
+        let_go=links.absence.let_go,
         clock=clock.monotonic,
         wall_clock=clock.wall,
     )
 
 
-def intake_of(parts: Parts, around: Surroundings) -> Intake:
+def intake_of(links: Links, around: Surroundings) -> Intake:
     clock, mismatches = around.clock.monotonic, around.health.mismatches
-    return Intake(parts.consumer, around.counters, parts.admin, clock, mismatches, around.waits)
+    return Intake(links.consumer, around.counters, links.admin, clock, mismatches, around.waits)
 
 
 def gathering(settings: Settings) -> float:
