@@ -31,8 +31,8 @@ from utils.reading.batches import Batch, Contents, Record
 from utils.reading.fetching import FEW
 from utils.reading.intake import Intake
 from utils.reading.locator import AssignmentOutdated, NeverJoins
-from utils.reading.overflow import EVICTED_AT_ONCE, Overflow
 from utils.reading.pausing import ALMOST_FULL
+from utils.reading.waiting import EVICTED_AT_ONCE, Waiting
 from utils.sending.assignment import Assignment, Locate
 from utils.sending.commits import Commits
 from utils.sending.delivery import Backlog, Delivery
@@ -85,14 +85,14 @@ class Worker:
     commits: Commits = field(init=False)
     assignment: Assignment = field(init=False)
     _topic_index: dict[str, int] = field(init=False)
-    _waiting: Overflow = field(init=False)  # the one door of the dict, which is its `groups`
+    _waiting: Waiting = field(init=False)  # the one door of the dict, which is its `groups`
 
     def __post_init__(self, locate: Locate, commit_interval: float, shutdown_timeout: float) -> None:
         self._topic_index = {topic: index for index, topic in enumerate(self.topics_input)}
         aggregator = Aggregator(len(self.topics_input))
         self.health.view = View(self, aggregator)
         room = self.max_pending_bytes // 2  # for what waits; the other half is for what is on its way out
-        self._waiting = Overflow(aggregator, self.intake, self._topic_index, room, self.counters)
+        self._waiting = Waiting(aggregator, self.intake, self._topic_index, room, self.counters)
         self.assignment = Assignment(self, locate, commit_interval, shutdown_timeout)
         self.commits = self.assignment.commits
 

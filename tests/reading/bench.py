@@ -1,4 +1,4 @@
-"""Overflow over two topics of one partition, with a consumer that notes where it was sought to."""
+"""What waits of two topics of one partition, with a consumer that notes where it was sought to."""
 
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from utils.joining.states import UNFINISHED, States
 from utils.metrics import Counters
 from utils.reading.going_back import LOOK_EVERY
 from utils.reading.intake import Intake
-from utils.reading.overflow import Overflow
+from utils.reading.waiting import Waiting
 
 A, B = ("a", 0), ("b", 0)
 VALUE = b"x" * 100
@@ -45,7 +45,7 @@ class Bench:
         self.intake.rebalanced(owned)
         know_to_be_together(self.intake)
         index = {topic: at for at, topic in enumerate(topics)}
-        self.overflow = Overflow(self.aggregator, self.intake, index, room * ONE, self.counters)
+        self.waiting = Waiting(self.aggregator, self.intake, index, room * ONE, self.counters)
 
     def read(self, topic: str, ids: str, first: int = 0, value: bytes = VALUE) -> str:
         """Records of these ids, a letter each, from that offset on; the ids that were completed."""
@@ -55,11 +55,11 @@ class Bench:
             offsets = self.offsets[topic]
             arrival = self.now if offsets.is_new(offset) else offsets.first_arrival(offset, 0.0, epoch=0.0)
             if not offsets.is_new(offset):
-                self.overflow.arrived_before(arrival)
+                self.waiting.arrived_before(arrival)
             if offsets.read(offset):
                 fragments.append(Fragment(self.topics.index(topic), offsets, offset, value, arrival=arrival))
                 wanted.append(id)
-        complete = self.overflow.add(wanted, fragments, self.now)
+        complete = self.waiting.add(wanted, fragments, self.now)
         self.joined += [tuple(each.offset for each in group.fragments) for group in complete]
         return "".join(group.id for group in complete)
 
@@ -67,5 +67,5 @@ class Bench:
         """Where reading was set back to."""
         self.consumer.seeks.clear()
         self.now += seconds
-        self.overflow.balance(self.now, parked)
+        self.waiting.balance(self.now, parked)
         return self.consumer.seeks

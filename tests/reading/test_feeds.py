@@ -14,7 +14,7 @@ from utils.joining.aggregator import Aggregator, size_of
 from utils.joining.messages import Fragment
 from utils.metrics import Counters
 from utils.reading.intake import Intake
-from utils.reading.overflow import Overflow
+from utils.reading.waiting import Waiting
 
 VALUE = b"x" * 200
 ONE = size_of([Fragment(0, cast(Any, None), 0, VALUE)])
@@ -37,11 +37,11 @@ class Reading:
         self.intake.rebalanced([partition_offsets(0, None, *at) for at in names])
         know_to_be_together(self.intake)
         self._index = {topic: index for index, topic in enumerate(topics)}
-        self.overflow = Overflow(Aggregator(len(topics)), self.intake, self._index, room * ONE, self.counters)
+        self.waiting = Waiting(Aggregator(len(topics)), self.intake, self._index, room * ONE, self.counters)
         self.joined, self.read, self.most_held = 0, 0, 0
 
     def to_the_end(self) -> "Reading":
-        while not self.consumer.is_done or self.overflow.groups.bytes:
+        while not self.consumer.is_done or self.waiting.groups.bytes:
             ids, fragments = [], []
             for at, offset in self.consumer.consume(BATCH, self.now):
                 self.read, self.now = self.read + 1, self.now + TAKES
@@ -49,11 +49,11 @@ class Reading:
                 if offsets.read(offset):
                     ids.append(f"{at[1]}:{offset}")
                     fragments.append(Fragment(self._index[at[0]], offsets, offset, VALUE, arrival=self.now))
-            complete = self.overflow.add(ids, fragments, self.now)
+            complete = self.waiting.add(ids, fragments, self.now)
             self.joined += len(complete)
-            self.most_held = max(self.most_held, self.overflow.groups.bytes // ONE)
+            self.most_held = max(self.most_held, self.waiting.groups.bytes // ONE)
             self.now += 0 if ids else IDLE
-            self.overflow.balance(self.now)
+            self.waiting.balance(self.now)
             assert self.now < 100 * RECORDS * TAKES, "it does not come to an end"
         return self
 

@@ -111,7 +111,7 @@ def put_off(bench: Bench, topic: str, id: str, *at: int) -> None:
     """Complete groups of an id, of one topic."""
     offsets = bench.offsets[topic]
     groups = [Group(id, (Fragment(0, offsets, offset, VALUE),), ONE) for offset in at]
-    bench.overflow.put_off(groups)
+    bench.waiting.put_off(groups)
 
 
 def test_later_groups_of_an_id_that_was_put_off_are_so_too_until_it_is_read_again() -> None:
@@ -130,7 +130,7 @@ def test_what_would_be_put_off_again_is_not_read_again() -> None:
     bench = Bench(room=40, end=2, topics="a")
     large = Group("x", (Fragment(0, bench.offsets["a"], 1, VALUE),), 12 * ONE)
     bench.read("a", "yx")
-    bench.overflow.put_off([large])
+    bench.waiting.put_off([large])
     assert bench.balance(parked=4 * ONE) == []
     assert bench.balance(parked=0) == [("a", 1)]
 
@@ -138,7 +138,7 @@ def test_what_would_be_put_off_again_is_not_read_again() -> None:
 def test_what_rests_for_hours_keeps_nothing_else_back() -> None:
     bench = Bench(room=40, end=3, topics="a")
     bench.read("a", "xyx")
-    bench.overflow.put_off([Group("x", (Fragment(0, bench.offsets["a"], 0, VALUE),), 12 * ONE)])
+    bench.waiting.put_off([Group("x", (Fragment(0, bench.offsets["a"], 0, VALUE),), 12 * ONE)])
     put_off(bench, "a", "y", 1)
     back = [bool(bench.balance(parked=11 * ONE)), bool(bench.balance(parked=11 * ONE))]
     assert back == [False, True]
@@ -161,7 +161,7 @@ def test_after_all_of_it_has_found_room_what_is_put_off_later_waits_no_longer_th
     waits = []
     for _ in range(2):
         for left in ((0, 1, 2), (1, 2), (2,)):
-            bench.overflow.put_off([Group("x", (Fragment(0, bench.offsets["a"], at, VALUE),), 12 * ONE) for at in left])
+            bench.waiting.put_off([Group("x", (Fragment(0, bench.offsets["a"], at, VALUE),), 12 * ONE) for at in left])
             waits.append(1)
             while not bench.balance(parked=11 * ONE):
                 waits[-1] += 1
@@ -215,7 +215,7 @@ def test_half_of_what_was_put_off_does_not_wait_for_a_mate_that_this_reading_has
     bench.read("a", "x")
     assert bench.read("b", "x") == "x"
     fragments = tuple(Fragment(index, bench.offsets[topic], 0, VALUE) for index, topic in enumerate("ab"))
-    bench.overflow.put_off([Group("x", fragments, 2 * ONE)])
+    bench.waiting.put_off([Group("x", fragments, 2 * ONE)])
     bench.offsets["a"].set_back()  # for others: only its reading was behind x
     assert bench.read("a", "x") == ""
     assert len(bench.aggregator) == 0
@@ -230,7 +230,7 @@ def test_what_is_put_off_meets_the_same_parts_though_a_second_message_of_its_id_
     assert bench.read("b", "x") == "x"
     bench.read("a", "x", first=1)
     fragments = tuple(Fragment(index, bench.offsets[topic], 0, VALUE) for index, topic in enumerate("ab"))
-    bench.overflow.put_off([Group("x", fragments, 2 * ONE)])
+    bench.waiting.put_off([Group("x", fragments, 2 * ONE)])
     assert len(bench.aggregator) == 0
     assert bench.read("b", "x", first=1) == ""
     assert bench.balance() == [("a", 0), ("b", 0)]

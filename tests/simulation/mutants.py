@@ -52,7 +52,7 @@ INTAKE = "utils/reading/intake.py"
 LOCATOR = "utils/reading/locator.py"
 HOLDING = "utils/reading/holding.py"
 IN_STEP = "utils/reading/in_step.py"
-OVERFLOW = "utils/reading/overflow.py"
+WAITING = "utils/reading/waiting.py"
 OWNED = "utils/reading/owned.py"
 PAUSING = "utils/reading/pausing.py"
 ATTEMPTS = "utils/processing/attempts.py"
@@ -347,7 +347,7 @@ JOINING = (
         "self._topics = topics",
         "self._topics = max(topics - 1, 1)",
     ),
-    _mutant("5", "a superseded fragment stays unfinished", OVERFLOW, "mark(superseded, FINISHED)", "pass"),
+    _mutant("5", "a superseded fragment stays unfinished", WAITING, "mark(superseded, FINISHED)", "pass"),
     _mutant(
         "5",
         "the superseding fragment is finished instead",
@@ -372,7 +372,7 @@ JOINING = (
     _mutant(
         "5",
         "what was put off meets what waited meanwhile",
-        OVERFLOW,
+        WAITING,
         "for each in self.groups.take(group.id):",
         "for each in ():",
         **_AGAIN_PUT_OFF,
@@ -580,7 +580,7 @@ _SHED = (
 )
 
 MEMORY = (
-    _mutant("7", "memory is not bounded", OVERFLOW, "self.room = room\n", "self.room = 1 << 40\n"),
+    _mutant("7", "memory is not bounded", WAITING, "self.room = room\n", "self.room = 1 << 40\n"),
     _mutant(
         "7",
         "what was shed is finished",
@@ -591,7 +591,7 @@ MEMORY = (
     _mutant(
         "7",
         "who makes room for a newcomer is forgotten",
-        OVERFLOW,
+        WAITING,
         "self._going_back.drop(self.groups.take(self._newcomers.popitem(last=False)[0]), now)",
         "self.groups.take(self._newcomers.popitem(last=False)[0])",
         tight=True,
@@ -842,7 +842,7 @@ PROCESS_AND_DELIVER = (
     _mutant(
         "9",
         "a dead letter names topics that were there",
-        OVERFLOW,
+        WAITING,
         "return [names[index] for index in self.groups.missing(group)]",
         "return names",
     ),
@@ -857,7 +857,7 @@ PROCESS_AND_DELIVER = (
     _mutant(
         "I7",
         "what is superseded is not counted",
-        OVERFLOW,
+        WAITING,
         "self._counters.superseded += len(superseded)",
         "pass",
         **_COUNTED,
@@ -1024,7 +1024,7 @@ REBALANCES = (
         **_QUIET | {"exactly_once": True, "workers": 2, "rebalances": True},
         **dict.fromkeys(("calls", "deadly", "tight"), False),
     ),
-    _mutant("11", "fragments of old assignments wait on", OVERFLOW, "self.groups.clear()", "pass"),
+    _mutant("11", "fragments of old assignments wait on", WAITING, "self.groups.clear()", "pass"),
     _mutant(
         "11",
         "lost partitions are not forgotten",

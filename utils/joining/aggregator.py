@@ -56,14 +56,14 @@ class Aggregator:
     def __init__(self, topics: int) -> None:
         self._topics = topics
         self.keeps_apart = False
-        self._waiting: dict[str, Fragments] = {}
-        self._behind = Behind()  # of ids in `_waiting` only
+        self._by_id: dict[str, Fragments] = {}
+        self._behind = Behind()  # of ids in `_by_id` only
         self._earliest: float | None = None  # no group arrived before it; None: they stand in the order of arrival
         self._more_are_due = False  # the last eviction has given up as many as it was allowed to
         self.bytes = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._by_id)
 
     def add(self, ids: Sequence[str], fragments: Sequence[Fragment], size: int) -> tuple[list[Group], list[Fragment]]:
         """Adds each fragment to the group of its id; returns the groups that are complete now, and what was superseded.
@@ -74,7 +74,7 @@ class Aggregator:
             return [_group(id, one) for id, one in zip(ids, zip(fragments, strict=True), strict=True)], []
         complete: list[Group] = []
         superseded: list[Fragment] = []
-        waiting, topics, behind = self._waiting, self._topics, self._behind.parts
+        waiting, topics, behind = self._by_id, self._topics, self._behind.parts
         join = waiting.setdefault
         for id, one in zip(ids, zip(fragments, strict=True), strict=True):
             others = join(id, one)
@@ -108,15 +108,15 @@ class Aggregator:
         self._earliest = earliest if before is None else min(before, earliest)
 
     def waits(self, id: str) -> bool:
-        return self._topics == 1 or id in self._waiting
+        return self._topics == 1 or id in self._by_id
 
     def get(self, id: str) -> Group | None:
-        fragments = self._waiting.get(id)
+        fragments = self._by_id.get(id)
         return _group(id, fragments) if fragments else None
 
     def oldest(self, number: int) -> list[Group]:
         """So many groups that have waited longest, the oldest first. Cheap; soon after a restart only roughly right."""
-        groups = [_group(id, fragments) for id, fragments in islice(self._waiting.items(), number)]
+        groups = [_group(id, fragments) for id, fragments in islice(self._by_id.items(), number)]
         return sorted(groups, key=attrgetter("arrival"))
 
     def longest(self, number: int) -> list[Group]:
@@ -125,8 +125,8 @@ class Aggregator:
         """
         if self._earliest is None:
             return self.oldest(number)
-        arrivals = zip(map(_arrival, self._waiting.values()), count(), self._waiting)
-        return [_group(id, self._waiting[id]) for _, _, id in nsmallest(number, arrivals)]
+        arrivals = zip(map(_arrival, self._by_id.values()), count(), self._by_id)
+        return [_group(id, self._by_id[id]) for _, _, id in nsmallest(number, arrivals)]
 
     def shed(self, down_to: int, *, added: str = "") -> list[Group]:
         """Drops the newest groups until no more than so many bytes, or one group, are left. Returns what was dropped.
@@ -135,7 +135,7 @@ class Aggregator:
         is dropped before the next newest only if it did not arrive before that one.
         """
         dropped = []
-        waiting = self._waiting
+        waiting = self._by_id
         while self.bytes > down_to and len(waiting) > 1:
             newest = waiting.popitem()  # by its key each would be found behind the places of those before it
             if newest[0] == added:
@@ -147,7 +147,7 @@ class Aggregator:
 
     def take(self, id: str) -> list[Group]:
         """All that waits of this id, out of memory: as one group, if there is any."""
-        return [self._out_of_memory(id, self._waiting.pop(id))] if id in self._waiting else []
+        return [self._out_of_memory(id, self._by_id.pop(id))] if id in self._by_id else []
 
     def settle(self) -> list[Fragment]:
         """All that groups may lack has been read again: what waits behind them supersedes. Returns what it replaces."""
@@ -156,14 +156,14 @@ class Aggregator:
 
     def oldest_arrival(self) -> float | None:
         """When the group that has waited longest arrived; soon after a restart perhaps somewhat later."""
-        return next((_arrival(fragments) for fragments in self._waiting.values()), None)
+        return next((_arrival(fragments) for fragments in self._by_id.values()), None)
 
     def has_waited_since(self, arrived_by: float) -> bool:
         """Whether a group arrived by that time. Also notes when the groups stand in order again."""
         if self._more_are_due:  # to look at all of many for each thousand of them kept no pace with what came
             return True
         if self._earliest is not None and self._earliest <= arrived_by:
-            arrivals = list(map(_arrival, self._waiting.values()))
+            arrivals = list(map(_arrival, self._by_id.values()))
             self._earliest = None if arrivals == sorted(arrivals) else min(arrivals)
         oldest = self.oldest_arrival() if self._earliest is None else self._earliest
         return oldest is not None and oldest <= arrived_by
@@ -180,7 +180,7 @@ class Aggregator:
         evicted: list[Group] = []
         replaced: list[Fragment] = []
         of_kind: dict[tuple[int, ...], Enough] = {}
-        for id, fragments in self._waiting.items():
+        for id, fragments in self._by_id.items():
             arrival = _arrival(fragments)
             if arrival > latest:
                 if self._earliest is None:
@@ -208,8 +208,8 @@ class Aggregator:
 
     def waited_for(self, most: int = SAMPLE) -> WaitedFor:
         """Counts at most `most` groups. If there are more, it takes every second, every third, … in their order."""
-        stands_for = len(self._waiting) // most + 1
-        sample = islice(self._waiting.values(), 0, None, stands_for)
+        stands_for = len(self._by_id) // most + 1
+        sample = islice(self._by_id.values(), 0, None, stands_for)
         lacking: dict[int, list[int]] = {}
         present = possible = 0
         for (partition, *arrived), groups in Counter(map(_kind, sample)).items():
@@ -220,7 +220,7 @@ class Aggregator:
         return WaitedFor(lacking, present / possible if possible else 1.0, stands_for)
 
     def clear(self) -> None:
-        self._waiting.clear()
+        self._by_id.clear()
         self._behind.clear()
         self.keeps_apart = self._more_are_due = False
         self._earliest = None
@@ -241,12 +241,12 @@ class Aggregator:
         return group
 
     def _remove(self, group: Group) -> None:
-        del self._waiting[group.id]
+        del self._by_id[group.id]
         self.bytes -= group.bytes
 
     def _settle(self, id: str) -> list[Fragment]:
         """What waits behind the group of this id supersedes its parts. Returns what is superseded."""
-        self._waiting[id], replaced = self._superseded(id, self._waiting[id])
+        self._by_id[id], replaced = self._superseded(id, self._by_id[id])
         self.bytes -= size_of(replaced)
         return replaced
 
@@ -276,14 +276,14 @@ class Aggregator:
         superseded: list[Fragment] = []
         group: Fragments
         if self.keeps_apart and (first := self._behind.take_first(id)):
-            self._waiting[id] = group = tuple(sorted(first, key=_topic))
+            self._by_id[id] = group = tuple(sorted(first, key=_topic))
             self.disorder(_arrival(group))
         elif parts := self._behind.take(id):
             group = (parts[0],)
             for each in parts[1:]:
                 group, replaced = self._put_in(id, group, each)
                 superseded += replaced
-            self._waiting[id] = group
+            self._by_id[id] = group
             self.disorder(_arrival(group))
         return superseded
 

@@ -158,7 +158,7 @@ def test_what_comes_side_by_side_is_joined_though_all_that_waits_beside_it_never
         joined += bench.read("b", id, first=at)
     assert joined == "abcdefgh"
     assert [*map(bench.aggregator.waits, "ABCDEFGHIJKLMN")] == [True] * 14
-    assert bench.aggregator.bytes <= bench.overflow.room
+    assert bench.aggregator.bytes <= bench.waiting.room
 
 
 def test_where_there_is_no_room_for_what_is_read_again_nothing_later_of_its_id_takes_its_place() -> None:
@@ -189,7 +189,7 @@ def test_an_id_that_was_given_up_is_no_newcomer_any_more() -> None:
     bench = Bench(room=16, end=40)
     bench.read("a", "0123456789abcdef")
     bench.read("b", "", first=0)
-    newcomers = list(bench.overflow._newcomers)
+    newcomers = list(bench.waiting._newcomers)
     assert newcomers == ["e", "f"]
     for _ in range(3):
         bench.balance(100)
@@ -198,18 +198,18 @@ def test_an_id_that_was_given_up_is_no_newcomer_any_more() -> None:
     bench.offsets["b"].skip_to(40)
     bench.offsets["a"].skip_to(40)
     for _ in range(3):
-        bench.overflow.evict(bench.now, 60.0)
+        bench.waiting.evict(bench.now, 60.0)
         bench.now += 100
     assert len(bench.aggregator) == 0
-    assert not bench.overflow._newcomers
+    assert not bench.waiting._newcomers
 
 
 def given_up(bench: Bench, topic: str, ids: str) -> list[Group]:
     """Groups of these ids, of which only that topic has come, for longer than MESSAGE_TIMEOUT."""
     bench.read(topic, ids)
     bench.balance(100)
-    bench.overflow.evict(bench.now, 60.0)  # the ends are asked for
-    return bench.overflow.evict(bench.now, 60.0)
+    bench.waiting.evict(bench.now, 60.0)  # the ends are asked for
+    return bench.waiting.evict(bench.now, 60.0)
 
 
 def next_owner(bench: Bench) -> Bench:
@@ -254,9 +254,9 @@ def test_what_was_given_up_is_not_remembered_when_it_is_safe_or_the_partitions_a
     bench = Bench(room=40, end=0)
     for group in given_up(bench, "a", "xy"):
         mark(group.fragments, SENT)
-    assert len(bench.overflow._leaving) == 2
+    assert len(bench.waiting._leaving) == 2
     bench.offsets["a"].finish(0)
-    bench.overflow.evict(bench.now, 60.0)
-    assert len(bench.overflow._leaving) == 1
-    bench.overflow.forget()
-    assert len(bench.overflow._leaving) == 0
+    bench.waiting.evict(bench.now, 60.0)
+    assert len(bench.waiting._leaving) == 1
+    bench.waiting.forget()
+    assert len(bench.waiting._leaving) == 0

@@ -21,7 +21,7 @@ from utils.reading.intake import Intake
 EVICTED_AT_ONCE = 1_000  # groups: a dead letter takes three times the memory of what waits until it is safe
 
 
-class Overflow:
+class Waiting:
     """Keeps the groups that wait within `room` bytes.
 
     `groups` is the dict. Others may look at it, and change it only here.
