@@ -1278,6 +1278,39 @@ def test_where_different_ids_have_hung_in_one_process_after_the_other_it_is_an_o
     assert executor.circuit_open_for is not None
 
 
+def test_what_hung_in_earlier_processes_while_others_succeeded_is_no_outage_and_its_attempts_go_on(
+    runner: FakeRunner, clock: Clock
+) -> None:
+    """With 20 of them it was one for good: none ever became a dead letter, and each process ended with the first."""
+    executor = dispatcher(runner, attempts=2, timeout=10, clock=clock)
+    for id in MANY:
+        executor.failed_before(id)
+        executor.recall(id, 1)
+    assert executor.circuit_open_for is None
+    executor.submit([group(id) for id in MANY])
+    clock.now = 10.0
+    assert executor.collect(0) == []
+    runner.hanging_ids, runner.too_many = [runner.begin()], True
+    clock.now = 30.0
+    assert ids(executor.collect(0)) == runner.hanging_ids[0], "it is given up"
+
+
+def test_in_an_outage_over_restarts_what_has_hung_is_tried_after_all_others(runner: FakeRunner, clock: Clock) -> None:
+    """It is read first, and ended each process, though others would have succeeded."""
+    executor = dispatcher(runner, attempts=2, timeout=10, clock=clock)
+    for id in MANY:
+        executor.recall(id, 1)
+    executor.submit([group(id) for id in (*MANY, "new", "newer")])
+    clock.now = 100.0
+    assert executor.circuit_open_for == 100.0
+    executor.collect(0)
+    assert runner.begin() == "new"
+    runner.end_one("new")
+    executor.collect(0)
+    executor.collect(0)
+    assert runner.begin() == "newer"
+
+
 # ---------------------------------------------------------------- all of it, at random
 
 

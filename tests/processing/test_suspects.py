@@ -29,6 +29,7 @@ class FakeExecutor:
         self.runs: list[Call] = []
         self.recalled: dict[str, int] = {}
         self.left_behind: list[str] = []
+        self.told: list[str] = []  # in which order
 
     def put_aside(self, aside: Parking) -> int:
         moved = self.parked.move_resting(aside)
@@ -43,9 +44,11 @@ class FakeExecutor:
 
     def recall(self, id: str, attempts: int) -> None:
         self.recalled[id] = attempts
+        self.told.append(f"recalled {id}")
 
     def failed_before(self, id: str) -> None:
         self.left_behind.append(id)
+        self.told.append(f"left behind {id}")
 
     @property
     def in_flight(self) -> int:
@@ -485,7 +488,9 @@ def test_what_others_have_left_behind_before_the_restart_is_told_so() -> None:
     bench = Bench()
     for offsets in bench.owned:
         offsets.suspicion.left_behind_below = 2
+        offsets.suspicion.hung = {1: 3}
     bench.submit(1, 2)
     assert bench.executor.left_behind == ["1"]
+    assert bench.executor.told == ["left behind 1", "recalled 1"], "so that it is no sign of an outage"
     bench.submit(0)  # read again after all that is so was read
     assert bench.executor.left_behind == ["1"]

@@ -189,7 +189,8 @@ class Attempts:
     def recalled(self, id: str, made: int, now: float) -> float:
         """When this message shall be tried again, of which so many attempts have failed in earlier processes."""
         self._failed[id] = made
-        self._do_not_count(self.circuit.recalled(id, made, now))
+        if id not in self._failed_before:
+            self._do_not_count(self.circuit.recalled(id, made, now))
         return now + self._backoff.wait(max(made, 1))
 
     def _do_not_count(self, attempts: dict[str, int]) -> None:

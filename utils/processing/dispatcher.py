@@ -176,7 +176,7 @@ class Dispatcher:
 
     def _start(self, groups: Sequence[Group]) -> None:
         if self._probing.is_open:
-            self._probing.hold(groups)
+            self._probing.hold(groups, self._clock())
         else:
             self._submitted.add(self._order.ready(groups, self._clock()))
 
@@ -306,7 +306,7 @@ class Dispatcher:
         others_wait = self.parked.rests(id) and (self._probing.is_open or self._runner.queued(id))
         halted = self._order.halted(take_back=others_wait)
         if self._probing.is_open:
-            self._probing.hold(self._with_those_behind(halted))
+            self._probing.hold([*self._with_those_behind(halted)], self._clock())
             return
         for group in halted:
             if self.parked.rests(group.id):

@@ -38,17 +38,14 @@ class Probing:
     def open(self, taken: list[Group], last: str, now: float) -> int:
         """Hold what was taken back; how many groups that are. `last`: the id that has opened the circuit.
 
-        What has failed before rests in place of that, so that it is never the newest.
+        What has failed before rests in place of that, so that others are tried first.
         """
-        for group in taken:
-            if self._attempts.has_failed(group.id) and not self._parked.rests(group.id) and group.id != last:
-                self._parked.rest(group, now)
-            else:
-                self._held.append(group)
+        self._held.extend([group for group in taken if group.id == last or not self._rests(group, now)])
         return len(self._held)
 
-    def hold(self, groups: Iterable[Group]) -> None:
-        self._held.extend(groups)
+    def hold(self, groups: Iterable[Group], now: float) -> None:
+        """What has failed, also in an earlier process, rests in place of that, so that others are tried first."""
+        self._held.extend([group for group in groups if not self._rests(group, now)])
 
     def hold_first(self, groups: Iterable[Group]) -> None:
         """Before those of their id that came later."""
@@ -85,6 +82,13 @@ class Probing:
             self._circuit.undecided(now)
         else:
             self._circuit.probed(now)
+
+    def _rests(self, group: Group, now: float) -> bool:
+        """It has failed before. It rests from now on, unless its id is busy."""
+        if not self._attempts.has_failed(group.id) or group.id in self._parked.busy:
+            return False
+        self._parked.rest(group, max(self._parked.take_due(group.id, now), now))
+        return True
 
     def close(self) -> list[Group]:
         """Something has succeeded: all that was held."""

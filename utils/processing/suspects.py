@@ -157,11 +157,11 @@ class Suspects:
 
     def _recall(self, groups: list[Group]) -> None:
         for group in groups:
+            if all(each.offsets.suspicion.was_left_behind(each.offset) for each in group.fragments):
+                self._executor.failed_before(group.id)
             attempts = [each.offsets.suspicion.attempts_that_hung(each.offset) for each in group.fragments]
             if known := [each for each in attempts if each is not None]:
                 self._executor.recall(group.id, max(known))
-            elif all(each.offsets.suspicion.was_left_behind(each.offset) for each in group.fragments):
-                self._executor.failed_before(group.id)
         for offsets in self._owned():
             offsets.suspicion.forget_left_behind(offsets.position)
 
