@@ -10,6 +10,7 @@ from utils.joining.layout import Layout
 from utils.joining.messages import Fragment
 from utils.joining.offsets import OffsetMap, PartitionOffsets
 from utils.joining.states import SENT, States
+from utils.joining.suspicion import MOST_HUNG
 from utils.processing.outcome import Call, InFlight, Outcome
 from utils.processing.parking import Parking
 from utils.processing.suspects import EndedTheProcess, Suspects
@@ -28,6 +29,7 @@ class FakeExecutor:
         self.rests_for: float | None = None
         self.runs: list[Call] = []
         self.recalled: dict[str, int] = {}
+        self.at_once = False
         self.left_behind: list[str] = []
         self.told: list[str] = []  # in which order
 
@@ -42,8 +44,9 @@ class FakeExecutor:
     def take_back(self, aside: Parking) -> None:
         self.submit(aside.release_all())
 
-    def recall(self, id: str, attempts: int) -> None:
+    def recall(self, id: str, attempts: int, *, at_once: bool = False) -> None:
         self.recalled[id] = attempts
+        self.at_once = at_once
         self.told.append(f"recalled {id}")
 
     def failed_before(self, id: str) -> None:
@@ -471,6 +474,15 @@ def test_what_hangs_is_named_in_the_commits_until_it_is_finished_and_recalled_in
     assert after.executor.ran == ["0", "1"]
     after.owned[0].finish(1)
     assert [each and each.hung for each in after.commit()] == [(), ((1, 2),)]
+
+
+def test_where_no_more_that_hang_can_be_named_those_that_are_come_first() -> None:
+    """The next one that hung was named in no commit: it was called first in each process, and ended it."""
+    bench = Bench()
+    for number, is_full in ((MOST_HUNG - 1, False), (MOST_HUNG, True)):
+        bench.owned[0].suspicion.hung = dict.fromkeys(range(number), 1)
+        bench.submit(1)
+        assert bench.executor.at_once == is_full
 
 
 def test_what_an_assignment_before_has_called_is_named_where_its_partition_is_ours_again() -> None:

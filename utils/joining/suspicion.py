@@ -138,6 +138,11 @@ class Suspicion:
         """How many attempts of this record had failed; None: its calls did not hang."""
         return self.hung.get(offset)
 
+    @property
+    def names_no_more(self) -> bool:
+        """Whether commits name as many records that hung as they can: of one more the next process would not know."""
+        return len(self.hung) >= MOST_HUNG
+
     def note_hung(self, offset: int, attempts: int) -> None:
         """A call with this record hangs, so that the process ends; by now so many attempts have failed."""
         self.hung[offset] = attempts

@@ -109,11 +109,12 @@ class Dispatcher:
             return None
         return self.parked.next_due() - self._clock()
 
-    def recall(self, id: str, attempts: int) -> None:
+    def recall(self, id: str, attempts: int, *, at_once: bool = False) -> None:
         if self._attempts.has_failed(id):
             return
         was_open, now = self._probing.is_open, self._clock()
-        self.parked.note(id, self._attempts.recalled(id, attempts, now))
+        due = self._attempts.recalled(id, attempts, now)
+        self.parked.note(id, now if at_once else due)
         self._forget_attempts(self.parked)
         if self._probing.is_open and not was_open:
             self._open_circuit(id, self._overtime.error, now)

@@ -64,8 +64,11 @@ class Retrying(Executor, Protocol):
     def hung(self) -> list[tuple[Group, int]]:
         """What hangs for good, so that the process must end, and how many attempts of each have failed by now."""
 
-    def recall(self, id: str, attempts: int) -> None:
-        """So many attempts of a group that will be submitted next have failed in an earlier process, which it ended."""
+    def recall(self, id: str, attempts: int, *, at_once: bool = False) -> None:
+        """So many attempts of a group that will be submitted next have failed in an earlier process, which it ended.
+
+        `at_once`: it is tried in its order. Else after a while, so that others come first.
+        """
 
     def failed_before(self, id: str) -> None:
         """The group of this id that is submitted next was left behind by others: if it fails, it is to blame itself."""

@@ -161,7 +161,8 @@ class Suspects:
                 self._executor.failed_before(group.id)
             attempts = [each.offsets.suspicion.attempts_that_hung(each.offset) for each in group.fragments]
             if known := [each for each in attempts if each is not None]:
-                self._executor.recall(group.id, max(known))
+                is_full = any(each.offsets.suspicion.names_no_more for each in group.fragments)
+                self._executor.recall(group.id, max(known), at_once=is_full)
         for offsets in self._owned():
             offsets.suspicion.forget_left_behind(offsets.position)
 
