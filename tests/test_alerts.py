@@ -33,7 +33,8 @@ def promtool(*arguments: str, cwd: Path = PROMETHEUS) -> "subprocess.CompletedPr
     if shutil.which("promtool") is None:
         outcome = pytest.fail.Exception if os.environ.get("CI") == "true" else pytest.skip.Exception
         raise outcome("promtool is not there: apt-get install prometheus", pytrace=False)
-    return subprocess.run(["promtool", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    seldom = {**os.environ, "GOGC": "400"}  # its garbage, of 140 MB and no more: a quarter of its CPU
+    return subprocess.run(["promtool", *arguments], cwd=cwd, env=seldom, capture_output=True, text=True, check=False)
 
 
 def recorded() -> dict[str, str]:
@@ -103,11 +104,15 @@ def test_promtool_takes_the_examples_and_the_alerts() -> None:
         assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_each_alert_fires_for_its_fault() -> None:
+def test_each_alert_has_a_fault_that_it_fires_for() -> None:
     tried = (PROMETHEUS / "alerts_test.yml").read_text()
     firing = set(re.findall(r"alertname: (\w+)\n +eval_time: \w+\n +exp_alerts:\n +- exp_labels", tried))
     assert firing == set(alerts())
-    tested = promtool("test", "rules", "alerts_test.yml", "alerts_often_test.yml")
+
+
+@pytest.mark.parametrize("faults", ["alerts_test.yml", "alerts_often_test.yml"])
+def test_each_alert_fires_for_its_fault(faults: str) -> None:
+    tested = promtool("test", "rules", faults)
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 

@@ -1,5 +1,6 @@
 """What Kafka forbids a worker, from the start or while it runs, on a broker with an authorizer; and what heals."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,13 @@ from tests.services.kafka import KafkaBroker
 AGAIN = "starting again from the last commit"
 FORBIDDEN = "Kafka forbids it"
 EX_CONFIG = 78
+# A worker whose pauses before it starts again end at once: 25 s of them come before the sixth failure.
+WITHOUT_PAUSES = """
+import sys, main
+from utils.running import supervision
+supervision.sleep = lambda *_: None
+sys.exit(main.main())
+"""
 
 
 def allow_all_again(broker: KafkaBroker, topic: str) -> None:
@@ -106,10 +114,12 @@ def test_dead_letters_are_listed_and_replayed_without_the_right_to_read_the_topi
     assert "fail-1" not in commands.run("list")
 
 
-def deprived(guarded_kafka: KafkaBroker, scenes: Scenes, delivery: str) -> tuple[Scene, Worker]:
+def deprived(
+    guarded_kafka: KafkaBroker, scenes: Scenes, delivery: str, main: Sequence[str] = ("main.py",)
+) -> tuple[Scene, Worker]:
     """A worker that has sent results, and may send no more; there is something to send."""
     scene = scenes(guarded_kafka, environment={"DELIVERY": delivery})
-    worker = scene.job.start()
+    worker = scene.job.start(main=main)
     scene.feed(ids(10, "before-"))
     scene.wait_for_all(worker)
     (out,) = scene.job.topics_output
@@ -123,8 +133,9 @@ def deprived(guarded_kafka: KafkaBroker, scenes: Scenes, delivery: str) -> tuple
 def test_a_right_that_is_taken_away_ends_the_worker_and_no_message_is_blamed_for_it(
     guarded_kafka: KafkaBroker, scenes: Scenes, delivery: str
 ) -> None:
-    scene, worker = deprived(guarded_kafka, scenes, delivery)
+    scene, worker = deprived(guarded_kafka, scenes, delivery, main=("-c", WITHOUT_PAUSES))
     assert worker.ends() == EX_CONFIG, worker.tail()
+    assert [line["failures"] for line in worker.said(AGAIN)] == [1, 2, 3, 4, 5]
     assert FORBIDDEN in str(worker.lines()[-1]["message"])
     allow_all_again(guarded_kafka, *scene.job.topics_output)
     worker = scene.job.start()
