@@ -11,6 +11,10 @@ PIP_CONFIG = $$($(PYTHON) -m pip config get global.$(1) 2>/dev/null | xargs)
 AS_PIP = index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$(call PIP_CONFIG,index-url)}}"; \
     more="$${UV_INDEX:-$${PIP_EXTRA_INDEX_URL:-$(call PIP_CONFIG,extra-index-url)}}"; \
     files="$${UV_FIND_LINKS:-$$(echo $${PIP_FIND_LINKS:-$(call PIP_CONFIG,find-links)} | tr ' ' ,)}"; \
+    cert="$${SSL_CERT_FILE:-$${PIP_CERT:-$(call PIP_CONFIG,cert)}}"; \
+    trusted="$${UV_INSECURE_HOST:-$${PIP_TRUSTED_HOST:-$(call PIP_CONFIG,trusted-host)}}"; \
+    [ -z "$$cert" ] || export SSL_CERT_FILE="$$cert"; \
+    [ -z "$$trusted" ] || export UV_INSECURE_HOST="$$trusted"; \
     [ -z "$$index" ] || export UV_DEFAULT_INDEX="$$index"; \
     [ -z "$$more" ] || export UV_INDEX="$$more"; \
     [ -z "$$files" ] || export UV_FIND_LINKS="$$files";
@@ -19,6 +23,8 @@ AS_PIP = index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$(call PIP_CONFIG,index-u
 LOCK_PYTHON ?= $(or $(shell sed -n 's/.*make lock LOCK_PYTHON=//p' requirements.lock),3.11)
 LOCK_COMMAND = $(AS_PIP) $(PYTHON) -m uv pip compile --quiet --universal --python-version $(LOCK_PYTHON) --generate-hashes \
     --no-emit-index-url --custom-compile-command "make lock$(patsubst %, LOCK_PYTHON=%,$(filter-out 3.11,$(LOCK_PYTHON)))"
+
+UNKNOWN_CA := If it says "invalid peer certificate" above: SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt make lock.
 
 # For `make wheels`: the Python of the Dockerfile, and the machines on which the image shall be built: x86_64, aarch64.
 WHEELS_PYTHON ?= 3.13
@@ -124,7 +130,7 @@ wheels: setup  ## fills deploy/wheels, from which the image is then built withou
 lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; ARGS=--upgrade for newer versions below
 	$(PYTHON) -m pip install --quiet $(UV)
 	@$(LOCK_COMMAND) --only-binary :all: requirements.txt -o requirements.lock $(ARGS) || \
-	    { echo 'requirements.lock was not made. If a package has no wheels: docs/run-and-watch.md, As a container. If one needs a' \
+	    { echo 'requirements.lock was not made. $(UNKNOWN_CA) If a package has no wheels: docs/run-and-watch.md, As a container. If one needs a' \
 	        'newer Python than $(LOCK_PYTHON), and all of yours are newer, the one of the image, too: make lock LOCK_PYTHON=3.13' >&2; \
 	        exit 1; }
 	@unhashed=$$(grep -v -e '^[# ]' -e '^--' requirements.lock | sed -n 's,//[^/@]*@,//,; s/[^\]$$/&/p'); [ -z "$$unhashed" ] || \
@@ -132,7 +138,7 @@ lock: $(PYTHON)  ## writes the locks anew after a change of requirements*.txt; A
 	        'index, or its modules into a directory beside worker.py (docs/run-and-watch.md, Start it)' >&2; exit 1; }
 	@echo 'requirements.lock: written'
 	@$(LOCK_COMMAND) requirements-dev.txt -c requirements.lock -o requirements-dev.lock $(ARGS) || \
-	    { echo 'requirements-dev.lock was not made: if a version in requirements-dev.txt, which tests and checks need, does not' \
+	    { echo 'requirements-dev.lock was not made. $(UNKNOWN_CA) If a version in requirements-dev.txt, which tests and checks need, does not' \
 	        'fit to one in requirements.txt, change it there' >&2; exit 1; }
 	@echo 'requirements-dev.lock: written'
 

@@ -87,9 +87,10 @@ case "$*" in
     "-m pip config get global.index-url") [ -z "$MIRROR" ] || echo https://mirror.example/simple ;;
     "-m pip config get global.extra-index-url") printf 'https://%s.example/simple\\n' ours theirs ;;
     "-m pip config get global.find-links") exit 1 ;;
+    "-m pip config get global.cert") [ -z "$MIRROR" ] || echo /etc/our-ca.pem ;;
     "-m uv pip compile "*"$FAILS"*) exit 1 ;;
     "-m uv pip compile "*)
-        env | grep '^UV_' | sort > "$TOLD" || :
+        env | grep -e '^UV_' -e '^SSL_CERT_FILE' | sort > "$TOLD" || :
         echo "$@" >> "$TOLD.arguments"
         [ -z "$WRITES" ] || printf '%s\\n' "$WRITES" > requirements.lock
         ;;
@@ -102,7 +103,18 @@ OURS = "UV_INDEX=https://ours.example/simple"
     ("environ", "told"),
     [
         ({}, [f"{OURS} https://theirs.example/simple"]),
-        ({"MIRROR": "1"}, ["UV_DEFAULT_INDEX=https://mirror.example/simple", f"{OURS} https://theirs.example/simple"]),
+        (
+            {"MIRROR": "1"},
+            [
+                "SSL_CERT_FILE=/etc/our-ca.pem",
+                "UV_DEFAULT_INDEX=https://mirror.example/simple",
+                f"{OURS} https://theirs.example/simple",
+            ],
+        ),
+        (
+            {"PIP_CERT": "/ca.pem", "PIP_TRUSTED_HOST": "a.example b.example"},
+            ["SSL_CERT_FILE=/ca.pem", f"{OURS} https://theirs.example/simple", "UV_INSECURE_HOST=a.example b.example"],
+        ),
         ({"PIP_EXTRA_INDEX_URL": "https://b.example/simple"}, ["UV_INDEX=https://b.example/simple"]),
         (
             {"PIP_FIND_LINKS": "/a /b", "UV_INDEX": "https://c.example/simple"},
@@ -114,7 +126,7 @@ def test_a_lock_is_made_from_where_pip_looks(tmp_path: Path, environ: dict[str, 
     """A package of one's own company was not found: pip's extra-index-url was not handed on."""
     (tmp_path / "python").write_text(ASKS_AS_PIP)
     (tmp_path / "python").chmod(0o700)
-    outside = {name: value for name, value in outside_of_make().items() if not name.startswith(("UV_", "PIP_"))}
+    outside = {name: value for name, value in outside_of_make().items() if not name.startswith(("UV_", "PIP_", "SSL_"))}
     environ = {**outside, "TOLD": str(tmp_path / "told"), "FAILS": "nothing", **environ}
     command = ["make", "lock", f"PYTHON={tmp_path / 'python'}"]
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
@@ -138,7 +150,7 @@ def test_what_process_may_import_is_not_pinned_for_the_tests() -> None:
         ),
         (
             "requirements-dev.txt",
-            "if a version in requirements-dev.txt, which tests and checks need, does not fit to one in",
+            "If a version in requirements-dev.txt, which tests and checks need, does not fit to one in",
         ),
     ],
 )
