@@ -133,7 +133,8 @@ def _refuse_members(admin: AdminClient, groups: set[str]) -> None:
         if group.state not in EMPTY:
             hosts = ", ".join(sorted({f"{each.client_id} on {each.host}" for each in group.members})) or "just leaving"
             problems.append(
-                f"consumer group {name} has members ({hosts}): stop all of the former worker first. The two assign"
+                f"consumer group {name} has members ({hosts}): stop all of the former worker first (one that was"
+                " killed counts until its session.timeout.ms is over, 45 s by default: then try again). The two assign"
                 " partitions in different ways, and what is in its memory is read again only after its end"
             )
     if problems:
