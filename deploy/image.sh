@@ -14,6 +14,10 @@ packages() {
         set -- --no-index --find-links "$WHEELS"
     fi
     "${PYTHON:-python3}" -m venv "$target/.venv"
+    real=$(readlink -f "$target/.venv/bin/python")
+    case $real in
+        /root/* | /home/*) echo "$real lies in somebody's home: no other user can run it, so no unit of systemd can; PYTHON=/usr/bin/python3 takes that one" >&2 ;;
+    esac
     "$target/.venv/bin/python" -m pip install --no-cache-dir --only-binary=:all: --require-hashes "$@" -r requirements.lock || {
         [ $# != 0 ] || echo 'where it says "from versions: none" a package has no wheel for this Python and machine, and nothing is built here (docs/run-and-watch.md, As a container); or the index was not reached, which stands above it' >&2
         [ $# = 0 ] || lacking "$("$target/.venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')" >&2

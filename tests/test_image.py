@@ -39,6 +39,8 @@ def test_wheels_that_lack_a_part_of_the_lock_come_with_the_cure(tmp_path: Path) 
     lacks = f"{wheels} lacks a part of requirements.lock, for this Python and machine: run `make wheels`"
     assert made.stderr.strip().splitlines()[-1] == lacks
     assert "No matching distribution found" in made.stderr
+    is_of_a_home = os.path.realpath(sys.executable).startswith(("/root/", "/home/"))
+    assert ("lies in somebody's home" in made.stderr) == is_of_a_home, "a unit of systemd cannot run it"
 
 
 def test_a_package_without_a_wheel_is_said_to_have_none(tmp_path: Path) -> None:
