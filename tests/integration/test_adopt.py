@@ -145,6 +145,14 @@ def _has_committed(consumer: Consumer, offset: TopicPartition) -> bool:
     return True
 
 
+TALKATIVE = """
+import sys, main
+from utils.reading import fetching
+fetching.TOLD_AGAIN = 0.0
+sys.exit(main.main())
+"""
+
+
 def test_a_worker_waits_for_the_end_of_another_program_in_its_consumer_group(
     real_kafka: KafkaBroker, scenes: Scenes
 ) -> None:
@@ -154,7 +162,7 @@ def test_a_worker_waits_for_the_end_of_another_program_in_its_consumer_group(
     other = Consumer({**group, "partition.assignment.strategy": "roundrobin"})
     other.subscribe([*scene.job.topics_input])
     eventually(lambda: [other.poll(0.1), other.assignment()][1], "its partitions")
-    worker = scene.job.start()
+    worker = scene.job.start(main=("-c", TALKATIVE))
     worker.says("another program in the consumer group assigns partitions in another way")
     worker.says("another program in the consumer group assigns partitions in another way", times=2)
     other.close()

@@ -1,12 +1,13 @@
-"""How long a record stays for others."""
+"""How long a record stays for others, and what comes in place of one."""
 
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
-from confluent_kafka import Consumer, Message
+from confluent_kafka import Consumer, KafkaError, Message
 
 from config import Settings
-from utils.reading.fetching import FEW, Fetching
+from utils.reading.fetching import FEW, TOLD_AGAIN, Fetching
 from utils.running.assembly import gathering
 
 GATHER, WAIT = 0.004, 0.2
@@ -76,3 +77,19 @@ def test_where_results_wait_for_their_commit_anyway_records_may_stay_longer(
 ) -> None:
     settings = Settings(consumer_name="orders", delivery=delivery, commit_interval=commits)
     assert gathering(settings) == pytest.approx(seconds)
+
+
+def test_that_another_program_keeps_it_out_of_its_group_is_said_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    """It was every two seconds, as often as Kafka's client tried."""
+    now, refused = [0.0], KafkaError(KafkaError.INCONSISTENT_GROUP_PROTOCOL)
+    nothing = lambda: None  # noqa: E731
+    event: Any = SimpleNamespace(error=lambda: refused, topic=nothing, partition=nothing)
+    consumer: Any = SimpleNamespace(poll=lambda _timeout: event, consume=lambda *_: [])
+    fetching = Fetching(consumer, clock=lambda: now[0])
+    for _ in range(2):
+        for _ in range(5):
+            assert fetching.next(WAIT) == []
+            now[0] += 2.0
+        assert len(caplog.messages) == 1
+        now[0] += TOLD_AGAIN
+        caplog.clear()

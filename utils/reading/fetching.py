@@ -12,6 +12,7 @@ from utils.logger import logger
 from utils.reading.batches import Record
 
 BATCH = 1000  # records that one read takes at most; larger ones leave the processor's caches (measured)
+TOLD_AGAIN = 300.0  # seconds until it is said once more that another program keeps the worker out of its group
 FEW = 100  # records: a read of fewer has left none behind, and what comes soon after it may stay for more
 
 _MENDED_BY_THE_CLIENT = {
@@ -42,6 +43,7 @@ class Fetching:
         self._clock = clock
         self._sleep = sleep
         self.overtaken: set[Partition] = set()  # not read any more: the broker does not have what comes next there
+        self._next_told = float("-inf")  # that another program keeps us out
         self._soon = 0.0  # until when a record comes soon after a read of a few
 
     def next(self, wait: float, most: int = BATCH) -> list[Record]:
@@ -81,8 +83,9 @@ class Fetching:
             raise ConfigError([f"an input topic is gone: make it again, or take it out of the row ({error.str()})"])
         if error.code() not in _MENDED_BY_THE_CLIENT:
             raise KafkaException(error)
-        if error.code() == KafkaError.INCONSISTENT_GROUP_PROTOCOL:
-            logger.warning("waiting: another program in the consumer group assigns partitions in another way; end it")
-        else:
+        if error.code() != KafkaError.INCONSISTENT_GROUP_PROTOCOL:
             logger.warning("waiting for Kafka", extra={"error": error.str()})
+        elif (now := self._clock()) >= self._next_told:  # the client tries every two seconds
+            self._next_told = now + TOLD_AGAIN
+            logger.warning("waiting: another program in the consumer group assigns partitions in another way; end it")
         return True
