@@ -530,6 +530,33 @@ def test_a_row_that_the_database_does_not_write_is_not_said_to_be_written(
             set_paused(database, ["orders"], paused=True)
 
 
+ON = "CREATE TRIGGER no BEFORE UPDATE ON consumer_configs FOR EACH ROW"
+REFUSED = {
+    "mysql": (f"{ON} SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'frozen'",),
+    "postgresql": (
+        "CREATE FUNCTION no() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'frozen'; END $$ LANGUAGE plpgsql",
+        f"{ON} EXECUTE FUNCTION no()",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        pytest.param("mariadb_url", marks=pytest.mark.mariadb),
+        pytest.param("postgresql_url", marks=pytest.mark.postgresql),
+    ],
+)
+def test_a_trigger_that_refuses_with_a_message_is_told_as_one(server: str, request: pytest.FixtureRequest) -> None:
+    """The address was to be checked; and of MariaDB it was said to heal."""
+    init_db(database := engine(make_url(request.getfixturevalue(server))))
+    save(database, row())
+    for each in REFUSED[database.dialect.name]:
+        execute(database, each)
+    with pytest.raises(ConfigError, match=r"has a trigger, or a rule of its own, that refuses this: .* \(frozen"):
+        set_paused(database, ["orders"], paused=True)
+
+
 @pytest.mark.parametrize("metadatas", ["'free text'", "'[1]'"])
 def test_a_row_whose_metadatas_hold_no_settings_is_not_paused_and_nor_are_the_others(
     sqlite_url: str, metadatas: str

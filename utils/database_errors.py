@@ -275,6 +275,13 @@ _CAUSES = (
         words=_NEVER,
     ),
     _Cause(
+        heals=False,
+        cure="has a trigger, or a rule of its own, that refuses this: ask who looks after it; only init, pause and"
+        " resume write",
+        codes=frozenset({1644, "P0001"}),  # SIGNAL, RAISE EXCEPTION
+        words=_NEVER,
+    ),
+    _Cause(
         heals=True,
         cure="has a table consumer_configs that is damaged: if this stays, REPAIR TABLE consumer_configs, or make it"
         " anew",
