@@ -63,9 +63,19 @@ def test_what_a_client_has_heard_while_all_was_well_is_not_why_the_cluster_is_aw
     assert "does not answer in time" in line(away)
 
 
-def test_a_client_that_was_not_told_what_a_group_is_in_time_is_asked_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes on asking for an hour, and would end the process after that: see `described_groups`."""
-    said = [WELL, WELL, replace(WELL, groups={"orders": KafkaError(KafkaError._TIMED_OUT)}), WELL, WELL]
+@pytest.mark.parametrize(
+    ("code", "clients"),
+    [(KafkaError._TIMED_OUT, [1, 1, 1, 2, 2]), (KafkaError.GROUP_AUTHORIZATION_FAILED, [1, 1, 1, 1, 1])],
+    ids=["no answer", "no right"],
+)
+def test_only_a_client_that_was_not_told_in_time_what_a_group_is_is_asked_no_more(
+    code: int, clients: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on asking for an hour, and would end the process after that: see `described_groups`.
+
+    Where a right was missing, too, each look made a new client, with its threads and its login.
+    """
+    said = [WELL, WELL, replace(WELL, groups={"orders": KafkaError(code)}), WELL, WELL]
     monkeypatch.setattr(looks, "AdminClient", Client)
     monkeypatch.setattr(looks, "_asked", lambda *_: said.pop(0))
     sites, made = Sites(10.0, 0.0), list[int]()
@@ -73,4 +83,4 @@ def test_a_client_that_was_not_told_what_a_group_is_in_time_is_asked_no_more(mon
     while said:
         sites.look([ONE], {"orders": looks.Look(0.0)})
         made.append(len(CLIENTS) - before)
-    assert made == [1, 1, 1, 2, 2]
+    assert made == clients

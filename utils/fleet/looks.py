@@ -199,8 +199,8 @@ class _Site:
         admin.poll(0)  # where all is well, too: else what it has heard today is told of another day
         if isinstance(said, KafkaError):
             return self._all_away(subjects)
-        if any(isinstance(each, KafkaError) for each in said.groups.values()):
-            self.close()  # it may go on asking: see `described_groups`
+        if any(isinstance(each, KafkaError) and _was_not_answered(each) for each in said.groups.values()):
+            self.close()  # it goes on asking: see `described_groups`
         told = self._letters(subjects, said, until)
         found = {}
         for each in subjects:
@@ -321,6 +321,11 @@ def _stored(one: Subject, properties: Mapping[str, Any], texts: Mapping[Partitio
         return store.load(texts, only_looks=True)
     except KafkaException:
         return {}
+
+
+def _was_not_answered(error: KafkaError) -> bool:
+    """A right that is missing is an answer: it may be missing for weeks, at each look."""
+    return error.code() == KafkaError._TIMED_OUT
 
 
 def _is_away(error: KafkaError) -> bool:
