@@ -1072,6 +1072,7 @@ def test_among_many_bad_messages_those_that_were_due_again_are_not_taken_for_the
     while thrice.circuit_open_for is None:
         runner.end_one(runner.begin(), ERROR)
         thrice.collect(0)
+    assert thrice.find("tried-0") == InFlight("tried again", 0.0, 0)
     assert [probes_of(thrice, runner, clock) for _ in range(2)][-1] == ["good"]
 
 
@@ -1084,6 +1085,38 @@ def probes_of(executor: Dispatcher, runner: FakeRunner, clock: Clock) -> list[st
     runner.end_one(runner.begin(), None if "good" in probes else ERROR)
     executor.collect(0)
     return probes
+
+
+def test_what_was_put_aside_and_is_handed_over_again_is_the_next_probe(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    """It rested in place of that: its batch was over before it was called, and each commit named another group."""
+    outage(thrice, runner)
+    aside, probes = Parking(), list[str]()
+    thrice.put_aside(aside)
+    for _ in range(2):
+        thrice.submit([aside.rested()])
+        assert thrice.rests_for is None
+        probes += probes_of(thrice, runner, clock)
+        thrice.put_aside(aside)
+    assert probes == MANY[:2]
+
+
+def test_what_was_shed_and_comes_again_in_an_outage_is_tried_no_sooner(
+    thrice: Dispatcher, runner: FakeRunner, clock: Clock
+) -> None:
+    late = Group("late", (fragment(),), 100)
+    thrice.submit(groups("a"))
+    runner.turn(Retry(after=1))
+    thrice.collect(0)
+    thrice.submit([late])
+    runner.end_one(runner.begin(), Retry(after=60))
+    thrice.collect(0)
+    assert thrice.shed(0) == [late]
+    outage(thrice, runner)
+    thrice.submit([late])
+    assert thrice.find("late") == InFlight("tried again", 60.0, 1)
+    assert not thrice.parked.notes_some
 
 
 def test_a_probe_with_the_newest_id_takes_the_oldest_group_of_it(

@@ -4,7 +4,7 @@ No Kafka, no clock, no logging; `now` is in seconds of the dispatcher's clock.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from utils.joining.aggregator import Group
 from utils.processing.attempts import HOPELESS, Attempts
@@ -43,9 +43,12 @@ class Probing:
         self._held.extend([group for group in taken if group.id == last or not self._rests(group, now)])
         return len(self._held)
 
-    def hold(self, groups: Iterable[Group], now: float) -> None:
-        """What has failed, also in an earlier process, rests in place of that, so that others are tried first."""
-        self._held.extend([group for group in groups if not self._rests(group, now)])
+    def hold(self, groups: Sequence[Group], now: float) -> None:
+        """What has failed in an earlier process, or before it left memory, rests in place of that, so that others are
+        tried first. Not what was put aside, and is handed over to be tried now.
+        """
+        noted = self._parked.due
+        self._held.extend([group for group in groups if not (group.id in noted and self._rests(group, now))])
 
     def hold_first(self, groups: Iterable[Group]) -> None:
         """Before those of their id that came later."""
