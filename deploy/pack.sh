@@ -28,9 +28,9 @@ xargs -0 sh -c 'for file; do [ ! -e "$file" ] && [ ! -L "$file" ] || printf "%s\
     < "$work/listed" > "$work/files"
 others=$(git ls-files --others --exclude-standard --directory --no-empty-directory -- "$@" | tr '\n' ' ')
 [ -z "$others" ] || echo "pack: not taken, for git does not know them: ${others% } (where the worker needs it: git add)" >&2
-mine=$(sh "$(dirname "$0")/image.sh" own)
+mine=$(sh "$(dirname "$0")/image.sh" own) || :  # a name with a blank: git may not even know it
 # shellcheck disable=SC2086  # no name has a blank in it
-ignored=$([ -z "$mine" ] || git ls-files --others --ignored --exclude-standard -- $mine | grep -v -e __pycache__/ -e '/[.]' | head -20 | tr '\n' ' ')
+ignored=$([ -z "$mine" ] || git ls-files --others --ignored --exclude-standard -- $mine | grep -v -e __pycache__/ -e '/[.]' | sed -n '1,20p; 21s/.*/and more/p' | tr '\n' ' ')
 [ -z "$ignored" ] || echo "pack: not taken, for .gitignore names them: ${ignored% } (where the worker needs it: git add --force)" >&2
 named=$([ ! -e requirements.lock ] || sh "$(dirname "$0")/image.sh" by_address)
 [ -z "$named" ] || echo "pack: pip fetches $named from its address in requirements.lock, also where the wheel is: without a network it must come from an index" >&2

@@ -13,7 +13,7 @@ PROGRAM = {"main.py": "", "worker.py": "", "Dockerfile": ""}
 
 
 def pack(source: Path, archive: str = "out.tar") -> subprocess.CompletedProcess[str]:
-    (source / "deploy/wheels").mkdir(parents=True)
+    (source / "deploy/wheels").mkdir(parents=True, exist_ok=True)
     write(source, {"cyclonedx": '#!/bin/sh\ntouch "$5"\n', "deploy/install.sh": ""})
     (source / "cyclonedx").chmod(0o755)
     environ = {**GIT, "CYCLONEDX": str(source / "cyclonedx"), "ENGINE": "false", "PYTHON_IMAGE": "python"}
@@ -67,6 +67,22 @@ def test_what_git_ignores_in_a_directory_of_ones_own_is_named(tmp_path: Path) ->
         "pack: not taken, for .gitignore names them: keys/d.pem model/big.onnx (where the worker needs it: git add"
         " --force)"
     )
+
+
+def test_of_many_that_git_ignores_it_says_that_there_are_more(tmp_path: Path) -> None:
+    """A model behind 20 files of data was not named, and nothing said so."""
+    committed(tmp_path, {**PROGRAM, ".gitignore": "out.tar\n/deploy/\n/cyclonedx\n*.csv\n*.onnx\n", "model/a.py": ""})
+    data = [f"model/{number}.csv" for number in range(10, 30)]
+    for ninth, told in (("", f"{' '.join(data)} and more (where"), (None, f"{' '.join(data)} (where")):
+        write(tmp_path, dict.fromkeys(data, "") | {"model/9.csv": ninth})
+        assert told in pack(tmp_path).stderr
+
+
+def test_a_directory_with_a_blank_that_git_does_not_know_ends_nothing(tmp_path: Path) -> None:
+    committed(tmp_path, {**PROGRAM, ".gitignore": "out.tar\n/deploy/\n/cyclonedx\n"})
+    write(tmp_path, {"my notes/a.txt": ""})
+    found, _ = packed(tmp_path)
+    assert found == {*PROGRAM, ".gitignore"}
 
 
 def test_a_wheel_by_its_address_is_named(tmp_path: Path) -> None:
