@@ -38,7 +38,7 @@ by_address() {
 # Why $WHEELS are not enough for this Python, such as 3.13. Their names tell for which they are: cp313-cp313.
 lacking() {
     named=$(by_address)
-    [ -z "$named" ] || { echo "pip fetches $named from its address in requirements.lock, also where $WHEELS has it: without a network it must come from an index"; return; }
+    [ -z "$named" ] || echo "pip fetches $named from its address in requirements.lock, also where $WHEELS has it: without a network it must come from an index"
     theirs=$(find "$WHEELS" -name '*.whl' | sed -n 's/.*-cp3\([0-9]*\)-cp3\1-.*/3.\1/p' | sort -u)
     case $theirs in
         '' | *[[:space:]]* | "$1") echo "$WHEELS lacks a part of requirements.lock, for this Python and machine: run \`make wheels\`" ;;

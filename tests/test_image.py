@@ -132,7 +132,9 @@ def test_an_archive_for_another_python_installs_nothing_and_says_for_which_it_is
     sums = subprocess.run(["sha256sum", "install.sh"], cwd=consumer, capture_output=True, text=True, check=True)
     (consumer / "SHA256SUMS").write_text(sums.stdout)
     this = "{}.{}".format(*sys.version_info)
-    for _ in range(2):
+    for by_address in ("", "\nprices @ file:///nowhere/prices-1.0-py3-none-any.whl \\\n    --hash=sha256:00\n"):
+        with (consumer / "tree/requirements.lock").open("a") as lock:
+            lock.write(by_address)
         made = subprocess.run(
             ["sh", consumer / "install.sh", target],
             env={**os.environ, "PYTHON": str(quick_python(tmp_path))},
@@ -144,6 +146,7 @@ def test_an_archive_for_another_python_installs_nothing_and_says_for_which_it_is
             f"deploy/wheels is for Python 3.99, and this is {this}: set PYTHON=python3.99, or make it for this one,"
             f" where there is a network, with `make wheels WHEELS_PYTHON={this}`"
         )
+        assert ("pip fetches prices from its address" in made.stderr) == bool(by_address), "in addition to that"
         assert not target.exists()
 
 
