@@ -506,3 +506,13 @@ def test_what_others_have_left_behind_before_the_restart_is_told_so() -> None:
     assert bench.executor.told == ["left behind 1", "recalled 1"], "so that it is no sign of an outage"
     bench.submit(0)  # read again after all that is so was read
     assert bench.executor.left_behind == ["1"]
+
+
+def test_also_where_one_topic_is_read_ahead_of_the_other() -> None:
+    """With the second batch it was forgotten: what had hung was taken for an outage again."""
+    bench = Bench()
+    for offsets, end in zip(bench.owned, (2, 99), strict=True):
+        offsets.suspicion.left_behind_below = end
+    bench.submit(0)
+    bench.submit(1)
+    assert bench.executor.left_behind == ["0", "1"]

@@ -151,10 +151,12 @@ class Suspicion:
         """Of a record that is read again: many that came later were finished before."""
         return offset < self.left_behind_below
 
-    def forget_left_behind(self, position: int) -> None:
-        """Once reading has come there: what is read from there on has been left behind by nobody."""
-        if position >= self.left_behind_below:
-            self.left_behind_below = 0
+    def has_read_left_behind(self, position: int) -> bool:
+        """Whether reading has come to the end of that: what is read from there on has been left behind by nobody."""
+        return position >= self.left_behind_below
+
+    def forget_left_behind(self) -> None:
+        self.left_behind_below = 0
 
     @property
     def awaits_first_call(self) -> bool:

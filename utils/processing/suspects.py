@@ -163,8 +163,10 @@ class Suspects:
             if known := [each for each in attempts if each is not None]:
                 is_full = any(each.offsets.suspicion.names_no_more for each in group.fragments)
                 self._executor.recall(group.id, max(known), at_once=is_full)
-        for offsets in self._owned():
-            offsets.suspicion.forget_left_behind(offsets.position)
+        owned = self._owned()
+        if all(each.suspicion.has_read_left_behind(each.position) for each in owned):  # parts come at their own pace
+            for each in owned:
+                each.suspicion.forget_left_behind()
 
     def _without_guilty(self, groups: list[Group]) -> list[Group]:
         guilty = [any(each.offsets.suspicion.ended_the_process(each.offset) for each in of.fragments) for of in groups]
