@@ -17,7 +17,7 @@ from config import ConfigError, Settings, UnavailableError
 from models import Row
 from tests.builders import partition_offsets
 from utils.kafka import membership, needed_topics, preflight, rights
-from utils.kafka.answers import answer, answered
+from utils.kafka.answers import LONGEST, answer, answered, described_groups
 from utils.kafka.ends import EndOffsets, ends_now
 from utils.kafka.identities import Identities
 from utils.kafka.leaders import Leaders
@@ -160,3 +160,24 @@ def without_collections() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def test_groups_that_are_asked_for_share_the_time_and_the_client_is_given_all_of_its_own() -> None:
+    """How a client ends the process that stops asking earlier: tests/kafka/test_moved_groups.py."""
+    asked, waited = list[dict[str, Any]](), list[float]()
+
+    class Unanswered(Future[Any]):
+        def exception(self, timeout: float | None = None) -> BaseException | None:
+            waited.append(timeout or 0.0)
+            return super().exception(timeout)
+
+    class Silent:
+        def describe_consumer_groups(self, names: list[str], **options: Any) -> dict[str, "Future[Any]"]:
+            asked.append(options)
+            return {name: Unanswered() for name in names}
+
+    silent: Any = Silent()
+    told = described_groups(silent, ["a", "b", "c"], 0.1)
+    assert {each.code() for each in told.values()} == {KafkaError._TIMED_OUT}
+    assert sum(waited) <= 0.1
+    assert asked == [{"request_timeout": LONGEST}]

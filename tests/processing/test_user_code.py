@@ -61,6 +61,10 @@ BAD = {
         "worker.py cannot be imported: ModuleNotFoundError at worker.py:1: No module named 'utils.helpers';"
         " utils/ is the frame's: move yours into a directory of your own; ",
     ),
+    "a helper in a package of its own": (
+        f"from utils_of_mine import clean\n{GOOD}",
+        "worker.py cannot be imported: ModuleNotFoundError at worker.py:1: No module named 'utils_of_mine'; add",
+    ),
     "a name of utils": (
         f"from utils.logger import get_logger\n{GOOD}",
         "worker.py cannot be imported: ImportError at worker.py:1: cannot import name 'get_logger' from 'utils.logger'"

@@ -126,6 +126,15 @@ def test_later_groups_of_an_id_that_was_put_off_are_so_too_until_it_is_read_agai
     assert bench.balance() == []
 
 
+def test_what_was_put_off_is_away_no_more_once_the_partitions_are_others() -> None:
+    bench = Bench(room=40, end=8, topics="a")
+    assert bench.read("a", "xx") == "xx"
+    put_off(bench, "a", "x", 1)
+    assert bench.read("a", "x", first=2) == ""
+    bench.waiting.forget()
+    assert bench.read("a", "x", first=3) == "x"
+
+
 def test_what_would_be_put_off_again_is_not_read_again() -> None:
     bench = Bench(room=40, end=2, topics="a")
     large = Group("x", (Fragment(0, bench.offsets["a"], 1, VALUE),), 12 * ONE)

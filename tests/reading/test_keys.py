@@ -234,3 +234,23 @@ def test_a_mate_is_awaited_in_its_own_partition_only_where_that_is_known_to_be_r
     bench = Bench()
     bench.bring_enough(a=murmur2, b=crc32)
     assert of_partition_1(bench) == float("-inf")
+
+
+def test_a_topic_without_records_does_not_end_the_looks_at_the_others() -> None:
+    """A new topic, or a rare one: of the others nothing was looked at any more once they had been judged."""
+    bench = Bench("abc")
+    bench.bring_enough(a=murmur2, b=murmur2)
+    assert not bench.health.mismatches
+    for number in range(2 * WINDOW):
+        bench.now += SELDOM
+        bench.bring([number], a=murmur2, b=crc32)
+    assert bench.health.mismatches.keys() == {"b"}
+
+
+def test_of_the_one_topic_that_is_left_nothing_is_said() -> None:
+    bench = Bench()
+    bench.bring_enough(a=murmur2, b=crc32)
+    assert bench.health.mismatches.keys() == {"b"}
+    bench.topics = "b"
+    bench.intake.keys.assigned(bench.topics)
+    assert not bench.health.mismatches

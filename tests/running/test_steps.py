@@ -3,10 +3,11 @@
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from sqlalchemy import make_url
 
@@ -19,6 +20,7 @@ from utils.kafka import clients, needed_topics, preflight, rights
 from utils.monitoring.status import Address, Health, serve
 from utils.processing.runner import Hooks
 from utils.processing.user_code import UserCode
+from utils.running import steps
 from utils.running.steps import ROW_STEPS, STEPS, Seen, Start, Step, is_worker, take
 
 
@@ -72,6 +74,15 @@ def test_check_tells_of_the_history_that_a_new_consumer_reads(
     with clients.reader(Settings(consumer_name=name), Row.validated(name, a, out, real_kafka.bootstrap)) as group:
         group.commit(offsets=[TopicPartition(a, 0, 1)], asynchronous=False)
     assert told() == []
+
+
+def test_where_nobody_can_tell_the_history_check_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> int:
+        raise KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))
+
+    monkeypatch.setattr(preflight, "history", forbidden)
+    start: Any = SimpleNamespace(only_try=True, cluster=preflight.Cluster(("h:1",), {}), settings=None, row=None)
+    assert list(steps._history(start)) == []
 
 
 def test_a_slip_in_a_variable_is_told_before_what_comes_of_it(sqlite_url: str) -> None:

@@ -39,8 +39,9 @@ def described_groups(admin: AdminClient, names: Iterable[str], seconds: float, *
     """Each of these consumer groups as the admin client describes it, or the KafkaError that came instead.
 
     A client whose own time-out passes before it has found the coordinator ends the process when it finds it
-    (SIGABRT, "eonce->refcnt > 0"; measured). So it is we who do not wait any longer, and the client goes on asking. Who
-    keeps such a client for hours must let it go after a question that was not answered.
+    (SIGABRT, "eonce->refcnt > 0"; measured). So it is we who do not wait any longer, and the client goes on asking, for
+    LONGEST. Who keeps one for days must let it go after a question that was not answered, as fleet does; a worker that
+    has no coordinator for minutes makes its clients anew.
     """
     until = time.monotonic() + seconds
     asked = admin.describe_consumer_groups(list(names), request_timeout=LONGEST, **options)

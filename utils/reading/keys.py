@@ -52,12 +52,11 @@ class KeyWatch:
         if len({topic for topic, _ in owned}) < 2:
             return
         unknown = self._unknown(owned)
-        early = bool(unknown) and self._looked_at < FIRST
-        sample = records[:: len(records) // (EARLY if early else SAMPLE) + 1]
-        if early:
-            sample = [record for record in sample if record.topic() in unknown]
+        sample = _sample(records, EARLY, unknown) if unknown and self._looked_at < FIRST else []
+        if sample:
             self._looked_at += len(sample)
         else:
+            sample = _sample(records, SAMPLE)
             self._next = now + (EVERY if unknown else SELDOM)
         self._take(sample, owned)
         self._note(self._keys.judge(), all_are_judged=not self._unknown(owned))
@@ -89,3 +88,9 @@ class KeyWatch:
         for topic in self._mismatches.keys() - found.keys() if all_are_judged else ():
             logger.info("keys fit those of the other topics again", extra={"topic": topic})
             del self._mismatches[topic]
+
+
+def _sample(records: Sequence[Record], most: int, topics: Collection[str] = ()) -> list[Record]:
+    """So many of them at most, spread over all; of these topics only, if there are any."""
+    spread = records[:: len(records) // most + 1]
+    return [record for record in spread if not topics or record.topic() in topics]

@@ -162,7 +162,7 @@ def supervise(
 
     A ConfigError of build() is raised at once. Progress is a record finished, and not a commit made: each start makes
     one. Where Kafka forbids something progress does not begin the count anew: else results that may be sent would come
-    again and again beside those that may not.
+    again and again beside those that may not. A worker that has run for LASTING ends any count.
 
     What is to be closed after a worker, `build` puts on the stack that it is given.
 
