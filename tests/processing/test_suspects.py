@@ -39,6 +39,7 @@ class FakeExecutor:
         return moved
 
     def shed_aside(self, aside: Parking, down_to: int) -> list[Group]:
+        self.told.append("shed aside")
         return aside.shed(down_to)
 
     def take_back(self, aside: Parking) -> None:
@@ -411,6 +412,7 @@ def test_what_was_put_aside_leaves_memory_where_it_is_too_much_and_is_tried_no_s
     bench.suspects._aside.rest(bench.group(3), 60.0)
     assert bench.batch() == ["2"]
     assert [group.id for group in bench.suspects.shed(0)] == ["0"]
+    assert bench.executor.told == ["shed aside"], "it forgets attempts"
     assert bench.suspects.in_flight == 1
     bench.submit(0)
     assert bench.batch() == []
@@ -452,6 +454,7 @@ def test_what_rests_for_long_has_not_ended_the_process_if_all_calls_were_back_me
     assert bench.collect() == []
     bench.executor.rests_for = None
     bench.submit(1)
+    assert {offsets.suspicion.first_called for offsets in bench.owned} == {0 if starts else 1}
     for offsets in bench.owned:
         offsets.states.set(1, SENT)
         offsets.finish_sent()
