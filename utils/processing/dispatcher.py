@@ -118,6 +118,7 @@ class Dispatcher:
         self._forget_attempts(self.parked)
         if self._probing.is_open and not was_open:
             self._open_circuit(id, self._overtime.error, now)
+            self._probing.begin_with_newest()
 
     def failed_before(self, id: str) -> None:
         self._attempts.failed_before(id)

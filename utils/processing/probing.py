@@ -13,7 +13,7 @@ from utils.processing.parking import Parking, taken_in_turn
 
 
 class Probing:
-    """Holds groups. One at a time is called, by turns the newest and the oldest: behind many bad messages there may be
+    """Holds groups. One at a time is called, by turns the oldest and the newest: behind many bad messages there may be
     good ones.
     """
 
@@ -38,12 +38,14 @@ class Probing:
     def open(self, taken: list[Group], last: str, now: float) -> int:
         """Hold what was taken back; how many groups that are. `last`: the id that has opened the circuit.
 
-        What has failed before rests in place of that, so that others are tried first: to begin with the newest, for the
-        oldest may be one that ends each process by a call that hangs, as those before it do.
+        What has failed before rests in place of that, so that others are tried first.
         """
-        self._newest_next = True
         self._held.extend([group for group in taken if group.id == last or not self._rests(group, now)])
         return len(self._held)
+
+    def begin_with_newest(self) -> None:
+        """What has hung in earlier processes has opened it: the oldest of the others may end each process, too."""
+        self._newest_next = True
 
     def hold(self, groups: Sequence[Group], now: float) -> None:
         """What has failed in an earlier process, or before it left memory, rests in place of that, so that others are
@@ -110,7 +112,7 @@ class Probing:
             self._circuit.undecided(now)
 
     def _in_turn(self) -> Iterable[Group]:
-        """By turns the newest and the oldest; of an id always its oldest."""
+        """By turns the oldest and the newest; of an id always its oldest."""
         while self._held:
             newest, self._newest_next = self._newest_next, not self._newest_next
             yield taken_in_turn(self._held, newest=newest)
