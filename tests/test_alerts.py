@@ -136,7 +136,9 @@ def test_an_alert_about_one_worker_hides_none_about_another() -> None:
 def test_an_alert_hides_none_of_another_environment() -> None:
     """Without a namespace the job tells them apart: an open circuit of staging hid what stood still in production."""
     environment = ["consumer", "namespace", "job"]
-    for rule in yaml.safe_load((PROMETHEUS / "alertmanager.yml").read_text())["inhibit_rules"]:
+    manager = yaml.safe_load((PROMETHEUS / "alertmanager.yml").read_text())
+    assert {*environment} < {*manager["route"]["group_by"]}, "one mail would tell of both"
+    for rule in manager["inhibit_rules"]:
         assert rule["equal"][:3] == environment
     for name, query in alerts().items():
         for labels in re.findall(r"\bby \(([^)]*)\)", query):
