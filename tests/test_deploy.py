@@ -230,6 +230,17 @@ def test_the_dashboard_finds_its_source_and_is_where_grafana_looks() -> None:
     assert variable["query"] == source["type"]
 
 
+def test_the_dashboard_offers_only_the_consumers_of_the_environment_that_is_chosen() -> None:
+    variables = json.loads((DEPLOY / "grafana/consumers.json").read_text())["templating"]["list"]
+    chosen = [each for each in variables if each["type"] == "query"]
+    assert [each["name"] for each in chosen] == ["namespace", "job", "consumer"]
+    for number, each in enumerate(chosen):
+        labels = ", ".join(f'{before["name"]}=~"${before["name"]}"' for before in chosen[:number])
+        assert (
+            each["query"]["query"] == f"label_values(consumer_ready{f'{{{labels}}}' if labels else ''}, {each['name']})"
+        )
+
+
 # ---------------------------------------------------------------- Kubernetes
 
 
