@@ -14,6 +14,7 @@ import pytest
 
 from tests.builders import group
 from tests.integration.stream import Records
+from tests.integration.workers import eventually, open_transactions
 from tests.services.kafka import JavaBroker, Listener, unique_name
 from tests.services.processes import Unavailable, running
 from tests.services.refusing import Door, refusing
@@ -69,6 +70,7 @@ def lost(refuses: Refusing, delivery: str, properties: dict[str, str], size: int
         outbox.producer.commit_transaction(SECONDS)
     assert not refuses.door.refuses, "nothing was refused"
     outbox.close()
+    eventually(lambda: not open_transactions(refuses.broker, [topic]), "the end of the transaction")
     return sorted(set(ids) - Records.of(refuses.broker, topic).values.keys())
 
 

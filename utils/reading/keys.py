@@ -33,6 +33,7 @@ class KeyWatch:
         self._keys = Keys()
         self._next = 0.0
         self._looked_at = 0
+        self._is_early = True  # each batch is looked at that has records of a topic which cannot be judged yet
 
     def assigned(self, topics: Collection[str]) -> None:
         """Partitions of these are ours now. Of fewer than two nothing is looked at. What was said of others holds no
@@ -47,15 +48,17 @@ class KeyWatch:
     def look(self, records: Sequence[Record], owned: Mapping[tuple[str, int], PartitionOffsets]) -> None:
         """Sample a batch that was read, if it is time for that; `owned`: the partitions of this worker."""
         now = self._clock()
-        if now < self._next or not records:
+        if not records or (now < self._next and not self._is_early):
             return
         if len({topic for topic, _ in owned}) < 2:
             return
         unknown = self._unknown(owned)
-        sample = _sample(records, EARLY, unknown) if unknown and self._looked_at < FIRST else []
-        if sample:
-            self._looked_at += len(sample)
-        else:
+        self._is_early = bool(unknown) and self._looked_at < FIRST
+        sample = _sample(records, EARLY, unknown) if self._is_early else []
+        self._looked_at += len(sample)
+        if not sample:
+            if now < self._next:
+                return
             sample = _sample(records, SAMPLE)
             self._next = now + (EVERY if unknown else SELDOM)
         self._take(sample, owned)
