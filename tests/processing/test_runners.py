@@ -1315,8 +1315,10 @@ def test_a_failed_call_and_all_that_it_had_in_its_hands_are_freed_with_its_outco
     runner.submit(groups("a"))
     until(lambda: bool(runner.collect(SECONDS)))
     runner.go_on()
-    until(is_freed)  # while its thread waits for the next
+    if way != "coroutines" or sys.version_info < (3, 12):  # the event loop of a newer Python keeps the last one
+        until(is_freed)  # while its thread waits for the next
     runner.close(SECONDS)
+    until(is_freed)
 
 
 # ---------------------------------------------------------------- results take room before they are collected
