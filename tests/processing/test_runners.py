@@ -1289,29 +1289,8 @@ def test_a_call_that_is_running_is_named_with_its_time(kind: str) -> None:
     until(lambda: not executor.calls())
 
 
-def test_a_failed_call_and_all_that_it_had_in_its_hands_are_freed_with_its_outcome() -> None:
-    """An outcome is none of the garbage collector's business: in a ring with the traceback it would stay for ever."""
-    errors: list[weakref.ref[BaseException]] = []
-
-    class Failed(Exception):  # one of Python's own has no weak references
-        pass
-
-    def process(_message: Message, _name: str) -> object:
-        error = Failed()
-        errors.append(weakref.ref(error))
-        raise error
-
-    runner = SingleThread(process, NAME)
-    runner.open()
-    runner.submit(groups("a"))
-    until(lambda: bool(runner.collect(SECONDS)))
-    runner.close(SECONDS)
-    gc.collect()
-    assert [error() for error in errors] == [None]
-
-
-@pytest.mark.parametrize("way", ["one thread", "two threads"])
-def test_a_thread_that_waits_for_the_next_call_keeps_nothing_of_a_failed_one(way: str) -> None:
+@pytest.mark.parametrize("way", ["one thread", "two threads", "coroutines"])
+def test_a_failed_call_and_all_that_it_had_in_its_hands_are_freed_with_its_outcome(way: str) -> None:
     """An outcome is none of the garbage collector's business: in a ring with the traceback it would stay for ever.
 
     Each of several threads kept that of its last call until its next one had ended: a message whose first attempt had
