@@ -262,6 +262,7 @@ class Worker:
         now, now_ms = self.clock(), int(self.wall_clock() * 1000)
         oldest = self._waiting.groups.oldest_arrival()
         oldest_ms = now_ms if oldest is None else now_ms - int((now - oldest) * 1000)
+        self.intake.owned.forget_vain_starts()
         return [offsets.commit_point(oldest_ms, now_ms, now) for offsets in self.intake.owned.partitions.values()]
 
     # ------------------------------------------------------------------ rebalances

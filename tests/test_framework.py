@@ -1544,6 +1544,23 @@ def test_starts_without_progress_are_forgotten_in_order_only_where_no_old_call_c
     assert [each and each.starts for each in maps] == [2 if is_running else 0] * 2
 
 
+def test_a_message_that_only_waits_for_its_other_part_counts_no_starts_once_all_is_read() -> None:
+    bench = Bench()
+    located = bench.located
+
+    def after_other_starts(at: Partition) -> PartitionOffsets:
+        offsets = located(at)
+        offsets.suspicion, offsets.log_end = Suspicion(starts=2), 1 if at == A0 else 0
+        return offsets
+
+    bench.located = after_other_starts  # type: ignore[method-assign]
+    bench.feed(A0, "1")
+    bench.assign(A0, B0)
+    bench.settle_down()
+    maps = [OffsetMap.decode(point.metadata, TOPIC_ID, point.offset) for point in bench.delivery.commits[-1]]
+    assert [each and each.starts for each in maps] == [1, 1]
+
+
 def test_a_commit_that_fails_in_a_revoke_leaves_the_rest_to_the_next_owner() -> None:
     bench = started()
     bench.feed(A0, "1")

@@ -4,7 +4,6 @@ import base64
 import random
 import tracemalloc
 import zlib
-from collections.abc import Callable
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -343,32 +342,6 @@ def test_orderly_ends_in_the_middle_of_a_slow_call_count_as_no_starts_nor_forget
         offsets.suspicion.begin_to_end()
         offsets.end_in_order(is_idle=False)
         offsets = restarted(*committed(offsets))
-
-
-@pytest.mark.parametrize(
-    ("happens", "starts"),
-    [
-        (lambda _: None, 1),
-        (lambda offsets: offsets.suspicion.note_called(1), 5),
-        (lambda offsets: offsets.suspicion.note_called(1) or offsets.suspicion.note_all_back(), 5),
-        (lambda offsets: offsets.drop(1, 1), 5),
-        (lambda offsets: offsets.suspicion.begin_batch(1, None), 5),
-        (lambda offsets: offsets.suspicion.note_held_back(), 5),
-        (lambda offsets: setattr(offsets, "log_end", 4), 5),
-    ],
-    ids=["nothing", "called", "called, and back", "shed", "others run apart", "held back", "not read to the end"],
-)
-def test_starts_do_not_count_where_all_was_read_and_nothing_was_called(
-    happens: Callable[[PartitionOffsets], object], starts: int
-) -> None:
-    """An order waited for its payment, and after some kills, weeks apart, all messages of the worker ran apart."""
-    offsets = partition_offsets(0)
-    for _ in range(4):
-        offsets.log_end = 3
-        read_all(offsets, 3)
-        happens(offsets)
-        offsets = restarted(*committed(offsets))
-    assert offsets.suspicion.starts_without_progress == starts
 
 
 def test_an_orderly_end_takes_back_the_start_of_a_process_in_which_the_worker_has_begun_again() -> None:

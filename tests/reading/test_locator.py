@@ -190,7 +190,7 @@ def test_what_was_read_before_retention_deleted_it_is_not_counted_as_unread(
     assert counters.skipped_by_retention == sum(to - begin for begin, to in skipped)
 
 
-@pytest.mark.parametrize(("latest", "starts"), [(5, 0), (6, 5)])
+@pytest.mark.parametrize(("latest", "starts"), [(5, 1), (6, 5)])
 def test_starts_count_only_where_something_is_there_that_may_have_ended_the_process(latest: int, starts: int) -> None:
     """Kills, while nothing comes in one of the partitions, once made the worker run all messages apart."""
     loaded = OffsetMap("id", 5, 0, 0, States(5), starts=4)

@@ -1,5 +1,6 @@
 """Which of what was read is unfinished."""
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, cast
 
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import partition_offsets
-from utils.joining.offsets import OffsetMap
+from tests.fakes import TOPIC_ID
+from utils.joining.offsets import OffsetMap, PartitionOffsets
 from utils.joining.states import FINISHED, UNFINISHED, States
 from utils.metrics import Counters
 from utils.reading.batches import Batch, Record
@@ -158,3 +160,72 @@ def test_positions_of_what_was_not_read_are_looked_at_the_more_seldom_the_longer
     owned.rebalanced([partition_offsets(0, None, "c")])
     owned.note_positions()
     assert consumer.asked == [("c", 0)]
+
+
+# ---------------------------------------------------------------- starts that ended without progress
+
+TOPICS = ("a", "b")
+
+
+def started(commits: Mapping[str, str]) -> tuple[OwnedPartitions, dict[str, PartitionOffsets]]:
+    """A process with a partition of each topic, after these commits, and three records in each that it has not read."""
+    owned = OwnedPartitions(cast(Consumer, None), Counters(), lambda: 0.0)
+    loaded = {topic: OffsetMap.decode(text, TOPIC_ID, 0) for topic, text in commits.items()}
+    offsets = {topic: partition_offsets(0, loaded.get(topic), topic) for topic in TOPICS}
+    for each in offsets.values():
+        each.log_end = 3
+    owned.rebalanced(offsets.values())
+    return owned, offsets
+
+
+def commits(owned: OwnedPartitions, offsets: Mapping[str, PartitionOffsets]) -> dict[str, str]:
+    owned.forget_vain_starts()
+    return {topic: each.commit_point(0, 0).metadata for topic, each in offsets.items()}
+
+
+def read_to(end: int, offsets: PartitionOffsets) -> None:
+    for offset in range(offsets.position, end):
+        offsets.read(offset)
+
+
+@pytest.mark.parametrize(
+    ("happens", "starts"),
+    [
+        (lambda _: None, 2),
+        (lambda offsets: offsets.suspicion.note_called(1), 5),
+        (lambda offsets: offsets.suspicion.note_called(1) or offsets.suspicion.note_all_back(), 5),
+        (lambda offsets: offsets.drop(1, 1), 5),
+        (lambda offsets: offsets.suspicion.begin_batch(1, None), 5),
+        (lambda offsets: offsets.suspicion.note_held_back(), 5),
+        (lambda offsets: setattr(offsets, "log_end", 4), 5),
+    ],
+    ids=["nothing", "called", "called, and back", "shed", "others run apart", "held back", "not read to the end"],
+)
+def test_starts_before_do_not_count_where_all_was_read_and_nothing_was_called(
+    happens: Callable[[PartitionOffsets], object], starts: int
+) -> None:
+    """An order waited for its payment, and after some kills, weeks apart, all messages of the worker ran apart."""
+    committed: dict[str, str] = {}
+    for _ in range(4):
+        owned, offsets = started(committed)
+        for each in offsets.values():
+            read_to(3, each)
+        happens(offsets["a"])
+        committed = commits(owned, offsets)
+    _, offsets = started(committed)
+    assert offsets["a"].suspicion.starts_without_progress == starts
+
+
+def test_a_message_that_ends_each_process_is_found_whichever_topic_is_read_to_its_end_first() -> None:
+    """A commit between the two reads forgot the starts of the first: by turns of one and the other, without an end."""
+    committed: dict[str, str] = {}
+    for number in range(4):
+        owned, offsets = started(committed)
+        first, last = TOPICS if number % 2 else reversed(TOPICS)
+        read_to(3, offsets[first])
+        committed = commits(owned, offsets)
+        read_to(3, offsets[last])
+        for each in offsets.values():
+            each.suspicion.note_called(0)  # and it ends the process
+    _, offsets = started(committed)
+    assert [each.suspicion.starts_without_progress for each in offsets.values()] == [5, 5]

@@ -1071,8 +1071,8 @@ SUSPECTED = (
     _mutant(
         "13",
         "starts are forgotten before all was read",
-        OFFSETS,
-        "if self.position >= self.log_end and not self.shed.count:",
+        OWNED,
+        "if all(each.has_read_all for each in self.partitions.values()):",
         "if True:",
         **_DEADLY,
     ),

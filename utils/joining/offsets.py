@@ -260,10 +260,10 @@ class PartitionOffsets:
         """The offset to commit: everything below it is finished."""
         return self.states.cut()
 
-    def forget_vain_starts(self) -> None:
-        """Nothing that was there at the assignment is left to be called: see Suspicion."""
-        if self.position >= self.log_end and not self.shed.count:
-            self.suspicion.note_all_read()
+    @property
+    def has_read_all(self) -> bool:
+        """Whether all was read, and kept, that was there at the assignment."""
+        return self.position >= self.log_end and not self.shed.count
 
     def confirm(self) -> None:
         """The last commit point has been committed."""
@@ -294,7 +294,6 @@ class PartitionOffsets:
         lowest, epoch = self.lowest_unfinished(), int(now * 1000) - now_ms
         if self._loaded and self.position < self.loaded_end:  # in the middle of a replay the oldest may be yet to come
             oldest_ms = min(oldest_ms, self._loaded.oldest_ms + self._loaded_epoch - epoch)
-        self.forget_vain_starts()
         starts, trying, hung = self.suspicion.in_commit(self.is_finished)
         steps = self._steps(oldest_ms, now_ms, epoch)
         head = self.topic_id, lowest, oldest_ms, now_ms, self.states, self.layout.joined_with

@@ -109,10 +109,10 @@ class Suspicion:
 
     def note_all_read(self) -> None:
         """All that was there in the starts before was read. If nothing of it has been called by now, nothing of it has
-        ended a process: it only waits for other parts.
+        ended a process: it only waits for other parts, and those starts do not count.
         """
         if self.first_called is None and not (self.batch_size or self.held_some_back):
-            self.starts_without_progress = 0
+            self.starts_without_progress = min(self.starts_without_progress, 1)
 
     @property
     def crash_record(self) -> CrashRecord:

@@ -271,7 +271,8 @@ class Locator:
             return PartitionOffsets(offsets.topic, offsets.partition, offsets.layout, earliest)
         skip_deleted(offsets, earliest, self.counters)
         offsets.log_end = latest
-        offsets.forget_vain_starts()
+        if offsets.position >= latest:
+            offsets.suspicion.note_all_read()
         return offsets
 
 

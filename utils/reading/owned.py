@@ -110,6 +110,16 @@ class OwnedPartitions:
 
     # ------------------------------------------------------------------ for a commit
 
+    def forget_vain_starts(self) -> None:
+        """Of partitions of which nothing was called, once all that was there at the assignment is read: of all of them.
+
+        What one topic still holds may complete what another one has given. And which of them is read last changes: if
+        each forgot for itself, a message that ends the process might be found late, or never.
+        """
+        if all(each.has_read_all for each in self.partitions.values()):
+            for each in self.partitions.values():
+                each.suspicion.note_all_read()
+
     def note_positions(self) -> int:
         """Finish what reading has passed without a record, transaction markers for example; how much news there is."""
         began = self._clock()
