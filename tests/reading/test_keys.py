@@ -247,6 +247,15 @@ def test_a_topic_without_records_does_not_end_the_looks_at_the_others() -> None:
     assert bench.health.mismatches.keys() == {"b"}
 
 
+def test_a_batch_of_topics_that_are_judged_puts_off_no_look_at_the_others() -> None:
+    """It comes first where the client brings one topic before the other: of the other all had gone by unseen."""
+    bench = Bench()
+    bench.bring(range(WINDOW), a=murmur2)
+    bench.bring(range(WINDOW), a=murmur2)
+    bench.bring(range(WINDOW), b=crc32)
+    assert bench.health.mismatches.keys() == {"b"}
+
+
 def test_of_the_one_topic_that_is_left_nothing_is_said() -> None:
     bench = Bench()
     bench.bring_enough(a=murmur2, b=crc32)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import Engine, make_url
 
 from config import Settings, UnavailableError
 from models import Row, engine, init_db, save, set_paused
@@ -21,11 +21,17 @@ from utils.running.refresh import Config, Refresh
 from utils.running.reread import read_again
 
 
+@pytest.fixture
+def database(sqlite_url: str) -> Engine:
+    """With a table that has no row yet."""
+    made = engine(make_url(sqlite_url), create=True)
+    init_db(made)
+    return made
+
+
 def test_a_row_is_no_good_for_its_unequal_topics_only_where_the_worker_has_said_what_it_owns(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    sqlite_url: str, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = engine(make_url(sqlite_url), create=True)
-    init_db(database)
     row = Row.validated("orders", "a,b", "c", "127.0.0.1:1")
     save(database, row)
     environment = Settings(consumer_name="orders", database_url=sqlite_url)
@@ -40,10 +46,10 @@ def test_a_row_is_no_good_for_its_unequal_topics_only_where_the_worker_has_said_
         assert owns_all() == (owned == 3)
 
 
-def test_a_pause_is_taken_without_a_look_at_the_brokers_and_another_change_is_not(sqlite_url: str) -> None:
+def test_a_pause_is_taken_without_a_look_at_the_brokers_and_another_change_is_not(
+    sqlite_url: str, database: Engine
+) -> None:
     """Somebody pauses a consumer just when something else does not work."""
-    database = engine(make_url(sqlite_url), create=True)
-    init_db(database)
     away = Row.validated("orders", "a", "b", "127.0.0.1:1")
     save(database, away)
     environment = Settings(consumer_name="orders", database_url=sqlite_url)
@@ -58,9 +64,9 @@ def test_a_pause_is_taken_without_a_look_at_the_brokers_and_another_change_is_no
 
 
 @pytest.mark.parametrize("broken", ["topics_output", "metadatas", "a topic that is missing"])
-def test_a_pause_is_taken_though_the_row_is_no_good_for_another_reason(sqlite_url: str, broken: str) -> None:
-    database = engine(make_url(sqlite_url), create=True)
-    init_db(database)
+def test_a_pause_is_taken_though_the_row_is_no_good_for_another_reason(
+    sqlite_url: str, database: Engine, broken: str
+) -> None:
     good = Row.validated("orders", "a", "b", "127.0.0.1:1")
     environment = Settings(consumer_name="orders", database_url=sqlite_url)
     watch, current = Watch(environment), Config(environment, good, limits=CommitLimits(99))
@@ -84,10 +90,9 @@ def test_a_pause_is_taken_though_the_row_is_no_good_for_another_reason(sqlite_ur
 
 
 def test_files_of_tls_that_do_not_fit_are_told_once(
-    sqlite_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    sqlite_url: str, database: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    database, row = engine(make_url(sqlite_url), create=True), Row.validated("orders", "a", "b", "127.0.0.1:1")
-    init_db(database)
+    row = Row.validated("orders", "a", "b", "127.0.0.1:1")
     save(database, row)
     file = tmp_path / "ca.pem"
     file.write_text("the old one")

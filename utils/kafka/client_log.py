@@ -43,11 +43,13 @@ class ClientLog:
 
 
 def to_log() -> ClientLog:
+    """Of a client whose lines go into our log, those that are news."""
     client_logger.addFilter(_is_news)
     return ClientLog(client_logger)
 
 
 def silent() -> ClientLog:
+    """Of a client that is made for a look, or to be refused: its lines go nowhere."""
     return ClientLog(logging.Logger("silent", logging.CRITICAL + 1))
 
 

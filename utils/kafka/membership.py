@@ -1,5 +1,5 @@
 """Static membership: whether what is assigned can be of the row's topics, how to leave the consumer group for good, and
-whether our place in it is another worker's. And whether members of the consumer group have other topics than ours.
+whether our place in it is another worker's. And how the group stands: its state, members with other topics than ours.
 
 A worker with a GROUP_INSTANCE_ID that comes back within the session time-out gets what it had, without a rebalance,
 also where it subscribes other topics than before (measured: Kafka 4.3.1). A topic that was added would be assigned to
